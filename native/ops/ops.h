@@ -1,0 +1,178 @@
+// The operations the model is written in. native/model knows this header and nothing of any device; a backend is a
+// folder beside it (cpu/, cuda/) that implements Backend.
+//
+// Conventions
+//  * Tensors are contiguous and row-major. Token matrices are [tokens, width]; images and volumes are channels-last,
+//    [T, H, W, C]; heads are the slow half of a row: row = [heads, headDim].
+//  * Activations have dtype activationType(): F32 on the CPU whatever the precision (the matrix kernels round their
+//    operands to bf16 or int8 themselves), BF16 on CUDA unless the precision is FP32.
+//  * "per frame" vectors are [frames, width]; token i belongs to frame i / (tokens / frames).
+//  * Nothing allocates after preparation, nothing synchronises with the host unless it says so. `out` may alias an input
+//    only where the comment says "in place".
+//  * Programming errors (wrong shapes between model and ops) throw std::logic_error; running out of memory or a device
+//    fault throws longlive::Error (native/include/longlive/error.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "tensor.h"
+
+namespace longlive {
+
+enum class Precision : uint8_t { FP32, BF16, INT8 };
+
+enum class Activation : uint8_t { None, GeluTanh, Silu, Relu };
+
+// Weights in the layout and precision a backend's kernels want. Built once at load from F32 host data.
+struct LinearWeights { virtual ~LinearWeights() = default; int64_t in = 0, out = 0; };
+struct ConvWeights {
+  virtual ~ConvWeights() = default;
+  int64_t in = 0, out = 0;
+  int kt = 1, kh = 1, kw = 1;
+};
+
+// What happens to a linear's result before it is stored.
+struct Epilogue {
+  Activation activation = Activation::None;
+  Tensor multiply;  // [n, out]: result *= multiply (gated feed-forward of UMT5)
+  Tensor residual;  // [n, out]: out = residual + result * gate; may alias out
+  Tensor gate;      // per frame [frames, out]; absent means 1
+};
+
+// Rows of a KV buffer that a query may see. Order does not matter to attention.
+struct KeyRange { int64_t begin = 0, count = 0; };
+
+// Rotation of (re, im) pairs of each head: pairs [0, t) by the temporal position, the next h by the row, the next w by
+// the column; spec section 2.6. Tables are float32 cos/sin made from float64 angles.
+struct RopeTables {
+  Tensor temporal;  // [positions, t, 2]
+  Tensor row;       // [gridHeight, h, 2]
+  Tensor column;    // [gridWidth, w, 2]
+  int64_t gridHeight = 0, gridWidth = 0;
+};
+
+struct AttentionArgs {
+  Tensor out;       // [n, heads * headDim]
+  Tensor q;         // [n, heads * headDim], already normalised (and rotated)
+  Tensor k, v;      // [rows, heads * headDim]; k already rotated; dtype kvType() or activationType()
+  std::span<const KeyRange> visible;
+  int64_t heads = 1;
+  float scale = 1.0f;
+  Tensor bias;            // optional [heads, n, keys] F32 added to the logits (UMT5); keys = sum of visible counts
+  float lastKeyLogBias = 0.0f;  // added to the logit of the very last visible key (collapsed text padding, spec 2.5)
+};
+
+struct DeviceInfo {
+  std::string kind;         // "cpu" or "cuda"
+  std::string name;         // e.g. "AMD EPYC" or "NVIDIA H100 80GB HBM3"
+  std::string isa;          // e.g. "avx512+bf16+vnni", "sm_90"
+  int64_t totalMemory = 0;  // bytes
+  int threads = 1;
+};
+
+// Device memory with one owner; freed with the object.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  void* data = nullptr;
+  size_t bytes = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual DeviceInfo info() const = 0;
+  virtual Precision precision() const = 0;
+  virtual DType activationType() const = 0;
+  virtual DType kvType() const = 0;  // what the KV buffers hold: F32 for FP32, else BF16
+
+  // -- memory ---------------------------------------------------------------------------------------------------------
+  virtual std::unique_ptr<Storage> allocate(size_t bytes) = 0;  // zeroed, 64-byte aligned
+  virtual void upload(const Tensor& out, const float* host) = 0;             // converts F32 to out.dtype
+  virtual void download(float* host, const Tensor& in) = 0;                  // converts to F32; synchronises
+  virtual void zero(const Tensor& out) = 0;
+  virtual void copy(const Tensor& out, const Tensor& in) = 0;                // same elements; converts dtype
+  virtual void synchronize() = 0;
+
+  // -- weights (host F32, PyTorch layout) -------------------------------------------------------------------------------
+  // `sensitive` keeps a layer out of 8-bit (embeddings, head, time projection; spec 9.2).
+  virtual std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
+                                                       bool sensitive = false) = 0;
+  virtual std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
+                                                   int kh, int kw, bool sensitive = false) = 0;
+
+  // -- token matrices ---------------------------------------------------------------------------------------------------
+  // out[n, W.out] = epilogue(in[n, W.in] W^T + b)
+  virtual void linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e = {}) = 0;
+  // LayerNorm without parameters, then * (1 + scale) + shift, both per frame.
+  virtual void layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) = 0;
+  virtual void layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) = 0;
+  // RMSNorm over the whole row; in place allowed.
+  virtual void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) = 0;
+  // RMSNorm over the whole row, then the rotation; out may be a KV slice (kvType()). In place allowed.
+  // temporal[f] is the temporal position of frame f of `in`; heads split the row.
+  virtual void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+                           const RopeTables& rope, std::span<const int32_t> temporal) = 0;
+  // The rotation alone (keys that are cached unrotated in relative mode).
+  virtual void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& rope,
+                    std::span<const int32_t> temporal) = 0;
+  virtual void attention(const AttentionArgs& a) = 0;
+
+  // -- elementwise ------------------------------------------------------------------------------------------------------
+  virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;       // b may be one row, broadcast; in place
+  virtual void activate(const Tensor& out, const Tensor& in, Activation a) = 0;    // in place
+  virtual void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) = 0;  // rows of a table
+
+  // -- sampling (spec section 5) ----------------------------------------------------------------------------------------
+  // Latents are [frames, channels, h, w] F32; tokens are [frames * gridH * gridW, channels * 4] in (c, ky, kx) order.
+  virtual void patchify(const Tensor& tokens, const Tensor& latents) = 0;
+  // x0 = x_t - sigma * flow; `flow` are head rows [tokens, 4 * channels] in (ky, kx, c) order; x_t and x0 are latents.
+  virtual void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) = 0;
+  virtual void addNoise(const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) = 0;  // (1-s) x0 + s eps
+  // Counter-based Gaussian noise keyed by (seed, block, step): Philox4x32-10 and Box-Muller; same bits on every run.
+  virtual void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) = 0;
+
+  // -- images and volumes, channels-last ----------------------------------------------------------------------------------
+  struct ConvArgs {
+    Tensor out;      // [T_out, H_out, W_out, C_out]
+    Tensor in;       // [T_in, H, W, C_in]; frames before it come from `history`
+    Tensor history;  // [h, H, W, C_in], h <= kt - 1 older frames; what is missing before them is zero
+    const ConvWeights* weights = nullptr;
+    int strideT = 1, strideHW = 1;
+    // Spatial padding. Same: (k-1)/2 on every side. RightBottom: one row below and one column to the right.
+    enum class Pad : uint8_t { Same, RightBottom, None } pad = Pad::Same;
+    bool causal = true;           // temporal padding of kt - 1 frames in front; false: valid in time
+    bool upsample2x = false;      // nearest 2x of the input in H and W before the convolution
+    Activation activation = Activation::None;
+    Tensor residual;              // optional, shape of out: out = activation(conv + b) + residual, or see reluAfter
+    bool activationAfterResidual = false;  // out = activation(conv + b + residual)
+  };
+  virtual void conv(const ConvArgs& a) = 0;
+  // x / max(||x||, 1e-12) * sqrt(C) * gamma over channels, then the activation. In place allowed.
+  virtual void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) = 0;
+  // [T, H, W, 2C] -> [2T, H, W, C]: first half of the channels becomes the even frames (spec 7.4).
+  virtual void splitTime(const Tensor& out, const Tensor& in, int factor) = 0;
+  // Latents [T, C, H, W] F32 <-> channels-last, with out = in * mul[c] + add[c].
+  virtual void toChannelsLast(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) = 0;
+  virtual void toChannelsFirst(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) = 0;
+  virtual void tanhClamp(const Tensor& out, const Tensor& in, float limit) = 0;  // limit * tanh(x / limit)
+  // [T, H, W, 3] in [-1, 1] (or [0, 1] with unit = true) -> packed RGB bytes, truncating like the reference.
+  virtual void toRgb8(const Tensor& out, const Tensor& in, bool unit) = 0;
+};
+
+struct BackendOptions {
+  Precision precision = Precision::FP32;
+  int threads = 0;       // CPU: 0 means all cores
+  int deviceIndex = 0;   // CUDA
+  std::string isa;       // CPU: force "portable" | "avx2" | "avx512"; empty picks the best at run time
+};
+
+std::unique_ptr<Backend> makeCpuBackend(const BackendOptions& options);
+// Throws Error{Unavailable} when the build has no CUDA or the machine no device.
+std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options);
+
+}  // namespace longlive
