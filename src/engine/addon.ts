@@ -1,0 +1,95 @@
+/**
+ * What the native addon exports. `native/addon` implements exactly this; `src/engine` is its only importer.
+ * Every rejected promise and thrown error carries `code` (see native/include/longlive/error.h) and a message that says
+ * what to do.
+ */
+
+export type Device = 'cpu' | 'cuda';
+export type Precision = 'fp32' | 'bf16' | 'int8';
+export type RecacheMode = 'recache' | 'keep' | 'clear';
+
+export interface DeviceReport {
+  device: Device;
+  available: boolean;
+  /** Why not, or the device's name. */
+  detail: string;
+  isa: string;
+  totalMemory: number;
+  threads: number;
+}
+
+export interface LoadOptions {
+  directory: string;
+  device: Device;
+  precision: Precision;
+  /** CPU threads; 0 means all. */
+  threads: number;
+  /** `full` is the Wan VAE, `tiny` the TAEHV decoder. */
+  decoder: 'full' | 'tiny';
+  /** CPU only: force an instruction set; empty picks the best one. */
+  isa: string;
+}
+
+export interface SessionOptions {
+  seed: bigint;
+  width: number;
+  height: number;
+  rope: 'package' | 'absolute' | 'relative';
+  /** Undefined keeps the package's setting. */
+  globalSink?: boolean;
+}
+
+export interface Frames {
+  block: number;
+  /** Index of the first pixel frame of this block in the session. */
+  firstFrame: number;
+  count: number;
+  width: number;
+  height: number;
+  /** Planar I420, BT.709 limited range, `count` frames one after another. */
+  i420: Uint8Array;
+}
+
+/** One pass over the current block. The order is denoise x steps, frames, context; then the next block begins. */
+export type Step =
+  | { kind: 'denoise'; block: number; step: number; milliseconds: number }
+  | { kind: 'frames'; block: number; milliseconds: number; frames: Frames }
+  | { kind: 'context'; block: number; milliseconds: number };
+
+export interface NativePrompt {
+  readonly tokens: number;
+}
+
+export interface NativeSession {
+  /** Index of the block that the next step works on. */
+  readonly block: number;
+  /** Bytes of device memory this session holds. */
+  readonly memoryBytes: number;
+  /** Must be called before the first step. Allowed between blocks and after abandonBlock(). */
+  setPrompt(prompt: NativePrompt, mode: RecacheMode): Promise<{ milliseconds: number; frames: number }>;
+  step(): Promise<Step>;
+  /** Drops the denoise steps already taken of the current block; not allowed once its frames were returned. */
+  abandonBlock(): void;
+  /** Clean latents of sink and window plus counters, as safetensors bytes. Allowed between blocks. */
+  checkpoint(): Uint8Array;
+  /** RGB bytes of the last decoded frames, [count, height, width, 3]; for tests and judges. */
+  lastRgb(): Uint8Array;
+  dispose(): void;
+}
+
+export interface NativeModel {
+  readonly config: unknown;
+  readonly weightBytes: number;
+  encodePrompt(ids: Int32Array): Promise<NativePrompt>;
+  createSession(options: SessionOptions): NativeSession;
+  /** Continues from checkpoint() bytes, also another machine's: rebuilds the KV cache and decoder state by a recache. */
+  restoreSession(options: SessionOptions, checkpoint: Uint8Array, prompt: NativePrompt): Promise<NativeSession>;
+  dispose(): void;
+}
+
+export interface Addon {
+  readonly version: string;
+  readonly cudaBuilt: boolean;
+  devices(): DeviceReport[];
+  loadModel(options: LoadOptions): Promise<NativeModel>;
+}

@@ -1,0 +1,148 @@
+/**
+ * What the session domain needs from the world, as small interfaces that it owns. `engine`, `media`, `storage` and
+ * `cluster` implement them; the server wires them together.
+ */
+
+// ---- engine ---------------------------------------------------------------------------------------------------------
+
+export type RecacheMode = 'RECACHE' | 'KEEP_CACHE' | 'CLEAR_CACHE';
+
+export interface Frames {
+  block: number;
+  firstFrame: number;
+  count: number;
+  width: number;
+  height: number;
+  /** Planar I420, BT.709 limited range. */
+  i420: Uint8Array;
+}
+
+/** One pass over the current block, in the order denoise x steps, frames, context. */
+export type Step =
+  | { kind: 'denoise'; block: number; step: number; milliseconds: number }
+  | { kind: 'frames'; block: number; milliseconds: number; frames: Frames }
+  | { kind: 'context'; block: number; milliseconds: number };
+
+export interface ModelInfo {
+  name: string;
+  version: string;
+  title: string;
+  description: string;
+  license: string;
+  width: number;
+  height: number;
+  fps: number;
+  framesPerBlock: number;
+  denoisingSteps: number;
+  device: string;
+  precision: string;
+  /** SHA-256 of the manifest: what a checkpoint and a determinism claim refer to. */
+  digest: string;
+}
+
+export interface GenerationOptions {
+  seed: bigint;
+  width: number;
+  height: number;
+}
+
+/** A session's state on a device. Calls never overlap; the scheduler sees to that. */
+export interface Generation {
+  readonly block: number;
+  setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }>;
+  step(): Promise<Step>;
+  abandonBlock(): void;
+  checkpoint(): Uint8Array;
+  dispose(): void;
+}
+
+export interface Engine {
+  models(): ModelInfo[];
+  /** Throws a DomainError INVALID_INPUT with the reason when a size is not possible with the model. */
+  open(model: string, options: GenerationOptions): Promise<Generation>;
+  restore(model: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation>;
+}
+
+// ---- media ----------------------------------------------------------------------------------------------------------
+
+export interface EncodedChunk {
+  /** The CMAF fragment (`styp moof mdat`). */
+  bytes: Uint8Array;
+  frameCount: number;
+  /** Sizes and key flags of its samples, kept so that video.mp4 can be assembled without re-encoding. */
+  samples: { size: number; key: boolean }[];
+}
+
+export interface ChunkEncoder {
+  /** RFC 6381 string, e.g. `avc1.42c01e`; known after open. */
+  readonly codec: string;
+  /** The init segment (`ftyp moov`); constant for the session. */
+  readonly init: Uint8Array;
+  encode(frames: Frames): Promise<EncodedChunk>;
+  close(): Promise<void>;
+}
+
+export interface MediaFactory {
+  open(options: { width: number; height: number; fps: number }): Promise<ChunkEncoder>;
+  /** A still of one I420 frame. */
+  poster(frames: Frames, index: number): Promise<{ bytes: Uint8Array; contentType: string }>;
+  /** The HLS playlist over chunk files; `ended` adds the end tag. */
+  playlist(chunks: { uri: string; durationSeconds: number }[], initUri: string, ended: boolean): string;
+  /** Progressive, fast-start MP4 assembled from init and chunks, not re-encoded. */
+  progressive(init: Uint8Array, chunks: AsyncIterable<Uint8Array>): Promise<{ bytes: number; stream: AsyncIterable<Uint8Array> }>;
+}
+
+// ---- storage --------------------------------------------------------------------------------------------------------
+
+export interface StoredObject {
+  size: number;
+  etag: string;
+  contentType: string;
+  body: AsyncIterable<Uint8Array>;
+}
+
+export interface PutOptions {
+  contentType?: string;
+  cacheControl?: string;
+  /** `*`: only if the key does not exist yet. */
+  ifNoneMatch?: '*';
+  /** Only if the stored object still has this etag. */
+  ifMatch?: string;
+}
+
+/** Keys are `/`-separated relative paths. Errors are StoreError with a code. */
+export interface ObjectStore {
+  put(key: string, body: Uint8Array, options?: PutOptions): Promise<{ etag: string }>;
+  /** For bodies too large for memory: multipart on S3. */
+  putStream(key: string, body: AsyncIterable<Uint8Array>, options?: PutOptions): Promise<{ etag: string }>;
+  /** Inclusive byte range. Rejects with StoreError NOT_FOUND. */
+  get(key: string, range?: { start: number; end: number }): Promise<StoredObject>;
+  head(key: string): Promise<{ size: number; etag: string; contentType: string } | undefined>;
+  list(prefix: string): AsyncIterable<{ key: string; size: number }>;
+  delete(key: string): Promise<void>;
+  /** A URL that anybody can GET (with Range) until it expires; `undefined` when the store cannot sign (file://). */
+  presign(key: string, options: { expiresInSeconds: number; downloadName?: string }): Promise<string | undefined>;
+  /** Cheap round trip for readiness checks. */
+  check(): Promise<void>;
+}
+
+export type StoreErrorCode = 'NOT_FOUND' | 'CONFLICT' | 'NO_SPACE' | 'UNREACHABLE' | 'DENIED' | 'INVALID_KEY';
+
+export class StoreError extends Error {
+  constructor(
+    readonly code: StoreErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+    this.name = 'StoreError';
+  }
+}
+
+// ---- time -----------------------------------------------------------------------------------------------------------
+
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number;
+  sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
+}
