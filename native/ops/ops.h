@@ -89,6 +89,7 @@ class Backend {
   virtual Precision precision() const = 0;
   virtual DType activationType() const = 0;
   virtual DType kvType() const = 0;  // what the KV buffers hold: F32 for FP32, else BF16
+  virtual DType convType() const { return activationType(); }  // what conv() takes as `in` and `history`
 
   // -- memory ---------------------------------------------------------------------------------------------------------
   virtual std::unique_ptr<Storage> allocate(size_t bytes) = 0;  // zeroed, 64-byte aligned
@@ -102,8 +103,9 @@ class Backend {
   // `sensitive` keeps a layer out of 8-bit (embeddings, head, time projection; spec 9.2).
   virtual std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
                                                        bool sensitive = false) = 0;
+  // bias may be null. upsample2x: the weights serve ConvArgs::upsample2x calls, and only those.
   virtual std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
-                                                   int kh, int kw, bool sensitive = false) = 0;
+                                                   int kh, int kw, bool sensitive = false, bool upsample2x = false) = 0;
 
   // -- token matrices ---------------------------------------------------------------------------------------------------
   // out[n, W.out] = epilogue(in[n, W.in] W^T + b)
@@ -137,18 +139,20 @@ class Backend {
   virtual void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) = 0;
 
   // -- images and volumes, channels-last ----------------------------------------------------------------------------------
+  // Elements: conv `in` and `history` are convType(); out and residual are F32, activationType() or convType(), each on
+  // its own. The other operations of this group take and give any of these and convert.
   struct ConvArgs {
     Tensor out;      // [T_out, H_out, W_out, C_out]
     Tensor in;       // [T_in, H, W, C_in]; frames before it come from `history`
-    Tensor history;  // [h, H, W, C_in], h <= kt - 1 older frames; what is missing before them is zero
+    Tensor history;  // [h, H, W, C_in], h <= kt - 1 older frames; if causal, what is missing before them is zero
     const ConvWeights* weights = nullptr;
     int strideT = 1, strideHW = 1;
     // Spatial padding. Same: (k-1)/2 on every side. RightBottom: one row below and one column to the right.
     enum class Pad : uint8_t { Same, RightBottom, None } pad = Pad::Same;
-    bool causal = true;           // temporal padding of kt - 1 frames in front; false: valid in time
-    bool upsample2x = false;      // nearest 2x of the input in H and W before the convolution
+    bool causal = true;           // T_out = ceil(T_in / strideT); false: valid convolution of history followed by in
+    bool upsample2x = false;      // nearest 2x of the input in H and W before the convolution (kh = kw = 3, Pad::Same)
     Activation activation = Activation::None;
-    Tensor residual;              // optional, shape of out: out = activation(conv + b) + residual, or see reluAfter
+    Tensor residual;              // optional, shape of out, may alias out: out = activation(conv + b) + residual
     bool activationAfterResidual = false;  // out = activation(conv + b + residual)
   };
   virtual void conv(const ConvArgs& a) = 0;
