@@ -78,6 +78,7 @@ export interface ChunkEncoder {
   readonly codec: string;
   /** The init segment (`ftyp moov`); constant for the session. */
   readonly init: Uint8Array;
+  /** Decode times follow from `frames.firstFrame`: an encoder opened in the middle of a session continues it. */
   encode(frames: Frames): Promise<EncodedChunk>;
   close(): Promise<void>;
 }
@@ -89,6 +90,7 @@ export interface MediaFactory {
   /** The HLS playlist over chunk files; `ended` adds the end tag. */
   playlist(chunks: { uri: string; durationSeconds: number }[], initUri: string, ended: boolean): string;
   /** Progressive, fast-start MP4 assembled from init and chunks, not re-encoded. */
+  /** `chunks` may be iterated more than once. */
   progressive(init: Uint8Array, chunks: AsyncIterable<Uint8Array>): Promise<{ bytes: number; stream: AsyncIterable<Uint8Array> }>;
 }
 
@@ -137,6 +139,38 @@ export class StoreError extends Error {
     super(message, options);
     this.name = 'StoreError';
   }
+}
+
+// ---- cluster --------------------------------------------------------------------------------------------------------
+
+/** What a session's owner is asked to do on behalf of another worker. Plain data, so that it can travel. */
+export interface Command {
+  name: string;
+  payload: unknown;
+}
+
+/** Held by the one worker that generates a session. */
+export interface Claim {
+  /** Aborted when the claim was lost to another worker: stop at once. */
+  readonly lost: AbortSignal;
+  release(): Promise<void>;
+}
+
+/**
+ * Who owns which session. Commands travel to the owner, wake-ups travel from it; video bytes never pass through here.
+ * This is about liveness and routing only: that a late owner cannot overwrite its successor's work is guaranteed by
+ * conditional writes in the store.
+ */
+export interface Cluster {
+  readonly workerId: string;
+  /** `undefined` when a living worker owns the session. */
+  claim(sessionId: string, onCommand: (command: Command) => Promise<unknown>): Promise<Claim | undefined>;
+  /** Carries the command out at the owner, here or elsewhere; `delivered: false` when no living worker owns it. */
+  send(sessionId: string, command: Command): Promise<{ delivered: true; reply: unknown } | { delivered: false }>;
+  /** Tells every worker that the session's log has grown to `sequence`. */
+  announce(sessionId: string, sequence: number): void;
+  onAnnounce(sessionId: string, listener: (sequence: number) => void): () => void;
+  close(): Promise<void>;
 }
 
 // ---- time -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+import type { SessionEvent } from './events.js';
+import type { ModelInfo } from './ports.js';
+import type { CreateSessionInput, Session, SwitchPromptInput, SwitchReceipt } from './session.js';
+
+export interface SubscribeOptions {
+  /** Sequence of the last event already seen; 0 or absent starts at the beginning, `live` at the newest key chunk. */
+  after?: number | 'live';
+  /** Fill `FrameChunk.data`, from memory where possible, else from the store. Default false. */
+  inline?: boolean;
+  /** Ends the subscription, also while it waits. */
+  signal?: AbortSignal;
+}
+
+export interface Page<T> {
+  items: T[];
+  /** Pass as `after` to get the next page; absent on the last one. */
+  next?: string;
+}
+
+export interface DeviceStatus {
+  device: string;
+  /** REALTIME sessions that fit, by the block time observed; unknown until something has run. */
+  capacity?: number;
+  realtimeSessions: number;
+  fastestSessions: number;
+  /** Share of the device that running REALTIME sessions need to keep up, 0..1 and above when overloaded. */
+  load: number;
+  /** Observed device time per block, smoothed. */
+  blockMilliseconds?: number;
+}
+
+export interface ServiceStatus {
+  accepting: boolean;
+  /** Why not, when not accepting. */
+  detail?: string;
+  devices: DeviceStatus[];
+  sessions: Partial<Record<Session['state'], number>>;
+}
+
+/**
+ * What the API layer talks to; implemented by `SessionService` (constructed from SessionServiceOptions). Every rejection
+ * is a DomainError unless it is a bug.
+ */
+export interface Sessions {
+  models(): ModelInfo[];
+  status(): ServiceStatus;
+
+  /** INVALID_INPUT, MODEL_UNAVAILABLE, AT_CAPACITY, CONFLICT (idempotency key reused with other input), STORAGE. */
+  createSession(input: CreateSessionInput): Promise<Session>;
+  /** NOT_FOUND */
+  session(id: string): Promise<Session>;
+  /** Newest first. */
+  sessions(options?: { first?: number; after?: string }): Promise<Page<Session>>;
+
+  /** Answers at once; INVALID_INPUT, NOT_FOUND, ENDED. On a PAUSED session it takes effect after resume. */
+  switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt>;
+  /** NOT_FOUND */
+  receipt(sessionId: string, receiptId: string): Promise<SwitchReceipt>;
+
+  /** Pausing a paused, resuming a live and stopping an ended session change nothing and answer with the session. */
+  pauseSession(sessionId: string): Promise<Session>;
+  /** Also continues a session whose worker is gone, from its last checkpoint. ENDED, AT_CAPACITY. */
+  resumeSession(sessionId: string): Promise<Session>;
+  stopSession(sessionId: string): Promise<Session>;
+
+  /**
+   * Every event after the cursor, in order, without gap or duplicate, until SessionEnded; Heartbeats in between.
+   * Pulled: a slow reader holds one event and is served from the store. Rejects with NOT_FOUND and, for a cursor that
+   * is not of this session, INVALID_INPUT on the first `next()`.
+   */
+  subscribe(sessionId: string, options?: SubscribeOptions): AsyncGenerator<SessionEvent, void, undefined>;
+
+  /** Counts as watching, for viewers that fetch chunks or the playlist over plain HTTP. */
+  touch(sessionId: string): void;
+  /** The HLS playlist so far, chunk URIs relative to the session's prefix unless `uri` maps the store keys. */
+  playlist(sessionId: string, uri?: (key: string) => string): Promise<string>;
+
+  /** Takes over what a previous process left unfinished: such sessions become PAUSED with WORKER_LOST. */
+  start(): Promise<void>;
+  /** Pauses what is live (with a checkpoint), gives up ownership; rejects new work from now on. */
+  shutdown(): Promise<void>;
+}

@@ -1,0 +1,47 @@
+/** Why a request was refused or a session failed. A stable contract: add codes, never change what one means. */
+export type DomainErrorCode =
+  | 'INVALID_INPUT'
+  | 'NOT_FOUND'
+  /** The request contradicts what is already there, e.g. an idempotency key reused with other input. */
+  | 'CONFLICT'
+  /** The session is over: nothing about it can change any more. */
+  | 'ENDED'
+  | 'AT_CAPACITY'
+  | 'MODEL_UNAVAILABLE'
+  /** The object store refused or could not be reached. */
+  | 'STORAGE'
+  /** The device or the native core failed. */
+  | 'ENGINE'
+  /** The video encoder failed. */
+  | 'MEDIA'
+  /** This worker is going away; try again, another one will answer. */
+  | 'SHUTTING_DOWN';
+
+export interface DomainErrorDetails {
+  /** The offending input field of INVALID_INPUT, in the words of the request: `timeline[1].prompt`. */
+  field?: string;
+  /** When trying again makes sense after AT_CAPACITY. */
+  retryAfterSeconds?: number;
+  cause?: unknown;
+}
+
+/** An expected failure: its message is written for the person who sent the request and says what to do. */
+export class DomainError extends Error {
+  readonly field: string | undefined;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(
+    readonly code: DomainErrorCode,
+    message: string,
+    details: DomainErrorDetails = {},
+  ) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'DomainError';
+    this.field = details.field;
+    this.retryAfterSeconds = details.retryAfterSeconds;
+  }
+}
+
+export function invalid(field: string, message: string): DomainError {
+  return new DomainError('INVALID_INPUT', message, { field });
+}

@@ -1,0 +1,98 @@
+import type { RecacheMode } from './ports.js';
+import type { Artifact, SessionState, StateReason, SwitchWhen } from './session.js';
+
+/** Every stored event has its place in the session's log: `sequence` counts 1, 2, 3, ... without holes. */
+interface Stored {
+  sequence: number;
+  /** When it was logged, milliseconds since the epoch. */
+  at: number;
+}
+
+export interface StateChanged extends Stored {
+  type: 'StateChanged';
+  state: SessionState;
+  previous?: SessionState;
+  reason?: StateReason;
+  error?: { code: string; message: string };
+}
+
+/** A switch was accepted (its receipt). Seen by every subscriber, so that several people can share one session. */
+export interface PromptRequested extends Stored {
+  type: 'PromptRequested';
+  requestId: string;
+  prompt: string;
+  mode: RecacheMode;
+  when: SwitchWhen;
+  expectedBlock: number;
+  idempotencyKey?: string;
+}
+
+/** A prompt really took effect; always comes before the FrameChunk of its block. */
+export interface PromptApplied extends Stored {
+  type: 'PromptApplied';
+  requestId: string;
+  prompt: string;
+  mode: RecacheMode;
+  block: number;
+  frame: number;
+  seconds: number;
+  recacheMilliseconds: number;
+  /** From the request to here, for switches asked for while live. */
+  waitedMilliseconds?: number;
+}
+
+/** A later request took this one's place before its block began. */
+export interface PromptSuperseded extends Stored {
+  type: 'PromptSuperseded';
+  requestId: string;
+  supersededBy: string;
+}
+
+/** One playable chunk, durable in the store under `key` before this is announced. Strictly ordered by `chunk`. */
+export interface FrameChunk extends Stored {
+  type: 'FrameChunk';
+  /** 0, 1, 2, ... without holes; equals the block. */
+  chunk: number;
+  firstFrame: number;
+  frameCount: number;
+  /** Where it plays, from the start of the session. */
+  startSeconds: number;
+  durationSeconds: number;
+  key: string;
+  initKey: string;
+  codec: string;
+  bytes: number;
+  /** Decoding may begin here. */
+  keyframe: boolean;
+  /** Device time of its block. */
+  generateMilliseconds: number;
+  encodeMilliseconds: number;
+  /** The CMAF fragment; present on subscriptions that ask for inline media, never stored in the log. */
+  data?: Uint8Array;
+}
+
+/** The last event of a session: its artifacts are complete. */
+export interface SessionEnded extends Stored {
+  type: 'SessionEnded';
+  state: SessionState;
+  reason?: StateReason;
+  error?: { code: string; message: string };
+  chunks: number;
+  frames: number;
+  seconds: number;
+  artifacts: Artifact[];
+}
+
+/** Sent to an idle subscription so that both ends know that the other is alive; not stored, so without a sequence. */
+export interface Heartbeat {
+  type: 'Heartbeat';
+  at: number;
+  state: SessionState;
+  reason?: StateReason;
+  error?: { code: string; message: string };
+  /** The newest event there is; a subscriber that has seen it has seen all. */
+  lastSequence: number;
+}
+
+export type StoredEvent = StateChanged | PromptRequested | PromptApplied | PromptSuperseded | FrameChunk | SessionEnded;
+export type SessionEvent = StoredEvent | Heartbeat;

@@ -1,0 +1,54 @@
+import type { Clock, Cluster, Engine, MediaFactory, ObjectStore } from './ports.js';
+
+/** The numbers the service runs by. */
+export interface SessionPolicy {
+  /** REALTIME generation stays at most this far ahead of playback. */
+  leadSeconds: number;
+  /** A REALTIME session that nobody watched for so long is paused; 0 never pauses. */
+  idleSeconds: number;
+  /** An idle subscription gets a Heartbeat this often. */
+  heartbeatSeconds: number;
+  /** A checkpoint every so many blocks, and whenever a session pauses. */
+  checkpointBlocks: number;
+  /** Upper bound for `maxSeconds`, and what a session without one gets; 0 lets sessions be endless. */
+  maxSeconds: number;
+  /** Sessions in memory on this worker, whatever their pace. */
+  maxSessions: number;
+  /** Share of a device that REALTIME sessions may plan on. */
+  maxLoad: number;
+  /** How long a failing store is retried before the session is paused with STORAGE. */
+  storeRetrySeconds: number;
+  /** Bounds of the recent events kept in memory per session. */
+  ringEvents: number;
+  ringBytes: number;
+}
+
+export const DEFAULT_POLICY: SessionPolicy = {
+  leadSeconds: 2,
+  idleSeconds: 60,
+  heartbeatSeconds: 10,
+  checkpointBlocks: 8,
+  maxSeconds: 0,
+  maxSessions: 16,
+  maxLoad: 0.9,
+  storeRetrySeconds: 60,
+  ringEvents: 64,
+  ringBytes: 16 * 1024 * 1024,
+};
+
+/** What the domain reports about itself; pino fits. */
+export interface Logger {
+  info(details: object, message: string): void;
+  warn(details: object, message: string): void;
+  error(details: object, message: string): void;
+}
+
+export interface SessionServiceOptions {
+  engine: Engine;
+  media: MediaFactory;
+  store: ObjectStore;
+  cluster: Cluster;
+  clock?: Clock;
+  logger?: Logger;
+  policy?: Partial<SessionPolicy>;
+}

@@ -1,0 +1,164 @@
+import type { RecacheMode } from './ports.js';
+
+export type SessionState = 'QUEUED' | 'STARTING' | 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED' | 'FAILED';
+
+/** REALTIME stays just ahead of playback; FASTEST generates as fast as the device allows. */
+export type Pace = 'REALTIME' | 'FASTEST';
+
+/** Why a session is in its state, where the state alone does not say. */
+export type StateReason =
+  /** Somebody asked for it. */
+  | 'REQUESTED'
+  /** Nobody watched for `idleSeconds`. */
+  | 'IDLE'
+  /** The object store failed for longer than we retry; resume when it works again. Nothing generated is lost. */
+  | 'STORAGE'
+  /** The worker that generated it went away (restart or crash); resume continues from the last checkpoint. */
+  | 'WORKER_LOST'
+  /** `maxSeconds` is reached. */
+  | 'DURATION_REACHED'
+  /** The device, the core or the encoder failed; see `error`. */
+  | 'ENGINE'
+  | 'MEDIA';
+
+export const ENDED_STATES: ReadonlySet<SessionState> = new Set(['COMPLETED', 'STOPPED', 'FAILED']);
+
+export function isEnded(state: SessionState): boolean {
+  return ENDED_STATES.has(state);
+}
+
+/** When a prompt switch takes effect: before the next block, at once (abandoning the block in flight), or at a block. */
+export type SwitchWhen = 'NEXT_BLOCK' | 'IMMEDIATE' | { block: number };
+
+export interface TimelineInput {
+  prompt: string;
+  /** Where it takes effect: the first block that starts at or after this time. Exclusive with `block`. */
+  atSeconds?: number;
+  block?: number;
+  mode?: RecacheMode;
+}
+
+export interface CreateSessionInput {
+  /** One prompt from the start; exclusive with `timeline`. */
+  prompt?: string;
+  /** The whole story in advance; its first entry starts at 0. */
+  timeline?: readonly TimelineInput[];
+  /** Random when absent. 0 .. 2^64-1 */
+  seed?: bigint;
+  /** The model's native size when absent. */
+  width?: number;
+  height?: number;
+  /** Name of a model package; the default package when absent. */
+  model?: string;
+  /** Default REALTIME. */
+  pace?: Pace;
+  /** Ends the session after this much video, rounded up to a whole chunk; endless when absent. */
+  maxSeconds?: number;
+  /** The same key (per principal, the caller scopes it) gives the same session, also on another worker. */
+  idempotencyKey?: string;
+}
+
+export interface SwitchPromptInput {
+  prompt: string;
+  /** Default RECACHE. */
+  mode?: RecacheMode;
+  /** Default NEXT_BLOCK. */
+  when?: SwitchWhen;
+  /** The same key within a session gives the same receipt. */
+  idempotencyKey?: string;
+}
+
+/** A prompt that took effect. */
+export interface TimelineEntry {
+  prompt: string;
+  mode: RecacheMode;
+  block: number;
+  frame: number;
+  seconds: number;
+  /** The receipt that asked for it; the entries of `createSession` have one as well. */
+  requestId: string;
+  recacheMilliseconds: number;
+}
+
+export type ReceiptStatus =
+  | 'PENDING'
+  | 'APPLIED'
+  /** A later request took its place before its block began. */
+  | 'SUPERSEDED'
+  /** The session ended first. */
+  | 'DISCARDED';
+
+/** The answer to switchPrompt; the stream later carries PromptApplied (or PromptSuperseded) with its id. */
+export interface SwitchReceipt {
+  id: string;
+  sessionId: string;
+  accepted: true;
+  prompt: string;
+  mode: RecacheMode;
+  when: SwitchWhen;
+  requestedAt: Date;
+  status: ReceiptStatus;
+  expectedBlock: number;
+  expectedFrame: number;
+  expectedSeconds: number;
+  /** Set when APPLIED. */
+  appliedBlock?: number;
+  /** Set when SUPERSEDED: the id of the receipt that won. */
+  supersededBy?: string;
+}
+
+export type ArtifactKind = 'MP4' | 'HLS' | 'POSTER' | 'TIMELINE';
+
+/** A finished file in the store. */
+export interface Artifact {
+  kind: ArtifactKind;
+  key: string;
+  contentType: string;
+  bytes: number;
+}
+
+export interface SessionMedia {
+  /** RFC 6381, e.g. `avc1.42c01e`. */
+  codec: string;
+  /** Store key of the init segment. */
+  initKey: string;
+}
+
+/** A snapshot of a session; never changes after it was handed out. */
+export interface Session {
+  id: string;
+  state: SessionState;
+  reason?: StateReason;
+  /** What went wrong, for PAUSED by STORAGE and for FAILED. */
+  error?: { code: string; message: string };
+  createdAt: Date;
+  updatedAt: Date;
+  model: string;
+  /** SHA-256 of the model package's manifest. */
+  modelDigest: string;
+  seed: bigint;
+  width: number;
+  height: number;
+  fps: number;
+  pace: Pace;
+  maxSeconds?: number;
+  /** The prompt in effect; before the first block, the one that will be. */
+  prompt: string;
+  /** Prompts that took effect, in order. */
+  timeline: readonly TimelineEntry[];
+  /** Every request for a prompt, those of createSession included, in order of request. */
+  receipts: readonly SwitchReceipt[];
+  /** Durable chunks, frames and seconds so far. */
+  chunks: number;
+  frames: number;
+  seconds: number;
+  /** Sequence of the newest event; subscribing after it gives what comes next. */
+  lastSequence: number;
+  /** Known from the first chunk on. */
+  media?: SessionMedia;
+  /** Live subscriptions at this worker. */
+  viewers: number;
+  artifacts: readonly Artifact[];
+  /** Set on a fork. */
+  parent?: { sessionId: string; chunk: number };
+}
