@@ -1,0 +1,54 @@
+# syntax=docker/dockerfile:1
+#
+#   docker build --target cpu  -t longlive-service:cpu  .
+#   docker build --target cuda -t longlive-service:cuda .
+#
+# Pocket travels in the image; other model packages are mounted at /models.
+ARG NODE_IMAGE=node:22-bookworm-slim
+ARG CUDA_VERSION=13.0.1
+
+FROM ${NODE_IMAGE} AS build
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make python3 && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY . .
+RUN npm run build
+RUN npm prune --omit=dev --no-audit --no-fund
+
+FROM ${NODE_IMAGE} AS cpu
+WORKDIR /app
+ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_DEVICE=cpu
+COPY --from=build /app/package.json ./
+COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+COPY --from=build /app/native/build/longlive.node ./native/build/longlive.node
+COPY --from=build /app/models ./models
+RUN mkdir -p /data && chown node:node /data
+USER node
+VOLUME /data
+EXPOSE 4000
+HEALTHCHECK --interval=15s --timeout=3s --start-period=30s \
+  CMD node -e "fetch('http://127.0.0.1:'+(process.env.PORT||4000)+'/healthz').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"
+CMD ["node", "dist/cli/main.js", "serve"]
+
+FROM nvidia/cuda:${CUDA_VERSION}-devel-ubuntu24.04 AS native-cuda
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+COPY --from=build /app/node_modules ./node_modules
+COPY native ./native
+RUN make -C native CUDA=1
+
+FROM nvidia/cuda:${CUDA_VERSION}-runtime-ubuntu24.04 AS cuda
+WORKDIR /app
+ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_DEVICE=cuda
+COPY --from=build /usr/local/bin/node /usr/local/bin/node
+COPY --from=cpu /app ./
+COPY --from=native-cuda /app/native/build/longlive.node ./native/build/longlive.node
+RUN useradd --create-home --uid 1001 longlive && mkdir -p /data && chown longlive /data
+USER longlive
+VOLUME /data
+EXPOSE 4000
+HEALTHCHECK --interval=15s --timeout=3s --start-period=180s \
+  CMD node -e "fetch('http://127.0.0.1:'+(process.env.PORT||4000)+'/healthz').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"
+CMD ["node", "dist/cli/main.js", "serve"]

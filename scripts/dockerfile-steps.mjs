@@ -1,0 +1,141 @@
+/**
+ * Runs the steps of the Dockerfile's target without a Docker engine: every stage becomes a clean directory, COPY and RUN
+ * act inside it, and the last stage's CMD is started and asked for its health. What a directory cannot stand for is said:
+ * base images, users, and system packages (which must be installed already).
+ *
+ *   node scripts/dockerfile-steps.mjs cpu
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+
+const context = resolve(import.meta.dirname, '..');
+const target = process.argv[2] ?? 'cpu';
+const work = mkdtempSync(join(tmpdir(), 'dockerfile-steps-'));
+process.on('exit', () => rmSync(work, { recursive: true, force: true }));
+
+/** Instructions of the file, continuation lines joined, comments dropped. */
+function instructions() {
+  const text = readFileSync(join(context, 'Dockerfile'), 'utf8').replace(/^#.*\n/gm, '').replace(/\\\n/g, ' ');
+  return text.split('\n').filter((line) => line.trim() !== '').map((line) => {
+    const [, name, rest] = /^(\w+)\s+(.*)$/.exec(line.trim());
+    return { name, rest };
+  });
+}
+
+/** name -> { base, steps } */
+function stages() {
+  const found = new Map();
+  let current;
+  for (const { name, rest } of instructions()) {
+    if (name === 'FROM') {
+      const [base, , stage] = rest.split(/\s+/);
+      current = { base, steps: [] };
+      found.set(stage, current);
+    } else if (current) {
+      current.steps.push({ name, rest });
+    }
+  }
+  return found;
+}
+
+/** Files git would send as build context, less what .dockerignore names. */
+function contextFiles(root) {
+  const ignored = readFileSync(join(context, '.dockerignore'), 'utf8').split('\n').filter(Boolean);
+  const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: context, encoding: 'utf8' });
+  return listed.split('\0').filter((file) => file !== '' && existsSync(join(context, file)))
+    .filter((file) => !ignored.some((entry) => file === entry || file.startsWith(`${entry}/`)))
+    .filter((file) => root === '.' || file === root || file.startsWith(`${root}/`));
+}
+
+function checkSystemPackages(command) {
+  const names = /install\s+(.*?)\s*&&/.exec(command)?.[1].split(/\s+/).filter((word) => !word.startsWith('-')) ?? [];
+  for (const name of names) {
+    const tool = { 'g++': 'g++', make: 'make', python3: 'python3' }[name] ?? name;
+    execFileSync('which', [tool], { stdio: 'ignore' });
+  }
+  console.log(`    system packages present: ${names.join(' ')}`);
+}
+
+const built = new Map();
+
+function build(stage) {
+  if (built.has(stage)) return built.get(stage);
+  const definition = all.get(stage);
+  if (!definition) throw new Error(`The Dockerfile has no stage "${stage}".`);
+  for (const { name, rest } of definition.steps) {
+    const from = name === 'COPY' && /--from=(\S+)/.exec(rest)?.[1];
+    if (from) build(from);
+  }
+  console.log(`stage ${stage} (base ${definition.base})`);
+  const state = { root: join(work, stage), workdir: '/', env: { ...process.env }, command: undefined };
+  mkdirSync(state.root, { recursive: true });
+  for (const step of definition.steps) run(step, state);
+  built.set(stage, state);
+  return state;
+}
+
+const inside = (state, path) => join(state.root, path.startsWith('/') ? path : join(state.workdir, path));
+
+function run({ name, rest }, state) {
+  console.log(`  ${name} ${rest.length > 110 ? `${rest.slice(0, 110)}…` : rest}`);
+  if (name === 'WORKDIR') {
+    state.workdir = rest;
+    mkdirSync(inside(state, '.'), { recursive: true });
+  } else if (name === 'ENV') {
+    for (const [, key, value] of rest.matchAll(/(\w+)=(\S+)/g)) state.env[key] = value;
+  } else if (name === 'COPY') {
+    copy(rest, state);
+  } else if (name === 'RUN') {
+    if (rest.startsWith('apt-get')) checkSystemPackages(rest);
+    else if (/\b(chown|useradd)\b/.test(rest)) console.log('    users and ownership need a real image: not run');
+    else execFileSync('bash', ['-ec', rest], { cwd: inside(state, '.'), env: state.env, stdio: ['ignore', 'ignore', 'inherit'] });
+  } else if (name === 'CMD') {
+    state.command = JSON.parse(rest);
+  }
+}
+
+function copy(rest, state) {
+  const from = /--from=(\S+)/.exec(rest)?.[1];
+  const words = rest.split(/\s+/).filter((word) => !word.startsWith('--'));
+  const destination = words.pop();
+  for (const source of words) {
+    if (from) {
+      const path = join(built.get(from).root, source);
+      cpSync(path, destination.endsWith('/') && source !== '/app' ? join(inside(state, destination), source.split('/').pop()) : inside(state, destination), { recursive: true, verbatimSymlinks: true });
+      continue;
+    }
+    for (const file of contextFiles(source.replace(/\/$/, ''))) {
+      const relative = source === '.' || file === source ? file : file.slice(source.length + 1);
+      const to = source === '.' || destination.endsWith('/') ? join(inside(state, destination), relative) : join(inside(state, destination), relative);
+      mkdirSync(dirname(to), { recursive: true });
+      cpSync(join(context, file), to);
+    }
+  }
+}
+
+async function healthy(url, seconds) {
+  for (let i = 0; i < seconds * 4; i += 1) {
+    const answer = await fetch(url).catch(() => undefined);
+    if (answer?.ok) return true;
+    await new Promise((wake) => setTimeout(wake, 250));
+  }
+  return false;
+}
+
+const all = stages();
+const image = build(target);
+const port = 41_000 + (process.pid % 1000);
+const [program, ...args] = image.command;
+console.log(`start: ${image.command.join(' ')} on port ${port}`);
+const service = spawn(program, args, {
+  cwd: inside(image, '.'),
+  env: { ...image.env, PORT: String(port), HOST: '127.0.0.1', LONGLIVE_STORE: `file://${join(work, 'data')}` },
+  stdio: ['ignore', 'inherit', 'inherit'],
+});
+const ok = await healthy(`http://127.0.0.1:${port}/readyz`, 60);
+service.kill('SIGTERM');
+await new Promise((done) => service.once('exit', done));
+console.log(ok ? `target ${target}: built from its own steps, started, and ready` : `target ${target}: did not become ready`);
+process.exitCode = ok ? 0 : 1;
