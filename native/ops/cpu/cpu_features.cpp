@@ -1,57 +1,106 @@
 #include "cpu_features.h"
 
-#include <fstream>
+#include <cstring>
 
-#include "longlive/error.h"
+#include "../../include/longlive/error.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
 
 namespace longlive::cpu {
-
 namespace {
 
-std::string modelName() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
-  }
-  return "CPU";
+#if defined(__x86_64__)
+
+struct Registers { uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0; };
+
+Registers cpuid(uint32_t leaf, uint32_t sub = 0) {
+  Registers r;
+  if (!__get_cpuid_count(leaf, sub, &r.eax, &r.ebx, &r.ecx, &r.edx)) return {};
+  return r;
 }
 
-CpuFeatures detect() {
-  CpuFeatures f;
-  f.name = modelName();
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  f.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  f.avx512 = f.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  f.avx512bf16 = f.avx512 && __builtin_cpu_supports("avx512bf16");
-  f.avx512vnni = f.avx512 && __builtin_cpu_supports("avx512vnni");
-#endif
-  return f;
+bool bit(uint32_t word, int index) { return word >> index & 1; }
+
+// XCR0: which register files the operating system saves and restores.
+uint64_t savedState() {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return static_cast<uint64_t>(high) << 32 | low;
 }
+
+bool tilePermission() {
+#if defined(__linux__)
+  constexpr int kArchReqXcompPerm = 0x1023, kXfeatureTileData = 18;
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+Isa probe() {
+  const Registers one = cpuid(1), seven = cpuid(7), sevenOne = cpuid(7, 1);
+  const bool osxsave = bit(one.ecx, 27);
+  const uint64_t state = osxsave ? savedState() : 0;
+  const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6, tiles = (state & 0x60000) == 0x60000;
+
+  const bool fma = bit(one.ecx, 12), f16c = bit(one.ecx, 29), avx2 = bit(seven.ebx, 5);
+  if (!ymm || !fma || !f16c || !avx2) return Isa::Portable;
+  const bool avx512 = bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 28) && bit(seven.ebx, 30) &&
+                      bit(seven.ebx, 31);  // F, DQ, CD, BW, VL
+  if (!zmm || !avx512) return Isa::Avx2;
+  if (!bit(seven.ecx, 11)) return Isa::Avx512;
+  if (!bit(sevenOne.eax, 5)) return Isa::Avx512Vnni;
+  const bool amx = bit(seven.edx, 22) && bit(seven.edx, 24) && bit(seven.edx, 25);  // BF16, TILE, INT8
+  return tiles && amx && tilePermission() ? Isa::Amx : Isa::Avx512Bf16;
+}
+
+#else
+
+Isa probe() { return Isa::Portable; }
+
+#endif
 
 }  // namespace
 
-const CpuFeatures& cpuFeatures() {
-  static const CpuFeatures features = detect();
-  return features;
+Isa detectIsa() {
+  static const Isa isa = probe();
+  return isa;
 }
 
-Isa chooseIsa(const std::string& name) {
-  const CpuFeatures& f = cpuFeatures();
-  if (name.empty()) return f.avx512 ? Isa::Avx512 : f.avx2 ? Isa::Avx2 : Isa::Portable;
-  if (name == "portable") return Isa::Portable;
-  if (name == "avx2" && f.avx2) return Isa::Avx2;
-  if (name == "avx512" && f.avx512) return Isa::Avx512;
-  if (name == "avx2" || name == "avx512") throw Error(ErrorCode::Unavailable, "this processor has no " + name);
-  throw Error(ErrorCode::InvalidArgument, "unknown isa \"" + name + "\": expected portable, avx2 or avx512");
+Isa chooseIsa(const std::string& cap) {
+  const Isa best = detectIsa();
+  if (cap.empty()) return best;
+  for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16, Isa::Amx}) {
+    if (cap != nameOf(isa)) continue;
+    if (isa > best) {
+      throw Error(ErrorCode::Unavailable, "this processor has no " + cap + "; the best it has is " + nameOf(best));
+    }
+    return isa;
+  }
+  throw Error(ErrorCode::InvalidArgument,
+              "unknown isa '" + cap + "'; use portable, avx2, avx512, avx512vnni, avx512bf16 or amx");
 }
 
-std::string describeIsa(Isa isa) {
-  const CpuFeatures& f = cpuFeatures();
-  if (isa == Isa::Portable) return "portable";
-  if (isa == Isa::Avx2) return "avx2";
-  return std::string("avx512") + (f.avx512bf16 ? "+bf16" : "") + (f.avx512vnni ? "+vnni" : "") + (f.amx ? "+amx" : "");
+std::string processorName() {
+#if defined(__x86_64__)
+  if (cpuid(0x80000000).eax >= 0x80000004) {
+    char text[49] = {};
+    for (uint32_t i = 0; i < 3; ++i) {
+      const Registers r = cpuid(0x80000002 + i);
+      std::memcpy(text + 16 * i, &r, 16);
+    }
+    std::string name = text;
+    const auto first = name.find_first_not_of(' '), last = name.find_last_not_of(' ');
+    if (first != std::string::npos) return name.substr(first, last - first + 1);
+  }
+#endif
+  return "unknown";
 }
 
 }  // namespace longlive::cpu

@@ -1,25 +1,38 @@
-// Which instruction sets this machine has, asked once at run time.
+// What the processor can do, and which level of it to use.
+//
+// A level includes all lower ones. The order is the one in which processors gained the instructions, so a cap by name
+// describes a real generation: avx2 (Haswell, Zen), avx512 (Skylake-X), avx512vnni (Cascade Lake), avx512bf16 (Cooper Lake,
+// Zen 4), amx (Sapphire Rapids).
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace longlive::cpu {
 
-// Each level includes the ones before it.
-enum class Isa { Portable, Avx2, Avx512 };
+enum class Isa : uint8_t { Portable, Avx2, Avx512, Avx512Vnni, Avx512Bf16, Amx };
 
-struct CpuFeatures {
-  bool avx2 = false, avx512 = false, avx512bf16 = false, avx512vnni = false, amx = false;
-  std::string name;  // the processor's model name
-};
+constexpr const char* nameOf(Isa isa) {
+  switch (isa) {
+    case Isa::Portable: return "portable";
+    case Isa::Avx2: return "avx2";
+    case Isa::Avx512: return "avx512";
+    case Isa::Avx512Vnni: return "avx512vnni";
+    case Isa::Avx512Bf16: return "avx512bf16";
+    case Isa::Amx: return "amx";
+  }
+  return "?";
+}
 
-const CpuFeatures& cpuFeatures();
+// The best level of this processor and operating system. The first call asks Linux for the permission to use AMX tiles
+// (they enlarge the state saved at every context switch, so the kernel grants them per process); later calls are free.
+Isa detectIsa();
 
-// "" picks the best available; a name that this machine cannot run throws Error{Unavailable}, an unknown name
-// Error{InvalidArgument}.
-Isa chooseIsa(const std::string& name);
+// detectIsa() capped by name; an empty name is no cap. Throws Error{InvalidArgument} for an unknown name and
+// Error{Unavailable} for a level that this machine lacks.
+Isa chooseIsa(const std::string& cap);
 
-// E.g. "avx512+bf16+vnni".
-std::string describeIsa(Isa isa);
+// "AMD EPYC 9575F": the brand string, or "unknown".
+std::string processorName();
 
 }  // namespace longlive::cpu

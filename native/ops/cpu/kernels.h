@@ -1,52 +1,124 @@
-// The kernel functions behind CpuBackend: one free function per operation, so that each can be tested alone, replaced and
-// compared with its plain form in reference.h. Contracts (shapes, aliasing, meaning) are those of ops.h.
+// The CPU kernels: free functions over raw pointers and sizes, threaded by a pool, with the instruction set picked at run
+// time. cpu_backend.cpp checks shapes and forwards here; tests and benchmarks call these directly.
 //
-// Every function gets the Context of its backend. Results never depend on the number of threads.
+// Conventions
+//  * Activations are F32 and row-major. A "row" is a token.
+//  * Every function gives the same bits for any number of threads: an output element is computed by one thread, in an
+//    order that depends on the shapes alone. Different instruction sets may differ in the last bits.
+//  * `out` may alias an input where both have the same type and row layout and the comment says "in place".
+//  * Nothing allocates once scratch has grown to its final size; pack* and reserve* grow it at preparation.
 #pragma once
 
-#include <memory>
+#include <cstdint>
 #include <span>
 
+#include "../ops.h"
 #include "cpu_features.h"
-#include "ops.h"
 #include "thread_pool.h"
 
 namespace longlive::cpu {
 
+using bf16 = uint16_t;  // the upper half of an F32
+
+struct VectorOps;  // serial vector kernels of one instruction set, vector_ops.h
+
+// What every kernel needs: who computes and with which instructions.
 struct Context {
-  ThreadPool* pool = nullptr;
-  Isa isa = Isa::Portable;
-  Precision precision = Precision::FP32;
+  ThreadPool& pool;
+  Isa isa;
+
+  Context(ThreadPool& p, Isa i);
+  const VectorOps* ops;  // of `isa`
 };
 
-// -- gemm*.cpp, quant*.cpp ----------------------------------------------------------------------------------------------
-std::unique_ptr<LinearWeights> prepareLinear(const Context&, const float* weight, const float* bias, int64_t out, int64_t in,
-                                             bool sensitive);
-void linear(const Context&, const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e);
+// -- linear layers (gemm.cpp) -----------------------------------------------------------------------------------------------
 
-// -- attention*.cpp -----------------------------------------------------------------------------------------------------
-void attention(const Context&, const AttentionArgs& a);
+// A weight matrix in the layout the micro-kernels read; gemm.h says how. Scales and sums are for INT8.
+struct PackedLinear {
+  Precision format = Precision::FP32;
+  int64_t in = 0, out = 0;
+  int64_t words = 0;     // 32-bit words of one input row: in, in/2 or in/4, rounded up
+  AlignedBuffer panels;  // [ceil(out/32)][words][32] words
+  AlignedBuffer bias;    // [ceil(out/32) * 32] F32, zero when the layer has none
+  AlignedBuffer scale;   // [ceil(out/32) * 32] F32: weight = scale * int8
+  AlignedBuffer sum;     // [ceil(out/32) * 32] I32: sum of the int8 weights of an output channel
+};
 
-// -- norms*.cpp ---------------------------------------------------------------------------------------------------------
-void layerNormModulate(const Context&, const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps);
-void layerNormAffine(const Context&, const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps);
-void rmsNorm(const Context&, const Tensor& out, const Tensor& in, const Tensor& weight, float eps);
-void rmsNormRope(const Context&, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
-                 const RopeTables& rope, std::span<const int32_t> temporal);
-void rope(const Context&, const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& rope,
-          std::span<const int32_t> temporal);
+// weight [out, in], bias [out] or null. Also reserves the scratch that linear() will need.
+PackedLinear packLinear(Context& c, const float* weight, const float* bias, int64_t out, int64_t in, Precision format);
 
-// -- conv*.cpp ----------------------------------------------------------------------------------------------------------
-std::unique_ptr<ConvWeights> prepareConv(const Context&, const float* weight, const float* bias, int64_t out, int64_t in, int kt,
-                                         int kh, int kw, bool sensitive);
-void conv(const Context&, const Backend::ConvArgs& a);
+struct LinearEpilogue {
+  Activation activation = Activation::None;
+  const float* multiply = nullptr;  // [rows, out]
+  const float* residual = nullptr;  // [rows, out]; may be `out` itself
+  const float* gate = nullptr;      // [gateRows, out]; row i uses gate row i / (rows / gateRows)
+  int64_t gateRows = 1;
+};
 
-// -- volume*.cpp --------------------------------------------------------------------------------------------------------
-void channelNorm(const Context&, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a);
-void splitTime(const Context&, const Tensor& out, const Tensor& in, int factor);
-void toChannelsLast(const Context&, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
-void toChannelsFirst(const Context&, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
-void tanhClamp(const Context&, const Tensor& out, const Tensor& in, float limit);
-void toRgb8(const Context&, const Tensor& out, const Tensor& in, bool unit);
+// out[rows, W.out] = residual + gate * (multiply * act(in[rows, W.in] W^T + b))
+void linear(Context& c, float* out, const float* in, int64_t rows, const PackedLinear& w, const LinearEpilogue& e = {});
+
+// -- attention (attention.cpp) ----------------------------------------------------------------------------------------------
+
+struct AttentionShape {
+  float* out;                         // [queries, heads * headDim]
+  const float* q;                     // [queries, heads * headDim]
+  const void* k;                      // [rows, heads * headDim], F32 or BF16
+  const void* v;
+  DType kvType;
+  std::span<const KeyRange> visible;  // rows of k and v that every query sees
+  int64_t queries, heads, headDim;
+  float scale;
+  const float* bias = nullptr;        // [heads, queries, keys]
+  float lastKeyLogBias = 0.0f;
+};
+
+// out = softmax(scale * q k^T + bias) v, per head. With BF16 keys, q and the probabilities are rounded to bf16 as well
+// (as FlashAttention does) where the processor multiplies bf16; sums and the softmax are F32 in every case.
+void attention(Context& c, const AttentionShape& a);
+void reserveAttention(Context& c, int64_t headDim);
+
+// -- normalisation and rotation (norms.cpp) ---------------------------------------------------------------------------------
+
+// LayerNorm without parameters * (1 + scale) + shift; scale, shift [frames, width]. In place.
+void layerNormModulate(Context& c, float* out, const float* in, int64_t rows, int64_t width, const float* scale,
+                       const float* shift, int64_t frames, float eps);
+// LayerNorm * weight + bias. In place.
+void layerNormAffine(Context& c, float* out, const float* in, int64_t rows, int64_t width, const float* weight,
+                     const float* bias, float eps);
+// x * rsqrt(mean(x^2) + eps) * weight. In place when outType is F32.
+void rmsNorm(Context& c, void* out, DType outType, const float* in, int64_t rows, int64_t width, const float* weight,
+             float eps);
+
+// Tables of cos/sin pairs as in RopeTables; t + h + w = headDim / 2.
+struct RopeShape {
+  const float* temporal;             // [positions, t, 2]
+  const float* row;                  // [gridHeight, h, 2]
+  const float* column;               // [gridWidth, w, 2]
+  int64_t t, h, w;
+  int64_t gridHeight, gridWidth;
+  int64_t heads;
+  std::span<const int32_t> position;  // temporal position of each frame
+};
+
+// rmsNorm, then the rotation; rows = frames * gridHeight * gridWidth. In place when outType is F32.
+void rmsNormRope(Context& c, void* out, DType outType, const float* in, int64_t rows, int64_t width, const float* weight,
+                 float eps, const RopeShape& rope);
+// The rotation alone; in and out are each F32 or BF16. In place when the types are equal.
+void rope(Context& c, void* out, DType outType, const void* in, DType inType, int64_t rows, int64_t width,
+          const RopeShape& rope);
+
+// -- elementwise (elementwise.cpp) ------------------------------------------------------------------------------------------
+
+void activate(Context& c, float* out, const float* in, int64_t n, Activation a);                       // in place
+void add(Context& c, float* out, const float* a, const float* b, int64_t n, int64_t period);           // b repeats; in place
+void axpby(Context& c, float* out, float alpha, const float* a, float beta, const float* b, int64_t n);  // in place
+void tanhClamp(Context& c, float* out, const float* in, int64_t n, float limit);                       // in place
+void toBf16(Context& c, bf16* out, const float* in, int64_t n);   // round to nearest even, NaN stays NaN
+void fromBf16(Context& c, float* out, const bf16* in, int64_t n);
+
+// n standard normal values: Philox4x32-10 keyed by `seed`, counter (index, block, step), Box-Muller in pairs. Scalar
+// arithmetic with fixed operations, so that every instruction set gives the same bits.
+void gaussian(Context& c, float* out, int64_t n, uint64_t seed, uint32_t block, uint32_t step);
 
 }  // namespace longlive::cpu

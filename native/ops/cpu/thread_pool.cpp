@@ -1,53 +1,149 @@
 #include "thread_pool.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace longlive::cpu {
 
-ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+// -- AlignedBuffer --------------------------------------------------------------------------------------------------------
+
+AlignedBuffer::~AlignedBuffer() { std::free(data_); }
+
+AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+
+AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+void AlignedBuffer::reserve(size_t bytes) {
+  if (bytes <= bytes_) return;
+  const size_t rounded = (bytes + 63) / 64 * 64;
+  void* fresh = std::aligned_alloc(64, rounded);
+  if (!fresh) throw std::bad_alloc();
+  std::memset(fresh, 0, rounded);
+  std::free(data_);
+  data_ = fresh;
+  bytes_ = rounded;
+}
+
+// -- ThreadPool -----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Which pool the current thread is working for, and as which thread of it.
+struct Membership {
+  const ThreadPool* pool = nullptr;
+  int thread = 0;
+};
+thread_local Membership membership;
+
+// About 20 microseconds: longer than the gap between two kernels, shorter than anything a person or a neighbour notices.
+constexpr int kSpins = 1000;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+int availableProcessors() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) : threads_(threads > 0 ? threads : availableProcessors()) {
+  scratch_.resize(threads_);
+  workers_.reserve(threads_ - 1);
+  for (int t = 1; t < threads_; ++t) workers_.emplace_back([this, t] { serve(t); });
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  start_.notify_all();
-  for (auto& t : workers_) t.join();
+  stop_.store(true, std::memory_order_release);
+  wake_.fetch_add(1, std::memory_order_release);
+  wake_.notify_all();
+  for (auto& w : workers_) w.join();
 }
 
-void ThreadPool::run(int64_t count, int64_t grain, Invoke invoke, void* body) {
-  if (count <= 0) return;
-  const int64_t parts = std::min<int64_t>(size(), std::max<int64_t>(1, count / std::max<int64_t>(1, grain)));
-  if (parts == 1) return invoke(body, 0, count);
-  const int64_t part = (count + parts - 1) / parts;
-  {
-    std::lock_guard lock(mutex_);
-    invoke_ = invoke, body_ = body, count_ = count, part_ = part;
-    pending_ = static_cast<int>(workers_.size());
-    ++generation_;
-  }
-  start_.notify_all();
-  invoke(body, 0, std::min(part, count));
-  std::unique_lock lock(mutex_);
-  done_.wait(lock, [this] { return pending_ == 0; });
+void* ThreadPool::scratch(int thread, size_t bytes) {
+  scratch_[thread].reserve(bytes);
+  return scratch_[thread].as<void>();
 }
 
-void ThreadPool::work(int index) {
-  uint64_t seen = 0;
+void ThreadPool::reserveScratch(size_t bytes) {
+  for (auto& s : scratch_) s.reserve(bytes);
+}
+
+void ThreadPool::run(int64_t begin, int64_t end, int64_t grain, void* fn, Body body) {
+  if (begin >= end) return;
+  if (membership.pool == this) return body(fn, begin, end, membership.thread);
+
+  std::lock_guard<std::mutex> lock(caller_);
+  const Membership outer = membership;  // a kernel of another backend may be what called us
+  membership = {this, 0};
+  const int64_t total = end - begin;
+  // The count must fit the ticket, and more chunks than this would balance nothing better.
+  grain = std::max<int64_t>({grain, 1, (total + (1 << 20) - 1) >> 20});
+  const auto chunks = static_cast<uint32_t>((total + grain - 1) / grain);
+  if (threads_ == 1 || chunks == 1) {
+    body(fn, begin, end, 0);
+  } else {
+    job_ = {fn, body, begin, end, grain, chunks};
+    unfinished_.store(static_cast<int32_t>(chunks), std::memory_order_relaxed);
+    const uint64_t loop = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
+    ticket_.store(loop << 32 | chunks, std::memory_order_release);
+    wake_.fetch_add(1, std::memory_order_release);
+    wake_.notify_all();
+
+    work(0);
+    for (int spin = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spin) {
+      if (spin < kSpins) {
+        pause();
+      } else if (const int32_t left = unfinished_.load(std::memory_order_acquire); left != 0) {
+        unfinished_.wait(left, std::memory_order_acquire);
+      }
+    }
+  }
+  membership = outer;
+}
+
+void ThreadPool::work(int thread) {
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  while (const auto left = static_cast<uint32_t>(ticket)) {
+    if (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    // The loop cannot end before this chunk is done, so job_ is ours to read from here to the decrement below.
+    const int64_t b = job_.begin + static_cast<int64_t>(job_.chunks - left) * job_.grain;
+    job_.body(job_.fn, b, std::min(b + job_.grain, job_.end), thread);
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+    ticket = ticket_.load(std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::serve(int thread) {
+  membership = {this, thread};
+  uint32_t seen = 0;
   for (;;) {
-    std::unique_lock lock(mutex_);
-    start_.wait(lock, [&] { return stop_ || generation_ != seen; });
-    if (stop_) return;
-    seen = generation_;
-    const int64_t begin = index * part_, end = std::min(begin + part_, count_);
-    const auto invoke = invoke_;
-    void* const body = body_;
-    lock.unlock();
-    if (begin < end) invoke(body, begin, end);
-    lock.lock();
-    if (--pending_ == 0) done_.notify_one();
+    for (int spin = 0; spin < kSpins && wake_.load(std::memory_order_acquire) == seen; ++spin) pause();
+    wake_.wait(seen, std::memory_order_acquire);
+    seen = wake_.load(std::memory_order_acquire);
+    if (stop_.load(std::memory_order_acquire)) return;
+    work(thread);
   }
 }
 

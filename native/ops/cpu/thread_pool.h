@@ -1,8 +1,18 @@
-// A fixed set of worker threads that split index ranges; the calling thread works too.
+// A persistent pool of threads for data-parallel loops.
+//
+// A loop [begin, end) is cut into chunks of `grain`; threads claim chunks until none is left, the calling thread among
+// them. Which thread runs which chunk is left to chance, so a kernel must give the same bits however the loop is cut:
+// every output element is computed wholly inside one chunk.
+//
+// The whole hand-out is one 64-bit word, (loop number, chunks not yet claimed). Claiming a chunk is one compare-and-swap on
+// it: a thread that wakes late sees nothing left, or the next loop, and nobody ever waits for it. Idle threads spin for
+// some microseconds (kernels of one model follow each other closely) and then sleep.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -10,38 +20,73 @@
 
 namespace longlive::cpu {
 
+// Memory aligned for vectors and cache lines. Grows, never shrinks; contents are lost when it grows.
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(size_t bytes) { reserve(bytes); }
+  ~AlignedBuffer();
+  AlignedBuffer(AlignedBuffer&& other) noexcept;
+  AlignedBuffer& operator=(AlignedBuffer&& other) noexcept;
+
+  void reserve(size_t bytes);  // throws std::bad_alloc; the memory is zeroed
+  template <class T> T* as() const { return static_cast<T*>(data_); }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);
+  // threads counts the caller; 0 means every processor this process may run on.
+  explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int size() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return threads_; }
 
-  // Calls body(begin, end) on disjoint parts of [0, count), each at least `grain` long (but the last). Returns when all
-  // parts are done. Allocates nothing. One caller at a time.
-  template <class F>
-  void parallelFor(int64_t count, int64_t grain, F&& body) {
-    using Body = std::remove_reference_t<F>;
-    run(count, grain, [](void* b, int64_t begin, int64_t end) { (*static_cast<Body*>(b))(begin, end); },
-        const_cast<void*>(static_cast<const void*>(&body)));
+  // Calls fn(b, e, thread) for chunks that cover [begin, end), and returns when all are done. `thread` is in
+  // [0, threads()) and no two calls that run at the same time share it: it picks per-thread scratch. Called from inside
+  // fn of the same pool, the loop runs at once on that thread. fn must not throw. Nothing is allocated.
+  template <class Fn>
+  void parallelFor(int64_t begin, int64_t end, int64_t grain, Fn&& fn) {
+    using F = std::remove_reference_t<Fn>;
+    run(begin, end, grain, const_cast<void*>(static_cast<const void*>(std::addressof(fn))),
+        [](void* f, int64_t b, int64_t e, int thread) { (*static_cast<F*>(f))(b, e, thread); });
   }
 
- private:
-  using Invoke = void (*)(void*, int64_t, int64_t);
-  void run(int64_t count, int64_t grain, Invoke invoke, void* body);
-  void work(int index);
+  // A thread's scratch memory, 64-byte aligned, at least `bytes` long, contents undefined. It belongs to the kernel that
+  // runs on that thread until the kernel returns. It grows to the largest request and then stays: a model that has run
+  // once (or reserved at preparation) allocates nothing more.
+  void* scratch(int thread, size_t bytes);
+  void reserveScratch(size_t bytes);  // the same for all threads, at preparation
 
+ private:
+  using Body = void (*)(void* fn, int64_t begin, int64_t end, int thread);
+
+  void run(int64_t begin, int64_t end, int64_t grain, void* fn, Body body);
+  void work(int thread);       // claims and runs chunks until none is left
+  void serve(int thread);      // life of a worker
+
+  struct Job {
+    void* fn = nullptr;
+    Body body = nullptr;
+    int64_t begin = 0, end = 0, grain = 1;
+    uint32_t chunks = 0;
+  };
+
+  int threads_ = 1;
+  std::mutex caller_;  // one loop at a time; uncontended in normal use
+  Job job_;            // written before ticket_ is published, read only by holders of a claimed chunk
+  alignas(64) std::atomic<uint64_t> ticket_{0};    // loop number << 32 | chunks not yet claimed
+  alignas(64) std::atomic<int32_t> unfinished_{0};  // chunks of the loop that are not yet done
+  alignas(64) std::atomic<uint32_t> wake_{0};       // changes with every loop and at the end
+  std::atomic<bool> stop_{false};
+  std::vector<AlignedBuffer> scratch_;
   std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable start_, done_;
-  uint64_t generation_ = 0;
-  int pending_ = 0;
-  bool stop_ = false;
-  Invoke invoke_ = nullptr;
-  void* body_ = nullptr;
-  int64_t count_ = 0, part_ = 0;
 };
 
 }  // namespace longlive::cpu
