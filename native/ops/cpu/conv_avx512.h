@@ -1,0 +1,181 @@
+// The AVX-512 kernels, written once for F32 and BF16 inputs: a tile of 24 pixels x 16 channels or 12 pixels x 32 channels
+// lives in 24 registers; each step multiplies broadcast inputs with one or two vectors of weights.
+// Internal linkage: conv_avx512.cpp and conv_avx512bf16.cpp include this with different flags.
+#pragma once
+
+#include <immintrin.h>
+
+#include "conv_scalar.h"
+
+namespace longlive::cpu {
+namespace {
+
+// ---- loads and stores of 16 lanes -------------------------------------------------------------------------------------
+
+inline __m512 widen(__m256i bf16) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf16), 16)); }
+
+inline __m256i narrow(__m512 v) {
+#if defined(__AVX512BF16__)
+  return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+#else
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+#endif
+}
+
+inline __m512 loadLanes(const void* p, DType t, int64_t i, __mmask16 m) {
+  if (t == DType::F32) return _mm512_maskz_loadu_ps(m, static_cast<const float*>(p) + i);
+  return widen(_mm256_maskz_loadu_epi16(m, static_cast<const Bf16*>(p) + i));
+}
+
+inline void storeLanes(void* p, DType t, int64_t i, __mmask16 m, __m512 v) {
+  if (t == DType::F32) _mm512_mask_storeu_ps(static_cast<float*>(p) + i, m, v);
+  else _mm256_mask_storeu_epi16(static_cast<Bf16*>(p) + i, m, narrow(v));
+}
+
+inline __mmask16 lanesMask(int64_t n) { return n >= 16 ? 0xffff : static_cast<__mmask16>((1u << n) - 1u); }
+
+// ---- x / (1 + exp(-x)) ------------------------------------------------------------------------------------------------
+
+inline __m512 exp512(__m512 x) {  // 2 ulp on [-87, 88], clamped outside
+  x = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(88.0f)), _mm512_set1_ps(-87.0f));
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+  p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+  return _mm512_scalef_ps(p, n);
+}
+
+inline __m512 silu512(__m512 x) {
+  const __m512 d = _mm512_add_ps(_mm512_set1_ps(1.0f), exp512(_mm512_sub_ps(_mm512_setzero_ps(), x)));
+  __m512 inverse = _mm512_rcp14_ps(d);  // one Newton step gives full precision
+  inverse = _mm512_mul_ps(inverse, _mm512_fnmadd_ps(d, inverse, _mm512_set1_ps(2.0f)));
+  return _mm512_mul_ps(x, inverse);
+}
+
+inline __m512 activate512(__m512 v, Activation a) {  // everything but GeluTanh
+  if (a == Activation::Relu) return _mm512_max_ps(v, _mm512_setzero_ps());
+  return a == Activation::Silu ? silu512(v) : v;
+}
+
+// ---- multiply-accumulate ----------------------------------------------------------------------------------------------
+
+// kStep inputs as one 32-bit lane: a float, or a pair of bf16.
+template <class Element> constexpr int kStep = 4 / sizeof(Element);
+
+template <class Element>
+inline __m512 multiplyAdd(__m512 acc, const Element* x, __m512i w) {
+  if constexpr (sizeof(Element) == 4) {
+    return _mm512_fmadd_ps(_mm512_set1_ps(*x), _mm512_castsi512_ps(w), acc);
+  } else {
+#if defined(__AVX512BF16__)
+    int32_t pair;
+    std::memcpy(&pair, x, 4);
+    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair)));
+#else
+    return acc;
+#endif
+  }
+}
+
+// Stride 0 reads the stride from the tile; the others let the compiler fold every pixel's offset into its load.
+template <class Element, int Pixels, int Blocks, int Stride>
+void accumulateTile(const ConvTile& t, float* acc) {
+  const int64_t stride = Stride ? Stride : t.pixelStride;
+  __m512 sum[Pixels][Blocks];
+#pragma GCC unroll 24
+  for (int p = 0; p < Pixels; ++p)
+#pragma GCC unroll 2
+    for (int b = 0; b < Blocks; ++b) sum[p][b] = _mm512_setzero_ps();
+  for (int r = 0; r < t.rowCount; ++r) {
+    const Element* in = static_cast<const Element*>(t.rows[r]);
+    const __m512i* w = static_cast<const __m512i*>(t.weights[r]);
+    for (int k = 0; k < t.run; k += kStep<Element>, w += Blocks) {
+      __m512i weight[Blocks];
+#pragma GCC unroll 2
+      for (int b = 0; b < Blocks; ++b) weight[b] = _mm512_load_si512(w + b);
+#pragma GCC unroll 24
+      for (int p = 0; p < Pixels; ++p)
+#pragma GCC unroll 2
+        for (int b = 0; b < Blocks; ++b) sum[p][b] = multiplyAdd(sum[p][b], in + p * stride + k, weight[b]);
+    }
+  }
+#pragma GCC unroll 24
+  for (int p = 0; p < Pixels; ++p)
+#pragma GCC unroll 2
+    for (int b = 0; b < Blocks; ++b) _mm512_store_ps(acc + (p * Blocks + b) * kConvLanes, sum[p][b]);
+}
+
+template <class Element, int Pixels, int Blocks>
+void accumulate512(const ConvTile& t, float* acc) {
+  switch (t.pixelStride) {
+    case 8: return accumulateTile<Element, Pixels, Blocks, 8>(t, acc);
+    case 16: return accumulateTile<Element, Pixels, Blocks, 16>(t, acc);
+    case 32: return accumulateTile<Element, Pixels, Blocks, 32>(t, acc);
+    case 64: return accumulateTile<Element, Pixels, Blocks, 64>(t, acc);
+    case 96: return accumulateTile<Element, Pixels, Blocks, 96>(t, acc);
+    case 128: return accumulateTile<Element, Pixels, Blocks, 128>(t, acc);
+    case 192: return accumulateTile<Element, Pixels, Blocks, 192>(t, acc);
+    case 256: return accumulateTile<Element, Pixels, Blocks, 256>(t, acc);
+    case 384: return accumulateTile<Element, Pixels, Blocks, 384>(t, acc);
+    default: return accumulateTile<Element, Pixels, Blocks, 0>(t, acc);
+  }
+}
+
+// ---- epilogue and norm ------------------------------------------------------------------------------------------------
+
+void finish512(const ConvFinish& f, const float* acc) {
+  if (f.activation == Activation::GeluTanh) return finishScalar(f, acc);
+  for (int first = 0; first < f.channels; first += kConvLanes) {
+    const __mmask16 m = lanesMask(f.channels - first);
+    const __m512 bias = _mm512_loadu_ps(f.bias + first);
+    for (int p = 0; p < f.pixels; ++p) {
+      __m512 v = _mm512_add_ps(_mm512_loadu_ps(acc + p * f.lanes + first), bias);
+      if (!f.activationAfterResidual) v = activate512(v, f.activation);
+      if (f.residual) v = _mm512_add_ps(v, loadLanes(f.residual, f.residualType, p * f.residualStride + first, m));
+      if (f.activationAfterResidual) v = activate512(v, f.activation);
+      storeLanes(f.out, f.outType, p * f.outStride + first, m, v);
+    }
+  }
+}
+
+// Sixteen pixels share one square root and one division.
+void norm512(const NormRows& n) {
+  if (n.activation == Activation::GeluTanh) return normScalar(n);
+  const __m512 root = _mm512_set1_ps(std::sqrt(static_cast<float>(n.channels)));
+  alignas(64) float scales[16];
+  for (int64_t first = 0; first < n.pixels; first += 16) {
+    const int64_t count = std::min<int64_t>(16, n.pixels - first);
+    for (int64_t p = 0; p < count; ++p) {
+      __m512 squares = _mm512_setzero_ps();
+      for (int64_t c = 0; c < n.channels; c += 16) {
+        const __m512 x = loadLanes(n.in, n.inType, (first + p) * n.channels + c, lanesMask(n.channels - c));
+        squares = _mm512_fmadd_ps(x, x, squares);
+      }
+      scales[p] = _mm512_reduce_add_ps(squares);
+    }
+    const __m512 length = _mm512_max_ps(_mm512_sqrt_ps(_mm512_load_ps(scales)), _mm512_set1_ps(1e-12f));
+    _mm512_store_ps(scales, _mm512_div_ps(root, length));
+    for (int64_t p = 0; p < count; ++p) {
+      const __m512 scale = _mm512_set1_ps(scales[p]);
+      for (int64_t c = 0; c < n.channels; c += 16) {
+        const __mmask16 m = lanesMask(n.channels - c);
+        const int64_t i = (first + p) * n.channels + c;
+        const __m512 gamma = _mm512_maskz_loadu_ps(m, n.gamma + c);
+        const __m512 y = _mm512_mul_ps(_mm512_mul_ps(loadLanes(n.in, n.inType, i, m), scale), gamma);
+        storeLanes(n.out, n.outType, i, m, activate512(y, n.activation));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace longlive::cpu
