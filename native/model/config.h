@@ -35,6 +35,7 @@ struct VaeConfig {
 struct TinyVaeConfig {
   std::vector<int64_t> channels{256, 128, 64, 64};
   int64_t zDim = 16;
+  std::vector<int64_t> timeUpscale{1, 2, 2};  // frames out per frame in, stage by stage; one entry less than channels
 };
 
 enum class RopeMode : uint8_t { Absolute, Relative };

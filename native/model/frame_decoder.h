@@ -18,7 +18,8 @@ class FrameDecoder {
   virtual void reset() = 0;
 
   // Decodes the next n latents [n, zDim, h, w] F32 (normalised, as the DiT makes them; 1 <= n <= maxLatents) into
-  // rgb [framesFor(n), 8h, 8w, 3] U8 and returns framesFor(n). Allocates nothing.
+  // rgb [framesFor(n), 8h, 8w, 3] and returns framesFor(n). rgb is U8, or F32 for the values before they are clamped
+  // (WanVae: [-1, 1], TinyVae: [0, 1]). Allocates nothing.
   virtual int64_t decode(const Tensor& latents, const Tensor& rgb) = 0;
 
   // Frames that the next n latents give: 1 + 4(n - 1) at the start of a video, then 4n.
