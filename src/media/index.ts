@@ -1,0 +1,1 @@
+export { createMediaFactory, type ClosableMediaFactory, type MediaOptions } from './media-factory.js';

@@ -1,0 +1,108 @@
+/**
+ * The finished video: the samples of all chunks, not re-encoded, in one MP4 whose index comes first so that playback can
+ * start while it downloads.
+ */
+import { randomUUID } from 'node:crypto';
+import { open, unlink, type FileHandle } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ascii, box, concat, fullBox, u32, u32Table, u64, u64Table } from './boxes.js';
+import { FRAME_TICKS, movie, readFragment, readInit, type SampleInfo } from './cmaf.js';
+
+const READ_BYTES = 1 << 20;
+
+/**
+ * Reads the chunks once, spooling their payload to an unnamed temporary file, since the index must be written before the
+ * first sample and tells every sample's size. The stream may be read once; ending or leaving it frees the file.
+ */
+export async function progressive(
+  init: Uint8Array,
+  chunks: AsyncIterable<Uint8Array>,
+): Promise<{ bytes: number; stream: AsyncIterable<Uint8Array> }> {
+  const spool = await openUnnamed();
+  try {
+    const fragments: SampleInfo[][] = [];
+    let payloadBytes = 0;
+    for await (const chunk of chunks) {
+      const { samples, payload } = readFragment(chunk);
+      await spool.appendFile(payload);
+      payloadBytes += payload.length;
+      fragments.push(samples);
+    }
+    const header = progressiveHeader(init, fragments);
+    return { bytes: header.length + payloadBytes, stream: headerThenSpool(header, spool, payloadBytes) };
+  } catch (error) {
+    await spool.close();
+    throw error;
+  }
+}
+
+/** Everything before the first sample: `ftyp moov` and the header of `mdat`. */
+export function progressiveHeader(init: Uint8Array, fragments: readonly (readonly SampleInfo[])[]): Uint8Array {
+  const track = readInit(init);
+  const samples = fragments.flat();
+  const sizes = fragments.map((fragment) => fragment.reduce((sum, sample) => sum + sample.size, 0));
+  const tables = sampleTables(fragments, samples);
+  const duration = samples.length * FRAME_TICKS;
+  const fileType = box('ftyp', ascii('isom'), u32(0x200), ascii('isomiso2avc1mp41'));
+  const mediaHeader = mdatHeader(sizes.reduce((sum, size) => sum + size, 0));
+  const index = (start: number): Uint8Array =>
+    movie({ ...track, duration, tables: [...tables, chunkOffsets(sizes, start)] });
+  // The index's own length moves the samples; it grows once at most, when their offsets outgrow 32 bits.
+  let moov = index(0);
+  for (let length = -1; length !== moov.length;) {
+    length = moov.length;
+    moov = index(fileType.length + length + mediaHeader.length);
+  }
+  return concat([fileType, moov, mediaHeader]);
+}
+
+function mdatHeader(payload: number): Uint8Array {
+  const size = payload + 8;
+  return size <= 0xffffffff ? concat([u32(size), ascii('mdat')]) : concat([u32(1), ascii('mdat'), u64(size + 8)]);
+}
+
+/** When, where and how large: the tables that do not depend on where in the file the samples begin. */
+function sampleTables(fragments: readonly (readonly SampleInfo[])[], samples: readonly SampleInfo[]): Uint8Array[] {
+  const keys = samples.flatMap((sample, i) => (sample.key ? [i + 1] : []));
+  const runs = fragments.flatMap((fragment, i) =>
+    fragment.length === fragments[i - 1]?.length ? [] : [i + 1, fragment.length, 1],
+  );
+  return [
+    fullBox('stts', 0, 0, u32(1, samples.length, FRAME_TICKS)),
+    fullBox('stss', 0, 0, u32(keys.length), u32Table(keys)),
+    fullBox('stsc', 0, 0, u32(runs.length / 3), u32Table(runs)),
+    fullBox('stsz', 0, 0, u32(0, samples.length), u32Table(samples.map((sample) => sample.size))),
+  ];
+}
+
+/** Where each fragment's samples begin, the first at byte `start` of the file. */
+function chunkOffsets(sizes: readonly number[], start: number): Uint8Array {
+  let next = start;
+  const offsets = sizes.map((size) => (next += size) - size);
+  return (offsets.at(-1) ?? 0) > 0xffffffff
+    ? fullBox('co64', 0, 0, u32(offsets.length), u64Table(offsets))
+    : fullBox('stco', 0, 0, u32(offsets.length), u32Table(offsets));
+}
+
+/** A file without a name: the system frees it when it is closed, or when the process dies. */
+async function openUnnamed(): Promise<FileHandle> {
+  const path = join(tmpdir(), `longlive-${randomUUID()}`);
+  const file = await open(path, 'wx+', 0o600);
+  await unlink(path);
+  return file;
+}
+
+async function* headerThenSpool(header: Uint8Array, spool: FileHandle, bytes: number): AsyncGenerator<Uint8Array> {
+  try {
+    yield header;
+    for (let position = 0; position < bytes;) {
+      const { bytesRead, buffer } = await spool.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, position);
+      if (bytesRead === 0) throw new Error('the temporary file was cut short');
+      position += bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await spool.close();
+  }
+}

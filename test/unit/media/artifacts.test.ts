@@ -1,0 +1,140 @@
+import { readdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findBox, readBoxes } from '../../../src/media/boxes.js';
+import { readFragment } from '../../../src/media/cmaf.js';
+import { createMediaFactory } from '../../../src/media/index.js';
+import { progressiveHeader } from '../../../src/media/progressive.js';
+import { movingDisc } from './pictures.js';
+
+const media = createMediaFactory({ workers: 1 });
+afterAll(() => media.close());
+
+async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items;
+}
+
+async function collect(stream: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const part of stream) parts.push(part);
+  return Buffer.concat(parts);
+}
+
+const spools = async (): Promise<string[]> => (await readdir(tmpdir())).filter((name) => name.startsWith('longlive-'));
+
+describe('the progressive MP4', () => {
+  let init: Uint8Array;
+  const chunks: Uint8Array[] = [];
+
+  beforeAll(async () => {
+    const encoder = await media.open({ width: 96, height: 64, fps: 16 });
+    init = encoder.init;
+    let firstFrame = 0;
+    for (const [block, count] of [9, 12, 12].entries()) {
+      chunks.push((await encoder.encode(movingDisc({ block, firstFrame, count, width: 96, height: 64 }))).bytes);
+      firstFrame += count;
+    }
+  });
+
+  it('holds the very samples of the chunks, after its index', async () => {
+    const { bytes, stream } = await media.progressive(init, each(chunks));
+    const file = await collect(stream);
+    expect(file).toHaveLength(bytes);
+    expect(readBoxes(file).map((box) => box.type)).toEqual(['ftyp', 'moov', 'mdat']);
+    const samples = Buffer.concat(chunks.map((chunk) => readFragment(chunk).payload));
+    expect(findBox(file, 'mdat').equals(samples)).toBe(true);
+  });
+
+  it('points at each chunk and each key frame', async () => {
+    const file = await collect((await media.progressive(init, each(chunks))).stream);
+    const tables = findBox(file, 'moov', 'trak', 'mdia', 'minf', 'stbl');
+    const offsets = findBox(tables, 'stco');
+    chunks.forEach((chunk, i) => {
+      const { payload } = readFragment(chunk);
+      const start = offsets.readUInt32BE(8 + i * 4);
+      expect(file.subarray(start, start + payload.length).equals(payload)).toBe(true);
+    });
+    const keys = findBox(tables, 'stss');
+    expect([0, 1, 2].map((i) => keys.readUInt32BE(8 + i * 4))).toEqual([1, 10, 22]);
+    expect(findBox(tables, 'stts').readUInt32BE(8)).toBe(33);
+    expect(findBox(file, 'moov', 'mvhd').readBigUInt64BE(24)).toBe(33_000n);
+  });
+
+  it('uses 64-bit sizes and offsets when four gigabytes are not enough', () => {
+    const huge = Array.from({ length: 10 }, () => [{ size: 0x40000000, key: true }]);
+    const header = Buffer.from(progressiveHeader(init, huge));
+    const moov = readBoxes(header.subarray(0, header.length - 16))[1]!;
+    const offsets = findBox(moov.payload, 'trak', 'mdia', 'minf', 'stbl', 'co64');
+    expect(Number(offsets.readBigUInt64BE(8))).toBe(header.length);
+    expect(Number(offsets.readBigUInt64BE(8 + 9 * 8))).toBe(header.length + 9 * 0x40000000);
+    expect(Number(header.readBigUInt64BE(header.length - 8))).toBe(10 * 0x40000000 + 16);
+  });
+
+  it('indexes a day of video', () => {
+    const day = Array.from({ length: 115_200 }, () =>
+      Array.from({ length: 12 }, (_, n) => ({ size: 700, key: n === 0 })),
+    );
+    expect(progressiveHeader(init, day).length).toBeGreaterThan(115_200 * 12 * 4);
+  });
+
+  it('leaves nothing behind when the reader goes away or a chunk is broken', async () => {
+    const { stream } = await media.progressive(init, each(chunks));
+    const reader = stream[Symbol.asyncIterator]();
+    await reader.next();
+    await reader.return?.();
+    await expect(media.progressive(init, each([chunks[0]!, chunks[1]!.subarray(0, 400)]))).rejects.toThrow(RangeError);
+    expect(await spools()).toEqual([]);
+  });
+});
+
+describe('the playlist', () => {
+  it('grows while the session lives and ends with it', () => {
+    const chunks = [
+      { uri: 'chunks/0.m4s', durationSeconds: 9 / 16 },
+      { uri: 'chunks/1.m4s', durationSeconds: 0.75 },
+    ];
+    const live = media.playlist(chunks, 'init.mp4', false);
+    expect(live.split('\n')).toEqual([
+      '#EXTM3U',
+      '#EXT-X-VERSION:7',
+      '#EXT-X-TARGETDURATION:1',
+      '#EXT-X-MEDIA-SEQUENCE:0',
+      '#EXT-X-PLAYLIST-TYPE:EVENT',
+      '#EXT-X-INDEPENDENT-SEGMENTS',
+      '#EXT-X-MAP:URI="init.mp4"',
+      '#EXTINF:0.562500,',
+      'chunks/0.m4s',
+      '#EXTINF:0.750000,',
+      'chunks/1.m4s',
+      '',
+    ]);
+    expect(media.playlist(chunks, 'init.mp4', true)).toBe(`${live}#EXT-X-ENDLIST\n`);
+  });
+});
+
+describe('the poster', () => {
+  it('shows the chosen frame in its true colours', async () => {
+    const [width, height] = [64, 32];
+    const luma = width * height;
+    const frame = (y: number, cb: number, cr: number): Uint8Array =>
+      new Uint8Array((luma * 3) / 2)
+        .fill(y, 0, luma)
+        .fill(cb, luma, (luma * 5) / 4)
+        .fill(cr, (luma * 5) / 4);
+    const i420 = Buffer.concat([frame(16, 128, 128), frame(63, 102, 240)]); // black, BT.709 red
+    const { bytes, contentType } = await media.poster({ block: 0, firstFrame: 0, count: 2, width, height, i420 }, 1);
+    expect(contentType).toBe('image/webp');
+    const { data, info } = await sharp(bytes).raw().toBuffer({ resolveWithObject: true });
+    expect(info).toMatchObject({ width, height });
+    const [red, green, blue] = data.subarray((luma / 2) * info.channels);
+    expect(red).toBeGreaterThan(240);
+    expect(green).toBeLessThan(15);
+    expect(blue).toBeLessThan(15);
+  });
+
+  it('refuses a frame that is not there', async () => {
+    const frames = movingDisc({ count: 2, width: 64, height: 64 });
+    await expect(media.poster(frames, 2)).rejects.toThrow('index must be a whole number from 0 to 1');
+  });
+});
