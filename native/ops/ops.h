@@ -113,7 +113,7 @@ class Backend {
   // LayerNorm without parameters, then * (1 + scale) + shift, both per frame.
   virtual void layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) = 0;
   virtual void layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) = 0;
-  // RMSNorm over the whole row; in place allowed.
+  // RMSNorm over the whole row; in place allowed; out may be a KV slice (kvType()).
   virtual void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) = 0;
   // RMSNorm over the whole row, then the rotation; out may be a KV slice (kvType()). In place allowed.
   // temporal[f] is the temporal position of frame f of `in`; heads split the row.
@@ -127,7 +127,8 @@ class Backend {
   // -- elementwise ------------------------------------------------------------------------------------------------------
   virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;       // b may be one row, broadcast; in place
   virtual void activate(const Tensor& out, const Tensor& in, Activation a) = 0;    // in place
-  virtual void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) = 0;  // rows of a table
+  // Rows of a table, F32 or BF16.
+  virtual void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) = 0;
 
   // -- sampling (spec section 5) ----------------------------------------------------------------------------------------
   // Latents are [frames, channels, h, w] F32; tokens are [frames * gridH * gridW, channels * 4] in (c, ky, kx) order.
@@ -166,6 +167,8 @@ class Backend {
   virtual void tanhClamp(const Tensor& out, const Tensor& in, float limit) = 0;  // limit * tanh(x / limit)
   // [T, H, W, 3] in [-1, 1] (or [0, 1] with unit = true) -> packed RGB bytes, truncating like the reference.
   virtual void toRgb8(const Tensor& out, const Tensor& in, bool unit) = 0;
+  // rgb [T, H, W, 3] U8 -> out [T, H * W * 3 / 2] U8: planes Y, U, V per frame, BT.709 limited range; H and W even.
+  virtual void toI420(const Tensor& out, const Tensor& rgb) = 0;
 };
 
 struct BackendOptions {

@@ -1,0 +1,141 @@
+#include "cpu_backend.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "longlive/error.h"
+
+namespace longlive {
+
+namespace cpu {
+
+namespace {
+
+struct HostStorage : Storage {
+  ~HostStorage() override { std::free(data); }
+};
+
+int checkThreads(int threads) {
+  if (threads < 0 || threads > 1024) throw Error(ErrorCode::InvalidArgument, "threads must be between 0 and 1024");
+  return threads;
+}
+
+void require(bool condition, const char* what) {
+  if (!condition) throw std::logic_error(what);
+}
+
+const float* floats(const Tensor& t) {
+  require(t.dtype == DType::F32, "the CPU backend keeps activations in F32");
+  return t.as<float>();
+}
+
+int64_t rowsOf(const Tensor& t) { return t.elements() / t.shape[-1]; }
+
+RopeShape shapeOf(const RopeTables& r, int64_t heads, std::span<const int32_t> temporal) {
+  return {floats(r.temporal), floats(r.row), floats(r.column), r.temporal.shape[1], r.row.shape[1], r.column.shape[1],
+          r.gridHeight, r.gridWidth, heads, temporal};
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(const BackendOptions& options)
+    : pool_(checkThreads(options.threads)), context_(pool_, chooseIsa(options.isa)), precision_(options.precision) {}
+
+DeviceInfo CpuBackend::info() const {
+  const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+  return {"cpu", processorName(), nameOf(context_.isa), memory, pool_.threads()};
+}
+
+std::unique_ptr<Storage> CpuBackend::allocate(size_t bytes) {
+  auto storage = std::make_unique<HostStorage>();
+  const size_t rounded = (std::max<size_t>(bytes, 1) + 63) / 64 * 64;
+  storage->data = std::aligned_alloc(64, rounded);
+  if (!storage->data) throw Error(ErrorCode::OutOfMemory, "cannot allocate " + std::to_string(bytes) + " bytes of memory");
+  std::memset(storage->data, 0, rounded);
+  storage->bytes = bytes;
+  return storage;
+}
+
+void CpuBackend::upload(const Tensor& out, const float* host) {
+  copy(out, {const_cast<float*>(host), DType::F32, out.shape});
+}
+
+void CpuBackend::download(float* host, const Tensor& in) { copy({host, DType::F32, in.shape}, in); }
+
+void CpuBackend::zero(const Tensor& out) {
+  if (out.bytes()) std::memset(out.data, 0, out.bytes());
+}
+
+std::unique_ptr<LinearWeights> CpuBackend::prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
+                                                         bool sensitive) {
+  const Precision format = sensitive && precision_ == Precision::INT8 ? Precision::BF16 : precision_;
+  return packLinear(context_, weight, bias, out, in, format);
+}
+
+std::unique_ptr<ConvWeights> CpuBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
+                                                     int kh, int kw, bool, bool upsample2x) {
+  return packConv(context_, precision_, weight, bias, out, in, kt, kh, kw, upsample2x);
+}
+
+void CpuBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e) {
+  require(in.shape[-1] == w.in && out.shape[-1] == w.out && rowsOf(in) == rowsOf(out), "linear: shapes do not match");
+  LinearEpilogue epilogue;
+  epilogue.activation = e.activation;
+  if (e.multiply) epilogue.multiply = floats(e.multiply);
+  if (e.residual) epilogue.residual = floats(e.residual);
+  if (e.gate) epilogue.gate = floats(e.gate), epilogue.gateRows = e.gate.elements() / w.out;
+  cpu::linear(context_, const_cast<float*>(floats(out)), floats(in), rowsOf(in),
+              static_cast<const PackedLinear&>(w), epilogue);
+}
+
+void CpuBackend::layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) {
+  const int64_t width = in.shape[-1];
+  cpu::layerNormModulate(context_, const_cast<float*>(floats(out)), floats(in), rowsOf(in), width, floats(scale), floats(shift),
+                         scale.elements() / width, eps);
+}
+
+void CpuBackend::layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) {
+  cpu::layerNormAffine(context_, const_cast<float*>(floats(out)), floats(in), rowsOf(in), in.shape[-1], floats(weight),
+                       floats(bias), eps);
+}
+
+void CpuBackend::rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) {
+  cpu::rmsNorm(context_, out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps);
+}
+
+void CpuBackend::rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+                             const RopeTables& tables, std::span<const int32_t> temporal) {
+  cpu::rmsNormRope(context_, out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps,
+                   shapeOf(tables, heads, temporal));
+}
+
+void CpuBackend::rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables,
+                      std::span<const int32_t> temporal) {
+  cpu::rope(context_, out.data, out.dtype, in.data, in.dtype, rowsOf(in), in.shape[-1], shapeOf(tables, heads, temporal));
+}
+
+void CpuBackend::attention(const AttentionArgs& a) {
+  const int64_t width = a.q.shape[-1];
+  require(a.k.dtype == a.v.dtype && a.k.shape[-1] == width && a.v.shape[-1] == width, "attention: shapes do not match");
+  cpu::attention(context_, {const_cast<float*>(floats(a.out)), floats(a.q), a.k.data, a.v.data, a.k.dtype, a.visible, rowsOf(a.q),
+                            a.heads, width / a.heads, a.scale, a.bias ? floats(a.bias) : nullptr, a.lastKeyLogBias});
+}
+
+void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
+  cpu::add(context_, const_cast<float*>(floats(out)), floats(a), floats(b), a.elements(), b.elements());
+}
+
+void CpuBackend::activate(const Tensor& out, const Tensor& in, Activation a) {
+  cpu::activate(context_, const_cast<float*>(floats(out)), floats(in), in.elements(), a);
+}
+
+}  // namespace cpu
+
+std::unique_ptr<Backend> makeCpuBackend(const BackendOptions& options) { return std::make_unique<cpu::CpuBackend>(options); }
+
+}  // namespace longlive

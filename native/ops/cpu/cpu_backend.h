@@ -1,0 +1,81 @@
+// Backend on the host's processors: checks shapes, and hands every operation to the kernel functions (kernels.h, conv.h,
+// volume.h, sampling.h).
+#pragma once
+
+#include "conv.h"
+#include "kernels.h"
+#include "sampling.h"
+#include "volume.h"
+
+namespace longlive::cpu {
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const BackendOptions& options);
+
+  DeviceInfo info() const override;
+  Precision precision() const override { return precision_; }
+  DType activationType() const override { return DType::F32; }
+  DType kvType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
+
+  std::unique_ptr<Storage> allocate(size_t bytes) override;
+  void upload(const Tensor& out, const float* host) override;
+  void download(float* host, const Tensor& in) override;
+  void zero(const Tensor& out) override;
+  void copy(const Tensor& out, const Tensor& in) override { cpu::copy(context_, out, in); }
+  void synchronize() override {}
+
+  std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
+                                               bool sensitive) override;
+  std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
+                                           bool sensitive, bool upsample2x) override;
+
+  void linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e) override;
+  void layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) override;
+  void layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) override;
+  void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) override;
+  void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RopeTables& tables,
+                   std::span<const int32_t> temporal) override;
+  void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables,
+            std::span<const int32_t> temporal) override;
+  void attention(const AttentionArgs& a) override;
+
+  void add(const Tensor& out, const Tensor& a, const Tensor& b) override;
+  void activate(const Tensor& out, const Tensor& in, Activation a) override;
+  void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) override {
+    cpu::embed(context_, out, table, ids);
+  }
+
+  void patchify(const Tensor& tokens, const Tensor& latents) override { cpu::patchify(tokens, latents); }
+  void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) override {
+    cpu::flowToX0(context_, x0, xt, flow, sigma);
+  }
+  void addNoise(const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) override {
+    cpu::addNoise(out, x0, noise, sigma);
+  }
+  void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) override {
+    cpu::gaussian(context_, out.as<float>(), out.elements(), seed, block, step);
+  }
+
+  void conv(const ConvArgs& a) override { cpu::conv(context_, a); }
+  void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) override {
+    cpu::channelNorm(context_, out, in, gamma, a);
+  }
+  void splitTime(const Tensor& out, const Tensor& in, int factor) override { cpu::splitTime(context_, out, in, factor); }
+  void toChannelsLast(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
+    cpu::toChannelsLast(context_, out, in, mul, add);
+  }
+  void toChannelsFirst(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
+    cpu::toChannelsFirst(context_, out, in, mul, add);
+  }
+  void tanhClamp(const Tensor& out, const Tensor& in, float limit) override { cpu::tanhClamp(context_, out, in, limit); }
+  void toRgb8(const Tensor& out, const Tensor& in, bool unit) override { cpu::toRgb8(context_, out, in, unit); }
+  void toI420(const Tensor& out, const Tensor& rgb) override { cpu::toI420(context_, out, rgb); }
+
+ private:
+  ThreadPool pool_;
+  Context context_;
+  Precision precision_;
+};
+
+}  // namespace longlive::cpu
