@@ -3,6 +3,12 @@
 // Internal linkage: conv_avx512.cpp and conv_avx512bf16.cpp include this with different flags.
 #pragma once
 
+// GCC 12 takes the deliberately undefined operands inside its own intrinsics for mistakes.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
 #include <immintrin.h>
 
 #include "conv_scalar.h"
