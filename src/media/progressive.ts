@@ -2,50 +2,50 @@
  * The finished video: the samples of all chunks, not re-encoded, in one MP4 whose index comes first so that playback can
  * start while it downloads.
  */
-import { randomUUID } from 'node:crypto';
-import { open, unlink, type FileHandle } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { ascii, box, concat, fullBox, u32, u32Table, u64, u64Table } from './boxes.js';
 import { FRAME_TICKS, movie, readFragment, readInit, type SampleInfo } from './cmaf.js';
 
-const READ_BYTES = 1 << 20;
-
 /**
- * Reads the chunks once, spooling their payload to an unnamed temporary file, since the index must be written before the
- * first sample and tells every sample's size. The stream may be read once; ending or leaving it frees the file.
+ * Goes through the chunks twice, since the index must be written before the first sample and tells every sample's size:
+ * once now, once as the stream is read. Neither memory nor disk ever holds the whole video.
  */
 export async function progressive(
   init: Uint8Array,
   chunks: AsyncIterable<Uint8Array>,
 ): Promise<{ bytes: number; stream: AsyncIterable<Uint8Array> }> {
-  const spool = await openUnnamed();
-  try {
-    const fragments: SampleInfo[][] = [];
-    let payloadBytes = 0;
-    for await (const chunk of chunks) {
-      const { samples, payload } = readFragment(chunk);
-      await spool.appendFile(payload);
-      payloadBytes += payload.length;
-      fragments.push(samples);
-    }
-    const header = progressiveHeader(init, fragments);
-    return { bytes: header.length + payloadBytes, stream: headerThenSpool(header, spool, payloadBytes) };
-  } catch (error) {
-    await spool.close();
-    throw error;
-  }
+  const fragments: SampleInfo[][] = [];
+  for await (const chunk of chunks) fragments.push(readFragment(chunk).samples);
+  const header = progressiveHeader(init, fragments);
+  const bytes = header.length + totalSize(fragments.flat());
+  return { bytes, stream: headerThenSamples(header, chunks, bytes) };
 }
+
+async function* headerThenSamples(
+  header: Uint8Array,
+  chunks: AsyncIterable<Uint8Array>,
+  bytes: number,
+): AsyncGenerator<Uint8Array> {
+  yield header;
+  let written = header.length;
+  for await (const chunk of chunks) {
+    const { payload } = readFragment(chunk);
+    written += payload.length;
+    yield payload;
+  }
+  if (written !== bytes) throw new Error(`the chunks changed: ${written} bytes instead of ${bytes}`);
+}
+
+const totalSize = (samples: readonly SampleInfo[]): number => samples.reduce((sum, sample) => sum + sample.size, 0);
 
 /** Everything before the first sample: `ftyp moov` and the header of `mdat`. */
 export function progressiveHeader(init: Uint8Array, fragments: readonly (readonly SampleInfo[])[]): Uint8Array {
   const track = readInit(init);
   const samples = fragments.flat();
-  const sizes = fragments.map((fragment) => fragment.reduce((sum, sample) => sum + sample.size, 0));
+  const sizes = fragments.map(totalSize);
   const tables = sampleTables(fragments, samples);
   const duration = samples.length * FRAME_TICKS;
   const fileType = box('ftyp', ascii('isom'), u32(0x200), ascii('isomiso2avc1mp41'));
-  const mediaHeader = mdatHeader(sizes.reduce((sum, size) => sum + size, 0));
+  const mediaHeader = mdatHeader(totalSize(samples));
   const index = (start: number): Uint8Array =>
     movie({ ...track, duration, tables: [...tables, chunkOffsets(sizes, start)] });
   // The index's own length moves the samples; it grows once at most, when their offsets outgrow 32 bits.
@@ -83,26 +83,4 @@ function chunkOffsets(sizes: readonly number[], start: number): Uint8Array {
   return (offsets.at(-1) ?? 0) > 0xffffffff
     ? fullBox('co64', 0, 0, u32(offsets.length), u64Table(offsets))
     : fullBox('stco', 0, 0, u32(offsets.length), u32Table(offsets));
-}
-
-/** A file without a name: the system frees it when it is closed, or when the process dies. */
-async function openUnnamed(): Promise<FileHandle> {
-  const path = join(tmpdir(), `longlive-${randomUUID()}`);
-  const file = await open(path, 'wx+', 0o600);
-  await unlink(path);
-  return file;
-}
-
-async function* headerThenSpool(header: Uint8Array, spool: FileHandle, bytes: number): AsyncGenerator<Uint8Array> {
-  try {
-    yield header;
-    for (let position = 0; position < bytes;) {
-      const { bytesRead, buffer } = await spool.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, position);
-      if (bytesRead === 0) throw new Error('the temporary file was cut short');
-      position += bytesRead;
-      yield buffer.subarray(0, bytesRead);
-    }
-  } finally {
-    await spool.close();
-  }
 }
