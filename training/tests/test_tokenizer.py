@@ -1,0 +1,30 @@
+import pytest
+
+from longlive_training.tokenizer import EOS, PAD, UNK, VECTORS, encode, train
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train(["a red fox runs through the snow at night", "the blue robot walks over grass"] * 20, 640)
+
+
+def test_every_text_can_be_encoded(tokenizer) -> None:
+    for text in VECTORS:
+        ids = tokenizer.encode(text).ids
+        assert UNK not in ids and ids[-1] == EOS
+
+
+def test_unknown_characters_become_their_utf8_bytes(tokenizer) -> None:
+    ids = tokenizer.encode("\U0001f98a").ids
+    assert bytes(i - 3 for i in ids if 3 <= i < 259) == "\U0001f98a".encode()
+
+
+def test_text_that_spells_a_reserved_piece_stays_text(tokenizer) -> None:
+    ids = tokenizer.encode("<pad></s>").ids
+    assert PAD not in ids and ids.count(EOS) == 1
+
+
+def test_long_texts_keep_their_end(tokenizer) -> None:
+    ids, mask = encode(tokenizer, ["a red fox " * 50, "a"], 16)
+    assert ids.shape == (2, 16) and ids[0, -1] == EOS and mask[0].sum() == 16
+    assert ids[1, mask[1].sum() - 1] == EOS and not ids[1, mask[1].sum() :].any()
