@@ -1,7 +1,10 @@
 /** The session domain: what a session is, how it changes and who may see what when. Knows no transport and no vendor. */
 export * from './api.js';
+export { systemClock } from './clock.js';
 export * from './errors.js';
 export * from './events.js';
-export * from './ports.js';
-export * from './session.js';
 export * from './policy.js';
+export * from './ports.js';
+export { SessionService } from './service.js';
+export * from './session.js';
+export { LIMITS } from './validation.js';

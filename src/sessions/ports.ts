@@ -57,8 +57,10 @@ export interface Generation {
 }
 
 export interface Engine {
+  /** The default first. */
   models(): ModelInfo[];
   /** Throws a DomainError INVALID_INPUT with the reason when a size is not possible with the model. */
+  check(model: string, options: GenerationOptions): void;
   open(model: string, options: GenerationOptions): Promise<Generation>;
   restore(model: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation>;
 }
@@ -91,7 +93,10 @@ export interface MediaFactory {
   playlist(chunks: { uri: string; durationSeconds: number }[], initUri: string, ended: boolean): string;
   /** Progressive, fast-start MP4 assembled from init and chunks, not re-encoded. */
   /** `chunks` may be iterated more than once. */
-  progressive(init: Uint8Array, chunks: AsyncIterable<Uint8Array>): Promise<{ bytes: number; stream: AsyncIterable<Uint8Array> }>;
+  progressive(
+    init: Uint8Array,
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<{ bytes: number; stream: AsyncIterable<Uint8Array> }>;
 }
 
 // ---- storage --------------------------------------------------------------------------------------------------------
@@ -178,5 +183,6 @@ export interface Cluster {
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
+  /** Resolves after the time, or as soon as the signal aborts. */
   sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
 }

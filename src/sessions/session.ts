@@ -97,6 +97,7 @@ export interface SwitchReceipt {
   mode: RecacheMode;
   when: SwitchWhen;
   requestedAt: Date;
+  idempotencyKey?: string;
   status: ReceiptStatus;
   expectedBlock: number;
   expectedFrame: number;
@@ -140,6 +141,8 @@ export interface Session {
   width: number;
   height: number;
   fps: number;
+  /** Latent frames per block; with `fps` it says when a block plays. */
+  framesPerBlock: number;
   pace: Pace;
   maxSeconds?: number;
   /** The prompt in effect; before the first block, the one that will be. */
@@ -159,6 +162,8 @@ export interface Session {
   /** Live subscriptions at this worker. */
   viewers: number;
   artifacts: readonly Artifact[];
+  /** When the last artifact was stored and SessionEnded logged: nothing changes from then on. */
+  finishedAt?: Date;
   /** Set on a fork. */
   parent?: { sessionId: string; chunk: number };
 }

@@ -1,0 +1,2 @@
+/** Who owns which session, commands in, events out. */
+export { LocalCluster } from './local.js';

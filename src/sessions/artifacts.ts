@@ -1,0 +1,83 @@
+/** What remains of a session: one MP4, one playlist, one poster, one timeline, assembled from what is in the store. */
+
+import type { Context } from './context.js';
+import { DomainError } from './errors.js';
+import type { FrameChunk } from './events.js';
+import type { SessionKeys } from './keys.js';
+import { LogReader } from './log.js';
+import type { PutOptions } from './ports.js';
+import type { Artifact, ArtifactKind, Session } from './session.js';
+
+const MP4: PutOptions = { contentType: 'video/mp4' };
+const HLS: PutOptions = { contentType: 'application/vnd.apple.mpegurl' };
+const JSONL: PutOptions = { contentType: 'application/x-ndjson' };
+
+/** Writes them all; may be repeated after a failure. A session without chunks has none. */
+export async function storeArtifacts(context: Context, keys: SessionKeys, session: Session): Promise<Artifact[]> {
+  const chunks = await chunksOf(context, keys);
+  if (chunks.length === 0) return [];
+  await storeVideo(context, keys, chunks);
+  await context.vault.put(keys.playlist, utf8(playlistOf(context, keys, chunks, true)), HLS);
+  await context.vault.put(
+    keys.timeline,
+    utf8(session.timeline.map((entry) => JSON.stringify(entry) + '\n').join('')),
+    JSONL,
+  );
+  const listed: [ArtifactKind, string][] = [
+    ['MP4', keys.video],
+    ['HLS', keys.playlist],
+    ['POSTER', keys.poster],
+    ['TIMELINE', keys.timeline],
+  ];
+  const found = await Promise.all(listed.map(([kind, key]) => describe(context, kind, key)));
+  return found.filter((artifact) => artifact !== undefined);
+}
+
+export async function chunksOf(context: Context, keys: SessionKeys): Promise<FrameChunk[]> {
+  const chunks: FrameChunk[] = [];
+  for await (const event of new LogReader(context.vault, keys).all()) {
+    if (event.type === 'FrameChunk') chunks.push(event);
+  }
+  return chunks;
+}
+
+/** URIs are relative to the session's prefix, or whatever `uri` makes of the store keys. */
+export function playlistOf(
+  context: Context,
+  keys: SessionKeys,
+  chunks: readonly FrameChunk[],
+  ended: boolean,
+  uri: (key: string) => string = (key) => (key.startsWith(keys.prefix) ? key.slice(keys.prefix.length) : `/${key}`),
+): string {
+  const entries = chunks.map(({ key, durationSeconds }) => ({ uri: uri(key), durationSeconds }));
+  return context.media.playlist(entries, uri(chunks[0]?.initKey ?? keys.init), ended);
+}
+
+async function storeVideo(context: Context, keys: SessionKeys, chunks: readonly FrameChunk[]): Promise<void> {
+  const init = await mustRead(context, chunks[0]?.initKey ?? keys.init);
+  const bodies = {
+    async *[Symbol.asyncIterator]() {
+      for (const { key } of chunks) yield await mustRead(context, key);
+    },
+  };
+  async function* progressive() {
+    const { stream } = await context.media.progressive(init, bodies);
+    yield* stream;
+  }
+  await context.vault.putStream(keys.video, progressive, MP4);
+}
+
+async function mustRead(context: Context, key: string): Promise<Uint8Array> {
+  const stored = await context.vault.read(key);
+  if (!stored) throw new DomainError('STORAGE', `${key} is missing from the store.`);
+  return stored.bytes;
+}
+
+async function describe(context: Context, kind: ArtifactKind, key: string): Promise<Artifact | undefined> {
+  const head = await context.vault.head(key);
+  return head && { kind, key, contentType: head.contentType, bytes: head.size };
+}
+
+function utf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}

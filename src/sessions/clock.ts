@@ -1,0 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Clock } from './ports.js';
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  async sleep(milliseconds, signal) {
+    if (signal?.aborted) return;
+    await delay(milliseconds, undefined, signal ? { signal } : {}).catch(() => undefined);
+  },
+};

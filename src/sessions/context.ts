@@ -1,0 +1,18 @@
+import type { Capacity } from './capacity.js';
+import type { Logger, SessionPolicy } from './policy.js';
+import type { Clock, Cluster, Engine, MediaFactory } from './ports.js';
+import type { Vault } from './vault.js';
+
+/** What every session of a worker shares. */
+export interface Context {
+  engine: Engine;
+  media: MediaFactory;
+  vault: Vault;
+  cluster: Cluster;
+  clock: Clock;
+  logger: Logger;
+  policy: SessionPolicy;
+  capacity: Capacity;
+  /** Live subscriptions of a session at this worker. */
+  viewers(sessionId: string): number;
+}

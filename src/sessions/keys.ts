@@ -1,0 +1,55 @@
+/** Where things lie in the store. Numbers are padded so that a listing is in order. */
+
+const pad = (n: number): string => String(n).padStart(6, '0');
+
+export interface SessionKeys {
+  prefix: string;
+  record: string;
+  init: string;
+  poster: string;
+  video: string;
+  playlist: string;
+  timeline: string;
+  checkpoints: string;
+  chunk(n: number): string;
+  checkpoint(blocks: number): string;
+  segment(n: number): string;
+}
+
+export function keysOf(sessionId: string): SessionKeys {
+  const prefix = `sessions/${sessionId}/`;
+  return {
+    prefix,
+    record: `${prefix}session.json`,
+    init: `${prefix}init.mp4`,
+    poster: `${prefix}poster.webp`,
+    video: `${prefix}video.mp4`,
+    playlist: `${prefix}index.m3u8`,
+    timeline: `${prefix}timeline.jsonl`,
+    checkpoints: `${prefix}checkpoints/`,
+    chunk: (n) => `${prefix}chunks/${pad(n)}.m4s`,
+    checkpoint: (blocks) => `${prefix}checkpoints/${pad(blocks)}.safetensors`,
+    segment: (n) => `${prefix}log/${pad(n)}.jsonl`,
+  };
+}
+
+/** One empty object per session that is not finished, so that a restart finds them without reading all sessions. */
+export const UNFINISHED = 'unfinished/';
+
+/** One empty object per session, newest first in a listing. */
+export const BY_DATE = 'by-date/';
+
+const LAST_MILLISECOND = 9_999_999_999_999;
+
+export function byDateKey(sessionId: string, createdAt: Date): string {
+  return `${BY_DATE}${String(LAST_MILLISECOND - createdAt.getTime()).padStart(13, '0')}-${sessionId}`;
+}
+
+export function idOfByDateKey(key: string): string {
+  return key.slice(BY_DATE.length + 14);
+}
+
+export function checkpointBlocksOf(key: string): number | undefined {
+  const match = /\/checkpoints\/(\d+)\.safetensors$/.exec(key);
+  return match ? Number(match[1]) : undefined;
+}

@@ -1,0 +1,166 @@
+/**
+ * The session's log in the store: segments of SEGMENT events, one JSON line each. Sealed segments never change; the
+ * newest one is rewritten on every append, only if it is still what we wrote last, so two writers can never both
+ * succeed. Sequence n always lies in segment floor((n - 1) / SEGMENT).
+ */
+
+import type { StoredEvent } from './events.js';
+import type { SessionKeys } from './keys.js';
+import type { Clock } from './ports.js';
+import { OwnershipLost, type Vault } from './vault.js';
+
+export const SEGMENT = 64;
+
+/** An event without its place in the log. */
+export type Draft = StoredEvent extends infer E ? (E extends StoredEvent ? Omit<E, 'sequence' | 'at'> : never) : never;
+
+export class LogReader {
+  constructor(
+    private readonly vault: Vault,
+    private readonly keys: SessionKeys,
+  ) {}
+
+  /** What follows a cursor, up to the end of its segment; empty when nothing does (yet). */
+  async after(cursor: number): Promise<StoredEvent[]> {
+    const segment = await this.segment(Math.floor(cursor / SEGMENT));
+    return segment.events.slice(cursor % SEGMENT);
+  }
+
+  async *all(cursor = 0): AsyncGenerator<StoredEvent> {
+    for (let events = await this.after(cursor); events.length > 0; events = await this.after(cursor)) {
+      yield* events;
+      cursor += events.length;
+    }
+  }
+
+  async segment(index: number): Promise<{ events: StoredEvent[]; etag: string | undefined }> {
+    const stored = await this.vault.read(this.keys.segment(index));
+    return { events: stored ? parse(stored.bytes) : [], etag: stored?.etag };
+  }
+}
+
+interface Waiting {
+  draft: Draft;
+  data: Uint8Array | undefined;
+  resolve(event: StoredEvent): void;
+  reject(error: unknown): void;
+}
+
+interface Tail {
+  index: number;
+  events: StoredEvent[];
+  etag: string | undefined;
+}
+
+/** The owner's end of the log. Appends are written in order; what waits while a write is under way shares the next. */
+export class SessionLog {
+  private waiting: Waiting[] = [];
+  private writing: Promise<void> | undefined;
+  /** A write whose outcome is unknown: it failed, but may have reached the store. */
+  private uncertain: StoredEvent[] = [];
+
+  private constructor(
+    private readonly vault: Vault,
+    private readonly keys: SessionKeys,
+    private readonly clock: Clock,
+    private readonly onCommitted: (event: StoredEvent) => void,
+    private tail: Tail,
+  ) {}
+
+  /** Opens the log for writing where it ends; `after` is a sequence known to exist, to save reading from the start. */
+  static async open(
+    vault: Vault,
+    keys: SessionKeys,
+    clock: Clock,
+    after: number,
+    onCommitted: (event: StoredEvent) => void,
+  ): Promise<SessionLog> {
+    const reader = new LogReader(vault, keys);
+    let tail: Tail = { index: Math.floor(after / SEGMENT), events: [], etag: undefined };
+    for (;;) {
+      tail = { index: tail.index, ...(await reader.segment(tail.index)) };
+      for (const event of tail.events) if (event.sequence > after) onCommitted(event);
+      if (tail.events.length < SEGMENT) break;
+      tail = { index: tail.index + 1, events: [], etag: undefined };
+    }
+    return new SessionLog(vault, keys, clock, onCommitted, tail);
+  }
+
+  get lastSequence(): number {
+    return this.tail.index * SEGMENT + this.tail.events.length;
+  }
+
+  /** Resolves when the event is durable. Rejects with STORAGE (nothing was logged; try again) or OwnershipLost. */
+  append(draft: Draft, data?: Uint8Array): Promise<StoredEvent> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ draft, data, resolve, reject });
+      this.writing ??= this.drain().finally(() => (this.writing = undefined));
+    });
+  }
+
+  /** Rejects with OwnershipLost unless the log still ends with what we wrote. */
+  async confirm(): Promise<void> {
+    const key = this.keys.segment(this.tail.index);
+    const etag = (await this.vault.head(key))?.etag;
+    if (etag !== this.tail.etag && this.uncertain.length === 0) throw new OwnershipLost(key);
+  }
+
+  private async drain(): Promise<void> {
+    while (this.waiting.length > 0) {
+      const batch = this.waiting.splice(0);
+      try {
+        await this.adoptUncertain();
+        if (this.tail.events.length >= SEGMENT) this.tail = { index: this.tail.index + 1, events: [], etag: undefined };
+        this.waiting.unshift(...batch.splice(SEGMENT - this.tail.events.length));
+        const events = batch.map(({ draft }, i) => this.place(draft, i));
+        await this.write(events);
+        batch.forEach((entry, i) => this.settle(entry, events[i] as StoredEvent));
+      } catch (error) {
+        for (const entry of batch) entry.reject(error);
+      }
+    }
+  }
+
+  private place(draft: Draft, offset: number): StoredEvent {
+    return { sequence: this.lastSequence + 1 + offset, at: this.clock.now(), ...draft };
+  }
+
+  private settle(entry: Waiting, event: StoredEvent): void {
+    const full = event.type === 'FrameChunk' && entry.data ? { ...event, data: entry.data } : event;
+    this.onCommitted(full);
+    entry.resolve(full);
+  }
+
+  private async write(events: StoredEvent[]): Promise<void> {
+    const all = [...this.tail.events, ...events];
+    this.uncertain = events;
+    const etag = await this.vault.putOwned(this.keys.segment(this.tail.index), format(all), this.tail.etag, JSONL);
+    this.uncertain = [];
+    this.tail = { ...this.tail, events: all, etag };
+  }
+
+  /** After a failed write, finds out whether it arrived after all; if so, its events count. */
+  private async adoptUncertain(): Promise<void> {
+    if (this.uncertain.length === 0) return;
+    const stored = await new LogReader(this.vault, this.keys).segment(this.tail.index);
+    if (stored.etag !== this.tail.etag) {
+      if (JSON.stringify(stored.events) !== JSON.stringify([...this.tail.events, ...this.uncertain])) {
+        throw new OwnershipLost(this.keys.segment(this.tail.index));
+      }
+      this.tail = { ...this.tail, ...stored };
+      this.uncertain.forEach((event) => this.onCommitted(event));
+    }
+    this.uncertain = [];
+  }
+}
+
+const JSONL = { contentType: 'application/x-ndjson' };
+
+function format(events: StoredEvent[]): Uint8Array {
+  return new TextEncoder().encode(events.map((event) => JSON.stringify(event) + '\n').join(''));
+}
+
+function parse(bytes: Uint8Array): StoredEvent[] {
+  const lines = new TextDecoder().decode(bytes).split('\n');
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as StoredEvent);
+}

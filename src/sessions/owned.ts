@@ -1,0 +1,461 @@
+/**
+ * A session at the one worker that owns it: carries out commands, runs the producer, writes the log and the record.
+ * What it tells anybody is the fold of the log, so it can never claim what is not durable; the one exception is that a
+ * store which cannot be written pauses the session visibly before that can be logged (`trouble`).
+ */
+
+import { randomUUID } from 'node:crypto';
+import { storeArtifacts } from './artifacts.js';
+import type { Context } from './context.js';
+import { DomainError } from './errors.js';
+import type { StoredEvent } from './events.js';
+import { keysOf, type SessionKeys, UNFINISHED } from './keys.js';
+import { SessionLog } from './log.js';
+import type { Claim } from './ports.js';
+import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
+import { expectedBlock, type Progress } from './prompts.js';
+import { OrderedQueue } from './queue.js';
+import { decodeRecord, encodeRecord, type SessionRecord } from './record.js';
+import { EventRing } from './ring.js';
+import {
+  isEnded,
+  type Session,
+  type SessionState,
+  type StateReason,
+  type SwitchPromptInput,
+  type SwitchReceipt,
+} from './session.js';
+import { Signal } from './signal.js';
+import { applyEvent } from './snapshot.js';
+import { checkSwitch, type SwitchRequest } from './validation.js';
+import { OwnershipLost } from './vault.js';
+
+/** Chunks that may wait for encoder and store while the device goes on. */
+const PIPELINE = 2;
+
+/** Between attempts to assemble the artifacts of an ended session while the store fails. */
+const FINISH_RETRY = 30_000;
+
+const JSON_OBJECT = { contentType: 'application/json' };
+
+interface Trouble {
+  state: SessionState;
+  reason: StateReason;
+  error: { code: string; message: string };
+}
+
+export interface OwnedParts {
+  record: SessionRecord;
+  /** Of the stored record. */
+  etag: string;
+  claim: Claim;
+  /** Called when this worker no longer owns the session. */
+  onReleased: () => void;
+}
+
+export class OwnedSession implements ProducerHost {
+  readonly keys: SessionKeys;
+  readonly queue = new OrderedQueue(PIPELINE);
+  readonly wake = new Signal();
+  readonly ring: EventRing;
+  control: Control | undefined;
+  /** The fold of the log. */
+  session: Session;
+
+  private openLog: SessionLog | undefined;
+  private etag: string;
+  private producer: Producer | undefined;
+  private driving: Promise<void> | undefined;
+  private finishing: Promise<void> | undefined;
+  private trouble: Trouble | undefined;
+  private serial: Promise<unknown> = Promise.resolve();
+  private watchedAt: number;
+  private ending = false;
+  private released = false;
+  private readonly leaving = new AbortController();
+  private resting = new AbortController();
+  private readonly requests = new Map<string, Promise<SwitchReceipt>>();
+
+  constructor(
+    readonly context: Context,
+    private readonly parts: OwnedParts,
+  ) {
+    const { policy, clock } = context;
+    this.keys = keysOf(parts.record.id);
+    this.ring = new EventRing({ events: policy.ringEvents, bytes: policy.ringBytes });
+    this.session = parts.record.snapshot;
+    this.etag = parts.etag;
+    this.watchedAt = clock.now();
+    parts.claim.lost.addEventListener('abort', () => this.abandon(), { once: true });
+  }
+
+  // ---- what others see ----------------------------------------------------------------------------------------------
+
+  get id(): string {
+    return this.session.id;
+  }
+
+  get log(): SessionLog {
+    if (!this.openLog) throw new Error('The log is not open.');
+    return this.openLog;
+  }
+
+  get lastWatched(): number {
+    return this.context.viewers(this.id) > 0 ? this.context.clock.now() : this.watchedAt;
+  }
+
+  view(): Session {
+    return { ...this.session, ...this.trouble, viewers: this.context.viewers(this.id) };
+  }
+
+  touch(): void {
+    this.watchedAt = this.context.clock.now();
+  }
+
+  // ---- coming to life -----------------------------------------------------------------------------------------------
+
+  /** Reads what the log has beyond the record, and completes what a crash in the middle of creation left out. */
+  async open(): Promise<void> {
+    const { vault, clock } = this.context;
+    this.openLog = await SessionLog.open(vault, this.keys, clock, this.session.lastSequence, (event) =>
+      this.commit(event),
+    );
+    if (this.session.lastSequence === 0) {
+      await this.log.append({ type: 'StateChanged', state: 'QUEUED' });
+    }
+    const { prompts } = this.parts.record.request;
+    const missing = prompts.slice(this.session.receipts.length);
+    await Promise.all(missing.map((planned) => this.request({ ...planned, when: { block: planned.block } })));
+  }
+
+  /** Begins to generate; the caller has found a place for it. */
+  start(): void {
+    this.control = undefined;
+    this.watchedAt = this.context.clock.now();
+    this.resting.abort();
+    this.driving = this.drive().finally(() => (this.driving = undefined));
+  }
+
+  /** After another worker's end: notes that generation stopped, or completes what was left to do. */
+  async takeOver(): Promise<void> {
+    const { state, finishedAt } = this.session;
+    if (finishedAt) return this.release();
+    if (isEnded(state)) {
+      this.ending = true;
+      this.finishing = this.finish();
+    } else {
+      if (state !== 'PAUSED') await this.transition('PAUSED', 'WORKER_LOST');
+      void this.rest();
+    }
+  }
+
+  // ---- commands -----------------------------------------------------------------------------------------------------
+
+  async switchPrompt(input: SwitchPromptInput): Promise<SwitchReceipt> {
+    const key = input.idempotencyKey;
+    const known = key === undefined ? undefined : await this.knownRequest(key, input);
+    if (known) return known;
+    this.mustNotBeEnded('takes no more prompts');
+    const request = checkSwitch(input, expectedBlock('NEXT_BLOCK', this.progress()));
+    const receipt = this.request(request);
+    if (key === undefined) return receipt;
+    this.requests.set(key, receipt);
+    return receipt.finally(() => this.requests.delete(key));
+  }
+
+  pause(reason: StateReason = 'REQUESTED'): Promise<Session> {
+    return this.exclusively(async () => {
+      this.mustNotBeEnded('cannot be paused');
+      await this.interrupt({ kind: 'pause', reason });
+      return this.view();
+    });
+  }
+
+  resume(): Promise<Session> {
+    return this.exclusively(async () => {
+      this.mustNotBeEnded('cannot be resumed');
+      if (this.driving || this.view().state !== 'PAUSED') return this.view();
+      this.mustHaveModel();
+      this.context.capacity.enter(this.id, () => this.session);
+      await this.leaveTrouble();
+      if (this.ending) return this.view();
+      this.queue.push(() => this.transition('LIVE', 'REQUESTED'));
+      await this.queue.idle();
+      this.start();
+      return this.view();
+    }).catch((error: unknown) => {
+      if (!this.driving) this.context.capacity.leave(this.id);
+      throw error;
+    });
+  }
+
+  stop(): Promise<Session> {
+    return this.exclusively(async () => {
+      if (this.over) return this.view();
+      await this.interrupt({ kind: 'stop' });
+      if (!this.ending) {
+        await this.leaveTrouble();
+        if (!this.ending) await this.conclude({ kind: 'stop' });
+      }
+      return this.view();
+    });
+  }
+
+  /** Leaves the session where another worker can go on. */
+  async shutdown(): Promise<void> {
+    this.leaving.abort();
+    if (this.queue.stalled) this.queue.retry();
+    if (!this.over) await this.pause('WORKER_LOST').catch(() => undefined);
+    await this.finishing;
+    await this.release();
+  }
+
+  // ---- how commands are carried out ---------------------------------------------------------------------------------
+
+  private exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.serial.then(work, work);
+    this.serial = result.catch(() => undefined);
+    return result;
+  }
+
+  private async interrupt(control: Control): Promise<void> {
+    if (!this.driving) return;
+    this.control = control;
+    this.wake.notify();
+    await this.driving;
+  }
+
+  /** Ended, or about to be with nothing in the way. */
+  private get over(): boolean {
+    return isEnded(this.session.state) || (this.ending && !this.trouble);
+  }
+
+  private mustNotBeEnded(consequence: string): void {
+    if (this.over) throw new DomainError('ENDED', `The session is over (${this.session.state}); it ${consequence}.`);
+  }
+
+  private mustHaveModel(): void {
+    const { model, modelDigest } = this.session;
+    const loaded = this.context.engine.models().find(({ name }) => name === model);
+    if (loaded?.digest === modelDigest) return;
+    const problem = loaded ? 'is loaded in another version than the one the session was made with' : 'is not loaded';
+    throw new DomainError('MODEL_UNAVAILABLE', `Model "${model}" ${problem}; load that one to resume the session.`);
+  }
+
+  private async knownRequest(key: string, input: SwitchPromptInput): Promise<SwitchReceipt | undefined> {
+    const receipt =
+      (await this.requests.get(key)) ?? this.session.receipts.find((known) => known.idempotencyKey === key);
+    if (!receipt) return undefined;
+    const { prompt, mode = 'RECACHE', when = 'NEXT_BLOCK' } = input;
+    const same = receipt.prompt === prompt.trim() && receipt.mode === mode && sameWhen(receipt.when, when);
+    if (!same) throw new DomainError('CONFLICT', 'This idempotency key was used for another prompt switch.');
+    return receipt;
+  }
+
+  private async request(request: SwitchRequest): Promise<SwitchReceipt> {
+    const requestId = randomUUID();
+    await this.log.append({
+      type: 'PromptRequested',
+      requestId,
+      prompt: request.prompt,
+      mode: request.mode,
+      when: request.when,
+      expectedBlock: expectedBlock(request.when, this.progress()),
+      ...(request.idempotencyKey === undefined ? {} : { idempotencyKey: request.idempotencyKey }),
+    });
+    return this.session.receipts.find(({ id }) => id === requestId) as SwitchReceipt;
+  }
+
+  private progress(): Progress {
+    return this.producer?.progress ?? { block: this.session.chunks, begun: false, decoded: false };
+  }
+
+  // ---- life ---------------------------------------------------------------------------------------------------------
+
+  /** Generates until something ends that; never rejects. */
+  private async drive(): Promise<void> {
+    try {
+      if (this.session.state === 'QUEUED') this.queue.push(() => this.transition('STARTING'));
+      this.producer ??= new Producer(this);
+      await this.conclude(await this.producer.run());
+    } catch (error) {
+      await this.fail(error).catch((next: unknown) => this.fail(next));
+    }
+  }
+
+  private async conclude(outcome: Outcome): Promise<void> {
+    if (this.released) return this.freeGeneration();
+    if (outcome.kind === 'pause') return this.settleDown(outcome.reason);
+    await this.end(outcome.kind === 'stop' ? 'STOPPED' : 'COMPLETED', ENDING_REASON[outcome.kind]);
+  }
+
+  private async settleDown(reason: StateReason): Promise<void> {
+    this.producer?.suspend();
+    if (reason !== 'REQUESTED') this.freeGeneration();
+    this.queue.push(() => this.transition('PAUSED', reason));
+    this.context.capacity.leave(this.id);
+    await this.queue.idle();
+    void this.rest();
+  }
+
+  private async end(state: SessionState, reason: StateReason, error?: Trouble['error']): Promise<void> {
+    this.ending = true;
+    this.freeGeneration();
+    this.context.capacity.leave(this.id);
+    this.queue.push(() => this.transition(state, reason, error));
+    await this.queue.idle();
+    this.finishing = this.finish();
+  }
+
+  /** Something broke: a store that cannot be written pauses the session, everything else ends it. */
+  private async fail(error: unknown): Promise<void> {
+    this.context.capacity.leave(this.id);
+    if (this.released) return;
+    if (error instanceof OwnershipLost) return this.abandon();
+    const { code, message } = describe(error);
+    this.context.logger.error({ sessionId: this.id, code, error }, 'session failed');
+    if (code === 'STORAGE') {
+      this.trouble = { state: 'PAUSED', reason: 'STORAGE', error: { code, message } };
+      if (!this.ending) this.queue.push(() => this.transition('PAUSED', 'STORAGE', { code, message }));
+      return;
+    }
+    if (this.queue.stalled) this.queue.clear();
+    await this.end('FAILED', code === 'MEDIA' ? 'MEDIA' : 'ENGINE', { code, message });
+  }
+
+  /** Writes what a failing store has held up; rejects when it still fails. */
+  private async leaveTrouble(): Promise<void> {
+    if (!this.trouble) return;
+    if (this.queue.stalled) this.queue.retry();
+    await this.queue.idle();
+    this.trouble = undefined;
+    if (this.ending) this.finishing = this.finish();
+  }
+
+  private async transition(state: SessionState, reason?: StateReason, error?: Trouble['error']): Promise<void> {
+    const { state: previous, reason: previousReason } = this.session;
+    if (previous !== state || previousReason !== reason) {
+      await this.log.append({
+        type: 'StateChanged',
+        state,
+        previous,
+        ...(reason && { reason }),
+        ...(error && { error }),
+      });
+    }
+    await this.saveRecord();
+  }
+
+  /** Assembles the artifacts, however often the store fails meanwhile. */
+  private async finish(): Promise<void> {
+    while (!this.released && !this.leaving.signal.aborted) {
+      try {
+        return await this.finishOnce();
+      } catch (error) {
+        if (error instanceof OwnershipLost) return this.abandon();
+        this.context.logger.warn({ sessionId: this.id, error }, 'artifacts could not be stored; trying again');
+        await this.context.clock.sleep(FINISH_RETRY, this.leaving.signal);
+      }
+    }
+  }
+
+  private async finishOnce(): Promise<void> {
+    if (!this.session.finishedAt) {
+      const artifacts = await storeArtifacts(this.context, this.keys, this.session);
+      const { state, reason, error, chunks, frames, seconds } = this.session;
+      const outcome = { state, ...(reason && { reason }), ...(error && { error }) };
+      await this.log.append({ type: 'SessionEnded', ...outcome, chunks, frames, seconds, artifacts });
+    }
+    await this.release();
+  }
+
+  // ---- rest and leaving ---------------------------------------------------------------------------------------------
+
+  /** While paused: gives the device memory back after a while, and the session itself when nobody watches. */
+  private async rest(): Promise<void> {
+    const { clock, policy } = this.context;
+    if (policy.idleSeconds <= 0) return;
+    this.resting = new AbortController();
+    const { signal } = this.resting;
+    const over = AbortSignal.any([signal, this.leaving.signal]);
+    while (!over.aborted && !this.released) {
+      await clock.sleep(policy.idleSeconds * 1_000, over);
+      await this.exclusively(async () => {
+        if (over.aborted || this.driving) return;
+        this.freeGeneration();
+        if (this.context.viewers(this.id) === 0) await this.release();
+      });
+    }
+  }
+
+  private freeGeneration(): void {
+    const producer = this.producer;
+    this.producer = undefined;
+    producer?.dispose();
+  }
+
+  private async release(): Promise<void> {
+    if (this.released) return;
+    this.freeGeneration();
+    this.parts.record.owner = null;
+    await this.saveRecord().catch((error: unknown) => {
+      this.context.logger.warn({ sessionId: this.id, error }, 'ownership could not be given up in the store');
+    });
+    if (this.session.finishedAt) await this.context.vault.delete(UNFINISHED + this.id).catch(() => undefined);
+    await this.leave();
+  }
+
+  /** Another worker owns the session now: stop at once and write nothing more. */
+  private abandon(): void {
+    if (this.released) return;
+    this.context.logger.warn({ sessionId: this.id }, 'another worker has taken over the session');
+    this.control = { kind: 'stop' };
+    this.wake.notify();
+    this.queue.clear();
+    void this.leave();
+    void Promise.resolve(this.driving).then(() => this.freeGeneration());
+  }
+
+  private async leave(): Promise<void> {
+    this.released = true;
+    this.leaving.abort();
+    this.resting.abort();
+    this.context.capacity.leave(this.id);
+    await this.parts.claim.release();
+    this.parts.onReleased();
+  }
+
+  // ---- store --------------------------------------------------------------------------------------------------------
+
+  private commit(event: StoredEvent): void {
+    this.session = applyEvent(this.session, event);
+    this.ring.push(event);
+    this.wake.notify();
+    this.context.cluster.announce(this.id, event.sequence);
+  }
+
+  private async saveRecord(): Promise<void> {
+    const { vault, cluster } = this.context;
+    const body = encodeRecord({ ...this.parts.record, snapshot: this.session });
+    try {
+      this.etag = await vault.putOwned(this.keys.record, body, this.etag, JSON_OBJECT);
+    } catch (error) {
+      if (!(error instanceof OwnershipLost)) throw error;
+      // An earlier write whose answer got lost has changed the etag; the owner in it tells.
+      const stored = await vault.read(this.keys.record);
+      if (!stored || decodeRecord(stored.bytes).owner !== cluster.workerId) throw error;
+      this.etag = await vault.putOwned(this.keys.record, body, stored.etag, JSON_OBJECT);
+    }
+  }
+}
+
+const ENDING_REASON = { stop: 'REQUESTED', complete: 'DURATION_REACHED' } as const;
+
+function sameWhen(a: SwitchReceipt['when'], b: SwitchReceipt['when']): boolean {
+  return typeof a === 'string' || typeof b === 'string' ? a === b : a.block === b.block;
+}
+
+function describe(error: unknown): { code: string; message: string } {
+  if (error instanceof DomainError) return { code: error.code, message: error.message };
+  return { code: 'ENGINE', message: error instanceof Error ? error.message : String(error) };
+}

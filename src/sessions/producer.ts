@@ -1,0 +1,219 @@
+/** Generates one session's blocks on its device: pacing, prompts, preemption, checkpoints, replay after a restore. */
+
+import { blockSeconds, startSecondsOf } from './blocks.js';
+import { checkpointBlocksOf } from './keys.js';
+import { Playback } from './playback.js';
+import type { Frames, Generation, Step } from './ports.js';
+import { dueAt, interrupts, type Progress } from './prompts.js';
+import { Publisher, type PublisherHost, type Taken } from './publisher.js';
+import type { StateReason } from './session.js';
+import type { Signal } from './signal.js';
+
+/** What the owner wants the producer to do instead of going on. */
+export type Control = { kind: 'pause'; reason: StateReason } | { kind: 'stop' };
+
+export type Outcome = Control | { kind: 'complete' };
+
+export interface ProducerHost extends PublisherHost {
+  readonly control: Control | undefined;
+  /** Notified when control, prompts or viewers change. */
+  readonly wake: Signal;
+  /** When somebody last watched, milliseconds since the epoch. */
+  readonly lastWatched: number;
+}
+
+/** FASTEST sessions come after every REALTIME one, the least advanced first. */
+const NO_DEADLINE = 1e15;
+
+export class Producer {
+  private readonly settled = new Set<string>();
+  private readonly playback: Playback;
+  private generation: Generation | undefined;
+  private publisher: Publisher | undefined;
+  private taken: Taken | undefined;
+  private begun = false;
+  private decoded = false;
+  /** Blocks below this one are published already: they are generated again to get to where we were. */
+  private firstNew = 0;
+  private lastCheckpoint = 0;
+
+  constructor(private readonly host: ProducerHost) {
+    const { clock, policy } = host.context;
+    this.playback = new Playback(clock, policy.leadSeconds, blockSeconds(host.session));
+  }
+
+  get progress(): Progress {
+    const block = Math.max(this.generation?.block ?? 0, this.firstNew, this.host.session.chunks);
+    const current = block === this.generation?.block;
+    return { block, begun: current && this.begun, decoded: current && this.decoded };
+  }
+
+  /** Generates until there is a reason not to; always returns between blocks. */
+  async run(): Promise<Outcome> {
+    const generation = await this.prepare();
+    for (;;) {
+      await this.pace();
+      const outcome = this.host.control ?? this.reasonToRest(generation);
+      if (outcome) return outcome;
+      await this.takePrompts(generation);
+      if (await this.generateBlock(generation)) this.checkpointSometimes(generation);
+      await this.host.queue.room();
+    }
+  }
+
+  /** Saves where we are, so that the session can go on elsewhere. */
+  suspend(): void {
+    if (this.generation) this.saveCheckpoint(this.generation);
+  }
+
+  /** Frees the device at once, and the encoder when it has done what is queued. */
+  dispose(): void {
+    this.generation?.dispose();
+    this.generation = undefined;
+    const publisher = this.publisher;
+    this.publisher = undefined;
+    if (publisher) this.host.queue.push(() => publisher.close());
+  }
+
+  private async prepare(): Promise<Generation> {
+    this.publisher ??= await Publisher.open(this.host);
+    if (this.generation) return this.generation;
+    this.firstNew = this.host.session.chunks;
+    const checkpoint = await this.latestCheckpoint();
+    this.generation = await this.turn(() => this.open(checkpoint));
+    this.lastCheckpoint = checkpoint?.blocks ?? 0;
+    return this.generation;
+  }
+
+  private open(checkpoint: { blocks: number; bytes: Uint8Array } | undefined): Promise<Generation> {
+    const { engine } = this.host.context;
+    const { model, seed, width, height } = this.host.session;
+    const options = { seed, width, height };
+    if (!checkpoint) return engine.open(model, options);
+    return engine.restore(model, options, checkpoint.bytes, this.promptBefore(checkpoint.blocks));
+  }
+
+  private promptBefore(block: number): string {
+    const { timeline, prompt } = this.host.session;
+    return timeline.filter((entry) => entry.block < block).at(-1)?.prompt ?? prompt;
+  }
+
+  private async latestCheckpoint(): Promise<{ blocks: number; bytes: Uint8Array } | undefined> {
+    if (this.firstNew === 0) return undefined;
+    const { context, keys } = this.host;
+    let best: { blocks: number; key: string } | undefined;
+    for await (const { key } of context.vault.list(keys.checkpoints)) {
+      const blocks = checkpointBlocksOf(key) ?? 0;
+      if (blocks > (best?.blocks ?? 0) && blocks <= this.firstNew) best = { blocks, key };
+    }
+    const stored = best && (await context.vault.read(best.key));
+    return best && stored && { blocks: best.blocks, bytes: stored.bytes };
+  }
+
+  private get paced(): boolean {
+    const replaying = (this.generation?.block ?? 0) < this.firstNew;
+    return this.host.session.pace === 'REALTIME' && !replaying;
+  }
+
+  private async pace(): Promise<void> {
+    while (this.paced && !this.host.control) {
+      const wait = this.playback.waitMilliseconds();
+      if (wait <= 0) return;
+      await this.host.wake.wait(this.host.context.clock, wait);
+    }
+  }
+
+  private reasonToRest(generation: Generation): Outcome | undefined {
+    const { maxSeconds } = this.host.session;
+    if (maxSeconds !== undefined && startSecondsOf(this.host.session, generation.block) >= maxSeconds - 1e-6) {
+      return { kind: 'complete' };
+    }
+    return this.isIdle() ? { kind: 'pause', reason: 'IDLE' } : undefined;
+  }
+
+  private isIdle(): boolean {
+    const { clock, policy } = this.host.context;
+    if (policy.idleSeconds <= 0 || this.host.session.pace !== 'REALTIME') return false;
+    return clock.now() - this.host.lastWatched > policy.idleSeconds * 1_000;
+  }
+
+  private async takePrompts(generation: Generation): Promise<void> {
+    if (generation.block < this.firstNew) return this.replayPrompts(generation);
+    const due = dueAt(this.host.session.receipts, generation.block, this.settled);
+    if (!due) return;
+    if (due.winner.id === this.taken?.winner.id) {
+      this.taken = { ...this.taken, ...due };
+      return;
+    }
+    const { milliseconds } = await this.turn(() => generation.setPrompt(due.winner.prompt, due.winner.mode));
+    this.taken = { ...due, recacheMilliseconds: milliseconds };
+  }
+
+  private async replayPrompts(generation: Generation): Promise<void> {
+    for (const entry of this.host.session.timeline.filter(({ block }) => block === generation.block)) {
+      await this.turn(() => generation.setPrompt(entry.prompt, entry.mode));
+    }
+  }
+
+  /** False when the block was given up between two denoise steps. */
+  private async generateBlock(generation: Generation): Promise<boolean> {
+    let milliseconds = 0;
+    this.begun = true;
+    try {
+      for (;;) {
+        const step = await this.turn(() => generation.step());
+        milliseconds += step.milliseconds;
+        if (step.kind === 'frames') this.deliver(step.frames, milliseconds);
+        if (step.kind === 'context') return this.completeBlock(milliseconds);
+        if (this.mustGiveUp(step)) {
+          generation.abandonBlock();
+          return false;
+        }
+      }
+    } finally {
+      this.begun = this.decoded = false;
+    }
+  }
+
+  private mustGiveUp(step: Step): boolean {
+    if (step.kind !== 'denoise') return false;
+    if (this.host.control) return true;
+    if (step.block < this.firstNew) return false;
+    return interrupts(this.host.session.receipts, this.taken, this.settled);
+  }
+
+  private deliver(frames: Frames, milliseconds: number): void {
+    if (frames.block < this.firstNew) return;
+    this.decoded = true;
+    const { fps } = this.host.session;
+    this.playback.delivered(frames.firstFrame / fps, (frames.firstFrame + frames.count) / fps);
+    this.publisher?.publish(frames, milliseconds, this.taken);
+    if (this.taken) for (const { id } of [this.taken.winner, ...this.taken.superseded]) this.settled.add(id);
+    this.taken = undefined;
+  }
+
+  private completeBlock(milliseconds: number): boolean {
+    this.host.context.capacity.observe(this.host.session, milliseconds);
+    return true;
+  }
+
+  private checkpointSometimes(generation: Generation): void {
+    const { checkpointBlocks } = this.host.context.policy;
+    if (generation.block % checkpointBlocks === 0) this.saveCheckpoint(generation);
+  }
+
+  private saveCheckpoint(generation: Generation): void {
+    if (generation.block <= this.lastCheckpoint) return;
+    this.lastCheckpoint = generation.block;
+    this.publisher?.checkpoint(generation.block, generation.checkpoint());
+  }
+
+  private turn<T>(work: () => Promise<T>): Promise<T> {
+    return this.host.context.capacity.executor(this.host.session).turn(this.deadline(), work);
+  }
+
+  private deadline(): number {
+    if (this.host.session.pace === 'FASTEST') return NO_DEADLINE + (this.generation?.block ?? 0);
+    return this.playback.deadline();
+  }
+}

@@ -1,0 +1,56 @@
+/** Which of the requested prompts takes effect at a block. */
+
+import type { SwitchReceipt, SwitchWhen } from './session.js';
+
+export interface Due {
+  winner: SwitchReceipt;
+  superseded: SwitchReceipt[];
+}
+
+/** All requests that are due collapse into the one made last; the others are superseded by it. */
+export function dueAt(
+  receipts: readonly SwitchReceipt[],
+  block: number,
+  settled: ReadonlySet<string>,
+): Due | undefined {
+  const due = receipts.filter((receipt) => isOpen(receipt, settled) && earliestBlock(receipt.when) <= block);
+  const winner = due.at(-1);
+  return winner && { winner, superseded: due.slice(0, -1) };
+}
+
+/** Whether the block in flight has to be given up for a request that `taken` does not cover yet. */
+export function interrupts(
+  receipts: readonly SwitchReceipt[],
+  taken: Due | undefined,
+  settled: ReadonlySet<string>,
+): boolean {
+  const covered = new Set(taken ? [taken.winner, ...taken.superseded].map(({ id }) => id) : []);
+  return receipts.some(
+    (receipt) => receipt.when === 'IMMEDIATE' && isOpen(receipt, settled) && !covered.has(receipt.id),
+  );
+}
+
+/** `settled` are requests whose outcome is decided, though not in the log yet. */
+function isOpen(receipt: SwitchReceipt, settled: ReadonlySet<string>): boolean {
+  return receipt.status === 'PENDING' && !settled.has(receipt.id);
+}
+
+export interface Progress {
+  /** The block being generated, or the next one when none is. */
+  block: number;
+  /** Denoise steps of it have been taken. */
+  begun: boolean;
+  /** Its frames are decoded: too late to give it up. */
+  decoded: boolean;
+}
+
+/** Where a request made now will take effect, if nothing else happens. */
+export function expectedBlock(when: SwitchWhen, { block, begun, decoded }: Progress): number {
+  if (when === 'IMMEDIATE') return decoded ? block + 1 : block;
+  const next = begun || decoded ? block + 1 : block;
+  return when === 'NEXT_BLOCK' ? next : Math.max(when.block, next);
+}
+
+function earliestBlock(when: SwitchWhen): number {
+  return typeof when === 'string' ? 0 : when.block;
+}

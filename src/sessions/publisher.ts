@@ -1,0 +1,169 @@
+/** Frames become a chunk: encoded, stored, logged, announced, in this order, so that what is visible is durable. */
+
+import { firstFrameOf } from './blocks.js';
+import type { Context } from './context.js';
+import { DomainError } from './errors.js';
+import type { FrameChunk } from './events.js';
+import type { SessionKeys } from './keys.js';
+import type { Draft, SessionLog } from './log.js';
+import type { ChunkEncoder, EncodedChunk, Frames } from './ports.js';
+import type { Due } from './prompts.js';
+import type { OrderedQueue } from './queue.js';
+import type { Session } from './session.js';
+
+/** A prompt that is in force for the block in flight. */
+export interface Taken extends Due {
+  recacheMilliseconds: number;
+}
+
+export interface PublisherHost {
+  readonly context: Context;
+  readonly keys: SessionKeys;
+  readonly log: SessionLog;
+  readonly queue: OrderedQueue;
+  readonly session: Session;
+}
+
+const IMMUTABLE = 'public, max-age=31536000, immutable';
+
+export class Publisher {
+  private constructor(
+    private readonly host: PublisherHost,
+    private readonly encoder: ChunkEncoder,
+    private initStored: boolean,
+  ) {}
+
+  static async open(host: PublisherHost): Promise<Publisher> {
+    const { width, height, fps } = host.session;
+    const encoder = await asMedia(() => host.context.media.open({ width, height, fps }));
+    return new Publisher(host, encoder, false);
+  }
+
+  /** Queues the block's chunk; every part of the job can be repeated without doing anything twice. */
+  publish(frames: Frames, generateMilliseconds: number, taken: Taken | undefined): void {
+    let encoded: Promise<Encoded> | undefined;
+    this.host.queue.push(async () => {
+      encoded ??= this.encode(frames);
+      const chunk = await encoded;
+      await this.storeInit();
+      await this.storeChunk(frames.block, chunk);
+      if (frames.block === 0) await this.storePoster(frames);
+      if (taken) await this.logPrompts(frames, taken);
+      await this.logChunk(frames, chunk, generateMilliseconds);
+    });
+  }
+
+  checkpoint(blocks: number, bytes: Uint8Array): void {
+    const { context, keys, log, queue } = this.host;
+    queue.push(() => context.vault.replace(keys.checkpoint(blocks), bytes, () => log.confirm()));
+  }
+
+  async close(): Promise<void> {
+    await this.encoder.close();
+  }
+
+  private async encode(frames: Frames): Promise<Encoded> {
+    const began = this.host.context.clock.now();
+    const chunk = await asMedia(() => this.encoder.encode(frames));
+    return { ...chunk, encodeMilliseconds: this.host.context.clock.now() - began };
+  }
+
+  private async storeInit(): Promise<void> {
+    if (this.initStored) return;
+    const { context, keys } = this.host;
+    const stored = await context.vault.read(keys.init);
+    if (!stored) await this.replace(keys.init, this.encoder.init, 'video/mp4');
+    else if (Buffer.compare(stored.bytes, this.encoder.init) !== 0) {
+      throw new DomainError(
+        'MEDIA',
+        "The encoder's init segment differs from the one this session began with; fork the session to go on.",
+      );
+    }
+    this.initStored = true;
+  }
+
+  private async storeChunk(block: number, chunk: Encoded): Promise<void> {
+    await this.replace(this.host.keys.chunk(block), chunk.bytes, 'video/iso.segment');
+  }
+
+  private async storePoster(frames: Frames): Promise<void> {
+    const poster = await asMedia(() => this.host.context.media.poster(frames, frames.count - 1));
+    await this.replace(this.host.keys.poster, poster.bytes, poster.contentType);
+  }
+
+  private async replace(key: string, bytes: Uint8Array, contentType: string): Promise<void> {
+    const { context, log } = this.host;
+    await context.vault.replace(key, bytes, () => log.confirm(), { contentType, cacheControl: IMMUTABLE });
+  }
+
+  private async logPrompts(frames: Frames, { winner, superseded, recacheMilliseconds }: Taken): Promise<void> {
+    for (const { id } of superseded) {
+      if (this.isPending(id)) await this.log({ type: 'PromptSuperseded', requestId: id, supersededBy: winner.id });
+    }
+    if (!this.isPending(winner.id)) return;
+    const { fps } = this.host.session;
+    await this.log({
+      type: 'PromptApplied',
+      requestId: winner.id,
+      prompt: winner.prompt,
+      mode: winner.mode,
+      block: frames.block,
+      frame: frames.firstFrame,
+      seconds: frames.firstFrame / fps,
+      recacheMilliseconds,
+      ...(typeof winner.when === 'string' && {
+        waitedMilliseconds: this.host.context.clock.now() - winner.requestedAt.getTime(),
+      }),
+    });
+  }
+
+  private isPending(requestId: string): boolean {
+    return this.host.session.receipts.some(({ id, status }) => id === requestId && status === 'PENDING');
+  }
+
+  private async logChunk(frames: Frames, chunk: Encoded, generateMilliseconds: number): Promise<void> {
+    const { session } = this.host;
+    if (session.chunks > frames.block) return;
+    if (session.state === 'STARTING') await this.log({ type: 'StateChanged', state: 'LIVE', previous: 'STARTING' });
+    await this.log(this.describe(frames, chunk, generateMilliseconds), chunk.bytes);
+  }
+
+  private describe(frames: Frames, chunk: Encoded, generateMilliseconds: number): DraftChunk {
+    const { keys, session } = this.host;
+    return {
+      type: 'FrameChunk',
+      chunk: frames.block,
+      firstFrame: frames.firstFrame,
+      frameCount: frames.count,
+      startSeconds: firstFrameOf(session, frames.block) / session.fps,
+      durationSeconds: frames.count / session.fps,
+      key: keys.chunk(frames.block),
+      initKey: keys.init,
+      codec: this.encoder.codec,
+      bytes: chunk.bytes.length,
+      keyframe: chunk.samples[0]?.key ?? false,
+      generateMilliseconds: Math.round(generateMilliseconds * 10) / 10,
+      encodeMilliseconds: chunk.encodeMilliseconds,
+    };
+  }
+
+  private async log(draft: Draft, data?: Uint8Array): Promise<void> {
+    await this.host.log.append(draft, data);
+  }
+}
+
+type DraftChunk = Omit<FrameChunk, 'sequence' | 'at' | 'data'>;
+
+interface Encoded extends EncodedChunk {
+  encodeMilliseconds: number;
+}
+
+async function asMedia<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof DomainError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw new DomainError('MEDIA', `The video encoder failed: ${message}`, { cause: error });
+  }
+}

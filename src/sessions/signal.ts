@@ -1,0 +1,31 @@
+import type { Clock } from './ports.js';
+
+/** Wakes everybody who waits; remembers nothing, so waiters look at the state before they wait. */
+export class Signal {
+  private waiters = new Set<() => void>();
+
+  notify(): void {
+    const waiters = this.waiters;
+    this.waiters = new Set();
+    for (const wake of waiters) wake();
+  }
+
+  /** Resolves at the next notify, after the time, or when the abort signal fires. */
+  async wait(clock: Clock, milliseconds: number, abort?: AbortSignal): Promise<void> {
+    const timer = new AbortController();
+    let wake: () => void = () => undefined;
+    const notified = new Promise<void>((resolve) => {
+      wake = resolve;
+      this.waiters.add(resolve);
+      abort?.addEventListener('abort', wake, { once: true });
+      if (abort?.aborted) resolve();
+    });
+    try {
+      await Promise.race([notified, clock.sleep(milliseconds, timer.signal)]);
+    } finally {
+      timer.abort();
+      this.waiters.delete(wake);
+      abort?.removeEventListener('abort', wake);
+    }
+  }
+}

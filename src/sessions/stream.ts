@@ -1,0 +1,150 @@
+/**
+ * A subscription: the log from a cursor on. It is pulled, so a reader that does not read holds nothing but its cursor;
+ * what the memory ring no longer has comes from the store.
+ */
+
+import type { SubscribeOptions } from './api.js';
+import type { Context } from './context.js';
+import { invalid } from './errors.js';
+import type { FrameChunk, Heartbeat, SessionEvent, StoredEvent } from './events.js';
+import type { SessionKeys } from './keys.js';
+import { LogReader, SEGMENT } from './log.js';
+import type { EventRing } from './ring.js';
+import type { Session } from './session.js';
+import { Signal } from './signal.js';
+
+export interface StreamSource {
+  readonly context: Context;
+  readonly keys: SessionKeys;
+  /** The owner's memory, while the owner is this worker. */
+  ring(): EventRing | undefined;
+  load(): Promise<Session>;
+}
+
+export async function* follow(
+  source: StreamSource,
+  sessionId: string,
+  options: SubscribeOptions,
+): AsyncGenerator<SessionEvent, void, undefined> {
+  const reader = await EventReader.open(source, sessionId, options);
+  try {
+    for (;;) {
+      const event = await reader.next();
+      if (!event) return;
+      yield event;
+    }
+  } finally {
+    reader.close();
+  }
+}
+
+class EventReader {
+  private readonly log: LogReader;
+  private readonly grown = new Signal();
+  private readonly unlisten: () => void;
+  /** What was read from the store and not handed out yet; without media bytes. */
+  private fetched: StoredEvent[] = [];
+  private announced = 0;
+  private ended = false;
+  private spokeAt: number;
+
+  private constructor(
+    private readonly source: StreamSource,
+    sessionId: string,
+    private readonly options: SubscribeOptions,
+    private cursor: number,
+  ) {
+    this.log = new LogReader(source.context.vault, source.keys);
+    this.spokeAt = source.context.clock.now();
+    this.unlisten = source.context.cluster.onAnnounce(sessionId, (sequence) => {
+      this.announced = Math.max(this.announced, sequence);
+      this.grown.notify();
+    });
+  }
+
+  static async open(source: StreamSource, sessionId: string, options: SubscribeOptions): Promise<EventReader> {
+    const session = await source.load();
+    return new EventReader(source, sessionId, options, await startCursor(source, session, options.after ?? 0));
+  }
+
+  close(): void {
+    this.unlisten();
+  }
+
+  /** `undefined` at the end of the session or of the subscription. */
+  async next(): Promise<SessionEvent | undefined> {
+    while (!this.ended && !this.options.signal?.aborted) {
+      const event = (await this.nextStored()) ?? (await this.waitForMore());
+      if (event) this.spokeAt = this.source.context.clock.now();
+      if (event) return event;
+    }
+    return undefined;
+  }
+
+  private async nextStored(): Promise<StoredEvent | undefined> {
+    const event = this.source.ring()?.next(this.cursor) ?? (await this.nextFromStore());
+    if (!event) return undefined;
+    this.cursor = event.sequence;
+    this.ended = event.type === 'SessionEnded';
+    return event.type === 'FrameChunk' ? this.withMedia(event) : event;
+  }
+
+  private async nextFromStore(): Promise<StoredEvent | undefined> {
+    while (this.fetched[0] && this.fetched[0].sequence <= this.cursor) this.fetched.shift();
+    if (this.fetched.length === 0 && !this.upToDate()) this.fetched = await this.log.after(this.cursor);
+    return this.fetched.shift();
+  }
+
+  /** The owner is here and has nothing newer: no need to ask the store. */
+  private upToDate(): boolean {
+    const newest = this.source.ring()?.newest();
+    return newest !== undefined && newest.sequence <= this.cursor;
+  }
+
+  private async withMedia(event: FrameChunk): Promise<FrameChunk> {
+    const { data, ...bare } = event;
+    if (!this.options.inline) return bare;
+    return { ...bare, data: data ?? (await this.source.context.vault.read(event.key))?.bytes };
+  }
+
+  /** Waits for the log to grow; a Heartbeat when it does not for too long. */
+  private async waitForMore(): Promise<Heartbeat | undefined> {
+    const { clock, policy } = this.source.context;
+    if (this.announced > this.cursor) return undefined;
+    const rest = this.spokeAt + policy.heartbeatSeconds * 1_000 - clock.now();
+    if (rest > 0) {
+      await this.grown.wait(clock, rest, this.options.signal);
+      return undefined;
+    }
+    const { state, reason, error, lastSequence, finishedAt } = await this.source.load();
+    if (finishedAt && lastSequence <= this.cursor) this.ended = true;
+    if (lastSequence > this.cursor) return undefined;
+    return {
+      type: 'Heartbeat',
+      at: clock.now(),
+      state,
+      ...(reason && { reason }),
+      ...(error && { error }),
+      lastSequence,
+    };
+  }
+}
+
+async function startCursor(source: StreamSource, session: Session, after: number | 'live'): Promise<number> {
+  if (after === 'live') return newestKeyChunk(source, session);
+  if (!Number.isInteger(after) || after < 0 || after > session.lastSequence) {
+    throw invalid('after', `The cursor is not of this session, whose newest event is ${session.lastSequence}.`);
+  }
+  return after;
+}
+
+/** The cursor just before the newest chunk at which decoding may begin. */
+async function newestKeyChunk(source: StreamSource, session: Session): Promise<number> {
+  const log = new LogReader(source.context.vault, source.keys);
+  for (let index = Math.floor(Math.max(0, session.lastSequence - 1) / SEGMENT); index >= 0; index--) {
+    const { events } = await log.segment(index);
+    const chunk = events.findLast((event) => event.type === 'FrameChunk' && event.keyframe);
+    if (chunk) return chunk.sequence - 1;
+  }
+  return 0;
+}

@@ -1,0 +1,215 @@
+import { blockAtOrAfter, startSecondsOf } from './blocks.js';
+import { DomainError, invalid } from './errors.js';
+import type { ModelInfo, RecacheMode } from './ports.js';
+import type { CreateSessionInput, Pace, SwitchPromptInput, SwitchWhen, TimelineInput } from './session.js';
+
+export const LIMITS = {
+  promptCharacters: 2_000,
+  timelineEntries: 200,
+  sideMinimum: 64,
+  sideMaximum: 1_920,
+  sideMultiple: 16,
+  seconds: 3_600,
+  idempotencyKeyCharacters: 200,
+  block: 1_000_000,
+} as const;
+
+/** A prompt of createSession, at the block where it is due. */
+export interface PlannedPrompt {
+  prompt: string;
+  mode: RecacheMode;
+  block: number;
+}
+
+/** createSession's input with every default filled in. */
+export interface SessionRequest {
+  model: string;
+  seed: bigint;
+  width: number;
+  height: number;
+  pace: Pace;
+  maxSeconds?: number;
+  prompts: PlannedPrompt[];
+}
+
+export interface SwitchRequest {
+  prompt: string;
+  mode: RecacheMode;
+  when: SwitchWhen;
+  idempotencyKey?: string;
+}
+
+export function checkCreate(
+  input: CreateSessionInput,
+  models: readonly ModelInfo[],
+  defaults: { seed: () => bigint; maxSeconds: number },
+): SessionRequest {
+  const model = chooseModel(input.model, models);
+  const { width, height } = checkSize(input, model);
+  checkIdempotencyKey(input.idempotencyKey);
+  return {
+    model: model.name,
+    seed: checkSeed(input.seed ?? defaults.seed()),
+    width,
+    height,
+    pace: checkOneOf('pace', input.pace ?? 'REALTIME', ['REALTIME', 'FASTEST']),
+    maxSeconds: checkDuration(input.maxSeconds, defaults.maxSeconds),
+    prompts: checkTimeline(input, model),
+  };
+}
+
+export function checkSwitch(input: SwitchPromptInput, nextBlock: number): SwitchRequest {
+  checkIdempotencyKey(input.idempotencyKey);
+  return {
+    prompt: checkPrompt('prompt', input.prompt),
+    mode: checkMode('mode', input.mode),
+    when: checkWhen(input.when ?? 'NEXT_BLOCK', nextBlock),
+    idempotencyKey: input.idempotencyKey,
+  };
+}
+
+function chooseModel(name: string | undefined, models: readonly ModelInfo[]): ModelInfo {
+  const model = name === undefined ? models[0] : models.find((candidate) => candidate.name === name);
+  if (model) return model;
+  if (name === undefined) {
+    throw new DomainError(
+      'MODEL_UNAVAILABLE',
+      'No model package is loaded; start the service with one (see `longlive doctor`).',
+    );
+  }
+  const known = models.map((candidate) => candidate.name).join(', ') || 'none';
+  throw new DomainError('MODEL_UNAVAILABLE', `There is no model "${name.slice(0, 64)}"; available: ${known}.`, {
+    field: 'model',
+  });
+}
+
+function checkSize(input: CreateSessionInput, model: ModelInfo): { width: number; height: number } {
+  return {
+    width: checkSide('width', input.width ?? model.width),
+    height: checkSide('height', input.height ?? model.height),
+  };
+}
+
+function checkSide(field: string, value: number): number {
+  const { sideMinimum, sideMaximum, sideMultiple } = LIMITS;
+  if (!Number.isInteger(value) || value < sideMinimum || value > sideMaximum || value % sideMultiple !== 0) {
+    throw invalid(
+      field,
+      `${field} must be a multiple of ${sideMultiple} from ${sideMinimum} to ${sideMaximum}, not ${value}.`,
+    );
+  }
+  return value;
+}
+
+function checkSeed(seed: bigint): bigint {
+  if (typeof seed !== 'bigint' || seed < 0n || seed >= 1n << 64n) {
+    throw invalid('seed', `seed must be a whole number from 0 to 2^64-1, not ${String(seed)}.`);
+  }
+  return seed;
+}
+
+function checkDuration(seconds: number | undefined, bound: number): number | undefined {
+  const limit = bound > 0 ? Math.min(bound, LIMITS.seconds) : LIMITS.seconds;
+  if (seconds === undefined) return bound > 0 ? limit : undefined;
+  if (!Number.isFinite(seconds) || seconds <= 0 || seconds > limit) {
+    throw invalid('maxSeconds', `maxSeconds must be more than 0 and at most ${limit}, not ${seconds}.`);
+  }
+  return seconds;
+}
+
+function checkTimeline(input: CreateSessionInput, model: ModelInfo): PlannedPrompt[] {
+  if ((input.prompt === undefined) === (input.timeline === undefined)) {
+    throw invalid('prompt', 'Give either a prompt or a timeline.');
+  }
+  if (input.timeline === undefined) {
+    return [{ prompt: checkPrompt('prompt', input.prompt ?? ''), mode: 'RECACHE', block: 0 }];
+  }
+  if (input.timeline.length === 0 || input.timeline.length > LIMITS.timelineEntries) {
+    throw invalid(
+      'timeline',
+      `timeline must have 1 to ${LIMITS.timelineEntries} entries, not ${input.timeline.length}.`,
+    );
+  }
+  const prompts = input.timeline.map((entry, index) => checkEntry(entry, index, model));
+  prompts.forEach((entry, index) => checkOrder(prompts[index - 1], entry, index, model));
+  return prompts;
+}
+
+function checkEntry(entry: TimelineInput, index: number, model: ModelInfo): PlannedPrompt {
+  const field = `timeline[${index}]`;
+  if (entry.atSeconds !== undefined && entry.block !== undefined) {
+    throw invalid(field, `${field}: give either atSeconds or block, not both.`);
+  }
+  return {
+    prompt: checkPrompt(`${field}.prompt`, entry.prompt),
+    mode: checkMode(`${field}.mode`, entry.mode),
+    block: entryBlock(entry, index, model),
+  };
+}
+
+function entryBlock(entry: TimelineInput, index: number, model: ModelInfo): number {
+  const field = `timeline[${index}]`;
+  if (entry.block !== undefined) return checkBlock(`${field}.block`, entry.block);
+  const seconds = entry.atSeconds ?? (index === 0 ? 0 : undefined);
+  if (seconds === undefined) throw invalid(field, `${field} needs atSeconds or block: where does it take effect?`);
+  if (!Number.isFinite(seconds) || seconds < 0 || seconds > LIMITS.seconds) {
+    throw invalid(`${field}.atSeconds`, `${field}.atSeconds must be from 0 to ${LIMITS.seconds}, not ${seconds}.`);
+  }
+  return blockAtOrAfter(model, seconds);
+}
+
+function checkOrder(before: PlannedPrompt | undefined, entry: PlannedPrompt, index: number, model: ModelInfo): void {
+  const field = `timeline[${index}]`;
+  if (!before) {
+    if (entry.block !== 0) throw invalid(field, 'timeline[0] must start at 0: something has to be shown first.');
+  } else if (entry.block <= before.block) {
+    const starts = startSecondsOf(model, before.block + 1).toFixed(2);
+    throw invalid(
+      field,
+      `${field} must come at least one block after the entry before it, at ${starts} seconds or later.`,
+    );
+  }
+}
+
+function checkPrompt(field: string, prompt: string): string {
+  if (typeof prompt !== 'string' || prompt.trim() === '') throw invalid(field, `${field} must not be empty.`);
+  const length = [...prompt].length;
+  if (length > LIMITS.promptCharacters) {
+    throw invalid(field, `${field} has ${length} characters; the limit is ${LIMITS.promptCharacters}.`);
+  }
+  return prompt.trim();
+}
+
+function checkMode(field: string, mode: RecacheMode = 'RECACHE'): RecacheMode {
+  return checkOneOf(field, mode, ['RECACHE', 'KEEP_CACHE', 'CLEAR_CACHE']);
+}
+
+function checkWhen(when: SwitchWhen, nextBlock: number): SwitchWhen {
+  if (typeof when === 'string')
+    return checkOneOf<'NEXT_BLOCK' | 'IMMEDIATE'>('when', when, ['NEXT_BLOCK', 'IMMEDIATE']);
+  const block = checkBlock('when.block', when.block);
+  if (block < nextBlock) {
+    throw invalid('when.block', `Block ${block} has begun already; the earliest possible is ${nextBlock}.`);
+  }
+  return { block };
+}
+
+function checkBlock(field: string, block: number): number {
+  if (!Number.isInteger(block) || block < 0 || block > LIMITS.block) {
+    throw invalid(field, `${field} must be a whole number from 0 to ${LIMITS.block}, not ${block}.`);
+  }
+  return block;
+}
+
+function checkOneOf<T extends string>(field: string, value: T, allowed: readonly T[]): T {
+  if (!allowed.includes(value))
+    throw invalid(field, `${field} must be one of ${allowed.join(', ')}, not ${String(value)}.`);
+  return value;
+}
+
+function checkIdempotencyKey(key: string | undefined): void {
+  if (key === undefined) return;
+  if (key === '' || key.length > LIMITS.idempotencyKeyCharacters) {
+    throw invalid('idempotencyKey', `idempotencyKey must have 1 to ${LIMITS.idempotencyKeyCharacters} characters.`);
+  }
+}
