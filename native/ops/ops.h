@@ -37,9 +37,9 @@ struct ConvWeights {
 // What happens to a linear's result before it is stored.
 struct Epilogue {
   Activation activation = Activation::None;
-  Tensor multiply;  // [n, out]: result *= multiply (gated feed-forward of UMT5)
-  Tensor residual;  // [n, out]: out = residual + result * gate; may alias out
-  Tensor gate;      // per frame [frames, out]; absent means 1
+  Tensor multiply{};  // [n, out]: result *= multiply (gated feed-forward of UMT5)
+  Tensor residual{};  // [n, out]: out = residual + result * gate; may alias out
+  Tensor gate{};      // per frame [frames, out]; absent means 1
 };
 
 // Rows of a KV buffer that a query may see. Order does not matter to attention.

@@ -1,0 +1,313 @@
+#include "dit.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <stdexcept>
+
+#include "longlive/error.h"
+
+namespace longlive {
+
+namespace {
+
+constexpr int64_t kPatch = 4;  // 1 x 2 x 2
+
+float roundToBf16(float f) {
+  const uint32_t bits = std::bit_cast<uint32_t>(f);
+  return std::bit_cast<float>((bits + 0x7fffu + ((bits >> 16) & 1)) & 0xffff0000u);
+}
+
+// Rows of all frames up to `frames`.
+Tensor upTo(const Tensor& t, int64_t rows) { return t.rows(0, rows); }
+
+// Modulation j of a conditioning group [groups * rows, dim].
+Tensor part(const Tensor& group, int64_t j, int64_t rows) { return group.rows(j * rows, rows); }
+
+}  // namespace
+
+std::vector<float> timeSinusoid(std::span<const float> timesteps, int64_t dim) {
+  std::vector<float> out;
+  const int64_t half = dim / 2;
+  for (float t : timesteps) {
+    std::vector<float> sines;
+    for (int64_t i = 0; i < half; ++i) {
+      const double angle = static_cast<double>(t) * std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half));
+      out.push_back(static_cast<float>(std::cos(angle)));
+      sines.push_back(static_cast<float>(std::sin(angle)));
+    }
+    out.insert(out.end(), sines.begin(), sines.end());
+  }
+  return out;
+}
+
+// -- weights ----------------------------------------------------------------------------------------------------------------
+
+Dit::Dit(Backend& backend, const DitConfig& config, WeightReader weights)
+    : backend_(backend), config_(config), parameters_(backend) {
+  if (config.patchSize != std::array<int64_t, 3>{1, 2, 2}) throw Error(ErrorCode::InvalidPackage, "dit.patchSize must be [1, 2, 2]");
+  const int64_t dim = config.dim;
+  attentionScale_ = static_cast<float>(1 / std::sqrt(static_cast<double>(config.headDim())));
+  const std::vector<float> patch = weights.read("patch_embedding.weight", {dim, config.inDim, 1, 2, 2});
+  const std::vector<float> patchBias = weights.read("patch_embedding.bias", {dim});
+  patch_ = backend.prepareLinear(patch.data(), patchBias.data(), dim, config.inDim * kPatch, true);
+  text0_ = readLinear(weights, "text_embedding.0", dim, config.textDim, true);
+  text2_ = readLinear(weights, "text_embedding.2", dim, dim, true);
+  time0_ = readLinear(weights, "time_embedding.0", dim, config.freqDim, true);
+  time2_ = readLinear(weights, "time_embedding.2", dim, dim, true);
+  readTimeProjection(weights);
+  for (int64_t i = 0; i < config.numLayers; ++i) {
+    const std::string name = "blocks." + std::to_string(i) + ".";
+    Layer layer;
+    layer.modulation = readParameter(weights, name + "modulation", {1, 6, dim}).view({6, dim});
+    layer.self = readAttention(weights, name + "self_attn.");
+    layer.norm3Weight = readParameter(weights, name + "norm3.weight", {dim});
+    layer.norm3Bias = readParameter(weights, name + "norm3.bias", {dim});
+    layer.cross = readAttention(weights, name + "cross_attn.");
+    layer.ffn0 = readLinear(weights, name + "ffn.0", config.ffnDim, dim, false);
+    layer.ffn2 = readLinear(weights, name + "ffn.2", dim, config.ffnDim, false);
+    layers_.push_back(std::move(layer));
+  }
+  headModulation_ = readParameter(weights, "head.modulation", {1, 2, dim}).view({2, dim});
+  head_ = readLinear(weights, "head.head", config.outDim * kPatch, dim, true);
+  weights.finish();
+  weightBytes_ += parameters_.bytes();
+  counting_.resize(static_cast<size_t>(std::max<int64_t>(config.ropeTableLength, 4096)));
+  for (size_t i = 0; i < counting_.size(); ++i) counting_[i] = static_cast<int32_t>(i);
+}
+
+Dit::Linear Dit::readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in, bool sensitive) {
+  const std::vector<float> weight = w.read(name + ".weight", {out, in}), bias = w.read(name + ".bias", {out});
+  const Precision p = backend_.precision();
+  const size_t size = p == Precision::FP32 ? 4 : p == Precision::BF16 || sensitive ? 2 : 1;
+  weightBytes_ += weight.size() * size + bias.size() * 4;
+  return backend_.prepareLinear(weight.data(), bias.data(), out, in, sensitive);
+}
+
+Tensor Dit::readParameter(WeightReader& w, const std::string& name, Shape shape) {
+  return parameters_.add(w.read(name, shape), shape, backend_.activationType());
+}
+
+Dit::Attention Dit::readAttention(WeightReader& w, const std::string& name) {
+  const int64_t dim = config_.dim;
+  Attention a;
+  a.q = readLinear(w, name + "q", dim, dim, false);
+  a.k = readLinear(w, name + "k", dim, dim, false);
+  a.v = readLinear(w, name + "v", dim, dim, false);
+  a.o = readLinear(w, name + "o", dim, dim, false);
+  a.normQ = readParameter(w, name + "norm_q.weight", {dim});
+  a.normK = readParameter(w, name + "norm_k.weight", {dim});
+  return a;
+}
+
+void Dit::readTimeProjection(WeightReader& w) {
+  const int64_t dim = config_.dim;
+  const std::vector<float> weight = w.read("time_projection.1.weight", {6 * dim, dim});
+  const std::vector<float> bias = w.read("time_projection.1.bias", {6 * dim});
+  for (int64_t j = 0; j < 6; ++j) {
+    timeProjection_.push_back(backend_.prepareLinear(weight.data() + j * dim * dim, bias.data() + j * dim, dim, dim, true));
+  }
+}
+
+// -- memory -----------------------------------------------------------------------------------------------------------------
+
+DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid,
+                                  int64_t rotatedFrames) const {
+  const DType type = backend_.activationType();
+  const int64_t n = frames * grid.tokens(), dim = config_.dim;
+  DitWorkspace w;
+  w.tokens = arena.take(type, {n, config_.inDim * kPatch});
+  w.x = arena.take(type, {n, dim});
+  w.normed = arena.take(type, {n, dim});
+  w.q = arena.take(type, {n, dim});
+  w.k = arena.take(type, {n, dim});
+  w.mixed = arena.take(type, {n, dim});
+  w.hidden = arena.take(type, {chunkFrames * grid.tokens(), config_.ffnDim});
+  w.flow = arena.take(type, {n, config_.outDim * kPatch});
+  w.rotated = arena.take(backend_.kvType(), {rotatedFrames * grid.tokens(), dim});
+  w.text = arena.take(type, {config_.textLen, dim});
+  w.textHidden = arena.take(type, {config_.textLen, dim});
+  w.chunkFrames = chunkFrames;
+  return w;
+}
+
+TimeConditioning Dit::layoutTime(Arena& arena, int64_t rows) const {
+  const DType type = backend_.activationType();
+  TimeConditioning t;
+  t.rows = rows;
+  t.e = arena.take(type, {rows, config_.dim});
+  t.e0 = arena.take(type, {6 * rows, config_.dim});
+  for (int64_t i = 0; i < config_.numLayers; ++i) t.layer.push_back(arena.take(type, {6 * rows, config_.dim}));
+  t.head = arena.take(type, {2 * rows, config_.dim});
+  return t;
+}
+
+TextCache Dit::layoutText(Arena& arena) const {
+  TextCache t;
+  for (int64_t i = 0; i < config_.numLayers; ++i) {
+    t.keys.push_back(arena.take(backend_.kvType(), {config_.textLen, config_.dim}));
+    t.values.push_back(arena.take(backend_.kvType(), {config_.textLen, config_.dim}));
+  }
+  return t;
+}
+
+// -- conditioning -----------------------------------------------------------------------------------------------------------
+
+void Dit::prepareTime(const TimeConditioning& out, std::span<const float> timesteps) const {
+  const int64_t rows = out.rows, dim = config_.dim;
+  if (static_cast<int64_t>(timesteps.size()) != rows) throw std::logic_error("prepareTime: one timestep per row");
+  std::vector<float> sinusoid = timeSinusoid(timesteps, config_.freqDim);
+  // The reference rounds the sinusoid in its bf16 runs, and t = 1000 is coarse there: spec 12.1, item 9.
+  if (backend_.precision() != Precision::FP32) std::transform(sinusoid.begin(), sinusoid.end(), sinusoid.begin(), roundToBf16);
+
+  const DType type = backend_.activationType();
+  Tensor wave, hidden;
+  const Arena scratch = Arena::plan(backend_, [&](Arena& a) {
+    wave = a.take(type, {rows, config_.freqDim});
+    hidden = a.take(type, {rows, dim});
+  });
+  backend_.upload(wave, sinusoid.data());
+  backend_.linear(hidden, wave, *time0_, {.activation = Activation::Silu});
+  backend_.linear(out.e, hidden, *time2_);
+  backend_.activate(hidden, out.e, Activation::Silu);
+  for (int64_t j = 0; j < 6; ++j) backend_.linear(part(out.e0, j, rows), hidden, *timeProjection_[static_cast<size_t>(j)]);
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    for (int64_t j = 0; j < 6; ++j) backend_.add(part(out.layer[l], j, rows), part(out.e0, j, rows), layers_[l].modulation.rows(j, 1));
+  }
+  for (int64_t j = 0; j < 2; ++j) backend_.add(part(out.head, j, rows), out.e, headModulation_.rows(j, 1));
+  backend_.synchronize();
+}
+
+void Dit::prepareText(TextCache& out, const Tensor& embeddings, int64_t tokens, const DitWorkspace& w) const {
+  const int64_t rows = std::min(tokens + 1, config_.textLen);
+  if (embeddings.shape[0] != rows) throw std::logic_error("prepareText: expected the tokens and one padding row");
+  out.rows = rows;
+  out.lastKeyLogBias = tokens < config_.textLen ? static_cast<float>(std::log(static_cast<double>(config_.textLen - tokens))) : 0.0f;
+  const Tensor hidden = upTo(w.textHidden, rows), text = upTo(w.text, rows);
+  backend_.linear(hidden, embeddings, *text0_, {.activation = Activation::GeluTanh});
+  backend_.linear(text, hidden, *text2_);
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const Attention& a = layers_[l].cross;
+    backend_.linear(hidden, text, *a.k);
+    backend_.rmsNorm(upTo(out.keys[l], rows), hidden, a.normK, config_.eps);
+    backend_.linear(hidden, text, *a.v);
+    backend_.copy(upTo(out.values[l], rows), hidden);
+  }
+}
+
+// -- one call ---------------------------------------------------------------------------------------------------------------
+
+std::span<const int32_t> Dit::positions(int64_t first, int64_t count) const {
+  if (first < 0 || first + count > static_cast<int64_t>(counting_.size())) throw std::logic_error("Dit: position outside the table");
+  return std::span(counting_).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+}
+
+void Dit::forward(const DitCall& call, KvCache& cache, const TextCache& text, RopeMode mode, const RopeTables& rope,
+                  const DitWorkspace& full, const Tap* tap) const {
+  const int64_t frames = call.pass.frames, n = frames * cache.frameTokens(), rows = call.time->rows;
+  if (call.latents.shape[0] != frames || (rows != 1 && rows != frames)) throw std::logic_error("Dit::forward: frame counts differ");
+  DitWorkspace w = full;
+  for (Tensor* t : {&w.tokens, &w.x, &w.normed, &w.q, &w.k, &w.mixed, &w.flow}) *t = upTo(*t, n);
+  const auto show = [&](std::string_view name, int64_t layer, const Tensor& t) { if (tap) (*tap)(name, layer, t); };
+
+  backend_.patchify(w.tokens, call.latents);
+  backend_.linear(w.x, w.tokens, *patch_);
+  show("patch_embedding", -1, w.x);
+
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    const Tensor& m = call.time->layer[l];
+    const int64_t index = static_cast<int64_t>(l);
+
+    backend_.layerNormModulate(w.normed, w.x, part(m, 1, rows), part(m, 0, rows), config_.eps);
+    writeKeysAndValues(layer, index, call, cache, mode, rope, w);
+    if (call.cacheOnly && l + 1 == layers_.size()) return;
+    selfAttention(layer, index, call, cache, mode, rope, w);
+    if (tap) backend_.linear(w.k, w.mixed, *layer.self.o), show("self_attn", index, w.k);
+    backend_.linear(w.x, w.mixed, *layer.self.o, {.residual = w.x, .gate = part(m, 2, rows)});
+
+    backend_.layerNormAffine(w.normed, w.x, layer.norm3Weight, layer.norm3Bias, config_.eps);
+    crossAttention(layer, index, text, w);
+    if (tap) backend_.linear(w.k, w.mixed, *layer.cross.o), show("cross_attn", index, w.k);
+    backend_.linear(w.x, w.mixed, *layer.cross.o, {.residual = w.x});
+
+    backend_.layerNormModulate(w.normed, w.x, part(m, 4, rows), part(m, 3, rows), config_.eps);
+    feedForward(layer, part(m, 5, rows), frames, w);
+    show("block", index, w.x);
+  }
+
+  backend_.layerNormModulate(w.normed, w.x, part(call.time->head, 1, rows), part(call.time->head, 0, rows), config_.eps);
+  backend_.linear(w.flow, w.normed, *head_);
+  show("head", -1, w.flow);
+}
+
+// Absolute mode caches keys rotated by their frame number; relative mode caches them unrotated (spec 3.5).
+void Dit::writeKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KvCache& cache, RopeMode mode,
+                             const RopeTables& rope, const DitWorkspace& w) const {
+  const int64_t s = cache.frameTokens();
+  backend_.linear(w.k, w.normed, *layer.self.k);
+  for (const FrameRun& run : call.pass.writes) {
+    const Tensor in = w.k.rows(run.source * s, run.count * s), out = cache.keys(index).rows(run.frame * s, run.count * s);
+    if (mode == RopeMode::Relative) {
+      backend_.rmsNorm(out, in, layer.self.normK, config_.eps);
+    } else {
+      backend_.rmsNormRope(out, in, layer.self.normK, config_.eps, config_.numHeads, rope,
+                           positions(call.pass.start + run.source, run.count));
+    }
+  }
+  backend_.linear(w.k, w.normed, *layer.self.v);
+  for (const FrameRun& run : call.pass.writes) {
+    backend_.copy(cache.values(index).rows(run.frame * s, run.count * s), w.k.rows(run.source * s, run.count * s));
+  }
+}
+
+void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, const KvCache& cache, RopeMode mode,
+                        const RopeTables& rope, const DitWorkspace& w) const {
+  const int64_t s = cache.frameTokens();
+  const bool relative = mode == RopeMode::Relative;
+  backend_.linear(w.q, w.normed, *layer.self.q);
+  backend_.rmsNormRope(w.q, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope,
+                       positions(relative ? call.pass.firstSlot : call.pass.start, call.pass.frames));
+  std::array<KeyRange, 4> ranges;
+  size_t count = 0;
+  for (const FrameRun& run : call.pass.visible) {
+    ranges[count++] = {run.frame * s, run.count * s};
+    if (!relative) continue;
+    backend_.rope(w.rotated.rows(run.frame * s, run.count * s), cache.keys(index).rows(run.frame * s, run.count * s),
+                  config_.numHeads, rope, positions(run.slot, run.count));
+  }
+  AttentionArgs a;
+  a.out = w.mixed, a.q = w.q;
+  a.k = relative ? w.rotated : cache.keys(index);
+  a.v = cache.values(index);
+  a.visible = {ranges.data(), count};
+  a.heads = config_.numHeads;
+  a.scale = attentionScale_;
+  backend_.attention(a);
+}
+
+void Dit::crossAttention(const Layer& layer, int64_t index, const TextCache& text, const DitWorkspace& w) const {
+  const size_t l = static_cast<size_t>(index);
+  backend_.linear(w.q, w.normed, *layer.cross.q);
+  backend_.rmsNorm(w.q, w.q, layer.cross.normQ, config_.eps);
+  const KeyRange all{0, text.rows};
+  AttentionArgs a;
+  a.out = w.mixed, a.q = w.q, a.k = text.keys[l], a.v = text.values[l];
+  a.visible = {&all, 1};
+  a.heads = config_.numHeads;
+  a.scale = attentionScale_;
+  a.lastKeyLogBias = text.lastKeyLogBias;
+  backend_.attention(a);
+}
+
+void Dit::feedForward(const Layer& layer, const Tensor& gate, int64_t frames, const DitWorkspace& w) const {
+  const int64_t s = w.x.shape[0] / frames;
+  for (int64_t f = 0; f < frames; f += w.chunkFrames) {
+    const int64_t count = std::min(w.chunkFrames, frames - f);
+    const Tensor hidden = upTo(w.hidden, count * s), x = w.x.rows(f * s, count * s);
+    backend_.linear(hidden, w.normed.rows(f * s, count * s), *layer.ffn0, {.activation = Activation::GeluTanh});
+    backend_.linear(x, hidden, *layer.ffn2, {.residual = x, .gate = gate.shape[0] == 1 ? gate : gate.rows(f, count)});
+  }
+}
+
+}  // namespace longlive

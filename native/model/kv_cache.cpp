@@ -1,0 +1,76 @@
+#include "kv_cache.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace longlive {
+
+KvPass KvPass::withoutSkipped() const {
+  KvPass p = *this;
+  p.start += skipped, p.frames -= skipped, p.firstSlot += skipped, p.skipped = 0;
+  for (int i = 0; i < p.writes.size; ++i) p.writes.runs[static_cast<size_t>(i)].source -= skipped;
+  return p;
+}
+
+KvCache::KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64_t frameTokens, int64_t width, DType type)
+    : geometry_(geometry), frameTokens_(frameTokens) {
+  if (geometry.sink < 0 || geometry.sink >= geometry.capacity) throw std::logic_error("KvCache: the sink must leave room");
+  for (int64_t l = 0; l < layers; ++l) {
+    keys_.push_back(arena.take(type, {geometry.capacity * frameTokens, width}));
+    values_.push_back(arena.take(type, {geometry.capacity * frameTokens, width}));
+  }
+}
+
+int64_t KvCache::frameOf(int64_t slot) const {
+  const int64_t sink = geometry_.sink, ring = geometry_.capacity - sink;
+  return slot < sink ? slot : sink + (slot - sink + indices_.turn) % ring;
+}
+
+void KvCache::append(FrameRuns& runs, int64_t fromSlot, int64_t toSlot, int64_t source) const {
+  for (int64_t slot = fromSlot; slot < toSlot; ++slot, ++source) {
+    const int64_t frame = frameOf(slot);
+    if (runs.size > 0) {
+      FrameRun& last = runs.runs[static_cast<size_t>(runs.size - 1)];
+      if (last.frame + last.count == frame && last.slot + last.count == slot) {
+        ++last.count;
+        continue;
+      }
+    }
+    runs.runs.at(static_cast<size_t>(runs.size++)) = {source, slot, frame, 1};
+  }
+}
+
+KvPass KvCache::begin(int64_t start, int64_t frames, bool rewriteSink) {
+  const auto [capacity, attention, sink, rolling] = geometry_;
+  const int64_t end = start + frames;
+  const bool recompute = end <= indices_.produced && start > 0;
+  const bool roll = rolling && end > indices_.produced && frames + indices_.filled > capacity;
+  const int64_t evict = roll ? frames + indices_.filled - capacity : 0;
+  const int64_t filled = indices_.filled + end - indices_.produced - evict;
+  const int64_t first = filled - frames;
+  if (first < 0 || filled > capacity) throw std::logic_error("KvCache: the call does not fit the cache");
+
+  // Where the evicted frames reach into the sink nothing survives behind it, and there is nothing to turn.
+  if (roll && indices_.filled - evict - sink > 0) indices_.turn = (indices_.turn + evict) % (capacity - sink);
+  if (!recompute) indices_.produced = end, indices_.filled = filled;
+
+  const int64_t write = recompute && !rewriteSink ? std::max(first, sink) : first;
+  KvPass pass;
+  pass.start = start, pass.frames = frames, pass.firstSlot = first;
+  pass.skipped = std::min(write - first, frames);
+  append(pass.writes, write, filled, write - first);
+  append(pass.visible, 0, sink, 0);
+  append(pass.visible, std::max(sink, filled - (attention - sink)), filled, 0);
+  return pass;
+}
+
+void KvCache::zero(Backend& backend, int64_t from, int64_t to) const {
+  for (int64_t slot = from; slot < to; ++slot) {
+    for (size_t l = 0; l < keys_.size(); ++l) {
+      backend.zero(keys_[l].rows(frameOf(slot) * frameTokens_, frameTokens_));
+      backend.zero(values_[l].rows(frameOf(slot) * frameTokens_, frameTokens_));
+    }
+  }
+}
+
+}  // namespace longlive

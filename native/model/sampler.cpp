@@ -1,0 +1,195 @@
+#include "sampler.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "longlive/error.h"
+
+namespace longlive {
+
+namespace {
+
+constexpr int64_t kGlobalFrames = 21;
+
+int64_t ropePositions(const DitConfig& dit, const KvGeometry& geometry) {
+  return std::max(dit.ropeTableLength, geometry.capacity);
+}
+
+}  // namespace
+
+KvGeometry geometryOf(const SamplingConfig& config) {
+  const int64_t frames = config.windowFrames < 0 ? kGlobalFrames : config.windowFrames;
+  return {frames, frames, config.sinkFrames, true};
+}
+
+SamplerPlan::SamplerPlan(const Dit& dit, const SamplingConfig& config) : scheduler_(config.timestepShift) {
+  timesteps_ = scheduler_.denoisingTimesteps(config.denoisingSteps, config.warpDenoisingSteps);
+  for (float t : timesteps_) sigmas_.push_back(scheduler_.sigmaAt(t));
+  std::vector<float> all = timesteps_;
+  all.push_back(config.contextNoise);
+  arena_ = Arena::plan(dit.backend(), [&](Arena& a) {
+    time_.clear();
+    for (size_t i = 0; i < all.size(); ++i) time_.push_back(dit.layoutTime(a, 1));
+  });
+  for (size_t i = 0; i < all.size(); ++i) dit.prepareTime(time_[i], {&all[i], 1});
+}
+
+Sampler::Sampler(const Dit& dit, const SamplerPlan& plan, const SamplingConfig& config, const KvGeometry& geometry,
+                 const LatentGrid& grid)
+    : dit_(dit), backend_(dit.backend()), plan_(plan), config_(config), grid_(grid), ropeParameters_(dit.backend()),
+      rope_(makeRopeTables(ropeParameters_, dit.config().headDim(), dit.config().ropeTheta, ropePositions(dit.config(), geometry),
+                           grid.height / 2, grid.width / 2)) {
+  const int64_t block = config.framesPerBlock, channels = dit.config().inDim;
+  if (block < 1 || block > geometry.capacity) throw std::logic_error("Sampler: a block must fit the window");
+  arena_ = Arena::plan(backend_, [&](Arena& a) {
+    const auto latents = [&](int64_t frames) { return a.take(DType::F32, {frames, channels, grid.height, grid.width}); };
+    cache_.emplace(a, geometry, dit.config().numLayers, grid.tokens(), dit.config().dim, backend_.kvType());
+    workspace_ = dit.layoutWorkspace(a, geometry.capacity, block, grid, config.rope == RopeMode::Relative ? geometry.capacity : 0);
+    text_ = dit.layoutText(a);
+    xt_ = latents(block), x0_ = latents(block), eps_ = latents(block);
+    history_ = latents(geometry.capacity), ordered_ = latents(geometry.capacity), sink_ = latents(geometry.sink);
+  });
+}
+
+void Sampler::run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly) {
+  lastPass_ = pass;
+  dit_.forward({latents, pass, &time, cacheOnly}, *cache_, text_, config_.rope, rope_, workspace_);
+}
+
+bool Sampler::canStartBlock() const {
+  return config_.rope == RopeMode::Relative || frame_ + config_.framesPerBlock <= dit_.config().ropeTableLength;
+}
+
+// -- a block ----------------------------------------------------------------------------------------------------------------
+
+void Sampler::denoise(NoiseSource& noise, int64_t block) {
+  if (denoised()) throw std::logic_error("Sampler: the block is denoised");
+  if (step_ == 0) {
+    beforeBlock_ = cache_->indices();
+    noise.fill(backend_, xt_, block, 0);
+  }
+  run(xt_, cache_->begin(frame_, config_.framesPerBlock), plan_.time(step_), false);
+  const Tensor flow = workspace_.flow.rows(0, config_.framesPerBlock * grid_.tokens());
+  backend_.flowToX0(x0_, xt_, flow, plan_.sigma(step_));
+  if (++step_ == plan_.steps()) return;
+  noise.fill(backend_, eps_, block, step_);
+  backend_.addNoise(xt_, x0_, eps_, plan_.sigma(step_));
+}
+
+void Sampler::context() {
+  if (!denoised()) throw std::logic_error("Sampler: the block is not denoised yet");
+  run(x0_, cache_->begin(frame_, config_.framesPerBlock), plan_.contextTime(), true);
+  rememberSink(lastPass_, x0_);
+  remember();
+  frame_ += config_.framesPerBlock;
+  step_ = 0;
+}
+
+// The rolled-out frames are lost to the noisy block, but the first pass of the next attempt rolls them out again unseen.
+void Sampler::abandon() {
+  if (step_ == 0) return;
+  cache_->setIndices(beforeBlock_);
+  // Sink slots count as visible even before they are filled; there they must read as zero again.
+  cache_->zero(backend_, beforeBlock_.filled, cache_->geometry().sink);
+  step_ = 0;
+}
+
+// -- the past ---------------------------------------------------------------------------------------------------------------
+
+Tensor Sampler::historyOf(int64_t frame) const { return history_.rows(frame % history_.shape[0], 1); }
+
+void Sampler::remember() {
+  for (int64_t i = 0; i < config_.framesPerBlock; ++i) backend_.copy(historyOf(frame_ + i), x0_.rows(i, 1));
+}
+
+// Keeps the clean latents behind the sink's keys. In a recompute the pass skips what the sink protects.
+void Sampler::rememberSink(const KvPass& pass, const Tensor& latents) {
+  const int64_t end = std::min(pass.firstSlot + pass.frames, sink_.shape[0]);
+  for (int64_t slot = pass.firstSlot; slot < end; ++slot) {
+    const int64_t source = slot - pass.firstSlot;
+    // The first pass of a block beyond the first one wrote a noisy key here that later passes left alone (golden 5.7); the
+    // clean latent is still the best account of it.
+    if (slot == 0) sinkStart_ = pass.start;
+    backend_.copy(sink_.rows(slot, 1), latents.rows(source, 1));
+  }
+}
+
+Tensor Sampler::window() const {
+  const int64_t n = std::min(frame_, history_.shape[0]);
+  for (int64_t i = 0; i < n; ++i) backend_.copy(ordered_.rows(i, 1), historyOf(frame_ - n + i));
+  return ordered_.rows(0, n);
+}
+
+// -- prompt switch ----------------------------------------------------------------------------------------------------------
+
+int64_t Sampler::setText(const Tensor& embeddings, int64_t tokens, RecacheMode mode) {
+  if (step_ != 0) throw std::logic_error("Sampler: the text changes between blocks");
+  dit_.prepareText(text_, embeddings, tokens, workspace_);
+  if (mode == RecacheMode::Clear) clear();
+  return mode == RecacheMode::Recache ? recache() : 0;
+}
+
+void Sampler::clear() {
+  cache_->setIndices({});
+  cache_->zero(backend_, 0, cache_->geometry().capacity);
+  frame_ = 0;
+}
+
+int64_t Sampler::recache() {
+  const int64_t capacity = cache_->geometry().capacity;
+  if (!config_.globalSink) cache_->zero(backend_, 0, capacity);
+  if (frame_ == 0) return 0;
+  const Tensor latents = window();
+  const int64_t n = latents.shape[0];
+  const KvPass all = cache_->begin(frame_ - n, n, !config_.globalSink);
+  const KvPass pass = all.withoutSkipped();
+  run(latents.rows(all.skipped, pass.frames), pass, plan_.contextTime(), true);
+  if (all.skipped == 0) rememberSink(all, latents);
+  return pass.frames;
+}
+
+// -- checkpoints ------------------------------------------------------------------------------------------------------------
+
+SamplerState Sampler::save() const {
+  SamplerState s;
+  s.frame = frame_, s.sinkStart = sinkStart_;
+  const Tensor sink = sink_.rows(0, std::min(frame_, sink_.shape[0])), latents = window();
+  s.sink.resize(static_cast<size_t>(sink.elements()));
+  s.window.resize(static_cast<size_t>(latents.elements()));
+  backend_.download(s.sink.data(), sink);
+  backend_.download(s.window.data(), latents);
+  return s;
+}
+
+int64_t Sampler::restore(const SamplerState& s) {
+  const int64_t capacity = cache_->geometry().capacity, sink = cache_->geometry().sink, n = std::min(s.frame, capacity);
+  const int64_t frameSize = history_.elements() / capacity;
+  if (s.frame < 0 || s.frame % config_.framesPerBlock != 0 || s.sinkStart < 0 || s.sinkStart > s.frame ||
+      static_cast<int64_t>(s.window.size()) != n * frameSize ||
+      static_cast<int64_t>(s.sink.size()) != std::min(s.frame, sink) * frameSize) {
+    throw Error(ErrorCode::InvalidArgument, "the checkpoint does not fit the session's size or sampling settings");
+  }
+  clear();
+  step_ = 0;
+  frame_ = s.frame, sinkStart_ = s.sinkStart;
+  if (n == 0) return 0;
+  for (int64_t i = 0; i < n; ++i) backend_.upload(historyOf(frame_ - n + i), s.window.data() + i * frameSize);
+  if (!s.sink.empty()) backend_.upload(sink_.rows(0, std::min(s.frame, sink)), s.sink.data());
+  const Tensor latents = window();
+  if (s.frame <= capacity) {
+    run(latents, cache_->begin(0, n), plan_.contextTime(), true);
+    return n;
+  }
+  // The sink's frames alone, then the window behind them, which sees the sink.
+  if (sink > 0) {
+    cache_->setIndices({s.sinkStart, 0, 0});
+    run(sink_, cache_->begin(s.sinkStart, sink), plan_.contextTime(), true);
+  }
+  const int64_t behind = capacity - sink;
+  cache_->setIndices({s.frame, capacity, 0});
+  run(latents.rows(sink, behind), cache_->begin(s.frame - behind, behind), plan_.contextTime(), true);
+  return capacity;
+}
+
+}  // namespace longlive

@@ -1,0 +1,117 @@
+#include "umt5.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "longlive/error.h"
+
+namespace longlive {
+
+int64_t relativeBucket(int64_t rel, int64_t buckets, int64_t maxDistance) {
+  const int64_t half = buckets / 2, exact = half / 2;
+  const int64_t base = rel > 0 ? half : 0, distance = std::abs(rel);
+  if (distance < exact) return base + distance;
+  // float32 as in the reference: the boundaries of the buckets depend on it.
+  const float scaled = std::log(static_cast<float>(distance) / static_cast<float>(exact)) /
+                       static_cast<float>(std::log(static_cast<double>(maxDistance) / static_cast<double>(exact))) *
+                       static_cast<float>(half - exact);
+  return base + std::min(half - 1, exact + static_cast<int64_t>(scaled));
+}
+
+Umt5::Umt5(Backend& backend, const TextEncoderConfig& config, WeightReader weights)
+    : backend_(backend), config_(config), parameters_(backend) {
+  const auto parameter = [&](const std::string& name, Shape shape, DType type) {
+    return parameters_.add(weights.read(name, shape), shape, type);
+  };
+  const DType type = backend.activationType();
+  embedding_ = parameter("token_embedding.weight", {config.vocabSize, config.dim}, backend.kvType());
+  for (int64_t i = 0; i < config.numLayers; ++i) {
+    const std::string name = "blocks." + std::to_string(i) + ".";
+    Layer layer;
+    layer.norm1 = parameter(name + "norm1.weight", {config.dim}, type);
+    layer.norm2 = parameter(name + "norm2.weight", {config.dim}, type);
+    layer.q = readLinear(weights, name + "attn.q", config.dimAttn, config.dim);
+    layer.k = readLinear(weights, name + "attn.k", config.dimAttn, config.dim);
+    layer.v = readLinear(weights, name + "attn.v", config.dimAttn, config.dim);
+    layer.o = readLinear(weights, name + "attn.o", config.dim, config.dimAttn);
+    layer.gate = readLinear(weights, name + "ffn.gate.0", config.dimFfn, config.dim);
+    layer.fc1 = readLinear(weights, name + "ffn.fc1", config.dimFfn, config.dim);
+    layer.fc2 = readLinear(weights, name + "ffn.fc2", config.dim, config.dimFfn);
+    layer.bias = weights.read(name + "pos_embedding.embedding.weight", {config.numBuckets, config.numHeads});
+    layers_.push_back(std::move(layer));
+  }
+  norm_ = parameter("norm.weight", {config.dim}, type);
+  weights.finish();
+  weightBytes_ += parameters_.bytes();
+}
+
+Umt5::Linear Umt5::readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in) {
+  const std::vector<float> weight = w.read(name + ".weight", {out, in});
+  weightBytes_ += weight.size() * (backend_.precision() == Precision::FP32 ? 4 : 2);
+  // Runs once per prompt and conditions everything after it: never 8-bit.
+  return backend_.prepareLinear(weight.data(), nullptr, out, in, true);
+}
+
+std::vector<float> Umt5::biasOf(const Layer& layer, int64_t queries, int64_t keys) const {
+  std::vector<float> bias(static_cast<size_t>(config_.numHeads * queries * keys));
+  for (int64_t q = 0; q < queries; ++q) {
+    for (int64_t k = 0; k < keys; ++k) {
+      const int64_t bucket = relativeBucket(k - q, config_.numBuckets, config_.maxDistance);
+      for (int64_t h = 0; h < config_.numHeads; ++h) {
+        bias[static_cast<size_t>((h * queries + q) * keys + k)] = layer.bias[static_cast<size_t>(bucket * config_.numHeads + h)];
+      }
+    }
+  }
+  return bias;
+}
+
+std::vector<float> Umt5::encode(std::span<const int32_t> ids, int64_t valid, const Tap* tap) const {
+  const int64_t n = static_cast<int64_t>(ids.size());
+  if (n == 0 || valid < 1 || valid > n) throw Error(ErrorCode::InvalidArgument, "a prompt needs at least one token");
+  for (int32_t id : ids) {
+    if (id < 0 || id >= config_.vocabSize) {
+      throw Error(ErrorCode::InvalidArgument, "token id " + std::to_string(id) + " is outside the vocabulary of " +
+                                                  std::to_string(config_.vocabSize));
+    }
+  }
+  const DType type = backend_.activationType();
+  Tensor x, normed, q, k, v, mixed, gate, hidden, bias;
+  const Arena arena = Arena::plan(backend_, [&](Arena& a) {
+    x = a.take(type, {n, config_.dim});
+    normed = a.take(type, {n, config_.dim});
+    for (Tensor* t : {&q, &k, &v, &mixed}) *t = a.take(type, {n, config_.dimAttn});
+    for (Tensor* t : {&gate, &hidden}) *t = a.take(type, {n, config_.dimFfn});
+    bias = a.take(DType::F32, {config_.numHeads, n, valid});
+  });
+
+  backend_.embed(x, embedding_, ids);
+  const KeyRange visible{0, valid};
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    backend_.upload(bias, biasOf(layer, n, valid).data());
+    backend_.rmsNorm(normed, x, layer.norm1, config_.eps);
+    backend_.linear(q, normed, *layer.q);
+    backend_.linear(k, normed, *layer.k);
+    backend_.linear(v, normed, *layer.v);
+    AttentionArgs a;
+    a.out = mixed, a.q = q, a.k = k, a.v = v;
+    a.visible = {&visible, 1};
+    a.heads = config_.numHeads;
+    a.bias = bias;
+    backend_.attention(a);
+    backend_.linear(x, mixed, *layer.o, {.residual = x});
+
+    backend_.rmsNorm(normed, x, layer.norm2, config_.eps);
+    backend_.linear(gate, normed, *layer.gate, {.activation = Activation::GeluTanh});
+    backend_.linear(hidden, normed, *layer.fc1, {.multiply = gate});
+    backend_.linear(x, hidden, *layer.fc2, {.residual = x});
+    if (tap) (*tap)(static_cast<int64_t>(l), x);
+  }
+  backend_.rmsNorm(normed, x, norm_, config_.eps);
+  std::vector<float> out(static_cast<size_t>(n * config_.dim));
+  backend_.download(out.data(), normed);
+  return out;
+}
+
+}  // namespace longlive
