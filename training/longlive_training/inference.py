@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,9 +107,9 @@ class Package:
                 began = time.perf_counter()
 
     def block_at(self, seconds: float) -> int:
-        """The first block that begins at or after a time."""
-        per_block = self.sampling.frames_per_block * FRAME_STRIDE
-        return max(0, -(-(int(seconds * self.video["fps"]) + FRAME_STRIDE - 1) // per_block))
+        """The first block that begins at or after a time: block b > 0 begins with frame b * frames_per_block * 4 - 3."""
+        frame = math.ceil(seconds * self.video["fps"] - 1e-9)
+        return math.ceil((frame + FRAME_STRIDE - 1) / (self.sampling.frames_per_block * FRAME_STRIDE)) if frame > 0 else 0
 
 
 def contact_sheet(video: np.ndarray, columns: int = 8, every: int = 12) -> "Image":

@@ -83,8 +83,9 @@ class Trainer:
         decay = [p for n, p in self.model.named_parameters() if p.dim() > 1 and "modulation" not in n]
         rest = [p for n, p in self.model.named_parameters() if not (p.dim() > 1 and "modulation" not in n)]
         groups = [{"params": decay, "weight_decay": args.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98))
-        self.forward = torch.compile(self.model.teacher_forcing) if args.compile else self.model.teacher_forcing
+        self.optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.99))
+        compiled = torch.compile if args.compile else lambda f: f
+        self.forward, self.predict = compiled(self.model.teacher_forcing), compiled(self.average.teacher_forcing)
         self.text = Text(args.text / "tokenizer.json", args.text / "text_encoder.safetensors", TEXT_CONFIG, CONFIG["text_len"])
         self.clips = Clips(args.clips)
         self.step, self.seconds = 0, 0.0
@@ -105,22 +106,14 @@ class Trainer:
         part.rename(self.args.out / "state.pt")
         save_file(self.average.state_dict(), self.args.out / "dit.safetensors")
 
-    def flow(self, model_forward, x: Tensor, level: Tensor, context: Tensor, keys: list) -> Tensor:
-        return model_forward(x, self.levels[level, 0], context, keys, BLOCK_FRAMES).float()
-
-    def keys(self, model: CausalDiT, text: Tensor) -> list:
-        return model.encode_text(text)
-
-    def own_pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the averaged model makes of the story: (pictures to read as context, pictures to re-noise)."""
-        with torch.no_grad():
-            if self.rng.random() < self.args.rollout:
-                pictures = self.rollout(batch)
-                return pictures, pictures
-            level = torch.zeros(len(batch.latents), BLOCKS, dtype=torch.long)
-            v = self.flow(self.average.teacher_forcing, batch.noise, level, self.corrupt(batch.latents), self.keys(self.average, batch.text))
-            pictures = batch.noise - v
-            return pictures, pictures
+    @torch.no_grad()
+    def own_pictures(self, batch: Batch) -> Tensor:
+        """What the averaged model makes of the story [B, C, frames, h, w], in one step from true context or rolled out."""
+        if self.rng.random() < self.args.rollout:
+            return self.rollout(batch)
+        t = self.levels[0, 0].expand(len(batch.latents), BLOCKS)
+        text = self.average.encode_text(batch.text)
+        return batch.noise - self.predict(batch.noise, t, self.corrupt(batch.latents), text, BLOCK_FRAMES).float()
 
     def rollout(self, batch: Batch) -> Tensor:
         def noise(block: int, step: int) -> Tensor:
@@ -141,25 +134,24 @@ class Trainer:
         context = latents[:, :, :-BLOCK_FRAMES]
         return context + sigma * torch.randn_like(context)
 
-    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, Tensor]:
-        """Mean loss and the unreduced x0 error [B, blocks] with its levels, for the log."""
+    def loss(self, batch: Batch, progress: float) -> Tensor:
         size = len(batch.latents)
         level = torch.randint(len(self.levels), (size, BLOCKS))
         sigma = self.levels[level, 1].repeat_interleave(BLOCK_FRAMES, 1)[:, None, :, None, None]
         noise = torch.where(sigma == 1, batch.noise, torch.randn_like(batch.noise))
         context, base = self.corrupt(batch.latents), batch.latents
         if progress > self.args.self_forcing and self.rng.random() < 0.5:
-            read, renoise = self.own_pictures(batch)
+            own = self.own_pictures(batch)
             own_context = torch.rand(size, 1, 1, 1, 1) < 0.7
             own_input = torch.rand(size, BLOCKS).repeat_interleave(BLOCK_FRAMES, 1)[:, None, :, None, None] < 0.5
-            context = torch.where(own_context, read[:, :, :-BLOCK_FRAMES], context)
-            base = torch.where(own_input, renoise, base)
+            context = torch.where(own_context, own[:, :, :-BLOCK_FRAMES], context)
+            base = torch.where(own_input, own, base)
         x = (1 - sigma) * base + sigma * noise
         target = (x - batch.latents) / sigma
-        v = self.flow(self.forward, x, level, context, self.keys(self.model, batch.text))
+        v = self.forward(x, self.levels[level, 0], context, self.model.encode_text(batch.text), BLOCK_FRAMES).float()
         error = (v - target).square().unflatten(2, (BLOCKS, BLOCK_FRAMES)).mean((1, 3, 4, 5))
         self.log_error(error.detach(), level)
-        return error.mean(), error
+        return error.mean()
 
     def log_error(self, error: Tensor, level: Tensor) -> None:
         """Running mean of the loss per (first block or later, noise level)."""
@@ -184,7 +176,7 @@ class Trainer:
                 group["lr"] = rate
             batch = make_batch(self.clips, self.text, self.rng, args.batch)
             with torch.autocast("cpu", torch.bfloat16):
-                loss, _ = self.loss(batch, progress)
+                loss = self.loss(batch, progress)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
