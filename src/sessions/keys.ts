@@ -53,3 +53,8 @@ export function checkpointBlocksOf(key: string): number | undefined {
   const match = /\/checkpoints\/(\d+)\.safetensors$/.exec(key);
   return match ? Number(match[1]) : undefined;
 }
+
+/** What `sessions({ after })` takes to go on behind this session. */
+export function pageCursorOf({ id, createdAt }: { id: string; createdAt: Date }): string {
+  return byDateKey(id, createdAt).slice(BY_DATE.length);
+}
