@@ -55,7 +55,7 @@ interface Tail {
 /** The owner's end of the log. Appends are written in order; what waits while a write is under way shares the next. */
 export class SessionLog {
   private waiting: Waiting[] = [];
-  private writing: Promise<void> | undefined;
+  private writing = false;
   /** A write whose outcome is unknown: it failed, but may have reached the store. */
   private uncertain: StoredEvent[] = [];
 
@@ -94,7 +94,7 @@ export class SessionLog {
   append(draft: Draft, data?: Uint8Array): Promise<StoredEvent> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ draft, data, resolve, reject });
-      this.writing ??= this.drain().finally(() => (this.writing = undefined));
+      if (!this.writing) void this.drain();
     });
   }
 
@@ -106,6 +106,7 @@ export class SessionLog {
   }
 
   private async drain(): Promise<void> {
+    this.writing = true;
     while (this.waiting.length > 0) {
       const batch = this.waiting.splice(0);
       try {
@@ -119,6 +120,7 @@ export class SessionLog {
         for (const entry of batch) entry.reject(error);
       }
     }
+    this.writing = false;
   }
 
   private place(draft: Draft, offset: number): StoredEvent {

@@ -1,0 +1,154 @@
+import { createHash } from 'node:crypto';
+import {
+  type Clock,
+  type Engine,
+  type Generation,
+  type GenerationOptions,
+  invalid,
+  type ModelInfo,
+  type RecacheMode,
+  type Step,
+} from '../../src/sessions/index.js';
+
+export const FAKE_MODEL: ModelInfo = {
+  name: 'fake',
+  version: '1.0.0',
+  title: 'Fake',
+  description: 'Counts instead of dreaming.',
+  license: 'Apache-2.0',
+  width: 64,
+  height: 64,
+  fps: 16,
+  framesPerBlock: 3,
+  denoisingSteps: 4,
+  device: 'cpu',
+  precision: 'fp32',
+  digest: 'd1',
+};
+
+export interface FakeTimes {
+  step: number;
+  recache: number;
+}
+
+/**
+ * Deterministic stand-in: a block's "picture" is a digest of everything that may influence it (seed, block, every prompt
+ * with the block it was set at), so that equal bytes mean equal history. Takes the time it is told to.
+ */
+export class FakeEngine implements Engine {
+  readonly opened: string[] = [];
+  active = 0;
+  /** Calls under way on the device; more than one is the scheduler's mistake. */
+  concurrent = 0;
+  mostConcurrent = 0;
+  failAt: ((block: number) => Error | undefined) | undefined;
+
+  constructor(
+    private readonly clock: Clock,
+    readonly times: FakeTimes = { step: 50, recache: 30 },
+    private readonly infos: ModelInfo[] = [FAKE_MODEL],
+  ) {}
+
+  models(): ModelInfo[] {
+    return this.infos;
+  }
+
+  check(_model: string, { width, height }: GenerationOptions): void {
+    if (width * height > 512 * 512) throw invalid('width', 'The fake model makes at most 512x512 pixels.');
+  }
+
+  async open(_model: string, options: GenerationOptions): Promise<Generation> {
+    this.opened.push('open');
+    return new FakeGeneration(this, options, { block: 0, history: `seed ${options.seed}`, prompt: '' });
+  }
+
+  async restore(_model: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
+    this.opened.push('restore');
+    const state = JSON.parse(new TextDecoder().decode(checkpoint)) as FakeState;
+    return new FakeGeneration(this, options, { ...state, history: `${state.history} restored`, prompt });
+  }
+
+  async work(milliseconds: number): Promise<number> {
+    this.concurrent++;
+    this.mostConcurrent = Math.max(this.mostConcurrent, this.concurrent);
+    await this.clock.sleep(milliseconds);
+    this.concurrent--;
+    return milliseconds;
+  }
+}
+
+interface FakeState {
+  block: number;
+  history: string;
+  prompt: string;
+}
+
+class FakeGeneration implements Generation {
+  private phase = 0;
+  private disposed = false;
+
+  constructor(
+    private readonly engine: FakeEngine,
+    private readonly options: GenerationOptions,
+    private state: FakeState,
+  ) {
+    engine.active++;
+  }
+
+  get block(): number {
+    return this.state.block;
+  }
+
+  async setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }> {
+    this.mustBeBetweenBlocks();
+    const milliseconds = await this.engine.work(this.engine.times.recache);
+    const history = digest(`${this.state.history}|${this.state.block}:${mode}:${text}`);
+    this.state = { ...this.state, prompt: text, history };
+    return { milliseconds };
+  }
+
+  async step(): Promise<Step> {
+    if (this.disposed) throw new Error('step after dispose');
+    if (this.state.prompt === '') throw new Error('step before setPrompt');
+    const failure = this.engine.failAt?.(this.state.block);
+    if (failure) throw failure;
+    const milliseconds = await this.engine.work(this.engine.times.step);
+    const { block } = this.state;
+    if (this.phase < FAKE_MODEL.denoisingSteps) return { kind: 'denoise', block, step: this.phase++, milliseconds };
+    if (this.phase++ === FAKE_MODEL.denoisingSteps) return { kind: 'frames', block, milliseconds, frames: this.frames() };
+    this.phase = 0;
+    this.state = { ...this.state, block: block + 1 };
+    return { kind: 'context', block, milliseconds };
+  }
+
+  abandonBlock(): void {
+    if (this.phase > FAKE_MODEL.denoisingSteps) throw new Error('abandonBlock after its frames were returned');
+    this.phase = 0;
+  }
+
+  checkpoint(): Uint8Array {
+    this.mustBeBetweenBlocks();
+    return new TextEncoder().encode(JSON.stringify(this.state));
+  }
+
+  dispose(): void {
+    if (!this.disposed) this.engine.active--;
+    this.disposed = true;
+  }
+
+  private frames() {
+    const { block, prompt, history } = this.state;
+    const { width, height } = this.options;
+    const picture = new TextEncoder().encode(JSON.stringify({ block, prompt, picture: digest(`${history}#${block}`) }));
+    const firstFrame = block === 0 ? 0 : 12 * block - 3;
+    return { block, firstFrame, count: block === 0 ? 9 : 12, width, height, i420: picture };
+  }
+
+  private mustBeBetweenBlocks(): void {
+    if (this.phase !== 0) throw new Error('not between blocks');
+  }
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 16);
+}

@@ -1,0 +1,46 @@
+import type { ChunkEncoder, EncodedChunk, Frames, MediaFactory } from '../../src/sessions/index.js';
+
+/** "Encodes" by passing on what the fake engine made, so that tests can read it back. */
+export class FakeMedia implements MediaFactory {
+  openEncoders = 0;
+  failAt: ((block: number) => Error | undefined) | undefined;
+
+  async open(): Promise<ChunkEncoder> {
+    this.openEncoders++;
+    return {
+      codec: 'avc1.42c01e',
+      init: new TextEncoder().encode('init'),
+      encode: (frames) => this.encode(frames),
+      close: async () => void this.openEncoders--,
+    };
+  }
+
+  async poster(): Promise<{ bytes: Uint8Array; contentType: string }> {
+    return { bytes: new Uint8Array([1]), contentType: 'image/webp' };
+  }
+
+  playlist(chunks: { uri: string; durationSeconds: number }[], initUri: string, ended: boolean): string {
+    return [`#MAP ${initUri}`, ...chunks.map(({ uri }) => uri), ...(ended ? ['#END'] : [])].join('\n');
+  }
+
+  async progressive(init: Uint8Array, chunks: AsyncIterable<Uint8Array>) {
+    let bytes = init.length;
+    for await (const chunk of chunks) bytes += chunk.length;
+    async function* stream() {
+      yield init;
+      yield* chunks;
+    }
+    return { bytes, stream: stream() };
+  }
+
+  private async encode(frames: Frames): Promise<EncodedChunk> {
+    const failure = this.failAt?.(frames.block);
+    if (failure) throw failure;
+    return { bytes: frames.i420, frameCount: frames.count, samples: [{ size: frames.i420.length, key: true }] };
+  }
+}
+
+/** What a fake chunk shows. */
+export function pictureOf(bytes: Uint8Array | undefined): { block: number; prompt: string; picture: string } {
+  return JSON.parse(new TextDecoder().decode(bytes)) as { block: number; prompt: string; picture: string };
+}

@@ -1,0 +1,66 @@
+import { LocalCluster } from '../../src/cluster/index.js';
+import {
+  type SessionEvent,
+  type SessionPolicy,
+  SessionService,
+  type StoredEvent,
+  type SubscribeOptions,
+} from '../../src/sessions/index.js';
+import { FakeEngine, type FakeTimes } from './fake-engine.js';
+import { FakeMedia } from './fake-media.js';
+import { MemoryStore } from './memory-store.js';
+import { VirtualClock } from './virtual-clock.js';
+
+export interface World {
+  clock: VirtualClock;
+  store: MemoryStore;
+  engine: FakeEngine;
+  media: FakeMedia;
+  service: SessionService;
+}
+
+export interface WorldOptions {
+  times?: FakeTimes;
+  policy?: Partial<SessionPolicy>;
+  /** Continue where another world's process died. */
+  after?: { clock: VirtualClock; store: MemoryStore };
+}
+
+/** A whole service with fakes around the real domain. */
+export function makeWorld({ times, policy, after }: WorldOptions = {}): World {
+  const clock = after?.clock ?? new VirtualClock();
+  const store = after?.store ?? new MemoryStore();
+  const engine = new FakeEngine(clock, times);
+  const media = new FakeMedia();
+  const service = new SessionService({ engine, media, store, cluster: new LocalCluster(), clock, policy });
+  return { clock, store, engine, media, service };
+}
+
+/** Everything a subscription gives until it ends or `enough` says so. */
+export async function read(
+  { service }: World,
+  sessionId: string,
+  options: SubscribeOptions = {},
+  enough: (event: SessionEvent, all: SessionEvent[]) => boolean = () => false,
+): Promise<SessionEvent[]> {
+  const all: SessionEvent[] = [];
+  for await (const event of service.subscribe(sessionId, options)) {
+    all.push(event);
+    if (enough(event, all)) break;
+  }
+  return all;
+}
+
+export function stored(events: SessionEvent[]): StoredEvent[] {
+  return events.filter((event) => event.type !== 'Heartbeat');
+}
+
+/** Small deterministic random numbers (mulberry32). */
+export function randomOf(seed: number): () => number {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
