@@ -54,7 +54,7 @@ Sampler::Sampler(const Dit& dit, const SamplerPlan& plan, const SamplingConfig& 
 
 void Sampler::run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly) {
   lastPass_ = pass;
-  dit_.forward({latents, pass, &time, cacheOnly}, *cache_, text_, config_.rope, rope_, workspace_);
+  dit_.forward({latents, pass, &time, cacheOnly && !everyFlow_}, *cache_, text_, config_.rope, rope_, workspace_);
 }
 
 bool Sampler::canStartBlock() const {

@@ -104,6 +104,7 @@ class Sampler {
   size_t memoryBytes() const { return arena_.bytes() + ropeParameters_.bytes(); }
 
   // For tests.
+  void computeEveryFlow() { everyFlow_ = true; }  // also of passes that only fill the cache
   const KvCache& cache() const { return *cache_; }
   const KvPass& lastPass() const { return lastPass_; }
   const Tensor& flow() const { return workspace_.flow; }
@@ -134,6 +135,7 @@ class Sampler {
   Tensor sink_;              // [sink, C, h, w]
   int64_t sinkStart_ = 0;
   int64_t frame_ = 0, step_ = 0;
+  bool everyFlow_ = false;
   KvCache::Indices beforeBlock_;
   KvPass lastPass_;
 };

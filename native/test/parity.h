@@ -7,6 +7,7 @@
 
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "model/config.h"
 #include "ops.h"
 
 namespace longlive::parity {
@@ -15,14 +16,15 @@ struct Case {
   std::string name;       // file name without extension
   std::string directory;  // the golden folder
   Json json;
-  SafeTensors tensors;             // NAME.safetensors
-  SafeTensors weights;             // the weights_file if one is named, else the same file again
+  SafeTensors tensors;  // NAME.safetensors
+  SafeTensors weights;  // the weights_file if one is named, else the same file again
 };
 
 class Report {
  public:
   // Adds max|a-b| / max|b| of one tensor; `got` and `want` have `n` elements. NaN counts as infinite.
   void compare(const std::string& tensor, const float* got, const float* want, int64_t n);
+  void compare(const std::string& tensor, const std::vector<float>& got, const std::vector<float>& want);
   // Integers must be equal.
   void compareInt(const std::string& tensor, int64_t got, int64_t want);
   void note(const std::string& text) { notes.push_back(text); }
@@ -33,17 +35,20 @@ class Report {
   std::vector<std::string> integerMismatches, notes;
 };
 
-// Weights or inputs by full name, e.g. "weights.conv1.weight", as F32.
+// Weights or inputs by full name, e.g. "weights.conv1.weight", as F32 or as integers.
 std::vector<float> readTensor(const SafeTensors& file, const std::string& name);
+std::vector<int64_t> readIntegers(const SafeTensors& file, const std::string& name);
+
+DitConfig ditConfig(const Json& config);
 
 // Cases by the JSON's `kind`. Each throws on a malformed case.
-void runUnits(const Case&, Backend&, Report&);
-void runDitBlock(const Case&, Backend&, Report&);
-void runPipeline(const Case&, Backend&, Report&);
-void runUmt5(const Case&, Backend&, Report&);
-void runLora(const Case&, Backend&, Report&);
-void runVaeDecode(const Case&, Backend&, Report&);    // parity_vae.cpp
-void runVaeEncode(const Case&, Backend&, Report&);    // parity_vae.cpp
-void runTaehvDecode(const Case&, Backend&, Report&);  // parity_vae.cpp
+void runUnits(const Case&, Backend&, Report&);         // parity_units.cpp
+void runUmt5(const Case&, Backend&, Report&);          // parity_units.cpp
+void runDitBlock(const Case&, Backend&, Report&);      // parity_dit.cpp
+void runLora(const Case&, Backend&, Report&);          // parity_dit.cpp
+void runPipeline(const Case&, Backend&, Report&);      // parity_pipeline.cpp
+void runVaeDecode(const Case&, Backend&, Report&);     // parity_vae.cpp
+void runVaeEncode(const Case&, Backend&, Report&);     // parity_vae.cpp
+void runTaehvDecode(const Case&, Backend&, Report&);   // parity_vae.cpp
 
 }  // namespace longlive::parity

@@ -1,0 +1,195 @@
+// Compares the core with a folder of golden data:
+//   parity DIR [--precision fp32|bf16|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose]
+// Prints one line per case, the worst max|a-b| / max|b| over its tensors and PASS or FAIL; exits with 1 if a case fails.
+#include "parity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <sstream>
+
+#include "longlive/error.h"
+
+namespace longlive::parity {
+
+void Report::compare(const std::string& tensor, const float* got, const float* want, int64_t n) {
+  double difference = 0, scale = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double d = std::fabs(static_cast<double>(got[i]) - want[i]);
+    difference = std::isnan(d) ? std::numeric_limits<double>::infinity() : std::max(difference, d);
+    scale = std::max(scale, std::fabs(static_cast<double>(want[i])));
+  }
+  const double relative = scale > 0 ? difference / scale : difference;
+  ++compared;
+  if (worstTensor.empty() || relative > worst) worst = relative, worstTensor = tensor;
+}
+
+void Report::compare(const std::string& tensor, const std::vector<float>& got, const std::vector<float>& want) {
+  if (got.size() != want.size()) {
+    integerMismatches.push_back(tensor + ": " + std::to_string(got.size()) + " elements, expected " + std::to_string(want.size()));
+    return;
+  }
+  compare(tensor, got.data(), want.data(), static_cast<int64_t>(want.size()));
+}
+
+void Report::compareInt(const std::string& tensor, int64_t got, int64_t want) {
+  ++compared;
+  if (got != want) integerMismatches.push_back(tensor + ": " + std::to_string(got) + ", expected " + std::to_string(want));
+}
+
+std::vector<float> readTensor(const SafeTensors& file, const std::string& name) {
+  const Tensor& t = file.at(name);
+  std::vector<float> out(static_cast<size_t>(t.elements()));
+  toFloat(t, out.data(), name);
+  return out;
+}
+
+std::vector<int64_t> readIntegers(const SafeTensors& file, const std::string& name) {
+  const Tensor& t = file.at(name);
+  if (t.dtype != DType::I64) throw Error(ErrorCode::InvalidPackage, "tensor \"" + name + "\" is not I64");
+  std::vector<int64_t> out(static_cast<size_t>(t.elements()));
+  if (!out.empty()) std::memcpy(out.data(), t.data, t.bytes());
+  return out;
+}
+
+DitConfig ditConfig(const Json& c) {
+  DitConfig d;
+  d.dim = c.at("dim").integer(), d.ffnDim = c.at("ffn_dim").integer();
+  d.numHeads = c.at("num_heads").integer(), d.numLayers = c.at("num_layers").integer();
+  d.freqDim = c.at("freq_dim").integer();
+  d.inDim = c.at("in_dim").integer(), d.outDim = c.at("out_dim").integer();
+  d.textDim = c.at("text_dim").integer(), d.textLen = c.at("text_len").integer();
+  if (const Json* p = c.find("patch_size")) for (size_t i = 0; i < 3; ++i) d.patchSize[i] = p->array().at(i).integer();
+  if (const Json* e = c.find("eps")) d.eps = static_cast<float>(e->number());
+  if (const Json* t = c.find("rope_theta")) d.ropeTheta = t->number();
+  if (const Json* l = c.find("rope_table_len")) d.ropeTableLength = l->integer();
+  return d;
+}
+
+namespace {
+
+using Runner = void (*)(const Case&, Backend&, Report&);
+
+const std::map<std::string, Runner>& runners() {
+  static const std::map<std::string, Runner> all = {
+      {"units", runUnits},         {"umt5", runUmt5},           {"dit_block", runDitBlock}, {"lora_merge", runLora},
+      {"pipeline", runPipeline},   {"vae_decode", runVaeDecode}, {"vae_encode", runVaeEncode}, {"taehv", runTaehvDecode},
+      {"taehv_decode", runTaehvDecode}};
+  return all;
+}
+
+struct Options {
+  std::string directory, only;
+  BackendOptions backend;
+  bool verbose = false;
+};
+
+int usage() {
+  std::fprintf(stderr, "usage: parity DIR [--precision fp32|bf16|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose]\n");
+  return 2;
+}
+
+bool parse(int argc, char** argv, Options& o) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    const auto value = [&] { return i + 1 < argc ? std::string(argv[++i]) : std::string(); };
+    if (arg == "--precision") {
+      const std::string p = value();
+      if (p != "fp32" && p != "bf16" && p != "int8") return false;
+      o.backend.precision = p == "fp32" ? Precision::FP32 : p == "bf16" ? Precision::BF16 : Precision::INT8;
+    } else if (arg == "--isa") {
+      o.backend.isa = value();
+    } else if (arg == "--threads") {
+      o.backend.threads = std::atoi(value().c_str());
+    } else if (arg == "--only") {
+      o.only = value();
+    } else if (arg == "--verbose") {
+      o.verbose = true;
+    } else if (o.directory.empty() && arg.rfind("--", 0) != 0) {
+      o.directory = arg;
+    } else {
+      return false;
+    }
+  }
+  return !o.directory.empty();
+}
+
+std::string readFile(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+// Returns false if the case fails.
+bool runCase(const std::filesystem::path& path, const Options& o, Backend& backend) {
+  Case c;
+  c.name = path.stem().string();
+  c.directory = path.parent_path().string();
+  Report report;
+  std::string failure;
+  try {
+    c.json = Json::parse(readFile(path));
+    const Json* kind = c.json.type() == Json::Type::Object ? c.json.find("kind") : nullptr;
+    const auto runner = kind && kind->type() == Json::Type::String ? runners().find(kind->string()) : runners().end();
+    if (runner == runners().end()) {
+      std::printf("%-28s skipped (%s)\n", c.name.c_str(), kind ? ("kind " + kind->string()).c_str() : "not a case");
+      return true;
+    }
+    c.tensors = SafeTensors::open((path.parent_path() / (c.name + ".safetensors")).string());
+    const Json* weights = c.json.find("weights_file");
+    c.weights = weights && !weights->isNull() ? SafeTensors::open((path.parent_path() / weights->string()).string()) : c.tensors;
+    runner->second(c, backend, report);
+  } catch (const std::exception& e) {
+    failure = e.what();
+  }
+  const Precision p = backend.precision();
+  const double limit = p == Precision::FP32 ? 1e-4 : p == Precision::BF16 ? 3e-2 : std::numeric_limits<double>::infinity();
+  const bool pass = failure.empty() && report.compared > 0 && report.worst <= limit && report.integerMismatches.empty();
+  std::printf("%-28s %9.2e  %-4s  %4lld tensors, worst %s\n", c.name.c_str(), report.worst, pass ? "PASS" : "FAIL",
+              static_cast<long long>(report.compared), report.worstTensor.c_str());
+  if (!failure.empty()) std::printf("    error: %s\n", failure.c_str());
+  for (size_t i = 0; i < report.integerMismatches.size() && (i < 5 || o.verbose); ++i) {
+    std::printf("    differs: %s\n", report.integerMismatches[i].c_str());
+  }
+  for (const std::string& n : report.notes) std::printf("    note: %s\n", n.c_str());
+  return pass;
+}
+
+int main(int argc, char** argv) {
+  Options o;
+  if (!parse(argc, argv, o)) return usage();
+  try {
+    const auto backend = makeCpuBackend(o.backend);
+    const DeviceInfo info = backend->info();
+    std::printf("%s, %s, %d threads\n", info.name.c_str(), info.isa.c_str(), info.threads);
+    std::vector<std::filesystem::path> cases;
+    for (const auto& entry : std::filesystem::directory_iterator(o.directory)) {
+      if (entry.is_directory()) {
+        std::printf("%-28s skipped (a folder)\n", entry.path().filename().c_str());
+      } else if (entry.path().extension() == ".json" && (o.only.empty() || entry.path().stem() == o.only)) {
+        cases.push_back(entry.path());
+      }
+    }
+    std::sort(cases.begin(), cases.end());
+    int failed = 0;
+    for (const auto& path : cases) failed += runCase(path, o, *backend) ? 0 : 1;
+    if (cases.empty()) std::fprintf(stderr, "no case found in %s\n", o.directory.c_str());
+    if (failed) std::printf("%d of %zu files failed\n", failed, cases.size());
+    return failed || cases.empty() ? 1 : 0;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 2;
+  }
+}
+
+}  // namespace
+
+}  // namespace longlive::parity
+
+int main(int argc, char** argv) { return longlive::parity::main(argc, argv); }

@@ -1,0 +1,154 @@
+// Cases of kind `pipeline`: whole sampler runs, call by call, against the reference's record.
+#include "longlive/error.h"
+#include "model/sampler.h"
+#include "parity.h"
+#include "parity_dit.h"
+
+namespace longlive::parity {
+
+namespace {
+
+// Replays the recorded draws.
+class RecordedNoise final : public NoiseSource {
+ public:
+  explicit RecordedNoise(const Case& c) : case_(c), noise_(readTensor(c.tensors, "inputs.noise")) {}
+
+  void fill(Backend& backend, const Tensor& out, int64_t block, int64_t step) override {
+    if (step == 0) return backend.upload(out, noise_.data() + block * out.elements());
+    const std::string name = "inputs.renoise.block" + std::to_string(block) + ".step" + std::to_string(step - 1);
+    backend.upload(out, readTensor(case_.tensors, name).data());
+  }
+
+ private:
+  const Case& case_;
+  std::vector<float> noise_;
+};
+
+struct Setup {
+  SamplingConfig sampling;
+  KvGeometry geometry;
+  LatentGrid grid;
+};
+
+Setup setupOf(const Json& run) {
+  Setup s;
+  s.grid = {run.at("latent_h").integer(), run.at("latent_w").integer()};
+  const int64_t tokens = s.grid.tokens(), window = run.at("local_attn_size").integer();
+  s.sampling.framesPerBlock = run.at("num_frame_per_block").integer();
+  s.sampling.windowFrames = window;
+  s.sampling.sinkFrames = run.at("sink_size").integer();
+  s.sampling.rope = run.at("relative_rope").boolean() ? RopeMode::Relative : RopeMode::Absolute;
+  s.sampling.globalSink = run.at("global_sink").boolean();
+  s.sampling.timestepShift = static_cast<float>(run.at("timestep_shift").number());
+  s.sampling.denoisingSteps.clear();
+  for (const Json& step : run.at("denoising_step_list").array()) s.sampling.denoisingSteps.push_back(step.integer());
+  s.sampling.warpDenoisingSteps = run.at("warp_denoising_step").boolean();
+  s.sampling.contextNoise = static_cast<float>(run.at("context_noise").number());
+  const int64_t capacity = run.at("kv_cache_tokens").integer() / tokens;
+  s.geometry = {capacity, run.at("max_attention_size_tokens").integer() / tokens, s.sampling.sinkFrames, window != -1};
+  return s;
+}
+
+class Replay {
+ public:
+  Replay(const Case& c, Backend& backend, Report& report)
+      : case_(c), backend_(backend), report_(report), setup_(setupOf(c.json.at("run"))),
+        dit_(backend, ditConfig(c.json.at("config")), WeightReader(c.weights, "weights.")), plan_(dit_, setup_.sampling),
+        sampler_(dit_, plan_, setup_.sampling, setup_.geometry, setup_.grid), noise_(c) {
+    sampler_.computeEveryFlow();
+  }
+
+  void run() {
+    check("outputs.sigmas", plan_.scheduler().sigmas());
+    check("outputs.timesteps", plan_.scheduler().timesteps());
+    check("outputs.denoising_timesteps", plan_.timesteps());
+    for (const Json& call : case_.json.at("calls").array()) replay(call);
+    check("outputs.latents", latents_);
+  }
+
+ private:
+  void check(const std::string& name, const std::vector<float>& got) {
+    if (case_.tensors.find(name)) report_.compare(name, got, readTensor(case_.tensors, name));
+  }
+
+  int64_t setPrompt(const std::string& prompt, RecacheMode mode) {
+    const PromptRows rows = promptRows(readTensor(case_.tensors, "inputs.text." + prompt), dit_.config().textLen, dit_.config().textDim);
+    Tensor embeddings;
+    const Arena arena = Arena::plan(backend_, [&](Arena& a) { embeddings = a.take(backend_.activationType(), {rows.rows, dit_.config().textDim}); });
+    backend_.upload(embeddings, rows.values.data());
+    prompt_ = prompt;
+    return sampler_.setText(embeddings, rows.tokens, mode);
+  }
+
+  void replay(const Json& call) {
+    const std::string kind = call.at("kind").string(), prefix = "outputs.call" + std::to_string(call.at("call").integer());
+    const int64_t frames = call.at("num_frames").integer(), tokens = setup_.grid.tokens();
+    if (kind == "recache") {
+      setPrompt(call.at("prompt").string(), RecacheMode::Recache);
+    } else {
+      if (call.at("prompt").string() != prompt_) setPrompt(call.at("prompt").string(), RecacheMode::Keep);
+      const std::string noisy = "inputs.call" + std::to_string(call.at("call").integer()) + ".noisy";
+      if (kind == "denoise" && sampler_.step() > 0) check(noisy, download(backend_, sampler_.noisy()));
+      if (kind == "denoise") sampler_.denoise(noise_, call.at("block").integer());
+      else if (kind == "clean") sampler_.context();
+      else throw Error(ErrorCode::InvalidPackage, "unknown call kind \"" + kind + "\"");
+      const auto x0 = download(backend_, sampler_.clean());
+      if (kind == "denoise") check(prefix + ".x0", x0);
+      if (kind == "clean") latents_.insert(latents_.end(), x0.begin(), x0.end());
+    }
+    checkFlow(prefix + ".flow", frames);
+    report_.compareInt(prefix + " start", (sampler_.lastPass().start + sampler_.lastPass().frames - frames) * tokens, call.at("current_start_token").integer());
+    const KvCache::Indices& i = sampler_.cache().indices();
+    report_.compareInt(prefix + ".global_end_index", i.produced * tokens, call.at("global_end_index_after").integer());
+    report_.compareInt(prefix + ".local_end_index", i.filled * tokens, call.at("local_end_index_after").integer());
+    int64_t visible = 0;
+    for (const FrameRun& run : sampler_.lastPass().visible) visible += run.count * tokens;
+    if (const Json* keys = call.find("self_attention_key_tokens")) report_.compareInt(prefix + " visible keys", visible, keys->integer());
+    checkCache(prefix);
+  }
+
+  // A recache leaves out the frames whose keys are discarded; their flow, which nobody uses, is not compared.
+  void checkFlow(const std::string& name, int64_t frames) {
+    if (!case_.tensors.find(name)) return;
+    const int64_t computed = sampler_.lastPass().frames, channels = dit_.config().outDim;
+    const auto got = unpatchify(download(backend_, sampler_.flow().rows(0, computed * setup_.grid.tokens())), computed, channels,
+                                setup_.grid.height, setup_.grid.width);
+    auto want = readTensor(case_.tensors, name);
+    want.erase(want.begin(), want.begin() + static_cast<int64_t>(want.size()) / frames * (frames - computed));
+    report_.compare(name, got, want);
+  }
+
+  // The ring, read in the reference's slot order.
+  void checkCache(const std::string& prefix) {
+    if (!case_.tensors.find(prefix + ".kv.layer0.k")) return;
+    const KvCache& cache = sampler_.cache();
+    const int64_t s = cache.frameTokens();
+    for (int64_t l = 0; l < dit_.config().numLayers; ++l) {
+      for (const bool key : {true, false}) {
+        std::vector<float> slots;
+        for (int64_t slot = 0; slot < cache.geometry().capacity; ++slot) {
+          const auto rows = download(backend_, (key ? cache.keys(l) : cache.values(l)).rows(cache.frameOf(slot) * s, s));
+          slots.insert(slots.end(), rows.begin(), rows.end());
+        }
+        check(prefix + ".kv.layer" + std::to_string(l) + (key ? ".k" : ".v"), slots);
+      }
+    }
+  }
+
+  const Case& case_;
+  Backend& backend_;
+  Report& report_;
+  Setup setup_;
+  Dit dit_;
+  SamplerPlan plan_;
+  Sampler sampler_;
+  RecordedNoise noise_;
+  std::string prompt_;
+  std::vector<float> latents_;
+};
+
+}  // namespace
+
+void runPipeline(const Case& c, Backend& backend, Report& report) { Replay(c, backend, report).run(); }
+
+}  // namespace longlive::parity
