@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "../ops.h"
@@ -26,18 +27,17 @@ struct VectorOps;  // serial vector kernels of one instruction set, vector_ops.h
 struct Context {
   ThreadPool& pool;
   Isa isa;
+  const VectorOps& vector;
 
-  Context(ThreadPool& p, Isa i);
-  const VectorOps* ops;  // of `isa`
+  Context(ThreadPool& pool, Isa isa);
 };
 
 // -- linear layers (gemm.cpp) -----------------------------------------------------------------------------------------------
 
-// A weight matrix in the layout the micro-kernels read; gemm.h says how. Scales and sums are for INT8.
-struct PackedLinear {
+// A weight matrix in the layout the micro-kernels read; gemm_kernels.h says how. Scales and sums are for INT8.
+struct PackedLinear : LinearWeights {
   Precision format = Precision::FP32;
-  int64_t in = 0, out = 0;
-  int64_t words = 0;     // 32-bit words of one input row: in, in/2 or in/4, rounded up
+  int64_t words = 0;     // 32-bit words of one input row: in, in/2 or in/4, rounded up to 16
   AlignedBuffer panels;  // [ceil(out/32)][words][32] words
   AlignedBuffer bias;    // [ceil(out/32) * 32] F32, zero when the layer has none
   AlignedBuffer scale;   // [ceil(out/32) * 32] F32: weight = scale * int8
@@ -45,7 +45,8 @@ struct PackedLinear {
 };
 
 // weight [out, in], bias [out] or null. Also reserves the scratch that linear() will need.
-PackedLinear packLinear(Context& c, const float* weight, const float* bias, int64_t out, int64_t in, Precision format);
+std::unique_ptr<PackedLinear> packLinear(Context& c, const float* weight, const float* bias, int64_t out, int64_t in,
+                                         Precision format);
 
 struct LinearEpilogue {
   Activation activation = Activation::None;
@@ -53,14 +54,15 @@ struct LinearEpilogue {
   const float* residual = nullptr;  // [rows, out]; may be `out` itself
   const float* gate = nullptr;      // [gateRows, out]; row i uses gate row i / (rows / gateRows)
   int64_t gateRows = 1;
+  DType outType = DType::F32;       // or BF16: values go straight into a KV buffer
 };
 
 // out[rows, W.out] = residual + gate * (multiply * act(in[rows, W.in] W^T + b))
-void linear(Context& c, float* out, const float* in, int64_t rows, const PackedLinear& w, const LinearEpilogue& e = {});
+void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLinear& w, const LinearEpilogue& e = {});
 
 // -- attention (attention.cpp) ----------------------------------------------------------------------------------------------
 
-struct AttentionShape {
+struct AttentionCall {
   float* out;                         // [queries, heads * headDim]
   const float* q;                     // [queries, heads * headDim]
   const void* k;                      // [rows, heads * headDim], F32 or BF16
@@ -74,8 +76,9 @@ struct AttentionShape {
 };
 
 // out = softmax(scale * q k^T + bias) v, per head. With BF16 keys, q and the probabilities are rounded to bf16 as well
-// (as FlashAttention does) where the processor multiplies bf16; sums and the softmax are F32 in every case.
-void attention(Context& c, const AttentionShape& a);
+// (as FlashAttention does) where the processor multiplies bf16; sums and the softmax are F32 in every case. Throws
+// std::logic_error when no key is visible.
+void attention(Context& c, const AttentionCall& a);
 void reserveAttention(Context& c, int64_t headDim);
 
 // -- normalisation and rotation (norms.cpp) ---------------------------------------------------------------------------------
@@ -113,12 +116,11 @@ void rope(Context& c, void* out, DType outType, const void* in, DType inType, in
 void activate(Context& c, float* out, const float* in, int64_t n, Activation a);                       // in place
 void add(Context& c, float* out, const float* a, const float* b, int64_t n, int64_t period);           // b repeats; in place
 void axpby(Context& c, float* out, float alpha, const float* a, float beta, const float* b, int64_t n);  // in place
-void tanhClamp(Context& c, float* out, const float* in, int64_t n, float limit);                       // in place
 void toBf16(Context& c, bf16* out, const float* in, int64_t n);   // round to nearest even, NaN stays NaN
 void fromBf16(Context& c, float* out, const bf16* in, int64_t n);
 
-// n standard normal values: Philox4x32-10 keyed by `seed`, counter (index, block, step), Box-Muller in pairs. Scalar
-// arithmetic with fixed operations, so that every instruction set gives the same bits.
+// n standard normal values, four from each counter (index / 4 in 64 bits, block, step) of Philox4x32-10 keyed by `seed`, by
+// Box-Muller. Only IEEE double operations in a fixed order, so that every machine gives the same bits.
 void gaussian(Context& c, float* out, int64_t n, uint64_t seed, uint32_t block, uint32_t step);
 
 }  // namespace longlive::cpu

@@ -1,0 +1,229 @@
+// Linear layers: out[m, n] = epilogue(sum over k of in[m, k] weight[n, k] + bias[n]).
+//
+// Weights are packed once into panels of 32 output channels (gemm_kernels.h). A task computes a tile of rows by some
+// panels, on one thread:
+//   1. its input rows become words: copied (FP32), rounded to bf16, or quantised to bytes with one scale per row. They lie
+//      in blocks of at most kBlock words, [block][row][kStride];
+//   2. for every panel and block, the strips of the tile pass over the block of B, which stays in the L1 cache; sums over
+//      blocks go through an accumulator tile [rows][32];
+//   3. the epilogue turns the accumulators into output while they are still in L1.
+// An output element is one chain of multiply-adds in the order of k, whatever the tiles: tiles may follow the thread count
+// without changing a bit.
+//
+// INT8 is W8A8: weight = scale[n] * w8, input = scale[m] * a8, both symmetric. The byte instructions want one unsigned
+// operand, so the input is stored as a8 + 128, and 128 * sum_k w8[n, k] is subtracted again in the epilogue.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "gemm_kernels.h"
+#include "kernels.h"
+#include "vector_ops.h"
+
+namespace longlive::cpu {
+
+const GemmKernel& gemmKernel(Isa isa, Precision p) {
+#if defined(__x86_64__)
+  switch (p) {
+    case Precision::FP32:
+      return isa >= Isa::Avx512 ? avx512::gemmF32 : isa >= Isa::Avx2 ? avx2::gemmF32 : portable::gemmF32;
+    case Precision::BF16:
+      if (isa >= Isa::Amx) return amx::gemmBf16;
+      if (isa >= Isa::Avx512Bf16) return avx512bf16::gemmBf16;
+      return isa >= Isa::Avx512 ? avx512::gemmBf16 : isa >= Isa::Avx2 ? avx2::gemmBf16 : portable::gemmBf16;
+    case Precision::INT8:
+      if (isa >= Isa::Amx) return amx::gemmInt8;
+      if (isa >= Isa::Avx512Vnni) return avx512vnni::gemmInt8;
+      return isa >= Isa::Avx512 ? avx512::gemmInt8 : isa >= Isa::Avx2 ? avx2::gemmInt8 : portable::gemmInt8;
+  }
+#endif
+  (void)isa;
+  return p == Precision::FP32 ? portable::gemmF32 : p == Precision::BF16 ? portable::gemmBf16 : portable::gemmInt8;
+}
+
+namespace {
+
+constexpr int64_t kMaxTileRows = 96;
+
+int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Blocks of the words of a row: equally long, a multiple of 16.
+struct Blocks {
+  int64_t words, count, length;
+  explicit Blocks(int64_t w) : words(w), count(ceilDiv(w, kBlock)), length(ceilDiv(ceilDiv(w, count), 16) * 16) {}
+  int64_t begin(int64_t b) const { return b * length; }
+  int64_t size(int64_t b) const { return std::min(length, words - b * length); }
+};
+
+// A thread's scratch for one task.
+struct TileScratch {
+  uint32_t* a;      // [blocks][rows][kStride]
+  void* acc;        // [rows][32]
+  float* rowScale;  // [rows]
+  uint8_t* bytes;   // one quantised or rounded row, [words] words
+
+  static size_t size(int64_t blocks, int64_t words) {
+    return static_cast<size_t>(blocks * kMaxTileRows * kStride + kMaxTileRows * kPanel + kMaxTileRows + words) * 4;
+  }
+  TileScratch(void* memory, int64_t blocks) {
+    a = static_cast<uint32_t*>(memory);
+    uint32_t* p = a + blocks * kMaxTileRows * kStride;
+    acc = p;
+    rowScale = reinterpret_cast<float*>(p + kMaxTileRows * kPanel);
+    bytes = reinterpret_cast<uint8_t*>(p + kMaxTileRows * kPanel + kMaxTileRows);
+  }
+};
+
+// Input rows -> words in the layout of TileScratch::a.
+void convertRows(const VectorOps& v, const TileScratch& s, const float* in, int64_t rows, const PackedLinear& w,
+                 const Blocks& blocks, int64_t tileRows) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* x = in + r * w.in;
+    if (w.format == Precision::INT8) {
+      const float highest = v.absMaximum(x, w.in);
+      s.rowScale[r] = highest / 127.0f;
+      v.quantise(s.bytes, x, w.in, highest > 0 ? 127.0f / highest : 0.0f);
+    } else if (w.format == Precision::BF16) {
+      v.toBf16(reinterpret_cast<bf16*>(s.bytes), x, w.in);
+    } else {
+      std::memcpy(s.bytes, x, static_cast<size_t>(w.in) * 4);
+    }
+    const int64_t used = w.in * (4 / elementsPerWord(w.format));
+    std::memset(s.bytes + used, 0, static_cast<size_t>(blocks.words * 4 - used));
+    for (int64_t b = 0; b < blocks.count; ++b) {
+      std::memcpy(s.a + (b * tileRows + r) * kStride, s.bytes + blocks.begin(b) * 4, static_cast<size_t>(blocks.size(b)) * 4);
+    }
+  }
+}
+
+// How many rows and panels one task takes.
+struct Tiling {
+  int64_t rows, panels;
+};
+
+// Minimises the time of the busiest thread. In units of one strip times one panel, converting the strip's rows costs about
+// a third and bringing a panel into L1 about a fifth. Among equals the smallest tasks win: they balance a busy machine.
+Tiling chooseTiling(int64_t rows, int64_t panels, int stripRows, int threads) {
+  const int64_t strips = ceilDiv(rows, stripRows), most = std::max<int64_t>(1, kMaxTileRows / stripRows);
+  Tiling best{};
+  double bestTime = 0;
+  for (int64_t s = 1; s <= std::min(strips, most); ++s) {
+    for (int64_t split = 1; split <= std::min<int64_t>(panels, 16); ++split) {
+      const int64_t p = ceilDiv(panels, split);
+      const int64_t tasks = ceilDiv(strips, s) * ceilDiv(panels, p);
+      const double task = static_cast<double>(s * p) + 0.3 * static_cast<double>(s) + 0.2 * static_cast<double>(p) + 0.2;
+      const double time = static_cast<double>(ceilDiv(tasks, threads)) * task;
+      if (best.rows == 0 || time < bestTime) best = {s * stripRows, p}, bestTime = time;
+    }
+  }
+  return best;
+}
+
+bf16 roundToBf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if (x != x) return static_cast<bf16>(bits >> 16 | 0x40);
+  return static_cast<bf16>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+}  // namespace
+
+std::unique_ptr<PackedLinear> packLinear(Context& c, const float* weight, const float* bias, int64_t out, int64_t in,
+                                         Precision format) {
+  auto w = std::make_unique<PackedLinear>();
+  const int perWord = elementsPerWord(format);
+  w->format = format;
+  w->in = in;
+  w->out = out;
+  w->words = ceilDiv(ceilDiv(in, perWord), 16) * 16;
+  const int64_t panels = ceilDiv(out, kPanel), padded = panels * kPanel;
+  w->panels.reserve(static_cast<size_t>(padded * w->words) * 4);
+  w->bias.reserve(static_cast<size_t>(padded) * 4);
+  if (bias) std::memcpy(w->bias.as<float>(), bias, static_cast<size_t>(out) * 4);
+  if (format == Precision::INT8) {
+    w->scale.reserve(static_cast<size_t>(padded) * 4);
+    w->sum.reserve(static_cast<size_t>(padded) * 4);
+  }
+
+  for (int64_t n = 0; n < out; ++n) {
+    const float* row = weight + n * in;
+    uint32_t* column = w->panels.as<uint32_t>() + n / kPanel * w->words * kPanel + n % kPanel;
+    // Element k of the row lies in word k / perWord of the column.
+    const auto place = [&](int64_t k, auto value) {
+      std::memcpy(reinterpret_cast<char*>(column + k / perWord * kPanel) + k % perWord * sizeof value, &value, sizeof value);
+    };
+    if (format == Precision::FP32) {
+      for (int64_t k = 0; k < in; ++k) place(k, row[k]);
+    } else if (format == Precision::BF16) {
+      for (int64_t k = 0; k < in; ++k) place(k, roundToBf16(row[k]));
+    } else {
+      const float highest = c.vector.absMaximum(row, in);
+      const float inverse = highest > 0 ? 127.0f / highest : 0.0f;
+      int32_t sum = 0;
+      for (int64_t k = 0; k < in; ++k) {
+        const auto q = static_cast<int8_t>(std::nearbyint(static_cast<double>(row[k]) * inverse));
+        sum += q;
+        place(k, q);
+      }
+      w->scale.as<float>()[n] = highest / 127.0f;
+      w->sum.as<int32_t>()[n] = sum;
+    }
+  }
+  c.pool.reserveScratch(TileScratch::size(Blocks(w->words).count, w->words));
+  return w;
+}
+
+void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLinear& w, const LinearEpilogue& e) {
+  if (rows <= 0) return;
+  const GemmKernel& kernel = gemmKernel(c.isa, w.format);
+  const Blocks blocks(w.words);
+  const int64_t panels = ceilDiv(w.out, kPanel);
+  const Tiling tiling = chooseTiling(rows, panels, kernel.stripRows, c.pool.threads());
+  const int64_t rowTiles = ceilDiv(rows, tiling.rows), panelTiles = ceilDiv(panels, tiling.panels);
+  const size_t scratchBytes = TileScratch::size(blocks.count, w.words);
+  const size_t outBytes = e.outType == DType::BF16 ? 2 : 4;
+
+  c.pool.parallelFor(0, rowTiles * panelTiles, 1, [&](int64_t begin, int64_t end, int thread) {
+    const TileScratch scratch(c.pool.scratch(thread, scratchBytes), blocks.count);
+    kernel.begin();
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t firstRow = task / panelTiles * tiling.rows, tileRows = std::min(tiling.rows, rows - firstRow);
+      const int64_t firstPanel = task % panelTiles * tiling.panels, endPanel = std::min(panels, firstPanel + tiling.panels);
+      convertRows(c.vector, scratch, in + firstRow * w.in, tileRows, w, blocks, tiling.rows);
+
+      for (int64_t panel = firstPanel; panel < endPanel; ++panel) {
+        const uint32_t* b = w.panels.as<uint32_t>() + panel * w.words * kPanel;
+        const int64_t column = panel * kPanel, columns = std::min<int64_t>(kPanel, w.out - column);
+        for (int64_t block = 0; block < blocks.count; ++block) {
+          for (int64_t r = 0; r < tileRows; r += kernel.stripRows) {
+            kernel.run(static_cast<int>(std::min<int64_t>(kernel.stripRows, tileRows - r)), static_cast<int>(columns),
+                       static_cast<int>(blocks.size(block)), scratch.a + (block * tiling.rows + r) * kStride,
+                       b + blocks.begin(block) * kPanel, static_cast<uint32_t*>(scratch.acc) + r * kPanel, kPanel, block > 0);
+          }
+        }
+        const int64_t at = firstRow * w.out + column;
+        c.vector.finishLinear({
+            .acc = scratch.acc,
+            .rows = tileRows,
+            .columns = columns,
+            .bias = w.bias.as<float>() + column,
+            .columnScale = w.format == Precision::INT8 ? w.scale.as<float>() + column : nullptr,
+            .columnSum = w.format == Precision::INT8 ? w.sum.as<int32_t>() + column : nullptr,
+            .rowScale = scratch.rowScale,
+            .activation = e.activation,
+            .out = static_cast<char*>(out) + static_cast<size_t>(at) * outBytes,
+            .outBf16 = e.outType == DType::BF16,
+            .width = w.out,
+            .multiply = e.multiply ? e.multiply + at : nullptr,
+            .residual = e.residual ? e.residual + at : nullptr,
+            .gate = e.gate ? e.gate + column : nullptr,
+            .firstRow = firstRow,
+            .rowsPerGate = e.gate ? rows / e.gateRows : 1,
+        });
+      }
+    }
+    kernel.end();
+  });
+}
+
+}  // namespace longlive::cpu
