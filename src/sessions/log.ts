@@ -39,10 +39,19 @@ export class LogReader {
   }
 }
 
-interface Waiting {
+export interface AppendOptions {
+  /** Media bytes that go with a FrameChunk in memory, not into the log. */
+  data?: Uint8Array;
+  /**
+   * Skips the event when this is true. Asked when it is known what the log holds: an append that was rejected may
+   * have reached the store all the same.
+   */
+  unless?: () => boolean;
+}
+
+interface Waiting extends AppendOptions {
   draft: Draft;
-  data: Uint8Array | undefined;
-  resolve(event: StoredEvent): void;
+  resolve(): void;
   reject(error: unknown): void;
 }
 
@@ -90,10 +99,10 @@ export class SessionLog {
     return this.tail.index * SEGMENT + this.tail.events.length;
   }
 
-  /** Resolves when the event is durable. Rejects with STORAGE (nothing was logged; try again) or OwnershipLost. */
-  append(draft: Draft, data?: Uint8Array): Promise<StoredEvent> {
+  /** Resolves when the event is durable. Rejects with STORAGE (it is open whether it was logged) or OwnershipLost. */
+  append(draft: Draft, options: AppendOptions = {}): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.waiting.push({ draft, data, resolve, reject });
+      this.waiting.push({ ...options, draft, resolve, reject });
       if (!this.writing) void this.drain();
     });
   }
@@ -113,9 +122,7 @@ export class SessionLog {
         await this.adoptUncertain();
         if (this.tail.events.length >= SEGMENT) this.tail = { index: this.tail.index + 1, events: [], etag: undefined };
         this.waiting.unshift(...batch.splice(SEGMENT - this.tail.events.length));
-        const events = batch.map(({ draft }, i) => this.place(draft, i));
-        await this.write(events);
-        batch.forEach((entry, i) => this.settle(entry, events[i] as StoredEvent));
+        await this.writeBatch(batch);
       } catch (error) {
         for (const entry of batch) entry.reject(error);
       }
@@ -123,14 +130,16 @@ export class SessionLog {
     this.writing = false;
   }
 
-  private place(draft: Draft, offset: number): StoredEvent {
-    return { sequence: this.lastSequence + 1 + offset, at: this.clock.now(), ...draft };
+  private async writeBatch(batch: Waiting[]): Promise<void> {
+    const needed = batch.filter(({ unless }) => !unless?.());
+    const events = needed.map(({ draft }, i) => this.place(draft, i));
+    if (events.length > 0) await this.write(events);
+    needed.forEach(({ data }, i) => this.onCommitted(withData(events[i] as StoredEvent, data)));
+    for (const entry of batch) entry.resolve();
   }
 
-  private settle(entry: Waiting, event: StoredEvent): void {
-    const full = event.type === 'FrameChunk' && entry.data ? { ...event, data: entry.data } : event;
-    this.onCommitted(full);
-    entry.resolve(full);
+  private place(draft: Draft, offset: number): StoredEvent {
+    return { sequence: this.lastSequence + 1 + offset, at: this.clock.now(), ...draft };
   }
 
   private async write(events: StoredEvent[]): Promise<void> {
@@ -154,6 +163,10 @@ export class SessionLog {
     }
     this.uncertain = [];
   }
+}
+
+function withData(event: StoredEvent, data: Uint8Array | undefined): StoredEvent {
+  return event.type === 'FrameChunk' && data ? { ...event, data } : event;
 }
 
 const JSONL = { contentType: 'application/x-ndjson' };

@@ -153,11 +153,10 @@ export class OwnedSession implements ProducerHost {
 
   async switchPrompt(input: SwitchPromptInput): Promise<SwitchReceipt> {
     const key = input.idempotencyKey;
-    const known = key === undefined ? undefined : await this.knownRequest(key, input);
-    if (known) return known;
+    const known = key === undefined ? undefined : this.knownRequest(key);
+    if (known) return sameRequest(await known, input);
     this.mustNotBeEnded('takes no more prompts');
-    const request = checkSwitch(input, expectedBlock('NEXT_BLOCK', this.progress()));
-    const receipt = this.request(request);
+    const receipt = this.request(checkSwitch(input, expectedBlock('NEXT_BLOCK', this.progress())));
     if (key === undefined) return receipt;
     this.requests.set(key, receipt);
     return receipt.finally(() => this.requests.delete(key));
@@ -167,6 +166,7 @@ export class OwnedSession implements ProducerHost {
     return this.exclusively(async () => {
       this.mustNotBeEnded('cannot be paused');
       await this.interrupt({ kind: 'pause', reason });
+      if (!this.over && this.view().state !== 'PAUSED') await this.transition('PAUSED', reason);
       return this.view();
     });
   }
@@ -174,13 +174,12 @@ export class OwnedSession implements ProducerHost {
   resume(): Promise<Session> {
     return this.exclusively(async () => {
       this.mustNotBeEnded('cannot be resumed');
-      if (this.driving || this.view().state !== 'PAUSED') return this.view();
+      if (this.driving) return this.view();
       this.mustHaveModel();
       this.context.capacity.enter(this.id, () => this.session);
       await this.leaveTrouble();
       if (this.ending) return this.view();
-      this.queue.push(() => this.transition('LIVE', 'REQUESTED'));
-      await this.queue.idle();
+      await this.transition('LIVE', 'REQUESTED');
       this.start();
       return this.view();
     }).catch((error: unknown) => {
@@ -242,14 +241,8 @@ export class OwnedSession implements ProducerHost {
     throw new DomainError('MODEL_UNAVAILABLE', `Model "${model}" ${problem}; load that one to resume the session.`);
   }
 
-  private async knownRequest(key: string, input: SwitchPromptInput): Promise<SwitchReceipt | undefined> {
-    const receipt =
-      (await this.requests.get(key)) ?? this.session.receipts.find((known) => known.idempotencyKey === key);
-    if (!receipt) return undefined;
-    const { prompt, mode = 'RECACHE', when = 'NEXT_BLOCK' } = input;
-    const same = receipt.prompt === prompt.trim() && receipt.mode === mode && sameWhen(receipt.when, when);
-    if (!same) throw new DomainError('CONFLICT', 'This idempotency key was used for another prompt switch.');
-    return receipt;
+  private knownRequest(key: string): Promise<SwitchReceipt> | SwitchReceipt | undefined {
+    return this.requests.get(key) ?? this.session.receipts.find(({ idempotencyKey }) => idempotencyKey === key);
   }
 
   private async request(request: SwitchRequest): Promise<SwitchReceipt> {
@@ -325,25 +318,22 @@ export class OwnedSession implements ProducerHost {
 
   /** Writes what a failing store has held up; rejects when it still fails. */
   private async leaveTrouble(): Promise<void> {
-    if (!this.trouble) return;
     if (this.queue.stalled) this.queue.retry();
     await this.queue.idle();
     this.trouble = undefined;
-    if (this.ending) this.finishing = this.finish();
+    if (this.ending) this.finishing ??= this.finish();
   }
 
   private async transition(state: SessionState, reason?: StateReason, error?: Trouble['error']): Promise<void> {
-    const { state: previous, reason: previousReason } = this.session;
-    if (previous !== state || previousReason !== reason) {
-      await this.log.append({
-        type: 'StateChanged',
-        state,
-        previous,
-        ...(reason && { reason }),
-        ...(error && { error }),
-      });
-    }
-    await this.saveRecord();
+    const draft = {
+      type: 'StateChanged',
+      state,
+      previous: this.session.state,
+      ...(reason && { reason }),
+      ...(error && { error }),
+    } as const;
+    await this.log.append(draft, { unless: () => this.session.state === state && this.session.reason === reason });
+    await this.refreshRecord();
   }
 
   /** Assembles the artifacts, however often the store fails meanwhile. */
@@ -364,7 +354,8 @@ export class OwnedSession implements ProducerHost {
       const artifacts = await storeArtifacts(this.context, this.keys, this.session);
       const { state, reason, error, chunks, frames, seconds } = this.session;
       const outcome = { state, ...(reason && { reason }), ...(error && { error }) };
-      await this.log.append({ type: 'SessionEnded', ...outcome, chunks, frames, seconds, artifacts });
+      const draft = { type: 'SessionEnded', ...outcome, chunks, frames, seconds, artifacts } as const;
+      await this.log.append(draft, { unless: () => this.session.finishedAt !== undefined });
     }
     await this.release();
   }
@@ -398,9 +389,7 @@ export class OwnedSession implements ProducerHost {
     if (this.released) return;
     this.freeGeneration();
     this.parts.record.owner = null;
-    await this.saveRecord().catch((error: unknown) => {
-      this.context.logger.warn({ sessionId: this.id, error }, 'ownership could not be given up in the store');
-    });
+    await this.refreshRecord().catch(() => undefined);
     if (this.session.finishedAt) await this.context.vault.delete(UNFINISHED + this.id).catch(() => undefined);
     await this.leave();
   }
@@ -434,6 +423,16 @@ export class OwnedSession implements ProducerHost {
     this.context.cluster.announce(this.id, event.sequence);
   }
 
+  /** The log alone decides what is true; an outdated snapshot in the record merely makes loading slower. */
+  private async refreshRecord(): Promise<void> {
+    try {
+      await this.saveRecord();
+    } catch (error) {
+      if (error instanceof OwnershipLost) throw error;
+      this.context.logger.warn({ sessionId: this.id, error }, 'session.json could not be brought up to date');
+    }
+  }
+
   private async saveRecord(): Promise<void> {
     const { vault, cluster } = this.context;
     const body = encodeRecord({ ...this.parts.record, snapshot: this.session });
@@ -450,6 +449,13 @@ export class OwnedSession implements ProducerHost {
 }
 
 const ENDING_REASON = { stop: 'REQUESTED', complete: 'DURATION_REACHED' } as const;
+
+/** The receipt, unless the input is not the one it was given for. */
+function sameRequest(receipt: SwitchReceipt, input: SwitchPromptInput): SwitchReceipt {
+  const { prompt, mode = 'RECACHE', when = 'NEXT_BLOCK' } = input;
+  if (receipt.prompt === prompt.trim() && receipt.mode === mode && sameWhen(receipt.when, when)) return receipt;
+  throw new DomainError('CONFLICT', 'This idempotency key was used for another prompt switch.');
+}
 
 function sameWhen(a: SwitchReceipt['when'], b: SwitchReceipt['when']): boolean {
   return typeof a === 'string' || typeof b === 'string' ? a === b : a.block === b.block;

@@ -5,7 +5,7 @@ import type { Context } from './context.js';
 import { DomainError } from './errors.js';
 import type { FrameChunk } from './events.js';
 import type { SessionKeys } from './keys.js';
-import type { Draft, SessionLog } from './log.js';
+import type { SessionLog } from './log.js';
 import type { ChunkEncoder, EncodedChunk, Frames } from './ports.js';
 import type { Due } from './prompts.js';
 import type { OrderedQueue } from './queue.js';
@@ -97,24 +97,25 @@ export class Publisher {
   }
 
   private async logPrompts(frames: Frames, { winner, superseded, recacheMilliseconds }: Taken): Promise<void> {
+    const { log, session, context } = this.host;
     for (const { id } of superseded) {
-      if (this.isPending(id)) await this.log({ type: 'PromptSuperseded', requestId: id, supersededBy: winner.id });
+      const draft = { type: 'PromptSuperseded', requestId: id, supersededBy: winner.id } as const;
+      await log.append(draft, { unless: () => !this.isPending(id) });
     }
-    if (!this.isPending(winner.id)) return;
-    const { fps } = this.host.session;
-    await this.log({
+    const { id: requestId, prompt, mode, when, requestedAt } = winner;
+    const waitedMilliseconds = context.clock.now() - requestedAt.getTime();
+    const draft = {
       type: 'PromptApplied',
-      requestId: winner.id,
-      prompt: winner.prompt,
-      mode: winner.mode,
+      requestId,
+      prompt,
+      mode,
       block: frames.block,
       frame: frames.firstFrame,
-      seconds: frames.firstFrame / fps,
+      seconds: frames.firstFrame / session.fps,
       recacheMilliseconds,
-      ...(typeof winner.when === 'string' && {
-        waitedMilliseconds: this.host.context.clock.now() - winner.requestedAt.getTime(),
-      }),
-    });
+      ...(typeof when === 'string' && { waitedMilliseconds }),
+    } as const;
+    await log.append(draft, { unless: () => !this.isPending(requestId) });
   }
 
   private isPending(requestId: string): boolean {
@@ -122,10 +123,13 @@ export class Publisher {
   }
 
   private async logChunk(frames: Frames, chunk: Encoded, generateMilliseconds: number): Promise<void> {
-    const { session } = this.host;
-    if (session.chunks > frames.block) return;
-    if (session.state === 'STARTING') await this.log({ type: 'StateChanged', state: 'LIVE', previous: 'STARTING' });
-    await this.log(this.describe(frames, chunk, generateMilliseconds), chunk.bytes);
+    const { log } = this.host;
+    const live = { type: 'StateChanged', state: 'LIVE', previous: 'STARTING' } as const;
+    await log.append(live, { unless: () => this.host.session.state !== 'STARTING' });
+    await log.append(this.describe(frames, chunk, generateMilliseconds), {
+      data: chunk.bytes,
+      unless: () => this.host.session.chunks > frames.block,
+    });
   }
 
   private describe(frames: Frames, chunk: Encoded, generateMilliseconds: number): DraftChunk {
@@ -145,10 +149,6 @@ export class Publisher {
       generateMilliseconds: Math.round(generateMilliseconds * 10) / 10,
       encodeMilliseconds: chunk.encodeMilliseconds,
     };
-  }
-
-  private async log(draft: Draft, data?: Uint8Array): Promise<void> {
-    await this.host.log.append(draft, data);
   }
 }
 

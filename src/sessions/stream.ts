@@ -64,7 +64,9 @@ class EventReader {
 
   static async open(source: StreamSource, sessionId: string, options: SubscribeOptions): Promise<EventReader> {
     const session = await source.load();
-    return new EventReader(source, sessionId, options, await startCursor(source, session, options.after ?? 0));
+    const reader = new EventReader(source, sessionId, options, await startCursor(source, session, options.after ?? 0));
+    reader.ended = reader.isComplete(session);
+    return reader;
   }
 
   close(): void {
@@ -107,6 +109,11 @@ class EventReader {
     return { ...bare, data: data ?? (await this.source.context.vault.read(event.key))?.bytes };
   }
 
+  /** Nothing will ever come after the cursor. */
+  private isComplete({ finishedAt, lastSequence }: Session): boolean {
+    return finishedAt !== undefined && lastSequence <= this.cursor;
+  }
+
   /** Waits for the log to grow; a Heartbeat when it does not for too long. */
   private async waitForMore(): Promise<Heartbeat | undefined> {
     const { clock, policy } = this.source.context;
@@ -116,9 +123,10 @@ class EventReader {
       await this.grown.wait(clock, rest, this.options.signal);
       return undefined;
     }
-    const { state, reason, error, lastSequence, finishedAt } = await this.source.load();
-    if (finishedAt && lastSequence <= this.cursor) this.ended = true;
-    if (lastSequence > this.cursor) return undefined;
+    const session = await this.source.load();
+    const { state, reason, error, lastSequence } = session;
+    this.ended = this.isComplete(session);
+    if (this.ended || lastSequence > this.cursor) return undefined;
     return {
       type: 'Heartbeat',
       at: clock.now(),

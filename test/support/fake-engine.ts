@@ -62,7 +62,12 @@ export class FakeEngine implements Engine {
     return new FakeGeneration(this, options, { block: 0, history: `seed ${options.seed}`, prompt: '' });
   }
 
-  async restore(_model: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
+  async restore(
+    _model: string,
+    options: GenerationOptions,
+    checkpoint: Uint8Array,
+    prompt: string,
+  ): Promise<Generation> {
     this.opened.push('restore');
     const state = JSON.parse(new TextDecoder().decode(checkpoint)) as FakeState;
     return new FakeGeneration(this, options, { ...state, history: `${state.history} restored`, prompt });
@@ -115,7 +120,8 @@ class FakeGeneration implements Generation {
     const milliseconds = await this.engine.work(this.engine.times.step);
     const { block } = this.state;
     if (this.phase < FAKE_MODEL.denoisingSteps) return { kind: 'denoise', block, step: this.phase++, milliseconds };
-    if (this.phase++ === FAKE_MODEL.denoisingSteps) return { kind: 'frames', block, milliseconds, frames: this.frames() };
+    if (this.phase++ === FAKE_MODEL.denoisingSteps)
+      return { kind: 'frames', block, milliseconds, frames: this.frames() };
     this.phase = 0;
     this.state = { ...this.state, block: block + 1 };
     return { kind: 'context', block, milliseconds };

@@ -23,7 +23,11 @@ export class MemoryStore implements ObjectStore {
     this.condition(key, options);
     const hash = createHash('sha256').update(body).digest('hex').slice(0, 12);
     const etag = `"${hash}-${++this.version}"`;
-    this.objects.set(key, { bytes: body.slice(), etag, contentType: options.contentType ?? 'application/octet-stream' });
+    this.objects.set(key, {
+      bytes: body.slice(),
+      etag,
+      contentType: options.contentType ?? 'application/octet-stream',
+    });
     this.puts.push(key);
     if (fault) throw fault.error;
     return { etag };

@@ -17,12 +17,14 @@ export class VirtualClock implements Clock {
   sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve();
-      const sleeper = { at: this.time + Math.max(0, milliseconds), wake: resolve };
-      this.sleepers.push(sleeper);
-      signal?.addEventListener('abort', () => {
+      const end = () => {
         this.sleepers = this.sleepers.filter((other) => other !== sleeper);
+        signal?.removeEventListener('abort', end);
         resolve();
-      });
+      };
+      const sleeper = { at: this.time + Math.max(0, milliseconds), wake: end };
+      this.sleepers.push(sleeper);
+      signal?.addEventListener('abort', end);
     });
   }
 

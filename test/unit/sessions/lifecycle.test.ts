@@ -80,9 +80,15 @@ describe('a session', () => {
     const session = await world.clock.until(world.service.createSession({ timeline, maxSeconds: 5 }));
     const events = await runToEnd(world, session);
     // 2 s is frame 32, block 3 begins at frame 33.
-    expect(chunks(events).map(({ data }) => pictureOf(data).prompt)).toEqual(
-      ['one', 'one', 'one', 'two', 'two', 'three', 'three'],
-    );
+    expect(chunks(events).map(({ data }) => pictureOf(data).prompt)).toEqual([
+      'one',
+      'one',
+      'one',
+      'two',
+      'two',
+      'three',
+      'three',
+    ]);
     expect((await world.service.session(session.id)).timeline).toMatchObject([
       { prompt: 'one', block: 0, frame: 0 },
       { prompt: 'two', block: 3, frame: 33, seconds: 33 / 16, mode: 'RECACHE' },

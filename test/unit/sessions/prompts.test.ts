@@ -1,0 +1,188 @@
+import { describe, expect, it } from 'vitest';
+import type { FrameChunk, PromptApplied, SwitchPromptInput } from '../../../src/sessions/index.js';
+import { pictureOf } from '../../support/fake-media.js';
+import { makeWorld, randomOf, read, stored, type World } from '../../support/fake-service.js';
+
+async function live(world: World, maxSeconds = 8): Promise<string> {
+  const { id } = await world.clock.until(world.service.createSession({ prompt: 'first', maxSeconds, pace: 'FASTEST' }));
+  await world.clock.until(read(world, id, {}, (event) => event.type === 'FrameChunk' && event.chunk === 1));
+  return id;
+}
+
+async function rest(world: World, id: string) {
+  return stored(await world.clock.until(read(world, id, { inline: true })));
+}
+
+const prompts = (events: Awaited<ReturnType<typeof rest>>) =>
+  events.filter((event): event is FrameChunk => event.type === 'FrameChunk').map(({ data }) => pictureOf(data).prompt);
+
+describe('switchPrompt', () => {
+  it('answers at once with the block it expects, and the stream says where it took effect', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    const receipt = await world.clock.until(world.service.switchPrompt(id, { prompt: 'second' }));
+    expect(receipt).toMatchObject({ accepted: true, status: 'PENDING', expectedBlock: 2, expectedFrame: 21 });
+    const events = await rest(world, id);
+    const applied = events.find((event): event is PromptApplied => event.type === 'PromptApplied' && event.block > 0);
+    expect(applied).toMatchObject({ requestId: receipt.id, block: 2, frame: 21, seconds: 21 / 16 });
+    expect(applied).toMatchObject({ recacheMilliseconds: 30, mode: 'RECACHE', prompt: 'second' });
+    expect(prompts(events).indexOf('second')).toBe(2);
+    const next = events[events.findIndex((event) => event === applied) + 1];
+    expect(next).toMatchObject({ type: 'FrameChunk', chunk: 2 });
+    expect(await world.service.receipt(id, receipt.id)).toMatchObject({ status: 'APPLIED', appliedBlock: 2 });
+  });
+
+  it('collapses several switches before one block into the latest and tells each of the others', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    const receipts = await world.clock.until(
+      Promise.all(['a', 'b', 'c'].map((prompt) => world.service.switchPrompt(id, { prompt }))),
+    );
+    const events = await rest(world, id);
+    const [a, b, c] = receipts;
+    expect(events.filter(({ type }) => type === 'PromptSuperseded')).toMatchObject([
+      { requestId: a?.id, supersededBy: c?.id },
+      { requestId: b?.id, supersededBy: c?.id },
+    ]);
+    expect(new Set(prompts(events))).toEqual(new Set(['first', 'c']));
+    expect(await world.service.receipt(id, a?.id ?? '')).toMatchObject({ status: 'SUPERSEDED', supersededBy: c?.id });
+  });
+
+  it('IMMEDIATE gives up the block in flight between two denoise steps', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    await world.clock.advance(60);
+    const asked = world.clock.now();
+    const receipt = await world.clock.until(world.service.switchPrompt(id, { prompt: 'now', when: 'IMMEDIATE' }));
+    expect(receipt.expectedBlock).toBe(2);
+    const events = await rest(world, id);
+    expect(prompts(events).slice(0, 3)).toEqual(['first', 'first', 'now']);
+    const applied = events.find((event) => event.type === 'PromptApplied' && event.prompt === 'now');
+    // At most the denoise step under way, the recache, and one whole block to its frames.
+    expect((applied?.at ?? Infinity) - asked).toBeLessThanOrEqual(50 + 30 + 5 * 50);
+  });
+
+  it('IMMEDIATE after the frames are decoded takes the next block', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    // Chunk 1 is announced while the context pass of block 1 runs.
+    const receipt = await world.clock.until(world.service.switchPrompt(id, { prompt: 'now', when: 'IMMEDIATE' }));
+    const events = await rest(world, id);
+    expect(prompts(events).indexOf('now')).toBe(receipt.expectedBlock);
+  });
+
+  it('takes effect at the block asked for, and refuses a block that has begun', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    await world.clock.until(world.service.switchPrompt(id, { prompt: 'later', when: { block: 6 } }));
+    await expect(world.service.switchPrompt(id, { prompt: 'x', when: { block: 1 } })).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      field: 'when.block',
+    });
+    const events = await rest(world, id);
+    expect(prompts(events).indexOf('later')).toBe(6);
+  });
+
+  it('gives the same receipt for the same idempotency key, also while the first is under way', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    const ask = () => world.service.switchPrompt(id, { prompt: 'once', idempotencyKey: 'k' });
+    const [a, b] = await world.clock.until(Promise.all([ask(), ask()]));
+    const c = await world.clock.until(ask());
+    expect(b?.id).toBe(a?.id);
+    expect(c.id).toBe(a?.id);
+    await expect(world.service.switchPrompt(id, { prompt: 'other', idempotencyKey: 'k' })).rejects.toMatchObject({
+      code: 'CONFLICT',
+    });
+    const events = await rest(world, id);
+    expect(events.filter((event) => event.type === 'PromptRequested' && event.prompt === 'once')).toHaveLength(1);
+    expect((await world.service.switchPrompt(id, { prompt: 'once', idempotencyKey: 'k' })).id).toBe(a?.id);
+  });
+
+  it('waits for the resume of a paused session', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    const paused = await world.clock.until(world.service.pauseSession(id));
+    const receipt = await world.clock.until(world.service.switchPrompt(id, { prompt: 'after' }));
+    expect(receipt.expectedBlock).toBe(paused.chunks);
+    await world.clock.until(world.service.resumeSession(id));
+    const events = await rest(world, id);
+    expect(prompts(events).indexOf('after')).toBe(paused.chunks);
+  });
+
+  it('discards what is pending when the session ends', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    const receipt = await world.clock.until(world.service.switchPrompt(id, { prompt: 'never', when: { block: 500 } }));
+    await rest(world, id);
+    expect(await world.service.receipt(id, receipt.id)).toMatchObject({ status: 'DISCARDED' });
+  });
+});
+
+describe('any interleaving of switches, pauses and time', () => {
+  const seeds = Array.from({ length: 25 }, (_, i) => i + 1);
+
+  it.each(seeds)('keeps its promises (seed %i)', async (seed) => {
+    const random = randomOf(seed);
+    const world = makeWorld({ policy: { ringEvents: 4 } });
+    const { id } = await world.clock.until(
+      world.service.createSession({ prompt: 'p0', maxSeconds: 12, pace: random() < 0.5 ? 'FASTEST' : 'REALTIME' }),
+    );
+    const watching = read(world, id, { inline: true });
+    const receipts = await act(world, id, random);
+    const events = stored(await world.clock.until(watching));
+
+    expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1));
+    let inForce = '';
+    let chunk = 0;
+    const outcome = new Map<string, string>();
+    for (const event of events) {
+      if (event.type === 'PromptApplied') {
+        expect(event.block).toBe(chunk);
+        inForce = event.prompt;
+      }
+      if (event.type === 'PromptApplied' || event.type === 'PromptSuperseded') {
+        expect(outcome.has(event.requestId)).toBe(false);
+        outcome.set(event.requestId, event.type);
+      }
+      if (event.type === 'FrameChunk') {
+        expect(event.chunk).toBe(chunk++);
+        expect(pictureOf(event.data)).toMatchObject({ block: event.chunk, prompt: inForce });
+      }
+    }
+    expect(chunk).toBe(17);
+    const session = await world.service.session(id);
+    for (const receiptId of receipts) {
+      const { status } = session.receipts.find((receipt) => receipt.id === receiptId) ?? {};
+      expect(status).toBe(
+        { PromptApplied: 'APPLIED', PromptSuperseded: 'SUPERSEDED' }[outcome.get(receiptId) ?? ''] ?? 'DISCARDED',
+      );
+    }
+    expect(world.engine.mostConcurrent).toBe(1);
+    expect(world.engine.active).toBe(0);
+  });
+
+  async function act(world: World, id: string, random: () => number): Promise<string[]> {
+    const ids: string[] = [];
+    for (let n = 1; n <= 12; n++) {
+      await world.clock.advance(Math.floor(random() * 400));
+      const session = await world.service.session(id);
+      if (session.state === 'COMPLETED') break;
+      const attempt = random() < 0.7 ? switchTo(n) : pauseAndResume();
+      await world.clock.until(attempt.catch((error: { code: string }) => expect(error.code).toBe('ENDED')));
+    }
+    return ids;
+
+    async function switchTo(n: number) {
+      const whens: SwitchPromptInput['when'][] = ['NEXT_BLOCK', 'IMMEDIATE', { block: 900 }];
+      const when = whens[Math.floor(random() * whens.length)];
+      ids.push((await world.service.switchPrompt(id, { prompt: `p${n}`, when })).id);
+    }
+
+    async function pauseAndResume() {
+      await world.service.pauseSession(id);
+      await world.clock.sleep(random() * 300);
+      await world.service.resumeSession(id);
+    }
+  }
+});

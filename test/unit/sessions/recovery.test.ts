@@ -1,0 +1,204 @@
+import { describe, expect, it } from 'vitest';
+import { type FrameChunk, type StoredEvent, StoreError } from '../../../src/sessions/index.js';
+import { pictureOf } from '../../support/fake-media.js';
+import { makeWorld, randomOf, read, stored, type World } from '../../support/fake-service.js';
+
+const OUTAGE = new StoreError('UNREACHABLE', 'no route to host');
+
+const chunks = (events: StoredEvent[]) => events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
+
+function expectWhole(events: StoredEvent[], count: number): void {
+  expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1));
+  expect(chunks(events).map(({ chunk }) => chunk)).toEqual(Array.from({ length: count }, (_, i) => i));
+}
+
+async function create(world: World, maxSeconds = 12): Promise<string> {
+  const input = { prompt: 'a fox', maxSeconds, pace: 'FASTEST' as const, seed: 3n };
+  return (await world.clock.until(world.service.createSession(input))).id;
+}
+
+async function readToEnd(world: World, id: string): Promise<StoredEvent[]> {
+  return stored(await world.clock.until(read(world, id, { inline: true })));
+}
+
+/** Another process over the same store; the old one is told nothing. */
+function successor(world: World): World {
+  return makeWorld({ after: world });
+}
+
+describe('after a crash', () => {
+  it('an unfinished session is PAUSED with WORKER_LOST and goes on from its last checkpoint without a hole', async () => {
+    const world = makeWorld({ policy: { checkpointBlocks: 4 } });
+    const id = await create(world);
+    await world.clock.advance(3_000);
+    world.engine.failAt = () => new Error('the process is gone');
+    const next = successor(world);
+    await next.clock.until(next.service.start());
+    const found = await next.service.session(id);
+    expect(found).toMatchObject({ state: 'PAUSED', reason: 'WORKER_LOST' });
+    const resumed = await next.clock.until(next.service.resumeSession(id));
+    expect(resumed.state).toBe('LIVE');
+    const events = await readToEnd(next, id);
+    expectWhole(events, 17);
+    expect(next.engine.opened).toEqual(['restore']);
+    expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'COMPLETED' });
+  });
+
+  it('without a checkpoint it starts over and makes the very same pictures', async () => {
+    const plain = makeWorld();
+    const whole = chunks(await readToEnd(plain, await create(plain))).map(({ data }) => pictureOf(data).picture);
+    const world = makeWorld({ policy: { checkpointBlocks: 1_000 } });
+    const id = await create(world);
+    await world.clock.advance(2_000);
+    const next = successor(world);
+    await next.clock.until(next.service.start());
+    await next.clock.until(next.service.resumeSession(id));
+    const events = await readToEnd(next, id);
+    expectWhole(events, 17);
+    expect(chunks(events).map(({ data }) => pictureOf(data).picture)).toEqual(whole);
+    expect(next.engine.opened).toEqual(['open']);
+  });
+
+  it('a worker that is not dead but late cannot write over its successor', async () => {
+    const world = makeWorld();
+    const id = await create(world);
+    await world.clock.advance(2_000);
+    const next = successor(world); // The old one keeps running.
+    await next.clock.until(next.service.resumeSession(id));
+    const events = await readToEnd(next, id);
+    expectWhole(events, 17);
+    await world.clock.advance(60_000);
+    expect(world.engine.active).toBe(0);
+    expect(await readToEnd(makeWorld({ after: world }), id)).toHaveLength(events.length);
+    const kept = makeWorld({ after: world });
+    const again = await readToEnd(kept, id);
+    expect(chunks(again).map(({ data }) => pictureOf(data))).toEqual(chunks(events).map(({ data }) => pictureOf(data)));
+  });
+
+  it('an ended session whose artifacts were not complete gets them', async () => {
+    const world = makeWorld();
+    const id = await create(world, 2);
+    world.store.fault = (operation, key) =>
+      operation === 'put' && key.endsWith('video.mp4') ? { when: 'before', error: OUTAGE } : undefined;
+    await world.clock.advance(10_000);
+    expect(await world.service.session(id)).toMatchObject({ state: 'COMPLETED', artifacts: [] });
+    world.store.fault = () => undefined;
+    const next = successor(world);
+    await next.clock.until(next.service.start());
+    await readToEnd(next, id);
+    expect((await next.service.session(id)).artifacts).toHaveLength(4);
+  });
+
+  it('a clean shutdown leaves an exact checkpoint', async () => {
+    const world = makeWorld();
+    const id = await create(world);
+    await world.clock.advance(2_000);
+    await world.clock.until(world.service.shutdown());
+    expect(world.engine.active).toBe(0);
+    const next = successor(world);
+    await next.clock.until(next.service.start());
+    const { chunks: count, state } = await next.service.session(id);
+    expect(state).toBe('PAUSED');
+    expect(world.store.objects.has(`sessions/${id}/checkpoints/${String(count).padStart(6, '0')}.safetensors`)).toBe(
+      true,
+    );
+    await next.clock.until(next.service.resumeSession(id));
+    expectWhole(await readToEnd(next, id), 17);
+    await expect(world.service.createSession({ prompt: 'x' })).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
+  });
+});
+
+describe('when the store fails', () => {
+  it('a short outage is survived without anybody noticing', async () => {
+    const world = makeWorld({ policy: { storeRetrySeconds: 60 } });
+    const id = await create(world);
+    await world.clock.advance(1_000);
+    world.store.fault = () => ({ when: 'before', error: OUTAGE });
+    await world.clock.advance(20_000);
+    world.store.fault = () => undefined;
+    const events = await readToEnd(world, id);
+    expectWhole(events, 17);
+    expect(events.filter(({ type }) => type === 'StateChanged')).toHaveLength(4);
+  });
+
+  it('a long outage pauses the session with STORAGE; resuming loses nothing', async () => {
+    const world = makeWorld({ policy: { storeRetrySeconds: 5, idleSeconds: 0 } });
+    const id = await create(world);
+    await world.clock.advance(1_000);
+    world.store.fault = (operation) => (operation === 'put' ? { when: 'before', error: OUTAGE } : undefined);
+    await world.clock.advance(30_000);
+    const paused = await world.service.session(id);
+    expect(paused).toMatchObject({ state: 'PAUSED', reason: 'STORAGE', error: { code: 'STORAGE' } });
+    const [beat] = await world.clock.until(read(world, id, { after: paused.lastSequence }, () => true));
+    expect(beat).toMatchObject({ type: 'Heartbeat', state: 'PAUSED', reason: 'STORAGE' });
+    await expect(world.clock.until(world.service.resumeSession(id))).rejects.toMatchObject({ code: 'STORAGE' });
+    expect(world.service.status().devices[0]).toMatchObject({ fastestSessions: 0 });
+    world.store.fault = () => undefined;
+    expect(await world.clock.until(world.service.resumeSession(id))).toMatchObject({ state: 'LIVE' });
+    const events = await readToEnd(world, id);
+    expectWhole(events, 17);
+    expect(events.filter((event) => event.type === 'StateChanged').map((event) => event.state)).toEqual([
+      'QUEUED',
+      'STARTING',
+      'LIVE',
+      'PAUSED',
+      'LIVE',
+      'COMPLETED',
+    ]);
+  });
+
+  it('a session can be stopped and finished after an outage', async () => {
+    const world = makeWorld({ policy: { storeRetrySeconds: 1, idleSeconds: 0 } });
+    const id = await create(world);
+    await world.clock.advance(1_000);
+    world.store.fault = () => ({ when: 'before', error: new StoreError('NO_SPACE', 'disk full') });
+    await world.clock.advance(10_000);
+    expect(await world.service.session(id)).toMatchObject({ state: 'PAUSED', reason: 'STORAGE' });
+    await expect(world.clock.until(world.service.stopSession(id))).rejects.toMatchObject({ code: 'STORAGE' });
+    world.store.fault = () => undefined;
+    expect(await world.clock.until(world.service.stopSession(id))).toMatchObject({ state: 'STOPPED' });
+    const events = await readToEnd(world, id);
+    expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'STOPPED' });
+    expect((await world.service.session(id)).artifacts).toHaveLength(4);
+  });
+
+  it('creating fails with STORAGE and takes no place', async () => {
+    const world = makeWorld({ policy: { storeRetrySeconds: 1 } });
+    world.store.fault = () => ({ when: 'before', error: new StoreError('DENIED', 'wrong key') });
+    const refused = world.clock.until(world.service.createSession({ prompt: 'a fox' }));
+    await expect(refused).rejects.toMatchObject({ code: 'STORAGE' });
+    expect(world.service.status().devices[0]).toMatchObject({ realtimeSessions: 0 });
+  });
+
+  const seeds = Array.from({ length: 20 }, (_, i) => i + 1);
+
+  it.each(seeds)(
+    'random faults, also answers that get lost, leave neither hole nor duplicate (seed %i)',
+    async (seed) => {
+      const random = randomOf(seed);
+      const world = makeWorld({
+        policy: { storeRetrySeconds: random() < 0.5 ? 0.3 : 60, idleSeconds: 0, checkpointBlocks: 2 },
+      });
+      const id = await create(world);
+      world.store.fault = () => {
+        if (random() < 0.7) return undefined;
+        return { when: random() < 0.5 ? 'before' : 'after', error: OUTAGE };
+      };
+      const resuming = (async () => {
+        for (let tries = 0; tries < 4_000; tries++) {
+          const session = await world.service.session(id).catch(() => undefined);
+          if (session?.finishedAt) return;
+          if (session?.state === 'PAUSED') await world.service.resumeSession(id).catch(() => undefined);
+          await world.clock.sleep(1_000);
+        }
+        throw new Error('The session never finished.');
+      })();
+      await world.clock.until(resuming);
+      world.store.fault = () => undefined;
+      const events = await readToEnd(world, id);
+      expectWhole(events, 17);
+      expect(chunks(events).every(({ chunk, data }) => pictureOf(data).block === chunk)).toBe(true);
+      expect(world.engine.active).toBe(0);
+    },
+  );
+});
