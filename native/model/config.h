@@ -6,6 +6,8 @@
 #include <optional>
 #include <vector>
 
+#include "longlive/types.h"
+
 namespace longlive {
 
 struct DitConfig {
@@ -37,8 +39,6 @@ struct TinyVaeConfig {
   int64_t zDim = 16;
   std::vector<int64_t> timeUpscale{1, 2, 2};  // frames out per frame in, stage by stage; one entry less than channels
 };
-
-enum class RopeMode : uint8_t { Absolute, Relative };
 
 struct SamplingConfig {
   int64_t framesPerBlock = 3;

@@ -58,7 +58,7 @@ void Sampler::run(const Tensor& latents, const KvPass& pass, const TimeCondition
 }
 
 bool Sampler::canStartBlock() const {
-  return config_.rope == RopeMode::Relative || frame_ + config_.framesPerBlock <= dit_.config().ropeTableLength;
+  return config_.rope == RopeMode::Relative || position() + config_.framesPerBlock <= dit_.config().ropeTableLength;
 }
 
 // -- a block ----------------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ void Sampler::denoise(NoiseSource& noise, int64_t block) {
     beforeBlock_ = cache_->indices();
     noise.fill(backend_, xt_, block, 0);
   }
-  run(xt_, cache_->begin(frame_, config_.framesPerBlock), plan_.time(step_), false);
+  run(xt_, cache_->begin(position(), config_.framesPerBlock), plan_.time(step_), false);
   const Tensor flow = workspace_.flow.rows(0, config_.framesPerBlock * grid_.tokens());
   backend_.flowToX0(x0_, xt_, flow, plan_.sigma(step_));
   if (++step_ == plan_.steps()) return;
@@ -79,7 +79,7 @@ void Sampler::denoise(NoiseSource& noise, int64_t block) {
 
 void Sampler::context() {
   if (!denoised()) throw std::logic_error("Sampler: the block is not denoised yet");
-  run(x0_, cache_->begin(frame_, config_.framesPerBlock), plan_.contextTime(), true);
+  run(x0_, cache_->begin(position(), config_.framesPerBlock), plan_.contextTime(), true);
   rememberSink(lastPass_, x0_);
   remember();
   frame_ += config_.framesPerBlock;
@@ -115,8 +115,9 @@ void Sampler::rememberSink(const KvPass& pass, const Tensor& latents) {
   }
 }
 
-Tensor Sampler::window() const {
-  const int64_t n = std::min(frame_, history_.shape[0]);
+int64_t Sampler::remembered() const { return std::min(frame_, history_.shape[0]); }
+
+Tensor Sampler::lastFrames(int64_t n) const {
   for (int64_t i = 0; i < n; ++i) backend_.copy(ordered_.rows(i, 1), historyOf(frame_ - n + i));
   return ordered_.rows(0, n);
 }
@@ -133,16 +134,16 @@ int64_t Sampler::setText(const Tensor& embeddings, int64_t tokens, RecacheMode m
 void Sampler::clear() {
   cache_->setIndices({});
   cache_->zero(backend_, 0, cache_->geometry().capacity);
-  frame_ = 0;
+  origin_ = frame_;
 }
 
 int64_t Sampler::recache() {
   const int64_t capacity = cache_->geometry().capacity;
   if (!config_.globalSink) cache_->zero(backend_, 0, capacity);
-  if (frame_ == 0) return 0;
-  const Tensor latents = window();
-  const int64_t n = latents.shape[0];
-  const KvPass all = cache_->begin(frame_ - n, n, !config_.globalSink);
+  const int64_t n = std::min(position(), capacity);
+  if (n == 0) return 0;
+  const Tensor latents = lastFrames(n);
+  const KvPass all = cache_->begin(position() - n, n, !config_.globalSink);
   const KvPass pass = all.withoutSkipped();
   run(latents.rows(all.skipped, pass.frames), pass, plan_.contextTime(), true);
   if (all.skipped == 0) rememberSink(all, latents);
@@ -153,8 +154,8 @@ int64_t Sampler::recache() {
 
 SamplerState Sampler::save() const {
   SamplerState s;
-  s.frame = frame_, s.sinkStart = sinkStart_;
-  const Tensor sink = sink_.rows(0, std::min(frame_, sink_.shape[0])), latents = window();
+  s.frame = frame_, s.origin = origin_, s.sinkStart = sinkStart_;
+  const Tensor sink = sink_.rows(0, std::min(position(), sink_.shape[0])), latents = lastFrames(remembered());
   s.sink.resize(static_cast<size_t>(sink.elements()));
   s.window.resize(static_cast<size_t>(latents.elements()));
   backend_.download(s.sink.data(), sink);
@@ -163,23 +164,23 @@ SamplerState Sampler::save() const {
 }
 
 int64_t Sampler::restore(const SamplerState& s) {
-  const int64_t capacity = cache_->geometry().capacity, sink = cache_->geometry().sink, n = std::min(s.frame, capacity);
-  const int64_t frameSize = history_.elements() / capacity;
-  if (s.frame < 0 || s.frame % config_.framesPerBlock != 0 || s.sinkStart < 0 || s.sinkStart > s.frame ||
-      static_cast<int64_t>(s.window.size()) != n * frameSize ||
-      static_cast<int64_t>(s.sink.size()) != std::min(s.frame, sink) * frameSize) {
+  const int64_t capacity = cache_->geometry().capacity, sink = cache_->geometry().sink, block = config_.framesPerBlock;
+  const int64_t frameSize = history_.elements() / capacity, kept = std::min(s.frame, capacity), past = s.frame - s.origin;
+  const int64_t sinkKept = std::min(past, sink);
+  if (s.frame < 0 || s.frame % block != 0 || s.origin < 0 || past < 0 || s.origin % block != 0 || s.sinkStart < 0 ||
+      s.sinkStart > past || static_cast<int64_t>(s.window.size()) != kept * frameSize ||
+      static_cast<int64_t>(s.sink.size()) != sinkKept * frameSize) {
     throw Error(ErrorCode::InvalidArgument, "the checkpoint does not fit the session's size or sampling settings");
   }
+  frame_ = s.frame;
   clear();
-  step_ = 0;
-  frame_ = s.frame, sinkStart_ = s.sinkStart;
-  if (n == 0) return 0;
-  for (int64_t i = 0; i < n; ++i) backend_.upload(historyOf(frame_ - n + i), s.window.data() + i * frameSize);
-  if (!s.sink.empty()) backend_.upload(sink_.rows(0, std::min(s.frame, sink)), s.sink.data());
-  const Tensor latents = window();
-  if (s.frame <= capacity) {
-    run(latents, cache_->begin(0, n), plan_.contextTime(), true);
-    return n;
+  origin_ = s.origin, sinkStart_ = s.sinkStart, step_ = 0;
+  for (int64_t i = 0; i < kept; ++i) backend_.upload(historyOf(frame_ - kept + i), s.window.data() + i * frameSize);
+  if (sinkKept > 0) backend_.upload(sink_.rows(0, sinkKept), s.sink.data());
+  if (past == 0) return 0;
+  if (past <= capacity) {
+    run(lastFrames(past), cache_->begin(0, past), plan_.contextTime(), true);
+    return past;
   }
   // The sink's frames alone, then the window behind them, which sees the sink.
   if (sink > 0) {
@@ -187,8 +188,8 @@ int64_t Sampler::restore(const SamplerState& s) {
     run(sink_, cache_->begin(s.sinkStart, sink), plan_.contextTime(), true);
   }
   const int64_t behind = capacity - sink;
-  cache_->setIndices({s.frame, capacity, 0});
-  run(latents.rows(sink, behind), cache_->begin(s.frame - behind, behind), plan_.contextTime(), true);
+  cache_->setIndices({past, capacity, 0});
+  run(lastFrames(behind), cache_->begin(past - behind, behind), plan_.contextTime(), true);
   return capacity;
 }
 

@@ -3,7 +3,7 @@
 //   per block: x_t = noise;  for each step s: x0 = x_t - sigma_s flow(x_t, t_s);  x_t = (1 - sigma_{s+1}) x0 + sigma_{s+1} eps
 //   then a pass over the clean x0 at the context timestep, whose K/V later blocks see.
 //
-// "Frame" is a latent frame, counted since the start or the last clear.
+// "Frame" is a latent frame, counted since the video began; positions are counted since `origin`, the last clear.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,6 @@
 #include "scheduler.h"
 
 namespace longlive {
-
-enum class RecacheMode : uint8_t {
-  Recache,  // rebuild K/V of the window from clean latents under the new prompt (spec 4.2)
-  Keep,     // only the text changes
-  Clear,    // forget the past: the next block starts a new video
-};
 
 // Gaussian noise of a block: step 0 is what the block starts from, step s what is added after denoising step s - 1.
 class NoiseSource {
@@ -65,10 +59,11 @@ KvGeometry geometryOf(const SamplingConfig& config);
 
 // Clean latents and counters from which a sampler can go on (design: checkpoint).
 struct SamplerState {
-  int64_t frame = 0;
-  int64_t sinkStart = 0;         // frame number of the first sink frame
-  std::vector<float> sink;       // clean latents of the sink's frames
-  std::vector<float> window;     // clean latents of the last min(frame, capacity) frames
+  int64_t frame = 0;          // first frame of the next block
+  int64_t origin = 0;         // frame of the last clear
+  int64_t sinkStart = 0;      // first frame of the sink, counted from the origin
+  std::vector<float> sink;    // clean latents of the sink's frames, min(frame - origin, sink)
+  std::vector<float> window;  // clean latents of the last min(frame, capacity) frames
 };
 
 class Sampler {
@@ -98,8 +93,9 @@ class Sampler {
   // Rebuilds the caches from saved latents under the current text; frames computed. Throws Error{InvalidArgument} if the
   // state does not fit.
   int64_t restore(const SamplerState& state);
-  // The last min(frame, capacity) clean frames in order, [n, C, h, w]; valid until the next call.
-  Tensor window() const;
+  // The last n clean frames in order, [n, C, h, w], n <= min(frame, capacity); valid until the next call.
+  Tensor lastFrames(int64_t n) const;
+  int64_t remembered() const;  // min(frame, capacity)
 
   size_t memoryBytes() const { return arena_.bytes() + ropeParameters_.bytes(); }
 
@@ -113,6 +109,7 @@ class Sampler {
  private:
   void run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly);
   int64_t recache();
+  int64_t position() const { return frame_ - origin_; }
   void clear();
   void remember();
   void rememberSink(const KvPass& pass, const Tensor& latents);
@@ -133,8 +130,8 @@ class Sampler {
   Tensor history_;           // [capacity, C, h, w], frame f at f mod capacity
   Tensor ordered_;           // [capacity, C, h, w], scratch
   Tensor sink_;              // [sink, C, h, w]
-  int64_t sinkStart_ = 0;
-  int64_t frame_ = 0, step_ = 0;
+  int64_t sinkStart_ = 0;    // counted from the origin
+  int64_t frame_ = 0, origin_ = 0, step_ = 0;
   bool everyFlow_ = false;
   KvCache::Indices beforeBlock_;
   KvPass lastPass_;

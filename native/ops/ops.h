@@ -18,11 +18,10 @@
 #include <span>
 #include <string>
 
+#include "longlive/types.h"
 #include "tensor.h"
 
 namespace longlive {
-
-enum class Precision : uint8_t { FP32, BF16, INT8 };
 
 enum class Activation : uint8_t { None, GeluTanh, Silu, Relu };
 
@@ -95,6 +94,7 @@ class Backend {
   virtual std::unique_ptr<Storage> allocate(size_t bytes) = 0;  // zeroed, 64-byte aligned
   virtual void upload(const Tensor& out, const float* host) = 0;             // converts F32 to out.dtype
   virtual void download(float* host, const Tensor& in) = 0;                  // converts to F32; synchronises
+  virtual void downloadBytes(void* host, const Tensor& in) = 0;              // as they are; synchronises
   virtual void zero(const Tensor& out) = 0;
   virtual void copy(const Tensor& out, const Tensor& in) = 0;                // same elements; converts dtype
   virtual void synchronize() = 0;

@@ -67,6 +67,10 @@ void CpuBackend::upload(const Tensor& out, const float* host) {
 
 void CpuBackend::download(float* host, const Tensor& in) { copy({host, DType::F32, in.shape}, in); }
 
+void CpuBackend::downloadBytes(void* host, const Tensor& in) {
+  if (in.bytes()) std::memcpy(host, in.data, in.bytes());
+}
+
 void CpuBackend::zero(const Tensor& out) {
   if (out.bytes()) std::memset(out.data, 0, out.bytes());
 }

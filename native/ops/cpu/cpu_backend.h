@@ -21,6 +21,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor& out, const float* host) override;
   void download(float* host, const Tensor& in) override;
+  void downloadBytes(void* host, const Tensor& in) override;
   void zero(const Tensor& out) override;
   void copy(const Tensor& out, const Tensor& in) override { cpu::copy(context_, out, in); }
   void synchronize() override {}

@@ -1,0 +1,133 @@
+// The native core's public API: load a model package, encode prompts, run sessions.
+//
+// Nothing here is thread-safe on its own: all calls on a model and its prompts and sessions must come one after another
+// (the addon runs them on one thread per model). A Session keeps its Model alive.
+// Every function throws longlive::Error; messages say what to do.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "error.h"
+#include "types.h"
+
+namespace longlive {
+
+enum class DeviceKind : uint8_t { Cpu, Cuda };
+
+struct DeviceStatus {
+  DeviceKind kind = DeviceKind::Cpu;
+  bool available = false;
+  std::string detail;  // the device's name, or why it cannot be used
+  std::string isa;
+  int64_t totalMemory = 0;  // bytes
+  int threads = 0;
+};
+
+std::vector<DeviceStatus> listDevices();
+
+struct LoadOptions {
+  std::string directory;
+  DeviceKind device = DeviceKind::Cpu;
+  Precision precision = Precision::BF16;
+  int threads = 0;           // CPU only; 0 means all
+  bool tinyDecoder = false;  // TAEHV instead of the Wan VAE
+  std::string isa;           // CPU only; caps the instruction set, empty for the best
+};
+
+struct SessionOptions {
+  uint64_t seed = 0;
+  int64_t width = 0, height = 0;   // pixels, multiples of 16
+  std::optional<RopeMode> rope;    // empty keeps the package's setting
+  std::optional<bool> globalSink;  // the same
+};
+
+// A prompt's text embeddings.
+class Prompt {
+ public:
+  int64_t tokens = 0;
+  std::vector<float> embeddings;  // [min(tokens + 1, textLen), textDim]; the last row is the zero padding row if it exists
+};
+
+struct Frames {
+  int64_t firstFrame = 0;  // index of the first one in the session
+  int64_t count = 0, width = 0, height = 0;
+  std::span<const uint8_t> i420;  // planar, BT.709 limited range, frame after frame; valid until the next call
+};
+
+// One pass over the current block: denoise x steps, frames, context; then the next block.
+struct Step {
+  enum class Kind : uint8_t { Denoise, Frames, Context } kind = Kind::Denoise;
+  int64_t block = 0;
+  int64_t step = 0;  // denoising step, from 0
+  double milliseconds = 0;
+  Frames frames;  // kind Frames only
+};
+
+struct PromptChange {
+  double milliseconds = 0;
+  int64_t frames = 0;  // latent frames that were computed again
+};
+
+class Model;
+
+class Session {
+ public:
+  ~Session();
+
+  int64_t block() const;        // that the next step works on
+  size_t memoryBytes() const;
+  int64_t width() const;
+  int64_t height() const;
+
+  // Must come before the first step. Only between blocks or after abandonBlock(); throws InvalidArgument otherwise.
+  PromptChange setPrompt(const Prompt& prompt, RecacheMode mode);
+  // Throws InvalidArgument without a prompt, and where absolute positions end (latent frame `ropeTableLength`).
+  Step step();
+  // Drops the denoising steps already taken of the current block, which will restart exactly as it began. Throws
+  // InvalidArgument once the block's frames were returned.
+  void abandonBlock();
+
+  // Safetensors bytes: clean latents of sink and window, and counters. Only between blocks.
+  std::vector<uint8_t> checkpoint() const;
+  // RGB of the last decoded frames, [count, height, width, 3]; empty before the first.
+  std::vector<uint8_t> lastRgb() const;
+
+ private:
+  friend class Model;
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+class Model : public std::enable_shared_from_this<Model> {
+ public:
+  // Reads and checks the package. Throws InvalidPackage (naming file and tensor), Unavailable, OutOfMemory.
+  static std::shared_ptr<Model> load(const LoadOptions& options);
+  ~Model();
+
+  const std::string& configJson() const;  // config.json as it is in the package
+  size_t weightBytes() const;
+  int64_t maxPromptTokens() const;
+
+  // Token ids as the package's tokenizer makes them, with the end token and without padding.
+  std::shared_ptr<const Prompt> encodePrompt(std::span<const int32_t> ids) const;
+  std::unique_ptr<Session> createSession(const SessionOptions& options);
+  // Goes on from checkpoint() bytes of the same package and size: rebuilds the KV cache by a recache under `prompt`, and the
+  // decoder's history. Noise continues at the checkpoint's block under options.seed. Throws InvalidArgument if the bytes do
+  // not fit, InvalidPackage if they are damaged.
+  std::unique_ptr<Session> restoreSession(const SessionOptions& options, std::span<const uint8_t> checkpoint, const Prompt& prompt);
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace longlive

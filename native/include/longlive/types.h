@@ -1,0 +1,20 @@
+// Choices that appear both in the public API and inside the core.
+#pragma once
+
+#include <cstdint>
+
+namespace longlive {
+
+enum class Precision : uint8_t { FP32, BF16, INT8 };
+
+// Temporal positions of keys: frame numbers, or slots of the cache (the reference's infinity mode; spec 3.5).
+enum class RopeMode : uint8_t { Absolute, Relative };
+
+// What a prompt switch does with the keys and values of the past.
+enum class RecacheMode : uint8_t {
+  Recache,  // rebuild them from clean latents under the new prompt (spec 4.2)
+  Keep,     // leave them
+  Clear,    // forget them: the next block is like the first, the picture alone goes on
+};
+
+}  // namespace longlive

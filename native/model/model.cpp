@@ -1,0 +1,93 @@
+// A loaded model package: its networks on one device.
+
+#include "session.h"
+
+namespace longlive {
+
+namespace {
+
+BackendOptions backendOptions(const LoadOptions& o) {
+  BackendOptions b;
+  b.precision = o.precision, b.threads = o.threads, b.isa = o.isa;
+  return b;
+}
+
+std::unique_ptr<Backend> makeBackend(const LoadOptions& o) {
+  return o.device == DeviceKind::Cpu ? makeCpuBackend(backendOptions(o)) : makeCudaBackend(backendOptions(o));
+}
+
+DeviceStatus statusOf(DeviceKind kind) {
+  DeviceStatus s;
+  s.kind = kind;
+  try {
+    LoadOptions options;
+    options.device = kind;
+    const DeviceInfo info = makeBackend(options)->info();
+    s.available = true;
+    s.detail = info.name, s.isa = info.isa, s.totalMemory = info.totalMemory, s.threads = info.threads;
+  } catch (const Error& e) {
+    s.detail = e.what();
+  }
+  return s;
+}
+
+}  // namespace
+
+std::vector<DeviceStatus> listDevices() { return {statusOf(DeviceKind::Cpu), statusOf(DeviceKind::Cuda)}; }
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+
+std::shared_ptr<Model> Model::load(const LoadOptions& options) {
+  const Package package = Package::open(options.directory);
+  const ModelConfig& config = package.config();
+  if (options.tinyDecoder && !config.tinyVae) {
+    throw Error(ErrorCode::InvalidArgument, options.directory + " has no tiny decoder: load it with decoder \"full\"");
+  }
+  auto parts = std::make_unique<Impl>();
+  parts->configText = package.configText();
+  parts->config = config;
+  parts->backend = makeBackend(options);
+  Backend& backend = *parts->backend;
+  const SafeTensors text = SafeTensors::open(package.path("text_encoder.safetensors"));
+  parts->textEncoder = std::make_unique<Umt5>(backend, config.textEncoder, WeightReader(text));
+  const SafeTensors dit = SafeTensors::open(package.path("dit.safetensors"));
+  parts->dit = std::make_unique<Dit>(backend, config.dit, WeightReader(dit));
+  const SafeTensors decoder = SafeTensors::open(package.path(options.tinyDecoder ? "tiny_vae.safetensors" : "vae.safetensors"));
+  parts->decoder = options.tinyDecoder ? loadTinyVae(backend, *config.tinyVae, decoder) : loadWanVae(backend, config.vae, decoder);
+  parts->plan = std::make_unique<SamplerPlan>(*parts->dit, config.sampling);
+  return std::shared_ptr<Model>(new Model(std::move(parts)));
+}
+
+const std::string& Model::configJson() const { return impl_->configText; }
+
+size_t Model::weightBytes() const {
+  return impl_->textEncoder->weightBytes() + impl_->dit->weightBytes() + impl_->decoder->weightBytes();
+}
+
+int64_t Model::maxPromptTokens() const { return impl_->config.dit.textLen; }
+
+std::shared_ptr<const Prompt> Model::encodePrompt(std::span<const int32_t> ids) const {
+  const int64_t textLen = impl_->config.dit.textLen, n = static_cast<int64_t>(ids.size());
+  if (n > textLen) {
+    throw Error(ErrorCode::InvalidArgument, "a prompt may have " + std::to_string(textLen) + " tokens, got " + std::to_string(n));
+  }
+  auto prompt = std::make_shared<Prompt>();
+  prompt->tokens = n;
+  prompt->embeddings = impl_->textEncoder->encode(ids, n);
+  if (n < textLen) prompt->embeddings.resize(static_cast<size_t>((n + 1) * impl_->config.dit.textDim), 0.0f);
+  return prompt;
+}
+
+std::unique_ptr<Session> Model::createSession(const SessionOptions& options) {
+  return std::unique_ptr<Session>(new Session(std::make_unique<Session::Impl>(shared_from_this(), *impl_, options)));
+}
+
+std::unique_ptr<Session> Model::restoreSession(const SessionOptions& options, std::span<const uint8_t> checkpoint,
+                                               const Prompt& prompt) {
+  auto session = createSession(options);
+  session->impl_->restore(checkpoint, prompt);
+  return session;
+}
+
+}  // namespace longlive

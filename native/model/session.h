@@ -1,0 +1,61 @@
+// What Model and Session hold; the public faces are in longlive/engine.h.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "dit.h"
+#include "frame_decoder.h"
+#include "io/package.h"
+#include "longlive/engine.h"
+#include "sampler.h"
+#include "umt5.h"
+
+namespace longlive {
+
+struct Model::Impl {
+  std::string configText;
+  ModelConfig config;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Umt5> textEncoder;
+  std::unique_ptr<Dit> dit;
+  std::unique_ptr<DecoderModel> decoder;
+  std::unique_ptr<SamplerPlan> plan;
+};
+
+struct Session::Impl {
+  enum class Phase : uint8_t { Denoise, Frames, Context };
+
+  Impl(std::shared_ptr<Model> owner, Model::Impl& parts, const SessionOptions& options);
+
+  Step denoise();
+  Step decode();
+  Step context();
+  // Decodes `latents` into rgb_; the number of frames.
+  int64_t decodeInto(const Tensor& latents);
+  PromptChange setPrompt(const Prompt& prompt, RecacheMode mode);
+  void upload(const Prompt& prompt);
+  void restore(std::span<const uint8_t> checkpoint, const Prompt& prompt);
+  std::vector<uint8_t> checkpoint() const;
+  void requireBetweenBlocks(const char* what) const;
+
+  std::shared_ptr<Model> model;  // kept alive; also the owner of everything below that is a reference
+  Model::Impl& parts;
+  Backend& backend;
+  SessionOptions options;
+  SamplingConfig sampling;
+  PhiloxNoise noise;
+  Sampler sampler;
+  std::unique_ptr<FrameDecoder> decoder;
+  Arena arena;
+  Tensor embeddings;  // [textLen, textDim]
+  Tensor rgb;         // [framesPerBlock * 4, height, width, 3] U8
+  Tensor i420;        // [framesPerBlock * 4, height * width * 3 / 2] U8
+  std::vector<uint8_t> i420Host;
+  Phase phase = Phase::Denoise;
+  int64_t block = 0;
+  int64_t rgbFrames = 0;
+};
+
+}  // namespace longlive
