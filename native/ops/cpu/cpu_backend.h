@@ -17,6 +17,7 @@ class CpuBackend final : public Backend {
   Precision precision() const override { return precision_; }
   DType activationType() const override { return DType::F32; }
   DType kvType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
+  DType convType() const override { return convInputType(context_.isa, precision_); }
 
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor& out, const float* host) override;
