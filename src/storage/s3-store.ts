@@ -220,17 +220,17 @@ export class S3Store implements ObjectStore {
   }
 
   /**
-   * A conditional write whose answer was lost is sent again and then meets its own first attempt: that is success. An
-   * object to be replaced that is gone is a conflict like one that was changed.
+   * A write whose answer was lost is sent again and may then meet its own first attempt: that is success. An object to be
+   * replaced that is gone is a conflict, like one that was changed.
    */
   async #resolveConflict(key: string, options: PutOptions, writeId: string, error: unknown): Promise<{ etag: string }> {
-    if (!(error instanceof StoreError)) throw error;
+    if (!(error instanceof StoreError) || !['CONFLICT', 'NOT_FOUND'].includes(error.code)) throw error;
+    const retried = ((error.cause as S3Failure | undefined)?.$metadata?.attempts ?? 1) > 1;
+    const stored = retried ? await this.#head(key) : undefined;
+    if (stored?.Metadata?.[WRITE_ID] === writeId) return { etag: stored.ETag ?? '' };
     if (error.code === 'NOT_FOUND' && options.ifMatch !== undefined) {
       throw new StoreError('CONFLICT', `${key}: somebody else has removed the object`, { cause: error });
     }
-    const retried = ((error.cause as S3Failure | undefined)?.$metadata?.attempts ?? 1) > 1;
-    const stored = error.code === 'CONFLICT' && retried ? await this.#head(key) : undefined;
-    if (stored?.Metadata?.[WRITE_ID] === writeId) return { etag: stored.ETag ?? '' };
     throw error;
   }
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { ListMultipartUploadsCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ObjectStore } from '../../../src/sessions/ports.js';
@@ -57,6 +57,15 @@ describe('a bucket', () => {
     await expect(late).rejects.toEqual(withCode('CONFLICT'));
     expect(await unfinishedUploads()).toBe(0);
     expect((await store.head('taken'))?.size).toBe(5);
+  });
+
+  it('does not take its own lost answer for a rival', async () => {
+    const flaky = await loseFirstAnswer(server.endpoint);
+    const through = openStore(`s3://${bucket}/prefix`, { ...options, endpoint: flaky.endpoint });
+    const { etag } = await through.put('lost', Buffer.from('mine'), { ifNoneMatch: '*' });
+    expect(flaky.connections()).toBeGreaterThan(1);
+    expect(await store.head('lost')).toMatchObject({ etag, size: 4 });
+    flaky.close();
   });
 
   describe('pre-signed', () => {
@@ -152,6 +161,24 @@ describe('a bucket that cannot be used', () => {
     silent.close();
   }, 20_000);
 });
+
+/** Passes requests on, and hangs up instead of delivering the first answer. */
+async function loseFirstAnswer(endpoint: string): Promise<{ endpoint: string; connections(): number; close(): void }> {
+  const { hostname, port } = new URL(endpoint);
+  let connections = 0;
+  const proxy = createServer((client) => {
+    const first = ++connections === 1;
+    const upstream = connect(Number(port), hostname);
+    client.on('error', () => upstream.destroy());
+    upstream.on('error', () => client.destroy());
+    client.pipe(upstream);
+    if (first) upstream.once('data', () => client.destroy());
+    else upstream.pipe(client);
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  const own = (proxy.address() as { port: number }).port;
+  return { endpoint: `http://127.0.0.1:${own}`, connections: () => connections, close: () => void proxy.close() };
+}
 
 /** Accepts connections and says nothing. */
 async function listenSilently(): Promise<{ port: number; close: () => void }> {
