@@ -19,8 +19,6 @@ class CpuBackend final : public Backend {
   DType kvType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
   DType convType() const override { return convInputType(context_.isa, precision_); }
 
-  DType convType() const override { return convInputType(context_.isa, precision_); }
-
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor& out, const float* host) override;
   void download(float* host, const Tensor& in) override;
