@@ -1,20 +1,19 @@
 /**
  * A real S3-compatible server for tests: versitygw over a temporary directory. It checks signatures, serves ranges,
- * and enforces conditional writes. Built once from source with Go, into node_modules/.cache.
+ * and enforces conditional writes. Built once from source with Go, into the user's cache.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { access, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
 
 const VERSION = 'v1.8.0';
-const CACHE = fileURLToPath(new URL(`../../node_modules/.cache/versitygw-${VERSION}/`, import.meta.url));
+const CACHE = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'longlive', `versitygw-${VERSION}`);
 const REGION = 'us-east-1';
 const START_TIMEOUT_MS = 30_000;
 /** For the hook that calls `startS3Server`: the first build compiles a few hundred packages. */
