@@ -63,6 +63,11 @@ def sample_attributes(rng: np.random.Generator) -> dict[str, str]:
     return {name: values[rng.integers(len(values))] for name, values in ATTRIBUTES.items()}
 
 
+def phases(seed: int) -> list[float]:
+    """Everything that chance decides in a story, in turns 0..1: where each of `LAYERS` begins, then the gait."""
+    return np.random.default_rng(seed).uniform(size=len(LAYERS) + 1).tolist()
+
+
 # --- tiles: the parts of the background that only scroll, drawn once ------------------------------------------
 
 
@@ -458,13 +463,11 @@ def render(timeline, num_frames: int, seed: int, width: int = 192, height: int =
     """
     n = start + num_frames
     curves = {name: _Curve(name, timeline, n) for name in ATTRIBUTES}
-    rng = np.random.default_rng(seed)
-    phase = {name: rng.uniform(0, period) for name, (_, period) in LAYERS.items()}
-    gait0, rain0, snow0 = rng.uniform(), rng.integers(4), rng.integers(16)
-
+    turns = phases(seed)
+    phase = {name: turn * period for turn, (name, (_, period)) in zip(turns, LAYERS.items())}
     motion = curves["action"].blend(np.array([ACTIONS[a] for a in ATTRIBUTES["action"]]))
     scroll = np.cumsum(motion[:, 0], dtype=np.float64)
-    gait = gait0 + np.cumsum(motion[:, 1], dtype=np.float64)
+    gait = turns[-1] + np.cumsum(motion[:, 1], dtype=np.float64)
 
     out = np.empty((num_frames, height, width, 3), np.uint8)
     for a in range(start, n, 16):
@@ -472,7 +475,7 @@ def render(timeline, num_frames: int, seed: int, width: int = 192, height: int =
         frames = np.arange(sel.start, sel.stop)
         picture = _compose(
             {k: c.slice(sel) for k, c in curves.items()}, motion[sel], scroll[sel], gait[sel], phase,
-            (frames + rain0, frames + snow0), width, height / HEIGHT,
+            frames, width, height / HEIGHT,
         )
         np.clip(picture, 0, 255, out=picture)
         out[a - start : sel.stop - start] = np.moveaxis((picture + 0.5).astype(np.uint8), 0, -1)
@@ -485,7 +488,7 @@ def _over(base, alpha, colour):
         channel += alpha * (value - channel)
 
 
-def _compose(curve, motion, scroll, gait, phase, fall_frames, width, scale) -> np.ndarray:
+def _compose(curve, motion, scroll, gait, phase, frames, width, scale) -> np.ndarray:
     """float32 [3, n, rows, width] in 0..255 for n consecutive frames."""
     n = len(scroll)
     col = lambda v: np.asarray(v, np.float32).reshape(n, 1, 1)
@@ -550,9 +553,9 @@ def _compose(curve, motion, scroll, gait, phase, fall_frames, width, scale) -> n
 
     _subject(picture, curve, motion, gait, light, width, scale)
 
-    for kind, weight, frames, colour, strength in (
-        ("rain", rain, fall_frames[0], (206, 222, 246), 0.62),
-        ("snow", snow, fall_frames[1], (255, 255, 255), 0.92),
+    for kind, weight, colour, strength in (
+        ("rain", rain, (206, 222, 246), 0.62),
+        ("snow", snow, (255, 255, 255), 0.92),
     ):
         if weight.max() > 0:
             drops = _fall(kind, width, scale)
