@@ -1,0 +1,66 @@
+import { DomainError, type Artifact as Stored } from '../sessions/index.js';
+import { absent, answering, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import { builder } from './builder.js';
+import type { ApiContext } from './context.js';
+import { localId } from './ids.js';
+
+/** An artifact together with the session it belongs to. */
+export interface SessionArtifact extends Stored {
+  sessionId: string;
+}
+
+const ArtifactKind = builder.enumType('ArtifactKind', {
+  values: {
+    MP4: { description: 'The whole video in one fast-start file.' },
+    HLS: { description: 'The playlist over the chunks.' },
+    POSTER: { description: 'A still.' },
+    TIMELINE: { description: "The session's log, one JSON object per line." },
+  } as const,
+});
+
+export const Artifact = builder.objectRef<SessionArtifact>('Artifact');
+
+builder.node(Artifact, {
+  description: 'A finished, downloadable file.',
+  id: { resolve: ({ sessionId, kind }) => `${sessionId}/${kind}` },
+  isTypeOf: (value) => typeof value === 'object' && value !== null && 'kind' in value && 'sessionId' in value,
+  loadOne: (id, context) => find(id, context).catch(absent),
+  fields: (t) => ({
+    kind: t.expose('kind', { type: ArtifactKind }),
+    contentType: t.exposeString('contentType'),
+    bytes: t.float({ description: 'Size of the file.', resolve: ({ bytes }) => bytes }),
+    url: t.string({
+      description: 'Where to download it without further authorisation, with `Range`. May redirect to the store.',
+      resolve: ({ key }, _args, { links }) => links.to(key).url,
+    }),
+    expiresAt: t.field({
+      type: 'DateTime',
+      description: 'Until when `url` works; ask again for a new one.',
+      resolve: ({ key }, _args, { links }) => links.to(key).expiresAt,
+    }),
+  }),
+});
+
+builder.queryField('artifact', (t) =>
+  t.field({
+    type: Artifact,
+    errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
+    args: { id: t.arg.id({ required: true }) },
+    resolve: answering((_root: unknown, { id }: { id: string }, context: ApiContext) =>
+      find(localId('Artifact', id, 'id'), context),
+    ),
+  }),
+);
+
+async function find(id: string, { sessions }: ApiContext): Promise<SessionArtifact> {
+  const slash = id.lastIndexOf('/');
+  const session = await sessions.session(id.slice(0, slash));
+  const artifact = session.artifacts.find(({ kind }) => kind === id.slice(slash + 1));
+  if (!artifact) {
+    throw new DomainError(
+      'NOT_FOUND',
+      'This session has no such artifact (yet): artifacts are complete when the session has ended.',
+    );
+  }
+  return { ...artifact, sessionId: session.id };
+}

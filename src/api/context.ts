@@ -1,0 +1,30 @@
+import type { SessionEvent, Sessions } from '../sessions/index.js';
+import type { MediaLinks } from './links.js';
+
+/** Bounds the subscriptions that one session may have at this replica. */
+export interface SubscriberGate {
+  /** The function that leaves again, or `undefined` when the session is full. */
+  enter(sessionId: string): (() => void) | undefined;
+}
+
+/** Reads small stored files, such as init segments, by store key. */
+export interface MediaReader {
+  read(key: string): Promise<Uint8Array>;
+}
+
+export interface ServiceFacts {
+  version: string;
+  heartbeatSeconds: number;
+  maxSubscribersPerSession: number;
+}
+
+/** What resolvers work with. The server makes one per operation. */
+export interface ApiContext {
+  sessions: Sessions;
+  links: MediaLinks;
+  media: MediaReader;
+  gate: SubscriberGate;
+  facts: ServiceFacts;
+  /** Told of every event that a subscriber is handed. */
+  observe(event: SessionEvent): void;
+}

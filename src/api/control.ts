@@ -1,0 +1,158 @@
+import type {
+  CreateSessionInput,
+  Sessions,
+  SwitchPromptInput,
+  SwitchWhen as When,
+  TimelineInput,
+} from '../sessions/index.js';
+import { invalid } from '../sessions/index.js';
+import { builder } from './builder.js';
+import type { ApiContext } from './context.js';
+import {
+  answering,
+  AtCapacityError,
+  ConflictError,
+  InvalidInputError,
+  NotFoundError,
+  SessionEndedError,
+  UnavailableError,
+} from './errors.js';
+import { localId } from './ids.js';
+import { seedFrom } from './scalars.js';
+import { Pace, Session } from './session.js';
+import { RecacheMode, SwitchReceipt, SwitchWhen } from './timeline.js';
+
+/** GraphQL says null where the domain says nothing. */
+type Nullable<T> = { [K in keyof T]: T[K] | null | undefined };
+
+function withoutNulls<T extends object>(input: T): { [K in keyof T]: Exclude<T[K], null> } {
+  return Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null)) as {
+    [K in keyof T]: Exclude<T[K], null>;
+  };
+}
+
+const TimelineEntryInput = builder.inputType('TimelineEntryInput', {
+  description: 'A prompt and where it takes effect: at `atSeconds` or at `block`. The first entry starts at 0.',
+  fields: (t) => ({
+    prompt: t.string({ required: true }),
+    atSeconds: t.float({ description: 'The first block that starts at or after this time.' }),
+    block: t.int(),
+    mode: t.field({ type: RecacheMode, defaultValue: 'RECACHE' }),
+  }),
+});
+
+const CreateSession = builder.inputType('CreateSessionInput', {
+  description: 'Give either `prompt` or `timeline`.',
+  fields: (t) => ({
+    prompt: t.string({ description: 'The prompt from the start.' }),
+    timeline: t.field({ type: [TimelineEntryInput], description: 'The whole story in advance.' }),
+    model: t.string({ description: 'The `name` of a model; the default model when absent.' }),
+    seed: t.field({ type: 'Seed', description: 'Random when absent.' }),
+    width: t.int({ description: "The model's native size when absent." }),
+    height: t.int(),
+    pace: t.field({ type: Pace, defaultValue: 'REALTIME' }),
+    maxSeconds: t.float({ description: 'Ends the session after this much video; endless when absent.' }),
+    idempotencyKey: t.string({ description: 'The same key gives the same session.' }),
+  }),
+});
+
+type CreateSessionArgs = Nullable<Omit<CreateSessionInput, 'seed' | 'timeline'>> & {
+  seed?: string | number | null;
+  timeline?: (Nullable<Omit<TimelineInput, 'prompt'>> & { prompt: string })[] | null;
+};
+
+builder.mutationField('createSession', (t) =>
+  t.field({
+    type: Session,
+    description: 'Answers as soon as the session is admitted, before anything is generated.',
+    errors: { types: [InvalidInputError, ConflictError, AtCapacityError, UnavailableError] },
+    args: { input: t.arg({ type: CreateSession, required: true }) },
+    resolve: answering((_root: unknown, { input }: { input: CreateSessionArgs }, { sessions }: ApiContext) =>
+      sessions.createSession(createInput(input)),
+    ),
+  }),
+);
+
+function createInput({ seed, timeline, ...rest }: CreateSessionArgs): CreateSessionInput {
+  return {
+    ...withoutNulls(rest),
+    ...(seed == null ? {} : { seed: seedFrom(seed) }),
+    ...(timeline ? { timeline: timeline.map(withoutNulls) } : {}),
+  };
+}
+
+interface SwitchArgs {
+  sessionId: string;
+  prompt: string;
+  mode?: SwitchPromptInput['mode'] | null;
+  when?: 'NEXT_BLOCK' | 'IMMEDIATE' | 'AT_BLOCK' | null;
+  atBlock?: number | null;
+  idempotencyKey?: string | null;
+}
+
+builder.mutationField('switchPrompt', (t) =>
+  t.field({
+    type: SwitchReceipt,
+    description:
+      'Answers at once with what is expected. The stream then carries exactly one of `PromptApplied` or `PromptSuperseded` with ' +
+      'the id of the receipt, unless the session ends first. On a paused session the switch takes effect after resume.',
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError, SessionEndedError, UnavailableError] },
+    args: {
+      sessionId: t.arg.id({ required: true }),
+      prompt: t.arg.string({ required: true }),
+      mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE' }),
+      when: t.arg({ type: SwitchWhen, defaultValue: 'NEXT_BLOCK' }),
+      atBlock: t.arg.int({ description: 'Only with `when: AT_BLOCK`.' }),
+      idempotencyKey: t.arg.string({ description: 'The same key within a session gives the same receipt.' }),
+    },
+    resolve: answering((_root: unknown, args: SwitchArgs, { sessions }: ApiContext) =>
+      sessions.switchPrompt(localId('Session', args.sessionId, 'sessionId'), {
+        prompt: args.prompt,
+        mode: args.mode ?? undefined,
+        when: switchWhen(args),
+        idempotencyKey: args.idempotencyKey ?? undefined,
+      }),
+    ),
+  }),
+);
+
+function switchWhen({ when, atBlock }: SwitchArgs): When | undefined {
+  if (when === 'AT_BLOCK') {
+    if (atBlock == null) throw invalid('atBlock', 'when: AT_BLOCK needs atBlock: at which block?');
+    return { block: atBlock };
+  }
+  if (atBlock != null) throw invalid('atBlock', 'atBlock goes with when: AT_BLOCK only; leave one of them out.');
+  return when ?? undefined;
+}
+
+type Control = 'pauseSession' | 'resumeSession' | 'stopSession';
+
+function controlField(name: Control, description: string): void {
+  builder.mutationField(name, (t) =>
+    t.field({
+      type: Session,
+      description,
+      errors: {
+        types: [InvalidInputError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
+      },
+      args: { sessionId: t.arg.id({ required: true }) },
+      resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
+        control(sessions, name, localId('Session', sessionId, 'sessionId')),
+      ),
+    }),
+  );
+}
+
+function control(sessions: Sessions, name: Control, id: string) {
+  return sessions[name](id);
+}
+
+controlField(
+  'pauseSession',
+  'Stops generating after the block in flight and frees the device. Repeating it changes nothing.',
+);
+controlField(
+  'resumeSession',
+  'Continues a paused session, also one whose replica went away, from its last checkpoint. Repeating it changes nothing.',
+);
+controlField('stopSession', 'Ends the session; its artifacts are then made. Repeating it changes nothing.');

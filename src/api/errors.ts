@@ -1,0 +1,119 @@
+import { DomainError, type DomainErrorCode } from '../sessions/index.js';
+import { builder } from './builder.js';
+
+/**
+ * Expected failures as members of result unions. Each class is one GraphQL type; the domain's codes choose the class.
+ * Not an `Error`: graphql-js would take a returned one for a failed field instead of a value.
+ */
+export abstract class ApiError {
+  readonly code: DomainErrorCode;
+  readonly message: string;
+
+  constructor(readonly error: DomainError) {
+    this.code = error.code;
+    this.message = error.message;
+  }
+}
+
+export class InvalidInputError extends ApiError {}
+export class NotFoundError extends ApiError {}
+export class ConflictError extends ApiError {}
+export class SessionEndedError extends ApiError {}
+export class AtCapacityError extends ApiError {}
+export class UnavailableError extends ApiError {}
+
+type ErrorClass = new (error: DomainError) => ApiError;
+
+const CLASSES: Record<DomainErrorCode, ErrorClass> = {
+  INVALID_INPUT: InvalidInputError,
+  NOT_FOUND: NotFoundError,
+  CONFLICT: ConflictError,
+  ENDED: SessionEndedError,
+  AT_CAPACITY: AtCapacityError,
+  MODEL_UNAVAILABLE: UnavailableError,
+  STORAGE: UnavailableError,
+  ENGINE: UnavailableError,
+  MEDIA: UnavailableError,
+  SHUTTING_DOWN: UnavailableError,
+};
+
+/** The union member for a domain failure; anything else is a bug and is thrown again, to be masked. */
+export function toApiError(error: unknown): ApiError {
+  if (error instanceof DomainError) return new CLASSES[error.code](error);
+  throw error;
+}
+
+/** Wraps a resolver so that domain failures become members of the field's result union. */
+export function answering<Args extends unknown[], Result>(resolve: (...args: Args) => Result | Promise<Result>) {
+  return async (...args: Args): Promise<Result> => {
+    try {
+      return await resolve(...args);
+    } catch (error) {
+      // eslint-disable-next-line @typescript-eslint/only-throw-error -- the errors plugin takes what is thrown
+      throw toApiError(error);
+    }
+  };
+}
+
+/** For `node(id:)`, where what does not exist is null. */
+export function absent(error: unknown): null {
+  if (error instanceof DomainError && error.code === 'NOT_FOUND') return null;
+  throw error;
+}
+
+const ErrorCode = builder.enumType('ErrorCode', {
+  description: 'Stable: codes are added, never given another meaning.',
+  values: {
+    INVALID_INPUT: { description: 'An argument is empty, too long, out of range, or contradicts another one.' },
+    NOT_FOUND: { description: 'There is no such session, receipt or artifact.' },
+    CONFLICT: {
+      description: 'The request contradicts what is there, e.g. an idempotency key reused with other input.',
+    },
+    ENDED: { description: 'The session is over: nothing about it can change any more.' },
+    AT_CAPACITY: { description: 'No device, or no place for another subscriber, is free.' },
+    MODEL_UNAVAILABLE: { description: 'The model package is not installed, or is damaged.' },
+    STORAGE: { description: 'The object store refused or could not be reached.' },
+    ENGINE: { description: 'The device or the native core failed.' },
+    MEDIA: { description: 'The video encoder failed.' },
+    SHUTTING_DOWN: { description: 'This replica is going away; try again, another one will answer.' },
+  } satisfies Record<DomainErrorCode, object>,
+});
+
+const ErrorInterface = builder.interfaceRef<ApiError>('Error').implement({
+  description: 'An expected failure. The message is written for people and says what to do.',
+  fields: (t) => ({
+    code: t.expose('code', { type: ErrorCode }),
+    message: t.exposeString('message'),
+  }),
+});
+
+builder.objectType(InvalidInputError, {
+  name: 'InvalidInputError',
+  interfaces: [ErrorInterface],
+  fields: (t) => ({
+    field: t.string({
+      nullable: true,
+      description: 'The offending argument, in the words of the request: `timeline[1].prompt`.',
+      resolve: ({ error }) => error.field,
+    }),
+  }),
+});
+builder.objectType(NotFoundError, { name: 'NotFoundError', interfaces: [ErrorInterface] });
+builder.objectType(ConflictError, { name: 'ConflictError', interfaces: [ErrorInterface] });
+builder.objectType(SessionEndedError, { name: 'SessionEndedError', interfaces: [ErrorInterface] });
+builder.objectType(AtCapacityError, {
+  name: 'AtCapacityError',
+  interfaces: [ErrorInterface],
+  fields: (t) => ({
+    retryAfterSeconds: t.float({
+      description: 'When trying again makes sense.',
+      resolve: ({ error }) => error.retryAfterSeconds ?? 5,
+    }),
+  }),
+});
+builder.objectType(UnavailableError, {
+  name: 'UnavailableError',
+  description:
+    'A part of the service does not work now: model package, object store, engine, encoder, or this replica.',
+  interfaces: [ErrorInterface],
+});

@@ -1,0 +1,214 @@
+import type {
+  FrameChunk as Chunk,
+  Heartbeat as Beat,
+  PromptApplied as Applied,
+  PromptRequested as Requested,
+  PromptSuperseded as Superseded,
+  SessionEnded as Ended,
+  SessionEvent,
+  StateChanged as Changed,
+} from '../sessions/index.js';
+import { Artifact } from './artifact.js';
+import { builder } from './builder.js';
+import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import { Failure, SessionState, StateReason } from './session.js';
+import { sessionStream, type Streamed } from './stream.js';
+import { RecacheMode, SwitchWhen, whenBlock, whenName } from './timeline.js';
+
+const MediaDelivery = builder.enumType('MediaDelivery', {
+  description: 'How a stream hands over the bytes of its chunks.',
+  values: {
+    INLINE: { description: 'In the event, as Base64: one round trip less, a third more bytes.' },
+    URL: { description: 'As a signed URL, fit for caches and ranges.' },
+    NONE: { description: 'Not at all: for clients that only follow.' },
+  } as const,
+});
+
+const StreamStart = builder.enumType('StreamStart', {
+  values: {
+    START: { description: "The session's first event." },
+    LIVE: { description: 'The newest chunk that decoding can begin with.' },
+  } as const,
+});
+
+const Event = builder.interfaceRef<Streamed>('SessionEvent').implement({
+  description: 'Something that happened in a session.',
+  fields: (t) => ({
+    cursor: t.expose('cursor', {
+      type: 'Cursor',
+      description: 'Continue `after` this.',
+    }),
+    at: t.field({ type: 'DateTime', resolve: ({ event }) => new Date(event.at) }),
+  }),
+});
+
+const InitSegment = builder.objectRef<Streamed<Chunk>>('InitSegment').implement({
+  description: 'What a decoder needs before the first chunk; the same throughout a session.',
+  fields: (t) => ({
+    codec: t.string({ description: 'RFC 6381.', resolve: ({ event }) => event.codec }),
+    mimeType: t.string({
+      description: 'What `MediaSource.addSourceBuffer` takes.',
+      resolve: ({ event }) => `video/mp4; codecs="${event.codec}"`,
+    }),
+    url: t.string({
+      nullable: true,
+      resolve: ({ event, delivery }, _args, { links }) => (delivery === 'URL' ? links.to(event.initKey).url : null),
+    }),
+    data: t.field({
+      type: 'Base64',
+      nullable: true,
+      resolve: ({ event, delivery }, _args, { media }) => (delivery === 'INLINE' ? media.read(event.initKey) : null),
+    }),
+  }),
+});
+
+const FrameChunk = builder.objectRef<Streamed<Chunk>>('FrameChunk').implement({
+  description: 'The playable media of one block. In order, without holes, durable before it is announced.',
+  interfaces: [Event],
+  fields: (t) => ({
+    index: t.int({ description: '0, 1, 2, … Equals the block.', resolve: ({ event }) => event.chunk }),
+    firstFrame: t.int({ resolve: ({ event }) => event.firstFrame }),
+    frameCount: t.int({ resolve: ({ event }) => event.frameCount }),
+    startSeconds: t.float({
+      description: 'Where it plays, from the start of the session.',
+      resolve: ({ event }) => event.startSeconds,
+    }),
+    durationSeconds: t.float({ resolve: ({ event }) => event.durationSeconds }),
+    byteLength: t.int({ resolve: ({ event }) => event.bytes }),
+    keyframe: t.boolean({ description: 'Decoding may begin here.', resolve: ({ event }) => event.keyframe }),
+    generateMilliseconds: t.float({
+      description: 'Device time of its block.',
+      resolve: ({ event }) => event.generateMilliseconds,
+    }),
+    encodeMilliseconds: t.float({ resolve: ({ event }) => event.encodeMilliseconds }),
+    url: t.string({
+      nullable: true,
+      description: 'The CMAF fragment; with `media: URL`.',
+      resolve: ({ event, delivery }, _args, { links }) => (delivery === 'URL' ? links.to(event.key).url : null),
+    }),
+    data: t.field({
+      type: 'Base64',
+      nullable: true,
+      description: 'The CMAF fragment; with `media: INLINE`.',
+      resolve: ({ event, delivery }, _args, { media }) =>
+        delivery === 'INLINE' ? (event.data ?? media.read(event.key)) : null,
+    }),
+    init: t.field({
+      type: InitSegment,
+      nullable: true,
+      description: 'On the first chunk of a stream.',
+      resolve: (chunk) => (chunk.first ? chunk : null),
+    }),
+  }),
+});
+
+const PromptRequested = builder.objectRef<Streamed<Requested>>('PromptRequested').implement({
+  description: 'Somebody asked for a prompt switch.',
+  interfaces: [Event],
+  fields: (t) => ({
+    receiptId: t.id({ resolve: ({ event }) => event.requestId }),
+    prompt: t.string({ resolve: ({ event }) => event.prompt }),
+    mode: t.field({ type: RecacheMode, resolve: ({ event }) => event.mode }),
+    when: t.field({ type: SwitchWhen, resolve: ({ event }) => whenName(event.when) }),
+    atBlock: t.int({ nullable: true, resolve: ({ event }) => whenBlock(event.when) }),
+    expectedBlock: t.int({ resolve: ({ event }) => event.expectedBlock }),
+  }),
+});
+
+const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').implement({
+  description: 'A prompt really took effect. Comes before the chunk of its block.',
+  interfaces: [Event],
+  fields: (t) => ({
+    receiptId: t.id({ resolve: ({ event }) => event.requestId }),
+    prompt: t.string({ resolve: ({ event }) => event.prompt }),
+    mode: t.field({ type: RecacheMode, resolve: ({ event }) => event.mode }),
+    block: t.int({ resolve: ({ event }) => event.block }),
+    frame: t.int({ resolve: ({ event }) => event.frame }),
+    seconds: t.float({ description: 'From the start of the session.', resolve: ({ event }) => event.seconds }),
+    recacheMilliseconds: t.float({ resolve: ({ event }) => event.recacheMilliseconds }),
+    waitedMilliseconds: t.float({
+      nullable: true,
+      description: 'From the request to here, for switches asked for while live.',
+      resolve: ({ event }) => event.waitedMilliseconds,
+    }),
+  }),
+});
+
+const PromptSuperseded = builder.objectRef<Streamed<Superseded>>('PromptSuperseded').implement({
+  description: "A later switch took this one's place before its block began.",
+  interfaces: [Event],
+  fields: (t) => ({
+    receiptId: t.id({ resolve: ({ event }) => event.requestId }),
+    supersededBy: t.id({ description: 'The receipt that won.', resolve: ({ event }) => event.supersededBy }),
+  }),
+});
+
+const StateChanged = builder.objectRef<Streamed<Changed>>('StateChanged').implement({
+  interfaces: [Event],
+  fields: (t) => ({
+    state: t.field({ type: SessionState, resolve: ({ event }) => event.state }),
+    previous: t.field({ type: SessionState, nullable: true, resolve: ({ event }) => event.previous }),
+    reason: t.field({ type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
+    failure: t.field({ type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+  }),
+});
+
+const Heartbeat = builder.objectRef<Streamed<Beat>>('Heartbeat').implement({
+  description: 'Nothing happened for a while, and the stream lives. Not part of the log.',
+  interfaces: [Event],
+  fields: (t) => ({
+    state: t.field({ type: SessionState, resolve: ({ event }) => event.state }),
+    reason: t.field({ type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
+    failure: t.field({ type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+  }),
+});
+
+const SessionEnded = builder.objectRef<Streamed<Ended>>('SessionEnded').implement({
+  description: 'The last event of a session: its artifacts are complete.',
+  interfaces: [Event],
+  fields: (t) => ({
+    state: t.field({ type: SessionState, resolve: ({ event }) => event.state }),
+    reason: t.field({ type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
+    failure: t.field({ type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+    chunks: t.int({ resolve: ({ event }) => event.chunks }),
+    frames: t.int({ resolve: ({ event }) => event.frames }),
+    seconds: t.float({ resolve: ({ event }) => event.seconds }),
+    artifacts: t.field({
+      type: [Artifact],
+      resolve: ({ event, sessionId }) => event.artifacts.map((artifact) => ({ ...artifact, sessionId })),
+    }),
+  }),
+});
+
+const EVENTS = {
+  FrameChunk,
+  PromptRequested,
+  PromptApplied,
+  PromptSuperseded,
+  StateChanged,
+  Heartbeat,
+  SessionEnded,
+} satisfies Record<SessionEvent['type'], object>;
+
+const FAILURES = [InvalidInputError, NotFoundError, AtCapacityError, UnavailableError];
+
+const StreamItem = builder.unionType('SessionStreamResult', {
+  description: 'An event; or, once and last, why there is no stream.',
+  types: [...Object.values(EVENTS), ...FAILURES],
+  resolveType: (item) => (item instanceof ApiError ? item.constructor.name : item.event.type),
+});
+
+builder.subscriptionField('sessionStream', (t) =>
+  t.field({
+    type: StreamItem,
+    description: "The session's log from a cursor on: in order, without gap or duplicate, until `SessionEnded`.",
+    args: {
+      sessionId: t.arg.id({ required: true }),
+      after: t.arg({ type: 'Cursor', description: 'Of the last event processed. Wins over `from`.' }),
+      from: t.arg({ type: StreamStart, defaultValue: 'START' }),
+      media: t.arg({ type: MediaDelivery, defaultValue: 'URL' }),
+    },
+    subscribe: (_root, args, context) => sessionStream(args, context),
+    resolve: (item) => item as never,
+  }),
+);

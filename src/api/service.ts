@@ -1,0 +1,61 @@
+import type { DeviceStatus, ServiceStatus } from '../sessions/index.js';
+import { builder } from './builder.js';
+import { Model } from './model.js';
+import { SessionState } from './session.js';
+
+const Device = builder.objectRef<DeviceStatus>('Device').implement({
+  description: 'A GPU or CPU that generates.',
+  fields: (t) => ({
+    name: t.exposeString('device'),
+    capacity: t.exposeInt('capacity', {
+      nullable: true,
+      description: 'REALTIME sessions that fit, by the block time observed; null until something has run.',
+    }),
+    realtimeSessions: t.exposeInt('realtimeSessions'),
+    fastestSessions: t.exposeInt('fastestSessions'),
+    load: t.exposeFloat('load', { description: 'Share that REALTIME sessions need; above 1 it cannot keep up.' }),
+    blockMilliseconds: t.exposeFloat('blockMilliseconds', {
+      nullable: true,
+      description: 'Device time per block, smoothed.',
+    }),
+  }),
+});
+
+const SessionCount = builder
+  .objectRef<{ state: keyof ServiceStatus['sessions']; count: number }>('SessionCount')
+  .implement({
+    fields: (t) => ({ state: t.expose('state', { type: SessionState }), count: t.exposeInt('count') }),
+  });
+
+const Service = builder.objectRef<ServiceStatus>('Service').implement({
+  description: 'The replica that answers.',
+  fields: (t) => ({
+    version: t.string({ resolve: (_status, _args, { facts }) => facts.version }),
+    accepting: t.exposeBoolean('accepting', { description: 'Whether new sessions are admitted.' }),
+    detail: t.exposeString('detail', { nullable: true, description: 'Why not, when not.' }),
+    devices: t.expose('devices', { type: [Device] }),
+    queued: t.int({ description: 'Sessions that wait for a device.', resolve: ({ sessions }) => sessions.QUEUED ?? 0 }),
+    sessions: t.field({
+      type: [SessionCount],
+      description: 'Sessions in memory, by state.',
+      resolve: ({ sessions }) =>
+        (Object.entries(sessions) as [keyof typeof sessions, number][]).map(([state, count]) => ({ state, count })),
+    }),
+    defaultModel: t.field({
+      type: Model,
+      nullable: true,
+      description: 'What `createSession` uses when it names no model.',
+      resolve: (_status, _args, { sessions }) => sessions.models()[0],
+    }),
+    heartbeatSeconds: t.float({
+      description:
+        'An idle stream carries a `Heartbeat` this often; after three times as long without an event, reconnect.',
+      resolve: (_status, _args, { facts }) => facts.heartbeatSeconds,
+    }),
+    maxSubscribersPerSession: t.int({ resolve: (_status, _args, { facts }) => facts.maxSubscribersPerSession }),
+  }),
+});
+
+builder.queryField('service', (t) =>
+  t.field({ type: Service, resolve: (_root, _args, { sessions }) => sessions.status() }),
+);

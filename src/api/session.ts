@@ -1,0 +1,197 @@
+import { DomainError, isEnded, type Page, pageCursorOf, type Session as DomainSession } from '../sessions/index.js';
+import { Artifact } from './artifact.js';
+import { builder } from './builder.js';
+import type { ApiContext } from './context.js';
+import { absent, answering, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import { formatCursor, localId } from './ids.js';
+import { Model } from './model.js';
+import { SwitchReceipt, TimelineEntry } from './timeline.js';
+
+export const SessionState = builder.enumType('SessionState', {
+  description: '`QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`',
+  values: {
+    QUEUED: { description: 'Waits for a place on a device.' },
+    STARTING: { description: 'The model is being prepared.' },
+    LIVE: {},
+    PAUSED: { description: 'Nothing is generated; `resumeSession` continues. See `reason`.' },
+    COMPLETED: { description: 'Ended at `maxSeconds`.' },
+    STOPPED: { description: 'Ended by `stopSession`.' },
+    FAILED: { description: 'Ended by a failure; what was generated is kept. See `failure`.' },
+  } as const,
+});
+
+export const Pace = builder.enumType('Pace', {
+  values: {
+    REALTIME: { description: 'Just ahead of playback, so that a new prompt is seen soon.' },
+    FASTEST: { description: 'As fast as the device allows.' },
+  } as const,
+});
+
+export const StateReason = builder.enumType('StateReason', {
+  description: 'Why a session is in its state, where the state alone does not say.',
+  values: {
+    REQUESTED: { description: 'Somebody asked for it.' },
+    IDLE: { description: 'Nobody watched.' },
+    STORAGE: { description: 'The object store fails; resume when it works again. Nothing generated is lost.' },
+    WORKER_LOST: { description: 'The replica that generated it went away; resume continues from the last checkpoint.' },
+    DURATION_REACHED: { description: '`maxSeconds` is reached.' },
+    ENGINE: { description: 'The device or the native core failed; see `failure`.' },
+    MEDIA: { description: 'The video encoder failed; see `failure`.' },
+  } as const,
+});
+
+export const Failure = builder.objectRef<{ code: string; message: string }>('Failure').implement({
+  description: 'What went wrong in a session.',
+  fields: (t) => ({ code: t.exposeString('code'), message: t.exposeString('message') }),
+});
+
+const Parent = builder.objectRef<{ sessionId: string; chunk: number }>('SessionParent').implement({
+  description: 'Where a fork branched off.',
+  fields: (t) => ({
+    sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
+    chunk: t.exposeInt('chunk'),
+  }),
+});
+
+export const Session = builder.objectRef<DomainSession>('Session');
+
+builder.node(Session, {
+  description: 'One continuous generation: model, seed, size, timeline, state.',
+  id: { resolve: ({ id }) => id },
+  isTypeOf: (value) => typeof value === 'object' && value !== null && 'lastSequence' in value && 'receipts' in value,
+  loadOne: (id, { sessions }) => sessions.session(id).catch(absent),
+  fields: (t) => ({
+    state: t.expose('state', { type: SessionState }),
+    reason: t.expose('reason', { type: StateReason, nullable: true }),
+    failure: t.expose('error', { type: Failure, nullable: true }),
+    ended: t.boolean({
+      description: 'Whether the session is over and all its artifacts are complete.',
+      resolve: ({ state, finishedAt }) => isEnded(state) && finishedAt !== undefined,
+    }),
+    createdAt: t.expose('createdAt', { type: 'DateTime' }),
+    updatedAt: t.expose('updatedAt', { type: 'DateTime' }),
+    finishedAt: t.expose('finishedAt', { type: 'DateTime', nullable: true }),
+    modelName: t.exposeString('model'),
+    modelDigest: t.exposeString('modelDigest', { description: 'SHA-256 of the manifest of the model package.' }),
+    model: t.field({
+      type: Model,
+      nullable: true,
+      description: 'Null when this replica does not have it any more.',
+      resolve: ({ model }, _args, { sessions }) => sessions.models().find(({ name }) => name === model),
+    }),
+    seed: t.expose('seed', {
+      type: 'Seed',
+      description: 'The same model, seed, size and timeline give the same video.',
+    }),
+    width: t.exposeInt('width'),
+    height: t.exposeInt('height'),
+    fps: t.exposeFloat('fps'),
+    pace: t.expose('pace', { type: Pace }),
+    maxSeconds: t.exposeFloat('maxSeconds', { nullable: true, description: 'Endless when null.' }),
+    prompt: t.exposeString('prompt', {
+      description: 'The prompt in effect; before the first block, the one that will be.',
+    }),
+    timeline: t.field({
+      type: [TimelineEntry],
+      description: 'Prompts that took effect, in order.',
+      resolve: ({ timeline }) => [...timeline],
+    }),
+    receipts: t.field({
+      type: [SwitchReceipt],
+      description: 'Every request for a prompt, in order of request; those of createSession included.',
+      resolve: ({ receipts }) => [...receipts],
+    }),
+    chunks: t.exposeInt('chunks', { description: 'Durable chunks so far.' }),
+    frames: t.exposeInt('frames'),
+    seconds: t.exposeFloat('seconds'),
+    cursor: t.field({
+      type: 'Cursor',
+      description: 'The newest event: a stream `after` it brings only what comes next.',
+      resolve: ({ id, lastSequence }) => formatCursor(id, lastSequence),
+    }),
+    viewers: t.exposeInt('viewers', { description: 'Subscriptions at this replica.' }),
+    codec: t.string({
+      nullable: true,
+      description: 'RFC 6381; known from the first chunk on.',
+      resolve: ({ media }) => media?.codec,
+    }),
+    initUrl: t.string({
+      nullable: true,
+      description: 'The init segment; known from the first chunk on.',
+      resolve: ({ media }, _args, { links }) => media && links.to(media.initKey).url,
+    }),
+    playlistUrl: t.string({
+      description: 'HLS over the same chunks: grows while the session runs.',
+      resolve: ({ id }, _args, { links }) => links.to(`sessions/${id}/index.m3u8`).url,
+    }),
+    artifacts: t.field({
+      type: [Artifact],
+      description: 'Finished files; complete when the session has ended.',
+      resolve: ({ id, artifacts }) => artifacts.map((artifact) => ({ ...artifact, sessionId: id })),
+    }),
+    parent: t.expose('parent', { type: Parent, nullable: true, description: 'Set on a fork.' }),
+  }),
+});
+
+builder.queryField('session', (t) =>
+  t.field({
+    type: Session,
+    errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
+    args: { id: t.arg.id({ required: true }) },
+    resolve: answering((_root: unknown, { id }: { id: string }, { sessions }: ApiContext) =>
+      sessions.session(localId('Session', id, 'id')),
+    ),
+  }),
+);
+
+const SessionEdge = builder.objectRef<{ node: DomainSession; cursor: string }>('SessionEdge').implement({
+  fields: (t) => ({ node: t.expose('node', { type: Session }), cursor: t.exposeString('cursor') }),
+});
+
+const SessionConnection = builder.objectRef<Page<DomainSession>>('SessionConnection').implement({
+  description: 'Newest first. Pages forward only.',
+  fields: (t) => ({
+    edges: t.field({
+      type: [SessionEdge],
+      resolve: (page) => page.items.map((node) => ({ node, cursor: pageCursorOf(node) })),
+    }),
+    nodes: t.field({ type: [Session], resolve: ({ items }) => items }),
+    pageInfo: t.field({
+      type: builder.pageInfoRef(),
+      resolve: ({ items, next }) => ({
+        startCursor: items[0] ? pageCursorOf(items[0]) : null,
+        endCursor: next ?? lastCursor(items),
+        hasNextPage: next !== undefined,
+        hasPreviousPage: false,
+      }),
+    }),
+  }),
+});
+
+function lastCursor(items: DomainSession[]): string | null {
+  const last = items.at(-1);
+  return last ? pageCursorOf(last) : null;
+}
+
+const PAGE = { usual: 20, most: 100 };
+
+builder.queryField('sessions', (t) =>
+  t.field({
+    type: SessionConnection,
+    errors: { types: [InvalidInputError, UnavailableError] },
+    args: {
+      first: t.arg.int({ description: `${PAGE.usual} unless given, at most ${PAGE.most}.` }),
+      after: t.arg.string({ description: 'The `endCursor` of the page before.' }),
+    },
+    resolve: answering(
+      (_root: unknown, args: { first?: number | null; after?: string | null }, { sessions }: ApiContext) =>
+        sessions.sessions({ first: pageSize(args.first), after: args.after ?? undefined }),
+    ),
+  }),
+);
+
+function pageSize(first: number | null | undefined): number {
+  const size = first ?? PAGE.usual;
+  if (size >= 1 && size <= PAGE.most) return size;
+  throw new DomainError('INVALID_INPUT', `first must be from 1 to ${PAGE.most}, not ${size}.`, { field: 'first' });
+}

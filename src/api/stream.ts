@@ -1,0 +1,88 @@
+import { DomainError, type SessionEvent, type SubscribeOptions } from '../sessions/index.js';
+import { cancellable } from './cancellable.js';
+import type { ApiContext } from './context.js';
+import { type ApiError, toApiError } from './errors.js';
+import { formatCursor, localId, parseCursor } from './ids.js';
+
+export type MediaDelivery = 'INLINE' | 'URL' | 'NONE';
+
+export interface StreamArgs {
+  sessionId: string;
+  after?: string | null;
+  from?: 'START' | 'LIVE' | null;
+  media?: MediaDelivery | null;
+}
+
+/** An event with what its fields need beyond itself. */
+export type Streamed<Event extends SessionEvent = SessionEvent> = Event extends SessionEvent
+  ? {
+      event: Event;
+      sessionId: string;
+      /** Of the newest event delivered in this stream, this one included. */
+      cursor: string;
+      delivery: MediaDelivery;
+      /** On the first chunk of a stream: it also brings the init segment. */
+      first: boolean;
+    }
+  : never;
+
+/** The session's log from the cursor on, one pull at a time. Expected failures come as one last item. */
+export function sessionStream(
+  args: StreamArgs,
+  context: ApiContext,
+): AsyncGenerator<Streamed | ApiError, void, undefined> {
+  return cancellable((signal) => follow(args, context, signal));
+}
+
+async function* follow(
+  args: StreamArgs,
+  context: ApiContext,
+  signal: AbortSignal,
+): AsyncGenerator<Streamed | ApiError, void, undefined> {
+  try {
+    const sessionId = localId('Session', args.sessionId, 'sessionId');
+    const options = subscribeOptions(sessionId, args, signal);
+    const leave = enter(sessionId, context);
+    try {
+      yield* decorate(context, sessionId, args, options);
+    } finally {
+      leave();
+    }
+  } catch (error) {
+    yield toApiError(error);
+  }
+}
+
+function subscribeOptions(
+  sessionId: string,
+  { after, from, media }: StreamArgs,
+  signal: AbortSignal,
+): SubscribeOptions {
+  const start = from === 'LIVE' ? 'live' : undefined;
+  return { after: after == null ? start : parseCursor(sessionId, after), inline: media === 'INLINE', signal };
+}
+
+function enter(sessionId: string, { gate, facts }: ApiContext): () => void {
+  const leave = gate.enter(sessionId);
+  if (leave) return leave;
+  const message = `This session has its ${facts.maxSubscribersPerSession} subscribers here already; try again later or play its HLS playlist.`;
+  throw new DomainError('AT_CAPACITY', message, { retryAfterSeconds: 10 });
+}
+
+async function* decorate(
+  context: ApiContext,
+  sessionId: string,
+  args: StreamArgs,
+  options: SubscribeOptions,
+): AsyncGenerator<Streamed> {
+  let cursor = args.after ?? (args.from === 'LIVE' ? undefined : formatCursor(sessionId, 0));
+  let chunks = 0;
+  for await (const event of context.sessions.subscribe(sessionId, options)) {
+    context.observe(event);
+    if (event.type !== 'Heartbeat') cursor = formatCursor(sessionId, event.sequence);
+    // Heartbeats come to those who have seen everything: at the live edge that is the newest event.
+    else cursor ??= formatCursor(sessionId, event.lastSequence);
+    const first = event.type === 'FrameChunk' && chunks++ === 0;
+    yield { event, sessionId, cursor, delivery: args.media ?? 'URL', first } as Streamed;
+  }
+}
