@@ -1,0 +1,133 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
+import type { Server } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { ApiContext } from '../api/index.js';
+import type { ObjectStore, SessionEvent, Sessions } from '../sessions/index.js';
+import type { ServerConfig } from './config.js';
+import { CountingGate } from './gate.js';
+import { createGraphQL, type Log } from './graphql.js';
+import { createHttpServer } from './http-server.js';
+import { SignedLinks } from './links.js';
+import { MediaCache } from './media-cache.js';
+import { MediaRoutes } from './media-routes.js';
+import { Metrics } from './metrics.js';
+import { StaticFiles } from './static.js';
+import { serveWebSocket } from './websocket.js';
+
+/** The service behind the server. */
+export interface Backend {
+  sessions: Sessions;
+  store: ObjectStore;
+  /** Frees what `sessions.shutdown()` does not own. */
+  close?(): Promise<void>;
+}
+
+export interface RunningServer {
+  /** Where a browser on this machine reaches it. */
+  readonly url: string;
+  readonly sessions: Sessions;
+  /** Pauses live sessions with a checkpoint, ends streams and connections, frees everything. Safe to repeat. */
+  close(): Promise<void>;
+}
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+
+/** Time for subscribers to be handed the last events before their connections end. */
+const FAREWELL_MILLISECONDS = 250;
+
+/** Serves a backend over HTTP, SSE and WebSocket. Resolves when it listens. */
+export async function serve(config: ServerConfig, backend: Backend, log: Log): Promise<RunningServer> {
+  const { sessions, store } = backend;
+  const metrics = new Metrics();
+  const gate = new CountingGate(config.maxSubscribers);
+  const links = new SignedLinks(
+    config.signingKey,
+    config.mediaUrlSeconds,
+    Date.now,
+    config.publicUrl?.replace(/\/$/, ''),
+  );
+  const cache = new MediaCache(store, config.mediaCacheMegabytes * 2 ** 20, (source, bytes) =>
+    metrics.mediaBytes.inc({ source }, bytes),
+  );
+  metrics.observe(sessions, () => gate.total);
+  const context: ApiContext = {
+    sessions,
+    links,
+    gate,
+    media: cache,
+    observe: (event) => observe(metrics, event),
+    facts: { version, heartbeatSeconds: config.heartbeatSeconds, maxSubscribersPerSession: config.maxSubscribers },
+  };
+  const { requestSeconds, maxBodyBytes } = config;
+  const yoga = createGraphQL({ context, limits: config, requestSeconds, maxBodyBytes, metrics, log });
+  const media = new MediaRoutes({ sessions, store, cache, links });
+  const files = await StaticFiles.load(config.studio ?? builtStudio());
+  const server = createHttpServer({ config, sessions, store, yoga, media, files, metrics, log });
+  const webSocket = serveWebSocket(server, {
+    yoga,
+    token: config.token,
+    origins: config.corsOrigins,
+    maxMessageBytes: maxBodyBytes,
+    stallSeconds: config.stallSeconds,
+    metrics,
+  });
+  await listen(server, config);
+  let closed: Promise<void> | undefined;
+  return {
+    url: address(server, config),
+    sessions,
+    close: () => (closed ??= close(config, backend, server, webSocket, log)),
+  };
+}
+
+function observe(metrics: Metrics, event: SessionEvent): void {
+  metrics.streamed.inc({ type: event.type });
+  if (event.type === 'FrameChunk') metrics.delivery.observe(Math.max(0, Date.now() - event.at) / 1000);
+}
+
+function listen(server: Server, { host, port }: ServerConfig): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, resolve);
+  });
+}
+
+function address(server: Server, { host }: ServerConfig): string {
+  const { port } = server.address() as AddressInfo;
+  const reachable = host === '0.0.0.0' || host === '::' ? 'localhost' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+}
+
+async function close(
+  config: ServerConfig,
+  backend: Backend,
+  server: Server,
+  webSocket: { dispose(): Promise<void> },
+  log: Log,
+): Promise<void> {
+  const stopped = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const done = await Promise.race([
+    backend.sessions.shutdown().then(() => true),
+    delay(config.shutdownSeconds * 1000, false, { ref: false }),
+  ]);
+  if (!done)
+    log.error(
+      { seconds: config.shutdownSeconds },
+      'Sessions took too long to pause; they go on from their last checkpoint',
+    );
+  await delay(FAREWELL_MILLISECONDS);
+  await webSocket.dispose();
+  server.closeAllConnections();
+  await stopped;
+  await backend.close?.();
+}
+
+/** The viewer beside the compiled server, or in `dist` when run from source. */
+function builtStudio(): string | undefined {
+  const candidates = ['../studio/', '../../dist/studio/'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+  return candidates.find((path) => existsSync(`${path}index.html`));
+}

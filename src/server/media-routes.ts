@@ -1,0 +1,138 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { pipeline } from 'node:stream/promises';
+import { DomainError, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
+import type { SignedLinks } from './links.js';
+import type { MediaCache } from './media-cache.js';
+import { parseRange, type ByteRange } from './range.js';
+import { sendError } from './request.js';
+
+const IMMUTABLE = 'public, max-age=31536000, immutable';
+
+/** The files of a session that are served, by what stands behind `sessions/<id>/`. Everything else does not exist. */
+const FILES: { pattern: RegExp; kind: 'chunk' | 'playlist' | 'artifact'; type: string }[] = [
+  { pattern: /^init\.mp4$/, kind: 'chunk', type: 'video/mp4' },
+  { pattern: /^chunks\/\d{1,12}\.m4s$/, kind: 'chunk', type: 'video/iso.segment' },
+  { pattern: /^index\.m3u8$/, kind: 'playlist', type: 'application/vnd.apple.mpegurl' },
+  { pattern: /^video\.mp4$/, kind: 'artifact', type: 'video/mp4' },
+  { pattern: /^poster\.webp$/, kind: 'artifact', type: 'image/webp' },
+  { pattern: /^poster\.jpe?g$/, kind: 'artifact', type: 'image/jpeg' },
+  { pattern: /^timeline\.jsonl$/, kind: 'artifact', type: 'application/x-ndjson' },
+];
+
+const PATH = /^\/sessions\/([A-Za-z0-9_-]{1,128})\/(.+)$/;
+
+interface MediaParts {
+  sessions: Sessions;
+  store: ObjectStore;
+  cache: MediaCache;
+  links: SignedLinks;
+}
+
+interface MediaRequest {
+  request: IncomingMessage;
+  response: ServerResponse;
+  sessionId: string;
+  file: string;
+  type: string;
+  query: URLSearchParams;
+}
+
+/** Init segments, chunks, playlists and artifacts over plain HTTP, for those who hold a signed URL. */
+export class MediaRoutes {
+  constructor(private readonly parts: MediaParts) {}
+
+  /** Answers, or returns false when the path is not a media path. */
+  async handle(request: IncomingMessage, response: ServerResponse, url: URL): Promise<boolean> {
+    const [, sessionId, file] = PATH.exec(url.pathname) ?? [];
+    const known = FILES.find(({ pattern }) => pattern.test(file ?? ''));
+    if (sessionId === undefined || file === undefined || !known) return false;
+    if (!this.admitted(response, sessionId, url.searchParams)) return true;
+    const media = { request, response, sessionId, file, type: known.type, query: url.searchParams };
+    try {
+      await this[known.kind](media);
+    } catch (error) {
+      refuse(response, error);
+    }
+    return true;
+  }
+
+  private admitted(response: ServerResponse, sessionId: string, query: URLSearchParams): boolean {
+    const verdict = this.parts.links.verify(sessionId, query);
+    if (verdict === 'expired')
+      sendError(response, 403, 'LINK_EXPIRED', 'This URL has expired; ask the API for a new one.');
+    if (verdict === 'forged') {
+      sendError(
+        response,
+        403,
+        'LINK_INVALID',
+        'This URL is not signed by this service; use the URLs that the API returns.',
+      );
+    }
+    return verdict === 'valid';
+  }
+
+  private async chunk({ request, response, sessionId, file, type }: MediaRequest): Promise<void> {
+    this.parts.sessions.touch(sessionId);
+    const bytes = await this.parts.cache.read(`sessions/${sessionId}/${file}`);
+    const range = head(request, response, { size: bytes.byteLength, type, cacheControl: IMMUTABLE });
+    if (range) response.end(request.method === 'HEAD' ? undefined : bytes.subarray(range.start, range.end + 1));
+  }
+
+  private async playlist({ request, response, sessionId, type, query }: MediaRequest): Promise<void> {
+    this.parts.sessions.touch(sessionId);
+    const prefix = `sessions/${sessionId}/`;
+    const signature = `?e=${query.get('e')}&s=${query.get('s')}`;
+    const text = await this.parts.sessions.playlist(sessionId, (key) => `${key.slice(prefix.length)}${signature}`);
+    const bytes = Buffer.from(text);
+    response.writeHead(200, { 'content-type': type, 'content-length': bytes.length, 'cache-control': 'no-cache' });
+    response.end(request.method === 'HEAD' ? undefined : bytes);
+  }
+
+  private async artifact({ request, response, sessionId, file, type }: MediaRequest): Promise<void> {
+    const key = `sessions/${sessionId}/${file}`;
+    const stored = await this.parts.store.head(key);
+    if (!stored) throw new StoreError('NOT_FOUND', key);
+    const downloadName = `${sessionId}-${file}`;
+    const elsewhere = await this.parts.store.presign(key, { expiresInSeconds: 600, downloadName });
+    if (elsewhere !== undefined) {
+      response.writeHead(302, { location: elsewhere, 'cache-control': 'no-store' }).end();
+      return;
+    }
+    const range = head(request, response, { size: stored.size, type, cacheControl: 'private, max-age=3600' });
+    if (!range) return;
+    if (request.method === 'HEAD' || stored.size === 0) response.end();
+    else await pipeline((await this.parts.store.get(key, range)).body, response);
+  }
+}
+
+/** Writes status and headers for the whole body or the range asked for; `undefined` when there is nothing to send. */
+function head(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { size, type, cacheControl }: { size: number; type: string; cacheControl: string },
+): ByteRange | undefined {
+  const range = parseRange(request.headers.range, size);
+  if (range === 'unsatisfiable') {
+    response.writeHead(416, { 'content-range': `bytes */${size}` }).end();
+    return undefined;
+  }
+  const sent = range ?? { start: 0, end: size - 1 };
+  response.writeHead(range ? 206 : 200, {
+    'content-type': type,
+    'content-length': sent.end - sent.start + 1,
+    'accept-ranges': 'bytes',
+    'cache-control': cacheControl,
+    ...(range ? { 'content-range': `bytes ${range.start}-${range.end}/${size}` } : {}),
+  });
+  return sent;
+}
+
+function refuse(response: ServerResponse, error: unknown): void {
+  const code = error instanceof StoreError || error instanceof DomainError ? error.code : undefined;
+  if (code === 'NOT_FOUND' || code === 'INVALID_KEY')
+    sendError(response, 404, 'NOT_FOUND', 'There is no such file (yet).');
+  else if (code !== undefined) sendError(response, 503, code, 'The object store does not answer now; try again.');
+  else if ((error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE')
+    response.destroy(); // The client left.
+  else throw error;
+}

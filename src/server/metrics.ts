@@ -1,0 +1,63 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Sessions } from '../sessions/index.js';
+
+/** Prometheus metrics of one server. Labels are few and bounded: never a URL, an id or a prompt. */
+export class Metrics {
+  readonly registry = new Registry();
+  readonly requests = this.histogram('longlive_http_request_seconds', 'HTTP requests, streams included', [
+    'route',
+    'status',
+  ]);
+  readonly operations = this.counter('longlive_graphql_operations_total', 'GraphQL operations', ['kind', 'outcome']);
+  readonly streamed = this.counter('longlive_stream_events_total', 'Events sent to subscribers', ['type']);
+  readonly mediaBytes = this.counter('longlive_media_bytes_total', 'Bytes of chunks read for clients', ['source']);
+  readonly delivery = this.histogram(
+    'longlive_chunk_delivery_seconds',
+    'From a chunk being logged to being handed to a subscriber',
+    [],
+  );
+  readonly sockets = new Gauge({ name: 'longlive_websockets', help: 'Open WebSockets', registers: [this.registry] });
+
+  observe(sessions: Pick<Sessions, 'status'>, subscribers: () => number): void {
+    collectDefaultMetrics({ register: this.registry });
+    this.gauge('longlive_subscriptions', 'Open session streams', [], (gauge) => gauge.set(subscribers()));
+    this.gauge('longlive_sessions', 'Sessions in memory', ['state'], (gauge) => {
+      gauge.reset();
+      for (const [state, count] of Object.entries(sessions.status().sessions)) gauge.set({ state }, count);
+    });
+    this.gauge('longlive_device_load', 'Share of a device that REALTIME sessions need', ['device'], (gauge) => {
+      for (const { device, load } of sessions.status().devices) gauge.set({ device }, load);
+    });
+    this.gauge('longlive_block_seconds', 'Device time per block, smoothed', ['device'], (gauge) => {
+      for (const { device, blockMilliseconds } of sessions.status().devices) {
+        if (blockMilliseconds !== undefined) gauge.set({ device }, blockMilliseconds / 1000);
+      }
+    });
+  }
+
+  private counter<Label extends string>(name: string, help: string, labelNames: Label[]): Counter<Label> {
+    return new Counter({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  private histogram<Label extends string>(name: string, help: string, labelNames: Label[]): Histogram<Label> {
+    const buckets = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30];
+    return new Histogram({ name, help, labelNames, buckets, registers: [this.registry] });
+  }
+
+  private gauge<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: Label[],
+    collect: (gauge: Gauge<Label>) => void,
+  ): void {
+    new Gauge<Label>({
+      name,
+      help,
+      labelNames,
+      registers: [this.registry],
+      collect() {
+        collect(this);
+      },
+    });
+  }
+}

@@ -1,0 +1,46 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomUUID, timingSafeEqual, createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+
+const current = new AsyncLocalStorage<string>();
+
+/** The id of the HTTP request that the calling code works for; a new one for operations on a WebSocket. */
+export function currentRequestId(): string {
+  return current.getStore() ?? randomUUID();
+}
+
+export function withRequestId<T>(id: string, work: () => T): T {
+  return current.run(id, work);
+}
+
+/** The client's own id when it is harmless, else a new one. */
+export function requestIdOf(request: IncomingMessage): string {
+  const given = request.headers['x-request-id'];
+  return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
+}
+
+/** Whether an `Authorization` value carries the token. Takes the same time whatever is wrong. */
+export function authorized(token: string | undefined, authorization: unknown): boolean {
+  if (token === undefined) return true;
+  const digest = (value: string) => createHash('sha256').update(value).digest();
+  return timingSafeEqual(digest(typeof authorization === 'string' ? authorization : ''), digest(`Bearer ${token}`));
+}
+
+/** Same-origin pages always may; others when listed. Requests without `Origin` do not come from a page. */
+export function originAllowed(request: IncomingMessage, allowed: readonly string[]): boolean {
+  const { origin, host } = request.headers;
+  if (origin === undefined || allowed.includes('*') || allowed.includes(origin)) return true;
+  return URL.canParse(origin) && new URL(origin).host === host;
+}
+
+export function sendJson(response: ServerResponse, status: number, body: object): void {
+  const bytes = Buffer.from(JSON.stringify(body));
+  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', 'content-length': bytes.length });
+  response.end(response.req.method === 'HEAD' ? undefined : bytes);
+}
+
+/** An error outside GraphQL, in one shape everywhere. */
+export function sendError(response: ServerResponse, status: number, code: string, message: string): void {
+  if (response.headersSent) response.destroy();
+  else sendJson(response, status, { error: { code, message } });
+}
