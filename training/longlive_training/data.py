@@ -1,6 +1,6 @@
 """Latent clips of the toy world: what the DiT is trained on.
 
-    python -m longlive_training.data --vae RUN/vae --out RUN/latents --count 2000 [--first-seed 0]
+    python -m longlive_training.data --codec RUN/codec.safetensors --out RUN/latents --count 2000 [--first-seed 0]
 
 A clip is a story of `BLOCKS` blocks. At every block border the prompt may change, and the picture starts to change
 with the first frame of that block, as it has to after a prompt switch. Clips are written in shards so that a training
@@ -10,7 +10,6 @@ can start with the first ones while more are being made.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .models.vae import WanVAE
+from .codec import Codec
 from .world import ATTRIBUTES, phases, render, sample_attributes
 
 BLOCKS = 5
@@ -60,27 +59,16 @@ def from_indices(row: Tensor) -> dict[str, str]:
     return {name: ATTRIBUTES[name][int(i)] for name, i in zip(NAMES, row)}
 
 
-def load_vae(folder: Path) -> tuple[WanVAE, Tensor, Tensor]:
-    """The trained VAE of a run (final.safetensors, stats.json) with the latents' mean and std [1, z, 1, 1, 1]."""
-    stats = json.loads((folder / "stats.json").read_text())
-    vae = WanVAE(stats["dim"])
-    vae.load_state_dict(load_file(folder / "final.safetensors"))
-    for parameter in vae.parameters():
-        if parameter.dim() == 5:
-            parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
-    mean, std = (torch.tensor(stats[k]).view(1, -1, 1, 1, 1) for k in ("mean", "std"))
-    return vae.eval().requires_grad_(False), mean, std
+def render_story(story: list[dict[str, str]], seed: int) -> np.ndarray:
+    """uint8 [frames, H, W, 3]: exactly the frames of the story's blocks."""
+    return render(timeline(story), first_frame(len(story)), seed=seed)
 
 
-def make_clip(vae: WanVAE, mean: Tensor, std: Tensor, seed: int) -> dict[str, Tensor]:
+def make_clip(codec: Codec, seed: int) -> dict[str, Tensor]:
     """latents fp16 [z, frames, h, w] (normalised), attributes uint8 [blocks, attributes], phases float [number]."""
-    rng = np.random.default_rng([seed, 1])
-    story = sample_story(rng)
-    video = render(timeline(story), first_frame(len(story)), seed=seed)
-    x = torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        latents = (vae.encode(x.to(memory_format=torch.channels_last_3d)).float() - mean) / std
-    return {"latents": latents[0].half(), "attributes": to_indices(story), "phases": torch.tensor(phases(seed), dtype=torch.float32)}
+    story = sample_story(np.random.default_rng([seed, 1]))
+    latents = codec.encode(render_story(story, seed)).half()
+    return {"latents": latents, "attributes": to_indices(story), "phases": torch.tensor(phases(seed), dtype=torch.float32)}
 
 
 @dataclass
@@ -119,21 +107,21 @@ def couple(noise: Tensor, turns: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vae", type=Path, required=True, help="folder of the trained VAE")
+    parser.add_argument("--codec", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--shard", type=int, default=20, help="clips per file")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    vae, mean, std = load_vae(args.vae)
+    codec = Codec.load(args.codec)
     args.out.mkdir(parents=True, exist_ok=True)
     began = time.time()
     for first in range(args.first_seed, args.first_seed + args.count, args.shard):
         path = args.out / f"{first:07d}.safetensors"
         if path.exists():
             continue
-        clips = [make_clip(vae, mean, std, seed) for seed in range(first, first + args.shard)]
+        clips = [make_clip(codec, seed) for seed in range(first, first + args.shard)]
         part = path.with_suffix(".part")
         save_file({k: torch.stack([c[k] for c in clips]).contiguous() for k in clips[0]}, part)
         part.rename(path)

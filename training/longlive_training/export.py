@@ -73,6 +73,75 @@ def manifest(folder: Path, version: str) -> dict:
     }
 
 
+def read_report(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def card(folder: Path, config: dict, vae: dict, text: dict, dit: dict, evaluation: dict) -> str:
+    """The model card, from the reports that the training runs wrote."""
+    s = config["sampling"]
+
+    def millions(name: str) -> str:
+        return f"{sum(v.numel() for v in load_file(folder / f'{name}.safetensors').values()) / 1e6:.2f} M"
+
+    def percent(figures: dict) -> str:
+        return ", ".join(f"{name} {value:.1%}" for name, value in figures.items())
+
+    lines = [
+        f"# {TITLE}",
+        "",
+        DESCRIPTION,
+        "",
+        "It has the architecture and the inference of LongLive (arXiv 2509.22622) at a small size: a UMT5 text encoder, a causal diffusion",
+        "transformer with sink, window and KV recache, and the Wan2.1 video VAE. It was trained from random weights on procedurally",
+        "drawn videos only; no weights or data of others are in it. It shows the service at work. It is not a general video model:",
+        "it knows six subjects, six colours, four actions, five grounds, four skies and three weathers, and draws nothing else.",
+        "",
+        "## Parts",
+        "",
+        "| part | parameters |",
+        "|---|---|",
+        f"| text encoder ({config['textEncoder']['numLayers']} layers, width {config['textEncoder']['dim']}) | {millions('text_encoder')} |",
+        f"| DiT ({config['dit']['numLayers']} layers, width {config['dit']['dim']}, {config['dit']['numHeads']} heads) | {millions('dit')} |",
+        f"| VAE (width {config['vae']['dim']}) | {millions('vae')} |",
+        "",
+        f"{VIDEO['width']} x {VIDEO['height']} at {VIDEO['fps']} frames/s; blocks of {s['framesPerBlock']} latent frames, window {s['windowFrames']}, sink {s['sinkFrames']},",
+        f"{s['rope']} positions, {len(s['denoisingSteps'])} denoising steps. There is no tiny decoder.",
+        "",
+        "## How it was made",
+        "",
+        "Trained on a CPU (bf16 arithmetic, float32 master weights; one thread for the text encoder and the DiT).",
+        "",
+    ]
+    if vae:
+        lines.append(f"* VAE: {vae['steps']} steps in {vae['seconds'] / 60:.0f} minutes; reconstructs unseen stories at {vae['psnr']:.1f} dB PSNR.")
+    if text:
+        lines.append(f"* Text encoder: {text['steps']} steps in {text['seconds'] / 60:.1f} minutes. Attributes read off its mean embedding of captions")
+        lines += [f"  ({split} phrasing): {percent(figures)}." for split, figures in text["accuracy"].items()]
+    if dit:
+        lines += [
+            f"* DiT: {dit['steps']} steps of {dit['batch']} stories in {dit['minutes']:.0f} minutes, {dit['blocks_seen']} blocks seen from {dit['stories']} encoded",
+            f"  stories, peak learning rate {dit['lr']}. Loss at the end: " + ", ".join(f"{k} {v:.3f}" for k, v in dit["loss"].items()) + ".",
+        ]
+    lines += ["", "The commands are in `training/README.md`.", "", "## How good it is", ""]
+    if evaluation:
+        lines += ["Measured by a separately trained judge on unseen prompts:", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {name} | {value} |" for name, value in flatten(evaluation)]
+    else:
+        lines.append("Not measured yet.")
+    return "\n".join(lines) + "\n"
+
+
+def flatten(report: dict, prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in report.items():
+        if isinstance(value, dict):
+            rows += flatten(value, f"{prefix}{key}: ")
+        elif isinstance(value, (int, float, str)):
+            rows.append((prefix + key, f"{value:.3f}" if isinstance(value, float) else str(value)))
+    return rows
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="folder with tokenizer.json and text_encoder.safetensors")
@@ -89,8 +158,12 @@ def main(argv: list[str] | None = None) -> None:
     shutil.copyfile(args.text / "tokenizer.json", args.out / "tokenizer.json")
     vocab_size = len(json.loads((args.out / "tokenizer.json").read_text())["model"]["vocab"])
     vae = {"dim": stats["dim"], "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "temporal_downsample": [False, True, True]}
-    (args.out / "config.json").write_text(json.dumps(config(vocab_size, vae, stats["mean"], stats["std"]), indent=2) + "\n")
+    settings = config(vocab_size, vae, stats["mean"], stats["std"])
+    (args.out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (args.out / "manifest.json").write_text(json.dumps(manifest(args.out, args.version), indent=2) + "\n")
+    reports = {"vae": stats if "psnr" in stats else {}, "text": read_report(args.text / "text_encoder.json"), "dit": read_report(args.dit / "dit.json")}
+    evaluation = read_report(args.evaluation) if args.evaluation else {}
+    (args.out / "README.md").write_text(card(args.out, settings, **reports, evaluation=evaluation))
     for path in args.out.iterdir():
         path.chmod(0o644)
     total = sum(p.stat().st_size for p in args.out.iterdir())

@@ -59,7 +59,7 @@ def make_batch(clips: Clips, text: Text, rng: np.random.Generator, size: int) ->
         story = [from_indices(row) for row in c["attributes"]]
         for i, attributes in enumerate(story):
             same = i > 0 and attributes == story[i - 1]
-            captions.append(captions[-1] if same else caption(attributes, rng, full=rng.random() < 0.9))
+            captions.append(captions[-1] if same else caption(attributes, rng, full=rng.random() < 0.85))
     prompts = text(captions).unflatten(0, (size, BLOCKS))
     reader = torch.arange(1, BLOCKS).repeat(size, 1)
     for i, c in enumerate(chosen):

@@ -1,0 +1,87 @@
+"""The latents of the pocket model: a linear code of 4 x 8 x 8 pixel blocks, standardised.
+
+    python -m longlive_training.codec --out RUN/codec.safetensors
+
+An autoencoder of the Wan shape learns slowly from nothing on a CPU. The best linear code is known in closed form
+(principal components), costs one matrix product per video and needs no training; so it defines the latents, the DiT
+can train on them at once, and the Wan decoder and encoder are trained to be its inverse and its equal (train_vae.py).
+
+A latent frame holds four video frames, the first one only the first frame (taken four times).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+STRIDE, PATCH = 4, 8
+DIM = 16
+
+
+def patches(video: np.ndarray) -> Tensor:
+    """uint8 [1 + 4 n, H, W, 3] -> float [1 + n, H / 8, W / 8, 768] in [-1, 1], a patch ordered (t, y, x, rgb)."""
+    x = torch.from_numpy(video).float() / 127.5 - 1
+    x = torch.cat([x[:1].expand(STRIDE, -1, -1, -1), x[1:]])
+    t, h, w, _ = x.shape
+    x = x.view(t // STRIDE, STRIDE, h // PATCH, PATCH, w // PATCH, PATCH, 3)
+    return x.permute(0, 2, 4, 1, 3, 5, 6).flatten(3)
+
+
+class Codec:
+    """latents = (patch - mean) basis / scale, with orthonormal basis [768, 16] and scale [16] the standard deviations."""
+
+    def __init__(self, mean: Tensor, basis: Tensor, scale: Tensor):
+        self.mean, self.basis, self.scale = mean, basis, scale
+
+    @classmethod
+    def fit(cls, samples: Tensor) -> "Codec":
+        """The principal components of samples [n, 768]."""
+        mean = samples.mean(0)
+        _, _, basis = torch.pca_lowrank(samples - mean, q=DIM, niter=4)
+        return cls(mean, basis, ((samples - mean) @ basis).std(0))
+
+    @classmethod
+    def load(cls, path: Path) -> "Codec":
+        return cls(**load_file(path))
+
+    def save(self, path: Path) -> None:
+        save_file({"mean": self.mean, "basis": self.basis.contiguous(), "scale": self.scale}, path)
+
+    def encode(self, video: np.ndarray) -> Tensor:
+        """uint8 [1 + 4 n, H, W, 3] -> normalised latents [16, 1 + n, H / 8, W / 8]."""
+        return ((patches(video) - self.mean) @ self.basis / self.scale).permute(3, 0, 1, 2)
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """The linear reconstruction, uint8 [1 + 4 n, H, W, 3]."""
+        x = (latents.permute(1, 2, 3, 0) * self.scale) @ self.basis.T + self.mean
+        t, h, w, _ = x.shape
+        x = x.view(t, h, w, STRIDE, PATCH, PATCH, 3).permute(0, 3, 1, 4, 2, 5, 6).reshape(t * STRIDE, h * PATCH, w * PATCH, 3)
+        return ((x[STRIDE - 1 :].clamp(-1, 1) + 1) * 127.5).to(torch.uint8).numpy()
+
+
+def main() -> None:
+    from .data import render_story, sample_story
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--stories", type=int, default=40)
+    parser.add_argument("--first-seed", type=int, default=1_000_000)
+    args = parser.parse_args()
+    seeds = range(args.first_seed, args.first_seed + args.stories)
+    samples = [patches(render_story(sample_story(np.random.default_rng([s, 1])), s)).flatten(0, 2)[::7] for s in seeds]
+    codec = Codec.fit(torch.cat(samples))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    codec.save(args.out)
+    seed = args.first_seed + args.stories
+    video = render_story(sample_story(np.random.default_rng([seed, 1])), seed)
+    error = (codec.decode(codec.encode(video)).astype(np.float32) - video) / 255
+    print(f"an unseen story at {-10 * np.log10((error**2).mean()):.1f} dB")
+
+
+if __name__ == "__main__":
+    main()
