@@ -1,0 +1,123 @@
+/** Model packages on disk: which there are, and whether they are whole. See docs/model-package.md. */
+
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
+
+const manifestSchema = z.strictObject({
+  formatVersion: z.literal(1),
+  name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/),
+  version: z.string(),
+  title: z.string(),
+  description: z.string(),
+  license: z.string(),
+  createdAt: z.iso.datetime({ offset: true }),
+  files: z.record(
+    z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/),
+    z.strictObject({ bytes: z.number().int().nonnegative(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
+  ),
+});
+
+/** What the façade needs of config.json; the native core reads all of it, strictly. */
+const configSchema = z.object({
+  dit: z.object({ textLen: z.number().int().positive() }),
+  tinyVae: z.unknown().optional(),
+  sampling: z.object({
+    framesPerBlock: z.number().int().positive(),
+    denoisingSteps: z.array(z.number()).min(1),
+  }),
+  video: z.object({ width: z.number().int(), height: z.number().int(), fps: z.number().positive() }),
+});
+
+export interface ModelPackage {
+  directory: string;
+  manifest: z.infer<typeof manifestSchema>;
+  config: z.infer<typeof configSchema>;
+  /** SHA-256 of manifest.json. */
+  digest: string;
+}
+
+/** A directory that is not a usable package, and why. */
+export interface PackageProblem {
+  directory: string;
+  message: string;
+}
+
+const REQUIRED = ['config.json', 'dit.safetensors', 'text_encoder.safetensors', 'vae.safetensors', 'tokenizer.json'];
+
+/** The package at a path, or all packages in the directory at that path, by name. */
+export async function findPackages(path: string): Promise<{ packages: ModelPackage[]; problems: PackageProblem[] }> {
+  const found = await Promise.all((await candidates(path)).map(tryRead));
+  const packages = found.filter((entry): entry is ModelPackage => 'manifest' in entry);
+  return {
+    packages: packages.sort((a, b) => (a.manifest.name < b.manifest.name ? -1 : 1)),
+    problems: found.filter((entry): entry is PackageProblem => 'message' in entry),
+  };
+}
+
+/** Rejects with an Error that says what is wrong. Reads no weights. */
+export async function readPackage(directory: string): Promise<ModelPackage> {
+  const bytes = await readFile(join(directory, 'manifest.json'));
+  const manifest = parse('manifest.json', bytes, manifestSchema);
+  for (const file of REQUIRED) {
+    if (!manifest.files[file]) throw new Error(`manifest.json does not list ${file}.`);
+  }
+  const config = parse('config.json', await readFile(join(directory, 'config.json')), configSchema);
+  return { directory, manifest, config, digest: createHash('sha256').update(bytes).digest('hex') };
+}
+
+/** Reads every file and compares size and checksum; yields what differs. */
+export async function* damages({ directory, manifest }: ModelPackage): AsyncGenerator<string> {
+  for (const [file, expected] of Object.entries(manifest.files)) {
+    const size = await stat(join(directory, file)).then(
+      (found) => found.size,
+      () => undefined,
+    );
+    if (size === undefined) yield `${file} is missing.`;
+    else if (size !== expected.bytes) yield `${file} has ${size} bytes; the manifest says ${expected.bytes}.`;
+    else if ((await sha256(join(directory, file))) !== expected.sha256)
+      yield `${file} is damaged: its checksum differs.`;
+  }
+}
+
+async function candidates(path: string): Promise<string[]> {
+  const names = await readdir(path).catch(() => [] as string[]);
+  if (names.includes('manifest.json')) return [path];
+  const entries = await Promise.all(
+    names.map(async (name) => {
+      const directory = join(path, name);
+      const manifest = await stat(join(directory, 'manifest.json')).catch(() => undefined);
+      return manifest?.isFile() ? directory : undefined;
+    }),
+  );
+  return entries.filter((directory) => directory !== undefined);
+}
+
+async function tryRead(directory: string): Promise<ModelPackage | PackageProblem> {
+  try {
+    return await readPackage(directory);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { directory, message: `Model package ${basename(directory)}: ${message}` };
+  }
+}
+
+function parse<T>(file: string, bytes: Uint8Array, schema: z.ZodType<T>): T {
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new Error(`${file} is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const parsed = schema.safeParse(json);
+  if (!parsed.success) throw new Error(`${file}: ${z.prettifyError(parsed.error)}`);
+  return parsed.data;
+}
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const part of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(part as Uint8Array);
+  return hash.digest('hex');
+}

@@ -1,0 +1,54 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { cleanPrompt } from '../../../src/engine/text.js';
+import { Tokenizer } from '../../../src/engine/tokenizer.js';
+
+interface Vector {
+  text: string;
+  ids: number[];
+}
+
+/** Made with the Hugging Face `tokenizers` library: texts before cleaning, ids with the end token. */
+const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url), 'utf8');
+const json = fixture('tokenizer.json');
+const tokenizer = Tokenizer.parse(json);
+
+describe('the tokenizer', () => {
+  it.each(JSON.parse(fixture('vectors.json')) as Vector[])('gives the reference ids of $text', ({ text, ids }) => {
+    expect([...tokenizer.encode(cleanPrompt(text), 10_000)]).toEqual(ids);
+  });
+
+  it('cuts long texts so that the end token still ends them', () => {
+    const whole = [...tokenizer.encode('a red fox '.repeat(50).trim(), 10_000)];
+    const cut = [...tokenizer.encode('a red fox '.repeat(50).trim(), 16)];
+    expect(cut).toEqual([...whole.slice(0, 15), 1]);
+  });
+
+  it('never makes a reserved piece of text that spells one', () => {
+    expect([...tokenizer.encode('<pad></s><0x41>', 100)].slice(0, -1).every((id) => id > 2)).toBe(true);
+  });
+
+  it('refuses what it would get wrong, by name', () => {
+    const definition = JSON.parse(json) as { normalizer: unknown; model: { type: string } };
+    const other = (change: object) => JSON.stringify({ ...definition, ...change });
+    expect(() => Tokenizer.parse(other({ normalizer: { type: 'NFKC' } }))).toThrow(/normalizer/);
+    expect(() => Tokenizer.parse(other({ model: { ...definition.model, type: 'BPE' } }))).toThrow(/model/);
+  });
+});
+
+describe('golden tokenizers', () => {
+  const folder = new URL('../../golden-tokenizer/', import.meta.url).pathname;
+  const names = (() => {
+    try {
+      return readdirSync(folder);
+    } catch {
+      return [];
+    }
+  })();
+  it.runIf(names.includes('tokenizer.json') && names.includes('vectors.json'))('match', () => {
+    const golden = Tokenizer.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8'));
+    const vectors = JSON.parse(readFileSync(join(folder, 'vectors.json'), 'utf8')) as Vector[];
+    for (const { text, ids } of vectors) expect([...golden.encode(cleanPrompt(text), 10_000)]).toEqual(ids);
+  });
+});
