@@ -133,29 +133,30 @@ export class EncoderPool {
     const encoder = createRequire(import.meta.url).resolve('h264-mp4-encoder');
     const worker = new Worker(WORKER_SOURCE, { eval: true, workerData: { encoder }, name: 'h264' });
     worker.on('message', (reply: Reply) => {
-      const task = this.#release(worker);
-      worker.unref();
-      this.#idle.push(worker);
-      if ('file' in reply) task?.resolve(reply.file);
-      else task?.reject(new Error(`H.264 encoding failed: ${reply.error}`));
-      this.#dispatch();
+      if ('file' in reply) this.#finish(worker, reply.file);
+      else this.#lose(worker, new Error(`H.264 encoding failed: ${reply.error}`));
     });
     worker.on('error', (error) => this.#lose(worker, error));
     worker.on('exit', (code) => this.#lose(worker, new Error(`the H.264 encoder stopped with code ${code}`)));
     return worker;
   }
 
-  #release(worker: Worker): Task | undefined {
+  #finish(worker: Worker, file: Uint8Array): void {
     const task = this.#running.get(worker);
     this.#running.delete(worker);
-    return task;
+    this.#idle.push(worker);
+    worker.unref();
+    task?.resolve(file);
+    this.#dispatch();
   }
 
-  /** Forgets a dead worker and fails the chunk it was at; the next chunk gets a new worker. */
+  /** Gives up a worker that died or failed, with the chunk it was at; the next chunk gets a new worker. */
   #lose(worker: Worker, error: Error): void {
     const at = this.#idle.indexOf(worker);
     if (at >= 0) this.#idle.splice(at, 1);
-    this.#release(worker)?.reject(error);
+    this.#running.get(worker)?.reject(error);
+    this.#running.delete(worker);
+    void worker.terminate();
     if (!this.#closed) this.#dispatch();
   }
 }
