@@ -6,6 +6,7 @@ namespace longlive::cpu {
 
 const VectorOps& vectorOps(Isa isa) {
 #if defined(__x86_64__)
+  if (isa >= Isa::Avx512Bf16) return avx512bf16::vectorOps;
   if (isa >= Isa::Avx512) return avx512::vectorOps;
   if (isa >= Isa::Avx2) return avx2::vectorOps;
 #endif

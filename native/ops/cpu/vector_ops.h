@@ -44,7 +44,7 @@ struct SoftmaxRow {
 
 struct VectorOps {
   const char* name;
-  void (*toBf16)(bf16* out, const float* in, int64_t n);  // nearest even, NaN stays NaN
+  void (*toBf16)(bf16* out, const float* in, int64_t n);  // nearest even; NaN stays NaN; denormals may become 0
   void (*fromBf16)(float* out, const bf16* in, int64_t n);
   float (*absMaximum)(const float* in, int64_t n);
   void (*quantise)(uint8_t* out, const float* in, int64_t n, float inverse);  // round(in * inverse) + 128
@@ -76,6 +76,7 @@ namespace portable { extern const VectorOps vectorOps; }
 #if defined(__x86_64__)
 namespace avx2 { extern const VectorOps vectorOps; }
 namespace avx512 { extern const VectorOps vectorOps; }
+namespace avx512bf16 { extern const VectorOps vectorOps; }
 #endif
 
 }  // namespace longlive::cpu

@@ -32,10 +32,13 @@ static inline U roundToBf16(F v) {
 }
 
 static inline void storeBf16(bf16* p, F v) {
-  const U r = roundToBf16(v);
-#if defined(__AVX512F__)
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)r));
+#if defined(__AVX512BF16__)
+  const __m256bh r = _mm512_cvtneps_pbh(v);  // the same, but denormals become 0
+  __builtin_memcpy(p, &r, sizeof r);
+#elif defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)roundToBf16(v)));
 #else
+  const U r = roundToBf16(v);
   for (int i = 0; i < W; ++i) p[i] = static_cast<bf16>(r[i]);
 #endif
 }
