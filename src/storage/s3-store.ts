@@ -38,7 +38,7 @@ export interface S3Options {
   credentials?: { accessKeyId: string; secretAccessKey: string; sessionToken?: string };
   /** Until a connection stands. Default 2000. */
   connectTimeoutMs?: number;
-  /** Until an answer begins. Default 15000. */
+  /** Until an answer begins, and then until more of it arrives. Default 15000. */
   requestTimeoutMs?: number;
   /** Default 3. */
   maxAttempts?: number;
@@ -46,6 +46,7 @@ export interface S3Options {
 
 const PART_BYTES = 8 << 20;
 const PARTS_IN_FLIGHT = 2;
+const REQUEST_TIMEOUT_MS = 15_000;
 const CHECK_TIMEOUT_MS = 5000;
 /** Names one write, so that its own retry is told apart from a rival. */
 const WRITE_ID = 'write-id';
@@ -92,12 +93,14 @@ export class S3Store implements ObjectStore {
   readonly #signer: S3Client;
   readonly #bucket: string;
   readonly #prefix: string;
+  readonly #patienceMs: number;
 
   constructor(options: S3Options) {
     this.#client = new S3Client(clientConfig(options, options.endpoint));
     this.#signer = options.publicEndpoint ? new S3Client(clientConfig(options, options.publicEndpoint)) : this.#client;
     this.#bucket = options.bucket;
     this.#prefix = options.prefix ?? '';
+    this.#patienceMs = options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
   }
 
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<{ etag: string }> {
@@ -135,7 +138,7 @@ export class S3Store implements ObjectStore {
       size: total === undefined ? (answer.ContentLength ?? 0) : Number(total),
       etag: answer.ETag ?? '',
       contentType: answer.ContentType ?? contentTypeOf(key),
-      body: readAll(key, answer.Body as Readable),
+      body: readAll(key, answer.Body as Readable, this.#patienceMs),
     };
   }
 
@@ -271,7 +274,7 @@ function clientConfig(options: S3Options, endpoint: string | undefined): S3Clien
     maxAttempts: options.maxAttempts ?? 3,
     requestHandler: {
       connectionTimeout: options.connectTimeoutMs ?? 2000,
-      requestTimeout: options.requestTimeoutMs ?? 15_000,
+      requestTimeout: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
       throwOnRequestTimeout: true,
     },
     ...(options.credentials && { credentials: options.credentials }),
@@ -301,11 +304,20 @@ class Source implements AsyncIterable<Uint8Array> {
   }
 }
 
-async function* readAll(key: string, body: Readable): AsyncGenerator<Uint8Array> {
+/** Ends a body that stops arriving; a reader that takes its time is no reason to. */
+async function* readAll(key: string, body: Readable, patienceMs: number): AsyncGenerator<Uint8Array> {
+  const parts = body[Symbol.asyncIterator]() as AsyncIterableIterator<Uint8Array>;
   try {
-    for await (const part of body) yield part as Uint8Array;
+    for (;;) {
+      const patience = setTimeout(() => body.destroy(new Error(`nothing arrived for ${patienceMs} ms`)), patienceMs);
+      const part = await parts.next().finally(() => clearTimeout(patience));
+      if (part.done) return;
+      yield part.value;
+    }
   } catch (error) {
     throw s3Error(error, key);
+  } finally {
+    body.destroy();
   }
 }
 

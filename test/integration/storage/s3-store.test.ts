@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ObjectStore } from '../../../src/sessions/ports.js';
 import { openStore, type StoreOptions } from '../../../src/storage/index.js';
 import { freePort, S3_SERVER_TIMEOUT_MS, startS3Server, type S3Server } from '../../support/s3-server.js';
-import { describeStore, inParts, withCode } from '../../support/store-contract.js';
+import { describeStore, inParts, readBody, withCode } from '../../support/store-contract.js';
 
 let server: S3Server;
 let options: StoreOptions;
@@ -60,12 +60,31 @@ describe('a bucket', () => {
   });
 
   it('does not take its own lost answer for a rival', async () => {
-    const flaky = await loseFirstAnswer(server.endpoint);
+    const flaky = await interfere(server.endpoint, (upstream, client, n) => {
+      if (n === 1) upstream.once('data', () => client.destroy());
+      else upstream.pipe(client);
+    });
     const through = openStore(`s3://${bucket}/prefix`, { ...options, endpoint: flaky.endpoint });
     const { etag } = await through.put('lost', Buffer.from('mine'), { ifNoneMatch: '*' });
     expect(flaky.connections()).toBeGreaterThan(1);
     expect(await store.head('lost')).toMatchObject({ etag, size: 4 });
     flaky.close();
+  });
+
+  it('gives up a body that stops arriving', async () => {
+    await store.put('stalls', randomBytes(4 << 20));
+    const stalling = await interfere(server.endpoint, (upstream, client) => {
+      upstream.once('data', (bytes: Buffer) => client.write(bytes));
+      upstream.once('data', () => upstream.pause());
+    });
+    const through = openStore(`s3://${bucket}/prefix`, {
+      ...options,
+      endpoint: stalling.endpoint,
+      requestTimeoutMs: 500,
+    });
+    const { body } = await through.get('stalls');
+    await expect(readBody(body)).rejects.toEqual(withCode('UNREACHABLE'));
+    stalling.close();
   });
 
   describe('pre-signed', () => {
@@ -162,18 +181,19 @@ describe('a bucket that cannot be used', () => {
   }, 20_000);
 });
 
-/** Passes requests on, and hangs up instead of delivering the first answer. */
-async function loseFirstAnswer(endpoint: string): Promise<{ endpoint: string; connections(): number; close(): void }> {
+/** A proxy that passes requests on and leaves the answer of the n-th connection to `answer`. */
+async function interfere(
+  endpoint: string,
+  answer: (upstream: Socket, client: Socket, n: number) => void,
+): Promise<{ endpoint: string; connections(): number; close(): void }> {
   const { hostname, port } = new URL(endpoint);
   let connections = 0;
   const proxy = createServer((client) => {
-    const first = ++connections === 1;
     const upstream = connect(Number(port), hostname);
-    client.on('error', () => upstream.destroy());
+    client.on('error', () => undefined).on('close', () => upstream.destroy());
     upstream.on('error', () => client.destroy());
     client.pipe(upstream);
-    if (first) upstream.once('data', () => client.destroy());
-    else upstream.pipe(client);
+    answer(upstream, client, ++connections);
   });
   await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
   const own = (proxy.address() as { port: number }).port;
