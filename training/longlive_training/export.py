@@ -146,14 +146,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="folder with tokenizer.json and text_encoder.safetensors")
     parser.add_argument("--dit", type=Path, required=True, help="folder with dit.safetensors")
-    parser.add_argument("--vae", type=Path, required=True, help="folder with final.safetensors and stats.json")
+    parser.add_argument("--vae", type=Path, required=True, help="folder with vae.safetensors and stats.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--evaluation", type=Path, help="JSON report of longlive_training.evaluate for the model card")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     stats = json.loads((args.vae / "stats.json").read_text())
-    for source, target in ((args.dit / "dit", "dit"), (args.text / "text_encoder", "text_encoder"), (args.vae / "final", "vae")):
+    for source, target in ((args.dit / "dit", "dit"), (args.text / "text_encoder", "text_encoder"), (args.vae / "vae", "vae")):
         save_file(stored(load_file(source.with_suffix(".safetensors"))), args.out / f"{target}.safetensors")
     shutil.copyfile(args.text / "tokenizer.json", args.out / "tokenizer.json")
     vocab_size = len(json.loads((args.out / "tokenizer.json").read_text())["model"]["vocab"])

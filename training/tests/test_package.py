@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     dit = CausalDiT(**DIT)
     torch.nn.init.normal_(dit.head.head.weight, std=0.02)
     save_file(dit.state_dict(), run / "dit.safetensors")
-    save_file(WanVAE(8).state_dict(), run / "final.safetensors")
+    save_file(WanVAE(8).state_dict(), run / "vae.safetensors")
     (run / "stats.json").write_text(json.dumps({"dim": 8, "mean": [0.1] * 16, "std": [2.0] * 16}))
     export.main(["--text", str(run), "--dit", str(run), "--vae", str(run), "--out", str(out)])
     return out

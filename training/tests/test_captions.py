@@ -1,0 +1,29 @@
+import numpy as np
+
+from longlive_training.captions import COLOURS, SUBJECTS, TEST, TRAIN, caption
+from longlive_training.world import ATTRIBUTES, sample_attributes
+
+
+def test_words_cover_every_value() -> None:
+    from longlive_training import captions
+
+    for name, words in (("subject", SUBJECTS), ("colour", COLOURS), ("action", captions.ACTIONS), ("action", captions.CAR_ACTIONS),
+                        ("ground", captions.GROUNDS), ("sky", captions.SKIES), ("weather", captions.WEATHERS)):  # fmt: skip
+        assert list(words) == ATTRIBUTES[name]
+
+
+def test_full_captions_name_subject_and_colour() -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for _ in range(300):
+            a = sample_attributes(rng)
+            text = caption(a, rng, split=split).lower()
+            assert any(w in text for w in SUBJECTS[a["subject"]]) and any(w in text for w in COLOURS[a["colour"]]), text
+            assert "  " not in text and " ," not in text and not text.startswith((",", " "))
+
+
+def test_splits_share_no_pattern_and_the_generator_decides() -> None:
+    assert not set(TRAIN) & set(TEST)
+    a = sample_attributes(np.random.default_rng(1))
+    assert caption(a, np.random.default_rng(2)) == caption(a, np.random.default_rng(2))
+    assert len({caption(a, np.random.default_rng(i), full=False) for i in range(50)}) > 25
