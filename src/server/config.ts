@@ -28,6 +28,7 @@ export const configSchema = z.strictObject({
 
   store: z.string().default('./data').describe('Where sessions are kept: a directory, file://… or s3://bucket/prefix'),
   s3Endpoint: z.url().optional().describe('Endpoint of an S3-compatible store; AWS when absent'),
+  s3PublicEndpoint: z.url().optional().describe('Where clients reach that store, when not at its endpoint'),
   s3Region: text.describe('Region of the bucket'),
   redis: z.url().optional().describe('redis://… shared by all replicas; one replica alone when absent'),
 
