@@ -31,17 +31,41 @@ inline __m256i narrow(__m512 v) {
 #endif
 }
 
-inline __m512 loadLanes(const void* p, DType t, int64_t i, __mmask16 m) {
-  if (t == DType::F32) return _mm512_maskz_loadu_ps(m, static_cast<const float*>(p) + i);
-  return widen(_mm256_maskz_loadu_epi16(m, static_cast<const Bf16*>(p) + i));
-}
-
-inline void storeLanes(void* p, DType t, int64_t i, __mmask16 m, __m512 v) {
-  if (t == DType::F32) _mm512_mask_storeu_ps(static_cast<float*>(p) + i, m, v);
-  else _mm256_mask_storeu_epi16(static_cast<Bf16*>(p) + i, m, narrow(v));
-}
-
 inline __mmask16 lanesMask(int64_t n) { return n >= 16 ? 0xffff : static_cast<__mmask16>((1u << n) - 1u); }
+
+// Whole = true ignores the mask: masked stores are slow on some processors.
+template <bool Whole>
+inline __m512 load(const float* p, __mmask16 m) { return Whole ? _mm512_loadu_ps(p) : _mm512_maskz_loadu_ps(m, p); }
+
+template <bool Whole>
+inline __m512 load(const Bf16* p, __mmask16 m) {
+  return widen(Whole ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)) : _mm256_maskz_loadu_epi16(m, p));
+}
+
+template <bool Whole>
+inline void store(float* p, __mmask16 m, __m512 v) {
+  if constexpr (Whole) _mm512_storeu_ps(p, v);
+  else _mm512_mask_storeu_ps(p, m, v);
+}
+
+template <bool Whole>
+inline void store(Bf16* p, __mmask16 m, __m512 v) {
+  if constexpr (Whole) _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(v));
+  else _mm256_mask_storeu_epi16(p, m, narrow(v));
+}
+
+// Calls fn with a pointer of the tensor's element type.
+template <class Fn>
+inline void typed(void* p, DType t, Fn&& fn) {
+  if (t == DType::F32) fn(static_cast<float*>(p));
+  else fn(static_cast<Bf16*>(p));
+}
+
+template <class Fn>
+inline void typed(const void* p, DType t, Fn&& fn) {
+  if (t == DType::F32) fn(static_cast<const float*>(p));
+  else fn(static_cast<const Bf16*>(p));
+}
 
 // ---- x / (1 + exp(-x)) ------------------------------------------------------------------------------------------------
 
@@ -67,9 +91,19 @@ inline __m512 silu512(__m512 x) {
   return _mm512_mul_ps(x, inverse);
 }
 
-inline __m512 activate512(__m512 v, Activation a) {  // everything but GeluTanh
-  if (a == Activation::Relu) return _mm512_max_ps(v, _mm512_setzero_ps());
-  return a == Activation::Silu ? silu512(v) : v;
+template <Activation A>  // everything but GeluTanh
+inline __m512 activate512(__m512 v) {
+  if constexpr (A == Activation::Relu) return _mm512_max_ps(v, _mm512_setzero_ps());
+  if constexpr (A == Activation::Silu) return silu512(v);
+  return v;
+}
+
+// Calls fn.template operator()<A>() for one of the three.
+template <class Fn>
+inline void withActivation(Activation a, Fn&& fn) {
+  if (a == Activation::Relu) fn.template operator()<Activation::Relu>();
+  else if (a == Activation::Silu) fn.template operator()<Activation::Silu>();
+  else fn.template operator()<Activation::None>();
 }
 
 // ---- multiply-accumulate ----------------------------------------------------------------------------------------------
@@ -136,51 +170,102 @@ void accumulate512(const ConvTile& t, float* acc) {
   }
 }
 
-// ---- epilogue and norm ------------------------------------------------------------------------------------------------
+// ---- epilogue ---------------------------------------------------------------------------------------------------------
 
-void finish512(const ConvFinish& f, const float* acc) {
-  if (f.activation == Activation::GeluTanh) return finishScalar(f, acc);
+template <bool Whole, Activation A, class Out, class Residual>
+void finishPixels(const ConvFinish& f, const float* acc, Out* out, const Residual* residual) {
   for (int first = 0; first < f.channels; first += kConvLanes) {
     const __mmask16 m = lanesMask(f.channels - first);
     const __m512 bias = _mm512_loadu_ps(f.bias + first);
     for (int p = 0; p < f.pixels; ++p) {
-      __m512 v = _mm512_add_ps(_mm512_loadu_ps(acc + p * f.lanes + first), bias);
-      if (!f.activationAfterResidual) v = activate512(v, f.activation);
-      if (f.residual) v = _mm512_add_ps(v, loadLanes(f.residual, f.residualType, p * f.residualStride + first, m));
-      if (f.activationAfterResidual) v = activate512(v, f.activation);
-      storeLanes(f.out, f.outType, p * f.outStride + first, m, v);
+      __m512 v = _mm512_add_ps(_mm512_load_ps(acc + p * f.lanes + first), bias);
+      if (!f.activationAfterResidual) v = activate512<A>(v);
+      if (residual) v = _mm512_add_ps(v, load<Whole>(residual + p * f.residualStride + first, m));
+      if (f.activationAfterResidual) v = activate512<A>(v);
+      store<Whole>(out + p * f.outStride + first, m, v);
     }
   }
 }
 
-// Sixteen pixels share one square root and one division.
-void norm512(const NormRows& n) {
-  if (n.activation == Activation::GeluTanh) return normScalar(n);
-  const __m512 root = _mm512_set1_ps(std::sqrt(static_cast<float>(n.channels)));
+void finish512(const ConvFinish& f, const float* acc) {
+  if (f.activation == Activation::GeluTanh) return finishScalar(f, acc);
+  typed(f.out, f.outType, [&](auto* out) {
+    typed(f.residual, f.residualType, [&](const auto* residual) {
+      withActivation(f.activation, [&]<Activation A>() {
+        if (f.channels % kConvLanes == 0) finishPixels<true, A>(f, acc, out, residual);
+        else finishPixels<false, A>(f, acc, out, residual);
+      });
+    });
+  });
+}
+
+// ---- norm -------------------------------------------------------------------------------------------------------------
+
+// Lane i of the result is the sum of the 16 lanes of v[i].
+inline __m512 sumEach(const __m512 v[16]) {
+  __m512 quarter[4];  // per 128 bits: sums of four vectors
+  for (int i = 0; i < 4; ++i) {
+    const __m512 *a = v + 4 * i;
+    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
+    const __m512d x = _mm512_castps_pd(ab), y = _mm512_castps_pd(cd);
+    quarter[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+  }
+  const auto fold = [](__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  return fold(fold(quarter[0], quarter[1]), fold(quarter[2], quarter[3]));
+}
+
+// Up to sixteen pixels, which share one square root and one division.
+template <bool Whole, Activation A, class Out, class In>
+void normGroup(Out* out, const In* in, const float* gamma, int64_t channels, int count, __m512 root) {
   alignas(64) float scales[16];
-  for (int64_t first = 0; first < n.pixels; first += 16) {
-    const int64_t count = std::min<int64_t>(16, n.pixels - first);
-    for (int64_t p = 0; p < count; ++p) {
-      __m512 squares = _mm512_setzero_ps();
-      for (int64_t c = 0; c < n.channels; c += 16) {
-        const __m512 x = loadLanes(n.in, n.inType, (first + p) * n.channels + c, lanesMask(n.channels - c));
-        squares = _mm512_fmadd_ps(x, x, squares);
+  __m512 squares[16];
+#pragma GCC unroll 16
+  for (int p = 0; p < 16; ++p) squares[p] = _mm512_setzero_ps();
+  for (int64_t c = 0; c < channels; c += 16) {
+    const __mmask16 m = lanesMask(channels - c);
+    if (count == 16) {
+#pragma GCC unroll 16
+      for (int p = 0; p < 16; ++p) {
+        const __m512 x = load<Whole>(in + p * channels + c, m);
+        squares[p] = _mm512_fmadd_ps(x, x, squares[p]);
       }
-      scales[p] = _mm512_reduce_add_ps(squares);
-    }
-    const __m512 length = _mm512_max_ps(_mm512_sqrt_ps(_mm512_load_ps(scales)), _mm512_set1_ps(1e-12f));
-    _mm512_store_ps(scales, _mm512_div_ps(root, length));
-    for (int64_t p = 0; p < count; ++p) {
-      const __m512 scale = _mm512_set1_ps(scales[p]);
-      for (int64_t c = 0; c < n.channels; c += 16) {
-        const __mmask16 m = lanesMask(n.channels - c);
-        const int64_t i = (first + p) * n.channels + c;
-        const __m512 gamma = _mm512_maskz_loadu_ps(m, n.gamma + c);
-        const __m512 y = _mm512_mul_ps(_mm512_mul_ps(loadLanes(n.in, n.inType, i, m), scale), gamma);
-        storeLanes(n.out, n.outType, i, m, activate512(y, n.activation));
+    } else {
+      for (int p = 0; p < count; ++p) {
+        const __m512 x = load<Whole>(in + p * channels + c, m);
+        squares[p] = _mm512_fmadd_ps(x, x, squares[p]);
       }
     }
   }
+  const __m512 length = _mm512_max_ps(_mm512_sqrt_ps(sumEach(squares)), _mm512_set1_ps(1e-12f));
+  _mm512_store_ps(scales, _mm512_div_ps(root, length));
+  for (int64_t c = 0; c < channels; c += 16) {
+    const __mmask16 m = lanesMask(channels - c);
+    const __m512 g = load<Whole>(gamma + c, m);
+    for (int p = 0; p < count; ++p) {
+      const __m512 y = _mm512_mul_ps(_mm512_mul_ps(load<Whole>(in + p * channels + c, m), _mm512_set1_ps(scales[p])), g);
+      store<Whole>(out + p * channels + c, m, activate512<A>(y));
+    }
+  }
+}
+
+void norm512(const NormRows& n) {
+  if (n.activation == Activation::GeluTanh) return normScalar(n);
+  const __m512 root = _mm512_set1_ps(std::sqrt(static_cast<float>(n.channels)));
+  typed(n.out, n.outType, [&](auto* out) {
+    typed(n.in, n.inType, [&](const auto* in) {
+      withActivation(n.activation, [&]<Activation A>() {
+        for (int64_t first = 0; first < n.pixels; first += 16) {
+          const int count = static_cast<int>(std::min<int64_t>(16, n.pixels - first));
+          const int64_t i = first * n.channels;
+          if (n.channels % 16 == 0) normGroup<true, A>(out + i, in + i, n.gamma, n.channels, count, root);
+          else normGroup<false, A>(out + i, in + i, n.gamma, n.channels, count, root);
+        }
+      });
+    });
+  });
 }
 
 }  // namespace
