@@ -1,0 +1,127 @@
+import { statfs } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import { resolve } from 'node:path';
+import { Command } from 'commander';
+import { type Addon, damages, findPackages, loadAddon, type ModelPackage } from '../engine/index.js';
+import { loadConfig, type ServerConfig } from '../server/index.js';
+import { openConfiguredStore } from './backend.js';
+import { EXIT, explain } from './failure.js';
+import { addSettings } from './settings.js';
+
+export interface Finding {
+  topic: string;
+  status: 'ok' | 'note' | 'missing';
+  detail: string;
+}
+
+/** `longlive doctor`: what this machine can run and what is missing; fails when it cannot serve. */
+export function doctorCommand(): Command {
+  const command = new Command('doctor')
+    .description('say what this machine can run and what is missing')
+    .option('--json', 'print the findings as JSON');
+  return addSettings(command, ['models', 'store', 's3Endpoint', 's3Region']).action(doctor);
+}
+
+async function doctor(flags: Record<string, unknown>): Promise<void> {
+  const findings = await examine(loadConfig(process.env, flags));
+  process.stdout.write(flags.json ? `${JSON.stringify(findings, null, 2)}\n` : `${table(findings)}\n`);
+  if (findings.some(({ status }) => status === 'missing')) process.exitCode = EXIT.unavailable;
+}
+
+export async function examine(config: ServerConfig): Promise<Finding[]> {
+  return [
+    nodeFinding(),
+    machineFinding(),
+    ...coreFindings(),
+    ...(await modelFindings(resolve(config.models))),
+    await storeFinding(config),
+  ];
+}
+
+function nodeFinding(): Finding {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  const fits = major > 20 || (major === 20 && minor >= 19);
+  const detail = fits ? process.version : `${process.version}; at least v20.19 is needed`;
+  return { topic: 'Node.js', status: fits ? 'ok' : 'missing', detail };
+}
+
+function machineFinding(): Finding {
+  return {
+    topic: 'Machine',
+    status: 'ok',
+    detail: `${availableParallelism()} cores, ${gigabytes(totalmem())} of memory`,
+  };
+}
+
+function coreFindings(): Finding[] {
+  let addon: Addon;
+  try {
+    addon = loadAddon();
+  } catch (error) {
+    return [{ topic: 'Native core', status: 'missing', detail: explain(error).message }];
+  }
+  const cuda = addon.cudaBuilt ? 'with CUDA' : 'without CUDA';
+  return [
+    { topic: 'Native core', status: 'ok', detail: `version ${addon.version}, built ${cuda}` },
+    ...addon.devices().map(({ device, available, detail, isa, totalMemory, threads }): Finding => {
+      const facts = [
+        detail,
+        isa,
+        totalMemory > 0 ? gigabytes(totalMemory) : '',
+        threads > 0 ? `${threads} threads` : '',
+      ];
+      return {
+        topic: `Device ${device}`,
+        status: available ? 'ok' : 'note',
+        detail: facts.filter(Boolean).join(', '),
+      };
+    }),
+  ];
+}
+
+async function modelFindings(path: string): Promise<Finding[]> {
+  const { packages, problems } = await findPackages(path);
+  const findings = await Promise.all(packages.map(packageFinding));
+  for (const { message } of problems) findings.push({ topic: 'Model', status: 'note', detail: message });
+  if (!findings.some(({ status }) => status === 'ok')) {
+    findings.push({ topic: 'Model', status: 'missing', detail: `There is no usable model package in ${path}.` });
+  }
+  return findings;
+}
+
+async function packageFinding(source: ModelPackage): Promise<Finding> {
+  const { name, version, title } = source.manifest;
+  const { width, height, fps } = source.config.video;
+  const topic = `Model ${name}`;
+  const damaged: string[] = [];
+  for await (const damage of damages(source)) damaged.push(damage);
+  if (damaged.length > 0) return { topic, status: 'note', detail: `Cannot be used: ${damaged.join(' ')}` };
+  return { topic, status: 'ok', detail: `${title} ${version}, ${width}x${height} at ${fps} frames/s, checksums match` };
+}
+
+async function storeFinding(config: ServerConfig): Promise<Finding> {
+  try {
+    await openConfiguredStore(config).check();
+    const free = await freeSpace(config.store);
+    return { topic: 'Store', status: 'ok', detail: free ? `${config.store}, ${free} free` : config.store };
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { topic: 'Store', status: 'missing', detail: `${config.store}: ${message}` };
+  }
+}
+
+async function freeSpace(path: string): Promise<string | undefined> {
+  const found = await statfs(path).catch(() => undefined);
+  return found && gigabytes(found.bavail * found.bsize);
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+function table(findings: readonly Finding[]): string {
+  const width = Math.max(...findings.map(({ topic }) => topic.length));
+  return findings
+    .map(({ topic, status, detail }) => `${status.padEnd(7)} ${topic.padEnd(width)}  ${detail}`)
+    .join('\n');
+}

@@ -1,0 +1,52 @@
+import { ConfigError } from '../server/index.js';
+import { DomainError } from '../sessions/index.js';
+
+/** Exit codes, stable for scripts. */
+export const EXIT = {
+  ok: 0,
+  /** A defect of this program. */
+  bug: 1,
+  /** The command line or a setting makes no sense. */
+  usage: 2,
+  /** No usable model package, device or native core. */
+  unavailable: 3,
+  /** The store or the output file cannot be written. */
+  storage: 4,
+  /** Generation began and failed. */
+  generation: 5,
+  interrupted: 130,
+} as const;
+
+/** An expected failure of a command: a message for people and a code for scripts. */
+export class Failure extends Error {
+  override readonly name = 'Failure';
+
+  constructor(
+    readonly exitCode: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+const OF_DOMAIN: Partial<Record<DomainError['code'], number>> = {
+  INVALID_INPUT: EXIT.usage,
+  MODEL_UNAVAILABLE: EXIT.unavailable,
+  AT_CAPACITY: EXIT.unavailable,
+  STORAGE: EXIT.storage,
+  ENGINE: EXIT.generation,
+  MEDIA: EXIT.generation,
+};
+
+/** Anything thrown, as a message and an exit code; a stack only for what nobody foresaw. */
+export function explain(error: unknown): { exitCode: number; message: string } {
+  if (error instanceof Failure) return { exitCode: error.exitCode, message: error.message };
+  if (error instanceof ConfigError) return { exitCode: EXIT.usage, message: error.message };
+  if (error instanceof DomainError) return { exitCode: OF_DOMAIN[error.code] ?? EXIT.bug, message: error.message };
+  if (isListenError(error)) return { exitCode: EXIT.usage, message: error.message };
+  return { exitCode: EXIT.bug, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+function isListenError(error: unknown): error is Error {
+  return error instanceof Error && 'syscall' in error && error.syscall === 'listen';
+}
