@@ -154,7 +154,12 @@ std::vector<ConvCase> convCases() {
       {4, 3, 6, 16, 32, 3, 1, 1, 2},                                  // time only
       {2, 4, 9, 10, 12, 2, 3, 3, 1},                                  // two taps in time
   };
-  ConvCase c{3, 4, 31, 16, 24, 1, 3, 3};
+  ConvCase c{2, 3, 103, 8, 8, 3, 3, 3, 2};  // pixels share vectors: two by two, an odd one at the end
+  c.residual = true, cases.push_back(c);
+  c = {1, 3, 121, 16, 3, 3, 3, 3, 2}, c.residual = true, cases.push_back(c);  // five by five
+  c = {2, 4, 120, 16, 3, 1, 3, 3}, c.activation = Activation::Relu, cases.push_back(c);
+  c = {1, 8, 34, 8, 8, 1, 3, 3}, c.strideHW = 2, c.pad = Pad::RightBottom, cases.push_back(c);
+  c = {3, 4, 31, 16, 24, 1, 3, 3};
   c.upsample2x = true, cases.push_back(c);
   c = {1, 1, 1, 5, 3, 1, 3, 3}, c.upsample2x = true, cases.push_back(c);
   c = {2, 8, 54, 16, 16, 1, 3, 3}, c.strideHW = 2, c.pad = Pad::RightBottom, cases.push_back(c);

@@ -26,16 +26,20 @@ const ConvKernels& kernelsFor(Isa isa, Precision precision) {
 }
 
 // Weights of one or, for upsample2x, four kernels (phases), each [group][kt * kh][run / step][lanes][step].
-struct PackedConv final : ConvWeights {
+//
+// Few output channels would leave most of a vector idle. Folded weights fill it with `fold` neighbouring output pixels: lane
+// j * out + o is channel o of pixel j, and its weights are the kernel shifted j inputs to the right. The outputs of such a
+// group of pixels are contiguous, so to the rest of the code it is one pixel with fold * out channels.
+struct Packing {
   const ConvKernels* kernels = nullptr;
-  bool upsample2x = false;
-  int phaseKh = 1, phaseKw = 1;  // kernel of one phase
-  int lanes = 0, groups = 0;     // a group of `lanes` output channels is computed at once
-  int run = 0;                   // phaseKw * in, rounded up to kernels->step
+  int64_t in = 0, channels = 0;  // of a group of pixels: fold * out
+  int fold = 1;
+  int phases = 1, kt = 1, kh = 1;
+  int lanes = 0, groups = 0;     // a group of `lanes` channels is computed at once
+  int run = 0;                   // inputs of a group of pixels per row, rounded up to kernels->step
   AlignedBuffer weights, bias;
 
-  int phases() const { return upsample2x ? 4 : 1; }
-  int rows() const { return kt * phaseKh; }
+  int rows() const { return kt * kh; }
   int pixels() const { return kernels->pixels[lanes / kConvLanes - 1]; }
   size_t rowElements() const { return static_cast<size_t>(run) * lanes; }
   size_t rowIndex(int phase, int group, int row) const {
@@ -44,6 +48,17 @@ struct PackedConv final : ConvWeights {
   const void* row(int phase, int group, int row) const {
     return weights.as<char>() + rowIndex(phase, group, row) * rowElements() * sizeOf(kernels->input);
   }
+  int64_t windowBytes(int stride) const {  // inputs that a tile reads in one row, rounded up to whole vectors
+    const int64_t elements = static_cast<int64_t>(pixels() - 1) * fold * stride * in + run;
+    return (elements * static_cast<int64_t>(sizeOf(kernels->input)) + 63) / 64 * 64;
+  }
+};
+
+struct PackedConv final : ConvWeights {
+  bool upsample2x = false;
+  Packing plain, folded;  // folded is used for stride 1, if there is one
+
+  const Packing& packing(int stride) const { return stride == 1 && folded.kernels ? folded : plain; }
 };
 
 // ---- packing ----------------------------------------------------------------------------------------------------------
@@ -57,10 +72,13 @@ std::pair<int, int> upsampledTaps(int odd, int d) {
 // W[o, i, dt, y, x] of one phase: the weight itself, or the sum of those that meet in one input.
 struct PhaseWeights {
   const float* weight;
-  int64_t in;
+  const float* bias;
+  int64_t out, in;
   int kt, kh, kw;
   bool upsample2x;
 
+  int phaseKh() const { return upsample2x ? 2 : kh; }
+  int phaseKw() const { return upsample2x ? 2 : kw; }
   float at(int phase, int64_t o, int64_t i, int dt, int y, int x) const {
     const float* w = weight + ((o * in + i) * kt + dt) * kh * kw;
     if (!upsample2x) return w[y * kw + x];
@@ -83,18 +101,38 @@ void store(void* p, DType type, size_t i, float v) {
   static_cast<Bf16*>(p)[i].bits = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-void packRow(PackedConv& c, const PhaseWeights& source, int phase, int group, int row) {
-  const int step = c.kernels->step;
-  const size_t first = c.rowIndex(phase, group, row) * c.rowElements();
-  const int channels = static_cast<int>(std::min<int64_t>(c.lanes, c.out - group * c.lanes));
-  for (int k = 0; k < c.phaseKw * c.in; ++k) {
-    for (int lane = 0; lane < channels; ++lane) {
-      const float w = source.at(phase, group * c.lanes + lane, k % c.in, row / c.phaseKh, row % c.phaseKh,
-                                static_cast<int>(k / c.in));
-      const size_t i = first + (static_cast<size_t>(k / step) * c.lanes + lane) * step + k % step;
-      store(c.weights.as<void>(), c.kernels->input, i, w);
+void packRow(Packing& p, const PhaseWeights& source, int phase, int group, int row) {
+  const int step = p.kernels->step, width = source.phaseKw();
+  const size_t first = p.rowIndex(phase, group, row) * p.rowElements();
+  const int lanes = static_cast<int>(std::min<int64_t>(p.lanes, p.channels - group * p.lanes));
+  for (int k = 0; k < (width + p.fold - 1) * p.in; ++k) {
+    for (int lane = 0; lane < lanes; ++lane) {
+      const int64_t channel = group * p.lanes + lane, pixel = channel / source.out;
+      const int64_t x = k / p.in - pixel;
+      if (x < 0 || x >= width) continue;
+      const float w = source.at(phase, channel % source.out, k % p.in, row / p.kh, row % p.kh, static_cast<int>(x));
+      store(p.weights.as<void>(), p.kernels->input, first + (static_cast<size_t>(k / step) * p.lanes + lane) * step + k % step, w);
     }
   }
+}
+
+Packing pack(const ConvKernels& kernels, const PhaseWeights& source, int fold) {
+  Packing p;
+  p.kernels = &kernels;
+  p.in = source.in, p.channels = source.out * fold, p.fold = fold;
+  p.phases = source.upsample2x ? 4 : 1, p.kt = source.kt, p.kh = source.phaseKh();
+  const int blocks = static_cast<int>((p.channels + kConvLanes - 1) / kConvLanes);
+  p.lanes = kConvLanes * (blocks % 2 == 0 ? kernels.maxBlocks : 1);
+  p.groups = static_cast<int>((p.channels + p.lanes - 1) / p.lanes);
+  const int64_t inputs = (source.phaseKw() + fold - 1) * source.in;
+  p.run = static_cast<int>((inputs + kernels.step - 1) / kernels.step * kernels.step);
+  p.weights.reserve(p.rowIndex(p.phases, 0, 0) * p.rowElements() * sizeOf(kernels.input));
+  p.bias.reserve(static_cast<size_t>(p.groups) * p.lanes * sizeof(float));
+  for (int64_t c = 0; source.bias && c < p.channels; ++c) p.bias.as<float>()[c] = source.bias[c % source.out];
+  for (int phase = 0; phase < p.phases; ++phase)
+    for (int group = 0; group < p.groups; ++group)
+      for (int row = 0; row < p.rows(); ++row) packRow(p, source, phase, group, row);
+  return p;
 }
 
 // ---- running ----------------------------------------------------------------------------------------------------------
@@ -103,6 +141,7 @@ void packRow(PackedConv& c, const PhaseWeights& source, int phase, int group, in
 struct Plan {
   const Backend::ConvArgs& args;
   const PackedConv& conv;
+  const Packing& packing;
   int64_t height, width, outHeight, outWidth, outFrames, olderFrames;
   int64_t rowBytes, frameBytes, pixelBytes;
   int stride, padTop, padLeft;
@@ -112,7 +151,8 @@ struct Plan {
   const char* frame(int64_t t) const;  // null for a frame of zeros
 };
 
-Plan::Plan(const Backend::ConvArgs& a) : args(a), conv(static_cast<const PackedConv&>(*a.weights)) {
+Plan::Plan(const Backend::ConvArgs& a) : args(a), conv(static_cast<const PackedConv&>(*a.weights)),
+                                           packing(conv.packing(a.strideHW)) {
   height = a.in.shape[1], width = a.in.shape[2];
   outFrames = a.out.shape[0], outHeight = a.out.shape[1], outWidth = a.out.shape[2];
   olderFrames = a.history ? a.history.shape[0] : 0;
@@ -133,7 +173,7 @@ int64_t outputSize(int64_t n, int k, int stride, Backend::ConvArgs::Pad pad) {
 
 void Plan::checkShapes() const {
   const Backend::ConvArgs& a = args;
-  const DType input = conv.kernels->input;
+  const DType input = packing.kernels->input;
   require(a.in.shape.rank == 4 && a.out.shape.rank == 4, "volumes have four axes");
   require(a.in.shape[3] == conv.in && a.out.shape[3] == conv.out, "channels differ from the weights");
   require(a.in.dtype == input && (!a.history || a.history.dtype == input), "input must have the convolution's type");
@@ -168,11 +208,11 @@ InputRows inputRows(const Plan& p, int64_t t, int64_t firstRow) {
   for (int dt = 0; dt < p.conv.kt; ++dt) {
     const char* frame = p.frame(firstFrame + dt);
     if (!frame) continue;
-    for (int dy = 0; dy < p.conv.phaseKh; ++dy) {
+    for (int dy = 0; dy < p.packing.kh; ++dy) {
       const int64_t y = firstRow + dy;
       if (y < 0 || y >= p.height) continue;
       rows.data[rows.count] = frame + y * p.rowBytes;
-      rows.tap[rows.count++] = dt * p.conv.phaseKh + dy;
+      rows.tap[rows.count++] = dt * p.packing.kh + dy;
     }
   }
   return rows;
@@ -187,52 +227,67 @@ void copyWindow(char* out, const char* row, int64_t rowBytes, int64_t begin, int
   std::memset(out + left + (to - from), 0, size - left - (to - from));
 }
 
-int64_t windowBytes(const PackedConv& c, int stride) {
-  const int64_t elements = static_cast<int64_t>(c.pixels() - 1) * stride * c.in + c.run;
-  return (elements * static_cast<int64_t>(sizeOf(c.kernels->input)) + 63) / 64 * 64;
+// A tile of one phase of one row: `pixels` groups of output pixels from element `first` of out on, the last of which has
+// only `lastChannels` channels inside the row.
+struct OutputTile {
+  int64_t first, stride;  // elements
+  int pixels;
+  int64_t lastChannels;
+};
+
+// Adds bias and residual and stores channels [begin, begin + channels) of pixels [from, from + count).
+void finishTile(const Plan& p, const OutputTile& t, const float* acc, int64_t begin, int64_t channels, int from, int count) {
+  const Packing& k = p.packing;
+  const Backend::ConvArgs& a = p.args;
+  const int64_t first = t.first + from * t.stride + begin;
+  ConvFinish f{};
+  f.out = a.out.as<char>() + first * sizeOf(a.out.dtype), f.outType = a.out.dtype;
+  if (a.residual) f.residual = a.residual.as<char>() + first * sizeOf(a.residual.dtype), f.residualType = a.residual.dtype;
+  f.outStride = f.residualStride = t.stride;
+  f.bias = k.bias.as<float>() + begin;
+  f.activation = a.activation, f.activationAfterResidual = a.activationAfterResidual;
+  f.pixels = count, f.channels = static_cast<int>(channels), f.lanes = k.lanes;
+  if (count > 0 && channels > 0) k.kernels->finish(f, acc + from * k.lanes);
 }
 
-// Output pixels [x, x + pixels) of one phase of one row, all channels. `rows` already point at the first tap.
-void computeTile(const Plan& p, const InputRows& rows, const void* const* data, int phase, int pixels, int64_t outPixel,
-                 int outStep) {
-  const PackedConv& c = p.conv;
+// `data` point at the inputs of the tile's first pixel, one pointer per row.
+void computeTile(const Plan& p, const InputRows& rows, const void* const* data, int phase, const OutputTile& t) {
+  const Packing& k = p.packing;
   alignas(64) float acc[kMaxTilePixels * kConvLanes];
   const void* weights[kMaxRows];
-  ConvFinish f{};
-  f.outType = p.args.out.dtype, f.residualType = p.args.residual.dtype;
-  f.outStride = f.residualStride = outStep * c.out;
-  f.activation = p.args.activation, f.activationAfterResidual = p.args.activationAfterResidual;
-  f.pixels = pixels, f.lanes = c.lanes;
-  for (int g = 0; g < c.groups; ++g) {
-    for (int r = 0; r < rows.count; ++r) weights[r] = c.row(phase, g, rows.tap[r]);
-    c.kernels->accumulate[c.lanes / kConvLanes - 1]({data, weights, rows.count, c.run, p.stride * c.in}, acc);
-    const int64_t first = outPixel * c.out + g * c.lanes;
-    f.out = p.args.out.as<char>() + first * sizeOf(f.outType);
-    f.residual = p.args.residual ? p.args.residual.as<char>() + first * sizeOf(f.residualType) : nullptr;
-    f.bias = c.bias.as<float>() + g * c.lanes;
-    f.channels = static_cast<int>(std::min<int64_t>(c.lanes, c.out - g * c.lanes));
-    c.kernels->finish(f, acc);
+  for (int g = 0; g < k.groups; ++g) {
+    for (int r = 0; r < rows.count; ++r) weights[r] = k.row(phase, g, rows.tap[r]);
+    k.kernels->accumulate[k.lanes / kConvLanes - 1]({data, weights, rows.count, k.run, k.fold * p.stride * k.in}, acc);
+    const int64_t begin = g * k.lanes, channels = std::min<int64_t>(k.lanes, k.channels - begin);
+    const bool whole = t.lastChannels == k.channels;
+    finishTile(p, t, acc, begin, channels, 0, whole ? t.pixels : t.pixels - 1);
+    if (!whole) finishTile(p, t, acc, begin, std::min(channels, t.lastChannels - begin), t.pixels - 1, 1);
   }
 }
 
-// Every outStep-th pixel of output row y of frame t, starting at `column`.
+// Output row y of frame t; with upsampling, every second pixel of it, starting at `column`.
 void computeRow(const Plan& p, int64_t t, int64_t y, int column, char* scratch) {
-  const PackedConv& c = p.conv;
-  const int outStep = c.upsample2x ? 2 : 1, oddRow = c.upsample2x ? static_cast<int>(y % 2) : 0;
-  const int phase = oddRow * 2 + column;
-  const int64_t firstRow = y / outStep * p.stride - p.padTop + oddRow, firstColumn = column - p.padLeft;
+  const Packing& k = p.packing;
+  const int step = p.conv.upsample2x ? 2 : 1, oddRow = p.conv.upsample2x ? static_cast<int>(y % 2) : 0;
+  const int64_t firstRow = y / step * p.stride - p.padTop + oddRow, firstColumn = column - p.padLeft;
   const InputRows rows = inputRows(p, t, firstRow);
-  const int64_t columns = p.outWidth / outStep, window = windowBytes(c, p.stride);
+  const int64_t width = p.outWidth / step, columns = (width + k.fold - 1) / k.fold;  // groups of `fold` pixels
+  const int64_t lastChannels = k.channels - (columns * k.fold - width) * p.conv.out;
+  const int64_t window = k.windowBytes(p.stride);
   const void* data[kMaxRows];
-  for (int64_t x = 0; x < columns; x += c.pixels()) {
-    const int64_t begin = (x * p.stride + firstColumn) * p.pixelBytes;
+  for (int64_t x = 0; x < columns; x += k.pixels()) {
+    const int64_t begin = (x * k.fold * p.stride + firstColumn) * p.pixelBytes;
     const bool inside = begin >= 0 && begin + window <= p.rowBytes;
     for (int r = 0; r < rows.count; ++r) {
       data[r] = inside ? rows.data[r] + begin : scratch + r * window;
       if (!inside) copyWindow(scratch + r * window, rows.data[r], p.rowBytes, begin, window);
     }
-    const int pixels = static_cast<int>(std::min<int64_t>(c.pixels(), columns - x));
-    computeTile(p, rows, data, phase, pixels, (t * p.outHeight + y) * p.outWidth + x * outStep + column, outStep);
+    OutputTile tile;
+    tile.first = (((t * p.outHeight + y) * p.outWidth) + x * k.fold * step + column) * p.conv.out;
+    tile.stride = k.channels * step;
+    tile.pixels = static_cast<int>(std::min<int64_t>(k.pixels(), columns - x));
+    tile.lastChannels = x + tile.pixels == columns ? lastChannels : k.channels;
+    computeTile(p, rows, data, oddRow * 2 + column, tile);
   }
 }
 
@@ -246,28 +301,21 @@ std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, con
   require(!upsample2x || (kh == 3 && kw == 3), "upsampling needs a 3x3 kernel");
   auto c = std::make_unique<PackedConv>();
   c->in = in, c->out = out, c->kt = kt, c->kh = kh, c->kw = kw;
-  c->kernels = &kernelsFor(context.isa, precision);
   c->upsample2x = upsample2x;
-  c->phaseKh = upsample2x ? 2 : kh, c->phaseKw = upsample2x ? 2 : kw;
-  const int blocks = static_cast<int>((out + kConvLanes - 1) / kConvLanes);
-  c->lanes = kConvLanes * (blocks % 2 == 0 ? c->kernels->maxBlocks : 1);
-  c->groups = static_cast<int>((out + c->lanes - 1) / c->lanes);
-  c->run = static_cast<int>((c->phaseKw * in + c->kernels->step - 1) / c->kernels->step * c->kernels->step);
-  c->weights.reserve(c->rowIndex(c->phases(), 0, 0) * c->rowElements() * sizeOf(c->kernels->input));
-  c->bias.reserve(static_cast<size_t>(c->groups) * c->lanes * sizeof(float));
-  if (bias) std::copy_n(bias, out, c->bias.as<float>());
-  const PhaseWeights source{weight, in, kt, kh, kw, upsample2x};
-  for (int phase = 0; phase < c->phases(); ++phase)
-    for (int group = 0; group < c->groups; ++group)
-      for (int row = 0; row < c->rows(); ++row) packRow(*c, source, phase, group, row);
-  context.pool.reserveScratch(static_cast<size_t>(windowBytes(*c, 2)) * c->rows());
+  const ConvKernels& kernels = kernelsFor(context.isa, precision);
+  const PhaseWeights source{weight, bias, out, in, kt, kh, kw, upsample2x};
+  c->plain = pack(kernels, source, 1);
+  const int fold = static_cast<int>(kConvLanes / out);
+  if (fold > 1 && kw > 1 && !upsample2x) c->folded = pack(kernels, source, fold);
+  for (const Packing* p : {&c->plain, &c->folded})
+    if (p->kernels) context.pool.reserveScratch(static_cast<size_t>(p->windowBytes(2)) * p->rows());
   return c;
 }
 
 void conv(Context& c, const Backend::ConvArgs& a) {
   const Plan plan(a);
   const int columns = plan.conv.upsample2x ? 2 : 1;
-  const size_t scratchBytes = static_cast<size_t>(windowBytes(plan.conv, plan.stride)) * plan.conv.rows();
+  const size_t scratchBytes = static_cast<size_t>(plan.packing.windowBytes(plan.stride)) * plan.packing.rows();
   c.pool.parallelFor(0, plan.outFrames * plan.outHeight, 1, [&](int64_t begin, int64_t end, int thread) {
     char* scratch = static_cast<char*>(c.pool.scratch(thread, scratchBytes));
     for (int64_t row = begin; row < end; ++row)

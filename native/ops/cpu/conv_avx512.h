@@ -160,7 +160,9 @@ void accumulate512(const ConvTile& t, float* acc) {
     case 8: return accumulateTile<Element, Pixels, Blocks, 8>(t, acc);
     case 16: return accumulateTile<Element, Pixels, Blocks, 16>(t, acc);
     case 32: return accumulateTile<Element, Pixels, Blocks, 32>(t, acc);
+    case 40: return accumulateTile<Element, Pixels, Blocks, 40>(t, acc);
     case 64: return accumulateTile<Element, Pixels, Blocks, 64>(t, acc);
+    case 80: return accumulateTile<Element, Pixels, Blocks, 80>(t, acc);
     case 96: return accumulateTile<Element, Pixels, Blocks, 96>(t, acc);
     case 128: return accumulateTile<Element, Pixels, Blocks, 128>(t, acc);
     case 192: return accumulateTile<Element, Pixels, Blocks, 192>(t, acc);
