@@ -165,17 +165,16 @@ static void finishLinear(const LinearFinish& f) {
 static float softmaxRow(const SoftmaxRow& s) {
   constexpr float kNever = -__builtin_inff();
   for (int64_t i = s.keys; i < s.padded; ++i) s.logits[i] = kNever;
+  if (s.lastBias != 0) s.logits[s.keys - 1] += s.lastBias / s.scale;
   F highest = set1(kNever);
-  if (!s.bias && s.lastBias == 0) {
-    for (int64_t i = 0; i < s.padded; i += W) {
-      const F x = load(s.logits + i) * s.scale;
-      store(s.logits + i, x);
-      highest = max(highest, x);
+  for (int64_t i = 0; i < s.padded; i += W) {
+    F x = load(s.logits + i) * s.scale;
+    if (s.bias) {
+      const int64_t left = s.keys - i;
+      x += left >= W ? load(s.bias + i) : loadPart(s.bias + i, left > 0 ? left : 0);
     }
-  } else {
-    for (int64_t i = 0; i < s.keys; ++i) s.logits[i] = s.logits[i] * s.scale + (s.bias ? s.bias[i] : 0.0f);
-    s.logits[s.keys - 1] += s.lastBias;
-    for (int64_t i = 0; i < s.padded; i += W) highest = max(highest, load(s.logits + i));
+    store(s.logits + i, x);
+    highest = max(highest, x);
   }
   const float block = maximum(highest), before = *s.maximum;
   const float now = block > before ? block : before;
