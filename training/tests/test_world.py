@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from longlive_training.captions import ACTIONS, CAR_ACTIONS, COLOURS, GROUNDS, SKIES, SUBJECTS, WEATHERS, caption
+from longlive_training.world import ATTRIBUTES, COLOURS as PAINTS, FEET, TRANSITION, phases, render, sample_attributes
+
+SCENE = {"subject": "fox", "colour": "red", "action": "walk", "ground": "grass", "sky": "day", "weather": "clear"}
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
+
+
+def test_equal_arguments_give_equal_pixels_and_any_part_of_a_story() -> None:
+    story = [(0, SCENE), (20, SCENE | {"subject": "robot", "sky": "night"})]
+    whole = render(story, 45, seed=3)
+    assert whole.shape == (45, 112, 192, 3) and whole.dtype == np.uint8
+    assert np.array_equal(whole, render(story, 45, seed=3))
+    assert np.array_equal(whole[17:40], render(story, 23, seed=3, start=17))
+    assert difference(whole[5], render(story, 6, seed=4)[5]) > 1
+
+
+@pytest.mark.parametrize("name", list(ATTRIBUTES))
+def test_every_value_of_an_attribute_looks_different(name: str) -> None:
+    clips = [render([(0, SCENE | {name: value})], 24, seed=1)[8:] for value in ATTRIBUTES[name]]
+    for i, a in enumerate(clips):
+        for b in clips[:i]:
+            assert difference(a, b) > 0.5
+
+
+@pytest.mark.parametrize("name", list(ATTRIBUTES))
+def test_a_change_begins_at_its_frame_and_ends_after_the_transition(name: str) -> None:
+    old, new = SCENE, SCENE | {name: ATTRIBUTES[name][-1]}
+    at = 16
+    changed, same, other = (render(s, at + TRANSITION + 16, seed=2) for s in ([(0, old), (at, new)], [(0, old)], [(0, new)]))
+    assert np.array_equal(changed[:at], same[:at])
+    assert not np.array_equal(changed[at], same[at])
+    if name != "action":  # an action also moves what comes after it
+        assert np.array_equal(changed[at + TRANSITION :], other[at + TRANSITION :])
+
+
+def test_standing_still_moves_only_the_subject_and_walking_scrolls_two_pixels_a_frame() -> None:
+    ground = slice(FEET + 8, 112)
+    still = render([(0, SCENE | {"action": "stand"})], 12, seed=5)[:, ground]
+    assert np.array_equal(still[0], still[11])
+    walking = render([(0, SCENE)], 12, seed=5)[:, ground]
+    assert np.array_equal(walking[0][:, 22:], walking[11][:, :-22])
+
+
+def test_the_subject_has_its_colour() -> None:
+    for colour, rgb in PAINTS.items():
+        frame = render([(0, SCENE | {"colour": colour, "subject": "car"})], 1, seed=0)[0].astype(int)
+        close = (np.abs(frame[FEET - 30 : FEET, 60:116] - rgb).max(-1) < 12).sum()
+        assert close > 150, colour
+
+
+def test_other_sizes_keep_the_picture() -> None:
+    small = render([(0, SCENE)], 2, seed=9)
+    large = render([(0, SCENE)], 2, seed=9, width=384, height=224)
+    halved = large.reshape(2, 112, 2, 192, 2, 3).mean((2, 4))
+    assert large.shape == (2, 224, 384, 3) and difference(small, halved) < 2
+
+
+def test_phases_are_all_that_the_seed_decides() -> None:
+    assert len(phases(1)) == 5 and all(0 <= p < 1 for p in phases(1)) and phases(1) != phases(2)
+
+
+def test_captions_name_every_attribute_of_their_scene() -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for _ in range(300):
+            scene = sample_attributes(rng)
+            text = caption(scene, rng, split=split).lower()
+            verbs = (CAR_ACTIONS if scene["subject"] == "car" else ACTIONS)[scene["action"]]
+            for words in (SUBJECTS[scene["subject"]], COLOURS[scene["colour"]], [v for pair in verbs for v in pair],
+                          GROUNDS[scene["ground"]], SKIES[scene["sky"]], WEATHERS[scene["weather"]]):  # fmt: skip
+                assert any(word in text for word in words), (scene, text)
+
+
+def test_the_test_split_uses_sentences_unseen_in_training() -> None:
+    rng = np.random.default_rng(1)
+    train = {caption(SCENE, rng, split="train").lower().strip(".") for _ in range(3000)}
+    test = {caption(SCENE, rng, split="test").lower().strip(".") for _ in range(300)}
+    assert len(test & train) < 3  # a caption without weather may coincide
+
+
+def test_partial_captions_leave_things_out() -> None:
+    rng = np.random.default_rng(2)
+    full, partial = (np.mean([len(caption(SCENE, rng, full=f).split()) for _ in range(200)]) for f in (True, False))
+    assert partial < full - 2
