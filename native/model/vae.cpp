@@ -128,7 +128,7 @@ class AttentionBlock final : public VideoLayer {
  private:
   std::unique_ptr<LinearWeights> linear(VolumeLoader& l, const float* weight, const float* bias) const {
     l.countBytes(static_cast<size_t>(dim_ * dim_) * sizeOf(l.backend().convType()));
-    return l.backend().prepareLinear(weight, bias, dim_, dim_);
+    return l.backend().prepareLinear(weight, bias, dim_, dim_, true);
   }
 
   int64_t dim_;
