@@ -91,7 +91,7 @@ export class Capacity {
       device: name,
       realtimeSessions,
       fastestSessions: device.running.size - realtimeSessions,
-      load: device.load(),
+      load: Math.round(device.load() * 1_000) / 1_000,
       ...(latest && {
         blockMilliseconds: latest.milliseconds,
         capacity: Math.min(this.policy.maxSessions, this.fitting(latest.milliseconds / 1_000 / latest.playSeconds)),
