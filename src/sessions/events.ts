@@ -64,7 +64,7 @@ export interface FrameChunk extends Stored {
   bytes: number;
   /** Decoding may begin here. */
   keyframe: boolean;
-  /** Device time of its block. */
+  /** Device time from the chunk before to this one, recaches aside. */
   generateMilliseconds: number;
   encodeMilliseconds: number;
   /** The CMAF fragment; present on subscriptions that ask for inline media, never stored in the log. */

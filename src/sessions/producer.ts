@@ -36,6 +36,8 @@ export class Producer {
   /** Blocks below this one are published already: they are generated again to get to where we were. */
   private firstNew = 0;
   private lastCheckpoint = 0;
+  /** Of the block before: its context pass ran after its frames were delivered, so the next chunk accounts for it. */
+  private contextMilliseconds = 0;
 
   constructor(private readonly host: ProducerHost) {
     const { clock, policy } = host.context;
@@ -163,8 +165,8 @@ export class Producer {
       for (;;) {
         const step = await this.turn(() => generation.step());
         milliseconds += step.milliseconds;
-        if (step.kind === 'frames') this.deliver(step.frames, milliseconds);
-        if (step.kind === 'context') return this.completeBlock(milliseconds);
+        if (step.kind === 'frames') this.deliver(step.frames, this.contextMilliseconds + milliseconds);
+        if (step.kind === 'context') return this.completeBlock(milliseconds, step.milliseconds);
         if (this.mustGiveUp(step)) {
           generation.abandonBlock();
           return false;
@@ -192,7 +194,8 @@ export class Producer {
     this.taken = undefined;
   }
 
-  private completeBlock(milliseconds: number): boolean {
+  private completeBlock(milliseconds: number, contextMilliseconds: number): boolean {
+    this.contextMilliseconds = contextMilliseconds;
     this.host.context.capacity.observe(this.host.session, milliseconds);
     return true;
   }

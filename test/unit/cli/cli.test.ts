@@ -1,0 +1,140 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { storeUrl } from '../../../src/cli/backend.js';
+import { examine } from '../../../src/cli/doctor.js';
+import { EXIT, explain, Failure } from '../../../src/cli/failure.js';
+import { generateCommand } from '../../../src/cli/generate.js';
+import { quantile, report, summary } from '../../../src/cli/report.js';
+import { serveCommand } from '../../../src/cli/serve.js';
+import { ConfigError, configSchema, loadConfig } from '../../../src/server/index.js';
+import { DomainError } from '../../../src/sessions/index.js';
+import { FAKE_MODEL } from '../../support/fake-engine.js';
+import { makeWorld, read, stored } from '../../support/fake-service.js';
+
+let root: string;
+beforeEach(() => (root = mkdtempSync(join(tmpdir(), 'longlive-cli-'))));
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+const silent = (command: Command) => command.exitOverride().configureOutput({ writeErr: () => undefined });
+const generate = (...words: string[]) => silent(generateCommand()).parseAsync(words, { from: 'user' });
+
+describe('longlive generate', () => {
+  const good = ['--prompt', 'a fox', '--out', 'v.mp4'];
+
+  it.each([
+    ['no prompt', ['--out', 'v.mp4']],
+    ['a switch without a time', [...good, '--switch', 'a blue robot']],
+    ['a switch without a text', [...good, '--switch', '5:']],
+    ['no length', [...good, '--seconds', '0']],
+    ['a size of one number', [...good, '--size', '192']],
+    ['a negative seed', [...good, '--seed', '-1']],
+    ['an unknown mode', [...good, '--switch-mode', 'forget']],
+    ['an unknown flag', [...good, '--colour', 'red']],
+  ])('refuses %s before it does anything', async (_name, words) => {
+    await expect(generate(...words)).rejects.toHaveProperty('code', expect.stringMatching(/^commander\./));
+  });
+
+  it('finds out first that the output cannot be written', async () => {
+    const words = ['--prompt', 'a fox', '--out', join(root, 'no', 'such', 'v.mp4')];
+    await expect(generate(...words)).rejects.toMatchObject({ exitCode: EXIT.storage });
+  });
+
+  it('says that there is no model, and where it looked', async () => {
+    const words = ['--prompt', 'a fox', '--out', join(root, 'v.mp4'), '--models', root];
+    const error = await generate(...words).catch((reason: unknown) => reason);
+    expect(explain(error)).toMatchObject({ exitCode: EXIT.unavailable });
+  });
+});
+
+describe('the report of generate', () => {
+  it('counts frames, device time and each switch', async () => {
+    const world = makeWorld();
+    const timeline = [{ prompt: 'one' }, { prompt: 'two', block: 2 }];
+    const input = { timeline, maxSeconds: 3, pace: 'FASTEST' as const, seed: 5n };
+    const requestedAt = world.clock.now();
+    const { id } = await world.clock.until(world.service.createSession(input));
+    const events = stored(await world.clock.until(read(world, id)));
+    const session = await world.service.session(id);
+    const result = report({ session, events, model: FAKE_MODEL, requestedAt, out: 'v.mp4', threads: 2 });
+    // 5 blocks; a chunk comes with the fifth of six steps of 50 ms, and a recache takes 30 ms.
+    expect(result).toMatchObject({
+      frames: 57,
+      seconds: 57 / 16,
+      firstChunkMilliseconds: 280,
+      blockMilliseconds: { p50: 300, p90: 300 },
+      recacheMilliseconds: [30],
+      switchMilliseconds: [330],
+      device: 'cpu',
+      precision: 'fp32',
+      package: { name: 'fake', version: '1.0.0', digest: 'd1' },
+      seed: '5',
+    });
+    expect(result.generationFps).toBeCloseTo((57 * 1_000) / (5 * 300 - 50 + 30), 1);
+    expect(result.peakMemoryBytes).toBeGreaterThan(1e6);
+    expect(() => JSON.stringify(result)).not.toThrow();
+    expect(summary(result)).toContain('switch 1: 330 ms, of which 30 ms recache');
+  });
+
+  it('takes quantiles by nearest rank', () => {
+    expect(quantile([4, 1, 3, 2], 0.5)).toBe(2);
+    expect(quantile([4, 1, 3, 2], 0.9)).toBe(4);
+    expect(quantile([], 0.5)).toBe(0);
+  });
+});
+
+describe('exit codes', () => {
+  it.each([
+    [new Failure(EXIT.interrupted, 'm'), EXIT.interrupted],
+    [new ConfigError('m'), EXIT.usage],
+    [new DomainError('INVALID_INPUT', 'm'), EXIT.usage],
+    [new DomainError('MODEL_UNAVAILABLE', 'm'), EXIT.unavailable],
+    [new DomainError('STORAGE', 'm'), EXIT.storage],
+    [new DomainError('ENGINE', 'm'), EXIT.generation],
+  ])('%s', (error, exitCode) => {
+    expect(explain(error)).toEqual({ exitCode, message: 'm' });
+  });
+
+  it('shows the stack of what nobody foresaw', () => {
+    expect(explain(new TypeError('oops'))).toMatchObject({
+      exitCode: EXIT.bug,
+      message: expect.stringContaining('at '),
+    });
+  });
+});
+
+describe('longlive serve', () => {
+  it('has a flag for every setting', () => {
+    const flags = serveCommand().options.map((option) => option.attributeName());
+    expect(flags).toEqual(Object.keys(configSchema.shape));
+  });
+});
+
+describe('longlive doctor', () => {
+  it('names what is missing', async () => {
+    const findings = await examine(loadConfig({}, { models: root, store: join(root, 'data') }));
+    expect(findings).toContainEqual({
+      topic: 'Model',
+      status: 'missing',
+      detail: `There is no usable model package in ${root}.`,
+    });
+    expect(findings.find(({ topic }) => topic === 'Node.js')).toMatchObject({ status: 'ok' });
+  });
+
+  it('reports a store that cannot be written', async () => {
+    writeFileSync(join(root, 'file'), '');
+    const findings = await examine(loadConfig({}, { models: root, store: join(root, 'file', 'data') }));
+    expect(findings.find(({ topic }) => topic === 'Store')).toMatchObject({ status: 'missing' });
+  });
+});
+
+describe('--store', () => {
+  it('takes paths and URLs', () => {
+    expect(storeUrl('/srv/my data')).toBe('file:///srv/my%20data');
+    expect(storeUrl('./data')).toMatch(/^file:\/\/\/.*\/data$/);
+    expect(storeUrl('s3://bucket/prefix')).toBe('s3://bucket/prefix');
+    expect(storeUrl('file:data')).toBe('file:data');
+  });
+});
