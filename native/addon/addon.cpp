@@ -149,7 +149,10 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
     handle_ = *info[0].As<Napi::External<Shared>>().Data();
     block_ = handle_->session->block();
     memoryBytes_ = handle_->session->memoryBytes();
+    // So that the collector knows what a forgotten session costs.
+    Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(memoryBytes_));
   }
+  void Finalize(Napi::Env env) override { release(env); }
 
   static Napi::Value make(Napi::Env env, Shared handle) {
     return classesOf(env).session.New({Napi::External<Shared>::New(env, &handle)});
@@ -222,7 +225,13 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
     return guarded(info.Env(), [&] { return toArray(info.Env(), idle(info.Env()).lastRgb()); });
   }
   // A call that is running keeps the memory until it is done.
-  void dispose(const Napi::CallbackInfo&) { handle_.reset(); }
+  void dispose(const Napi::CallbackInfo& info) { release(info.Env()); }
+
+  void release(Napi::Env env) {
+    if (!handle_) return;
+    handle_.reset();
+    Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(memoryBytes_));
+  }
 
   Shared handle_;
   int64_t block_ = 0;
@@ -350,7 +359,7 @@ LoadOptions loadOptions(const Napi::Value& value) {
 Napi::Value loadModel(const Napi::CallbackInfo& info) {
   return promised(info.Env(), [&]() -> Napi::Value {
     const LoadOptions options = loadOptions(info[0]);
-    const auto worker = std::make_shared<Worker>();
+    const auto worker = std::make_shared<Worker>(info.Env());
     return worker->run(info.Env(), [options, worker]() -> Settle {
       const ModelHandle handle{worker, Model::load(options)};
       return [handle](Napi::Env env) { return JsModel::make(env, handle); };

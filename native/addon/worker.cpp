@@ -50,16 +50,20 @@ struct Worker::Call {
 
   explicit Call(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
 
-  void finish(Napi::Env env) {
-    const Napi::HandleScope scope(env);
-    finally();
+  // Never throws: in an environment that is being terminated every call into it fails, and nobody waits for the promise.
+  void finish(Napi::Env env) noexcept {
     try {
-      if (!failure) {
-        deferred.Resolve(result(env));
-        return;
-      }
-      const Failure f = describe(failure);
-      deferred.Reject(makeError(env, f.code.c_str(), f.message).Value());
+      const Napi::HandleScope scope(env);
+      finally();
+      settlePromise(env);
+    } catch (...) {
+    }
+  }
+
+  void settlePromise(Napi::Env env) {
+    try {
+      if (failure) std::rethrow_exception(failure);
+      deferred.Resolve(result(env));
     } catch (const Napi::Error& e) {
       deferred.Reject(e.Value());
     } catch (...) {
@@ -68,15 +72,31 @@ struct Worker::Call {
   }
 };
 
-Worker::Worker() : thread_([this] { serve(); }) {}
+Worker::Worker(Napi::Env env) : env_(env), thread_([this] { serve(); }) {
+  napi_add_env_cleanup_hook(env_, environmentEnds, this);
+}
 
 Worker::~Worker() {
+  join();
+  if (hooked_) napi_remove_env_cleanup_hook(env_, environmentEnds, this);
+}
+
+// Thread-safe functions die with the environment, so the thread that calls them must be gone before.
+void Worker::environmentEnds(void* pointer) {
+  auto* worker = static_cast<Worker*>(pointer);
+  worker->hooked_ = false;
+  worker->join();
+  // These may hold the last references to the worker: nothing touches it after this line.
+  const auto orphans = std::move(worker->orphans_);
+}
+
+void Worker::join() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_one();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 Napi::Promise Worker::run(Napi::Env env, std::function<Settle()> work, std::function<void()> finally) {
@@ -111,12 +131,13 @@ void Worker::serve() {
     }
     // The call is let go on the JavaScript thread: it may hold the last reference to this worker.
     Napi::ThreadSafeFunction settle = call->settle;
-    const napi_status status = settle.BlockingCall(call.release(), [](Napi::Env env, Napi::Function, Call* done) {
+    Call* const raw = call.release();
+    const napi_status status = settle.BlockingCall(raw, [](Napi::Env env, Napi::Function, Call* done) {
       const std::unique_ptr<Call> owned(done);
       if (env) owned->finish(env);
     });
-    // When the environment is going down nobody is left to settle for, nor a thread that may free the call's handles.
     if (status == napi_ok) settle.Release();
+    else orphans_.emplace_back(raw);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace longlive::addon {
 
@@ -20,24 +21,31 @@ Napi::Error makeError(Napi::Env env, const char* code, const std::string& messag
 // The error of the exception that is being handled.
 Napi::Error currentError(Napi::Env env);
 
+// Made and destroyed on the JavaScript thread. When the environment goes down, the worker ends first: its running call is
+// waited for, later ones are dropped unsettled.
 class Worker {
  public:
-  Worker();
-  ~Worker();  // waits for the call that is running; calls that wait are rejected
+  explicit Worker(Napi::Env env);
+  ~Worker();  // waits for the call that is running
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
   // Runs `work` on the worker's thread; the promise settles with what the returned Settle builds, or rejects with what was
-  // thrown. `finally` runs on the JavaScript thread before the promise settles, in every case.
+  // thrown. `finally` runs on the JavaScript thread before the promise settles.
   Napi::Promise run(Napi::Env env, std::function<Settle()> work, std::function<void()> finally = [] {});
 
  private:
   struct Call;
+  static void environmentEnds(void* worker);
+  void join();
   void serve();
 
+  napi_env env_;
+  bool hooked_ = true;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::unique_ptr<Call>> calls_;
+  std::vector<std::unique_ptr<Call>> orphans_;  // that could not be settled any more
   bool stop_ = false;
   std::thread thread_;
 };

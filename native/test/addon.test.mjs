@@ -1,0 +1,189 @@
+// The addon as JavaScript sees it: the contract of src/engine/addon.ts, misuse, disposal, garbage collection, shutdown.
+// Run by `make check` with --expose-gc; LONGLIVE_TEST_PACKAGE names a package made by build/make_package.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+
+const addonPath = fileURLToPath(new URL('../build/longlive.node', import.meta.url));
+const addon = createRequire(import.meta.url)(addonPath);
+const directory = process.env.LONGLIVE_TEST_PACKAGE;
+const load = { directory, device: 'cpu', precision: 'bf16', threads: 1, decoder: 'full', isa: '' };
+const session = { seed: 7n, width: 64, height: 48, rope: 'package' };
+const ids = Int32Array.of(3, 4, 1);
+
+const refusedWith = (code, message) => (error) => {
+  assert.ok(error instanceof Error);
+  assert.equal(error.code, code);
+  assert.match(error.message, message);
+  return true;
+};
+
+async function block(s) {
+  const steps = [];
+  do steps.push(await s.step());
+  while (steps.at(-1).kind !== 'context');
+  return steps;
+}
+
+test('devices and version', () => {
+  assert.match(addon.version, /^\d+\.\d+\.\d+$/);
+  assert.equal(typeof addon.cudaBuilt, 'boolean');
+  const [cpu, cuda] = addon.devices();
+  assert.equal(cpu.device, 'cpu');
+  assert.equal(cpu.available, true);
+  assert.ok(cpu.totalMemory > 0 && cpu.threads > 0 && cpu.isa && cpu.detail);
+  assert.equal(cuda.device, 'cuda');
+});
+
+test('a session steps through blocks, switches, and goes on from a checkpoint', async () => {
+  const model = await addon.loadModel(load);
+  assert.equal(model.config.video.width, 64);
+  assert.ok(model.weightBytes > 0);
+  const prompt = await model.encodePrompt(ids);
+  assert.equal(prompt.tokens, 3);
+  const s = model.createSession(session);
+  assert.equal(s.block, 0);
+  assert.ok(s.memoryBytes > 0);
+  assert.deepEqual(Object.keys(await s.setPrompt(prompt, 'recache')), ['milliseconds', 'frames']);
+  const first = await block(s);
+  assert.deepEqual(first.map((x) => x.kind), ['denoise', 'denoise', 'denoise', 'denoise', 'frames', 'context']);
+  const { frames } = first[4];
+  assert.equal(frames.firstFrame, 0);
+  assert.equal(frames.i420.length, (frames.count * 64 * 48 * 3) / 2);
+  assert.equal(s.lastRgb().length, frames.count * 64 * 48 * 3);
+  assert.equal(s.block, 1);
+  await s.step();
+  assert.throws(() => s.checkpoint(), refusedWith('INVALID_ARGUMENT', /between blocks/));
+  s.abandonBlock();
+  assert.equal((await s.setPrompt(await model.encodePrompt(Int32Array.of(9, 1)), 'recache')).frames, 2);
+  const saved = s.checkpoint();
+  assert.ok(saved instanceof Uint8Array);
+  const restored = await model.restoreSession(session, saved, prompt);
+  assert.equal(restored.block, 1);
+  assert.equal((await block(restored))[4].frames.firstFrame, frames.count);
+});
+
+test('arguments are refused by name', async () => {
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const s = model.createSession(session);
+  const bad = (change, message) =>
+    assert.throws(() => model.createSession({ ...session, ...change }), refusedWith('INVALID_ARGUMENT', message));
+  bad({ seed: 7 }, /^options\.seed must be a bigint/);
+  bad({ seed: -1n }, /^options\.seed/);
+  bad({ seed: 1n << 64n }, /^options\.seed/);
+  bad({ width: 65 }, /multiples of 16/);
+  bad({ width: NaN }, /^options\.width must be an integer/);
+  bad({ rope: 'x' }, /^options\.rope must be one of 'package', 'absolute', 'relative', got 'x'/);
+  bad({ globalSink: 1 }, /^options\.globalSink must be a boolean/);
+  bad({ extra: 1 }, /^options\.extra is unknown/);
+  assert.throws(() => model.createSession(), refusedWith('INVALID_ARGUMENT', /options must be an object/));
+  const refuses = (promise, message, code = 'INVALID_ARGUMENT') => assert.rejects(promise, refusedWith(code, message));
+  await refuses(addon.loadModel({ ...load, precision: 'fp8' }), /^options\.precision must be one of/);
+  await refuses(addon.loadModel({ ...load, threads: 1.5 }), /^options\.threads/);
+  await refuses(addon.loadModel({ ...load, isa: 'mmx' }), /mmx/);
+  await refuses(addon.loadModel({ ...load, directory: '/nowhere' }), /manifest\.json/, 'INVALID_PACKAGE');
+  await refuses(addon.loadModel({ ...load, decoder: 'tiny' }), /tiny/);
+  await refuses(model.encodePrompt([1]), /^ids must be an Int32Array/);
+  await refuses(model.encodePrompt(Int32Array.of(1000)), /vocabulary/);
+  await refuses(s.setPrompt({}, 'recache'), /^prompt must come from encodePrompt/);
+  await refuses(s.setPrompt(prompt, 'x'), /^mode must be one of/);
+  await refuses(s.step(), /setPrompt/);
+  await refuses(model.restoreSession(session, 'x', prompt), /^checkpoint must be a Uint8Array/);
+  await refuses(model.restoreSession(session, Uint8Array.of(1), prompt), /checkpoint/, 'INVALID_PACKAGE');
+  for (const object of [model, s, prompt]) assert.throws(() => new object.constructor(), refusedWith('INVALID_ARGUMENT', /is made by/));
+});
+
+test('one call of a session at a time, many sessions of a model', async () => {
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const sessions = Array.from({ length: 4 }, () => model.createSession(session));
+  await Promise.all(sessions.map((s) => s.setPrompt(prompt, 'recache')));
+  const [a] = sessions;
+  const running = a.step();
+  await assert.rejects(a.step(), refusedWith('INVALID_ARGUMENT', /busy/));
+  assert.throws(() => a.abandonBlock(), refusedWith('INVALID_ARGUMENT', /busy/));
+  assert.equal((await running).kind, 'denoise');
+  a.abandonBlock();
+  const results = await Promise.all(sessions.map(block));
+  for (const steps of results) assert.deepEqual(steps[4].frames.i420, results[0][4].frames.i420);
+});
+
+test('what was disposed refuses, and a running call ends well', async () => {
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const s = model.createSession(session);
+  await s.setPrompt(prompt, 'recache');
+  const running = s.step();
+  s.dispose();
+  s.dispose();
+  model.dispose();
+  assert.equal((await running).kind, 'denoise');
+  await assert.rejects(s.step(), refusedWith('INVALID_ARGUMENT', /disposed/));
+  assert.throws(() => s.lastRgb(), refusedWith('INVALID_ARGUMENT', /disposed/));
+  assert.throws(() => model.createSession(session), refusedWith('INVALID_ARGUMENT', /disposed/));
+  await assert.rejects(model.encodePrompt(ids), refusedWith('INVALID_ARGUMENT', /disposed/));
+});
+
+test('garbage is collected, also with calls under way', async () => {
+  const settle = async () => {
+    for (let i = 0; i < 4; ++i) {
+      globalThis.gc();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  };
+  const round = async () => {
+    const model = await addon.loadModel(load);
+    const prompt = await model.encodePrompt(ids);
+    for (let i = 0; i < 8; ++i) {
+      const s = model.createSession(session);
+      await s.setPrompt(prompt, 'recache');
+      void s.step();
+    }
+  };
+  for (let i = 0; i < 12; ++i) await round();
+  await settle();
+  const before = process.memoryUsage().rss;
+  for (let i = 0; i < 24; ++i) await round();
+  await settle();
+  const grown = process.memoryUsage().rss - before;
+  assert.ok(grown < 48e6, `grew by ${grown} bytes`);
+});
+
+test('worker threads may come and go in the middle of a call', async () => {
+  const source = `
+    const { parentPort, workerData } = require('node:worker_threads');
+    const addon = require(workerData.addonPath);
+    (async () => {
+      const model = await addon.loadModel(workerData.load);
+      const s = model.createSession(workerData.session);
+      await s.setPrompt(await model.encodePrompt(Int32Array.of(3, 1)), 'recache');
+      parentPort.postMessage('ready');
+      for (;;) await s.step();
+    })();`;
+  for (let i = 0; i < 4; ++i) {
+    const worker = new Worker(source, { eval: true, workerData: { addonPath, load, session } });
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    await new Promise((resolve) => setTimeout(resolve, 3 * i));
+    await worker.terminate();
+  }
+});
+
+test('a process may exit in the middle of a call', () => {
+  const source = `
+    const addon = require(${JSON.stringify(addonPath)});
+    (async () => {
+      const model = await addon.loadModel(${JSON.stringify(load)});
+      const s = model.createSession({ seed: 7n, width: 64, height: 48, rope: 'package' });
+      await s.setPrompt(await model.encodePrompt(Int32Array.of(3, 1)), 'recache');
+      void s.step();
+      process.exit(0);
+    })();`;
+  for (let i = 0; i < 3; ++i) {
+    const { status, signal, stderr } = spawnSync(process.execPath, ['-e', source], { encoding: 'utf8' });
+    assert.deepEqual({ status, signal, stderr }, { status: 0, signal: null, stderr: '' });
+  }
+});
