@@ -300,3 +300,24 @@ TEST("session: bad requests are refused") {
   cuda.directory = package.directory, cuda.device = DeviceKind::Cuda;
   CHECK(!refusal([&] { Model::load(cuda); }, ErrorCode::Unavailable).empty());
 }
+
+TEST("session: odd sizes run, and instruction sets agree in fp32") {
+  const SyntheticPackage package("odd", [](ModelConfig& c) {
+    c.dit.dim = 42, c.dit.numHeads = 3, c.dit.ffnDim = 70, c.dit.freqDim = 22, c.dit.textDim = 22, c.dit.textLen = 7, c.dit.numLayers = 3;
+    c.textEncoder = {17, 22, 30, 26, 5, 1, 32, 128, 1e-6f};
+    c.sampling.windowFrames = 7, c.sampling.sinkFrames = 4, c.sampling.framesPerBlock = 3, c.sampling.denoisingSteps = {1000, 400};
+  });
+  const auto run = [&](const std::string& isa) {
+    LoadOptions o;
+    o.directory = package.directory, o.precision = Precision::FP32, o.threads = 2, o.isa = isa;
+    const auto model = Model::load(o);
+    const auto s = model->createSession(options(3, 80, 48));
+    s->setPrompt(*prompt(*model, {3, 4, 1}), RecacheMode::Recache);
+    Bytes all = blocks(*s, 4);
+    s->setPrompt(*prompt(*model, {5, 6, 7, 8, 9, 10, 1}), RecacheMode::Recache);
+    const Bytes more = blocks(*s, 2);
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  CHECK(meanDifference(run("portable"), run("")) < 0.1);
+}
