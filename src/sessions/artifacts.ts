@@ -14,7 +14,7 @@ const JSONL: PutOptions = { contentType: 'application/x-ndjson' };
 
 /** Writes them all; may be repeated after a failure. A session without chunks has none. */
 export async function storeArtifacts(context: Context, keys: SessionKeys, session: Session): Promise<Artifact[]> {
-  const chunks = await chunksOf(context, keys);
+  const { chunks } = await readChunks(context, keys);
   if (chunks.length === 0) return [];
   await storeVideo(context, keys, chunks);
   await context.vault.put(keys.playlist, utf8(playlistOf(context, keys, chunks, true)), HLS);
@@ -33,13 +33,24 @@ export async function storeArtifacts(context: Context, keys: SessionKeys, sessio
   return found.filter((artifact) => artifact !== undefined);
 }
 
-export async function chunksOf(context: Context, keys: SessionKeys): Promise<FrameChunk[]> {
-  const chunks: FrameChunk[] = [];
-  for await (const event of new LogReader(context.vault, keys).all()) {
+/** The chunks of a session in its log; `known` continues where an earlier reading ended. */
+export async function readChunks(context: Context, keys: SessionKeys, known = NO_CHUNKS): Promise<KnownChunks> {
+  const chunks = [...known.chunks];
+  let { cursor } = known;
+  for await (const event of new LogReader(context.vault, keys).all(cursor)) {
     if (event.type === 'FrameChunk') chunks.push(event);
+    cursor = event.sequence;
   }
-  return chunks;
+  return { chunks, cursor };
 }
+
+export interface KnownChunks {
+  chunks: readonly FrameChunk[];
+  /** Sequence up to which the log was read. */
+  cursor: number;
+}
+
+const NO_CHUNKS: KnownChunks = { chunks: [], cursor: 0 };
 
 /** URIs are relative to the session's prefix, or whatever `uri` makes of the store keys. */
 export function playlistOf(

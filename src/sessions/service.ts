@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { Page, ServiceStatus, Sessions, SubscribeOptions } from './api.js';
-import { chunksOf, playlistOf } from './artifacts.js';
+import { type KnownChunks, playlistOf, readChunks } from './artifacts.js';
 import { Capacity } from './capacity.js';
 import { systemClock } from './clock.js';
 import type { Context } from './context.js';
@@ -26,6 +26,10 @@ import { OwnershipLost, Vault } from './vault.js';
 
 const PAGE = 20;
 const LARGEST_PAGE = 100;
+
+/** Sessions whose chunk lists are remembered. */
+const PLAYLISTS = 32;
+
 const ID = /^[a-z0-9]{26}$/;
 
 interface Loaded {
@@ -40,6 +44,8 @@ export class SessionService implements Sessions {
   private readonly owned = new Map<string, OwnedSession>();
   private readonly adopting = new Map<string, Promise<OwnedSession | undefined>>();
   private readonly watchers = new Map<string, number>();
+  /** What playlists were made of lately, so that a player's next poll reads only the end of the log. */
+  private readonly playlists = new Map<string, KnownChunks>();
   private closing = false;
 
   constructor(options: SessionServiceOptions) {
@@ -109,7 +115,11 @@ export class SessionService implements Sessions {
     const { state } = await this.session(sessionId);
     const keys = keysOf(sessionId);
     this.touch(sessionId);
-    return playlistOf(this.context, keys, await chunksOf(this.context, keys), isEnded(state), uri);
+    const known = await readChunks(this.context, keys, this.playlists.get(sessionId));
+    this.playlists.delete(sessionId);
+    this.playlists.set(sessionId, known);
+    if (this.playlists.size > PLAYLISTS) this.playlists.delete(this.playlists.keys().next().value as string);
+    return playlistOf(this.context, keys, known.chunks, isEnded(state), uri);
   }
 
   // ---- mutations ----------------------------------------------------------------------------------------------------

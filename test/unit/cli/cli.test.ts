@@ -34,7 +34,7 @@ describe('longlive generate', () => {
     ['an unknown mode', [...good, '--switch-mode', 'forget']],
     ['an unknown flag', [...good, '--colour', 'red']],
   ])('refuses %s before it does anything', async (_name, words) => {
-    await expect(generate(...words)).rejects.toHaveProperty('code', expect.stringMatching(/^commander\./));
+    await expect(generate(...words)).rejects.toSatisfy(({ code }: { code: string }) => code.startsWith('commander.'));
   });
 
   it('finds out first that the output cannot be written', async () => {
@@ -98,10 +98,9 @@ describe('exit codes', () => {
   });
 
   it('shows the stack of what nobody foresaw', () => {
-    expect(explain(new TypeError('oops'))).toMatchObject({
-      exitCode: EXIT.bug,
-      message: expect.stringContaining('at '),
-    });
+    const { exitCode, message } = explain(new TypeError('oops'));
+    expect(exitCode).toBe(EXIT.bug);
+    expect(message).toMatch(/oops\n +at /);
   });
 });
 

@@ -122,3 +122,20 @@ describe('subscribe', () => {
     expect(first).toMatchObject({ type: 'FrameChunk', chunk: chunks - 1 });
   });
 });
+
+describe('playlist', () => {
+  it('grows with the session, reads only what is new, and ends with it', async () => {
+    const world = makeWorld();
+    const id = await create(world, 30);
+    const lines = async () => (await world.service.playlist(id)).split('\n');
+    await world.clock.advance(3_000);
+    const { chunks } = await world.service.session(id);
+    const expected = Array.from({ length: 41 }, (_, n) => `chunks/${String(n).padStart(6, '0')}.m4s`);
+    expect(await lines()).toEqual(['#MAP init.mp4', ...expected.slice(0, chunks)]);
+    await world.clock.until(read(world, id));
+    expect(await lines()).toEqual(['#MAP init.mp4', ...expected, '#END']);
+    expect(await lines()).toEqual(['#MAP init.mp4', ...expected, '#END']);
+    const mapped = await world.service.playlist(id, (key) => `https://cdn/${key}`);
+    expect(mapped.split('\n')[1]).toBe(`https://cdn/sessions/${id}/chunks/000000.m4s`);
+  });
+});
