@@ -1,0 +1,216 @@
+/** The operations that the viewer needs. */
+import { request, subscribe } from './graphql';
+
+export type SessionState = 'QUEUED' | 'STARTING' | 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED' | 'FAILED';
+export type RecacheMode = 'RECACHE' | 'KEEP_CACHE' | 'CLEAR_CACHE';
+export type SwitchWhen = 'NEXT_BLOCK' | 'IMMEDIATE';
+
+export interface Failure {
+  code: string;
+  message: string;
+}
+
+export interface Artifact {
+  kind: 'MP4' | 'HLS' | 'POSTER' | 'TIMELINE';
+  url: string;
+  bytes: number;
+}
+
+export interface Session {
+  id: string;
+  state: SessionState;
+  reason: string | null;
+  failure: Failure | null;
+  prompt: string;
+  modelName: string;
+  seed: string;
+  width: number;
+  height: number;
+  seconds: number;
+  viewers: number;
+  createdAt: string;
+  finishedAt: string | null;
+  timeline: { receiptId: string; prompt: string; seconds: number; recacheMilliseconds: number }[];
+  playlistUrl: string;
+  artifacts: Artifact[];
+}
+
+interface At {
+  cursor: string;
+  at: string;
+}
+export type FrameChunk = At & {
+  __typename: 'FrameChunk';
+  index: number;
+  startSeconds: number;
+  durationSeconds: number;
+  byteLength: number;
+  generateMilliseconds: number;
+  url: string;
+  init: { mimeType: string; url: string } | null;
+};
+export type PromptRequested = At & {
+  __typename: 'PromptRequested';
+  receiptId: string;
+  prompt: string;
+  expectedBlock: number;
+};
+export type PromptApplied = At & {
+  __typename: 'PromptApplied';
+  receiptId: string;
+  prompt: string;
+  block: number;
+  seconds: number;
+  recacheMilliseconds: number;
+  waitedMilliseconds: number | null;
+};
+export type PromptSuperseded = At & { __typename: 'PromptSuperseded'; receiptId: string; supersededBy: string };
+export type StateChanged = At & {
+  __typename: 'StateChanged' | 'Heartbeat';
+  state: SessionState;
+  reason: string | null;
+  failure: Failure | null;
+};
+export type SessionEnded = At & {
+  __typename: 'SessionEnded';
+  state: SessionState;
+  reason: string | null;
+  failure: Failure | null;
+  seconds: number;
+  artifacts: Artifact[];
+};
+export type SessionEvent =
+  FrameChunk | PromptRequested | PromptApplied | PromptSuperseded | StateChanged | SessionEnded;
+
+/** An expected failure that the service told in its own words. */
+export class ServiceError extends Error {
+  constructor(
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+const SESSION = `fragment S on Session {
+  id state reason failure { code message } prompt modelName seed width height seconds viewers createdAt finishedAt playlistUrl
+  timeline { receiptId prompt seconds recacheMilliseconds }
+  artifacts { kind url bytes }
+}`;
+const ERROR = '... on Error { __typename code message }';
+
+type Result<Value> = Value & { code?: string; message?: string };
+
+function unwrap<Value extends object>(result: Result<Value>): Value {
+  if (result.code !== undefined && result.message !== undefined) throw new ServiceError(result.code, result.message);
+  return result;
+}
+
+export async function fetchService() {
+  const { service } = await request<{
+    service: {
+      version: string;
+      accepting: boolean;
+      detail: string | null;
+      heartbeatSeconds: number;
+      defaultModel: { title: string; device: string; precision: string } | null;
+    };
+  }>('{ service { version accepting detail heartbeatSeconds defaultModel { title device precision } } }');
+  return service;
+}
+
+export async function fetchRecent(): Promise<Session[]> {
+  const { sessions } = await request<{ sessions: Result<{ nodes: Session[] }> }>(
+    `${SESSION} { sessions(first: 8) { ... on SessionConnection { nodes { ...S } } ${ERROR} } }`,
+  );
+  return unwrap(sessions).nodes;
+}
+
+export async function fetchSession(id: string): Promise<Session> {
+  const { session } = await request<{ session: Result<Session> }>(
+    `${SESSION} query ($id: ID!) { session(id: $id) { ...S ${ERROR} } }`,
+    { id },
+  );
+  return unwrap(session);
+}
+
+export interface CreateInput {
+  prompt: string;
+  seed?: string;
+  maxSeconds?: number;
+}
+
+export async function createSession(input: CreateInput): Promise<Session> {
+  const { createSession: session } = await request<{ createSession: Result<Session> }>(
+    `${SESSION} mutation ($input: CreateSessionInput!) { createSession(input: $input) { ...S ${ERROR} } }`,
+    { input },
+  );
+  return unwrap(session);
+}
+
+export async function switchPrompt(id: string, prompt: string, mode: RecacheMode, when: SwitchWhen) {
+  const { switchPrompt: receipt } = await request<{ switchPrompt: Result<{ id: string; expectedSeconds: number }> }>(
+    `mutation ($id: ID!, $prompt: String!, $mode: RecacheMode, $when: SwitchWhen) {
+      switchPrompt(sessionId: $id, prompt: $prompt, mode: $mode, when: $when) {
+        ... on SwitchReceipt { id expectedSeconds } ${ERROR} } }`,
+    { id, prompt, mode, when },
+  );
+  return unwrap(receipt);
+}
+
+export async function control(action: 'pauseSession' | 'resumeSession' | 'stopSession', id: string): Promise<void> {
+  const data = await request<Record<string, Result<object>>>(
+    `mutation ($id: ID!) { ${action}(sessionId: $id) { __typename ${ERROR} } }`,
+    { id },
+  );
+  unwrap(data[action] ?? {});
+}
+
+const STREAM = `subscription ($id: ID!, $after: Cursor, $from: StreamStart) {
+  sessionStream(sessionId: $id, after: $after, from: $from, media: URL) {
+    __typename
+    ... on SessionEvent { cursor at }
+    ... on FrameChunk { index startSeconds durationSeconds byteLength generateMilliseconds url init { mimeType url } }
+    ... on PromptRequested { receiptId prompt expectedBlock }
+    ... on PromptApplied { receiptId prompt block seconds recacheMilliseconds waitedMilliseconds }
+    ... on PromptSuperseded { receiptId supersededBy }
+    ... on StateChanged { state reason failure { code message } }
+    ... on Heartbeat { state reason failure { code message } }
+    ... on SessionEnded { state reason failure { code message } seconds artifacts { kind url bytes } }
+    ... on Error { code message }
+  }
+}`;
+
+export interface FollowOptions {
+  from: 'START' | 'LIVE';
+  heartbeatSeconds: number;
+  signal: AbortSignal;
+  /** Whether the stream is connected now. */
+  onConnection: (connected: boolean) => void;
+}
+
+const FINAL = new Set(['NOT_FOUND', 'INVALID_INPUT']);
+
+/** Every event of a session, once and in order, across any number of broken connections, until it ends. */
+export async function* follow(id: string, options: FollowOptions): AsyncGenerator<SessionEvent, void, undefined> {
+  let after: string | undefined;
+  for (let attempt = 0; !options.signal.aborted; attempt++) {
+    try {
+      const connection = { signal: options.signal, silenceSeconds: 3 * options.heartbeatSeconds };
+      const variables = { id, after, from: options.from };
+      for await (const data of subscribe<{ sessionStream: Result<SessionEvent> }>(STREAM, variables, connection)) {
+        const event = unwrap<SessionEvent>(data.sessionStream);
+        options.onConnection(true);
+        attempt = 0;
+        yield event;
+        after = event.cursor; // Only now: what was not processed is asked for again.
+        if (event.__typename === 'SessionEnded') return;
+      }
+    } catch (error) {
+      if (error instanceof ServiceError && FINAL.has(error.code)) throw error;
+    }
+    if (options.signal.aborted) return;
+    options.onConnection(false);
+    await new Promise((resolve) => setTimeout(resolve, Math.min(8000, 250 * 2 ** attempt)));
+  }
+}

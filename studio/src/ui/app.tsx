@@ -1,0 +1,116 @@
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { createSession, type CreateInput, fetchService, fetchSession, type Session } from '../lib/api';
+import { RequestError, setToken } from '../lib/graphql';
+import { Watching } from '../lib/watching';
+import { Home } from './home';
+import { PromptBox } from './prompt-box';
+import { Stage } from './stage';
+import { TokenForm } from './token-form';
+import { Watcher } from './watcher';
+
+type Service = Awaited<ReturnType<typeof fetchService>>;
+
+export function App() {
+  const video = useRef<HTMLVideoElement>(null);
+  const [service, setService] = useState<Service>();
+  const [watching, setWatching] = useState<Watching>();
+  const [problem, setProblem] = useState<string>();
+  const [locked, setLocked] = useState(false);
+
+  const report = (error: unknown) => {
+    if (error instanceof RequestError && error.status === 401) setLocked(true);
+    else setProblem((error as Error).message);
+  };
+
+  const watch = (session: Session, heartbeatSeconds: number, askedAt?: number) => {
+    watching?.close();
+    history.replaceState(null, '', `?session=${encodeURIComponent(session.id)}`);
+    setProblem(undefined);
+    setWatching(new Watching(session, video.current as HTMLVideoElement, { heartbeatSeconds, askedAt }));
+  };
+
+  const leave = () => {
+    watching?.close();
+    setWatching(undefined);
+    setProblem(undefined);
+    history.replaceState(null, '', location.pathname);
+  };
+
+  const start = async (input: CreateInput) => {
+    const askedAt = performance.now();
+    setProblem(undefined);
+    try {
+      watch(await createSession(input), service?.heartbeatSeconds ?? 10, askedAt);
+    } catch (error) {
+      report(error);
+    }
+  };
+
+  const open = async (id: string, heartbeatSeconds: number) => {
+    try {
+      watch(await fetchSession(id), heartbeatSeconds);
+    } catch (error) {
+      report(error);
+    }
+  };
+
+  const begin = async () => {
+    try {
+      const found = await fetchService();
+      setLocked(false);
+      setService(found);
+      const id = new URLSearchParams(location.search).get('session');
+      if (id) await open(id, found.heartbeatSeconds);
+    } catch (error) {
+      report(error);
+    }
+  };
+  useEffect(() => void begin(), []);
+
+  if (locked) {
+    return (
+      <TokenForm
+        onToken={(token) => {
+          setToken(token);
+          void begin();
+        }}
+      />
+    );
+  }
+  const model = service?.defaultModel;
+  return (
+    <main class={watching ? 'watching' : 'home'}>
+      <header>
+        <button class="wordmark" onClick={leave} aria-label="LongLive, start page">
+          <img src="/favicon.svg" alt="" width="26" height="26" />
+          LongLive
+        </button>
+        <span class="muted">{model ? `${model.title} · ${model.device} · ${model.precision}` : ''}</span>
+        <nav>
+          {watching && <button onClick={leave}>New session</button>}
+          <a href="/graphql">API</a>
+        </nav>
+      </header>
+      <Stage video={video} watching={watching} />
+      {watching ? (
+        <Watcher watching={watching} video={video} onStart={start} />
+      ) : (
+        <>
+          <PromptBox live={false} onSubmit={(prompt, { seed, maxSeconds }) => start({ prompt, seed, maxSeconds })} />
+          {service && (
+            <Home
+              onOpen={(id) => void open(id, service.heartbeatSeconds)}
+              onPrompt={(prompt) => void start({ prompt })}
+            />
+          )}
+        </>
+      )}
+      {problem && (
+        <p class="problem" role="alert">
+          {problem}
+        </p>
+      )}
+      {service && !service.accepting && <p class="problem">The service takes no sessions now. {service.detail}</p>}
+    </main>
+  );
+}

@@ -1,0 +1,128 @@
+import { useState } from 'preact/hooks';
+import type { RecacheMode, SwitchWhen } from '../lib/api';
+
+export interface PromptOptions {
+  mode: RecacheMode;
+  when: SwitchWhen;
+  seed?: string;
+  maxSeconds?: number;
+}
+
+interface Props {
+  /** A session is running: the prompt switches it instead of starting one. */
+  live: boolean;
+  onSubmit: (prompt: string, options: PromptOptions) => Promise<unknown>;
+}
+
+export function PromptBox({ live, onSubmit }: Props) {
+  const [prompt, setPrompt] = useState('');
+  const [busy, setBusy] = useState(false);
+  const [mode, setMode] = useState<RecacheMode>('RECACHE');
+  const [when, setWhen] = useState<SwitchWhen>('NEXT_BLOCK');
+  const [seed, setSeed] = useState('');
+  const [length, setLength] = useState('');
+
+  const submit = async () => {
+    if (!prompt.trim() || busy) return;
+    setBusy(true);
+    await onSubmit(prompt, { mode, when, seed: seed || undefined, maxSeconds: length ? Number(length) : undefined });
+    setBusy(false);
+    setPrompt('');
+  };
+
+  return (
+    <form
+      class="prompt"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void submit();
+      }}
+    >
+      <div class="line">
+        <textarea
+          aria-label="Prompt"
+          rows={1}
+          autofocus
+          maxLength={2000}
+          placeholder={live ? 'What happens next?' : 'Describe what you want to see'}
+          value={prompt}
+          onInput={(event) => setPrompt(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+            event.preventDefault();
+            void submit();
+          }}
+        />
+        <button class="primary" type="submit" disabled={busy || !prompt.trim()}>
+          {live ? 'Switch' : 'Start'}
+        </button>
+      </div>
+      {live ? (
+        <div class="options">
+          <Choice
+            name="Change"
+            value={mode}
+            onChange={(value: RecacheMode) => setMode(value)}
+            options={[
+              ['RECACHE', 'Blend', 'The new story, without a cut'],
+              ['KEEP_CACHE', 'Linger', 'The old story fades slowly'],
+              ['CLEAR_CACHE', 'Cut', 'A new scene at once'],
+            ]}
+          />
+          <Choice
+            name="When"
+            value={when}
+            onChange={(value: SwitchWhen) => setWhen(value)}
+            options={[
+              ['NEXT_BLOCK', 'Next block', 'Before the next block is made'],
+              ['IMMEDIATE', 'Now', 'Abandons the block that is being made'],
+            ]}
+          />
+        </div>
+      ) : (
+        <div class="options">
+          <label>
+            Seed
+            <input
+              inputMode="numeric"
+              placeholder="random"
+              value={seed}
+              onInput={(event) => setSeed(event.currentTarget.value)}
+            />
+          </label>
+          <label>
+            Length
+            <input
+              inputMode="decimal"
+              placeholder="endless"
+              value={length}
+              onInput={(event) => setLength(event.currentTarget.value)}
+            />
+            {length && 's'}
+          </label>
+        </div>
+      )}
+    </form>
+  );
+}
+
+interface ChoiceProps<Value extends string> {
+  name: string;
+  value: Value;
+  options: [Value, string, string][];
+  onChange: (value: Value) => void;
+}
+
+function Choice<Value extends string>({ name, value, options, onChange }: ChoiceProps<Value>) {
+  return (
+    <fieldset class="choice">
+      <legend>{name}</legend>
+      {options.map(([option, label, title]) => (
+        <label key={option} title={title} class={option === value ? 'chosen' : ''}>
+          <input type="radio" name={name} checked={option === value} onChange={() => onChange(option)} />
+          {label}
+        </label>
+      ))}
+    </fieldset>
+  );
+}

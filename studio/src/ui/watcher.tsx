@@ -1,0 +1,132 @@
+import type { RefObject } from 'preact';
+import { useState } from 'preact/hooks';
+import { control, type CreateInput, switchPrompt } from '../lib/api';
+import { useStore } from '../lib/store';
+import type { Scene, Watching, WatchState } from '../lib/watching';
+import { clock, size, span } from './format';
+import { type PromptOptions, PromptBox } from './prompt-box';
+import { type Playback, usePlayback } from './stage';
+import { Timeline } from './timeline';
+
+interface Props {
+  watching: Watching;
+  video: RefObject<HTMLVideoElement | null>;
+  onStart: (input: CreateInput) => Promise<void>;
+}
+
+/** Everything below the player while a session is watched. */
+export function Watcher({ watching, video, onStart }: Props) {
+  const state = useStore(watching.store);
+  const playback = usePlayback(video, watching);
+  const [problem, setProblem] = useState<string>();
+  const { session } = state;
+  const running = !['COMPLETED', 'STOPPED', 'FAILED'].includes(state.state);
+
+  const attempt = async (work: () => Promise<void>) => {
+    setProblem(undefined);
+    await work().catch((error: unknown) => setProblem((error as Error).message));
+  };
+  const submit = (prompt: string, { mode, when }: PromptOptions) =>
+    attempt(async () => {
+      if (!running) return onStart({ prompt });
+      const sentAt = performance.now();
+      const receipt = await switchPrompt(session.id, prompt, mode, when);
+      watching.sentPrompt(receipt.id, sentAt);
+    });
+  const act = (action: Parameters<typeof control>[0]) => () => void attempt(() => control(action, session.id));
+
+  return (
+    <div class="below" data-state={state.state}>
+      <PromptBox live={running} onSubmit={submit} />
+      {(problem ?? state.problem ?? state.failure?.message) && (
+        <p class="problem" role="alert">
+          {problem ?? state.problem ?? state.failure?.message}
+        </p>
+      )}
+      <Timeline state={state} time={playback.time} onSeek={(seconds) => watching.player.seek(seconds)} />
+      <div class="row">
+        <Numbers state={state} playback={playback} />
+        <div class="actions">
+          {running && state.state !== 'PAUSED' && <button onClick={act('pauseSession')}>Pause</button>}
+          {state.state === 'PAUSED' && <button onClick={act('resumeSession')}>Resume</button>}
+          {running && <button onClick={act('stopSession')}>Stop</button>}
+          <Downloads state={state} running={running} />
+        </div>
+      </div>
+      <Story scenes={state.scenes} onSeek={(seconds) => watching.player.seek(seconds)} />
+    </div>
+  );
+}
+
+function Numbers({ state, playback }: { state: WatchState; playback: Playback }) {
+  const { figures, scenes, seconds } = state;
+  const last = scenes.findLast(({ seenMilliseconds }) => seenMilliseconds !== undefined);
+  const numbers: [string, string, string][] = [
+    ['Position', `${clock(playback.time)} / ${clock(seconds)}`, 'What you see / what there is'],
+    ['Ahead', `${playback.ahead.toFixed(1)} s`, 'Video that is here and not played yet'],
+    ['First picture', span(figures.firstPictureMilliseconds), 'From pressing Start'],
+    ['Last switch', span(last?.seenMilliseconds), 'From sending the prompt to seeing it'],
+    ['Speed', figures.speed === undefined ? '–' : `${figures.speed.toFixed(1)}×`, 'Generation against real time'],
+    [
+      'Chunk',
+      figures.chunkKilobytes === undefined ? '–' : `${Math.round(figures.chunkKilobytes)} KB`,
+      'Size of the newest chunk',
+    ],
+  ];
+  return (
+    <dl class="numbers">
+      {numbers.map(([name, value, title]) => (
+        <div key={name} title={title}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function Downloads({ state, running }: { state: WatchState; running: boolean }) {
+  const file = state.artifacts.find(({ kind }) => kind === 'MP4');
+  if (file) {
+    return (
+      <a class="button primary" href={file.url} download>
+        Download · {size(file.bytes)}
+      </a>
+    );
+  }
+  if (!running && !state.over) return <span class="muted">Writing the video…</span>;
+  return (
+    <a class="button" href={state.session.playlistUrl} title="HLS playlist of the session">
+      HLS
+    </a>
+  );
+}
+
+function Story({ scenes, onSeek }: { scenes: Scene[]; onSeek: (seconds: number) => void }) {
+  return (
+    <ol class="story" aria-label="Prompts">
+      {scenes.toReversed().map((scene) => (
+        <li key={scene.receiptId} class={scene.seconds === undefined ? 'pending' : ''}>
+          <button
+            disabled={scene.seconds === undefined}
+            onClick={() => scene.seconds !== undefined && onSeek(scene.seconds)}
+          >
+            {scene.seconds === undefined ? '··:··' : clock(scene.seconds)}
+          </button>
+          <p>{scene.prompt}</p>
+          <small>{describe(scene)}</small>
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+function describe({ seconds, waitedMilliseconds, recacheMilliseconds, seenMilliseconds }: Scene): string {
+  if (seconds === undefined) return 'on its way';
+  const parts = [
+    waitedMilliseconds !== undefined && `took effect after ${span(waitedMilliseconds)}`,
+    seenMilliseconds !== undefined && `on screen after ${span(seenMilliseconds)}`,
+    seconds > 0 && recacheMilliseconds !== undefined && `recache ${span(recacheMilliseconds)}`,
+  ];
+  return parts.filter(Boolean).join(' · ');
+}
