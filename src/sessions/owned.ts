@@ -145,7 +145,7 @@ export class OwnedSession implements ProducerHost {
       this.finishing = this.finish();
     } else {
       if (state !== 'PAUSED') await this.transition('PAUSED', 'WORKER_LOST');
-      void this.rest();
+      this.inBackground(this.rest());
     }
   }
 
@@ -288,7 +288,7 @@ export class OwnedSession implements ProducerHost {
     this.queue.push(() => this.transition('PAUSED', reason));
     this.context.capacity.leave(this.id);
     await this.queue.idle();
-    void this.rest();
+    this.inBackground(this.rest());
   }
 
   private async end(state: SessionState, reason: StateReason, error?: Trouble['error']): Promise<void> {
@@ -401,8 +401,14 @@ export class OwnedSession implements ProducerHost {
     this.control = { kind: 'stop' };
     this.wake.notify();
     this.queue.clear();
-    void this.leave();
-    void Promise.resolve(this.driving).then(() => this.freeGeneration());
+    this.inBackground(this.leave());
+    this.inBackground(Promise.resolve(this.driving).then(() => this.freeGeneration()));
+  }
+
+  private inBackground(work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      this.context.logger.error({ sessionId: this.id, error }, 'work in the background failed');
+    });
   }
 
   private async leave(): Promise<void> {

@@ -1,7 +1,10 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { FrameChunk, Session, StateChanged, StoredEvent } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
 import { makeWorld, read, stored, type World } from '../../support/fake-service.js';
+
+// Virtual time costs little, but a crowded machine may take its time over it.
+vi.setConfig({ testTimeout: 60_000 });
 
 const states = (events: StoredEvent[]) =>
   events.filter((event): event is StateChanged => event.type === 'StateChanged').map(({ state }) => state);

@@ -1,6 +1,9 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { DomainError, FrameChunk } from '../../../src/sessions/index.js';
 import { makeWorld, read, type World } from '../../support/fake-service.js';
+
+// Virtual time costs little, but a crowded machine may take its time over it.
+vi.setConfig({ testTimeout: 60_000 });
 
 async function create(world: World, input: { maxSeconds?: number; pace?: 'REALTIME' | 'FASTEST' } = {}) {
   return (await world.clock.until(world.service.createSession({ prompt: 'a fox', ...input }))).id;

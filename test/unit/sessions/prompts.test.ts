@@ -1,7 +1,10 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { FrameChunk, PromptApplied, SwitchPromptInput } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
 import { makeWorld, randomOf, read, stored, type World } from '../../support/fake-service.js';
+
+// Virtual time costs little, but a crowded machine may take its time over it.
+vi.setConfig({ testTimeout: 60_000 });
 
 async function live(world: World, maxSeconds = 8): Promise<string> {
   const { id } = await world.clock.until(world.service.createSession({ prompt: 'first', maxSeconds, pace: 'FASTEST' }));

@@ -1,7 +1,10 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { SessionEvent, StoredEvent } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
 import { makeWorld, randomOf, read, stored, type World } from '../../support/fake-service.js';
+
+// Virtual time costs little, but a crowded machine may take its time over it.
+vi.setConfig({ testTimeout: 60_000 });
 
 const identity = (events: SessionEvent[]) => stored(events).map((event) => withoutData(event));
 
