@@ -1,10 +1,12 @@
 """Train the causal DiT on cached latent clips.
 
-    python -m longlive_training.train_dit --clips RUN/latents --text RUN --out RUN/dit --minutes 70
+    python -m longlive_training.train_dit --clips RUN/latents --codec RUN/codec.safetensors --text RUN/text --out RUN/dit --minutes 70
 
-One step is one pass over all blocks of a few stories (teacher forcing, see `CausalDiT.teacher_forcing`) with the flow
-loss |v - (eps - x0)|^2. Noise levels are only the four that the sampler visits. A clean block carries the text of the
+One step is one pass over all blocks of a few stories (teacher forcing, see `CausalDiT.teacher_forcing`) with the weighted
+flow loss |v - (eps - x0)|^2. Noise levels are only the four that the sampler visits. A clean block carries the text of the
 block that reads it, because that is what a prompt switch does: it recomputes the cache under the new prompt.
+
+A share of the steps trains first blocks only: they have nothing to copy from and decide what the whole video shows.
 
 Against the drift of a model that reads its own pictures:
 * clean context is noised a little;
@@ -30,6 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .captions import caption
+from .codec import Codec
 from .data import BLOCK_FRAMES, BLOCKS, Clips, couple, from_indices
 from .models.dit import CausalDiT
 from .sample import Generator, Sampling
@@ -37,7 +40,20 @@ from .train_text import CONFIG as TEXT_CONFIG
 from .train_text import Text
 
 CONFIG = {"dim": 192, "ffn_dim": 768, "num_heads": 3, "num_layers": 6, "text_dim": TEXT_CONFIG["dim"], "text_len": 64}
+LATENT_SIZE = (14, 24)
 SAMPLING = Sampling(frames_per_block=BLOCK_FRAMES, window_frames=9, sink_frames=3, rope="relative")
+
+
+SUBJECT_BOX = (slice(3, 13), slice(6, 16))  # latent rows and columns where the world draws its subject
+SUBJECT_WEIGHT = 2.5
+
+
+def loss_weights(codec: Codec) -> Tensor:
+    """[C, 1, h, w], mean 1: the subject counts more than scenery, and principal components that carry more of the picture
+    count more, by the square root of their standard deviation."""
+    weight = codec.scale.sqrt().view(-1, 1, 1, 1).repeat(1, 1, LATENT_SIZE[0], LATENT_SIZE[1])
+    weight[:, :, SUBJECT_BOX[0], SUBJECT_BOX[1]] *= SUBJECT_WEIGHT
+    return weight / weight.mean()
 
 
 @dataclass
@@ -48,25 +64,26 @@ class Batch:
     prompts: Tensor  # embeddings [B, blocks, length, dim]
 
 
-def make_batch(clips: Clips, text: Text, rng: np.random.Generator, size: int) -> Batch:
+def make_batch(clips: Clips, text: Text, rng: np.random.Generator, size: int, blocks: int = BLOCKS) -> Batch:
+    """Random stories, or only their first `blocks` blocks."""
     chosen = [clips.clips[i] for i in rng.integers(len(clips.clips), size=size)]
-    latents = torch.stack([c["latents"].float() for c in chosen])
+    latents = torch.stack([c["latents"][:, : blocks * BLOCK_FRAMES].float() for c in chosen])
     noise = torch.randn_like(latents)
     for i, c in enumerate(chosen):
         noise[i, :, :BLOCK_FRAMES] = couple(noise[i, :, :BLOCK_FRAMES], c["phases"])
     captions = []
     for c in chosen:
-        story = [from_indices(row) for row in c["attributes"]]
+        story = [from_indices(row) for row in c["attributes"][:blocks]]
         for i, attributes in enumerate(story):
             same = i > 0 and attributes == story[i - 1]
             captions.append(captions[-1] if same else caption(attributes, rng, full=rng.random() < 0.85))
-    prompts = text(captions).unflatten(0, (size, BLOCKS))
-    reader = torch.arange(1, BLOCKS).repeat(size, 1)
+    prompts = text(captions).unflatten(0, (size, blocks))
+    reader = torch.arange(1, blocks).repeat(size, 1)
     for i, c in enumerate(chosen):
         story = c["attributes"]
-        if rng.random() < 0.5 and not torch.equal(story[2], story[1]):
+        if blocks > 2 and rng.random() < 0.5 and not torch.equal(story[2], story[1]):
             reader[i, 0] = 2  # a switch at the third block recomputes the sink, too
-        for b in range(1, BLOCKS - 1):
+        for b in range(1, blocks - 1):
             if rng.random() < 0.1:
                 reader[i, b] = b  # the cache was kept at a switch
     context = prompts[torch.arange(size)[:, None], reader]
@@ -89,6 +106,7 @@ class Trainer:
         self.text = Text(args.text / "tokenizer.json", args.text / "text_encoder.safetensors", TEXT_CONFIG, CONFIG["text_len"])
         self.clips = Clips(args.clips)
         self.step, self.seconds = 0, 0.0
+        self.weights = loss_weights(Codec.load(args.codec))
         self.levels = torch.tensor(SAMPLING.steps())  # [4, (timestep, sigma)]
         if (args.out / "state.pt").exists():
             state = torch.load(args.out / "state.pt")
@@ -134,7 +152,33 @@ class Trainer:
         context = latents[:, :, :-BLOCK_FRAMES]
         return context + sigma * torch.randn_like(context)
 
-    def loss(self, batch: Batch, progress: float) -> Tensor:
+    def first_loss(self) -> Tensor:
+        """A step on first blocks only, which have nothing to copy from: half of them at the noise levels of the data, half
+        after the sampler's own previous steps."""
+        batch = make_batch(self.clips, self.text, self.rng, self.args.first_batch, blocks=1)
+        size, none = len(batch.latents), batch.latents[:, :, :0]
+        level = int(self.rng.integers(len(self.levels)))
+        sigma = self.levels[level, 1]
+        noise = batch.noise if level == 0 else torch.randn_like(batch.noise)
+        base = batch.latents
+        if level > 0:
+            own, x = None, batch.noise
+            with torch.no_grad():
+                text = self.average.encode_text(batch.text)
+                for t, s in self.levels[:level]:
+                    x = x if own is None else (1 - s) * own + s * torch.randn_like(own)
+                    own = x - s * self.predict(x, t.expand(size, 1), none, text, BLOCK_FRAMES).float()
+            base = torch.where(torch.rand(size, 1, 1, 1, 1) < 0.5, own, base)
+        x = (1 - sigma) * base + sigma * noise
+        v = self.forward(x, self.levels[level, 0].expand(size, 1), none, self.model.encode_text(batch.text), BLOCK_FRAMES).float()
+        error = ((v - (x - batch.latents) / sigma).square() * self.weights).mean((1, 2, 3, 4))[:, None]
+        self.log_error(error.detach(), torch.full((size, 1), level))
+        return error.mean()
+
+    def loss(self, progress: float) -> Tensor:
+        if self.rng.random() < self.args.first:
+            return self.first_loss()
+        batch = make_batch(self.clips, self.text, self.rng, self.args.batch)
         size = len(batch.latents)
         level = torch.randint(len(self.levels), (size, BLOCKS))
         sigma = self.levels[level, 1].repeat_interleave(BLOCK_FRAMES, 1)[:, None, :, None, None]
@@ -149,7 +193,7 @@ class Trainer:
         x = (1 - sigma) * base + sigma * noise
         target = (x - batch.latents) / sigma
         v = self.forward(x, self.levels[level, 0], context, self.model.encode_text(batch.text), BLOCK_FRAMES).float()
-        error = (v - target).square().unflatten(2, (BLOCKS, BLOCK_FRAMES)).mean((1, 3, 4, 5))
+        error = ((v - target).square() * self.weights).unflatten(2, (BLOCKS, BLOCK_FRAMES)).mean((1, 3, 4, 5))
         self.log_error(error.detach(), level)
         return error.mean()
 
@@ -174,9 +218,8 @@ class Trainer:
             rate = args.lr * min(1, (self.step + 1) / warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            batch = make_batch(self.clips, self.text, self.rng, args.batch)
             with torch.autocast("cpu", torch.bfloat16):
-                loss = self.loss(batch, progress)
+                loss = self.loss(progress)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -197,7 +240,7 @@ class Trainer:
                 saved = mark = time.time()
         self.save()
         report = {"steps": self.step, "minutes": self.seconds / 60, "batch": args.batch, "stories": len(self.clips.clips),
-                  "blocks_seen": self.step * args.batch * BLOCKS, "lr": args.lr, "config": CONFIG,
+                  "blocks_seen": round(self.step * (args.first * args.first_batch + (1 - args.first) * args.batch * BLOCKS)), "lr": args.lr, "config": CONFIG,
                   "parameters": sum(p.numel() for p in self.model.parameters()),
                   "loss": {f"{'first' if f == 0 else 'later'} step {i}": v for (f, i), v in sorted(self.running.items())}}  # fmt: skip
         (args.out / "dit.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -206,10 +249,13 @@ class Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--codec", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True, help="folder with tokenizer.json and text_encoder.safetensors")
     parser.add_argument("--out", type=Path, required=True, help="continues from state.pt here")
     parser.add_argument("--minutes", type=float, default=70)
     parser.add_argument("--batch", type=int, default=1, help="stories per step")
+    parser.add_argument("--first", type=float, default=0.4, help="share of the steps that train first blocks only")
+    parser.add_argument("--first-batch", type=int, default=9, help="stories per such step")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--ema", type=float, default=0.998)

@@ -292,12 +292,12 @@ class CausalDiT(nn.Module):
         e, e0 = (y.repeat_interleave(block_frames, dim=1) for y in self.time(F.pad(t, (0, n - 1))))
         # Only differences of positions matter, so blocks stay at their frame number and the sink moves along.
         position = torch.arange(n * block_frames)
-        here = self.rope.table(torch.cat([position, position[:-block_frames]]), *grid, x.dtype)
+        here = self.rope.table(torch.cat([position, position[: (n - 1) * block_frames]]), *grid, x.dtype)
         sinks = self.rope.table(position[: (n - 2) * block_frames], *grid, x.dtype).unflatten(0, (max(n - 2, 0), -1)) if n > 2 else None
 
         def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             q, k, v = (y.flatten(1, 2) for y in (q, k, v))
-            first = k[:, :, :, :].unflatten(1, (2 * n - 1, -1))[:, n]  # the clean block 0, not rotated
+            first = k.unflatten(1, (2 * n - 1, -1))[:, min(n, 2 * n - 2)]  # the clean block 0, not rotated
             q, k, v = (y.unflatten(1, (2 * n - 1, -1)) for y in (rotate(q, here), rotate(k, here), v))
             own = {c: [torch.stack([y[:, c], y[:, n + c]], 1) if c < n - 1 else y[:, c : c + 1] for y in (q, k, v)] for c in range(n)}
             out = [None] * (2 * n - 1)
