@@ -1,5 +1,5 @@
 // Compares the core with a folder of golden data:
-//   parity DIR [--precision fp32|bf16|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose]
+//   parity DIR [--device cpu|cuda] [--precision fp32|bf16|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose]
 // Prints one line per case, the worst max|a-b| / max|b| over its tensors and PASS or FAIL; exits with 1 if a case fails.
 #include "parity.h"
 
@@ -86,11 +86,12 @@ const std::map<std::string, Runner>& runners() {
 struct Options {
   std::string directory, only;
   BackendOptions backend;
+  bool cuda = false;
   bool verbose = false;
 };
 
 int usage() {
-  std::fprintf(stderr, "usage: parity DIR [--precision fp32|bf16|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose]\n");
+  std::fprintf(stderr, "usage: parity DIR [--device cpu|cuda] [--precision fp32|bf16|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose]\n");
   return 2;
 }
 
@@ -102,6 +103,10 @@ bool parse(int argc, char** argv, Options& o) {
       const std::string p = value();
       if (p != "fp32" && p != "bf16" && p != "int8") return false;
       o.backend.precision = p == "fp32" ? Precision::FP32 : p == "bf16" ? Precision::BF16 : Precision::INT8;
+    } else if (arg == "--device") {
+      const std::string d = value();
+      if (d != "cpu" && d != "cuda") return false;
+      o.cuda = d == "cuda";
     } else if (arg == "--isa") {
       o.backend.isa = value();
     } else if (arg == "--threads") {
@@ -165,7 +170,7 @@ int main(int argc, char** argv) {
   Options o;
   if (!parse(argc, argv, o)) return usage();
   try {
-    const auto backend = makeCpuBackend(o.backend);
+    const auto backend = o.cuda ? makeCudaBackend(o.backend) : makeCpuBackend(o.backend);
     const DeviceInfo info = backend->info();
     std::printf("%s, %s, %d threads\n", info.name.c_str(), info.isa.c_str(), info.threads);
     std::vector<std::filesystem::path> cases;

@@ -1,0 +1,220 @@
+// Attention in bf16 on tensor cores by mma.sync (sm_80 and later): out = softmax(scale Q K^T + bias) V, per head.
+//
+// A block of 4 warps owns 64 R queries of one head and walks over tiles of visible keys (the scheme of FlashAttention-2):
+//   S = Q K^T          16 R x keys per warp, in registers
+//   online softmax     m' = max(m, max S), P = 2^((S - m') scale log2 e), l = l 2^((m - m') ...) + sum P, rounded to bf16
+//   O = O 2^(...) + P V    P goes from the accumulators of the first product straight into the operands of the second
+// The next tile of K and V is copied (cp.async) while this one is multiplied. Ranges of keys are runs of tiles; what a
+// short tile lacks is masked. Rows lie in shared memory 16 bytes further apart than they are long: no ldmatrix conflicts.
+//
+// Heads of up to 128 in whole pieces of 16 bytes; wider ones (the VAE's single head of 384) are computed in slices of 128
+// value columns, each block repeating Q K^T.
+//
+// Bound: arithmetic, 4 queries keys headDim operations per head, and keys queries exponentials on the special function
+// unit. Two row tiles per warp (R = 2) halve the shared memory traffic of K and V, which would be the limit with one.
+#include "attention_device.cuh"
+#include "launch.h"
+#include "ptx.cuh"
+
+namespace longlive::cuda {
+namespace {
+
+constexpr int kWarps = 4, kThreads = 32 * kWarps;
+
+// D: head width of Q and K, padded; DV: value columns per block; R: row tiles of 16 per warp; N: keys per tile.
+template <int D, int DV, int R, int N, int Stages> struct Layout {
+  static constexpr int kQueries = 16 * R * kWarps;
+  static constexpr int kRowBytes = 2 * D + 16, kValueBytes = 2 * DV + 16;
+  static constexpr int kStageBytes = N * (kRowBytes + kValueBytes);
+  static constexpr int kShared = kQueries * kRowBytes + Stages * kStageBytes;
+};
+
+// Rows of `pieces` pieces of 16 bytes into shared memory; rows from `rows` on and pieces from `used` on read as zeros.
+template <int Rows, int Pieces>
+__device__ __forceinline__ void copyRows(unsigned char* to, int rowBytes, const bf16* from, int64_t width, int64_t rows, int used) {
+  for (int i = static_cast<int>(threadIdx.x); i < Rows * Pieces; i += kThreads) {
+    const int row = i / Pieces, piece = i % Pieces;
+    const bool inside = row < rows && piece < used;
+    copyAsync16(to + row * rowBytes + piece * 16, inside ? from + row * width + piece * 8 : from, inside);
+  }
+}
+
+template <int D, int DV, int R, int N, int Stages>
+__global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ AttentionCall a, int64_t tiles) {
+  using L = Layout<D, DV, R, N, Stages>;
+  unsigned char* queries = dynamicShared();
+  unsigned char* stages = queries + L::kQueries * L::kRowBytes;
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32, head = static_cast<int>(blockIdx.y);
+  const int64_t width = static_cast<int64_t>(a.heads) * a.headDim, firstQuery = static_cast<int64_t>(blockIdx.x) * L::kQueries;
+  const int64_t headAt = static_cast<int64_t>(head) * a.headDim;
+  const int slice = static_cast<int>(blockIdx.z) * DV;
+  const int valuePieces = (a.headDim - slice) / 8 < DV / 8 ? (a.headDim - slice) / 8 : DV / 8;
+
+  KeyTiles loading, tile;
+  const auto fill = [&](int64_t i) {
+    if (i < tiles) {
+      loading.next(a.runs, N);
+      unsigned char* stage = stages + i % Stages * L::kStageBytes;
+      const int64_t at = loading.first * width + headAt;
+      copyRows<N, D / 8>(stage, L::kRowBytes, static_cast<const bf16*>(a.k) + at, width, loading.count, a.headDim / 8);
+      copyRows<N, DV / 8>(stage + N * L::kRowBytes, L::kValueBytes, static_cast<const bf16*>(a.v) + at + slice, width, loading.count, valuePieces);
+    }
+    commitCopies();
+  };
+  copyRows<L::kQueries, D / 8>(queries, L::kRowBytes, static_cast<const bf16*>(a.q) + firstQuery * width + headAt, width,
+                               a.queries - firstQuery, a.headDim / 8);  // part of the first group
+  for (int i = 0; i < Stages - 1; ++i) fill(i);
+
+  const float scale2 = a.scale * kLog2e;
+  float out[R][DV / 8][4] = {}, maximum[R][2], sum[R][2] = {};
+#pragma unroll
+  for (int r = 0; r < R; ++r) maximum[r][0] = maximum[r][1] = -INFINITY;
+
+  for (int64_t i = 0; i < tiles; ++i) {
+    fill(i + Stages - 1);
+    waitCopies<Stages - 1>();
+    __syncthreads();
+    tile.next(a.runs, N);
+    const unsigned char* keys = stages + i % Stages * L::kStageBytes;
+    const unsigned char* values = keys + N * L::kRowBytes;
+
+    float s[R][N / 8][4] = {};
+#pragma unroll
+    for (int step = 0; step < D / 16; ++step) {
+      uint32_t rows[R][4];
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        loadMatrices(rows[r], queries + ((warp * R + r) * 16 + lane / 8 % 2 * 8 + lane % 8) * L::kRowBytes + step * 32 + lane / 16 * 16);
+      }
+#pragma unroll
+      for (int n = 0; n < N / 16; ++n) {
+        uint32_t columns[4];
+        loadMatrices(columns, keys + (n * 16 + lane / 16 * 8 + lane % 8) * L::kRowBytes + step * 32 + lane / 8 % 2 * 16);
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+          multiplyAdd(s[r][2 * n], rows[r], columns[0], columns[1]);
+          multiplyAdd(s[r][2 * n + 1], rows[r], columns[2], columns[3]);
+        }
+      }
+    }
+
+    // What is not the bare product: biases, in units of the unscaled logits, and the mask of a short tile.
+    if (a.bias || tile.count < N || tile.seen == a.keys) {
+#pragma unroll
+      for (int r = 0; r < R; ++r)
+#pragma unroll
+        for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const int key = n * 8 + lane % 4 * 2 + e % 2;
+            const int64_t query = firstQuery + (warp * R + r) * 16 + e / 2 * 8 + lane / 4, index = tile.index + key;
+            if (a.bias && key < tile.count && query < a.queries) s[r][n][e] += a.bias[(head * a.queries + query) * a.keys + index] / a.scale;
+            if (index == a.keys - 1) s[r][n][e] += a.lastKeyLogBias / a.scale;
+            if (key >= tile.count) s[r][n][e] = -INFINITY;
+          }
+    }
+
+#pragma unroll
+    for (int r = 0; r < R; ++r)
+#pragma unroll
+      for (int low = 0; low < 2; ++low) {  // rows g and g + 8; four lanes share a row
+        float highest = maximum[r][low];
+#pragma unroll
+        for (int n = 0; n < N / 8; ++n) highest = fmaxf(highest, fmaxf(s[r][n][2 * low], s[r][n][2 * low + 1]));
+        highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
+        highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
+        const float shrink = exp2Fast((maximum[r][low] - highest) * scale2), offset = highest * scale2;
+        maximum[r][low] = highest;
+        float part = 0;
+#pragma unroll
+        for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+          for (int e = 2 * low; e < 2 * low + 2; ++e) part += s[r][n][e] = exp2Fast(s[r][n][e] * scale2 - offset);
+        sum[r][low] = sum[r][low] * shrink + part;
+#pragma unroll
+        for (int n = 0; n < DV / 8; ++n) out[r][n][2 * low] *= shrink, out[r][n][2 * low + 1] *= shrink;
+      }
+
+#pragma unroll
+    for (int step = 0; step < N / 16; ++step) {
+      uint32_t rows[R][4];
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const auto &first = s[r][2 * step], &second = s[r][2 * step + 1];
+        rows[r][0] = packBf16(first[0], first[1]), rows[r][1] = packBf16(first[2], first[3]);
+        rows[r][2] = packBf16(second[0], second[1]), rows[r][3] = packBf16(second[2], second[3]);
+      }
+#pragma unroll
+      for (int n = 0; n < DV / 16; ++n) {
+        uint32_t columns[4];
+        loadMatrices<true>(columns, values + (step * 16 + lane / 8 % 2 * 8 + lane % 8) * L::kValueBytes + n * 32 + lane / 16 * 16);
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+          multiplyAdd(out[r][2 * n], rows[r], columns[0], columns[1]);
+          multiplyAdd(out[r][2 * n + 1], rows[r], columns[2], columns[3]);
+        }
+      }
+    }
+    __syncthreads();  // the stage may be refilled
+  }
+
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+#pragma unroll
+    for (int low = 0; low < 2; ++low) {
+      float total = sum[r][low];
+      total += __shfl_xor_sync(0xffffffffu, total, 1);
+      total += __shfl_xor_sync(0xffffffffu, total, 2);
+      const float inverse = 1.0f / total;
+      const int64_t query = firstQuery + (warp * R + r) * 16 + low * 8 + lane / 4;
+      if (query >= a.queries) continue;
+      bf16* row = static_cast<bf16*>(a.out) + query * width + headAt + slice;
+#pragma unroll
+      for (int n = 0; n < DV / 8; ++n) {
+        if (n >= valuePieces) continue;
+        *reinterpret_cast<uint32_t*>(row + n * 8 + lane % 4 * 2) = packBf16(out[r][n][2 * low] * inverse, out[r][n][2 * low + 1] * inverse);
+      }
+    }
+}
+
+template <int D, int DV, int R, int N, int Stages>
+void run(cudaStream_t stream, const AttentionCall& a) {
+  using L = Layout<D, DV, R, N, Stages>;
+  const dim3 grid(static_cast<unsigned>(ceilDiv(a.queries, L::kQueries)), static_cast<unsigned>(a.heads), static_cast<unsigned>(ceilDiv(a.headDim, DV)));
+  launch("attention", &flashKernel<D, DV, R, N, Stages>, grid, kThreads, L::kShared, stream, a, a.runs.tiles(N));
+}
+
+}  // namespace
+
+bool attentionPortable(cudaStream_t stream, const AttentionCall& a) {
+  if (a.headDim % 8 != 0 || a.headDim > 384 || !(a.scale > 0)) return false;
+  if (a.headDim <= 32) run<32, 32, 2, 64, 2>(stream, a);
+  else if (a.headDim <= 64) run<64, 64, 2, 64, 2>(stream, a);
+  else if (a.headDim <= 96) run<96, 96, 2, 64, 2>(stream, a);
+  else if (a.headDim <= 128) run<128, 128, 2, 64, 2>(stream, a);
+  else run<384, 128, 1, 32, 1>(stream, a);
+  return true;
+}
+
+void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel choice, int computeMajor) {
+  const int64_t width = args.q.shape[-1], queries = rowsOf(args.q), rows = rowsOf(args.k);
+  require(args.heads > 0 && width % args.heads == 0 && args.k.shape[-1] == width && args.v.shape[-1] == width &&
+              args.out.shape[-1] == width && rowsOf(args.out) == queries && rowsOf(args.v) >= rows,
+          "attention: shapes do not match");
+  require(isFloat(args.q) && args.q.dtype == args.k.dtype && args.q.dtype == args.v.dtype && args.q.dtype == args.out.dtype,
+          "attention: q, k, v and out must have one type");
+  require(!args.bias || args.bias.dtype == DType::F32, "attention: the bias must be F32");
+  if (queries == 0) return;
+  AttentionCall a{};
+  a.runs = planKeys(args.visible, rows);
+  a.out = args.out.data, a.q = args.q.data, a.k = args.k.data, a.v = args.v.data, a.bias = args.bias.as<float>();
+  a.queries = queries, a.keys = a.runs.total, a.heads = static_cast<int>(args.heads), a.headDim = static_cast<int>(width / args.heads);
+  a.scale = args.scale, a.lastKeyLogBias = args.lastKeyLogBias;
+  if (args.q.dtype == DType::BF16 && choice != AttentionKernel::Plain) {
+    if (choice == AttentionKernel::Best && computeMajor == 9 && attentionHopper(stream, a, rows)) return;
+    if (attentionPortable(stream, a)) return;
+  }
+  attentionPlain(stream, a, args.q.dtype);
+}
+
+}  // namespace longlive::cuda

@@ -1,0 +1,47 @@
+// What the attention kernels share.
+#pragma once
+
+#include "attention_plan.h"
+#include "device.cuh"
+#include "kernels.h"
+
+namespace longlive::cuda {
+
+constexpr float kLog2e = 1.4426950408889634f;
+
+// One call; pointers are to elements of the kernel's type.
+struct AttentionCall {
+  void* out;
+  const void *q, *k, *v;
+  const float* bias;  // [heads, queries, keys] or null
+  int64_t queries, keys;
+  int heads, headDim;
+  float scale, lastKeyLogBias;
+  KeyRuns runs;
+};
+
+// Walks over the tiles of the runs.
+struct KeyTiles {
+  int run = 0;
+  int64_t used = 0;   // keys of the run behind us
+  int64_t first = 0;  // row of the tile's first key
+  int64_t index = 0;  // its number among the visible keys
+  int count = 0;      // keys in the tile
+  int64_t seen = 0;
+
+  __device__ __forceinline__ void next(const KeyRuns& runs, int size) {
+    const int64_t left = runs.count[run] - used;
+    first = runs.begin[run] + used;
+    index = seen;
+    count = static_cast<int>(left < size ? left : size);
+    seen += count;
+    used += count;
+    if (used == runs.count[run]) ++run, used = 0;
+  }
+};
+
+void attentionPlain(cudaStream_t, const AttentionCall&, DType);          // attention_plain.cu
+bool attentionPortable(cudaStream_t, const AttentionCall&);              // attention.cu; false: no kernel for this head
+bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t rows);  // attention_sm90.cu; likewise
+
+}  // namespace longlive::cuda

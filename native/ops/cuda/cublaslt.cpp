@@ -1,0 +1,175 @@
+#include "cublaslt.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "launch.h"
+
+#if __has_include(<cublasLt.h>)
+#include <cublasLt.h>
+#define LONGLIVE_CHECK_CUBLASLT 1
+#endif
+
+namespace longlive::cuda {
+
+namespace {
+
+constexpr size_t kWorkspace = 32 << 20;  // what NVIDIA recommends for sm_90
+constexpr uint32_t kAlignment = 16;      // of all pointers and rows
+
+// Constants of the ABI.
+constexpr int kOpN = 0, kOpT = 1;
+constexpr int kCompute32F = 68;
+constexpr int kReal32F = 0, kReal16Bf = 14;
+constexpr int kDescTransA = 3, kDescTransB = 4, kDescEpilogue = 7, kDescBias = 8, kDescBiasType = 26;
+constexpr uint32_t kEpilogueNone = 1, kEpilogueBias = 4, kEpilogueGelu = 32;
+constexpr int kPrefWorkspace = 1, kPrefAlignA = 5, kPrefAlignB = 6, kPrefAlignC = 7, kPrefAlignD = 8;
+
+struct Algorithm { uint64_t data[8]; };
+struct Heuristic {
+  Algorithm algorithm;
+  size_t workspace;
+  int status;
+  float waves;
+  int reserved[4];
+};
+
+#ifdef LONGLIVE_CHECK_CUBLASLT  // wherever the header is at hand, the compiler compares
+static_assert(kOpN == CUBLAS_OP_N && kOpT == CUBLAS_OP_T && kCompute32F == CUBLAS_COMPUTE_32F);
+static_assert(kReal32F == CUDA_R_32F && kReal16Bf == CUDA_R_16BF);
+static_assert(kDescTransA == CUBLASLT_MATMUL_DESC_TRANSA && kDescTransB == CUBLASLT_MATMUL_DESC_TRANSB);
+static_assert(kDescEpilogue == CUBLASLT_MATMUL_DESC_EPILOGUE && kDescBias == CUBLASLT_MATMUL_DESC_BIAS_POINTER);
+static_assert(kDescBiasType == CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE);
+static_assert(kEpilogueNone == CUBLASLT_EPILOGUE_DEFAULT && kEpilogueBias == CUBLASLT_EPILOGUE_BIAS);
+static_assert(kEpilogueGelu == CUBLASLT_EPILOGUE_GELU && (kEpilogueGelu | kEpilogueBias) == CUBLASLT_EPILOGUE_GELU_BIAS);
+static_assert(kPrefWorkspace == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES);
+static_assert(kPrefAlignA == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES && kPrefAlignB == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES);
+static_assert(kPrefAlignC == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES && kPrefAlignD == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
+static_assert(sizeof(Algorithm) == sizeof(cublasLtMatmulAlgo_t) && sizeof(Heuristic) == sizeof(cublasLtMatmulHeuristicResult_t));
+static_assert(offsetof(Heuristic, workspace) == offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize));
+#endif
+
+void* openLibrary(std::string& name) {
+  const char* chosen = std::getenv("LONGLIVE_CUBLASLT");
+  if (chosen && std::strcmp(chosen, "off") == 0) return nullptr;
+  for (const char* candidate : {chosen, "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}) {
+    if (!candidate || !*candidate) continue;
+    if (void* library = dlopen(candidate, RTLD_NOW | RTLD_LOCAL)) {
+      name = candidate;
+      return library;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+struct CublasLt::Functions {
+  int (*create)(void**);
+  int (*destroy)(void*);
+  int (*descCreate)(void**, int compute, int scale);
+  int (*descDestroy)(void*);
+  int (*descSet)(void*, int, const void*, size_t);
+  int (*layoutCreate)(void**, int type, uint64_t rows, uint64_t columns, int64_t leading);
+  int (*layoutDestroy)(void*);
+  int (*preferenceCreate)(void**);
+  int (*preferenceDestroy)(void*);
+  int (*preferenceSet)(void*, int, const void*, size_t);
+  int (*heuristic)(void*, void*, void*, void*, void*, void*, void*, int, Heuristic*, int*);
+  int (*matmul)(void*, void*, const void*, const void*, void*, const void*, void*, const void*, const void*, void*, void*, void*,
+                const Algorithm*, void*, size_t, cudaStream_t);
+
+  bool load(void* library) {
+    const auto find = [library](auto& f, const char* name) {
+      f = reinterpret_cast<std::remove_reference_t<decltype(f)>>(dlsym(library, name));
+      return f != nullptr;
+    };
+    return find(create, "cublasLtCreate") && find(destroy, "cublasLtDestroy") && find(descCreate, "cublasLtMatmulDescCreate") &&
+           find(descDestroy, "cublasLtMatmulDescDestroy") && find(descSet, "cublasLtMatmulDescSetAttribute") &&
+           find(layoutCreate, "cublasLtMatrixLayoutCreate") && find(layoutDestroy, "cublasLtMatrixLayoutDestroy") &&
+           find(preferenceCreate, "cublasLtMatmulPreferenceCreate") && find(preferenceDestroy, "cublasLtMatmulPreferenceDestroy") &&
+           find(preferenceSet, "cublasLtMatmulPreferenceSetAttribute") && find(heuristic, "cublasLtMatmulAlgoGetHeuristic") &&
+           find(matmul, "cublasLtMatmul");
+  }
+};
+
+// cuBLASLt counts columns first: the row-major out is its [columns, rows] matrix D = A^T B with A = weight, B = in.
+struct CublasLt::Plan {
+  const Functions& f;
+  void *desc = nullptr, *a = nullptr, *b = nullptr, *d = nullptr;
+  Algorithm algorithm{};
+  bool usable = false;
+
+  Plan(const Functions& functions, void* handle, const Key& k) : f(functions) {
+    const int type = k.type == DType::F32 ? kReal32F : kReal16Bf;
+    const uint32_t epilogue = (k.gelu ? kEpilogueGelu : 0) | (k.bias ? kEpilogueBias : 0);
+    void* preference = nullptr;
+    const auto set = [&](int attribute, const auto& value) { return f.descSet(desc, attribute, &value, sizeof value) == 0; };
+    const auto prefer = [&](int attribute, const auto& value) { return f.preferenceSet(preference, attribute, &value, sizeof value) == 0; };
+    bool ok = f.descCreate(&desc, kCompute32F, kReal32F) == 0 && set(kDescTransA, kOpT) && set(kDescTransB, kOpN) &&
+              set(kDescEpilogue, epilogue ? epilogue : kEpilogueNone) && (!k.bias || set(kDescBiasType, type)) &&
+              f.layoutCreate(&a, type, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.columns), k.stride) == 0 &&
+              f.layoutCreate(&b, type, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.rows), k.depth) == 0 &&
+              f.layoutCreate(&d, type, static_cast<uint64_t>(k.columns), static_cast<uint64_t>(k.rows), k.columns) == 0 &&
+              f.preferenceCreate(&preference) == 0 && prefer(kPrefWorkspace, static_cast<uint64_t>(kWorkspace));
+    for (int attribute : {kPrefAlignA, kPrefAlignB, kPrefAlignC, kPrefAlignD}) ok = ok && prefer(attribute, kAlignment);
+    Heuristic best{};
+    int found = 0;
+    ok = ok && f.heuristic(handle, desc, a, b, d, d, preference, 1, &best, &found) == 0 && found > 0 && best.status == 0;
+    if (preference) f.preferenceDestroy(preference);
+    algorithm = best.algorithm;
+    usable = ok;
+  }
+  ~Plan() {
+    if (desc) f.descDestroy(desc);
+    for (void* layout : {a, b, d})
+      if (layout) f.layoutDestroy(layout);
+  }
+  Plan(const Plan&) = delete;
+};
+
+CublasLt::CublasLt() = default;
+
+std::unique_ptr<CublasLt> CublasLt::open() {
+  std::unique_ptr<CublasLt> lt(new CublasLt);
+  void* library = openLibrary(lt->name_);
+  if (!library) return nullptr;
+  lt->f_ = std::make_unique<Functions>();
+  // The library stays loaded: it may own threads and device state until the process ends.
+  if (!lt->f_->load(library) || lt->f_->create(&lt->handle_) != 0) return nullptr;
+  check(cudaMalloc(&lt->workspace_, kWorkspace), "workspace of cuBLASLt");
+  return lt;
+}
+
+CublasLt::~CublasLt() {
+  plans_.clear();
+  if (workspace_) cudaFree(workspace_);
+  if (handle_) f_->destroy(handle_);
+}
+
+CublasLt::Plan* CublasLt::plan(const Key& key) {
+  std::unique_ptr<Plan>& p = plans_[key];
+  if (!p) p = std::make_unique<Plan>(*f_, handle_, key);
+  return p->usable ? p.get() : nullptr;
+}
+
+bool CublasLt::multiply(cudaStream_t stream, const LtProduct& p) {
+  const int64_t size = static_cast<int64_t>(sizeOf(p.type));
+  for (int64_t row : {p.depth, p.stride, p.columns})
+    if (row * size % kAlignment != 0) return false;
+  for (const void* pointer : {static_cast<const void*>(p.out), p.in, p.weight, p.bias, p.addend})
+    if (reinterpret_cast<uintptr_t>(pointer) % kAlignment != 0) return false;
+  Plan* plan = this->plan({p.rows, p.columns, p.depth, p.stride, p.type, p.gelu, p.bias != nullptr, p.addend != nullptr});
+  if (!plan) return false;
+  if (p.bias && f_->descSet(plan->desc, kDescBias, &p.bias, sizeof p.bias) != 0) return false;
+  const float one = 1.0f, addendFactor = p.addend ? 1.0f : 0.0f;
+  const void* c = p.addend ? p.addend : p.out;  // not read when its factor is 0
+  const int status = f_->matmul(handle_, plan->desc, &one, p.weight, plan->a, p.in, plan->b, &addendFactor, c, plan->d, p.out, plan->d,
+                                &plan->algorithm, workspace_, kWorkspace, stream);
+  if (status != 0) throw Error(ErrorCode::DeviceFault, "cuBLASLt: matmul failed with status " + std::to_string(status));
+  return true;
+}
+
+}  // namespace longlive::cuda

@@ -1,0 +1,58 @@
+// Large matrix products by cuBLASLt, where the library can be found at run time. Nothing is linked and no header is needed:
+// the dozen functions are loaded by name (they and their constants are a stable ABI), so that an addon built with CUDA also
+// loads where the library is absent, and then uses the kernel of gemm.cu.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "ops.h"
+
+namespace longlive::cuda {
+
+// out[rows, columns] = gelu?(in[rows, depth] weight[columns, depth]^T + bias) + addend?
+// All of one type, F32 (F32 arithmetic, no TF32) or BF16 (F32 sums); weight rows lie `stride` elements apart.
+struct LtProduct {
+  void* out;
+  const void *in, *weight, *bias, *addend;
+  int64_t rows, columns, depth, stride;
+  DType type;
+  bool gelu;
+};
+
+class CublasLt {
+ public:
+  // Null if there is no library or it refuses to start. LONGLIVE_CUBLASLT names a file to try first, or is "off".
+  static std::unique_ptr<CublasLt> open();
+  ~CublasLt();
+
+  // False if the library has no algorithm for this product. Plans are made once per shape.
+  bool multiply(cudaStream_t stream, const LtProduct& p);
+  const std::string& name() const { return name_; }
+
+ private:
+  struct Functions;
+  struct Plan;
+  struct Key {
+    int64_t rows, columns, depth, stride;
+    DType type;
+    bool gelu, bias, addend;
+    auto operator<=>(const Key&) const = default;
+  };
+
+  CublasLt();
+  Plan* plan(const Key& key);
+
+  std::string name_;
+  std::unique_ptr<Functions> f_;
+  void* handle_ = nullptr;
+  void* workspace_ = nullptr;
+  std::map<Key, std::unique_ptr<Plan>> plans_;
+};
+
+}  // namespace longlive::cuda

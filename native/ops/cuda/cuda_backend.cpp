@@ -1,0 +1,238 @@
+#include "cuda_backend.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "gemm.h"
+#include "launch.h"
+#include "weights.h"
+
+namespace longlive {
+
+namespace cuda {
+
+namespace {
+
+struct DeviceStorage final : Storage {
+  ~DeviceStorage() override {
+    if (data) cudaFree(data);
+  }
+};
+
+std::unique_ptr<DeviceStorage> deviceMemory(size_t bytes) {
+  auto s = std::make_unique<DeviceStorage>();
+  const cudaError_t status = cudaMalloc(&s->data, std::max<size_t>(bytes, 16));
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // not sticky: the device is healthy
+    throw Error(ErrorCode::OutOfMemory, "cannot allocate " + std::to_string(bytes >> 20) + " MiB on the GPU");
+  }
+  check(status, "cudaMalloc");
+  s->bytes = bytes;
+  return s;
+}
+
+Gather matrixOf(const Tensor& in, int64_t rows, int64_t depth) {
+  Gather g;
+  g.in = in.data;
+  g.gridWidth = g.width = static_cast<int>(rows);
+  g.channels = static_cast<int>(depth);
+  return g;
+}
+
+}  // namespace
+
+struct CudaLinear final : LinearWeights {
+  std::unique_ptr<Storage> data, bias, libraryBias, scale;  // libraryBias: in the activations' type
+  PackedMatrix matrix;
+};
+
+struct CudaConv final : ConvWeights {
+  std::unique_ptr<Storage> data, bias;
+  PackedMatrix matrix;
+  bool upsample2x = false;
+};
+
+// -- the device -------------------------------------------------------------------------------------------------------------
+
+CudaBackend::CudaBackend(const BackendOptions& options) : precision_(options.precision), device_(options.deviceIndex) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess || count == 0) {
+    throw Error(ErrorCode::Unavailable, std::string("no CUDA device can be used: ") +
+                                            (status == cudaSuccess ? "the driver reports none" : cudaGetErrorString(status)));
+  }
+  if (device_ < 0 || device_ >= count) {
+    throw Error(ErrorCode::InvalidArgument, "there is no CUDA device " + std::to_string(device_) + ": the machine has " + std::to_string(count));
+  }
+  cudaDeviceProp p;
+  check(cudaGetDeviceProperties(&p, device_), "cudaGetDeviceProperties");
+  if (p.major < 8) throw Error(ErrorCode::Unavailable, std::string(p.name) + " is too old: compute capability 8.0 is the least");
+  if (!options.isa.empty() && options.isa != "portable" && options.isa != "plain") {
+    throw Error(ErrorCode::InvalidArgument, "isa \"" + options.isa + "\": CUDA knows \"portable\" and \"plain\"");
+  }
+  computeMajor_ = p.major;
+  info_ = {"cuda", p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), p.multiProcessorCount};
+  check(cudaSetDevice(device_), "cudaSetDevice");
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  staging_ = std::make_unique<Staging>();
+  // "portable" and "plain" leave out what is special to a device or a library: they are what the rest is compared with.
+  if (options.isa == "plain") attentionKernel_ = AttentionKernel::Plain;
+  else if (options.isa == "portable") attentionKernel_ = AttentionKernel::Portable;
+  else if ((lt_ = CublasLt::open())) info_.isa += "+cublaslt";
+}
+
+CudaBackend::~CudaBackend() {
+  if (!stream_) return;
+  cudaSetDevice(device_);
+  cudaStreamSynchronize(stream_);
+  scratch_.clear();
+  lt_.reset();
+  staging_.reset();
+  cudaStreamDestroy(stream_);
+}
+
+DeviceInfo CudaBackend::info() const { return info_; }
+
+cudaStream_t CudaBackend::stream() const {
+  check(cudaSetDevice(device_), "cudaSetDevice");
+  return stream_;
+}
+
+// -- memory -----------------------------------------------------------------------------------------------------------------
+
+std::unique_ptr<Storage> CudaBackend::allocate(size_t bytes) {
+  const cudaStream_t s = stream();
+  auto storage = deviceMemory(bytes);
+  check(cudaMemsetAsync(storage->data, 0, std::max<size_t>(bytes, 1), s), "cudaMemset");
+  return storage;
+}
+
+std::unique_ptr<Storage> CudaBackend::uploaded(const void* host, size_t bytes) {
+  const cudaStream_t s = stream();
+  auto storage = deviceMemory(bytes);
+  staging_->uploadBytes(s, storage->data, host, bytes);
+  return storage;
+}
+
+void* CudaBackend::scratch(size_t bytes) {
+  if (scratch_.empty() || scratch_.back()->bytes < bytes) scratch_.push_back(deviceMemory(bytes));
+  return scratch_.back()->data;
+}
+
+void CudaBackend::zero(const Tensor& out) {
+  if (out.bytes()) check(cudaMemsetAsync(out.data, 0, out.bytes(), stream()), "cudaMemset");
+}
+
+void CudaBackend::synchronize() { check(cudaStreamSynchronize(stream()), "the device failed"); }
+
+// -- weights ----------------------------------------------------------------------------------------------------------------
+
+std::unique_ptr<LinearWeights> CudaBackend::prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive) {
+  auto w = std::make_unique<CudaLinear>();
+  w->in = in, w->out = out;
+  const HostMatrix m = packRows(weight, out, in, operandFor(sensitive && precision_ == Precision::INT8 ? Precision::BF16 : precision_, in));
+  w->data = uploaded(m.bytes.data(), m.bytes.size());
+  if (!m.columnScale.empty()) w->scale = uploaded(m.columnScale.data(), m.columnScale.size() * sizeof(float));
+  if (bias) {
+    w->bias = uploaded(bias, static_cast<size_t>(out) * sizeof(float));
+    w->libraryBias = allocate(static_cast<size_t>(out) * sizeOf(activationType()));
+    upload({w->libraryBias->data, activationType(), {out}}, bias);
+  }
+  w->matrix = {w->data->data, m.operand, out, m.stride, w->bias ? static_cast<const float*>(w->bias->data) : nullptr,
+               w->scale ? static_cast<const float*>(w->scale->data) : nullptr};
+  return w;
+}
+
+std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
+                                                      bool, bool upsample2x) {
+  require(kt > 0 && kh > 0 && kw > 0 && (!upsample2x || (kh == 3 && kw == 3)), "conv: unknown kernel");
+  auto w = std::make_unique<CudaConv>();
+  w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw, w->upsample2x = upsample2x;
+  // Convolutions stay bf16 under INT8: their activations have no per-row scale.
+  const Operand operand = operandFor(precision_ == Precision::INT8 ? Precision::BF16 : precision_, in);
+  const std::vector<float> rows = convRows(weight, out, in, kt, kh, kw, upsample2x);
+  const int64_t columns = (upsample2x ? 4 : 1) * out;
+  const HostMatrix m = packRows(rows.data(), columns, static_cast<int64_t>(rows.size()) / columns, operand);
+  w->data = uploaded(m.bytes.data(), m.bytes.size());
+  if (bias) w->bias = uploaded(bias, static_cast<size_t>(out) * sizeof(float));
+  w->matrix = {w->data->data, operand, out, m.stride, w->bias ? static_cast<const float*>(w->bias->data) : nullptr, nullptr};
+  return w;
+}
+
+// -- linear -----------------------------------------------------------------------------------------------------------------
+
+// What cuBLASLt can do in its epilogue it does; the rest is one elementwise pass. The library adds a plain residual to the
+// unrounded sum: one rounding less than spec 2.8.
+bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const CudaLinear& w, const Epilogue& e) {
+  if (!lt_ || w.matrix.operand == Operand::Int8 || out.dtype != activationType() || in.dtype != activationType()) return false;
+  if ((w.matrix.operand == Operand::F32) != (activationType() == DType::F32)) return false;
+  const bool bare = !e.multiply && !e.gate;
+  const bool geluInside = e.activation == Activation::GeluTanh && bare && !e.residual;
+  const bool addInside = e.activation == Activation::None && bare && e.residual && e.residual.dtype == out.dtype;
+  const bool finished = geluInside || addInside || (e.activation == Activation::None && bare && !e.residual);
+  const auto overlaps = [&](const Tensor& t) { return t && t.data == out.data; };
+  const bool apart = !finished && (overlaps(e.residual) || overlaps(e.multiply) || overlaps(in));
+  Tensor product = out;
+  if (apart) product.data = scratch(out.bytes());
+  const LtProduct p{product.data, in.data, w.matrix.data, w.libraryBias ? w.libraryBias->data : nullptr,
+                    addInside ? e.residual.data : nullptr, rowsOf(in), w.out, w.in, w.matrix.stride, activationType(), geluInside};
+  if (!lt_->multiply(stream(), p)) return false;
+  if (!finished) finishLinear(stream(), out, product, e);
+  return true;
+}
+
+void CudaBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& weights, const Epilogue& e) {
+  const auto& w = static_cast<const CudaLinear&>(weights);
+  const int64_t rows = rowsOf(in);
+  require(in.shape[-1] == w.in && out.shape[-1] == w.out && rowsOf(out) == rows, "linear: shapes do not match");
+  if (rows == 0 || linearByLibrary(out, in, w, e)) return;
+  Finish f{out, e.residual, e.multiply, e.gate, nullptr, e.activation, false};
+  if (w.matrix.operand != Operand::Int8) return multiply(stream(), matrixOf(in, rows, w.in), in.dtype, w.matrix, f);
+  const size_t bytes = (static_cast<size_t>(rows * w.in) + 15) / 16 * 16;
+  auto* quantised = static_cast<int8_t*>(scratch(bytes + static_cast<size_t>(rows) * sizeof(float)));
+  auto* scales = reinterpret_cast<float*>(quantised + bytes);
+  quantiseRows(stream(), quantised, scales, in);
+  f.rowScale = scales;
+  multiply(stream(), matrixOf({quantised, DType::I8, in.shape}, rows, w.in), DType::I8, w.matrix, f);
+}
+
+// -- convolution ------------------------------------------------------------------------------------------------------------
+
+void CudaBackend::conv(const ConvArgs& a) {
+  using Pad = ConvArgs::Pad;
+  const auto& w = static_cast<const CudaConv&>(*a.weights);
+  const int64_t height = a.in.shape[1], width = a.in.shape[2], older = a.history ? a.history.shape[0] : 0;
+  require(a.in.shape.rank == 4 && a.out.shape.rank == 4, "conv: volumes have four axes");
+  require(a.in.shape[3] == w.in && a.out.shape[3] == w.out, "conv: channels differ from the weights");
+  require(a.in.dtype == convType() && (!a.history || a.history.dtype == convType()), "conv: input must have the convolution's type");
+  require(!a.history || (a.history.shape[1] == height && a.history.shape[2] == width && a.history.shape[3] == w.in && older <= w.kt - 1),
+          "conv: history does not fit the input");
+  require(!a.residual || a.residual.shape == a.out.shape, "conv: residual must have the shape of out");
+  require(a.upsample2x == w.upsample2x && (!a.upsample2x || (a.strideHW == 1 && a.pad == Pad::Same)), "conv: weights were prepared otherwise");
+
+  const auto outputSize = [&](int64_t n, int k) {
+    const int64_t padded = n + (a.pad == Pad::Same ? k - 1 : a.pad == Pad::RightBottom ? 1 : 0);
+    return padded < k ? 0 : (padded - k) / a.strideHW + 1;
+  };
+  Gather g;
+  g.in = a.in.data, g.history = a.history.data;
+  g.height = static_cast<int>(height), g.width = static_cast<int>(width), g.channels = static_cast<int>(w.in);
+  g.gridHeight = static_cast<int>(outputSize(height, w.kh)), g.gridWidth = static_cast<int>(outputSize(width, w.kw));
+  g.kt = w.kt, g.kh = a.upsample2x ? 2 : w.kh, g.kw = a.upsample2x ? 2 : w.kw;
+  g.strideT = a.strideT, g.stride = a.strideHW;
+  g.padTop = a.pad == Pad::Same ? (w.kh - 1) / 2 : 0, g.padLeft = a.pad == Pad::Same ? (w.kw - 1) / 2 : 0;
+  g.scale = a.upsample2x ? 2 : 1;
+  g.olderFrames = static_cast<int>(older);
+  g.firstFrame = a.causal ? w.kt - 1 : static_cast<int>(older);
+  const int64_t seen = a.causal ? a.in.shape[0] : older + a.in.shape[0] - (w.kt - 1);
+  g.frames = (seen + a.strideT - 1) / a.strideT;
+  require(a.out.shape[0] == g.frames && a.out.shape[1] == g.scale * g.gridHeight && a.out.shape[2] == g.scale * g.gridWidth,
+          "conv: out has the wrong size");
+  multiply(stream(), g, a.in.dtype, w.matrix, {a.out, a.residual, {}, {}, nullptr, a.activation, a.activationAfterResidual});
+}
+
+}  // namespace cuda
+
+std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options) { return std::make_unique<cuda::CudaBackend>(options); }
+
+}  // namespace longlive

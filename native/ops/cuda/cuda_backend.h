@@ -1,0 +1,108 @@
+// Backend on an NVIDIA GPU. Everything runs on one stream, in order; nothing waits for the device but download*() and
+// synchronize(). Activations are BF16 (F32 for Precision::FP32, the oracle mode: no TF32 anywhere).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cublaslt.h"
+#include "kernels.h"
+#include "staging.h"
+
+namespace longlive::cuda {
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(const BackendOptions& options);
+  ~CudaBackend() override;
+
+  DeviceInfo info() const override;
+  Precision precision() const override { return precision_; }
+  DType activationType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
+  DType kvType() const override { return activationType(); }
+
+  std::unique_ptr<Storage> allocate(size_t bytes) override;
+  void upload(const Tensor& out, const float* host) override { staging_->upload(stream(), out, host); }
+  void download(float* host, const Tensor& in) override { staging_->download(stream(), host, in); }
+  void downloadBytes(void* host, const Tensor& in) override { staging_->downloadBytes(stream(), host, in.data, in.bytes()); }
+  void zero(const Tensor& out) override;
+  void copy(const Tensor& out, const Tensor& in) override { convert(stream(), out, in); }
+  void synchronize() override;
+
+  std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive) override;
+  std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
+                                           bool sensitive, bool upsample2x) override;
+
+  void linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e) override;
+  void layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) override {
+    cuda::layerNormModulate(stream(), out, in, scale, shift, eps);
+  }
+  void layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) override {
+    cuda::layerNormAffine(stream(), out, in, weight, bias, eps);
+  }
+  void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) override {
+    cuda::rmsNorm(stream(), out, in, weight, eps);
+  }
+  void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RopeTables& tables,
+                   std::span<const int32_t> temporal) override {
+    cuda::rmsNormRope(stream(), out, in, weight, eps, heads, tables, temporal);
+  }
+  void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables, std::span<const int32_t> temporal) override {
+    cuda::rope(stream(), out, in, heads, tables, temporal);
+  }
+  void attention(const AttentionArgs& a) override { cuda::attention(stream(), a, attentionKernel_, computeMajor_); }
+
+  void add(const Tensor& out, const Tensor& a, const Tensor& b) override { cuda::add(stream(), out, a, b); }
+  void activate(const Tensor& out, const Tensor& in, Activation a) override { cuda::activate(stream(), out, in, a); }
+  void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) override { cuda::embed(stream(), out, table, ids); }
+
+  void patchify(const Tensor& tokens, const Tensor& latents) override { cuda::patchify(stream(), tokens, latents); }
+  void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) override {
+    cuda::flowToX0(stream(), x0, xt, flow, sigma);
+  }
+  void addNoise(const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) override {
+    cuda::addNoise(stream(), out, x0, noise, sigma);
+  }
+  void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) override {
+    cuda::gaussian(stream(), out, seed, block, step);
+  }
+
+  void conv(const ConvArgs& a) override;
+  void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) override {
+    cuda::channelNorm(stream(), out, in, gamma, a);
+  }
+  void splitTime(const Tensor& out, const Tensor& in, int factor) override { cuda::splitTime(stream(), out, in, factor); }
+  void toChannelsLast(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
+    cuda::toChannelsLast(stream(), out, in, mul, add);
+  }
+  void toChannelsFirst(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
+    cuda::toChannelsFirst(stream(), out, in, mul, add);
+  }
+  void tanhClamp(const Tensor& out, const Tensor& in, float limit) override { cuda::tanhClamp(stream(), out, in, limit); }
+  void toRgb8(const Tensor& out, const Tensor& in, bool unit) override { cuda::toRgb8(stream(), out, in, unit); }
+  void toI420(const Tensor& out, const Tensor& rgb) override { cuda::toI420(stream(), out, rgb); }
+
+  // The stream of this backend; makes its device the calling thread's current one.
+  cudaStream_t stream() const;
+
+ private:
+  // Uploads once, at load.
+  std::unique_ptr<Storage> uploaded(const void* host, size_t bytes);
+  // Scratch for the call at hand. It grows while the largest calls are first met and then stays; what it outgrows is kept,
+  // because kernels and graphs under way may refer to it.
+  void* scratch(size_t bytes);
+  bool linearByLibrary(const Tensor& out, const Tensor& in, const struct CudaLinear& w, const Epilogue& e);
+
+  Precision precision_;
+  int device_ = 0, computeMajor_ = 0;
+  AttentionKernel attentionKernel_ = AttentionKernel::Best;
+  DeviceInfo info_;
+  cudaStream_t stream_ = nullptr;
+  std::unique_ptr<Staging> staging_;
+  std::unique_ptr<CublasLt> lt_;
+  std::vector<std::unique_ptr<Storage>> scratch_;
+};
+
+}  // namespace longlive::cuda

@@ -1,0 +1,59 @@
+// Matrix products and convolutions as one thing: C[m, n] = sum over k of A[m, k] B[n, k], where row m of A is what output
+// pixel m sees of a channels-last volume, taps outermost: k = ((dt kh + dy) kw + dx) channels + c. A linear layer is a
+// volume of one row of pixels under a 1x1x1 kernel. Nothing is ever gathered into memory ("im2col"): tiles of A are read
+// from the volume itself, and padding, causal history and nearest upsampling are only ways to compute an address.
+#pragma once
+
+#include "kernels.h"
+
+namespace longlive::cuda {
+
+// What one launch multiplies. For nearest upsampling the four parities ("phases") of an output pixel are four products with
+// 2x2 kernels; phase p = 2 (y odd) + (x odd) moves the window by its parity.
+struct Gather {
+  const void* in = nullptr;
+  const void* history = nullptr;
+  int64_t frames = 1;              // of the output
+  int gridHeight = 1, gridWidth = 1;  // output pixels per frame (per phase)
+  int height = 1, width = 1, channels = 1;
+  int kt = 1, kh = 1, kw = 1;
+  int strideT = 1, stride = 1, padTop = 0, padLeft = 0;
+  int firstFrame = 0;              // output frame t sees frames t strideT - firstFrame + dt
+  int olderFrames = 0;             // frames of `history`
+  int scale = 1;                   // 2: upsampling, grid.z = 4 phases
+
+  int64_t rows() const { return frames * gridHeight * gridWidth; }
+  int64_t depth() const { return static_cast<int64_t>(kt) * kh * kw * channels; }
+};
+
+enum class Operand : uint8_t { F32, Bf16, Int8 };
+
+// B on the device. Bf16 and Int8: rows padded with zeros to whole chunks of 64 bytes, for tensor cores. F32: not padded, for
+// the plain kernel, which also takes volumes of bf16 whose channels do not come in groups of 16 bytes.
+struct PackedMatrix {
+  const void* data = nullptr;  // [phases][columns][stride]
+  Operand operand = Operand::F32;
+  int64_t columns = 0, stride = 0;
+  const float* bias = nullptr;         // [columns] or null
+  const float* columnScale = nullptr;  // Int8: [columns]
+};
+
+struct Finish {
+  Tensor out, residual;          // F32 or BF16 each; rows x columns
+  Tensor multiply, gate;         // linear layers; as Epilogue
+  const float* rowScale = nullptr;  // Int8: [rows]
+  Activation activation = Activation::None;
+  bool activationAfterResidual = false;
+};
+
+// `inType` is the element type of Gather::in (the plain kernel takes both).
+void multiply(cudaStream_t stream, const Gather& a, DType inType, const PackedMatrix& b, const Finish& finish);
+
+// Which operand a matrix of this depth can use: tensor cores want rows of A in pieces of 16 bytes.
+Operand operandFor(Precision precision, int64_t channels);
+constexpr int64_t chunkElements(Operand o) { return o == Operand::Bf16 ? 32 : o == Operand::Int8 ? 64 : 1; }
+
+// Columns per tile, 32, 64, 96 or 128: fewest computed in vain, then the widest.
+int tileColumns(int64_t columns);
+
+}  // namespace longlive::cuda

@@ -1,0 +1,59 @@
+// The kernels as functions of tensors: what cuda_backend.cpp calls. Each checks its shapes, launches on `stream` and returns.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+
+#include "ops.h"
+
+namespace longlive::cuda {
+
+inline void require(bool condition, const char* what) {
+  if (!condition) throw std::logic_error(what);
+}
+inline int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t rowsOf(const Tensor& t) { return t.shape[-1] ? t.elements() / t.shape[-1] : 0; }
+inline bool isFloat(const Tensor& t) { return t.dtype == DType::F32 || t.dtype == DType::BF16; }
+
+// norms.cu
+void layerNormModulate(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps);
+void layerNormAffine(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps);
+void rmsNorm(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps);
+void rmsNormRope(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+                 const RopeTables& tables, std::span<const int32_t> temporal);
+void rope(cudaStream_t, const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables, std::span<const int32_t> temporal);
+void channelNorm(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a);
+
+// elementwise.cu
+void convert(cudaStream_t, const Tensor& out, const Tensor& in);  // F32 <-> BF16, or a copy
+void add(cudaStream_t, const Tensor& out, const Tensor& a, const Tensor& b);
+void activate(cudaStream_t, const Tensor& out, const Tensor& in, Activation a);
+void embed(cudaStream_t, const Tensor& out, const Tensor& table, std::span<const int32_t> ids);
+// out = residual + gate * product, what remains of a linear's epilogue after a library's product. All of out's type.
+void finishLinear(cudaStream_t, const Tensor& out, const Tensor& product, const Epilogue& e);
+// Per row: bytes[i] = round(in[i] / scale), scale = max |in| / 127.
+void quantiseRows(cudaStream_t, int8_t* bytes, float* scales, const Tensor& in);
+
+// sampling.cu
+void patchify(cudaStream_t, const Tensor& tokens, const Tensor& latents);
+void flowToX0(cudaStream_t, const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma);
+void addNoise(cudaStream_t, const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma);
+void gaussian(cudaStream_t, const Tensor& out, uint64_t seed, uint32_t block, uint32_t step);
+
+// volume.cu
+void splitTime(cudaStream_t, const Tensor& out, const Tensor& in, int factor);
+void toChannelsLast(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
+void toChannelsFirst(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
+void tanhClamp(cudaStream_t, const Tensor& out, const Tensor& in, float limit);
+void toRgb8(cudaStream_t, const Tensor& out, const Tensor& in, bool unit);
+void toI420(cudaStream_t, const Tensor& out, const Tensor& rgb);
+
+// attention.cu, attention_plain.cu, attention_sm90.cu
+enum class AttentionKernel : uint8_t { Best, Portable, Plain };
+void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, int computeMajor);
+
+}  // namespace longlive::cuda

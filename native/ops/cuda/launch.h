@@ -1,0 +1,40 @@
+// Launching kernels and checking calls. Every failure becomes a longlive::Error: OutOfMemory, or DeviceFault, after which
+// the device must be considered unhealthy (CUDA errors of a context are sticky).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <string>
+#include <utility>
+
+#include "longlive/error.h"
+
+namespace longlive::cuda {
+
+inline void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  const ErrorCode code = status == cudaErrorMemoryAllocation ? ErrorCode::OutOfMemory : ErrorCode::DeviceFault;
+  throw Error(code, std::string("CUDA: ") + what + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status));
+}
+
+// kernel<<<grid, threads, shared, stream>>>(args...) in plain C++; threads are one-dimensional.
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared, cudaStream_t stream,
+            Arguments&&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+#ifdef LONGLIVE_CUDA_EMULATED
+  (void)name, (void)stream;
+  emulator::run(grid, threads, shared, [&] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  if (shared > 48 * 1024) {
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared)), name);
+  }
+  [&](Parameters... values) {
+    void* pointers[] = {static_cast<void*>(&values)...};
+    check(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(threads), pointers, shared, stream), name);
+  }(std::forward<Arguments>(arguments)...);
+#endif
+}
+
+}  // namespace longlive::cuda

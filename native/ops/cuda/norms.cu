@@ -1,0 +1,261 @@
+// Normalisation and rotation of token rows, and the channel norm of volumes.
+//
+//   LayerNorm  n = (x - mean) rsqrt(mean((x - mean)^2) + eps);  R(R(R(n) R(1 + scale)) + shift), or R(n w + b)
+//   RMSNorm    R(R(x rsqrt(mean(x^2) + eps)) w), over the whole row: all heads together (spec 2.5)
+//   rotation   R of pair (re, im) times (cos + i sin), by three positions (spec 2.6)
+//   channel    x / max(||x||, 1e-12) sqrt(C) gamma over the channels of a pixel, then the activation
+//
+// Bound: memory. A row is read once and written once: a block per row holds it in registers, 8 elements (16 bytes of bf16)
+// per thread and access, and reduces twice at most. Rotation tables are a few kilobytes and stay in L1/L2.
+#include "device.cuh"
+#include "kernels.h"
+#include "launch.h"
+
+namespace longlive::cuda {
+namespace {
+
+constexpr int kHeld = 32;      // elements that a thread may hold
+constexpr int kMaxThreads = 256;
+constexpr int kMaxFrames = 64;  // of one rotation launch
+
+struct Rotation {
+  const float *temporal, *row, *column;
+  int t, h, w;  // pairs of each axis
+  int gridHeight, gridWidth, headDim;
+  int32_t position[kMaxFrames];
+};
+
+// The rotation of pair `pair` of a head at token `token` (counted over the frames of the call).
+__device__ __forceinline__ float2 rotationOf(const Rotation& r, int64_t token, int pair) {
+  const int x = static_cast<int>(token % r.gridWidth), rest = static_cast<int>(token / r.gridWidth);
+  const int y = rest % r.gridHeight, frame = rest / r.gridHeight;
+  const float* at;
+  if (pair < r.t) at = r.temporal + (static_cast<int64_t>(r.position[frame]) * r.t + pair) * 2;
+  else if (pair < r.t + r.h) at = r.row + (static_cast<int64_t>(y) * r.h + pair - r.t) * 2;
+  else at = r.column + (static_cast<int64_t>(x) * r.w + pair - r.t - r.h) * 2;
+  return *reinterpret_cast<const float2*>(at);
+}
+
+template <class T, int V>
+__device__ __forceinline__ void rotate(float (&x)[V], const Rotation& r, int64_t token, int column) {
+#pragma unroll
+  for (int i = 0; i < V; i += 2) {
+    const float2 c = rotationOf(r, token, (column + i) % r.headDim / 2);
+    const float re = x[i], im = x[i + 1];
+    x[i] = re * c.x - im * c.y;
+    x[i + 1] = re * c.y + im * c.x;
+  }
+}
+
+// A row in registers: thread t holds vectors t, t + threads, ... of V elements.
+template <class T, int V> struct Row {
+  float x[kHeld / V][V];
+
+  template <class F> __device__ __forceinline__ void each(int width, F f) {
+#pragma unroll
+    for (int i = 0; i < kHeld / V; ++i) {
+      const int column = (i * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * V;
+      if (column < width) f(x[i], column);
+    }
+  }
+  __device__ __forceinline__ void read(const T* row, int width) {
+    each(width, [&](float (&v)[V], int column) { load<V>(v, row + column); });
+  }
+  template <class F> __device__ __forceinline__ float sum(int width, float* partial, F f) {
+    float s = 0;
+    each(width, [&](float (&v)[V], int) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) s += f(v[j]);
+    });
+    return blockSum(s, partial);
+  }
+};
+
+// scale and shift have a row per rowsPerFrame rows. affine: out = n scale + shift.
+template <class T, int V, bool Affine>
+__global__ void __launch_bounds__(kMaxThreads)
+layerNormKernel(T* out, const T* in, const T* scale, const T* shift, int width, int64_t rowsPerFrame, float eps) {
+  __shared__ float partial[kMaxThreads / 32];
+  const int64_t row = blockIdx.x, frame = Affine ? 0 : row / rowsPerFrame * width;
+  Row<T, V> r;
+  r.read(in + row * width, width);
+  const float mean = r.sum(width, partial, [](float v) { return v; }) / width;
+  const float variance = r.sum(width, partial, [mean](float v) { return (v - mean) * (v - mean); }) / width;
+  const float inverse = rsqrtf(variance + eps);
+  r.each(width, [&](float (&v)[V], int column) {
+    float a[V], b[V];
+    load<V>(a, scale + frame + column);
+    load<V>(b, shift + frame + column);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const float n = (v[j] - mean) * inverse;
+      v[j] = Affine ? n * a[j] + b[j] : rounded<T>(rounded<T>(n) * rounded<T>(1.0f + a[j])) + b[j];
+    }
+    store<V>(out + row * width + column, v);
+  });
+}
+
+template <class T, int V, bool Normalise, bool Rotate>
+__global__ void __launch_bounds__(kMaxThreads)
+rmsNormRopeKernel(T* out, const T* in, const T* weight, int width, float eps, const __grid_constant__ Rotation rotation) {
+  __shared__ float partial[kMaxThreads / 32];
+  const int64_t row = blockIdx.x;
+  Row<T, V> r;
+  r.read(in + row * width, width);
+  float inverse = 1.0f;
+  if constexpr (Normalise) inverse = rsqrtf(r.sum(width, partial, [](float v) { return v * v; }) / width + eps);
+  r.each(width, [&](float (&v)[V], int column) {
+    if constexpr (Normalise) {
+      float w[V];
+      load<V>(w, weight + column);
+#pragma unroll
+      for (int j = 0; j < V; ++j) v[j] = rounded<T>(rounded<T>(v[j] * inverse) * w[j]);
+    }
+    if constexpr (Rotate) rotate<T, V>(v, rotation, row, column);
+    store<V>(out + row * width + column, v);
+  });
+}
+
+// `lanes` neighbours (a power of two) share a pixel; each reads vectors lane, lane + lanes, ...
+template <class In, class Out, int V>
+__global__ void __launch_bounds__(kMaxThreads)
+channelNormKernel(Out* out, const In* in, const float* gamma, int64_t pixels, int channels, int lanes, Activation activation) {
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t pixel = thread / lanes;
+  const int lane = static_cast<int>(thread % lanes);
+  const bool inside = pixel < pixels;  // everybody takes part in the shuffles
+  float squares = 0;
+  for (int c = lane * V; inside && c < channels; c += lanes * V) {
+    float x[V];
+    load<V>(x, in + pixel * channels + c);
+#pragma unroll
+    for (int j = 0; j < V; ++j) squares += x[j] * x[j];
+  }
+  for (int mask = lanes / 2; mask > 0; mask >>= 1) squares += __shfl_xor_sync(0xffffffffu, squares, mask);
+  const float scale = sqrtf(static_cast<float>(channels)) / fmaxf(sqrtf(squares), 1e-12f);
+  for (int c = lane * V; inside && c < channels; c += lanes * V) {
+    float x[V], g[V];
+    load<V>(x, in + pixel * channels + c);
+    load<V>(g, gamma + c);
+#pragma unroll
+    for (int j = 0; j < V; ++j) x[j] = activated(x[j] * scale * g[j], activation);
+    store<V>(out + pixel * channels + c, x);
+  }
+}
+
+// Threads for a row of `vectors` vectors.
+unsigned threadsFor(int64_t vectors) { return static_cast<unsigned>(std::min<int64_t>(kMaxThreads, ceilDiv(vectors, 32) * 32)); }
+
+void requireRow(const Tensor& out, const Tensor& in, const char* what) {
+  require(isFloat(in) && out.dtype == in.dtype && out.elements() == in.elements() && in.shape[-1] <= kHeld * kMaxThreads, what);
+}
+
+// Calls f with an element of the type and the widest vector that the row allows.
+template <class F> void dispatch(DType type, int64_t width, bool pairs, F f) {
+  const auto byVector = [&](auto element) {
+    if (width % 8 == 0) f(element, std::integral_constant<int, 8>{});
+    else if (width % 2 == 0 || pairs) f(element, std::integral_constant<int, 2>{});
+    else f(element, std::integral_constant<int, 1>{});
+  };
+  if (type == DType::BF16) byVector(bf16{});
+  else byVector(float{});
+}
+
+template <bool Affine>
+void layerNorm(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, int64_t frames, float eps) {
+  const int64_t width = in.shape[-1], rows = rowsOf(in);
+  requireRow(out, in, "layerNorm: out and in must be rows of one type, at most 8192 wide");
+  require(scale.dtype == in.dtype && shift.dtype == in.dtype && frames > 0 && rows % frames == 0, "layerNorm: the parameters do not fit");
+  dispatch(in.dtype, width, false, [&](auto element, auto vector) {
+    using T = decltype(element);
+    constexpr int V = vector;
+    launch("layerNorm", &layerNormKernel<T, V, Affine>, dim3(static_cast<unsigned>(rows)), threadsFor(ceilDiv(width, V)), 0, stream,
+           out.as<T>(), in.as<T>(), scale.as<T>(), shift.as<T>(), static_cast<int>(width), rows / frames, eps);
+  });
+}
+
+template <bool Normalise, bool Rotate>
+void rmsNormRope(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, const Rotation& r) {
+  const int64_t width = in.shape[-1], rows = rowsOf(in);
+  requireRow(out, in, "rmsNorm: out and in must be rows of one type, at most 8192 wide");
+  if constexpr (Normalise) require(weight.dtype == in.dtype && weight.elements() == width, "rmsNorm: the weight does not fit");
+  dispatch(in.dtype, width, Rotate, [&](auto element, auto vector) {
+    using T = decltype(element);
+    constexpr int V = vector;
+    if constexpr (V > 1 || !Rotate) {
+      launch("rmsNormRope", &rmsNormRopeKernel<T, V, Normalise, Rotate>, dim3(static_cast<unsigned>(rows)),
+             threadsFor(ceilDiv(width, V)), 0, stream, out.as<T>(), in.as<T>(), weight.as<T>(), static_cast<int>(width), eps, r);
+    }
+  });
+}
+
+// Rotations travel in the launch, so a call of many frames is several launches.
+template <bool Normalise>
+void rotateFrames(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+                  const RopeTables& tables, std::span<const int32_t> temporal) {
+  const int64_t width = in.shape[-1], frames = static_cast<int64_t>(temporal.size()), perFrame = tables.gridHeight * tables.gridWidth;
+  Rotation r{};
+  r.temporal = tables.temporal.as<float>(), r.row = tables.row.as<float>(), r.column = tables.column.as<float>();
+  r.t = static_cast<int>(tables.temporal.shape[1]), r.h = static_cast<int>(tables.row.shape[1]), r.w = static_cast<int>(tables.column.shape[1]);
+  r.gridHeight = static_cast<int>(tables.gridHeight), r.gridWidth = static_cast<int>(tables.gridWidth);
+  r.headDim = static_cast<int>(width / heads);
+  require(width == heads * 2 * (r.t + r.h + r.w), "rope: the tables do not match the head");
+  require(rowsOf(in) == frames * perFrame, "rope: one position per frame");
+  for (int64_t f = 0; f < frames; f += kMaxFrames) {
+    const int64_t count = std::min<int64_t>(kMaxFrames, frames - f);
+    std::copy_n(temporal.begin() + f, count, r.position);
+    rmsNormRope<Normalise, true>(stream, out.view({frames * perFrame, width}).rows(f * perFrame, count * perFrame),
+                                 in.view({frames * perFrame, width}).rows(f * perFrame, count * perFrame), weight, eps, r);
+  }
+}
+
+}  // namespace
+
+void layerNormModulate(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) {
+  layerNorm<false>(stream, out, in, scale, shift, scale.elements() / in.shape[-1], eps);
+}
+
+void layerNormAffine(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) {
+  layerNorm<true>(stream, out, in, weight, bias, 1, eps);
+}
+
+void rmsNorm(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, float eps) {
+  rmsNormRope<true, false>(stream, out, in, weight, eps, Rotation{});
+}
+
+void rmsNormRope(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+                 const RopeTables& tables, std::span<const int32_t> temporal) {
+  rotateFrames<true>(stream, out, in, weight, eps, heads, tables, temporal);
+}
+
+void rope(cudaStream_t stream, const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables,
+          std::span<const int32_t> temporal) {
+  rotateFrames<false>(stream, out, in, {}, 0.0f, heads, tables, temporal);
+}
+
+void channelNorm(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) {
+  const int64_t channels = in.shape[-1], pixels = rowsOf(in);
+  require(isFloat(in) && isFloat(out) && out.elements() == in.elements() && gamma.dtype == DType::F32 && gamma.elements() == channels,
+          "channelNorm: shapes do not match");
+  const auto run = [&](auto source, auto target) {
+    using In = decltype(source);
+    using Out = decltype(target);
+    const auto withVector = [&](auto vector) {
+      constexpr int V = vector;
+      int lanes = 1;
+      while (lanes < 32 && lanes * V < channels) lanes *= 2;
+      launch("channelNorm", &channelNormKernel<In, Out, V>, dim3(static_cast<unsigned>(ceilDiv(pixels * lanes, kMaxThreads))), kMaxThreads, 0,
+             stream, out.as<Out>(), in.as<In>(), gamma.as<float>(), pixels, static_cast<int>(channels), lanes, a);
+    };
+    if (channels % 8 == 0) withVector(std::integral_constant<int, 8>{});
+    else withVector(std::integral_constant<int, 1>{});
+  };
+  const auto byOut = [&](auto source) {
+    if (out.dtype == DType::BF16) run(source, bf16{});
+    else run(source, float{});
+  };
+  if (in.dtype == DType::BF16) byOut(bf16{});
+  else byOut(float{});
+}
+
+}  // namespace longlive::cuda

@@ -1,0 +1,36 @@
+// Copies between host and device through pinned memory, in chunks and two of everything: while one chunk is on the bus, the
+// next one is copied by the processor. A caller's memory may be pageable and is free again when a call returns.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+#include "ops.h"
+
+namespace longlive::cuda {
+
+class Staging {
+ public:
+  Staging();
+  ~Staging();
+  Staging(const Staging&) = delete;
+
+  void upload(cudaStream_t stream, const Tensor& out, const float* host);     // converts to out.dtype
+  void uploadBytes(cudaStream_t stream, void* device, const void* host, size_t bytes);
+  void download(cudaStream_t stream, float* host, const Tensor& in);          // converts to F32; waits
+  void downloadBytes(cudaStream_t stream, void* host, const void* device, size_t bytes);  // waits
+
+ private:
+  static constexpr size_t kHalf = 4 << 20;
+
+  // issue(chunk, offset, bytes) puts a copy into pinned half chunk % 2 on the stream.
+  template <class Issue> void drain(cudaStream_t stream, void* host, size_t bytes, Issue issue);
+  template <class Issue> void feed(cudaStream_t stream, const void* host, size_t bytes, Issue issue);
+
+  void* pinned_[2] = {};
+  void* device_[2] = {};  // F32 of a chunk that is converted
+  cudaEvent_t free_[2] = {};
+};
+
+}  // namespace longlive::cuda

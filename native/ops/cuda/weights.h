@@ -1,0 +1,89 @@
+// Host-side packing of weights: from PyTorch's layouts to the rows of gemm.h. Plain C++: tested without a device.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "gemm.h"
+
+namespace longlive::cuda {
+
+// Rows of a packed matrix on the host, [phases * columns][stride] of the operand's type.
+struct HostMatrix {
+  Operand operand = Operand::F32;
+  int64_t stride = 0;
+  std::vector<unsigned char> bytes;
+  std::vector<float> columnScale;  // Int8
+};
+
+inline uint16_t roundToBf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+// rows x depth of F32 to the operand's type, each row padded with zeros. Int8: symmetric, one scale per row.
+inline HostMatrix packRows(const float* weight, int64_t rows, int64_t depth, Operand operand) {
+  HostMatrix m;
+  m.operand = operand;
+  const int64_t chunk = chunkElements(operand), size = operand == Operand::F32 ? 4 : operand == Operand::Bf16 ? 2 : 1;
+  m.stride = (depth + chunk - 1) / chunk * chunk;
+  m.bytes.resize(static_cast<size_t>(rows * m.stride * size));
+  if (operand == Operand::Int8) m.columnScale.resize(static_cast<size_t>(rows));
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = weight + r * depth;
+    unsigned char* to = m.bytes.data() + r * m.stride * size;
+    if (operand == Operand::F32) {
+      std::memcpy(to, from, static_cast<size_t>(depth) * 4);
+    } else if (operand == Operand::Bf16) {
+      for (int64_t k = 0; k < depth; ++k) {
+        const uint16_t v = roundToBf16(from[k]);
+        std::memcpy(to + 2 * k, &v, 2);
+      }
+    } else {
+      float highest = 0;
+      for (int64_t k = 0; k < depth; ++k) highest = std::max(highest, std::fabs(from[k]));
+      const float inverse = highest > 0 ? 127.0f / highest : 0.0f;
+      m.columnScale[static_cast<size_t>(r)] = highest / 127.0f;
+      for (int64_t k = 0; k < depth; ++k) {
+        to[k] = static_cast<unsigned char>(static_cast<int8_t>(std::nearbyint(static_cast<double>(from[k]) * inverse)));
+      }
+    }
+  }
+  return m;
+}
+
+// [out, in, kt, kh, kw] -> rows of (dt, dy, dx, channel). upsample2x: four matrices, one per parity p = 2 (y odd) + (x odd),
+// of 2x2 kernels: after nearest upsampling, taps of the 3x3 kernel that fall on the same input pixel are added up. Of a
+// 3-tap axis, an even output sees taps {0} and {1, 2}, an odd one {0, 1} and {2}.
+inline std::vector<float> convRows(const float* weight, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
+  const int phases = upsample2x ? 4 : 1, ph = upsample2x ? 2 : kh, pw = upsample2x ? 2 : kw;
+  const auto taps = [upsample2x](int odd, int d, int& begin, int& end) {
+    if (!upsample2x) begin = d, end = d + 1;
+    else if (odd) begin = d == 0 ? 0 : 2, end = d == 0 ? 2 : 3;
+    else begin = d == 0 ? 0 : 1, end = d == 0 ? 1 : 3;
+  };
+  std::vector<float> rows(static_cast<size_t>(phases * out * kt * ph * pw * in));
+  size_t at = 0;
+  for (int phase = 0; phase < phases; ++phase)
+    for (int64_t o = 0; o < out; ++o)
+      for (int dt = 0; dt < kt; ++dt)
+        for (int dy = 0; dy < ph; ++dy)
+          for (int dx = 0; dx < pw; ++dx) {
+            int y0, y1, x0, x1;
+            taps(phase / 2, dy, y0, y1);
+            taps(phase % 2, dx, x0, x1);
+            for (int64_t i = 0; i < in; ++i) {
+              double sum = 0;
+              for (int y = y0; y < y1; ++y)
+                for (int x = x0; x < x1; ++x) sum += weight[(((o * in + i) * kt + dt) * kh + y) * kw + x];
+              rows[at++] = static_cast<float>(sum);
+            }
+          }
+  return rows;
+}
+
+}  // namespace longlive::cuda

@@ -1,0 +1,138 @@
+// Runs CUDA kernels on the processor, so that their arithmetic, indexing and synchronisation are tested where no GPU is.
+//
+// The sources of ops/cuda are compiled as plain C++ with this folder before any toolkit in the include path and
+// LONGLIVE_CUDA_EMULATED defined. Every thread of a block becomes a fibre; blocks run one after another.
+//   * __syncthreads and warp operations (shuffles, ldmatrix, mma) suspend a fibre until the others have arrived; a thread
+//     that never arrives is reported as a deadlock.
+//   * LONGLIVE_EMULATOR_ORDER=reverse runs the threads in the opposite order: a missing barrier shows as another result.
+//   * cp.async copies happen when they are waited for (the latest legal time) or, with LONGLIVE_EMULATOR_COPIES=eager, when
+//     they are issued (the earliest): a missing wait or a buffer reused too early shows as another result.
+//   * Shared memory starts as NaN in every block.
+// It is not a model of speed, of memory ordering between warps, or of the PTX text itself: that needs a device.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ static
+#define __shared__ static
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __restrict__
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+struct alignas(4) uchar4 { unsigned char x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+inline uint4 make_uint4(unsigned a, unsigned b, unsigned c, unsigned d) { return {a, b, c, d}; }
+inline uint2 make_uint2(unsigned a, unsigned b) { return {a, b}; }
+inline float2 make_float2(float a, float b) { return {a, b}; }
+inline float4 make_float4(float a, float b, float c, float d) { return {a, b, c, d}; }
+
+namespace emulator {
+
+struct Position {
+  dim3 block, thread, grid, blockSize;
+};
+extern Position position;  // of the running fibre
+
+// Runs `body` once per thread.
+void run(dim3 grid, unsigned threads, size_t sharedBytes, const std::function<void()>& body);
+void barrier();
+// Every thread of the warp passes its operand; the last to arrive computes for all.
+void warp(void* operand, void (*compute)(void** operands));
+unsigned char* dynamicShared();
+void asyncCopy(void* to, const void* from, size_t bytes, size_t readable);
+void asyncCommit();
+void asyncWait(int pending);
+
+template <class T, class Source>
+T shuffle(T value, Source source) {
+  struct Lane { T value, result; int from; };
+  Lane lane{value, value, source(static_cast<int>(position.thread.x % 32))};
+  warp(&lane, [](void** all) {
+    for (int i = 0; i < 32; ++i)
+      if (all[i]) {
+        Lane& l = *static_cast<Lane*>(all[i]);
+        if (l.from >= 0 && l.from < 32 && all[l.from]) l.result = static_cast<Lane*>(all[l.from])->value;
+      }
+  });
+  return lane.result;
+}
+
+}  // namespace emulator
+
+#define threadIdx (::emulator::position.thread)
+#define blockIdx (::emulator::position.block)
+#define gridDim (::emulator::position.grid)
+#define blockDim (::emulator::position.blockSize)
+
+inline void __syncthreads() { ::emulator::barrier(); }
+inline void __syncwarp(unsigned = 0xffffffffu) {
+  int nothing = 0;
+  ::emulator::warp(&nothing, [](void**) {});
+}
+template <class T> T __shfl_xor_sync(unsigned, T v, int mask) { return ::emulator::shuffle(v, [mask](int l) { return l ^ mask; }); }
+template <class T> T __shfl_sync(unsigned, T v, int lane) { return ::emulator::shuffle(v, [lane](int) { return lane; }); }
+inline float __uint_as_float(unsigned u) { float f; std::memcpy(&f, &u, 4); return f; }
+inline unsigned __float_as_uint(float f) { unsigned u; std::memcpy(&u, &f, 4); return u; }
+inline long long __double_as_longlong(double d) { long long i; std::memcpy(&i, &d, 8); return i; }
+inline double __longlong_as_double(long long i) { double d; std::memcpy(&d, &i, 8); return d; }
+inline float exp2f_emulated(float x) { return std::exp2(x); }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float __expf(float x) { return std::exp(x); }
+inline int __float2int_rn(float x) { return static_cast<int>(std::nearbyint(x)); }
+
+// -- the part of the runtime's API that the backend calls -------------------------------------------------------------------
+
+using cudaStream_t = void*;
+using cudaEvent_t = void*;
+using cudaGraph_t = void*;
+using cudaGraphExec_t = void*;
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100, cudaErrorInsufficientDriver = 35 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
+
+struct cudaDeviceProp {
+  char name[256] = "emulated GPU";
+  size_t totalGlobalMem = size_t{4} << 30, sharedMemPerBlockOptin = 232448;
+  int major = 8, minor = 0, multiProcessorCount = 4;
+};
+
+inline const char* cudaGetErrorString(cudaError_t) { return "emulated error"; }
+inline const char* cudaGetErrorName(cudaError_t) { return "cudaErrorEmulated"; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int* n) { *n = 1; return cudaSuccess; }
+inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) { *p = {}; return cudaSuccess; }
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) { *s = nullptr; return cudaSuccess; }
+inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) { *e = nullptr; return cudaSuccess; }
+inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+// Fresh memory is NaN and every block has a guard behind it, which cudaFree checks.
+cudaError_t cudaMalloc(void** p, size_t bytes);
+cudaError_t cudaFree(void* p);
+inline cudaError_t cudaMallocHost(void** p, size_t bytes) { *p = std::malloc(bytes); return *p ? cudaSuccess : cudaErrorMemoryAllocation; }
+inline cudaError_t cudaFreeHost(void* p) { std::free(p); return cudaSuccess; }
+inline cudaError_t cudaMemsetAsync(void* p, int v, size_t n, cudaStream_t) { std::memset(p, v, n); return cudaSuccess; }
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind, cudaStream_t) { std::memmove(to, from, n); return cudaSuccess; }
