@@ -1,0 +1,133 @@
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { RunningServer } from '../../src/server/index.js';
+import { difference, hasBrowser, look, openBrowser, playsUntil } from '../support/browser.js';
+import { startPaintingServer } from '../support/painting-server.js';
+import { startPocketServer } from '../support/pocket-server.js';
+
+const path = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
+const hasPocket = existsSync(path('models/pocket/manifest.json')) && existsSync(path('native/build/longlive.node'));
+
+const WORLDS = [
+  { name: 'painted pictures', start: () => startPaintingServer(), possible: true, patience: 30_000 },
+  { name: 'the Pocket model', start: () => startPocketServer(), possible: hasPocket, patience: 120_000 },
+];
+
+if (!existsSync(path('dist/studio/index.html'))) throw new Error('The viewer is not built: npm run build:studio');
+
+for (const { name, start, possible, patience } of WORLDS) {
+  describe.skipIf(!hasBrowser || !possible)(`the viewer with ${name}`, () => {
+    let server: RunningServer;
+    let browser: Browser;
+    let page: Page;
+    const errors: string[] = [];
+
+    beforeAll(async () => {
+      [server, browser] = await Promise.all([start(), openBrowser()]);
+    });
+    afterAll(async () => {
+      await browser?.close();
+      await server?.close();
+    });
+    beforeEach(async () => {
+      errors.length = 0;
+      page = await browser.newPage();
+      page.on('pageerror', (error) => errors.push(error.message));
+    });
+    afterEach(() => page.close());
+
+    const type = async (prompt: string, button: 'Start' | 'Switch') => {
+      await page.getByRole('textbox', { name: 'Prompt' }).fill(prompt);
+      await page.getByRole('button', { name: button, exact: true }).click();
+    };
+
+    test('plays what is typed, changes with the next prompt, and offers the video in the end', async () => {
+      await page.goto(server.url);
+      await type('a red fox runs over green grass on a sunny day', 'Start');
+      await playsUntil(page, 1, patience);
+      const before = await look(page);
+      await playsUntil(page, before.time + 0.5, patience);
+      const moved = await look(page);
+      expect(moved.time).toBeGreaterThan(before.time);
+      expect(difference(before.pixels, moved.pixels)).toBeGreaterThan(0.5);
+
+      await type('a blue robot walks through snow at night', 'Switch');
+      const applied = page.getByRole('listitem').filter({ hasText: 'took effect after' });
+      await applied.waitFor({ timeout: patience });
+      expect(await applied.innerText()).toContain('a blue robot walks through snow at night');
+      await page.getByText(/on screen after/).waitFor({ timeout: patience });
+      await playsUntil(page, (await look(page)).time + 1, patience);
+      const changed = await look(page);
+      expect(difference(moved.pixels, changed.pixels)).toBeGreaterThan(8);
+
+      await page.getByRole('button', { name: 'Stop', exact: true }).click();
+      const download = page.getByRole('link', { name: /Download/ });
+      await download.waitFor({ timeout: patience });
+      const response = await page.request.get(new URL((await download.getAttribute('href')) ?? '', server.url).href);
+      expect([response.status(), response.headers()['content-type']]).toEqual([200, 'video/mp4']);
+      expect(errors).toEqual([]);
+    });
+
+    test('a finished session can be opened again and plays from its file', async () => {
+      await page.goto(server.url);
+      await page.getByRole('region', { name: 'Recent sessions' }).getByRole('button').first().click();
+      await playsUntil(page, 0.5, patience);
+      expect(await page.getByText('Stopped', { exact: true }).count()).toBe(1);
+      expect(errors).toEqual([]);
+    });
+  });
+}
+
+describe.skipIf(!hasBrowser)('the viewer', () => {
+  let browser: Browser;
+  beforeAll(async () => void (browser = await openBrowser()));
+  afterAll(() => browser?.close());
+
+  test('goes on where it was when the connection breaks: nothing missing, nothing twice', async () => {
+    const server = await startPaintingServer();
+    const page = await browser.newPage();
+    await page.goto(server.url);
+    await page.getByRole('textbox', { name: 'Prompt' }).fill('a bar that moves');
+    await page.getByRole('button', { name: 'Start', exact: true }).click();
+    await playsUntil(page, 1, 30_000);
+    const chunks: string[] = [];
+    page.on('request', (request) => {
+      const chunk = /chunks\/(\d+)\.m4s/.exec(request.url())?.[1];
+      if (chunk) chunks.push(chunk);
+    });
+    await page.context().setOffline(true);
+    await page.waitForTimeout(1500);
+    await page.context().setOffline(false);
+    await playsUntil(page, 6, 60_000);
+    const ranges = await page.evaluate(() => document.querySelector('video')?.buffered.length);
+    expect(ranges).toBe(1);
+    expect(Number(chunks.at(-1))).toBeGreaterThan(Number(chunks[0]));
+    await page.close();
+    await server.close();
+  });
+
+  test('asks for the token when the service has one', async () => {
+    const server = await startPaintingServer({ token: 'open sesame' });
+    const page = await browser.newPage();
+    await page.goto(server.url);
+    await page.getByLabel('This service asks for its token').fill('open sesame');
+    await page.getByRole('button', { name: 'Enter' }).click();
+    await page.getByRole('textbox', { name: 'Prompt' }).waitFor();
+    await page.close();
+    await server.close();
+  });
+
+  test('shows what the service says to a bad request', async () => {
+    const server = await startPaintingServer();
+    const page = await browser.newPage();
+    await page.goto(server.url);
+    await page.getByLabel('Length').fill('999999');
+    await page.getByRole('textbox', { name: 'Prompt' }).fill('a bar');
+    await page.getByRole('button', { name: 'Start', exact: true }).click();
+    expect(await page.getByRole('alert').innerText()).toContain('maxSeconds must be');
+    await page.close();
+    await server.close();
+  });
+});
