@@ -56,8 +56,8 @@ export function engineOptions(config: ServerConfig): EngineOptions {
   return { models: resolve(models), model, device, precision, decoder, threads };
 }
 
-export function openConfiguredStore({ store, s3Endpoint, s3Region }: ServerConfig): ObjectStore {
-  const options = { ...(s3Endpoint && { endpoint: s3Endpoint }), ...(s3Region && { region: s3Region }) };
+export function openConfiguredStore({ store, ...config }: ServerConfig): ObjectStore {
+  const options = { endpoint: config.s3Endpoint, publicEndpoint: config.s3PublicEndpoint, region: config.s3Region };
   try {
     return openStore(storeUrl(store), options);
   } catch (error) {
