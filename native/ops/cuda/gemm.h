@@ -22,8 +22,8 @@ struct Gather {
   int olderFrames = 0;             // frames of `history`
   int scale = 1;                   // 2: upsampling, grid.z = 4 phases
 
-  int64_t rows() const { return frames * gridHeight * gridWidth; }
-  int64_t depth() const { return static_cast<int64_t>(kt) * kh * kw * channels; }
+  __host__ __device__ int64_t rows() const { return frames * gridHeight * gridWidth; }
+  __host__ __device__ int64_t depth() const { return static_cast<int64_t>(kt) * kh * kw * channels; }
 };
 
 enum class Operand : uint8_t { F32, Bf16, Int8 };

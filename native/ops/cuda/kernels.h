@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <stdexcept>

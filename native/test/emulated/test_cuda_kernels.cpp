@@ -1,0 +1,287 @@
+// Every CUDA kernel, run on the processor (test/cuda_emulator), against the CPU backend in F32 on the same random inputs:
+// shapes with tails in every direction, all types, the paths that golden data do not reach.
+#include <cmath>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../harness.h"
+#include "ops.h"
+
+using namespace longlive;
+
+namespace {
+
+using Values = std::vector<float>;
+
+std::mt19937 generator(7);
+
+Values random(int64_t n, float scale = 1.0f) {
+  std::normal_distribution<float> normal(0.0f, scale);
+  Values v(static_cast<size_t>(n));
+  for (float& x : v) x = normal(generator);
+  return v;
+}
+
+struct Device {
+  explicit Device(std::unique_ptr<Backend> b) : backend(std::move(b)) {}
+  std::unique_ptr<Backend> backend;
+  std::vector<std::unique_ptr<Storage>> storage;
+
+  Tensor empty(DType type, Shape shape) {
+    Tensor t{nullptr, type, shape};
+    storage.push_back(backend->allocate(t.bytes()));
+    t.data = storage.back()->data;
+    return t;
+  }
+  Tensor put(DType type, Shape shape, const Values& v) {
+    const Tensor t = empty(type, shape);
+    backend->upload(t, v.data());
+    return t;
+  }
+  Tensor activation(Shape shape, const Values& v) { return put(backend->activationType(), shape, v); }
+  Tensor activation(Shape shape) { return empty(backend->activationType(), shape); }
+  Values get(const Tensor& t) {
+    Values v(static_cast<size_t>(t.elements()));
+    backend->download(v.data(), t);
+    return v;
+  }
+};
+
+double difference(const Values& got, const Values& want) {
+  double worst = 0, scale = 1e-30;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double d = std::fabs(static_cast<double>(got[i]) - want[i]);
+    if (std::isnan(d)) return 1e30;
+    worst = std::max(worst, d);
+    scale = std::max(scale, std::fabs(static_cast<double>(want[i])));
+  }
+  return got.size() == want.size() ? worst / scale : 1e30;
+}
+
+// Runs the same calls on the CPU in F32 and on the emulated GPU in each precision.
+void compare(const std::string& what, const std::function<Values(Device&)>& run, std::vector<Precision> precisions = {Precision::FP32, Precision::BF16},
+             double bf16Limit = 2e-2) {
+  const auto seeded = [&](std::unique_ptr<Backend> b) {
+    generator.seed(11);
+    Device d(std::move(b));
+    return run(d);
+  };
+  BackendOptions options;
+  options.threads = 1;
+  const Values want = seeded(makeCpuBackend(options));
+  for (Precision p : precisions) {
+    options.precision = p;
+    const double d = difference(seeded(makeCudaBackend(options)), want);
+    const double limit = p == Precision::FP32 ? 5e-6 : p == Precision::BF16 ? bf16Limit : 4e-2;
+    if (!(d <= limit)) std::fprintf(stderr, "%s, precision %d: relative difference %g\n", what.c_str(), static_cast<int>(p), d);
+    CHECK(d <= limit);
+  }
+}
+
+Values linear(Device& d, int64_t rows, int64_t in, int64_t out, Activation activation, bool multiply, bool residual, int64_t gates) {
+  const Values weight = random(out * in, 1.0f / std::sqrt(static_cast<float>(in))), bias = random(out, 0.3f);
+  const auto w = d.backend->prepareLinear(weight.data(), bias.data(), out, in);
+  const Tensor x = d.activation({rows, in}, random(rows * in)), y = d.activation({rows, out}, random(rows * out));
+  Epilogue e;
+  e.activation = activation;
+  if (multiply) e.multiply = d.activation({rows, out}, random(rows * out));
+  if (residual) e.residual = y;  // in place
+  if (gates) e.gate = d.activation({gates, out}, random(gates * out));
+  d.backend->linear(y, x, *w, e);
+  return d.get(y);
+}
+
+struct ConvCase {
+  int64_t frames, height, width, in, out;
+  int kt, kh, kw, strideT = 1, stride = 1;
+  Backend::ConvArgs::Pad pad = Backend::ConvArgs::Pad::Same;
+  bool causal = true, upsample = false;
+  int64_t history = 0;
+  Activation activation = Activation::None;
+  bool residual = false, after = false, floatOut = false;
+};
+
+Values conv(Device& d, const ConvCase& c) {
+  Backend& b = *d.backend;
+  const Values weight = random(c.out * c.in * c.kt * c.kh * c.kw, 1.0f / std::sqrt(static_cast<float>(c.in * c.kt * c.kh * c.kw)));
+  const Values bias = random(c.out, 0.3f);
+  const auto w = b.prepareConv(weight.data(), bias.data(), c.out, c.in, c.kt, c.kh, c.kw, false, c.upsample);
+  using Pad = Backend::ConvArgs::Pad;
+  const auto size = [&](int64_t n, int k) {
+    return (n + (c.pad == Pad::Same ? k - 1 : c.pad == Pad::RightBottom ? 1 : 0) - k) / c.stride + 1;
+  };
+  const int64_t scale = c.upsample ? 2 : 1, seen = c.causal ? c.frames : c.history + c.frames - (c.kt - 1);
+  const Shape shape{(seen + c.strideT - 1) / c.strideT, scale * size(c.height, c.kh), scale * size(c.width, c.kw), c.out};
+  Backend::ConvArgs a;
+  a.in = d.put(b.convType(), {c.frames, c.height, c.width, c.in}, random(c.frames * c.height * c.width * c.in));
+  const Values past = random(2 * c.height * c.width * c.in), rest = random(shape.elements());
+  if (c.history) a.history = d.put(b.convType(), {c.history, c.height, c.width, c.in}, past);
+  a.weights = w.get();
+  a.strideT = c.strideT, a.strideHW = c.stride, a.pad = c.pad, a.causal = c.causal, a.upsample2x = c.upsample;
+  a.activation = c.activation, a.activationAfterResidual = c.after;
+  a.out = d.put(c.floatOut ? DType::F32 : b.activationType(), shape, rest);
+  if (c.residual) a.residual = a.out;
+  b.conv(a);
+  return d.get(a.out);
+}
+
+Values attention(Device& d, int64_t queries, int64_t rows, int64_t heads, int64_t headDim, std::vector<KeyRange> visible, bool bias, float last) {
+  const int64_t width = heads * headDim;
+  int64_t keys = 0;
+  for (const KeyRange& r : visible) keys += r.count;
+  AttentionArgs a;
+  a.q = d.activation({queries, width}, random(queries * width));
+  a.k = d.activation({rows, width}, random(rows * width));
+  a.v = d.activation({rows, width}, random(rows * width));
+  a.out = d.activation({queries, width});
+  a.visible = visible, a.heads = heads, a.scale = 1.0f / std::sqrt(static_cast<float>(headDim)), a.lastKeyLogBias = last;
+  const Values table = random(heads * queries * keys);
+  if (bias) a.bias = d.put(DType::F32, {heads, queries, keys}, table);
+  d.backend->attention(a);
+  return d.get(a.out);
+}
+
+constexpr Precision kAll[] = {Precision::FP32, Precision::BF16, Precision::INT8};
+const std::vector<Precision> all(std::begin(kAll), std::end(kAll));
+
+}  // namespace
+
+TEST("cuda: linear layers, every epilogue and tails") {
+  compare("plain", [](Device& d) { return linear(d, 5, 64, 48, Activation::None, false, false, 0); }, all);
+  compare("two tiles", [](Device& d) { return linear(d, 150, 96, 136, Activation::GeluTanh, false, false, 0); }, all);
+  compare("gated", [](Device& d) { return linear(d, 12, 128, 96, Activation::None, false, true, 3); }, all);
+  compare("multiply", [](Device& d) { return linear(d, 9, 48, 64, Activation::Silu, true, true, 0); }, all);
+  compare("residual", [](Device& d) { return linear(d, 33, 40, 32, Activation::None, false, true, 1); });
+  compare("odd", [](Device& d) { return linear(d, 7, 13, 9, Activation::None, false, true, 0); });
+}
+
+TEST("cuda: convolutions") {
+  using Pad = Backend::ConvArgs::Pad;
+  const auto run = [](const char* name, const ConvCase& c) { compare(name, [c](Device& d) { return conv(d, c); }); };
+  run("1x1x1", {2, 5, 7, 16, 24, 1, 1, 1});
+  run("3x3x3 without history", {3, 6, 5, 8, 40, 3, 3, 3});
+  run("3x3x3 with history", {1, 6, 5, 96, 33, 3, 3, 3, 1, 1, Pad::Same, true, false, 2});
+  run("3x3x3 with half a history", {2, 6, 5, 24, 16, 3, 3, 3, 1, 1, Pad::Same, true, false, 1, Activation::Silu, true});
+  run("residual then relu", {1, 9, 9, 64, 64, 2, 3, 3, 1, 1, Pad::Same, true, false, 1, Activation::Relu, true, true});
+  run("relu then residual", {1, 4, 4, 32, 96, 1, 3, 3, 1, 1, Pad::Same, true, false, 0, Activation::Relu, true});
+  run("stride 2", {2, 8, 10, 16, 16, 1, 3, 3, 1, 2, Pad::RightBottom});
+  run("stride 2 in time", {4, 3, 4, 16, 16, 3, 1, 1, 2, 1, Pad::Same, false, false, 1});
+  run("upsampling", {2, 5, 6, 32, 24, 1, 3, 3, 1, 1, Pad::Same, true, true});
+  run("upsampling, odd channels", {1, 3, 4, 5, 3, 1, 3, 3, 1, 1, Pad::Same, true, true});
+  run("pictures in", {2, 8, 8, 3, 16, 3, 3, 3});
+  run("pictures out", {2, 8, 8, 32, 3, 3, 3, 3, 1, 1, Pad::Same, true, false, 2, Activation::None, false, false, true});
+}
+
+TEST("cuda: attention over ranges, biases and every head width") {
+  for (int64_t d : {16, 24, 32, 64, 96, 128, 384}) {
+    compare("head " + std::to_string(d), [d](Device& dev) {
+      return attention(dev, 70, 90, d == 384 ? 1 : 2, d, {{80, 10}, {0, 3}, {3, 20}, {40, 25}}, false, 0.0f);
+    });
+  }
+  compare("collapsed text", [](Device& d) { return attention(d, 131, 40, 3, 32, {{0, 17}}, false, 3.5f); });
+  compare("relative bias", [](Device& d) { return attention(d, 19, 19, 2, 64, {{0, 19}}, true, 0.0f); });
+  compare("awkward head", [](Device& d) { return attention(d, 11, 13, 3, 6, {{0, 13}}, true, 1.0f); });
+  compare("long", [](Device& d) { return attention(d, 20, 400, 1, 128, {{200, 200}, {0, 150}}, false, 0.0f); });
+}
+
+TEST("cuda: norms and rotations") {
+  for (int64_t width : {96, 44, 1536}) {
+    compare("layer norm " + std::to_string(width), [width](Device& d) {
+      const Tensor x = d.activation({12, width}, random(12 * width, 2.0f)), out = d.activation({12, width});
+      d.backend->layerNormModulate(out, x, d.activation({3, width}, random(3 * width)), d.activation({3, width}, random(3 * width)), 1e-6f);
+      Values a = d.get(out);
+      d.backend->layerNormAffine(out, x, d.activation({width}, random(width)), d.activation({width}, random(width)), 1e-6f);
+      const Values b = d.get(out);
+      a.insert(a.end(), b.begin(), b.end());
+      d.backend->rmsNorm(x, x, d.activation({width}, random(width)), 1e-6f);
+      const Values c = d.get(x);
+      a.insert(a.end(), c.begin(), c.end());
+      return a;
+    });
+  }
+  compare("rotation of many frames", [](Device& d) {
+    const int64_t frames = 70, h = 2, w = 3, heads = 2, width = heads * 2 * (3 + 2 + 1);
+    const RopeTables t{d.put(DType::F32, {80, 3, 2}, random(480)), d.put(DType::F32, {h, 2, 2}, random(8)), d.put(DType::F32, {w, 1, 2}, random(6)), h, w};
+    std::vector<int32_t> at;
+    for (int32_t f = 0; f < frames; ++f) at.push_back(f * 7 % 80);
+    const Tensor x = d.activation({frames * h * w, width}, random(frames * h * w * width));
+    d.backend->rmsNormRope(x, x, d.activation({width}, random(width)), 1e-6f, heads, t, at);
+    d.backend->rope(x, x, heads, t, at);
+    return d.get(x);
+  });
+  for (int64_t channels : {3, 16, 96, 384}) {
+    compare("channel norm " + std::to_string(channels), [channels](Device& d) {
+      const Tensor x = d.activation({1, 5, 7, channels}, random(35 * channels));
+      d.backend->channelNorm(x, x, d.put(DType::F32, {channels}, random(channels)), Activation::Silu);
+      return d.get(x);
+    });
+  }
+}
+
+TEST("cuda: elementwise, sampling and pictures") {
+  compare("add, activate, copy", [](Device& d) {
+    const Tensor x = d.activation({6, 24}, random(144)), y = d.empty(DType::F32, {6, 24});
+    d.backend->add(x, x, d.activation({1, 24}, random(24)));
+    d.backend->activate(x, x, Activation::GeluTanh);
+    d.backend->copy(y, x);
+    return d.get(y);
+  });
+  compare("embed", [](Device& d) {
+    const Tensor out = d.activation({600, 20});
+    std::vector<int32_t> ids;
+    for (int32_t i = 0; i < 600; ++i) ids.push_back(i * 13 % 50);
+    d.backend->embed(out, d.put(d.backend->kvType(), {50, 20}, random(1000)), ids);
+    return d.get(out);
+  });
+  compare("patchify, flow, noise", [](Device& d) {
+    const Shape latents{2, 5, 4, 6};
+    const Tensor x = d.put(DType::F32, latents, random(240)), e = d.put(DType::F32, latents, random(240)), tokens = d.activation({12, 20});
+    d.backend->patchify(tokens, x);
+    d.backend->flowToX0(x, x, tokens, 0.7f);
+    d.backend->addNoise(x, x, e, 0.3f);
+    return d.get(x);
+  });
+  compare("layouts", [](Device& d) {
+    const Tensor x = d.put(DType::F32, {3, 5, 4, 6}, random(360)), mul = d.put(DType::F32, {5}, random(5)), add = d.put(DType::F32, {5}, random(5));
+    const Tensor last = d.activation({3, 4, 6, 5}), wide = d.activation({2, 3, 4, 16}, random(384)), split = d.activation({4, 3, 4, 8});
+    d.backend->toChannelsLast(last, x, mul, add);
+    d.backend->tanhClamp(last, last, 3.0f);
+    d.backend->toChannelsFirst(x, last, {}, add);
+    d.backend->splitTime(split, wide, 2);
+    Values a = d.get(x);
+    const Values b = d.get(split);
+    a.insert(a.end(), b.begin(), b.end());
+    return a;
+  });
+}
+
+TEST("cuda: noise and pictures are the CPU's to the bit") {
+  const auto run = [](std::unique_ptr<Backend> backend) {
+    generator.seed(3);
+    Device d(std::move(backend));
+    const Tensor noise = d.empty(DType::F32, {1003});
+    d.backend->gaussian(noise, 0x123456789abcdefull, 17, 2);
+    const Tensor x = d.put(DType::F32, {2, 6, 10, 3}, random(360, 0.7f)), rgb = d.empty(DType::U8, {2, 6, 10, 3}), i420 = d.empty(DType::U8, {2, 90});
+    d.backend->toRgb8(rgb, x, false);
+    d.backend->toI420(i420, rgb);
+    std::vector<uint8_t> bytes(4 * 1003 + 360 + 180);
+    d.backend->downloadBytes(bytes.data(), noise);
+    d.backend->downloadBytes(bytes.data() + 4 * 1003, rgb);
+    d.backend->downloadBytes(bytes.data() + 4 * 1003 + 360, i420);
+    return bytes;
+  };
+  CHECK(run(makeCpuBackend({})) == run(makeCudaBackend({})));
+}
+
+TEST("cuda: copies larger than the staging memory") {
+  BackendOptions options;
+  options.precision = Precision::BF16;
+  Device d(makeCudaBackend(options));
+  const int64_t n = (9 << 20) / 4 + 12345;
+  Values v(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) v[static_cast<size_t>(i)] = static_cast<float>(i % 251 - 125);  // exact in bf16
+  CHECK(d.get(d.put(DType::F32, {n}, v)) == v);
+  CHECK(d.get(d.put(DType::BF16, {n}, v)) == v);
+}
