@@ -150,19 +150,21 @@ def precision() -> torch.autocast:
 
 
 @torch.inference_mode()
-def evaluate(vae: WanVAE, part: str, clips: list[tuple[Tensor, Tensor]]) -> float:
-    """Mean PSNR in dB over whole pictures: of the decoder on codec latents, or of decoder after encoder."""
-    with precision():
-        return float(np.mean([psnr(vae.decode(z if part == "decoder" else vae.encode(x)).float(), x) for x, z in clips]))
+def evaluate(vae: WanVAE, part: str, clips: list[tuple[Tensor, Tensor]], picture: Path) -> float:
+    """Mean PSNR in dB over whole pictures: of the decoder on codec latents, or of decoder after encoder.
 
-
-def contact(vae: WanVAE, clips: list[tuple[Tensor, Tensor]], path: Path) -> None:
-    """A picture of frame 6 of each clip beside its reconstruction."""
+    Writes `picture`: frame 6 of each clip beside its reconstruction.
+    """
     from PIL import Image
 
-    with torch.inference_mode(), precision():
-        rows = [torch.cat([x[0, :, 6], vae.decode(z)[0, :, 6].float().clamp(-1, 1)], 2) for x, z in clips]
-    Image.fromarray(((torch.cat(rows, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()).save(path)
+    figures, rows = [], []
+    for x, z in clips:
+        with precision():
+            y = vae.decode(z if part == "decoder" else vae.encode(x)).float().clamp(-1, 1)
+        figures.append(psnr(y, x))
+        rows.append(torch.cat([x[0, :, 6], y[0, :, 6]], 2))
+    Image.fromarray(((torch.cat(rows, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()).save(picture)
+    return float(np.mean(figures))
 
 
 def save(write, path: Path) -> None:
@@ -180,6 +182,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="training time, summed over restarts")
     parser.add_argument("--init", type=Path, help="safetensors to start from (default: vae.safetensors of the run, if any)")
     parser.add_argument("--batch", type=int, default=2, help="crops per step")
+    parser.add_argument("--validation", type=int, default=6, help="clips that are never trained on")
     parser.add_argument("--lr", type=float, default=0.02, help="peak rate of Muon; AdamW runs at a tenth")
     args = parser.parse_args()
     args.run.mkdir(parents=True, exist_ok=True)
@@ -212,7 +215,7 @@ def main() -> None:
             optimiser.load_state_dict(saved)
     clips = Clips(codec, np.random.default_rng([1, step]))
     unseen = np.random.default_rng(2)
-    validation = [(to_tensor(c)[None], codec.encode(c)[None]) for c in (make_clip(unseen) for _ in range(6))]
+    validation = [(to_tensor(c)[None], codec.encode(c)[None]) for c in (make_clip(unseen) for _ in range(args.validation))]
 
     def exchange() -> None:
         for p, a in zip(trained, average):
@@ -221,10 +224,9 @@ def main() -> None:
     def report() -> float:
         """Evaluates and writes the averaged weights."""
         exchange()
-        quality = evaluate(vae, args.part, validation)
+        quality = evaluate(vae, args.part, validation, args.run / "reconstruction.png")
         weights = {k: v.float().contiguous(memory_format=torch.contiguous_format) for k, v in vae.state_dict().items()}
         save(lambda path: save_file(weights, path), final)
-        contact(vae, validation, args.run / "reconstruction.png")
         exchange()
         path = args.run / "stats.json"
         stats = json.loads(path.read_text()) if path.exists() else {}

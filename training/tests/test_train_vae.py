@@ -58,7 +58,7 @@ def test_losses_measure_the_error() -> None:
 def test_a_short_run_writes_a_loadable_vae_and_goes_on_where_it_stopped(part: str, codec: Codec, tmp_path: Path) -> None:
     codec.save(tmp_path / "codec.safetensors")
     command = [sys.executable, "-m", "longlive_training.train_vae", part, "--codec", tmp_path / "codec.safetensors",
-               "--run", tmp_path, "--batch", "1", "--minutes"]  # fmt: skip
+               "--run", tmp_path, "--batch", "1", "--validation", "1", "--minutes"]  # fmt: skip
     root = Path(__file__).parent.parent
     subprocess.run([*command, "0.02"], check=True, cwd=root)
     weights = load_file(tmp_path / "vae.safetensors")
