@@ -1,0 +1,438 @@
+// The benchmarks of the full-size model (1.3B shapes, 832 x 480, 4 steps, window 12, sink 3) with random weights, whose
+// values do not change the speed. Written against Backend alone, so that the same program measures every backend and is
+// tested without a device.
+//
+//   bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8] [--isa NAME] [--only PART] [--blocks N] [--small] [--json FILE]
+//
+// PART: ceilings, kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE). --small takes toy sizes, to
+// see that everything runs. Times are taken on the host around work that ends in synchronize(): single kernels by many
+// launches back to back, blocks one by one.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "longlive/error.h"
+#include "model/frame_decoder.h"
+#include "model/sampler.h"
+#include "test/synthetic_package.h"
+
+using namespace longlive;
+
+namespace {
+
+struct Options {
+  std::string device = "cuda", only, json;
+  BackendOptions backend;
+  int64_t blocks = 40;
+  bool small = false;
+};
+
+double now() {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double quantile(std::vector<double> v, double q) {
+  std::sort(v.begin(), v.end());
+  return v.empty() ? 0 : v[std::min(v.size() - 1, static_cast<size_t>(q * static_cast<double>(v.size())))];
+}
+
+// -- results ------------------------------------------------------------------------------------------------------------------
+
+std::string quoted(const std::string& s) {
+  std::string out = "\"";
+  for (char c : s) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (c >= ' ') out += c;
+  }
+  return out + "\"";
+}
+
+std::string number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", x);
+  return text;
+}
+
+class Results {
+ public:
+  void kernel(const std::string& name, double ms, double operations, double bytes) {
+    std::printf("  %-46s %9.4f ms %9.1f TFLOP/s %9.1f GB/s\n", name.c_str(), ms, operations / ms * 1e-9, bytes / ms * 1e-6);
+    add(kernels_, "{\"name\":" + quoted(name) + ",\"ms\":" + number(ms) + ",\"operations\":" + number(operations) + ",\"bytes\":" + number(bytes) + "}");
+  }
+  void value(const std::string& name, double x, const char* unit) {
+    std::printf("  %-46s %9.2f %s\n", name.c_str(), x, unit);
+    add(values_, "{\"name\":" + quoted(name) + ",\"value\":" + number(x) + ",\"unit\":" + quoted(unit) + "}");
+  }
+  void write(const Options& o, const DeviceInfo& d) const {
+    if (o.json.empty()) return;
+    std::FILE* f = std::fopen(o.json.c_str(), "w");
+    if (!f) throw Error(ErrorCode::InvalidArgument, "cannot write " + o.json);
+    const char* precision = o.backend.precision == Precision::FP32 ? "fp32" : o.backend.precision == Precision::BF16 ? "bf16" : "int8";
+    std::fprintf(f, "{\"device\":%s,\"isa\":%s,\"precision\":\"%s\",\"small\":%s,\n\"kernels\":[%s],\n\"values\":[%s]}\n", quoted(d.name).c_str(),
+                 quoted(d.isa).c_str(), precision, o.small ? "true" : "false", kernels_.c_str(), values_.c_str());
+    std::fclose(f);
+  }
+
+ private:
+  static void add(std::string& list, const std::string& item) { list += (list.empty() ? "" : ",\n") + item; }
+  std::string kernels_, values_;
+};
+
+// -- single kernels -----------------------------------------------------------------------------------------------------------
+
+class Kernels {
+ public:
+  Kernels(Backend& backend, Results& results, bool small) : b_(backend), results_(results), small_(small) {}
+
+  // Two times: what a copy and a large product reach.
+  void ceilings() {
+    const int64_t n = small_ ? 1 << 12 : int64_t{1} << 29, size = small_ ? 64 : 8192;
+    {
+      const Tensor from = random(DType::F32, {n}), to = empty(DType::F32, {n});
+      measure("copy, " + std::to_string(4 * n >> 20) + " MiB", 0, 8.0 * static_cast<double>(n), [&] { b_.copy(to, from); });
+      storage_.clear();
+    }
+    const Tensor x = activation({size, size}), y = activation({size, size});
+    const auto w = weights(size, size);
+    measure("product " + std::to_string(size) + "^3", 2.0 * std::pow(static_cast<double>(size), 3), 3.0 * size * size * element(),
+            [&] { b_.linear(y, x, *w); });
+    storage_.clear();
+  }
+
+  void model() {
+    const DitConfig c;
+    const int64_t n = small_ ? 24 : 4680, dim = small_ ? 96 : c.dim, ffn = small_ ? 256 : c.ffnDim, heads = small_ ? 3 : c.numHeads;
+    const int64_t keys = 4 * n, gridW = small_ ? 2 : 52, gridH = small_ ? 4 : 30;
+    const double e = element();
+    const Tensor x = activation({n, dim}), y = activation({n, dim}), hidden = activation({n, ffn}), row = activation({1, dim});
+    const auto square = weights(dim, dim), up = weights(ffn, dim), down = weights(dim, ffn);
+    const double nd = static_cast<double>(n * dim), nf = static_cast<double>(n * ffn);
+    measure("linear dim -> dim", 2 * nd * dim, e * (2 * nd + dim * dim), [&] { b_.linear(y, x, *square); });
+    measure("linear dim -> dim, gate, residual", 2 * nd * dim, e * (3 * nd + dim * dim),
+            [&] { b_.linear(y, x, *square, {.residual = y, .gate = row}); });
+    measure("linear dim -> ffn, gelu", 2 * nd * ffn, e * (nd + nf + dim * ffn), [&] { b_.linear(hidden, x, *up, {.activation = Activation::GeluTanh}); });
+    measure("linear ffn -> dim, gate, residual", 2 * nf * dim, e * (2 * nd + nf + dim * ffn),
+            [&] { b_.linear(y, hidden, *down, {.residual = y, .gate = row}); });
+    measure("layer norm, modulate", 0, e * 2 * nd, [&] { b_.layerNormModulate(y, x, row, row, 1e-6f); });
+    Parameters parameters(b_);
+    const RopeTables rope = makeRopeTables(parameters, dim / heads, 10000, 64, gridH, gridW);
+    std::vector<int32_t> frames;
+    for (int64_t i = 0; i < n / (gridH * gridW); ++i) frames.push_back(static_cast<int32_t>(i));
+    measure("rms norm, rotation", 0, e * 2 * nd, [&] { b_.rmsNormRope(y, x, row.view({dim}), 1e-6f, heads, rope, frames); });
+    const Tensor k = activation({keys, dim}), v = activation({keys, dim});
+    for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attention(y, x, k, v, heads, visible, "self-attention, keys ");
+    attention(y, x, k, v, heads, small_ ? 7 : 64, "cross-attention, keys ");
+    storage_.clear();
+  }
+
+  void pictures() {
+    const int64_t h = small_ ? 8 : 480, w = small_ ? 16 : 832, frames = small_ ? 1 : 4;
+    const double pixels = static_cast<double>(frames * h * w), e = element();
+    for (int64_t channels : small_ ? std::vector<int64_t>{16} : std::vector<int64_t>{64, 96}) {
+      const Tensor x = picture({frames, h, w, channels}), y = picture({frames, h, w, channels}), past = picture({2, h, w, channels});
+      const auto volume = convolution(channels, channels, 3), flat = convolution(channels, channels, 1), out = convolution(3, channels, 3);
+      const Tensor rgb = empty(DType::F32, {frames, h, w, 3});
+      Backend::ConvArgs a;
+      a.out = y, a.in = x, a.history = past, a.weights = volume.get();
+      const std::string label = ", " + std::to_string(channels) + " channels, full size";
+      measure("conv 3x3x3" + label, 54 * pixels * channels * channels, 2 * e * pixels * channels, [&] { b_.conv(a); });
+      a.weights = flat.get(), a.history = {};
+      measure("conv 3x3" + label, 18 * pixels * channels * channels, 2 * e * pixels * channels, [&] { b_.conv(a); });
+      a.weights = out.get(), a.history = past, a.out = rgb;
+      measure("conv 3x3x3 to RGB" + label, 54 * pixels * channels * 3, pixels * (e * channels + 12), [&] { b_.conv(a); });
+      const Tensor gamma = random(DType::F32, {channels});
+      measure("channel norm, silu" + label, 0, 2 * e * pixels * channels, [&] { b_.channelNorm(y, x, gamma, Activation::Silu); });
+      const Tensor bytes = empty(DType::U8, {frames, h, w, 3}), i420 = empty(DType::U8, {frames, h * w * 3 / 2});
+      measure("RGB to bytes" + label, 0, 15 * pixels, [&] { b_.toRgb8(bytes, rgb, true); });
+      measure("bytes to I420" + label, 0, 4.5 * pixels, [&] { b_.toI420(i420, bytes); });
+      storage_.clear();
+    }
+  }
+
+ private:
+  double element() const { return static_cast<double>(sizeOf(b_.activationType())); }
+
+  Tensor empty(DType type, Shape shape) {
+    Tensor t{nullptr, type, shape};
+    storage_.push_back(b_.allocate(t.bytes()));
+    t.data = storage_.back()->data;
+    return t;
+  }
+  Tensor random(DType type, Shape shape) {
+    const Tensor t = empty(type, shape);
+    std::vector<float> v(static_cast<size_t>(std::min<int64_t>(t.elements(), 1 << 20)));
+    for (float& f : v) f = random_.uniform();
+    for (int64_t at = 0; at < t.elements(); at += static_cast<int64_t>(v.size())) {
+      b_.upload(t.view({t.elements()}).rows(at, std::min<int64_t>(static_cast<int64_t>(v.size()), t.elements() - at)), v.data());
+    }
+    return t;
+  }
+  Tensor activation(Shape shape) { return random(b_.activationType(), shape); }
+  Tensor picture(Shape shape) { return random(b_.convType(), shape); }
+  std::vector<float> values(int64_t n, int64_t fan) {
+    std::vector<float> v(static_cast<size_t>(n));
+    for (float& f : v) f = random_.uniform() * std::sqrt(3.0f / static_cast<float>(fan));
+    return v;
+  }
+  std::unique_ptr<LinearWeights> weights(int64_t out, int64_t in) {
+    return b_.prepareLinear(values(out * in, in).data(), values(out, 100).data(), out, in);
+  }
+  std::unique_ptr<ConvWeights> convolution(int64_t out, int64_t in, int kt) {
+    return b_.prepareConv(values(out * in * kt * 9, in * kt * 9).data(), values(out, 100).data(), out, in, kt, 3, 3);
+  }
+  void attention(const Tensor& out, const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, int64_t visible, const char* name) {
+    // Two runs, as a ring gives them.
+    const KeyRange ranges[] = {{visible / 2, visible - visible / 2}, {0, visible / 2}};
+    AttentionArgs a;
+    a.out = out, a.q = q, a.k = k, a.v = v, a.visible = ranges, a.heads = heads;
+    const int64_t width = q.shape[1];
+    a.scale = 1.0f / std::sqrt(static_cast<float>(width / heads));
+    measure(name + std::to_string(visible), 4.0 * static_cast<double>(q.shape[0] * visible * width),
+            element() * static_cast<double>(2 * (q.shape[0] + visible) * width), [&] { b_.attention(a); });
+  }
+
+  // Median of seven rounds; a round is as many launches as fill about 20 ms.
+  void measure(const std::string& name, double operations, double bytes, const std::function<void()>& f) {
+    const auto round = [&](int n) {
+      b_.synchronize();
+      const double start = now();
+      for (int i = 0; i < n; ++i) f();
+      b_.synchronize();
+      return (now() - start) / n;
+    };
+    round(1);  // loads modules, grows scratch, makes plans
+    const int count = small_ ? 1 : static_cast<int>(std::clamp(20.0 / std::max(round(3), 1e-3), 1.0, 200.0));
+    std::vector<double> times;
+    for (int i = 0; i < (small_ ? 1 : 7); ++i) times.push_back(round(count));
+    results_.kernel(name, quantile(times, 0.5), operations, bytes);
+  }
+
+  Backend& b_;
+  Results& results_;
+  bool small_;
+  SyntheticWeights random_{5};
+  std::vector<std::unique_ptr<Storage>> storage_;
+};
+
+// -- the model ----------------------------------------------------------------------------------------------------------------
+
+std::vector<uint8_t> ditFile(const DitConfig& c) {
+  test::RandomTensors w(1);
+  w.add("patch_embedding.weight", {c.dim, c.inDim, 1, 2, 2}, 0.2f);
+  w.add("patch_embedding.bias", {c.dim}, 0.1f);
+  w.linear("text_embedding.0", c.dim, c.textDim), w.linear("text_embedding.2", c.dim, c.dim);
+  w.linear("time_embedding.0", c.dim, c.freqDim), w.linear("time_embedding.2", c.dim, c.dim);
+  w.linear("time_projection.1", 6 * c.dim, c.dim);
+  for (int64_t i = 0; i < c.numLayers; ++i) {
+    const std::string block = "blocks." + std::to_string(i) + ".";
+    w.add(block + "modulation", {1, 6, c.dim}, 0.5f);
+    w.add(block + "norm3.weight", {c.dim}, 1), w.add(block + "norm3.bias", {c.dim}, 0.1f);
+    for (const char* attention : {"self_attn.", "cross_attn."}) {
+      for (const char* part : {"q", "k", "v", "o"}) w.linear(block + attention + part, c.dim, c.dim);
+      for (const char* norm : {"norm_q", "norm_k"}) w.add(block + attention + norm + ".weight", {c.dim}, 1);
+    }
+    w.linear(block + "ffn.0", c.ffnDim, c.dim), w.linear(block + "ffn.2", c.dim, c.ffnDim);
+  }
+  w.add("head.modulation", {1, 2, c.dim}, 0.5f);
+  w.linear("head.head", c.outDim * 4, c.dim);
+  return writeSafeTensors(w.entries, {});
+}
+
+// One video: what a session does per block, with its parts timed.
+class Video {
+ public:
+  Video(Backend& backend, const Dit& dit, const SamplerPlan& plan, const SamplingConfig& sampling, DecoderModel& decoder, const LatentGrid& grid)
+      : b_(backend), sampling_(sampling), noise_(1), sampler_(dit, plan, sampling, geometryOf(sampling), grid),
+        decoder_(decoder.createStream(grid.height, grid.width, sampling.framesPerBlock)) {
+    const int64_t frames = 4 * sampling.framesPerBlock, h = 8 * grid.height, w = 8 * grid.width;
+    arena_ = Arena::plan(b_, [&](Arena& a) {
+      text_ = a.take(b_.activationType(), {kTokens + 1, dit.config().textDim});
+      rgb_ = a.take(DType::U8, {frames, h, w, 3});
+      i420_ = a.take(DType::U8, {frames, h * w * 3 / 2});
+    });
+    std::vector<float> v(static_cast<size_t>(text_.elements()));
+    SyntheticWeights random(9);
+    for (float& f : v) f = random.uniform();
+    b_.upload(text_, v.data());
+    host_.resize(i420_.bytes());
+    sampler_.setText(text_, kTokens, RecacheMode::Keep);
+    decoder_->reset();
+  }
+
+  struct Times { double denoise, decode, context, total; };
+
+  Times block() {
+    b_.synchronize();
+    const double start = now();
+    while (!sampler_.denoised()) sampler_.denoise(noise_, index_);
+    b_.synchronize();
+    const double denoised = now();
+    const int64_t frames = decoder_->framesFor(sampling_.framesPerBlock);
+    decoder_->decode(sampler_.clean(), rgb_.rows(0, frames));
+    b_.toI420(i420_.rows(0, frames), rgb_.rows(0, frames));
+    b_.downloadBytes(host_.data(), i420_.rows(0, frames));
+    const double decoded = now();
+    sampler_.context();
+    b_.synchronize();
+    ++index_;
+    const double end = now();
+    return {denoised - start, decoded - denoised, end - decoded, end - start};
+  }
+  double recache() {
+    b_.synchronize();
+    const double start = now();
+    sampler_.setText(text_, kTokens, RecacheMode::Recache);
+    b_.synchronize();
+    return now() - start;
+  }
+  size_t memoryBytes() const { return sampler_.memoryBytes() + decoder_->memoryBytes() + arena_.bytes(); }
+
+ private:
+  static constexpr int64_t kTokens = 40;
+  Backend& b_;
+  SamplingConfig sampling_;
+  PhiloxNoise noise_;
+  Sampler sampler_;
+  std::unique_ptr<FrameDecoder> decoder_;
+  Arena arena_;
+  Tensor text_, rgb_, i420_;
+  std::vector<uint8_t> host_;
+  int64_t index_ = 0;
+};
+
+class Model {
+ public:
+  Model(Backend& backend, bool small) : b_(backend), small_(small) {
+    if (small) {
+      config_.dit.dim = 96, config_.dit.ffnDim = 256, config_.dit.numHeads = 3, config_.dit.numLayers = 2;
+      config_.dit.textDim = 64, config_.dit.textLen = 64;
+      config_.vae.dim = 8;
+      config_.sampling.windowFrames = 6, config_.sampling.sinkFrames = 1, config_.sampling.framesPerBlock = 2;
+    }
+    config_.vae.mean.assign(16, 0.0f), config_.vae.std.assign(16, 1.0f);
+    const double start = now();
+    const std::vector<uint8_t> bytes = ditFile(config_.dit);
+    dit_ = std::make_unique<Dit>(b_, config_.dit, WeightReader(SafeTensors::parse(bytes, "random weights")));
+    plan_ = std::make_unique<SamplerPlan>(*dit_, config_.sampling);
+    std::printf("%zu MB of weights made and loaded in %.0f s\n", dit_->weightBytes() >> 20, (now() - start) * 1e-3);
+  }
+
+  void run(Results& results, bool full, int64_t blocks) {
+    SyntheticWeights w(3);
+    if (full) syntheticWanDecoder(w, config_.vae);
+    else syntheticTinyDecoder(w, tiny());
+    const SafeTensors file = w.file();
+    const auto decoder = full ? loadWanVae(b_, config_.vae, file) : loadTinyVae(b_, tiny(), file);
+    const std::string name = full ? "full VAE: " : "tiny decoder: ";
+    const LatentGrid grid = small_ ? LatentGrid{4, 6} : LatentGrid{60, 104};
+
+    {  // a session that starts on a warm process: its second video
+      Video(b_, *dit_, *plan_, config_.sampling, *decoder, grid).block();
+      Video second(b_, *dit_, *plan_, config_.sampling, *decoder, grid);
+      const auto t = second.block();
+      results.value(name + "first chunk, warm", t.denoise + t.decode, "ms");
+      results.value(name + "memory of a session", static_cast<double>(second.memoryBytes()) / 1e6, "MB");
+    }
+    Video video(b_, *dit_, *plan_, config_.sampling, *decoder, grid);
+    for (int i = 0; i < 6; ++i) video.block();
+    std::vector<double> total, denoise, decode, context;
+    for (int64_t i = 0; i < blocks; ++i) {
+      const auto t = video.block();
+      total.push_back(t.total), denoise.push_back(t.denoise), decode.push_back(t.decode), context.push_back(t.context);
+    }
+    const double frames = 4.0 * static_cast<double>(config_.sampling.framesPerBlock);
+    results.value(name + "block p50", quantile(total, 0.5), "ms");
+    results.value(name + "block p90", quantile(total, 0.9), "ms");
+    results.value(name + "denoise p50", quantile(denoise, 0.5), "ms");
+    results.value(name + "decode and copy p50", quantile(decode, 0.5), "ms");
+    results.value(name + "context p50", quantile(context, 0.5), "ms");
+    double sum = 0;
+    for (double t : total) sum += t;
+    results.value(name + "sustained", 1e3 * frames * static_cast<double>(blocks) / sum, "frames/s");
+    const size_t tenth = std::max<size_t>(1, total.size() / 10);
+    results.value(name + "last tenth over first tenth", quantile({total.end() - static_cast<int64_t>(tenth), total.end()}, 0.5) /
+                                                            quantile({total.begin(), total.begin() + static_cast<int64_t>(tenth)}, 0.5), "");
+    std::vector<double> recache, change;
+    for (int i = 0; i < (small_ ? 1 : 5); ++i) {
+      recache.push_back(video.recache());
+      const auto t = video.block();
+      change.push_back(recache.back() + t.denoise + t.decode);
+    }
+    results.value(name + "recache p50", quantile(recache, 0.5), "ms");
+    results.value(name + "prompt switch to first new chunk p50", quantile(change, 0.5), "ms");
+  }
+
+ private:
+  TinyVaeConfig tiny() const {
+    TinyVaeConfig c;
+    if (small_) c.channels = {16, 16, 8, 8};
+    return c;
+  }
+
+  Backend& b_;
+  bool small_;
+  ModelConfig config_;
+  std::unique_ptr<Dit> dit_;
+  std::unique_ptr<SamplerPlan> plan_;
+};
+
+bool parse(int argc, char** argv, Options& o) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--small") {
+      o.small = true;
+      continue;
+    }
+    if (i + 1 == argc) return false;
+    const std::string value = argv[++i];
+    if (arg == "--device") o.device = value;
+    else if (arg == "--isa") o.backend.isa = value;
+    else if (arg == "--only") o.only = value;
+    else if (arg == "--json") o.json = value;
+    else if (arg == "--blocks") o.blocks = std::max(1, std::atoi(value.c_str()));
+    else if (arg == "--precision" && (value == "fp32" || value == "bf16" || value == "int8"))
+      o.backend.precision = value == "fp32" ? Precision::FP32 : value == "bf16" ? Precision::BF16 : Precision::INT8;
+    else return false;
+  }
+  return o.device == "cuda" || o.device == "cpu";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what was measured stays visible if a time limit ends the run
+  Options o;
+  o.backend.precision = Precision::BF16;
+  if (!parse(argc, argv, o)) {
+    std::fprintf(stderr, "usage: bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8] [--isa NAME] [--only ceilings|kernels|tiny|full]\n"
+                         "                 [--blocks N] [--small] [--json FILE]\n");
+    return 2;
+  }
+  try {
+    const auto backend = o.device == "cuda" ? makeCudaBackend(o.backend) : makeCpuBackend(o.backend);
+    const DeviceInfo device = backend->info();
+    std::printf("%s, %s\n", device.name.c_str(), device.isa.c_str());
+    Results results;
+    const auto wanted = [&](const char* part) { return o.only.empty() || o.only == part; };
+    Kernels kernels(*backend, results, o.small);
+    if (wanted("ceilings")) kernels.ceilings();
+    if (wanted("kernels")) kernels.model(), kernels.pictures();
+    results.write(o, device);
+    if (wanted("tiny") || wanted("full")) {
+      Model model(*backend, o.small);
+      if (wanted("tiny")) model.run(results, false, o.blocks);
+      results.write(o, device);
+      if (wanted("full")) model.run(results, true, o.blocks);
+      results.write(o, device);
+    }
+    return 0;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "bench_gpu: %s\n", e.what());
+    return 1;
+  }
+}
