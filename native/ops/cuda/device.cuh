@@ -106,6 +106,14 @@ struct AnyPointer {
     if (isBf16) static_cast<bf16*>(data)[i] = toBf16(x);
     else static_cast<float*>(data)[i] = x;
   }
+  __device__ __forceinline__ void get8(float (&x)[8], int64_t i) const {
+    if (isBf16) load<8>(x, static_cast<const bf16*>(data) + i);
+    else load<8>(x, static_cast<const float*>(data) + i);
+  }
+  __device__ __forceinline__ void set8(int64_t i, const float (&x)[8]) const {
+    if (isBf16) store<8>(static_cast<bf16*>(data) + i, x);
+    else store<8>(static_cast<float*>(data) + i, x);
+  }
 };
 
 __device__ __forceinline__ float warpSum(float x) {

@@ -22,6 +22,9 @@ constexpr int kWarpRows = 64, kRowTiles = kWarpRows / 16, kColumnWarps = 4;
 
 template <int W> constexpr int kColumns = 32 * W;
 template <int W> constexpr int kStageBytes = (kRows + kColumns<W>) * kStrideBytes;
+template <int W> constexpr int kTileStride = kColumns<W> + 4;  // floats of a row of sums
+template <int W> constexpr bool kTileFits = kRows * kTileStride<W> * 4 <= kStages * kStageBytes<W>;
+static_assert(kTileFits<1> && kTileFits<2> && kTileFits<3> && kTileFits<4>);
 
 struct Int8 { int8_t value; };
 
@@ -120,18 +123,34 @@ gemmKernel(const __grid_constant__ Gather g, const Element* b, int64_t stride, i
     }
   }
 
+  // The sums change hands through shared memory, so that a thread finishes eight neighbours of a row: 16-byte accesses.
+  waitCopies<0>();
+  __syncthreads();
+  float* tile = reinterpret_cast<float*>(shared);
 #pragma unroll
-  for (int m = 0; m < kRowTiles; ++m) {
+  for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
-    for (int low = 0; low < 2; ++low) {
-      const int64_t row = firstRow + warpRow + m * 16 + low * 8 + lane / 4;
-      if (row >= g.rows()) continue;
-      const int64_t outRow = outputRow(g, row, phase);
+    for (int n = 0; n < W; ++n)
 #pragma unroll
-      for (int n = 0; n < W; ++n) {
-        const int64_t column = firstColumn + warpColumn + n * 8 + lane % 4 * 2;
-        output.put(row, outRow, column, columns, static_cast<float>(sum[m][n][2 * low]), static_cast<float>(sum[m][n][2 * low + 1]));
+      for (int low = 0; low < 2; ++low) {
+        *reinterpret_cast<float2*>(tile + (warpRow + m * 16 + low * 8 + lane / 4) * kTileStride<W> + warpColumn + n * 8 + lane % 4 * 2) =
+            make_float2(static_cast<float>(sum[m][n][2 * low]), static_cast<float>(sum[m][n][2 * low + 1]));
       }
+  __syncthreads();
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kColumns<W> / 8; i += kThreads) {
+    const int line = i / (kColumns<W> / 8), part = i % (kColumns<W> / 8) * 8;
+    const int64_t row = firstRow + line, column = firstColumn + part;
+    if (row >= g.rows() || column >= columns) continue;
+    const float* from = tile + line * kTileStride<W> + part;
+    const int64_t outRow = outputRow(g, row, phase);
+    if (columns % 8 == 0) {
+      float x[8];
+      load<8>(x, from);
+      output.put8(row, outRow, column, columns, x);
+    } else {
+#pragma unroll 1
+      for (int j = 0; j < 8; ++j) output.put(row, outRow, column + j, columns, from[j]);
     }
   }
 }

@@ -58,21 +58,43 @@ struct Output {
     return x;
   }
 
-  // Columns `column` (even) and the next, as far as they exist.
-  __device__ __forceinline__ void put(int64_t row, int64_t outRow, int64_t column, int64_t columns, float x0, float x1) const {
-    if (column >= columns) return;
+  __device__ __forceinline__ void put(int64_t row, int64_t outRow, int64_t column, int64_t columns, float x) const {
+    if (column < columns) out.set(outRow * columns + column, value(row, outRow, column, columns, x));
+  }
+
+  // Eight neighbours at once; column and columns are multiples of 8.
+  __device__ __forceinline__ void put8(int64_t row, int64_t outRow, int64_t column, int64_t columns, float (&x)[8]) const {
     const int64_t at = outRow * columns + column;
-    const float y0 = value(row, outRow, column, columns, x0);
-    if (column + 1 >= columns) return out.set(at, y0);
-    const float y1 = value(row, outRow, column + 1, columns, x1);
-    if (columns % 2 != 0) {  // rows start at odd elements: no pair is aligned
-      out.set(at, y0);
-      out.set(at + 1, y1);
-    } else if (out.isBf16) {
-      *reinterpret_cast<uint32_t*>(static_cast<bf16*>(out.data) + at) = packBf16(y0, y1);
-    } else {
-      *reinterpret_cast<float2*>(static_cast<float*>(out.data) + at) = make_float2(y0, y1);
+    float y[8];
+    const auto each = [&](auto f) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) x[i] = f(x[i], y[i]);
+    };
+    if (rowScale) {
+      load<8>(y, columnScale + column);
+      const float scale = rowScale[row];
+      each([scale](float a, float b) { return a * (scale * b); });
     }
+    if (bias) {
+      load<8>(y, bias + column);
+      each([](float a, float b) { return a + b; });
+    }
+    each([this](float a, float) { return stored(a); });
+    if (activation != Activation::None && !activationAfterResidual) each([this](float a, float) { return stored(activated(a, activation)); });
+    if (multiply.data) {
+      multiply.get8(y, at);
+      each([this](float a, float b) { return stored(a * b); });
+    }
+    if (gate.data) {
+      gate.get8(y, row / rowsPerGate * columns + column);
+      each([this](float a, float b) { return stored(a * b); });
+    }
+    if (residual.data) {
+      residual.get8(y, at);
+      each([](float a, float b) { return a + b; });
+    }
+    if (activation != Activation::None && activationAfterResidual) each([this](float a, float) { return activated(stored(a), activation); });
+    out.set8(at, x);
   }
 };
 

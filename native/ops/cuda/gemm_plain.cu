@@ -47,7 +47,7 @@ plainKernel(const __grid_constant__ Gather g, const float* b, int64_t stride, in
     const int64_t m = firstRow + row + i;
     if (m >= g.rows()) continue;
 #pragma unroll
-    for (int j = 0; j < kPer; j += 2) output.put(m, outputRow(g, m, phase), firstColumn + column + j, columns, sum[i][j], sum[i][j + 1]);
+    for (int j = 0; j < kPer; ++j) output.put(m, outputRow(g, m, phase), firstColumn + column + j, columns, sum[i][j]);
   }
 }
 
