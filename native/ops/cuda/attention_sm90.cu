@@ -153,6 +153,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, int tiles, int h
   const auto logits = [&](int i) {
     const unsigned char* tile = keys + i % kStages * kTileBytes;
     waitFor(&barriers->keysFull[i % kStages], i / kStages & 1);
+    fence();
 #pragma unroll
     for (int step = 0; step < kHead / 16; ++step) {
       const int at = step / 4 * kBoxBytes + step % 4 * 32;
@@ -167,7 +168,6 @@ __device__ __forceinline__ void consume(const AttentionCall& a, int tiles, int h
   KeyTiles tile;
   waitFor(&barriers->queries, 0);
   pin(s);
-  fence();
   logits(0);
   waitProducts<0>();
   pin(s);

@@ -1,6 +1,9 @@
 // Every CUDA kernel, run on the processor (test/cuda_emulator), against the CPU backend in F32 on the same random inputs:
 // shapes with tails in every direction, all types, the paths that golden data do not reach.
+#include <unistd.h>
+
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <random>
 #include <string>
@@ -8,6 +11,8 @@
 
 #include "../harness.h"
 #include "ops.h"
+#include "ops/cuda/attention_plan.h"
+#include "ops/cuda/weights.h"
 
 using namespace longlive;
 
@@ -284,4 +289,50 @@ TEST("cuda: copies larger than the staging memory") {
   for (int64_t i = 0; i < n; ++i) v[static_cast<size_t>(i)] = static_cast<float>(i % 251 - 125);  // exact in bf16
   CHECK(d.get(d.put(DType::F32, {n}, v)) == v);
   CHECK(d.get(d.put(DType::BF16, {n}, v)) == v);
+}
+
+// Under a library that stands in for cuBLASLt (fake_cublaslt.cpp) the same layers go through its plans and epilogues.
+TEST("cuda: linear layers by a library") {
+  char self[4096];
+  const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  const std::string program(self, n > 0 ? static_cast<size_t>(n) : 0), library = program.substr(0, program.rfind('/') + 1) + "libfake_cublaslt.so";
+  setenv("LONGLIVE_CUBLASLT", library.c_str(), 1);
+  BackendOptions options;
+  options.precision = Precision::BF16;
+  const std::string isa = makeCudaBackend(options)->info().isa;
+  CHECK(isa.find("cublaslt") != std::string::npos);
+  const std::vector<Precision> both = {Precision::FP32, Precision::BF16};
+  compare("plain", [](Device& d) { return linear(d, 5, 64, 48, Activation::None, false, false, 0); }, both);
+  compare("gelu", [](Device& d) { return linear(d, 15, 96, 136, Activation::GeluTanh, false, false, 0); }, both);
+  compare("silu", [](Device& d) { return linear(d, 15, 96, 136, Activation::Silu, false, false, 0); }, both);
+  compare("residual in place", [](Device& d) { return linear(d, 33, 40, 32, Activation::None, false, true, 0); }, both);
+  compare("gate and residual in place", [](Device& d) { return linear(d, 12, 128, 96, Activation::None, false, true, 3); }, both);
+  compare("multiply", [](Device& d) { return linear(d, 9, 48, 64, Activation::None, true, false, 0); }, both);
+  compare("everything", [](Device& d) { return linear(d, 12, 48, 64, Activation::GeluTanh, true, true, 4); }, both);
+  compare("refused for its alignment", [](Device& d) { return linear(d, 7, 13, 9, Activation::None, false, true, 0); }, both);
+  setenv("LONGLIVE_CUBLASLT", "off", 1);
+}
+
+TEST("cuda: key ranges become runs") {
+  using cuda::planKeys;
+  const KeyRange ring[] = {{0, 3}, {9, 3}, {3, 6}};
+  const cuda::KeyRuns a = planKeys(ring, 12);
+  CHECK(a.size == 3 && a.total == 12 && a.tiles(4) == 4);
+  const KeyRange straight[] = {{0, 3}, {3, 0}, {3, 9}};
+  const cuda::KeyRuns b = planKeys(straight, 12);
+  CHECK(b.size == 1 && b.begin[0] == 0 && b.count[0] == 12 && b.tiles(5) == 3);
+  const KeyRange outside[] = {{10, 3}}, nothing[] = {{4, 0}};
+  CHECK_THROWS(planKeys(outside, 12), std::logic_error);
+  CHECK_THROWS(planKeys(nothing, 12), std::logic_error);
+}
+
+TEST("cuda: tiles and packed rows") {
+  CHECK(cuda::tileColumns(1536) == 128 && cuda::tileColumns(96) == 96 && cuda::tileColumns(192) == 96 && cuda::tileColumns(64) == 64 &&
+        cuda::tileColumns(3) == 32 && cuda::tileColumns(384) == 128);
+  CHECK(cuda::operandFor(Precision::INT8, 24) == cuda::Operand::Bf16 && cuda::operandFor(Precision::BF16, 3) == cuda::Operand::F32 &&
+        cuda::operandFor(Precision::FP32, 64) == cuda::Operand::F32 && cuda::operandFor(Precision::INT8, 64) == cuda::Operand::Int8);
+  const float weight[] = {1, -2, 127, 0.5f, 0, 0};
+  const cuda::HostMatrix m = cuda::packRows(weight, 2, 3, cuda::Operand::Int8);
+  CHECK(m.stride == 64 && m.bytes.size() == 128 && m.columnScale[0] == 1.0f && static_cast<int8_t>(m.bytes[1]) == -2 &&
+        static_cast<int8_t>(m.bytes[64]) == 127 && m.bytes[3] == 0);
 }
