@@ -4,7 +4,7 @@ import tseslint from 'typescript-eslint';
 /**
  * The layers of docs/design: cli -> server -> api -> sessions -> {engine, media, storage, cluster}.
  * A folder may import what stands to its right; engine, media, storage and cluster implement interfaces that sessions
- * owns (src/sessions/ports.ts and errors.ts) and may import those, nothing else of it.
+ * owns (src/sessions/ports.ts and errors.ts) and may import those, nothing else of it. import stands alone under cli.
  */
 const forbidden = {
   api: ['cli', 'server', 'engine', 'media', 'storage', 'cluster'],
@@ -13,6 +13,7 @@ const forbidden = {
   media: ['cli', 'server', 'api', 'engine', 'storage', 'cluster'],
   storage: ['cli', 'server', 'api', 'engine', 'media', 'cluster'],
   cluster: ['cli', 'server', 'api', 'engine', 'media'],
+  import: ['cli', 'server', 'api', 'sessions', 'engine', 'media', 'storage', 'cluster'],
   server: ['cli'],
 };
 
@@ -42,7 +43,7 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['eslint.config.js', 'scripts/*.mjs', 'vitest.config.ts'] },
+        projectService: { allowDefaultProject: ['eslint.config.js', 'scripts/*.mjs'] },
         tsconfigRootDir: import.meta.dirname,
       },
     },
@@ -55,6 +56,9 @@ export default tseslint.config(
     },
   },
   { files: ['**/*.{js,mjs}'], ...tseslint.configs.disableTypeChecked },
-  { files: ['**/*.mjs', 'eslint.config.js'], languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly', setTimeout: 'readonly' } } },
+  {
+    files: ['**/*.mjs', 'eslint.config.js'],
+    languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly', fetch: 'readonly', setTimeout: 'readonly' } },
+  },
   ...layers,
 );

@@ -1,0 +1,50 @@
+/** Random access to the bytes of a file, whole or not at all. */
+
+import { open } from 'node:fs/promises';
+import { ImportError } from './errors.js';
+
+export interface ByteSource {
+  readonly size: number;
+  /** Exactly the bytes from..to; an ImportError if the source has fewer. */
+  read(from: number, to: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+export async function openBytes(path: string): Promise<ByteSource> {
+  const file = await open(path, 'r').catch((error: Error) => {
+    throw new ImportError(`${path} cannot be opened: ${error.message}`);
+  });
+  const { size } = await file.stat();
+  return {
+    size,
+    close: () => file.close(),
+    async read(from, to) {
+      checkRange(from, to, size);
+      const bytes = new Uint8Array(to - from);
+      for (let done = 0; done < bytes.length;) {
+        const { bytesRead } = await file.read(bytes, done, bytes.length - done, from + done);
+        if (bytesRead === 0) throw new ImportError('The file became shorter while it was read.');
+        done += bytesRead;
+      }
+      return bytes;
+    },
+  };
+}
+
+/** Bytes in memory; what is read is a copy. */
+export function memoryBytes(bytes: Uint8Array): ByteSource {
+  return {
+    size: bytes.length,
+    close: async () => undefined,
+    async read(from, to) {
+      checkRange(from, to, bytes.length);
+      return new Uint8Array(bytes.subarray(from, to));
+    },
+  };
+}
+
+function checkRange(from: number, to: number, size: number): void {
+  if (!Number.isSafeInteger(from) || !Number.isSafeInteger(to) || from < 0 || to < from || to > size) {
+    throw new ImportError(`The file is truncated or damaged: bytes ${from} to ${to} of ${size} are asked for.`);
+  }
+}

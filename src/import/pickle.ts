@@ -1,0 +1,374 @@
+/**
+ * An interpreter of pickles that builds plain containers and, through its `Builder`, tensors. A pickle is a program for a
+ * stack machine that may call anything by name; here a name is only a word, calling one means asking the builder, and the
+ * builder refuses every word it does not know. Nothing is imported, nothing is executed. Protocols 2 to 5.
+ */
+
+import { ImportError } from './errors.js';
+
+/** A name of the pickle, as `module.name`. */
+export class Global {
+  constructor(readonly path: string) {}
+}
+
+export class Tuple {
+  constructor(readonly items: readonly unknown[]) {}
+}
+
+/** A dict, OrderedDict or defaultdict. */
+export class Dict {
+  readonly entries = new Map<Key, unknown>();
+}
+
+export type Key = string | number | bigint | boolean | null;
+
+/** What the caller makes of the two places where a pickle reaches outside. */
+export interface Builder {
+  /** The result of calling a name; throws for what it does not know. */
+  call(path: string, args: readonly unknown[]): unknown;
+  /** The object behind a persistent id. */
+  persistent(id: unknown): unknown;
+}
+
+const MOST_STACK = 2_000_000;
+const MOST_MEMO = 2_000_000;
+const LONGEST_LINE = 4_096;
+const LONGEST_INTEGER = 16;
+const HIGHEST_PROTOCOL = 5;
+
+const MARK = Symbol('mark');
+
+/** Runs one pickle; `end` is where it stopped. */
+export function unpickle(bytes: Uint8Array, builder: Builder, from = 0): { value: unknown; end: number } {
+  return new Machine(bytes, builder, from).run();
+}
+
+class Machine {
+  private readonly data: DataView;
+  private readonly stack: unknown[] = [];
+  private readonly memo = new Map<number, unknown>();
+
+  constructor(
+    private readonly bytes: Uint8Array,
+    private readonly builder: Builder,
+    private at: number,
+  ) {
+    this.data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  run(): { value: unknown; end: number } {
+    for (;;) {
+      const code = this.uint8();
+      if (code === STOP) break;
+      const step = OPERATIONS[code];
+      if (!step) throw new ImportError(`The pickle uses ${describe(code)}, which no checkpoint needs.`);
+      step(this);
+      if (this.stack.length > MOST_STACK) throw new ImportError('The pickle is too deep.');
+    }
+    const value = this.pop();
+    if (this.stack.length > 0) throw new ImportError('The pickle is damaged: it leaves something behind.');
+    return { value, end: this.at };
+  }
+
+  // -- operands
+
+  take(length: number): Uint8Array {
+    if (length > this.bytes.length - this.at) throw new ImportError('The pickle breaks off.');
+    this.at += length;
+    return this.bytes.subarray(this.at - length, this.at);
+  }
+
+  uint8(): number {
+    return this.take(1)[0] as number;
+  }
+
+  uint16(): number {
+    this.take(2);
+    return this.data.getUint16(this.at - 2, true);
+  }
+
+  int32(): number {
+    this.take(4);
+    return this.data.getInt32(this.at - 4, true);
+  }
+
+  uint32(): number {
+    this.take(4);
+    return this.data.getUint32(this.at - 4, true);
+  }
+
+  /** A length of 64 bits. */
+  length8(): number {
+    this.take(8);
+    const length = this.data.getBigUint64(this.at - 8, true);
+    if (length > BigInt(this.bytes.length)) throw new ImportError('The pickle breaks off.');
+    return Number(length);
+  }
+
+  float64(): number {
+    this.take(8);
+    return this.data.getFloat64(this.at - 8, false);
+  }
+
+  line(): string {
+    const end = this.bytes.subarray(this.at, this.at + LONGEST_LINE).indexOf(NEWLINE);
+    if (end < 0) throw new ImportError('The pickle is damaged: a line does not end.');
+    return this.utf8(end + 1).slice(0, -1);
+  }
+
+  utf8(length: number): string {
+    try {
+      return UTF8.decode(this.take(length));
+    } catch (error) {
+      throw error instanceof ImportError ? error : new ImportError('The pickle is damaged: a text is not UTF-8.');
+    }
+  }
+
+  latin1(length: number): string {
+    return Buffer.from(this.take(length)).toString('latin1');
+  }
+
+  // -- stack
+
+  push(value: unknown): void {
+    this.stack.push(value);
+  }
+
+  pop(): unknown {
+    const value = this.stack.pop();
+    if (value === undefined || value === MARK) throw new ImportError('The pickle is damaged: its stack is empty.');
+    return value;
+  }
+
+  peek(): unknown {
+    const value = this.pop();
+    this.push(value);
+    return value;
+  }
+
+  mark(): void {
+    this.stack.push(MARK);
+  }
+
+  /** What was pushed since the last mark, which goes too. */
+  popMark(): unknown[] {
+    const mark = this.stack.lastIndexOf(MARK);
+    if (mark < 0) throw new ImportError('The pickle is damaged: it has no mark.');
+    const items = this.stack.splice(mark);
+    items.shift();
+    return items;
+  }
+
+  /** POP removes a mark as well. */
+  drop(): void {
+    if (this.stack.pop() === undefined) throw new ImportError('The pickle is damaged: its stack is empty.');
+  }
+
+  // -- memo
+
+  store(index: number): void {
+    if (index < 0 || this.memo.size >= MOST_MEMO) throw new ImportError('The pickle remembers too much.');
+    this.memo.set(index, this.peek());
+  }
+
+  memoize(): void {
+    this.store(this.memo.size);
+  }
+
+  recall(index: number): void {
+    const value = this.memo.get(index);
+    if (value === undefined) throw new ImportError('The pickle is damaged: it recalls what it never had.');
+    this.push(value);
+  }
+
+  // -- containers
+
+  tuple(count: number): void {
+    const items = Array.from({ length: count }, () => this.pop()).reverse();
+    this.push(new Tuple(items));
+  }
+
+  append(items: readonly unknown[]): void {
+    const list = this.peek();
+    if (!Array.isArray(list)) throw new ImportError('The pickle is damaged: it appends to what is no list.');
+    for (const item of items) list.push(item);
+  }
+
+  setItems(items: readonly unknown[]): void {
+    const target = this.peek();
+    if (!(target instanceof Dict)) throw new ImportError('The pickle is damaged: it sets items of what is no dict.');
+    fill(target, items);
+  }
+
+  /** Attributes of an OrderedDict (`_metadata`) are dropped; nothing else may have a state. */
+  build(): void {
+    const state = this.pop();
+    if (!(this.peek() instanceof Dict) || !(state instanceof Dict)) {
+      throw new ImportError(
+        'The pickle sets the state of an object; checkpoints hold tensors and plain containers only.',
+      );
+    }
+  }
+
+  // -- the outside
+
+  reduce(): void {
+    const args = this.pop();
+    const target = this.pop();
+    if (!(target instanceof Global) || !(args instanceof Tuple)) {
+      throw new ImportError('The pickle calls something that has no name.');
+    }
+    this.push(defined(this.builder.call(target.path, args.items)));
+  }
+
+  persistent(): void {
+    this.push(defined(this.builder.persistent(this.pop())));
+  }
+
+  stackGlobal(): void {
+    const name = this.pop();
+    const module = this.pop();
+    if (typeof name !== 'string' || typeof module !== 'string')
+      throw new ImportError('The pickle has a nameless name.');
+    this.push(new Global(`${module}.${name}`));
+  }
+}
+
+/** A dict from keys and values in turn. */
+export function fill(dict: Dict, items: readonly unknown[]): void {
+  if (items.length % 2 !== 0) throw new ImportError('The pickle is damaged: a dict has a key without a value.');
+  for (let i = 0; i < items.length; i += 2) dict.entries.set(asKey(items[i]), items[i + 1]);
+}
+
+export function asKey(value: unknown): Key {
+  if (value === null || ['string', 'number', 'bigint', 'boolean'].includes(typeof value)) return value as Key;
+  throw new ImportError('The pickle has a dict whose keys are neither texts nor numbers.');
+}
+
+function defined(value: unknown): unknown {
+  return value === undefined ? null : value;
+}
+
+/** Little-endian two's complement. */
+function integer(bytes: Uint8Array): number | bigint {
+  if (bytes.length > LONGEST_INTEGER) throw new ImportError(`The pickle has an integer of ${bytes.length} bytes.`);
+  let value = 0n;
+  for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i] as number);
+  return narrow(BigInt.asIntN(8 * bytes.length, value));
+}
+
+function narrow(value: bigint): number | bigint {
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : value;
+}
+
+function decimal(line: string): number | bigint | boolean {
+  if (line === '00') return false;
+  if (line === '01') return true;
+  if (!/^[+-]?\d{1,39}L?$/.test(line)) throw new ImportError('The pickle is damaged: an integer has no digits.');
+  return narrow(BigInt(line.replace(/L$/, '').replace(/^\+/, '')));
+}
+
+function describe(code: number): string {
+  return FORBIDDEN[code] ?? `the operation 0x${code.toString(16).padStart(2, '0')}`;
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+const NEWLINE = 0x0a;
+const STOP = 0x2e;
+
+const FORBIDDEN: Partial<Record<number, string>> = {
+  [0x69]: 'INST (an instance of a class)',
+  [0x6f]: 'OBJ (an instance of a class)',
+  [0x81]: 'NEWOBJ (an instance of a class)',
+  [0x92]: 'NEWOBJ_EX (an instance of a class)',
+  [0x82]: 'EXT1 (a registered extension)',
+  [0x83]: 'EXT2 (a registered extension)',
+  [0x84]: 'EXT4 (a registered extension)',
+  [0x97]: 'NEXT_BUFFER (bytes outside the pickle)',
+  [0x98]: 'READONLY_BUFFER (bytes outside the pickle)',
+};
+
+type Operation = (machine: Machine) => void;
+
+/** By operation code; names as in Python's `pickletools`. */
+const OPERATIONS: Partial<Record<number, Operation>> = {
+  [0x80]: (m) => {
+    // PROTO
+    const protocol = m.uint8();
+    if (protocol > HIGHEST_PROTOCOL) throw new ImportError(`The pickle is of protocol ${protocol}.`);
+  },
+  [0x95]: (m) => void m.length8(), // FRAME
+  [0x28]: (m) => m.mark(), // MARK
+  [0x30]: (m) => m.drop(), // POP
+  [0x31]: (m) => void m.popMark(), // POP_MARK
+  [0x32]: (m) => m.push(m.peek()), // DUP
+
+  [0x4e]: (m) => m.push(null), // NONE
+  [0x88]: (m) => m.push(true), // NEWTRUE
+  [0x89]: (m) => m.push(false), // NEWFALSE
+  [0x49]: (m) => m.push(decimal(m.line())), // INT
+  [0x4c]: (m) => m.push(decimal(m.line())), // LONG
+  [0x4a]: (m) => m.push(m.int32()), // BININT
+  [0x4b]: (m) => m.push(m.uint8()), // BININT1
+  [0x4d]: (m) => m.push(m.uint16()), // BININT2
+  [0x8a]: (m) => m.push(integer(m.take(m.uint8()))), // LONG1
+  [0x8b]: (m) => m.push(integer(m.take(m.uint32()))), // LONG4
+  [0x47]: (m) => m.push(m.float64()), // BINFLOAT
+  [0x58]: (m) => m.push(m.utf8(m.uint32())), // BINUNICODE
+  [0x8c]: (m) => m.push(m.utf8(m.uint8())), // SHORT_BINUNICODE
+  [0x8d]: (m) => m.push(m.utf8(m.length8())), // BINUNICODE8
+  [0x54]: (m) => m.push(m.latin1(m.uint32())), // BINSTRING
+  [0x55]: (m) => m.push(m.latin1(m.uint8())), // SHORT_BINSTRING
+  [0x42]: (m) => m.push(m.take(m.uint32())), // BINBYTES
+  [0x43]: (m) => m.push(m.take(m.uint8())), // SHORT_BINBYTES
+  [0x8e]: (m) => m.push(m.take(m.length8())), // BINBYTES8
+  [0x96]: (m) => m.push(m.take(m.length8())), // BYTEARRAY8
+
+  [0x29]: (m) => m.tuple(0), // EMPTY_TUPLE
+  [0x85]: (m) => m.tuple(1), // TUPLE1
+  [0x86]: (m) => m.tuple(2), // TUPLE2
+  [0x87]: (m) => m.tuple(3), // TUPLE3
+  [0x74]: (m) => m.push(new Tuple(m.popMark())), // TUPLE
+  [0x5d]: (m) => m.push([]), // EMPTY_LIST
+  [0x6c]: (m) => m.push(m.popMark()), // LIST
+  [0x61]: (m) => {
+    // APPEND
+    const item = m.pop();
+    m.append([item]);
+  },
+  [0x65]: (m) => m.append(m.popMark()), // APPENDS
+  [0x8f]: (m) => m.push([]), // EMPTY_SET; which of the containers it was makes no difference to a checkpoint
+  [0x90]: (m) => m.append(m.popMark()), // ADDITEMS
+  [0x91]: (m) => m.push(new Tuple(m.popMark())), // FROZENSET
+  [0x7d]: (m) => m.push(new Dict()), // EMPTY_DICT
+  [0x64]: (m) => {
+    // DICT
+    const items = m.popMark();
+    m.push(new Dict());
+    m.setItems(items);
+  },
+  [0x73]: (m) => {
+    // SETITEM
+    const value = m.pop();
+    const key = m.pop();
+    m.setItems([key, value]);
+  },
+  [0x75]: (m) => m.setItems(m.popMark()), // SETITEMS
+
+  [0x71]: (m) => m.store(m.uint8()), // BINPUT
+  [0x72]: (m) => m.store(m.uint32()), // LONG_BINPUT
+  [0x94]: (m) => m.memoize(), // MEMOIZE
+  [0x68]: (m) => m.recall(m.uint8()), // BINGET
+  [0x6a]: (m) => m.recall(m.uint32()), // LONG_BINGET
+
+  [0x63]: (m) => {
+    // GLOBAL
+    const module = m.line();
+    m.push(new Global(`${module}.${m.line()}`));
+  },
+  [0x93]: (m) => m.stackGlobal(), // STACK_GLOBAL
+  [0x52]: (m) => m.reduce(), // REDUCE
+  [0x62]: (m) => m.build(), // BUILD
+  [0x51]: (m) => m.persistent(), // BINPERSID
+};

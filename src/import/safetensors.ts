@@ -1,0 +1,100 @@
+/** Reading safetensors: an 8-byte length, a JSON header, the raw tensors without gaps. */
+
+import { basename, dirname, join } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { z } from 'zod';
+import type { ByteSource } from './bytes.js';
+import { ImportError } from './errors.js';
+import { countOf, isDType, sizeOf, type Tensor, viewTensor } from './tensor.js';
+
+const MOST_HEADER_BYTES = 100_000_000;
+const MOST_INDEX_BYTES = 100_000_000;
+
+const size = z.number().int().nonnegative();
+const entrySchema = z.strictObject({
+  dtype: z.string(),
+  shape: z.array(size),
+  data_offsets: z.tuple([size, size]),
+});
+const headerSchema = z.record(z.string(), z.unknown());
+const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
+
+/** Whether a file may be one: the length of its header, then the header's brace. */
+export function isSafeTensors(head: Uint8Array, fileSize: number): boolean {
+  if (head.length < 9 || head[8] !== 0x7b) return false;
+  return Buffer.from(head).readBigUInt64LE() <= BigInt(fileSize - 8);
+}
+
+export async function readSafeTensors(file: ByteSource): Promise<Tensor[]> {
+  const length = Number(Buffer.from(await file.read(0, 8)).readBigUInt64LE());
+  if (length > MOST_HEADER_BYTES) throw new ImportError('The header is too large.');
+  const header = parseHeader(await file.read(8, 8 + length));
+  const start = 8 + length;
+  const tensors: Tensor[] = [];
+  const ranges: [number, number][] = [];
+  for (const [name, value] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    const parsed = entrySchema.safeParse(value);
+    if (!parsed.success)
+      throw new ImportError(`The header describes ${JSON.stringify(name)} in a way that is not known.`);
+    const { dtype, shape, data_offsets } = parsed.data;
+    if (!isDType(dtype))
+      throw new ImportError(`Tensor ${JSON.stringify(name)} has the unknown type ${JSON.stringify(dtype)}.`);
+    const [from, to] = data_offsets;
+    if (countOf(shape) * sizeOf(dtype) !== to - from) {
+      throw new ImportError(`Tensor ${JSON.stringify(name)} has another number of bytes than its shape says.`);
+    }
+    ranges.push(data_offsets);
+    const layout = { bytes: file, from: start + from, to: start + to, offset: 0, stride: contiguous(shape) };
+    tensors.push(viewTensor(name, dtype, shape, layout));
+  }
+  checkRanges(ranges, file.size - start);
+  return tensors;
+}
+
+function parseHeader(bytes: Uint8Array): Record<string, unknown> {
+  try {
+    return headerSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
+  } catch {
+    throw new ImportError('The header is not JSON: the file is damaged or not a safetensors file.');
+  }
+}
+
+/** The tensors have to fill the file, without holes and without overlap. */
+function checkRanges(ranges: [number, number][], bytes: number): void {
+  let end = 0;
+  for (const [from, to] of ranges.sort((a, b) => a[0] - b[0] || a[1] - b[1])) {
+    if (from !== end) throw new ImportError('The tensors overlap or leave gaps: the file is damaged.');
+    end = to;
+  }
+  if (end !== bytes)
+    throw new ImportError(`The tensors take ${end} bytes, the file has ${bytes}: it is truncated or damaged.`);
+}
+
+function contiguous(shape: readonly number[]): number[] {
+  return shape.map((_, i) => shape.slice(i + 1).reduce((product, length) => product * length, 1));
+}
+
+/** The files that `….safetensors.index.json` names, and which tensors it expects in each. */
+export async function readIndex(path: string): Promise<Map<string, string[]>> {
+  const text = await readFile(path, 'utf8');
+  const parsed = text.length < MOST_INDEX_BYTES ? indexSchema.safeParse(parseJson(text)) : undefined;
+  if (!parsed?.success) throw new ImportError(`${path} is not an index of safetensors files.`);
+  const shards = new Map<string, string[]>();
+  for (const [tensor, shard] of Object.entries(parsed.data.weight_map)) {
+    if (basename(shard) !== shard || shard.startsWith('.')) {
+      throw new ImportError(`${path} names the file ${JSON.stringify(shard)}, which is not beside it.`);
+    }
+    const file = join(dirname(path), shard);
+    shards.set(file, [...(shards.get(file) ?? []), tensor]);
+  }
+  return shards;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
