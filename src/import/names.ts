@@ -1,0 +1,153 @@
+/** From the names that tensors have in the wild to those of the reference. */
+
+import { ImportError } from './errors.js';
+import type { Tensor } from './tensor.js';
+import { NESTED } from './torch.js';
+
+/** Left in names by FSDP, activation checkpointing and `torch.compile`. */
+const WRAPPERS = new Set(['_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_orig_mod']);
+
+/** In front of all names of a network. */
+const PREFIXES = ['model.', 'module.', 'diffusion_model.', 'transformer.', 'base_model.', 'vae.', 'text_encoder.'];
+
+/** Where checkpoints keep what inference needs, best first; the rest (critic, optimizers) is for training. */
+const OUTER_KEYS = ['generator', 'generator_ema', 'generator_lora', 'model', 'state_dict', 'module'];
+
+export interface NamedTensors {
+  /** The outer key they were found under, if any. */
+  outer: string;
+  tensors: Map<string, Tensor>;
+}
+
+/** The tensors for inference in a file, under their plain names. Those under a key of `first` are preferred. */
+export function pickTensors(tensors: readonly Tensor[], first: readonly string[] = []): NamedTensors {
+  const groups = new Map<string, Tensor[]>();
+  for (const tensor of tensors) {
+    const outer = tensor.name.split(NESTED).slice(0, -1).join(NESTED);
+    groups.set(outer, [...(groups.get(outer) ?? []), tensor]);
+  }
+  const order = [...first, ...OUTER_KEYS];
+  const outer = order.find((key) => groups.has(key)) ?? (groups.has('') ? '' : undefined);
+  if (outer === undefined) {
+    const found = [...groups.keys()].slice(0, 5).join('", "');
+    throw new ImportError(`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has "${found}".`);
+  }
+  return { outer, tensors: plainNames(groups.get(outer) as Tensor[]) };
+}
+
+/** Removes the segments of wrappers, then every prefix that all names share. */
+export function plainNames(tensors: readonly Tensor[]): Map<string, Tensor> {
+  let names = tensors.map(({ name }) => withoutWrappers(name.split(NESTED).at(-1) as string));
+  for (let prefix = sharedPrefix(names); prefix; prefix = sharedPrefix(names)) {
+    const { length } = prefix;
+    names = names.map((name) => name.slice(length));
+  }
+  const plain = new Map<string, Tensor>();
+  names.forEach((name, i) => {
+    if (plain.has(name)) throw new ImportError(`Two tensors are called "${name}" once their prefixes are gone.`);
+    plain.set(name, tensors[i] as Tensor);
+  });
+  return plain;
+}
+
+function withoutWrappers(name: string): string {
+  return name
+    .split('.')
+    .filter((segment) => !WRAPPERS.has(segment))
+    .join('.');
+}
+
+function sharedPrefix(names: readonly string[]): string | undefined {
+  return PREFIXES.find((prefix) => names.every((name) => name.startsWith(prefix)));
+}
+
+type Rule = readonly [RegExp, string];
+
+/** Diffusers' transformer (`WanTransformer3DModel`). */
+const DIFFUSERS_DIT: readonly Rule[] = [
+  [/^condition_embedder\.time_embedder\.linear_1\./, 'time_embedding.0.'],
+  [/^condition_embedder\.time_embedder\.linear_2\./, 'time_embedding.2.'],
+  [/^condition_embedder\.text_embedder\.linear_1\./, 'text_embedding.0.'],
+  [/^condition_embedder\.text_embedder\.linear_2\./, 'text_embedding.2.'],
+  [/^condition_embedder\.time_proj\./, 'time_projection.1.'],
+  [/^scale_shift_table$/, 'head.modulation'],
+  [/^(blocks\.\d+)\.scale_shift_table$/, '$1.modulation'],
+  [/^(blocks\.\d+)\.attn1\.to_([qkv])\./, '$1.self_attn.$2.'],
+  [/^(blocks\.\d+)\.attn1\.to_out\.0\./, '$1.self_attn.o.'],
+  [/^(blocks\.\d+)\.attn1\./, '$1.self_attn.'],
+  [/^(blocks\.\d+)\.attn2\.to_([qkv])\./, '$1.cross_attn.$2.'],
+  [/^(blocks\.\d+)\.attn2\.to_out\.0\./, '$1.cross_attn.o.'],
+  [/^(blocks\.\d+)\.attn2\./, '$1.cross_attn.'],
+  [/^(blocks\.\d+)\.norm2\./, '$1.norm3.'],
+  [/^(blocks\.\d+)\.ffn\.net\.0\.proj\./, '$1.ffn.0.'],
+  [/^(blocks\.\d+)\.ffn\.net\.2\./, '$1.ffn.2.'],
+  [/^proj_out\./, 'head.head.'],
+];
+
+/** Hugging Face's UMT5. */
+const HF_UMT5: readonly Rule[] = [
+  [/^(?:shared|encoder\.embed_tokens)\./, 'token_embedding.'],
+  [/^encoder\.final_layer_norm\./, 'norm.'],
+  [/^encoder\.block\.(\d+)\.layer\.0\.layer_norm\./, 'blocks.$1.norm1.'],
+  [/^encoder\.block\.(\d+)\.layer\.1\.layer_norm\./, 'blocks.$1.norm2.'],
+  [/^encoder\.block\.(\d+)\.layer\.0\.SelfAttention\.relative_attention_bias\./, 'blocks.$1.pos_embedding.embedding.'],
+  [/^encoder\.block\.(\d+)\.layer\.0\.SelfAttention\./, 'blocks.$1.attn.'],
+  [/^encoder\.block\.(\d+)\.layer\.1\.DenseReluDense\.wi_0\./, 'blocks.$1.ffn.gate.0.'],
+  [/^encoder\.block\.(\d+)\.layer\.1\.DenseReluDense\.wi_1\./, 'blocks.$1.ffn.fc1.'],
+  [/^encoder\.block\.(\d+)\.layer\.1\.DenseReluDense\.wo\./, 'blocks.$1.ffn.fc2.'],
+];
+
+/** Diffusers' `AutoencoderKLWan`. */
+const DIFFUSERS_VAE: readonly Rule[] = [
+  [/^quant_conv\./, 'conv1.'],
+  [/^post_quant_conv\./, 'conv2.'],
+  [/^(encoder|decoder)\.conv_in\./, '$1.conv1.'],
+  [/^(encoder|decoder)\.norm_out\./, '$1.head.0.'],
+  [/^(encoder|decoder)\.conv_out\./, '$1.head.2.'],
+  [/^(encoder|decoder)\.mid_block\.resnets\.0\./, '$1.middle.0.'],
+  [/^(encoder|decoder)\.mid_block\.attentions\.0\./, '$1.middle.1.'],
+  [/^(encoder|decoder)\.mid_block\.resnets\.1\./, '$1.middle.2.'],
+  [/^encoder\.down_blocks\.(\d+)\./, 'encoder.downsamples.$1.'],
+];
+
+/** Inside a residual block. */
+const DIFFUSERS_RESIDUAL: readonly Rule[] = [
+  [/\.norm1\./, '.residual.0.'],
+  [/\.conv1\./, '.residual.2.'],
+  [/\.norm2\./, '.residual.3.'],
+  [/\.conv2\./, '.residual.6.'],
+  [/\.conv_shortcut\./, '.shortcut.'],
+];
+
+const RESIDUAL = /^(encoder|decoder)\.(middle\.[02]|downsamples\.\d+|upsamples\.\d+)\./;
+
+/** Blocks of a decoder stage: three residual ones, then one that resamples. */
+const STAGE = 4;
+
+export type Component = 'dit' | 'textEncoder' | 'vae' | 'tinyVae';
+
+/** The reference's name of a tensor; a name that is one already stays. */
+export function referenceName(component: Component, name: string): string {
+  if (component === 'dit') return apply(DIFFUSERS_DIT, name);
+  if (component === 'textEncoder') return apply(HF_UMT5, name);
+  return component === 'vae' ? vaeName(name) : name;
+}
+
+function vaeName(name: string): string {
+  const staged = apply(DIFFUSERS_VAE, name)
+    .replace(/^decoder\.up_blocks\.(\d+)\.resnets\.(\d+)\./, (_, stage, block) =>
+      upsample(Number(stage), Number(block)),
+    )
+    .replace(/^decoder\.up_blocks\.(\d+)\.upsamplers\.0\./, (_, stage) => upsample(Number(stage), STAGE - 1));
+  return RESIDUAL.test(staged) ? apply(DIFFUSERS_RESIDUAL, staged) : staged;
+}
+
+function upsample(stage: number, block: number): string {
+  return `decoder.upsamples.${STAGE * stage + block}.`;
+}
+
+/** The first rule that fits. */
+function apply(rules: readonly Rule[], name: string): string {
+  const rule = rules.find(([pattern]) => pattern.test(name));
+  return rule ? name.replace(rule[0], rule[1]) : name;
+}

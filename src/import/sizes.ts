@@ -1,0 +1,144 @@
+/** The sizes of the four networks, read off the shapes of their tensors; config.json of docs/model-package.md. */
+
+import { ImportError } from './errors.js';
+
+export interface DitSizes {
+  dim: number;
+  ffnDim: number;
+  numHeads: number;
+  numLayers: number;
+  freqDim: number;
+  inDim: number;
+  outDim: number;
+  textDim: number;
+  textLen: number;
+  patchSize: readonly number[];
+  eps: number;
+  ropeTheta: number;
+  ropeTableLength: number;
+}
+
+export interface TextEncoderSizes {
+  vocabSize: number;
+  dim: number;
+  dimAttn: number;
+  dimFfn: number;
+  numHeads: number;
+  numLayers: number;
+  numBuckets: number;
+  maxDistance: number;
+  eps: number;
+}
+
+export interface VaeSizes {
+  dim: number;
+  zDim: number;
+  dimMult: readonly number[];
+  numResBlocks: number;
+  temporalDownsample: readonly boolean[];
+  mean: readonly number[];
+  std: readonly number[];
+}
+
+export interface TinyVaeSizes {
+  channels: readonly number[];
+  zDim: number;
+  timeUpscale: readonly number[];
+}
+
+/** What the shapes do not tell. */
+export interface DitHints {
+  numHeads?: number;
+  textLen?: number;
+}
+
+export type ShapeOf = (name: string) => readonly number[] | undefined;
+
+/** Of Wan2.1, for the latents that LongLive's network was trained on. */
+const LATENT_MEAN = [
+  -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922,
+  -0.9497, 0.2503, -0.2921,
+];
+const LATENT_STD = [
+  2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253,
+  2.8251, 1.916,
+];
+
+/** Every Wan model has heads of this width; smaller ones have to say how many heads they have. */
+const HEAD_WIDTH = 128;
+
+export function ditSizes(shapeOf: ShapeOf, hints: DitHints = {}): DitSizes {
+  const [dim, inDim, ...patchSize] = need(shapeOf, 'patch_embedding.weight', 5);
+  const [headWidth] = need(shapeOf, 'head.head.weight', 2);
+  const patch = patchSize.reduce((product, size) => product * size, 1);
+  return {
+    dim,
+    ffnDim: need(shapeOf, 'blocks.0.ffn.0.weight', 2)[0],
+    numHeads: hints.numHeads ?? headsOf(dim),
+    numLayers: layers(shapeOf, (i) => `blocks.${i}.self_attn.q.weight`),
+    freqDim: need(shapeOf, 'time_embedding.0.weight', 2)[1],
+    inDim,
+    outDim: headWidth / patch,
+    textDim: need(shapeOf, 'text_embedding.0.weight', 2)[1],
+    textLen: hints.textLen ?? 512,
+    patchSize,
+    ...{ eps: 1e-6, ropeTheta: 10_000, ropeTableLength: 1_024 },
+  };
+}
+
+function headsOf(dim: number): number {
+  if (dim % HEAD_WIDTH === 0) return dim / HEAD_WIDTH;
+  throw new ImportError(`A network of width ${dim} is not one of Wan's; say how many heads it has with --heads.`);
+}
+
+export function textEncoderSizes(shapeOf: ShapeOf): TextEncoderSizes {
+  const [vocabSize, dim] = need(shapeOf, 'token_embedding.weight', 2);
+  const [numBuckets, numHeads] = need(shapeOf, 'blocks.0.pos_embedding.embedding.weight', 2);
+  return {
+    ...{ vocabSize, dim, numHeads, numBuckets },
+    dimAttn: need(shapeOf, 'blocks.0.attn.q.weight', 2)[0],
+    dimFfn: need(shapeOf, 'blocks.0.ffn.fc1.weight', 2)[0],
+    numLayers: layers(shapeOf, (i) => `blocks.${i}.attn.q.weight`),
+    ...{ maxDistance: 128, eps: 1e-6 },
+  };
+}
+
+export function vaeSizes(shapeOf: ShapeOf): VaeSizes {
+  const [dim] = need(shapeOf, 'encoder.conv1.weight', 5);
+  const [zDim] = need(shapeOf, 'conv2.weight', 5);
+  if (zDim !== LATENT_MEAN.length) {
+    throw new ImportError(
+      `The VAE has ${zDim} latent channels; only Wan2.1's, with ${LATENT_MEAN.length}, is supported.`,
+    );
+  }
+  return {
+    ...{ dim, zDim, dimMult: [1, 2, 4, 4], numResBlocks: 2, temporalDownsample: [false, true, true] },
+    ...{ mean: LATENT_MEAN, std: LATENT_STD },
+  };
+}
+
+export function tinyVaeSizes(shapeOf: ShapeOf): TinyVaeSizes {
+  const [first, zDim] = need(shapeOf, 'decoder.1.weight', 4);
+  const rest = [8, 14, 20].map((layer) => need(shapeOf, `decoder.${layer}.weight`, 4)[0]);
+  return { channels: [first, ...rest], zDim, timeUpscale: [1, 2, 2] };
+}
+
+function layers(shapeOf: ShapeOf, name: (layer: number) => string): number {
+  let count = 0;
+  while (shapeOf(name(count))) count++;
+  return count;
+}
+
+type Fixed<N extends number> = N extends 2
+  ? [number, number]
+  : N extends 4
+    ? [number, number, number, number]
+    : [number, number, number, number, number];
+
+function need<N extends 2 | 4 | 5>(shapeOf: ShapeOf, name: string, rank: N): Fixed<N> {
+  const shape = shapeOf(name);
+  if (!shape) throw new ImportError(`The weights lack "${name}", without which the size of the network is not known.`);
+  if (shape.length !== rank)
+    throw new ImportError(`"${name}" has shape [${shape.join(', ')}]; it should have ${rank} sizes.`);
+  return shape as unknown as Fixed<N>;
+}
