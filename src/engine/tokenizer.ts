@@ -1,19 +1,31 @@
 /**
- * The text tokenizer of a model package: Hugging Face `tokenizer.json` with a Unigram model, byte fallback and Metaspace.
+ * The text tokenizer of a model package: Hugging Face `tokenizer.json` with a Unigram model, byte fallback and Metaspace,
+ * as SentencePiece models become. The text is normalised (normalizer.ts), then cut.
  * A text is cut into the pieces whose scores add up to the most (Viterbi); what no piece covers becomes UTF-8 bytes.
  * Reserved pieces spelt out in a prompt are text like any other.
  */
 
 import { z } from 'zod';
+import { type Normalize, normalizerOf, normalizerSchema, splitWhiteSpace } from './normalizer.js';
+
+/** `add_prefix_space` is what older files say instead of `prepend_scheme`. */
+const metaspaceSchema = z.object({
+  type: z.literal('Metaspace'),
+  replacement: z.string().default('▁'),
+  add_prefix_space: z.boolean().default(true),
+  prepend_scheme: z.enum(['always', 'first', 'never']).optional(),
+  split: z.boolean().default(true),
+});
+
+/** As T5 had it: words first. */
+const wordsSchema = z.object({
+  type: z.literal('Sequence'),
+  pretokenizers: z.tuple([z.object({ type: z.literal('WhitespaceSplit') }), metaspaceSchema]),
+});
 
 const schema = z.object({
-  normalizer: z.null(),
-  pre_tokenizer: z.object({
-    type: z.literal('Metaspace'),
-    replacement: z.string().default('▁'),
-    prepend_scheme: z.enum(['always', 'first', 'never']).default('always'),
-    split: z.boolean().default(true),
-  }),
+  normalizer: normalizerSchema.nullable(),
+  pre_tokenizer: z.discriminatedUnion('type', [metaspaceSchema, wordsSchema]),
   post_processor: z.object({
     type: z.literal('TemplateProcessing'),
     single: z.array(
@@ -55,9 +67,11 @@ export class Tokenizer {
   private readonly unknownScore: number;
   private readonly before: number[];
   private readonly after: number[];
+  private readonly normalize: Normalize;
 
   private constructor(private readonly definition: Definition) {
     const { vocab } = definition.model;
+    this.normalize = normalizerOf(definition.normalizer);
     // As in the original, a piece that occurs twice has the id and score of its last occurrence.
     vocab.forEach(([piece, score], id) => this.pieces.set(piece, { id, score }));
     this.longest = vocab.reduce((most, [piece]) => Math.max(most, piece.length), 0);
@@ -76,7 +90,7 @@ export class Tokenizer {
 
   /** Ids of a text with its special tokens; cut so that these still end it when longer than `limit`. */
   encode(text: string, limit: number): Int32Array {
-    const ids = this.metaspace(text).flatMap((word) => this.cut(word));
+    const ids = this.words(this.normalize(text)).flatMap((word) => this.cut(word));
     const room = Math.max(0, limit - this.before.length - this.after.length);
     return Int32Array.from([...this.before, ...ids.slice(0, room), ...this.after]);
   }
@@ -89,15 +103,10 @@ export class Tokenizer {
     });
   }
 
-  /** Spaces become visible, and words begin with one. */
-  private metaspace(text: string): string[] {
-    const { replacement, prepend_scheme: scheme, split } = this.definition.pre_tokenizer;
-    if (text === '') return [];
-    let marked = text.replaceAll(' ', replacement);
-    if (scheme !== 'never' && !marked.startsWith(replacement)) marked = replacement + marked;
-    if (!split) return [marked];
-    const words = marked.split(replacement).map((word, i) => (i === 0 ? word : replacement + word));
-    return words.filter((word) => word !== '');
+  private words(text: string): string[] {
+    const { pre_tokenizer: rule } = this.definition;
+    if (rule.type === 'Metaspace') return metaspace(text, rule);
+    return splitWhiteSpace(text).flatMap((word) => metaspace(word, rule.pretokenizers[1]));
   }
 
   private cut(word: string): number[] {
@@ -141,6 +150,18 @@ export class Tokenizer {
     const ids = Array.from(new TextEncoder().encode(text), (byte) => this.pieces.get(byteName(byte))?.id);
     return ids.every((id) => id !== undefined) ? ids : [unknown];
   }
+}
+
+/** Spaces become visible, and words begin with one. */
+function metaspace(text: string, rule: z.infer<typeof metaspaceSchema>): string[] {
+  const { replacement, add_prefix_space: prefix, split } = rule;
+  const scheme = rule.prepend_scheme ?? (prefix ? 'always' : 'never');
+  if (text === '') return [];
+  let marked = text.replaceAll(' ', replacement);
+  if (scheme !== 'never' && !marked.startsWith(replacement)) marked = replacement + marked;
+  if (!split) return [marked];
+  const words = marked.split(replacement).map((word, i) => (i === 0 ? word : replacement + word));
+  return words.filter((word) => word !== '');
 }
 
 function improve(best: (Cut | undefined)[], to: number, cut: Cut): void {
