@@ -1,3 +1,4 @@
+import { ImportError } from '../import/index.js';
 import { ConfigError } from '../server/index.js';
 import { DomainError } from '../sessions/index.js';
 
@@ -42,6 +43,7 @@ const OF_DOMAIN: Partial<Record<DomainError['code'], number>> = {
 export function explain(error: unknown): { exitCode: number; message: string } {
   if (error instanceof Failure) return { exitCode: error.exitCode, message: error.message };
   if (error instanceof ConfigError) return { exitCode: EXIT.usage, message: error.message };
+  if (error instanceof ImportError) return { exitCode: EXIT.unavailable, message: error.message };
   if (error instanceof DomainError) return { exitCode: OF_DOMAIN[error.code] ?? EXIT.bug, message: error.message };
   if (isListenError(error)) return { exitCode: EXIT.usage, message: error.message };
   return { exitCode: EXIT.bug, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };

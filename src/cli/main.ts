@@ -4,6 +4,8 @@ import { Command } from 'commander';
 import { doctorCommand } from './doctor.js';
 import { EXIT, explain } from './failure.js';
 import { generateCommand } from './generate.js';
+import { importCommand } from './import.js';
+import { modelsCommand } from './models.js';
 import { serveCommand } from './serve.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -15,9 +17,13 @@ const program = new Command('longlive')
   .exitOverride()
   .addCommand(serveCommand())
   .addCommand(generateCommand())
+  .addCommand(importCommand())
+  .addCommand(modelsCommand())
   .addCommand(doctorCommand());
 
-for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
+for (const command of program.commands.flatMap((outer) => [outer, ...outer.commands])) {
+  command.exitOverride().copyInheritedSettings(program);
+}
 
 try {
   await program.parseAsync();

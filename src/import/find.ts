@@ -1,0 +1,144 @@
+/** What there is in the files and folders that an import is given. */
+
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { componentOf, readNetwork, TITLES, type Network } from './components.js';
+import { ImportError, inFile } from './errors.js';
+import { type Adapter, type AdapterOptions, isAdapter, readAdapter } from './lora.js';
+import { type Component, pickTensors } from './names.js';
+import type { DitHints } from './sizes.js';
+import { openSource, type Source } from './source.js';
+
+export interface Found {
+  networks: Map<Component, { network: Network; path: string; outer: string }>;
+  adapters: Adapter[];
+  /** tokenizer.json. */
+  tokenizer: string | undefined;
+  sources: Source[];
+}
+
+export interface FindOptions {
+  hints: DitHints;
+  /** Take averaged weights where a checkpoint has them. */
+  ema: boolean;
+  loras: readonly ({ path: string } & AdapterOptions)[];
+  tokenizer?: string;
+}
+
+const DEEPEST = 3;
+const WEIGHTS = /\.(pt|pth|safetensors|index\.json)$/;
+const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
+
+/** Opens everything; whoever gets the result closes its sources. */
+export async function findWeights(paths: readonly string[], options: FindOptions): Promise<Found> {
+  const found: Found = { networks: new Map(), adapters: [], tokenizer: options.tokenizer, sources: [] };
+  try {
+    const seen = new Set<string>();
+    for (const { path, ...adapter } of options.loras) {
+      seen.add(await realpathOf(path));
+      const source = await open(found, path);
+      found.adapters.push(await adapterOf(source, adapter));
+    }
+    for (const path of (await Promise.all(paths.map((given) => filesIn(given, 0)))).flat()) {
+      const real = await realpathOf(path);
+      if (!seen.has(real)) await take(found, path, options);
+      seen.add(real);
+    }
+  } catch (error) {
+    await closeAll(found);
+    throw error;
+  }
+  return found;
+}
+
+export async function closeAll({ sources }: Pick<Found, 'sources'>): Promise<void> {
+  await Promise.all(sources.map((source) => source.close()));
+}
+
+async function realpathOf(path: string): Promise<string> {
+  return realpath(path).catch(() => {
+    throw new ImportError(`${path} does not exist.`);
+  });
+}
+
+/** A file itself; of a folder, what may be weights or a tokenizer. */
+async function filesIn(path: string, depth: number): Promise<string[]> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found) throw new ImportError(`${path} does not exist.`);
+  if (!found.isDirectory()) return [path];
+  if (depth >= DEEPEST) return [];
+  const names = (await readdir(path)).filter((name) => !name.startsWith('.')).sort();
+  const inner: string[] = [];
+  for (const name of names) {
+    const file = join(path, name);
+    if ((await stat(file)).isDirectory()) inner.push(...(await filesIn(file, depth + 1)));
+    else if (name === 'tokenizer.json' || (WEIGHTS.test(name) && !SHARD.test(name))) inner.push(file);
+  }
+  return inner;
+}
+
+async function take(found: Found, path: string, options: FindOptions): Promise<void> {
+  if (basename(path) === 'tokenizer.json') {
+    found.tokenizer ??= path;
+    return;
+  }
+  const source = await open(found, path);
+  if (isAdapter(source.tensors) && !hasNetwork(source)) {
+    found.adapters.push(await adapterOf(source, { weight: 1 }));
+    return;
+  }
+  await inFile(path, () => takeNetwork(found, source, options));
+}
+
+function hasNetwork(source: Source): boolean {
+  return source.tensors.some(({ name }) => name.endsWith('patch_embedding.weight'));
+}
+
+async function takeNetwork(found: Found, { path, tensors }: Source, options: FindOptions): Promise<void> {
+  const { outer, tensors: plain } = pickTensors(tensors, options.ema ? ['generator_ema'] : []);
+  const component = componentOf(plain);
+  if (!component) {
+    const names = [...plain.keys()].slice(0, 3).join(', ');
+    throw new ImportError(`These are not the weights of a network that LongLive uses; it has ${names}, …`);
+  }
+  const before = found.networks.get(component);
+  if (before)
+    throw new ImportError(`There is a ${TITLES[component]} in ${before.path} already; name only one of them.`);
+  const hints = component === 'dit' ? { ...(await configHints(path)), ...options.hints } : {};
+  found.networks.set(component, { network: readNetwork(component, plain, hints), path, outer });
+}
+
+async function adapterOf({ path, tensors }: Source, options: AdapterOptions): Promise<Adapter> {
+  const config = await jsonBeside(path, 'adapter_config.json');
+  const [alpha, rank] = [config.lora_alpha, config.r];
+  // With use_rslora the scale is alpha / sqrt(rank).
+  const factor = config.use_rslora === true && typeof rank === 'number' ? Math.sqrt(rank) : 1;
+  const known = typeof alpha === 'number' ? { alpha: alpha * factor } : {};
+  return readAdapter(path, tensors, { ...known, ...options });
+}
+
+/** What the config.json of a transformer says about its heads, in Wan's or Diffusers' words. */
+async function configHints(path: string): Promise<DitHints> {
+  const config = await jsonBeside(path, 'config.json');
+  const heads = config.num_heads ?? config.num_attention_heads;
+  const length = config.text_len;
+  return {
+    ...(typeof heads === 'number' && { numHeads: heads }),
+    ...(typeof length === 'number' && { textLen: length }),
+  };
+}
+
+async function jsonBeside(path: string, name: string): Promise<Record<string, unknown>> {
+  try {
+    const json = JSON.parse(await readFile(join(dirname(path), name), 'utf8')) as unknown;
+    return typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
+}
+
+async function open(found: Found, path: string): Promise<Source> {
+  const source = await openSource(path);
+  found.sources.push(source);
+  return source;
+}
