@@ -1,0 +1,108 @@
+/**
+ * Feeds damaged checkpoints to the readers of `longlive import`. Whatever a file holds, the answer is tensors or an
+ * ImportError, soon and without much memory.
+ *
+ *     npx tsx test/fuzz/readers.ts [--minutes 60] [--seed 1]
+ */
+
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { memoryBytes } from '../../src/import/bytes.js';
+import { ImportError } from '../../src/import/errors.js';
+import { readTensors } from '../../src/import/source.js';
+import { countOf } from '../../src/import/tensor.js';
+import { readZip } from '../../src/import/zip.js';
+import { writeZip } from '../support/zip-writer.js';
+import { mutate, randomFrom } from './mutate.js';
+
+const FOLDER = new URL('../golden/checkpoints/', import.meta.url);
+/** Elements read of each tensor, from its front and its end. */
+const TASTE = 64;
+/** Of processor time. */
+const SLOW_MICROSECONDS = 5_000_000;
+
+export interface Seed {
+  name: string;
+  bytes: Buffer;
+  /** Ranges worth damaging: what is not weights. */
+  focus: [number, number][];
+  /** For archives: their parts, so that the pickle can be damaged without damaging the archive. */
+  parts?: { name: string; bytes: Buffer }[];
+}
+
+export async function loadSeeds(): Promise<Seed[]> {
+  const names = readdirSync(FOLDER).filter((name) => /\.(pth?|safetensors)$/.test(name));
+  return Promise.all(names.map(async (name) => seedOf(name, readFileSync(new URL(name, FOLDER)))));
+}
+
+async function seedOf(name: string, bytes: Buffer): Promise<Seed> {
+  const entries = await readZip(memoryBytes(bytes)).catch(() => undefined);
+  if (!entries) return { name, bytes, focus: [[0, Math.min(bytes.length, 16_384)]] };
+  const pickle = [...entries.values()].find((entry) => entry.name.endsWith('data.pkl'));
+  const last = Math.max(...[...entries.values()].map(({ to }) => to));
+  const focus: [number, number][] = [[last, bytes.length]];
+  if (pickle) focus.push([0, pickle.from]);
+  const parts = [...entries.values()].map((entry) => ({
+    name: entry.name,
+    bytes: bytes.subarray(entry.from, entry.to),
+  }));
+  return { name, bytes, focus, parts };
+}
+
+/** A damaged file: its bytes anywhere, or only its pickle in a sound archive. */
+export function damage(seed: Seed, random: (below: number) => number): Buffer {
+  if (!seed.parts || random(3) === 0) return mutate(seed.bytes, seed.focus, random);
+  const parts = seed.parts.map(({ name, bytes }) =>
+    name.endsWith('data.pkl') ? { name, bytes: mutate(bytes, [], random) } : { name, bytes },
+  );
+  return writeZip(parts, { zip64: random(2) === 0 });
+}
+
+/** Reads a file as the importer would; true when it was accepted. Throws for anything but an ImportError, and for delay. */
+export async function survive(bytes: Buffer): Promise<boolean> {
+  const before = process.cpuUsage();
+  const accepted = await isReadable(bytes);
+  const { user, system } = process.cpuUsage(before);
+  if (user + system > SLOW_MICROSECONDS) throw new Error(`A file of ${bytes.length} bytes took ${user + system} µs.`);
+  return accepted;
+}
+
+async function isReadable(bytes: Buffer): Promise<boolean> {
+  try {
+    for (const tensor of await readTensors(memoryBytes(bytes))) {
+      const count = countOf(tensor.shape);
+      await tensor.read(0, Math.min(count, TASTE));
+      await tensor.read(Math.max(0, count - TASTE), count);
+    }
+    return true;
+  } catch (error) {
+    if (!(error instanceof ImportError)) throw error;
+    return false;
+  }
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { minutes: { type: 'string' }, seed: { type: 'string' } } });
+  const end = Date.now() + 60_000 * Number(values.minutes ?? 1);
+  const first = Number(values.seed ?? 1);
+  const seeds = await loadSeeds();
+  let [runs, accepted] = [0, 0];
+  for (; Date.now() < end; runs++) {
+    const seed = seeds[runs % seeds.length] as Seed;
+    const bytes = damage(seed, randomFrom(first + runs));
+    try {
+      if (await survive(bytes)) accepted++;
+    } catch (error) {
+      const file = `crash-${first + runs}-${crc32(bytes).toString(16)}-${seed.name}`;
+      writeFileSync(file, bytes);
+      process.stderr.write(`${file}: ${error instanceof Error ? error.stack : String(error)}\n`);
+      process.exitCode = 1;
+    }
+  }
+  const megabytes = Math.round(process.resourceUsage().maxRSS / 1024);
+  process.stdout.write(`${runs} files, ${accepted} accepted, ${runs - accepted} refused, at most ${megabytes} MB\n`);
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) await main();
