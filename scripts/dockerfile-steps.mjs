@@ -17,11 +17,16 @@ process.on('exit', () => rmSync(work, { recursive: true, force: true }));
 
 /** Instructions of the file, continuation lines joined, comments dropped. */
 function instructions() {
-  const text = readFileSync(join(context, 'Dockerfile'), 'utf8').replace(/^#.*\n/gm, '').replace(/\\\n/g, ' ');
-  return text.split('\n').filter((line) => line.trim() !== '').map((line) => {
-    const [, name, rest] = /^(\w+)\s+(.*)$/.exec(line.trim());
-    return { name, rest };
-  });
+  const text = readFileSync(join(context, 'Dockerfile'), 'utf8')
+    .replace(/^#.*\n/gm, '')
+    .replace(/\\\n/g, ' ');
+  return text
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .map((line) => {
+      const [, name, rest] = /^(\w+)\s+(.*)$/.exec(line.trim());
+      return { name, rest };
+    });
 }
 
 /** name -> { base, steps } */
@@ -43,14 +48,23 @@ function stages() {
 /** Files git would send as build context, less what .dockerignore names. */
 function contextFiles(root) {
   const ignored = readFileSync(join(context, '.dockerignore'), 'utf8').split('\n').filter(Boolean);
-  const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: context, encoding: 'utf8' });
-  return listed.split('\0').filter((file) => file !== '' && existsSync(join(context, file)))
+  const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+    cwd: context,
+    encoding: 'utf8',
+  });
+  return listed
+    .split('\0')
+    .filter((file) => file !== '' && existsSync(join(context, file)))
     .filter((file) => !ignored.some((entry) => file === entry || file.startsWith(`${entry}/`)))
     .filter((file) => root === '.' || file === root || file.startsWith(`${root}/`));
 }
 
 function checkSystemPackages(command) {
-  const names = /install\s+(.*?)\s*&&/.exec(command)?.[1].split(/\s+/).filter((word) => !word.startsWith('-')) ?? [];
+  const names =
+    /install\s+(.*?)\s*&&/
+      .exec(command)?.[1]
+      .split(/\s+/)
+      .filter((word) => !word.startsWith('-')) ?? [];
   for (const name of names) {
     const tool = { 'g++': 'g++', make: 'make', python3: 'python3' }[name] ?? name;
     execFileSync('which', [tool], { stdio: 'ignore' });
@@ -90,7 +104,12 @@ function run({ name, rest }, state) {
   } else if (name === 'RUN') {
     if (rest.startsWith('apt-get')) checkSystemPackages(rest);
     else if (/\b(chown|useradd)\b/.test(rest)) console.log('    users and ownership need a real image: not run');
-    else execFileSync('bash', ['-ec', rest], { cwd: inside(state, '.'), env: state.env, stdio: ['ignore', 'ignore', 'inherit'] });
+    else
+      execFileSync('bash', ['-ec', rest], {
+        cwd: inside(state, '.'),
+        env: state.env,
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
   } else if (name === 'CMD') {
     state.command = JSON.parse(rest);
   }
@@ -103,12 +122,21 @@ function copy(rest, state) {
   for (const source of words) {
     if (from) {
       const path = join(built.get(from).root, source);
-      cpSync(path, destination.endsWith('/') && source !== '/app' ? join(inside(state, destination), source.split('/').pop()) : inside(state, destination), { recursive: true, verbatimSymlinks: true });
+      cpSync(
+        path,
+        destination.endsWith('/') && source !== '/app'
+          ? join(inside(state, destination), source.split('/').pop())
+          : inside(state, destination),
+        { recursive: true, verbatimSymlinks: true },
+      );
       continue;
     }
     for (const file of contextFiles(source.replace(/\/$/, ''))) {
       const relative = source === '.' || file === source ? file : file.slice(source.length + 1);
-      const to = source === '.' || destination.endsWith('/') ? join(inside(state, destination), relative) : join(inside(state, destination), relative);
+      const to =
+        source === '.' || destination.endsWith('/')
+          ? join(inside(state, destination), relative)
+          : join(inside(state, destination), relative);
       mkdirSync(dirname(to), { recursive: true });
       cpSync(join(context, file), to);
     }
@@ -137,5 +165,7 @@ const service = spawn(program, args, {
 const ok = await healthy(`http://127.0.0.1:${port}/readyz`, 60);
 service.kill('SIGTERM');
 await new Promise((done) => service.once('exit', done));
-console.log(ok ? `target ${target}: built from its own steps, started, and ready` : `target ${target}: did not become ready`);
+console.log(
+  ok ? `target ${target}: built from its own steps, started, and ready` : `target ${target}: did not become ready`,
+);
 process.exitCode = ok ? 0 : 1;
