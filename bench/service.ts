@@ -3,13 +3,17 @@ import { fork } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { compose } from '../src/cli/backend.js';
-import { openEngine } from '../src/engine/index.js';
-import { loadConfig, serve } from '../src/server/index.js';
-import type { Engine, Generation } from '../src/sessions/index.js';
-import { openStore } from '../src/storage/index.js';
 import { pathToFileURL } from 'node:url';
+import type { Engine, Generation } from '../src/sessions/index.js';
 import type { Arrival, SubscriberTask } from './subscribers.js';
+
+// The compiled service, as it is deployed.
+const { compose } = (await import('../dist/cli/backend.js' as string)) as typeof import('../src/cli/backend.js');
+const { openEngine } = (await import('../dist/engine/index.js' as string)) as typeof import('../src/engine/index.js');
+const { loadConfig, serve } = (await import(
+  '../dist/server/index.js' as string
+)) as typeof import('../src/server/index.js');
+const { openStore } = (await import('../dist/storage/index.js' as string)) as typeof import('../src/storage/index.js');
 
 export interface ServiceRow {
   media: 'INLINE' | 'URL';
