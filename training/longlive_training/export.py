@@ -26,6 +26,14 @@ from .world import FPS
 
 NAME, TITLE, LICENSE = "pocket", "Pocket", "Apache-2.0"
 DESCRIPTION = "A small LongLive model of a drawn side-view world, trained from scratch; real time on two CPU cores."
+WEAKNESSES = [
+    "* Motion. Little moves: actions are recognised no better than by guessing (one in four), legs and scenery are soft or stand still. With true",
+    "  pictures as context the DiT does continue motion; in its own first picture of a scene there is little detail that it could move.",
+    "* Jumping subjects are a blur, and small subjects at night are faint.",
+    "* Falling rain and snow are mostly missing; the weather shows in the sky.",
+    "* The picture changes somewhat more from one block to the next than within a block (the `seam` figure; 1 would be none).",
+    "* The seed changes little: the same prompt gives nearly the same picture.",
+]
 VIDEO = {"width": 192, "height": 112, "fps": FPS}
 ROPE_TABLE = 1024
 
@@ -125,10 +133,11 @@ def card(folder: Path, config: dict, vae: dict, text: dict, dit: dict, evaluatio
         ]
     lines += ["", "The commands are in `training/README.md`.", "", "## How good it is", ""]
     if evaluation:
-        lines += ["Measured by a separately trained judge on unseen prompts:", "", "| figure | value |", "|---|---|"]
+        lines += ["Measured by a separately trained judge on unseen prompts (shares of 1; `python -m longlive_training.evaluate package`):", "", "| figure | value |", "|---|---|"]
         lines += [f"| {name} | {value} |" for name, value in flatten(evaluation)]
     else:
         lines.append("Not measured yet.")
+    lines += ["", "## What it does badly", "", *WEAKNESSES]
     return "\n".join(lines) + "\n"
 
 

@@ -105,7 +105,7 @@ class Trainer:
         self.forward, self.predict = compiled(self.model.teacher_forcing), compiled(self.average.teacher_forcing)
         self.text = Text(args.text / "tokenizer.json", args.text / "text_encoder.safetensors", TEXT_CONFIG, CONFIG["text_len"])
         self.clips = Clips(args.clips)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.blocks = 0, 0.0, 0
         self.weights = loss_weights(Codec.load(args.codec))
         self.levels = torch.tensor(SAMPLING.steps())  # [4, (timestep, sigma)]
         if (args.out / "state.pt").exists():
@@ -113,14 +113,14 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.seconds = state["step"], state["seconds"]
+            self.step, self.seconds, self.blocks = state["step"], state["seconds"], state.get("blocks", 0)
             self.rng = np.random.default_rng([args.seed, self.step])
             torch.manual_seed(args.seed + self.step)
 
     def save(self) -> None:
         part = self.args.out / "state.part"
         torch.save({"model": self.model.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
-                    "step": self.step, "seconds": self.seconds}, part)  # fmt: skip
+                    "step": self.step, "seconds": self.seconds, "blocks": self.blocks}, part)  # fmt: skip
         part.rename(self.args.out / "state.pt")
         save_file(self.average.state_dict(), self.args.out / "dit.safetensors")
 
@@ -198,7 +198,8 @@ class Trainer:
         return error.mean()
 
     def log_error(self, error: Tensor, level: Tensor) -> None:
-        """Running mean of the loss per (first block or later, noise level)."""
+        """Count the blocks; running mean of the loss per (first block or later, noise level)."""
+        self.blocks += error.numel()
         for first in (0, 1):
             part, at = (error[:, :1], level[:, :1]) if first == 0 else (error[:, 1:], level[:, 1:])
             for i in range(len(self.levels)):
@@ -240,7 +241,7 @@ class Trainer:
                 saved = mark = time.time()
         self.save()
         report = {"steps": self.step, "minutes": self.seconds / 60, "batch": args.batch, "stories": len(self.clips.clips),
-                  "blocks_seen": round(self.step * (args.first * args.first_batch + (1 - args.first) * args.batch * BLOCKS)), "lr": args.lr, "config": CONFIG,
+                  "blocks_seen": self.blocks, "lr": args.lr, "config": CONFIG,
                   "parameters": sum(p.numel() for p in self.model.parameters()),
                   "loss": {f"{'first' if f == 0 else 'later'} step {i}": v for (f, i), v in sorted(self.running.items())}}  # fmt: skip
         (args.out / "dit.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -252,15 +253,15 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True, help="folder with tokenizer.json and text_encoder.safetensors")
     parser.add_argument("--out", type=Path, required=True, help="continues from state.pt here")
-    parser.add_argument("--minutes", type=float, default=70)
+    parser.add_argument("--minutes", type=float, default=72)
     parser.add_argument("--batch", type=int, default=1, help="stories per step")
-    parser.add_argument("--first", type=float, default=0.4, help="share of the steps that train first blocks only")
+    parser.add_argument("--first", type=float, default=0.45, help="share of the steps that train first blocks only")
     parser.add_argument("--first-batch", type=int, default=9, help="stories per such step")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--context-noise", type=float, default=0.2)
-    parser.add_argument("--self-forcing", type=float, default=0.5, help="share of the time after which own pictures are used")
+    parser.add_argument("--self-forcing", type=float, default=0.3, help="share of the time after which own pictures are used")
     parser.add_argument("--rollout", type=float, default=0.3, help="share of the own pictures that are full roll-outs")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
