@@ -1,6 +1,12 @@
-import pytest
+import json
+from pathlib import Path
 
-from longlive_training.tokenizer import EOS, PAD, UNK, VECTORS, encode, train
+import pytest
+from tokenizers import Tokenizer
+
+from longlive_training.tokenizer import EOS, PAD, UNK, VECTORS, encode, train, vectors
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +34,8 @@ def test_long_texts_keep_their_end(tokenizer) -> None:
     ids, mask = encode(tokenizer, ["a red fox " * 50, "a"], 16)
     assert ids.shape == (2, 16) and ids[0, -1] == EOS and mask[0].sum() == 16
     assert ids[1, mask[1].sum() - 1] == EOS and not ids[1, mask[1].sum() :].any()
+
+
+def test_the_shipped_tokenizer_gives_the_published_vectors() -> None:
+    tokenizer = Tokenizer.from_file(str(ROOT / "models/pocket/tokenizer.json"))
+    assert vectors(tokenizer) == json.loads((ROOT / "test/golden-tokenizer/pocket.json").read_text())
