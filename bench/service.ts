@@ -4,16 +4,20 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import type * as Backend from '../src/cli/backend.js';
+import type * as EngineModule from '../src/engine/index.js';
+import type * as Server from '../src/server/index.js';
 import type { Engine, Generation } from '../src/sessions/index.js';
+import type * as Storage from '../src/storage/index.js';
 import type { Arrival, SubscriberTask } from './subscribers.js';
 
-// The compiled service, as it is deployed.
-const { compose } = (await import('../dist/cli/backend.js' as string)) as typeof import('../src/cli/backend.js');
-const { openEngine } = (await import('../dist/engine/index.js' as string)) as typeof import('../src/engine/index.js');
-const { loadConfig, serve } = (await import(
-  '../dist/server/index.js' as string
-)) as typeof import('../src/server/index.js');
-const { openStore } = (await import('../dist/storage/index.js' as string)) as typeof import('../src/storage/index.js');
+/** The compiled service, as it is deployed. */
+const compiled = async <Module>(path: string): Promise<Module> =>
+  (await import(new URL(`../dist/${path}`, import.meta.url).href)) as Module;
+const { compose } = await compiled<typeof Backend>('cli/backend.js');
+const { openEngine } = await compiled<typeof EngineModule>('engine/index.js');
+const { loadConfig, serve } = await compiled<typeof Server>('server/index.js');
+const { openStore } = await compiled<typeof Storage>('storage/index.js');
 
 export interface ServiceRow {
   media: 'INLINE' | 'URL';
