@@ -221,28 +221,6 @@ class Kernels {
 
 // -- the model ----------------------------------------------------------------------------------------------------------------
 
-std::vector<uint8_t> ditFile(const DitConfig& c) {
-  test::RandomTensors w(1);
-  w.add("patch_embedding.weight", {c.dim, c.inDim, 1, 2, 2}, 0.2f);
-  w.add("patch_embedding.bias", {c.dim}, 0.1f);
-  w.linear("text_embedding.0", c.dim, c.textDim), w.linear("text_embedding.2", c.dim, c.dim);
-  w.linear("time_embedding.0", c.dim, c.freqDim), w.linear("time_embedding.2", c.dim, c.dim);
-  w.linear("time_projection.1", 6 * c.dim, c.dim);
-  for (int64_t i = 0; i < c.numLayers; ++i) {
-    const std::string block = "blocks." + std::to_string(i) + ".";
-    w.add(block + "modulation", {1, 6, c.dim}, 0.5f);
-    w.add(block + "norm3.weight", {c.dim}, 1), w.add(block + "norm3.bias", {c.dim}, 0.1f);
-    for (const char* attention : {"self_attn.", "cross_attn."}) {
-      for (const char* part : {"q", "k", "v", "o"}) w.linear(block + attention + part, c.dim, c.dim);
-      for (const char* norm : {"norm_q", "norm_k"}) w.add(block + attention + norm + ".weight", {c.dim}, 1);
-    }
-    w.linear(block + "ffn.0", c.ffnDim, c.dim), w.linear(block + "ffn.2", c.dim, c.ffnDim);
-  }
-  w.add("head.modulation", {1, 2, c.dim}, 0.5f);
-  w.linear("head.head", c.outDim * 4, c.dim);
-  return writeSafeTensors(w.entries, {});
-}
-
 // One video: what a session does per block, with its parts timed.
 class Video {
  public:
@@ -316,7 +294,7 @@ class Model {
     }
     config_.vae.mean.assign(16, 0.0f), config_.vae.std.assign(16, 1.0f);
     const double start = now();
-    const std::vector<uint8_t> bytes = ditFile(config_.dit);
+    const std::vector<uint8_t> bytes = test::ditFile(config_.dit);
     dit_ = std::make_unique<Dit>(b_, config_.dit, WeightReader(SafeTensors::parse(bytes, "random weights")));
     plan_ = std::make_unique<SamplerPlan>(*dit_, config_.sampling);
     std::printf("%zu MB of weights made and loaded in %.0f s\n", dit_->weightBytes() >> 20, (now() - start) * 1e-3);

@@ -36,6 +36,29 @@ class RandomTensors {
   std::vector<std::unique_ptr<std::vector<float>>> values_;
 };
 
+// A DiT of the given shape with random weights, as the bytes of its safetensors file.
+inline std::vector<uint8_t> ditFile(const DitConfig& c) {
+  RandomTensors w(1);
+  w.add("patch_embedding.weight", {c.dim, c.inDim, 1, 2, 2}, 0.2f);
+  w.add("patch_embedding.bias", {c.dim}, 0.1f);
+  w.linear("text_embedding.0", c.dim, c.textDim), w.linear("text_embedding.2", c.dim, c.dim);
+  w.linear("time_embedding.0", c.dim, c.freqDim), w.linear("time_embedding.2", c.dim, c.dim);
+  w.linear("time_projection.1", 6 * c.dim, c.dim);
+  for (int64_t i = 0; i < c.numLayers; ++i) {
+    const std::string block = "blocks." + std::to_string(i) + ".";
+    w.add(block + "modulation", {1, 6, c.dim}, 0.5f);
+    w.add(block + "norm3.weight", {c.dim}, 1), w.add(block + "norm3.bias", {c.dim}, 0.1f);
+    for (const char* attention : {"self_attn.", "cross_attn."}) {
+      for (const char* part : {"q", "k", "v", "o"}) w.linear(block + attention + part, c.dim, c.dim);
+      for (const char* norm : {"norm_q", "norm_k"}) w.add(block + attention + norm + ".weight", {c.dim}, 1);
+    }
+    w.linear(block + "ffn.0", c.ffnDim, c.dim), w.linear(block + "ffn.2", c.dim, c.ffnDim);
+  }
+  w.add("head.modulation", {1, 2, c.dim}, 0.5f);
+  w.linear("head.head", c.outDim * 4, c.dim);
+  return writeSafeTensors(w.entries, {});
+}
+
 class SyntheticPackage {
  public:
   ModelConfig config;
@@ -111,28 +134,7 @@ class SyntheticPackage {
   }
 
  private:
-  void writeDit() const {
-    const DitConfig& c = config.dit;
-    RandomTensors w(1);
-    w.add("patch_embedding.weight", {c.dim, c.inDim, 1, 2, 2}, 0.2f);
-    w.add("patch_embedding.bias", {c.dim}, 0.1f);
-    w.linear("text_embedding.0", c.dim, c.textDim), w.linear("text_embedding.2", c.dim, c.dim);
-    w.linear("time_embedding.0", c.dim, c.freqDim), w.linear("time_embedding.2", c.dim, c.dim);
-    w.linear("time_projection.1", 6 * c.dim, c.dim);
-    for (int64_t i = 0; i < c.numLayers; ++i) {
-      const std::string block = "blocks." + std::to_string(i) + ".";
-      w.add(block + "modulation", {1, 6, c.dim}, 0.5f);
-      w.add(block + "norm3.weight", {c.dim}, 1), w.add(block + "norm3.bias", {c.dim}, 0.1f);
-      for (const char* attention : {"self_attn.", "cross_attn."}) {
-        for (const char* part : {"q", "k", "v", "o"}) w.linear(block + attention + part, c.dim, c.dim);
-        for (const char* norm : {"norm_q", "norm_k"}) w.add(block + attention + norm + ".weight", {c.dim}, 1);
-      }
-      w.linear(block + "ffn.0", c.ffnDim, c.dim), w.linear(block + "ffn.2", c.dim, c.ffnDim);
-    }
-    w.add("head.modulation", {1, 2, c.dim}, 0.5f);
-    w.linear("head.head", c.outDim * 4, c.dim);
-    write("dit.safetensors", writeSafeTensors(w.entries, {}));
-  }
+  void writeDit() const { write("dit.safetensors", ditFile(config.dit)); }
 
   void writeText() const {
     const TextEncoderConfig& c = config.textEncoder;

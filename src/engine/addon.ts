@@ -4,6 +4,8 @@
  * what to do.
  */
 
+import type { Step } from '../sessions/ports.js';
+
 export type Device = 'cpu' | 'cuda';
 export type Precision = 'fp32' | 'bf16' | 'int8';
 export type RecacheMode = 'recache' | 'keep' | 'clear';
@@ -38,23 +40,6 @@ export interface SessionOptions {
   /** Undefined keeps the package's setting. */
   globalSink?: boolean;
 }
-
-export interface Frames {
-  block: number;
-  /** Index of the first pixel frame of this block in the session. */
-  firstFrame: number;
-  count: number;
-  width: number;
-  height: number;
-  /** Planar I420, BT.709 limited range, `count` frames one after another. */
-  i420: Uint8Array;
-}
-
-/** One pass over the current block. The order is denoise x steps, frames, context; then the next block begins. */
-export type Step =
-  | { kind: 'denoise'; block: number; step: number; milliseconds: number }
-  | { kind: 'frames'; block: number; milliseconds: number; frames: Frames }
-  | { kind: 'context'; block: number; milliseconds: number };
 
 export interface NativePrompt {
   readonly tokens: number;
