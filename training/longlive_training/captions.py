@@ -1,6 +1,7 @@
-"""Sentences that describe a scene of the toy world, from synonyms and sentence patterns.
+"""Sentences that describe a scene of the toy world: synonyms, any order of the parts, words that mean nothing here.
 
-The words are the same for both splits; the patterns of the "test" split never occur in training.
+The words for what the world knows are the same for both splits; the sentence patterns, the extra adjectives and the
+openings of the "test" split never occur in training.
 """
 
 import numpy as np
@@ -53,27 +54,47 @@ WEATHERS = {
     "snow": ["while it snows", "in falling snow", "in a snowfall", "as snowflakes fall", "in snowy weather", "during a snowstorm"],
 }
 
-# s: subject with colour, v: verb, p: participle, g: ground, k: sky, w: weather
-TRAIN = [
-    "{s} {v} {g} {k} {w}",
-    "{s} {v} {g} {k} {w}",
-    "{s} {p} {g} {k} {w}",
-    "{s} {v} {g} {w} {k}",
-    "{s} is {p} {g}, {k}, {w}",
-    "{k}, {s} {v} {g} {w}",
-    "{k} {w}, {s} {v} {g}",
-    "{s}, {p} {g}, {k} {w}",
-    "{g} {s} {v} {k} {w}",
-    "a video of {s} {p} {g} {k} {w}",
-    "a scene {k} {w}: {s} {v} {g}",
-    "we see {s} {p} {g} {k} {w}",
-]
-TEST = [
-    "{s} that {v} {g} {w}, {k}",
-    "{w} {k}, there is {s} {p} {g}",
-    "watch {s} as it {v} {g} {k} {w}",
-    "{p} {g} {k}: {s} {w}",
-]
+# Said in front, about the subject, and behind; nothing of it can be seen in the world.
+OPENINGS = {
+    "train": ["a video of", "a film of", "a scene with", "we see", "a clip of", "an animation of", "a cartoon of", "imagine", "a shot of", "show me"],
+    "test": ["watch", "footage of", "a picture-book view of", "please draw"],
+}
+ADJECTIVES = {
+    "train": ["cute", "happy", "lovely", "cheerful", "brave", "curious", "shiny", "tiny", "big", "friendly", "funny", "old", "lonely", "strong", "clever", "soft"],
+    "test": ["adorable", "proud", "quiet", "enormous", "sleepy", "elegant"],
+}
+ENDINGS = {
+    "train": ["in high detail", "cinematic", "highly detailed", "beautiful colours", "wide shot", "smooth motion", "with hills behind", "4k", "seen from the side",
+              "peaceful mood", "masterpiece", "the camera follows"],
+    "test": ["award-winning", "side view", "in the style of a storybook", "very pretty"],
+}  # fmt: skip
+
+# s: subject with colour, v: verb, p: participle, a, b, c: ground, sky and weather in any order
+PATTERNS = {
+    "train": [
+        "{s} {v} {a} {b} {c}",
+        "{s} {v} {a}, {b}, {c}",
+        "{s} {p} {a} {b} {c}",
+        "{s} {p} {a}, {b}, {c}",
+        "{s} is {p} {a} {b} {c}",
+        "{a}, {s} {v} {b} {c}",
+        "{a} {b}, {s} {v} {c}",
+        "{a}, {b}, {c}: {s} {p}",
+        "{a}, {b}, {c}, {s} {v}",
+        "{a} {s} {v} {b} {c}",
+        "{s}, {p} {a}, {b} {c}",
+        "{p} {a} {b}, {s} {c}",
+        "{s} {a}. it {v} {b} {c}",
+        "{s} {a} {b} {c}. it is {p}",
+    ],
+    "test": [
+        "{s} that {v} {a} {b}, {c}",
+        "{a} {b}, there is {s} {p} {c}",
+        "{s} as it {v} {a} {b} {c}",
+        "{p} {a} {b}: {s} {c}",
+        "{s} - {p}, {a}, {b}, {c}",
+    ],
+}
 
 
 def caption(attributes: dict[str, str], rng: np.random.Generator, full: bool = True, split: str = "train") -> str:
@@ -83,27 +104,30 @@ def caption(attributes: dict[str, str], rng: np.random.Generator, full: bool = T
     def pick(options):
         return options[rng.integers(len(options))]
 
+    def chance(probability: float) -> bool:
+        return rng.random() < probability
+
     def keep() -> bool:
-        return full or rng.random() < 0.6
+        return full or chance(0.6)
 
     actions = CAR_ACTIONS if attributes["subject"] == "car" else ACTIONS
     verb, participle = pick(actions[attributes["action"]]) if keep() else ("appears", "seen")
-    noun = pick(SUBJECTS[attributes["subject"]])
-    phrase = f"{pick(COLOURS[attributes['colour']])} {noun}" if keep() else noun
+    words = [pick(COLOURS[attributes["colour"]])] if keep() else []
+    if chance(0.25):
+        words.insert(rng.integers(len(words) + 1), pick(ADJECTIVES[split]))
+    phrase = " ".join([*words, pick(SUBJECTS[attributes["subject"]])])
     article = pick(["a", "a", "a", "the", "one"])
-    parts = {
-        "s": f"{'an' if article == 'a' and phrase[0] in 'aeiou' else article} {phrase}",
-        "v": verb,
-        "p": participle,
-        "g": pick(GROUNDS[attributes["ground"]]) if keep() else "",
-        "k": pick(SKIES[attributes["sky"]]) if keep() else "",
-        "w": pick(WEATHERS[attributes["weather"]]) if keep() else "",
-    }
-    text = " ".join(pick(TRAIN if split == "train" else TEST).format(**parts).split())
-    for stray, tidy in ((" ,", ","), (",,", ","), (" :", ":"), (",:", ":")):
+    places = [pick(table[attributes[name]]) if keep() else "" for name, table in (("ground", GROUNDS), ("sky", SKIES), ("weather", WEATHERS))]
+    a, b, c = rng.permutation(places)
+    text = pick(PATTERNS[split]).format(s=f"{'an' if article == 'a' and phrase[0] in 'aeiou' else article} {phrase}", v=verb, p=participle, a=a, b=b, c=c)
+    if chance(0.2):
+        text = f"{pick(OPENINGS[split])} {text}"
+    if chance(0.2):
+        text = f"{text}, {pick(ENDINGS[split])}"
+    text = " ".join(text.split())
+    for stray, tidy in ((" ,", ","), (",,", ","), (" :", ":"), (",:", ":"), (" .", "."), (",.", "."), (",,", ",")):
         text = text.replace(stray, tidy)
-    text = text.strip(" ,:")
-    style = rng.random()
-    if style < 0.4:
+    text = text.strip(" ,:-")
+    if chance(0.4):
         text = text[0].upper() + text[1:]
-    return text + "." if style > 0.8 or style < 0.25 else text
+    return text + "." if chance(0.35) and text[-1] != "." else text

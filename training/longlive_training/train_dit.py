@@ -1,12 +1,14 @@
 """Train the causal DiT on cached latent clips.
 
-    python -m longlive_training.train_dit --clips RUN/latents --codec RUN/codec.safetensors --text RUN/text --out RUN/dit --minutes 70
+    python -m longlive_training.train_dit --clips RUN/stories --beginnings RUN/beginnings --codec RUN/codec.safetensors \
+        --text RUN/text --out RUN/dit --minutes 70
 
 One step is one pass over all blocks of a few stories (teacher forcing, see `CausalDiT.teacher_forcing`) with the weighted
 flow loss |v - (eps - x0)|^2. Noise levels are only the four that the sampler visits. A clean block carries the text of the
 block that reads it, because that is what a prompt switch does: it recomputes the cache under the new prompt.
 
-A share of the steps trains first blocks only: they have nothing to copy from and decide what the whole video shows.
+A share of the steps trains first blocks only: they have nothing to copy from and decide what the whole video shows. The
+first blocks of stories that begin elsewhere than in the fixed place (data.py) are context and not a target.
 
 Against the drift of a model that reads its own pictures:
 * clean context is noised a little;
@@ -33,7 +35,7 @@ from torch import Tensor, nn
 
 from .captions import caption
 from .codec import Codec
-from .data import BLOCK_FRAMES, BLOCKS, Clips, couple, from_indices
+from .data import BLOCK_FRAMES, BLOCKS, Clips, from_indices
 from .models.dit import CausalDiT
 from .sample import Generator, Sampling
 from .train_text import CONFIG as TEXT_CONFIG
@@ -59,18 +61,17 @@ def loss_weights(codec: Codec) -> Tensor:
 @dataclass
 class Batch:
     latents: Tensor  # clean [B, C, frames, h, w]
-    noise: Tensor  # the pure noise of step 0, same shape; its first block is coupled to the story's phases
+    noise: Tensor  # the pure noise of step 0, same shape
     text: Tensor  # embeddings [B, 2 * blocks - 1, length, dim]: of the blocks, then of the clean blocks
     prompts: Tensor  # embeddings [B, blocks, length, dim]
+    fixed: Tensor  # bool [B]: begins in the fixed place
 
 
-def make_batch(clips: Clips, text: Text, rng: np.random.Generator, size: int, blocks: int = BLOCKS) -> Batch:
-    """Random stories, or only their first `blocks` blocks."""
-    chosen = [clips.clips[i] for i in rng.integers(len(clips.clips), size=size)]
-    latents = torch.stack([c["latents"][:, : blocks * BLOCK_FRAMES].float() for c in chosen])
+def make_batch(clips: list[dict[str, Tensor]], text: Text, rng: np.random.Generator, size: int, blocks: int = BLOCKS) -> Batch:
+    """Random stories of `blocks` blocks."""
+    chosen = [clips[i] for i in rng.integers(len(clips), size=size)]
+    latents = torch.stack([c["latents"].float() for c in chosen])
     noise = torch.randn_like(latents)
-    for i, c in enumerate(chosen):
-        noise[i, :, :BLOCK_FRAMES] = couple(noise[i, :, :BLOCK_FRAMES], c["phases"])
     captions = []
     for c in chosen:
         story = [from_indices(row) for row in c["attributes"][:blocks]]
@@ -87,7 +88,7 @@ def make_batch(clips: Clips, text: Text, rng: np.random.Generator, size: int, bl
             if rng.random() < 0.1:
                 reader[i, b] = b  # the cache was kept at a switch
     context = prompts[torch.arange(size)[:, None], reader]
-    return Batch(latents, noise, torch.cat([prompts, context], 1), prompts)
+    return Batch(latents, noise, torch.cat([prompts, context], 1), prompts, torch.stack([c["fixed"] for c in chosen]).bool())
 
 
 class Trainer:
@@ -104,7 +105,8 @@ class Trainer:
         compiled = torch.compile if args.compile else lambda f: f
         self.forward, self.predict = compiled(self.model.teacher_forcing), compiled(self.average.teacher_forcing)
         self.text = Text(args.text / "tokenizer.json", args.text / "text_encoder.safetensors", TEXT_CONFIG, CONFIG["text_len"])
-        self.clips = Clips(args.clips)
+        self.stories, self.beginnings = Clips(args.clips), Clips(args.beginnings)
+        self.refresh()
         self.step, self.seconds, self.blocks = 0, 0.0, 0
         self.weights = loss_weights(Codec.load(args.codec))
         self.levels = torch.tensor(SAMPLING.steps())  # [4, (timestep, sigma)]
@@ -116,6 +118,15 @@ class Trainer:
             self.step, self.seconds, self.blocks = state["step"], state["seconds"], state.get("blocks", 0)
             self.rng = np.random.default_rng([args.seed, self.step])
             torch.manual_seed(args.seed + self.step)
+        elif args.init:
+            weights = {k: v.float() for k, v in load_file(args.init).items()}
+            self.model.load_state_dict(weights)
+            self.average.load_state_dict(weights)
+
+    def refresh(self) -> None:
+        self.stories.refresh()
+        self.beginnings.refresh()
+        self.fixed = [c for c in self.stories.clips if c["fixed"]]
 
     def save(self) -> None:
         part = self.args.out / "state.part"
@@ -125,15 +136,20 @@ class Trainer:
         save_file(self.average.state_dict(), self.args.out / "dit.safetensors")
 
     @torch.no_grad()
-    def own_pictures(self, batch: Batch) -> Tensor:
-        """What the averaged model makes of the story [B, C, frames, h, w], in one step from true context or rolled out."""
-        if self.rng.random() < self.args.rollout:
-            return self.rollout(batch)
+    def one_step(self, batch: Batch) -> Tensor:
+        """What the averaged model makes of each block in one step from true context [B, C, frames, h, w]."""
         t = self.levels[0, 0].expand(len(batch.latents), BLOCKS)
         text = self.average.encode_text(batch.text)
-        return batch.noise - self.predict(batch.noise, t, self.corrupt(batch.latents), text, BLOCK_FRAMES).float()
+        own = batch.noise - self.predict(batch.noise, t, self.corrupt(batch.latents), text, BLOCK_FRAMES).float()
+        elsewhere = ~batch.fixed
+        own[elsewhere, :, :BLOCK_FRAMES] = batch.latents[elsewhere, :, :BLOCK_FRAMES]
+        return own
+
+    @torch.no_grad()
 
     def rollout(self, batch: Batch) -> Tensor:
+        """What the averaged model makes of a story that begins in the fixed place, with the cached four-step sampler."""
+
         def noise(block: int, step: int) -> Tensor:
             part = batch.noise[:, :, block * BLOCK_FRAMES : (block + 1) * BLOCK_FRAMES]
             return part if step == 0 else torch.randn_like(part)
@@ -155,7 +171,7 @@ class Trainer:
     def first_loss(self) -> Tensor:
         """A step on first blocks only, which have nothing to copy from: half of them at the noise levels of the data, half
         after the sampler's own previous steps."""
-        batch = make_batch(self.clips, self.text, self.rng, self.args.first_batch, blocks=1)
+        batch = make_batch(self.beginnings.clips, self.text, self.rng, self.args.first_batch, blocks=1)
         size, none = len(batch.latents), batch.latents[:, :, :0]
         level = int(self.rng.integers(len(self.levels)))
         sigma = self.levels[level, 1]
@@ -178,14 +194,16 @@ class Trainer:
     def loss(self, progress: float) -> Tensor:
         if self.rng.random() < self.args.first:
             return self.first_loss()
-        batch = make_batch(self.clips, self.text, self.rng, self.args.batch)
+        own_pictures = progress > self.args.self_forcing and self.rng.random() < 0.5
+        rollout = own_pictures and self.rng.random() < self.args.rollout
+        batch = make_batch(self.fixed if rollout else self.stories.clips, self.text, self.rng, self.args.batch)
         size = len(batch.latents)
         level = torch.randint(len(self.levels), (size, BLOCKS))
         sigma = self.levels[level, 1].repeat_interleave(BLOCK_FRAMES, 1)[:, None, :, None, None]
         noise = torch.where(sigma == 1, batch.noise, torch.randn_like(batch.noise))
         context, base = self.corrupt(batch.latents), batch.latents
-        if progress > self.args.self_forcing and self.rng.random() < 0.5:
-            own = self.own_pictures(batch)
+        if own_pictures:
+            own = self.rollout(batch) if rollout else self.one_step(batch)
             own_context = torch.rand(size, 1, 1, 1, 1) < 0.7
             own_input = torch.rand(size, BLOCKS).repeat_interleave(BLOCK_FRAMES, 1)[:, None, :, None, None] < 0.5
             context = torch.where(own_context, own[:, :, :-BLOCK_FRAMES], context)
@@ -194,8 +212,10 @@ class Trainer:
         target = (x - batch.latents) / sigma
         v = self.forward(x, self.levels[level, 0], context, self.model.encode_text(batch.text), BLOCK_FRAMES).float()
         error = ((v - target).square() * self.weights).unflatten(2, (BLOCKS, BLOCK_FRAMES)).mean((1, 3, 4, 5))
-        self.log_error(error.detach(), level)
-        return error.mean()
+        self.log_error(error[batch.fixed].detach(), level[batch.fixed])
+        known = torch.ones_like(error)
+        known[~batch.fixed, 0] = 0
+        return (error * known).sum() / known.sum()
 
     def log_error(self, error: Tensor, level: Tensor) -> None:
         """Count the blocks; running mean of the loss per (first block or later, noise level)."""
@@ -234,13 +254,13 @@ class Trainer:
             mark = now
             if self.step % 50 == 0:
                 table = " ".join(f"{'AB'[f]}{i}:{self.running[(f, i)]:.3f}" for f, i in sorted(self.running))
-                print(f"step {self.step} {self.seconds:.0f}s lr {rate:.1e} norm {norm:.2f} clips {len(self.clips.clips)} {table}", flush=True)
+                print(f"step {self.step} {self.seconds:.0f}s lr {rate:.1e} norm {norm:.2f} clips {len(self.stories.clips)} {table}", flush=True)
             if now - saved > 60:
                 self.save()
-                self.clips.refresh()
+                self.refresh()
                 saved = mark = time.time()
         self.save()
-        report = {"steps": self.step, "minutes": self.seconds / 60, "batch": args.batch, "stories": len(self.clips.clips),
+        report = {"steps": self.step, "minutes": self.seconds / 60, "batch": args.batch, "stories": len(self.stories.clips),
                   "blocks_seen": self.blocks, "lr": args.lr, "config": CONFIG,
                   "parameters": sum(p.numel() for p in self.model.parameters()),
                   "loss": {f"{'first' if f == 0 else 'later'} step {i}": v for (f, i), v in sorted(self.running.items())}}  # fmt: skip
@@ -250,7 +270,9 @@ class Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--beginnings", type=Path, required=True)
     parser.add_argument("--codec", type=Path, required=True)
+    parser.add_argument("--init", type=Path, help="weights to begin with, when OUT has no state yet")
     parser.add_argument("--text", type=Path, required=True, help="folder with tokenizer.json and text_encoder.safetensors")
     parser.add_argument("--out", type=Path, required=True, help="continues from state.pt here")
     parser.add_argument("--minutes", type=float, default=72)

@@ -10,6 +10,7 @@ encoder is frozen and its rows are what the DiT attends to.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ from .models.umt5 import UMT5Encoder
 from .tokenizer import encode
 from .world import ATTRIBUTES, sample_attributes
 
+ANCHOR = 1.0  # weight of the relative squared distance to the weights that `--init` names
 CONFIG = {"dim": 128, "dim_attn": 128, "dim_ffn": 256, "num_heads": 4, "num_layers": 2, "num_buckets": 32, "max_distance": 128, "eps": 1e-6}
 
 
@@ -65,6 +67,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--init", type=Path, help="weights to go on from, staying near them so that a DiT trained with them understands the result")
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -76,23 +80,31 @@ def main() -> None:
         if weight.dim() == 2:
             scale = 0.02 if "pos_embedding" in name else 1.0 if "token" in name else weight.shape[1] ** -0.5
             nn.init.normal_(weight, std=scale * (CONFIG["dim"] // CONFIG["num_heads"]) ** -0.5 if "attn.q" in name else scale)
+    anchor = None
+    if args.init:
+        encoder.load_state_dict({k: v.float() for k, v in load_file(args.init).items()})
+        anchor = copy.deepcopy(encoder).requires_grad_(False).eval()
     heads = nn.ModuleList(nn.Linear(CONFIG["dim"], len(values)) for values in ATTRIBUTES.values())
-    optimizer = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=2e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=args.lr, weight_decay=0.01)
     began, step = time.time(), 0
     while (progress := (time.time() - began) / (60 * args.minutes)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1, (step + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * progress))
+            group["lr"] = args.lr * min(1, (step + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * progress))
         scenes = [sample_attributes(rng) for _ in range(args.batch)]
         texts = [caption(s, rng, full=rng.random() < 0.8) for s in scenes + scenes]
         ids, mask = encode(tokenizer, texts, args.length)
         ids, mask = ids[:, : mask.sum(1).max()], mask[:, : mask.sum(1).max()]
         ids = torch.where((torch.rand(ids.shape) < 0.05) & (ids > 1), 2, ids)  # a word may be unknown
-        pool = pooled(encoder(ids, mask), mask)
+        rows = encoder(ids, mask)
+        pool = pooled(rows, mask)
         labels = to_indices(scenes + scenes).long()
         classify = sum(F.cross_entropy(head(pool), labels[:, i]) for i, head in enumerate(heads))
         a, b = F.normalize(pool, dim=1).split(args.batch)
         contrast = F.cross_entropy(a @ b.T * 10, torch.arange(args.batch))
         loss = classify + 0.5 * contrast
+        if anchor is not None:
+            known = anchor(ids, mask)
+            loss = loss + ANCHOR * (rows - known).square().sum() / known.square().sum()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)

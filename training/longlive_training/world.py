@@ -2,8 +2,10 @@
 
 A camera follows one subject, so the subject stays near the centre and the background scrolls past it in
 four parallax layers. Everything is periodic and moves at constant speed, so the last few frames determine
-what comes next; the seed only chooses phases. A prompt switch is an event in the world that lasts
-`TRANSITION` frames: the sky turns, the ground sweeps in from the right, the subject vanishes in a puff.
+what comes next. Gait, rain and snowfall repeat within `CYCLE` frames, the length of a block, so what the subject
+does depends on the frame within the block and not on history. The seed only chooses where the scenery begins. A
+prompt switch is an event in the world that lasts `TRANSITION` frames: the sky turns, the ground sweeps in from the
+right, the subject vanishes in a puff.
 
 Units: world units are pixels of a 112-row picture; x runs right, y runs down (subject space: y up from the
 feet). Times are frames at 16 per second.
@@ -16,6 +18,7 @@ from PIL import Image, ImageDraw
 
 FPS = 16
 TRANSITION = 12  # frames that a change of attributes takes
+CYCLE = 12  # frames of one gait cycle and of one turn of the weather
 HEIGHT = 112  # world units per picture height
 
 ATTRIBUTES: dict[str, list[str]] = {
@@ -36,13 +39,15 @@ COLOURS = {
     "white": (244, 244, 248),
 }
 
-# action: scroll speed (units/frame), gait rate (cycles/frame), leg swing, bob (units), jump height (units)
+# action: scroll speed (units/frame), gait rate (turns per CYCLE), leg swing, bob (units), jump height (units)
 ACTIONS = {
-    "stand": (0.0, 1 / 16, 0.0, 0.6, 0.0),
-    "walk": (2.0, 1 / 16, 0.55, 1.0, 0.0),
-    "run": (4.0, 1 / 8, 1.0, 2.2, 0.0),
-    "jump": (2.0, 1 / 16, 0.45, 0.0, 20.0),
+    "stand": (0.0, 1, 0.0, 0.6, 0.0),
+    "walk": (2.0, 1, 0.55, 1.0, 0.0),
+    "run": (4.0, 2, 1.0, 2.2, 0.0),
+    "jump": (2.0, 1, 0.45, 0.0, 20.0),
 }
+# In this frame of a cycle every gait is at its beginning; it is the middle of a change that begins with a block.
+GAIT_START = 3
 
 # sky: zenith, horizon, disc (x as a fraction of the width, y, radius), disc colour, cloud colour, light, stars
 SKIES = {
@@ -63,9 +68,17 @@ def sample_attributes(rng: np.random.Generator) -> dict[str, str]:
     return {name: values[rng.integers(len(values))] for name, values in ATTRIBUTES.items()}
 
 
-def phases(seed: int) -> list[float]:
-    """Everything that chance decides in a story, in turns 0..1: where each of `LAYERS` begins, then the gait."""
-    return np.random.default_rng(seed).uniform(size=len(LAYERS) + 1).tolist()
+def phases(seed: int | None) -> list[float]:
+    """Everything that chance decides in a story, in turns 0..1: where each of `LAYERS` begins. None: the fixed place
+    where the stories of the model begin (data.py says why)."""
+    return [0.0] * len(LAYERS) if seed is None else np.random.default_rng(seed).uniform(size=len(LAYERS)).tolist()
+
+
+def gait(action: "_Curve", frames: np.ndarray) -> np.ndarray:
+    """The gait of each frame in turns; a change of gait happens in the middle of the transition."""
+    rates = np.array([ACTIONS[a][1] for a in action.values])
+    rate = rates[np.where(action.progress < 0.5, action.before, action.after)]
+    return (frames - GAIT_START) * rate / CYCLE
 
 
 # --- tiles: the parts of the background that only scroll, drawn once ------------------------------------------
@@ -252,12 +265,12 @@ def _scrolled(tile: np.ndarray, offset: np.ndarray, width: int, scale: float) ->
 def _fall(kind: str, width: int, scale: float) -> np.ndarray:
     """One period of falling rain or snow: coverage float32 [period in frames, rows, width].
 
-    Rain repeats every 4 frames and snow every 16, so the pattern is steady under the VAE's 4x time stride.
+    Rain repeats every 4 frames, so that it is steady under the VAE's 4x time stride, and snow every `CYCLE`.
     """
     rng = np.random.default_rng({"rain": 1, "snow": 2}[kind])
-    period, loop, slant = (4, 64, 0.22) if kind == "rain" else (16, 32, 0.25)
+    period, loop, slant = (4, 56, 0.22) if kind == "rain" else (CYCLE, 28, 0.25)
     y, x = _grid(0, HEIGHT, width, scale)
-    count = round((22 if kind == "rain" else 20) * width / scale / 192)
+    count = round((26 if kind == "rain" else 20) * width / scale / 192)
     out = np.zeros((period, *np.broadcast_shapes(y.shape, x.shape)), np.float32)
     spots = np.arange(count) * (width / scale + 30) / count + rng.uniform(-2, 2, count)
     for u, phase, size in zip(spots, rng.uniform(0, loop, count), rng.uniform(0.85, 1.15, count)):
@@ -265,10 +278,10 @@ def _fall(kind: str, width: int, scale: float) -> np.ndarray:
             for k in range(-1, HEIGHT // loop + 2):
                 cy = phase + loop * (frame / period + k)
                 if kind == "rain":
-                    along = np.clip(y - cy, -5 * size, 5 * size)
-                    d = np.hypot(x - (u - slant * (cy + along)), y - cy - along) - 0.65
+                    along = np.clip(y - cy, -6 * size, 6 * size)
+                    d = np.hypot(x - (u - slant * (cy + along)), y - cy - along) - 0.9
                 else:
-                    d = np.hypot(x - (u - slant * cy), y - cy) - 1.7 * size
+                    d = np.hypot(x - (u - slant * cy), y - cy) - 2.1 * size
                 out[frame] = np.maximum(out[frame], _cover(d, scale))
     return out
 
@@ -455,7 +468,7 @@ class _Curve:
         return out
 
 
-def render(timeline, num_frames: int, seed: int, width: int = 192, height: int = HEIGHT, start: int = 0) -> np.ndarray:
+def render(timeline, num_frames: int, seed: int | None, width: int = 192, height: int = HEIGHT, start: int = 0) -> np.ndarray:
     """Renders frames start .. start + num_frames - 1 of the story as uint8 [T, height, width, 3].
 
     timeline: [(frame, attributes), ...] with ascending frames; the first entry holds from the beginning.
@@ -467,14 +480,14 @@ def render(timeline, num_frames: int, seed: int, width: int = 192, height: int =
     phase = {name: turn * period for turn, (name, (_, period)) in zip(turns, LAYERS.items())}
     motion = curves["action"].blend(np.array([ACTIONS[a] for a in ATTRIBUTES["action"]]))
     scroll = np.cumsum(motion[:, 0], dtype=np.float64)
-    gait = turns[-1] + np.cumsum(motion[:, 1], dtype=np.float64)
+    steps = gait(curves["action"], np.arange(n))
 
     out = np.empty((num_frames, height, width, 3), np.uint8)
     for a in range(start, n, 16):
         sel = slice(a, min(a + 16, n))
         frames = np.arange(sel.start, sel.stop)
         picture = _compose(
-            {k: c.slice(sel) for k, c in curves.items()}, motion[sel], scroll[sel], gait[sel], phase,
+            {k: c.slice(sel) for k, c in curves.items()}, motion[sel], scroll[sel], steps[sel], phase,
             frames, width, height / HEIGHT,
         )
         np.clip(picture, 0, 255, out=picture)
@@ -488,7 +501,7 @@ def _over(base, alpha, colour):
         channel += alpha * (value - channel)
 
 
-def _compose(curve, motion, scroll, gait, phase, frames, width, scale) -> np.ndarray:
+def _compose(curve, motion, scroll, steps, phase, frames, width, scale) -> np.ndarray:
     """float32 [3, n, rows, width] in 0..255 for n consecutive frames."""
     n = len(scroll)
     col = lambda v: np.asarray(v, np.float32).reshape(n, 1, 1)
@@ -551,10 +564,18 @@ def _compose(curve, motion, scroll, gait, phase, frames, width, scale) -> np.nda
         for c in range(3):
             floor[c] += strip[c] * (share * col(light[:, c]))
 
-    _subject(picture, curve, motion, gait, light, width, scale)
+    # the sun or moon glitters on water
+    wet = sum((share for label, share in grounds_drawn if label == "water"), np.float32(0))
+    if np.any(wet):
+        rows_y = y[None, rows:]
+        away = np.abs(x[None] - col(disc[:, 0] * width / scale)) / (5 + 0.22 * (rows_y - HORIZON) + col(disc[:, 2]) * 0.6)
+        ripple = np.clip(np.sin(rows_y * 1.7 + 0.9 * np.sin(x[None] * 0.21)), 0, 1)
+        _over(floor, np.clip(1.4 - away, 0, 1) * ripple * wet * col(0.62 * clear), [col(c) for c in disc_colour.T])
+
+    _subject(picture, curve, motion, steps, light, width, scale)
 
     for kind, weight, colour, strength in (
-        ("rain", rain, (206, 222, 246), 0.62),
+        ("rain", rain, (214, 228, 250), 0.75),
         ("snow", snow, (255, 255, 255), 0.92),
     ):
         if weight.max() > 0:
@@ -565,12 +586,12 @@ def _compose(curve, motion, scroll, gait, phase, frames, width, scale) -> np.nda
     return picture
 
 
-def _subject(picture, curve, motion, gait, light, width, scale):
+def _subject(picture, curve, motion, steps, light, width, scale):
     """Draws shadow, subject and, during a change of subject, the puff that hides it. In place."""
-    n = len(gait)
+    n = len(steps)
     col = lambda v: np.asarray(v, np.float32).reshape(-1, 1, 1)
-    angle = 2 * np.pi * gait
-    hop = gait % 1
+    angle = 2 * np.pi * steps
+    hop = steps % 1
     lift = motion[:, 4] * 4 * hop * (1 - hop) + motion[:, 3] * (0.5 - 0.5 * np.cos(2 * angle))
     change = curve["subject"]
     p = change.progress

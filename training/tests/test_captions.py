@@ -1,6 +1,6 @@
 import numpy as np
 
-from longlive_training.captions import COLOURS, SUBJECTS, TEST, TRAIN, caption
+from longlive_training.captions import ADJECTIVES, COLOURS, ENDINGS, OPENINGS, PATTERNS, SUBJECTS, caption
 from longlive_training.world import ATTRIBUTES, sample_attributes
 
 
@@ -23,7 +23,8 @@ def test_full_captions_name_subject_and_colour() -> None:
 
 
 def test_splits_share_no_pattern_and_the_generator_decides() -> None:
-    assert not set(TRAIN) & set(TEST)
+    for table in (PATTERNS, OPENINGS, ADJECTIVES, ENDINGS):
+        assert not set(table["train"]) & set(table["test"])
     a = sample_attributes(np.random.default_rng(1))
     assert caption(a, np.random.default_rng(2)) == caption(a, np.random.default_rng(2))
     assert len({caption(a, np.random.default_rng(i), full=False) for i in range(50)}) > 25

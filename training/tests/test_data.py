@@ -2,7 +2,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from longlive_training.data import BLOCK_FRAMES, Clips, couple, first_frame, from_indices, sample_story, timeline, to_indices
+from longlive_training.codec import Codec
+from longlive_training.data import BLOCK_FRAMES, Clips, first_frame, from_indices, held_out, make_clip, sample_story, scenes, timeline, to_indices
+from longlive_training.world import ATTRIBUTES
 
 
 def test_blocks_begin_where_the_vae_puts_them() -> None:
@@ -19,17 +21,23 @@ def test_stories_switch_only_at_block_borders() -> None:
         assert all(frame in (0, 9, 21, 33, 45) for frame, _ in timeline(story))
 
 
-def test_coupled_noise_tells_the_phases_and_stays_gaussian() -> None:
-    torch.manual_seed(0)
+def test_a_tenth_of_the_scenes_is_held_out_and_no_story_shows_one() -> None:
+    allowed = scenes()
+    total = np.prod([len(values) for values in ATTRIBUTES.values()])
+    assert 0.88 < len(allowed) / total < 0.92
+    for name, values in ATTRIBUTES.items():
+        assert {scene[name] for scene in allowed} == set(values)
     rng = np.random.default_rng(0)
-    turns = torch.from_numpy(rng.uniform(size=(300, 5))).float()
-    noise = torch.stack([couple(torch.randn(16, BLOCK_FRAMES, 14, 24), t) for t in turns])
-    pairs = noise[:, :10].mean((2, 3, 4)).unflatten(1, (5, 2))
-    angle = torch.atan2(pairs[..., 1], pairs[..., 0]) / (2 * torch.pi) % 1
-    assert torch.allclose(angle, turns, atol=1e-3)
-    sums = noise.mean((2, 3, 4)) * (BLOCK_FRAMES * 14 * 24) ** 0.5  # standard normal if the noise is white
-    assert abs(sums.mean()) < 0.08 and abs(sums.std() - 1) < 0.05
-    assert abs(noise.std() - 1) < 0.01
+    assert not any(held_out(scene) for _ in range(300) for scene in sample_story(rng))
+
+
+def test_clips_say_whether_they_begin_in_the_fixed_place() -> None:
+    torch.manual_seed(0)
+    codec = Codec(torch.zeros(768), torch.linalg.qr(torch.randn(768, 16))[0], torch.ones(16))
+    story = [scenes()[0]]
+    fixed, again, elsewhere = (make_clip(codec, story, seed) for seed in (None, None, 4))
+    assert fixed["latents"].shape == (16, BLOCK_FRAMES, 14, 24) and fixed["fixed"] == 1 and elsewhere["fixed"] == 0
+    assert torch.equal(fixed["latents"], again["latents"]) and not torch.equal(fixed["latents"], elsewhere["latents"])
 
 
 def test_shards_written_later_are_found(tmp_path) -> None:

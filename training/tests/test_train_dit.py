@@ -20,15 +20,17 @@ def args(tmp_path, monkeypatch):
     monkeypatch.setattr(train_dit, "CONFIG", train_dit.CONFIG | {"dim": 64, "num_heads": 1, "ffn_dim": 64, "num_layers": 1})
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    text, clips = tmp_path / "text", tmp_path / "clips"
-    text.mkdir(), clips.mkdir()
+    text, clips, beginnings = tmp_path / "text", tmp_path / "clips", tmp_path / "beginnings"
+    text.mkdir(), clips.mkdir(), beginnings.mkdir()
     tokenizer = train(["a red fox runs through the snow at night"] * 20, 600)
     tokenizer.save(str(text / "tokenizer.json"))
     save_file(UMT5Encoder(tokenizer.get_vocab_size(), **TEXT).state_dict(), text / "text_encoder.safetensors")
     stories = torch.stack([to_indices(sample_story(rng)) for _ in range(4)])
-    save_file({"latents": torch.randn(4, 16, 15, 14, 24).half() * 0.1, "attributes": stories, "phases": torch.rand(4, 5)}, clips / "0.safetensors")
+    latents, fixed = torch.randn(4, 16, 15, 14, 24).half() * 0.1, torch.tensor([0, 1, 0, 1], dtype=torch.uint8)
+    save_file({"latents": latents, "attributes": stories, "fixed": fixed}, clips / "0.safetensors")
+    save_file({"latents": latents[:, :, :3].contiguous(), "attributes": stories[:, :1].contiguous(), "fixed": torch.ones(4, dtype=torch.uint8)}, beginnings / "0.safetensors")
     Codec(torch.zeros(768), torch.eye(768, 16), torch.linspace(4, 1, 16)).save(tmp_path / "codec.safetensors")
-    return argparse.Namespace(clips=clips, codec=tmp_path / "codec.safetensors", text=text, out=tmp_path / "dit", minutes=0.05, batch=1, first=0.5,
+    return argparse.Namespace(clips=clips, beginnings=beginnings, init=None, codec=tmp_path / "codec.safetensors", text=text, out=tmp_path / "dit", minutes=0.05, batch=1, first=0.5,
                               first_batch=2, lr=2e-3, weight_decay=0.01, ema=0.9, context_noise=0.2, self_forcing=0.0, rollout=0.5, compile=False, seed=0)  # fmt: skip
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from longlive_training.captions import ACTIONS, CAR_ACTIONS, COLOURS, GROUNDS, SKIES, SUBJECTS, WEATHERS, caption
-from longlive_training.world import ATTRIBUTES, COLOURS as PAINTS, FEET, TRANSITION, phases, render, sample_attributes
+from longlive_training.world import ATTRIBUTES, COLOURS as PAINTS, CYCLE, FEET, LAYERS, TRANSITION, _Curve as Curve, gait, phases, render, sample_attributes
 
 SCENE = {"subject": "fox", "colour": "red", "action": "walk", "ground": "grass", "sky": "day", "weather": "clear"}
 
@@ -62,7 +62,20 @@ def test_other_sizes_keep_the_picture() -> None:
 
 
 def test_phases_are_all_that_the_seed_decides() -> None:
-    assert len(phases(1)) == 5 and all(0 <= p < 1 for p in phases(1)) and phases(1) != phases(2)
+    assert len(phases(1)) == len(LAYERS) and all(0 <= p < 1 for p in phases(1)) and phases(1) != phases(2)
+    assert np.array_equal(render([(0, SCENE)], 2, None), render([(0, SCENE)], 2, None))
+
+
+@pytest.mark.parametrize("action", ATTRIBUTES["action"])
+def test_the_gait_follows_from_the_frame_whatever_came_before(action: str) -> None:
+    frames = np.arange(6 * CYCLE)
+    switched = gait(Curve("action", [(0, SCENE | {"action": "run"}), (9, SCENE | {"action": action})], len(frames)), frames)
+    alone = gait(Curve("action", [(0, SCENE | {"action": action})], len(frames)), frames)
+    assert np.array_equal(switched[9 + TRANSITION // 2 :], alone[9 + TRANSITION // 2 :])
+    turns = alone[CYCLE:] - alone[:-CYCLE]
+    assert np.allclose(turns, np.round(turns)) and turns[0] >= 1
+    steps = np.abs((np.diff(switched) + 0.5) % 1 - 0.5)  # in turns, the shorter way round: no jump at the change of gait
+    assert steps.max() < 2.1 / CYCLE
 
 
 def test_captions_name_every_attribute_of_their_scene() -> None:
