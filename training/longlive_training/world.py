@@ -77,7 +77,7 @@ def phases(seed: int | None) -> list[float]:
 def gait(action: "_Curve", frames: np.ndarray) -> np.ndarray:
     """The gait of each frame in turns; a change of gait happens in the middle of the transition."""
     rates = np.array([ACTIONS[a][1] for a in action.values])
-    rate = rates[np.where(action.progress < 0.5, action.before, action.after)]
+    rate = rates[np.where(action.progress <= 0.5, action.before, action.after)]
     return (frames - GAIT_START) * rate / CYCLE
 
 
