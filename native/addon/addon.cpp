@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "longlive/engine.h"
+#include "longlive/weights.h"
 #include "worker.h"
 
 namespace longlive::addon {
@@ -367,6 +368,48 @@ Napi::Value loadModel(const Napi::CallbackInfo& info) {
   });
 }
 
+template <class Array>
+Array typedArray(const Napi::Value& value, napi_typedarray_type type, const char* what) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) refuse(value.Env(), what);
+  return value.As<Array>();
+}
+
+template <class Array>
+auto spanOf(const Napi::Reference<Array>& array) {
+  return std::span(array.Value().Data(), array.Value().ElementLength());
+}
+
+// On a thread of its own; the arrays are kept alive until it settles, and their memory does not move.
+Napi::Value addProduct(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    struct Operands {
+      Napi::Reference<Napi::Float32Array> values, a;
+      Napi::Reference<Napi::Float64Array> b;
+    };
+    const auto operands = std::make_shared<Operands>();
+    operands->values = Napi::Persistent(typedArray<Napi::Float32Array>(info[0], napi_float32_array, "values must be a Float32Array"));
+    operands->b = Napi::Persistent(typedArray<Napi::Float64Array>(info[1], napi_float64_array, "b must be a Float64Array"));
+    operands->a = Napi::Persistent(typedArray<Napi::Float32Array>(info[2], napi_float32_array, "a must be a Float32Array"));
+    if (!info[3].IsNumber()) refuse(info.Env(), "rank must be a number");
+    const auto values = spanOf(operands->values);
+    const auto b = spanOf(operands->b);
+    const auto a = spanOf(operands->a);
+    const int64_t rank = info[3].As<Napi::Number>().Int64Value();
+    const auto worker = std::make_shared<Worker>(info.Env());
+    return worker->run(
+        info.Env(),
+        [values, b, a, rank, worker]() -> Settle {
+          longlive::addProduct(values, b, a, rank);
+          return [worker](Napi::Env env) { return env.Undefined(); };
+        },
+        [operands] {
+          operands->values.Reset();
+          operands->b.Reset();
+          operands->a.Reset();
+        });
+  });
+}
+
 Napi::Value devices(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -399,6 +442,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 #endif
   exports.Set("devices", Napi::Function::New(env, devices, "devices"));
   exports.Set("loadModel", Napi::Function::New(env, loadModel, "loadModel"));
+  exports.Set("addProduct", Napi::Function::New(env, addProduct, "addProduct"));
   return exports;
 }
 

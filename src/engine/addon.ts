@@ -77,4 +77,9 @@ export interface Addon {
   readonly cudaBuilt: boolean;
   devices(): DeviceReport[];
   loadModel(options: LoadOptions): Promise<NativeModel>;
+  /**
+   * values [rows, columns] += b [rows, rank] a [rank, columns], summed in double and rounded once, on all processors.
+   * The arrays must be left alone until it is done.
+   */
+  addProduct(values: Float32Array, b: Float64Array, a: Float32Array, rank: number): Promise<void>;
 }

@@ -79,6 +79,8 @@ class FakeAddon implements Addon {
     };
   }
 
+  addProduct = async () => undefined;
+
   private session(): NativeSession {
     return {
       block: 0,
