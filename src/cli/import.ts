@@ -1,14 +1,15 @@
 import { basename, resolve } from 'node:path';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { Tokenizer } from '../engine/index.js';
-import { importModel, type Imported, type ImportOptions } from '../import/index.js';
+import { loadAddon, Tokenizer } from '../engine/index.js';
+import { importModel, type Imported, type ImportOptions, type Precision, type TextPrecision } from '../import/index.js';
 
 interface ImportFlags {
   out: string;
   lora?: { path: string; weight: number }[];
   loraAlpha?: number;
-  precision: 'bf16' | 'fp32';
+  precision: Precision;
+  textEncoder?: TextPrecision;
   tokenizer?: string;
   name?: string;
   title?: string;
@@ -27,7 +28,17 @@ export function importCommand(): Command {
     .requiredOption('--out <directory>', 'the package to make; must not exist yet')
     .option('--lora <file[:weight]>', 'merge an adapter into the video network; may be given several times', loraOf, [])
     .option('--lora-alpha <number>', 'alpha of adapters that do not say it themselves (default: their rank)', positive)
-    .addOption(new Option('--precision <type>', 'of matrices in the package').choices(['bf16', 'fp32']).default('bf16'))
+    .addOption(
+      new Option('--precision <type>', 'of the matrices of the video network (fp32: of all networks)')
+        .choices(['bf16', 'int8', 'fp8', 'fp32'])
+        .default('bf16'),
+    )
+    .addOption(
+      new Option('--text-encoder <type>', 'of the matrices of the text encoder (default: bf16)').choices([
+        'bf16',
+        'int8',
+      ]),
+    )
     .option('--tokenizer <file>', 'tokenizer.json, if none of the sources has it')
     .option('--name <name>', 'name of the model (default: that of the directory)')
     .option('--title <text>', 'title of the model (default: its name)')
@@ -50,6 +61,7 @@ export function optionsOf(sources: readonly string[], flags: ImportFlags): Impor
     lora = [],
     loraAlpha: alpha,
     precision,
+    textEncoder,
     tokenizer,
     name,
     title,
@@ -60,6 +72,8 @@ export function optionsOf(sources: readonly string[], flags: ImportFlags): Impor
   } = flags;
   return {
     ...{ sources, out, precision, ema },
+    ...(textEncoder && { textEncoder }),
+    addProduct: (...operands) => loadAddon().addProduct(...operands),
     loras: lora.map((adapter) => ({ ...adapter, ...(alpha && { alpha }) })),
     ...(tokenizer && { tokenizer }),
     ...(name && { name }),

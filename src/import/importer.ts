@@ -8,21 +8,31 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Network, TITLES } from './components.js';
-import type { TargetType } from './convert.js';
 import { ImportError } from './errors.js';
 import { closeAll, findWeights, type Found } from './find.js';
-import { type AdapterOptions, mergeAdapters } from './lora.js';
+import { withLock } from './lock.js';
+import { type AdapterOptions, type AddProduct, mergeAdapters } from './lora.js';
 import type { Component } from './names.js';
+import { isQuantised } from './quantise.js';
 import type { DitHints, DitSizes, TextEncoderSizes, TinyVaeSizes, VaeSizes } from './sizes.js';
 import type { Tensor } from './tensor.js';
-import { bodyBytes, writeSafeTensors, type WrittenFile } from './writer.js';
+import { bodyBytes, isSmall, type TypeOf, writeSafeTensors, type WrittenFile } from './writer.js';
+
+/** Of the matrices of a network; `int8` and `fp8` are those that quantise.ts lists, the others are then bf16. */
+export type Precision = 'fp32' | 'bf16' | 'int8' | 'fp8';
+export type TextPrecision = 'fp32' | 'bf16' | 'int8';
 
 export interface ImportOptions {
   /** Files and folders with weights. */
   sources: readonly string[];
   out: string;
   loras?: readonly ({ path: string } & AdapterOptions)[];
-  precision?: 'bf16' | 'fp32';
+  /** Of the video network; fp32 also of everything else. Default bf16. */
+  precision?: Precision;
+  /** Of the text encoder. */
+  textEncoder?: TextPrecision;
+  /** Merges adapters: the native core's. */
+  addProduct: AddProduct;
   /** tokenizer.json; otherwise one is looked for in the sources. */
   tokenizer?: string;
   /** Throws when the service could not use a tokenizer. */
@@ -77,7 +87,7 @@ export async function importModel(options: ImportOptions): Promise<Imported> {
   const name = options.name ?? basename(out);
   if (!NAME.test(name))
     throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
-  if (await exists(out)) throw new ImportError(`${out} exists already; remove it or choose another --out.`);
+  await refuseExisting(out);
   const { sources, loras = [], hints = {}, ema = false, tokenizer } = options;
   const found = await findWeights(sources, { loras, hints, ema, tokenizer });
   try {
@@ -87,33 +97,46 @@ export async function importModel(options: ImportOptions): Promise<Imported> {
   }
 }
 
+interface Part {
+  tensors: ReadonlyMap<string, Tensor>;
+  typeOf: TypeOf;
+}
+
 async function write(out: string, name: string, found: Found, options: ImportOptions): Promise<Imported> {
   const tokenizer = await readTokenizer(found.tokenizer, options.checkTokenizer);
   const config = configOf(found);
-  const weights = weightsOf(found);
-  const precision: TargetType = options.precision === 'fp32' ? 'F32' : 'BF16';
-  const total = [...weights.values()].reduce((sum, tensors) => sum + bodyBytes(tensors, precision), 0);
-  const partial = `${out}.partial`;
+  const parts = partsOf(found, options);
+  await mkdir(dirname(out), { recursive: true });
+  return withLock(`${out}.lock`, async () => {
+    await refuseExisting(out);
+    const files = await writeFiles(`${out}.partial`, parts, found, options, { tokenizer, config });
+    await writeText(join(`${out}.partial`, 'manifest.json'), json(manifestOf(name, files, options)));
+    await rm(join(`${out}.partial`, STATE));
+    await rename(`${out}.partial`, out);
+    return summaryOf(out, found, files);
+  });
+}
+
+async function writeFiles(
+  partial: string,
+  parts: ReadonlyMap<string, Part>,
+  found: Found,
+  options: ImportOptions,
+  { tokenizer, config }: { tokenizer: string; config: object },
+): Promise<Record<string, WrittenFile>> {
+  const total = [...parts.values()].reduce((sum, { tensors, typeOf }) => sum + bodyBytes(tensors, typeOf), 0);
   await mkdir(partial, { recursive: true });
   const state = await openState(partial, await fingerprint(found, options));
   await checkSpace(partial, total - state.bytes());
   options.onStart?.(total);
-
-  for (const [file, tensors] of weights) {
-    const written = state.files[file];
-    if (written) options.onProgress?.(bodyBytes(tensors, precision), file);
-    else
-      await state.add(
-        file,
-        await writeSafeTensors(join(partial, file), tensors, precision, (bytes) => options.onProgress?.(bytes, file)),
-      );
+  for (const [file, { tensors, typeOf }] of parts) {
+    const onBytes = (bytes: number) => options.onProgress?.(bytes, file);
+    if (state.files[file]) onBytes(bodyBytes(tensors, typeOf));
+    else await state.add(file, await writeSafeTensors(join(partial, file), tensors, typeOf, onBytes));
   }
   await state.add('tokenizer.json', await writeText(join(partial, 'tokenizer.json'), tokenizer));
   await state.add('config.json', await writeText(join(partial, 'config.json'), json(config)));
-  await writeText(join(partial, 'manifest.json'), json(manifestOf(name, state.files, options)));
-  await rm(join(partial, STATE));
-  await rename(partial, out);
-  return summaryOf(out, found, state.files);
+  return state.files;
 }
 
 // -- what goes in
@@ -162,14 +185,30 @@ function agree(what: string, network: number, other: number): void {
   );
 }
 
-/** The tensors of each file, adapters merged. */
-function weightsOf(found: Found): Map<string, ReadonlyMap<string, Tensor>> {
-  const files = new Map<string, ReadonlyMap<string, Tensor>>();
+/** The tensors of each file, adapters merged, and how they are stored. */
+function partsOf(found: Found, { addProduct, precision = 'bf16', textEncoder }: ImportOptions): Map<string, Part> {
+  const rest = precision === 'fp32' ? 'fp32' : 'bf16';
+  const precisions: Record<Component, Precision> = {
+    ...{ dit: precision, textEncoder: textEncoder ?? rest, vae: rest, tinyVae: rest },
+  };
+  const parts = new Map<string, Part>();
   for (const [component, { network }] of found.networks) {
     const { tensors } = network;
-    files.set(FILES[component], component === 'dit' ? mergeAdapters(tensors, found.adapters) : tensors);
+    parts.set(FILES[component], {
+      tensors: component === 'dit' ? mergeAdapters(tensors, found.adapters, addProduct) : tensors,
+      typeOf: typesOf(component, precisions[component]),
+    });
   }
-  return files;
+  return parts;
+}
+
+function typesOf(component: Component, precision: Precision): TypeOf {
+  const matrix = precision === 'fp32' ? 'F32' : 'BF16';
+  const quantised = ({ int8: 'I8', fp8: 'F8_E4M3', bf16: 'BF16', fp32: 'F32' } as const)[precision];
+  return (name, tensor) => {
+    if (isSmall(name, tensor)) return tensor.dtype === 'BF16' ? matrix : 'F32';
+    return isQuantised(component, name) ? quantised : matrix;
+  };
 }
 
 function manifestOf(name: string, files: Record<string, WrittenFile>, options: ImportOptions): object {
@@ -236,13 +275,13 @@ async function readState(path: string): Promise<{ key: string; files: Record<str
 }
 
 /** Names, sizes and times of all sources, and every setting that changes what is written. */
-async function fingerprint(found: Found, { precision, ema, hints }: ImportOptions): Promise<string> {
+async function fingerprint(found: Found, { precision, textEncoder, ema, hints }: ImportOptions): Promise<string> {
   const paths = [...found.sources.map(({ path }) => path), found.tokenizer as string];
   const files = await Promise.all(
     paths.map(async (path) => [resolve(path), (await stat(path)).size, (await stat(path)).mtimeMs]),
   );
   const adapters = found.adapters.map(({ path, weight, alpha }) => [path, weight, alpha]);
-  return createHash('sha256').update(json({ files, adapters, precision, ema, hints })).digest('hex');
+  return createHash('sha256').update(json({ files, adapters, precision, textEncoder, ema, hints })).digest('hex');
 }
 
 async function checkSpace(directory: string, bytes: number): Promise<void> {
@@ -258,11 +297,9 @@ async function writeText(path: string, text: string): Promise<WrittenFile> {
   return { bytes: Buffer.byteLength(text), sha256: createHash('sha256').update(text).digest('hex') };
 }
 
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
+async function refuseExisting(out: string): Promise<void> {
+  if (await stat(out).catch(() => undefined))
+    throw new ImportError(`${out} exists already; remove it or choose another --out.`);
 }
 
 function json(value: unknown): string {

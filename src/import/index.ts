@@ -1,9 +1,10 @@
 /** Other people's checkpoints to model packages. */
 export { ImportError } from './errors.js';
-export { importModel, type Imported, type ImportOptions } from './importer.js';
-/** For merging adapters into a package as it is served. */
 export { closeAll, findWeights } from './find.js';
-export { mergeAdapters } from './lora.js';
+export { importModel, type Imported, type ImportOptions, type Precision, type TextPrecision } from './importer.js';
+export { type AddProduct, mergeAdapters } from './lora.js';
+export { dequantised, isQuantised, quantiseRows } from './quantise.js';
 export { ditShapes } from './shapes.js';
 export { openSource } from './source.js';
-export { targetType, writeSafeTensors } from './writer.js';
+export type { Tensor } from './tensor.js';
+export { type StoredType, writeSafeTensors, type WrittenFile } from './writer.js';

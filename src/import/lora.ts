@@ -68,8 +68,15 @@ function refuse(path: string, problem: string, names: readonly string[]): void {
   throw new ImportError(`${path} ${problem}:\n${names.map((name) => `    ${name}`).join('\n')}`);
 }
 
+/** values [rows, columns] += b [rows, rank] a [rank, columns], summed in double and rounded once. */
+export type AddProduct = (values: Float32Array, b: Float64Array, a: Float32Array, rank: number) => Promise<void>;
+
 /** The same tensors, with those that are adapted replaced; they are computed as they are read. */
-export function mergeAdapters(base: ReadonlyMap<string, Tensor>, adapters: readonly Adapter[]): Map<string, Tensor> {
+export function mergeAdapters(
+  base: ReadonlyMap<string, Tensor>,
+  adapters: readonly Adapter[],
+  addProduct: AddProduct,
+): Map<string, Tensor> {
   for (const { path, pairs } of adapters) {
     const problems = [...pairs].flatMap(([name, pair]) =>
       problemOf(base.get(name), pair).map((text) => `${name} ${text}`),
@@ -79,7 +86,7 @@ export function mergeAdapters(base: ReadonlyMap<string, Tensor>, adapters: reado
   return new Map(
     [...base].map(([name, tensor]) => {
       const own = adapters.filter(({ pairs }) => pairs.has(name));
-      return [name, own.length > 0 ? merged(tensor, own, name) : tensor];
+      return [name, own.length > 0 ? merged(tensor, own, name, addProduct) : tensor];
     }),
   );
 }
@@ -93,76 +100,56 @@ function problemOf(base: Tensor | undefined, { a, b }: Pair): string[] {
   return [`[${base.shape.join(', ')}] cannot take [${b.shape.join(', ')}] x [${a.shape.join(', ')}]`];
 }
 
-/** The factors of one adapter, in memory; B is scaled. */
+/** Those of all adapters of a matrix as one, in memory: their ranks one after another, B scaled. */
 interface Factors {
+  /** [rank, columns] */
   a: Float32Array;
+  /** [rows, rank] */
   b: Float64Array;
   rank: number;
 }
 
-function merged(base: Tensor, adapters: readonly Adapter[], name: string): Tensor {
+function merged(base: Tensor, adapters: readonly Adapter[], name: string, addProduct: AddProduct): Tensor {
   const [rows = 0, columns = 0] = base.shape;
-  let loaded: Promise<Factors[]> | undefined;
+  let loaded: Promise<Factors> | undefined;
   return {
     ...base,
     dtype: 'F32',
     async read(from, to) {
-      loaded ??= Promise.all(adapters.map((adapter) => factorsOf(adapter, adapter.pairs.get(name) as Pair)));
-      const factors = await loaded;
+      loaded ??= factorsOf(adapters, name, rows, columns);
+      const { a, b, rank } = await loaded;
       // Readers go from front to back; behind the end nothing is needed any more.
       if (to === rows * columns) loaded = undefined;
-      const values = toFloat32(await base.read(from, to), base.dtype);
-      addProducts(values, from, columns, factors);
-      return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+      const [first, last] = [Math.floor(from / columns), Math.ceil(to / columns)];
+      const start = first * columns;
+      const values = toFloat32(await base.read(start, last * columns), base.dtype);
+      await addProduct(values, b.subarray(first * rank, last * rank), a, rank);
+      const asked = values.subarray(from - start, to - start);
+      return new Uint8Array(asked.buffer, asked.byteOffset, asked.byteLength);
     },
   };
 }
 
-async function factorsOf({ weight, alpha: assumed }: Adapter, pair: Pair): Promise<Factors> {
-  const a = toFloat32(await wholeTensor(pair.a), pair.a.dtype);
-  const b = toFloat32(await wholeTensor(pair.b), pair.b.dtype);
-  const rank = pair.a.shape[0] as number;
-  const stored = pair.alpha && toFloat32(await wholeTensor(pair.alpha), pair.alpha.dtype)[0];
-  const scale = (weight * (stored ?? assumed ?? rank)) / rank;
-  return { a, b: Float64Array.from(b, (value) => scale * value), rank };
-}
-
-/** values[from..] += B A, row by row of the matrix. */
-function addProducts(values: Float32Array, from: number, columns: number, factors: readonly Factors[]): void {
-  const sum = new Float64Array(columns);
-  for (let at = 0; at < values.length;) {
-    const row = Math.floor((from + at) / columns);
-    const first = from + at - row * columns;
-    const count = Math.min(columns - first, values.length - at);
-    sum.fill(0);
-    for (const factor of factors) addRow(sum, factor, row, first, count, columns);
-    for (let i = 0; i < count; i++) values[at + i] = (values[at + i] as number) + (sum[i] as number);
-    at += count;
-  }
-}
-
-/** Four ranks at a time, which is what keeps the sums in registers. */
-function addRow(
-  sum: Float64Array,
-  { a, b, rank }: Factors,
-  row: number,
-  first: number,
-  count: number,
-  columns: number,
-): void {
-  let r = 0;
-  for (; r + 4 <= rank; r += 4) {
-    const f = row * rank + r;
-    const [f0, f1, f2, f3] = [b[f] as number, b[f + 1] as number, b[f + 2] as number, b[f + 3] as number];
-    const a0 = r * columns + first;
-    const [a1, a2, a3] = [a0 + columns, a0 + 2 * columns, a0 + 3 * columns];
-    for (let i = 0; i < count; i++) {
-      const low = f0 * (a[a0 + i] as number) + f1 * (a[a1 + i] as number);
-      sum[i] = (sum[i] as number) + low + f2 * (a[a2 + i] as number) + f3 * (a[a3 + i] as number);
+async function factorsOf(adapters: readonly Adapter[], name: string, rows: number, columns: number): Promise<Factors> {
+  const pairs = adapters.map(({ pairs }) => pairs.get(name) as Pair);
+  const ranks = pairs.map(({ a }) => a.shape[0] as number);
+  const rank = ranks.reduce((sum, own) => sum + own, 0);
+  const factors = { a: new Float32Array(rank * columns), b: new Float64Array(rows * rank), rank };
+  let before = 0;
+  for (const [i, pair] of pairs.entries()) {
+    const own = ranks[i] as number;
+    const scale = await scaleOf(adapters[i] as Adapter, pair, own);
+    factors.a.set(toFloat32(await wholeTensor(pair.a), pair.a.dtype), before * columns);
+    const b = toFloat32(await wholeTensor(pair.b), pair.b.dtype);
+    for (let at = 0; at < b.length; at++) {
+      factors.b[Math.floor(at / own) * rank + before + (at % own)] = scale * (b[at] as number);
     }
+    before += own;
   }
-  for (; r < rank; r++) {
-    const f = b[row * rank + r] as number;
-    for (let i = 0; i < count; i++) sum[i] = (sum[i] as number) + f * (a[r * columns + first + i] as number);
-  }
+  return factors;
+}
+
+async function scaleOf({ weight, alpha: assumed }: Adapter, { alpha }: Pair, rank: number): Promise<number> {
+  const stored = alpha && toFloat32(await wholeTensor(alpha), alpha.dtype)[0];
+  return (weight * (stored ?? assumed ?? rank)) / rank;
 }

@@ -18,7 +18,10 @@ class ShapeList {
   }
 }
 
-export function ditShapes(sizes: DitSizes): Shapes {
+/** What the shapes of a video network follow from. */
+export type DitWidths = Omit<DitSizes, 'numHeads' | 'textLen' | 'eps' | 'ropeTheta' | 'ropeTableLength'>;
+
+export function ditShapes(sizes: DitWidths): Shapes {
   const { dim, ffnDim, numLayers, freqDim, inDim, outDim, textDim, patchSize } = sizes;
   const list = new ShapeList();
   list.layer('patch_embedding', dim, inDim, ...patchSize);

@@ -2,52 +2,52 @@
 
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
-import { convert, type TargetType } from './convert.js';
+import { convert, type TargetType, toFloat32 } from './convert.js';
 import { ImportError } from './errors.js';
-import { countOf, type Tensor } from './tensor.js';
+import { type QuantisedType, quantiseRows, scaleName } from './quantise.js';
+import { countOf, sizeOf, type Tensor } from './tensor.js';
 
 export interface WrittenFile {
   bytes: number;
   sha256: string;
 }
 
+/** How a tensor is stored; the 8-bit types come with scales (quantise.ts). */
+export type StoredType = TargetType | QuantisedType;
+export type TypeOf = (name: string, tensor: Tensor) => StoredType;
+
 /** Bytes that are worth a write of their own. */
 const TOGETHER = 2 ** 20;
-/** Elements converted at a time. */
+/** Elements converted at a time; of matrices, whole rows. */
 const PIECE = 4 * 2 ** 20;
 /** So that whoever maps the file finds the first tensor aligned. */
 const ALIGNMENT = 64;
-const BYTES: Record<TargetType, number> = { F32: 4, BF16: 2 };
+/** Wider types first keeps tensors aligned. */
+const ORDER: readonly StoredType[] = ['F32', 'BF16', 'I8', 'F8_E4M3'];
 
-/** Matrices in the precision asked for; vectors and modulation tables, which are small, stay F32 if they are. */
-export function targetType({ shape, dtype }: Tensor, name: string, precision: TargetType): TargetType {
-  const small = shape.filter((size) => size > 1).length <= 1 || name.endsWith('modulation');
-  return small && dtype !== 'BF16' ? 'F32' : precision;
+/** Vectors and modulation tables, which are small and stay as precise as they are. */
+export function isSmall(name: string, { shape }: Tensor): boolean {
+  return shape.filter((size) => size > 1).length <= 1 || name.endsWith('modulation');
 }
 
 /** Bytes of a file with these tensors, but for the header. */
-export function bodyBytes(tensors: ReadonlyMap<string, Tensor>, precision: TargetType): number {
-  return [...tensors].reduce(
-    (sum, [name, tensor]) => sum + countOf(tensor.shape) * BYTES[targetType(tensor, name, precision)],
-    0,
-  );
+export function bodyBytes(tensors: ReadonlyMap<string, Tensor>, typeOf: TypeOf): number {
+  return entriesOf(tensors, typeOf).reduce((sum, { type, shape }) => sum + countOf(shape) * sizeOf(type), 0);
 }
 
 export async function writeSafeTensors(
   path: string,
   tensors: ReadonlyMap<string, Tensor>,
-  precision: TargetType,
+  typeOf: TypeOf,
   onBytes: (bytes: number) => void,
 ): Promise<WrittenFile> {
-  const typed = [...tensors].map(([name, tensor]) => ({ name, tensor, type: targetType(tensor, name, precision) }));
-  // Wider types first keeps every tensor aligned.
-  const ordered = [...typed.filter(({ type }) => type === 'F32'), ...typed.filter(({ type }) => type === 'BF16')];
+  const entries = entriesOf(tensors, typeOf);
   const file = await open(path, 'w');
   try {
     const sink = new Sink(file);
-    await sink.write(header(ordered));
-    for (const { name, tensor, type } of ordered) {
-      for await (const bytes of pieces(name, tensor, type)) {
+    await sink.write(header(entries));
+    for (const { write } of entries) {
+      for await (const bytes of ahead(write())) {
         await sink.write(bytes);
         onBytes(bytes.length);
       }
@@ -58,20 +58,40 @@ export async function writeSafeTensors(
   }
 }
 
-interface Typed {
+interface Entry {
   name: string;
-  tensor: Tensor;
-  type: TargetType;
+  type: StoredType;
+  shape: readonly number[];
+  write(): AsyncGenerator<Uint8Array>;
 }
 
-function header(tensors: readonly Typed[]): Uint8Array {
+/** In the order of the file. The scales of a matrix are known when it has been written, so they come last. */
+function entriesOf(tensors: ReadonlyMap<string, Tensor>, typeOf: TypeOf): Entry[] {
+  const entries: Entry[] = [];
+  const scales: Entry[] = [];
+  for (const [name, tensor] of tensors) {
+    const type = typeOf(name, tensor);
+    const { shape } = tensor;
+    if (type === 'F32' || type === 'BF16') {
+      entries.push({ name, type, shape, write: () => converted(name, tensor, type) });
+      continue;
+    }
+    const rows = shape[0] ?? 1;
+    const scale = new Float32Array(rows);
+    entries.push({ name, type, shape, write: () => quantised(name, tensor, type, scale) });
+    scales.push({ name: scaleName(name), type: 'F32', shape: [rows], write: () => bytesOf(scale) });
+  }
+  return [...entries.sort((a, b) => ORDER.indexOf(a.type) - ORDER.indexOf(b.type)), ...scales];
+}
+
+function header(entries: readonly Entry[]): Uint8Array {
   let at = 0;
-  const entries = tensors.map(({ name, tensor, type }) => {
+  const described = entries.map(({ name, type, shape }) => {
     const from = at;
-    at += countOf(tensor.shape) * BYTES[type];
-    return [name, { dtype: type, shape: tensor.shape, data_offsets: [from, at] }] as const;
+    at += countOf(shape) * sizeOf(type);
+    return [name, { dtype: type, shape, data_offsets: [from, at] }] as const;
   });
-  const json = JSON.stringify(Object.fromEntries([['__metadata__', { format: 'pt' }], ...entries]));
+  const json = JSON.stringify(Object.fromEntries([['__metadata__', { format: 'pt' }], ...described]));
   const length = Math.ceil((8 + Buffer.byteLength(json)) / ALIGNMENT) * ALIGNMENT - 8;
   const bytes = Buffer.alloc(8 + length, ' ');
   bytes.writeBigUInt64LE(BigInt(length));
@@ -79,15 +99,61 @@ function header(tensors: readonly Typed[]): Uint8Array {
   return bytes;
 }
 
-async function* pieces(name: string, tensor: Tensor, type: TargetType): AsyncGenerator<Uint8Array> {
+async function* converted(name: string, tensor: Tensor, type: TargetType): AsyncGenerator<Uint8Array> {
+  for await (const { bytes } of pieces(tensor)) yield usable(name, () => convert(bytes, tensor.dtype, type));
+}
+
+async function* quantised(
+  name: string,
+  tensor: Tensor,
+  type: QuantisedType,
+  scale: Float32Array,
+): AsyncGenerator<Uint8Array> {
+  const columns = rowOf(tensor.shape);
+  if (columns > PIECE) throw new ImportError(`"${name}" is too wide to be quantised.`);
+  for await (const { from, bytes } of pieces(tensor)) {
+    const part = usable(name, () => quantiseRows(toFloat32(bytes, tensor.dtype), columns, type));
+    scale.set(part.scales, from / columns);
+    yield part.bytes;
+  }
+}
+
+async function* bytesOf(values: Float32Array): AsyncGenerator<Uint8Array> {
+  yield new Uint8Array(values.buffer);
+}
+
+/** One after another, as many whole rows as fit; parts of a row only where it is longer. */
+async function* pieces(tensor: Tensor): AsyncGenerator<{ from: number; bytes: Uint8Array }> {
   const count = countOf(tensor.shape);
-  for (let from = 0; from < count; from += PIECE) {
-    const bytes = await tensor.read(from, Math.min(count, from + PIECE));
-    try {
-      yield convert(bytes, tensor.dtype, type);
-    } catch (error) {
-      throw error instanceof ImportError ? new ImportError(`"${name}" cannot be used. ${error.message}`) : error;
-    }
+  const row = rowOf(tensor.shape);
+  const step = row <= PIECE ? Math.floor(PIECE / row) * row : PIECE;
+  for (let from = 0; from < count; from += step) {
+    yield { from, bytes: await tensor.read(from, Math.min(count, from + step)) };
+  }
+}
+
+function rowOf([, ...row]: readonly number[]): number {
+  return Math.max(1, countOf(row));
+}
+
+function usable<T>(name: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    throw error instanceof ImportError ? new ImportError(`"${name}" cannot be used. ${error.message}`) : error;
+  }
+}
+
+/** The same items, each asked for while its predecessor is being used: the disk reads while the processor works. */
+async function* ahead<T>(items: AsyncGenerator<T>): AsyncGenerator<T> {
+  let next = items.next();
+  for (;;) {
+    const item = await next;
+    if (item.done) return;
+    next = items.next();
+    // A failure is thrown when its turn comes.
+    next.catch(() => undefined);
+    yield item.value;
   }
 }
 

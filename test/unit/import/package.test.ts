@@ -18,7 +18,7 @@ import { Tokenizer } from '../../../src/engine/tokenizer.js';
 import { memoryBytes } from '../../../src/import/bytes.js';
 import { convert, toFloat32 } from '../../../src/import/convert.js';
 import { importModel, type ImportOptions } from '../../../src/import/index.js';
-import { mergeAdapters, readAdapter } from '../../../src/import/lora.js';
+import { type Adapter, type AddProduct, mergeAdapters, readAdapter } from '../../../src/import/lora.js';
 import { pickTensors, plainNames } from '../../../src/import/names.js';
 import { type Shapes, textEncoderShapes, tinyVaeShapes, vaeShapes } from '../../../src/import/shapes.js';
 import { readTensors } from '../../../src/import/source.js';
@@ -37,6 +37,19 @@ let root: string;
 beforeEach(() => (root = mkdtempSync(join(tmpdir(), 'longlive-import-'))));
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
+/** The product as anybody would write it. */
+const addProduct: AddProduct = async (values, b, a, rank) => {
+  const columns = a.length / rank;
+  for (let i = 0; i < values.length; i++) {
+    const [row, column] = [Math.floor(i / columns), i % columns];
+    let sum = 0;
+    for (let r = 0; r < rank; r++) sum += (b[row * rank + r] as number) * (a[r * columns + column] as number);
+    values[i] = (values[i] as number) + sum;
+  }
+};
+const merge = (base: ReadonlyMap<string, Tensor>, adapters: readonly Adapter[]) =>
+  mergeAdapters(base, adapters, addProduct);
+
 /** How far apart, against the largest value there should be. */
 function difference(found: Float32Array, expected: Float32Array): number {
   expect(found.length).toBe(expected.length);
@@ -54,7 +67,7 @@ describe('merging adapters', () => {
     '%s gives the reference weights, and leaves the others',
     async (name) => {
       const before = await base();
-      const merged = mergeAdapters(before, [await lora(name)]);
+      const merged = merge(before, [await lora(name)]);
       const reference = await expected();
       expect(reference.size).toBe(20);
       for (const [weight, tensor] of merged) {
@@ -73,7 +86,7 @@ describe('merging adapters', () => {
       );
     const adapter = readAdapter('lora', under(stored, 'weights.lora.'), { weight: 1, alpha: 16 });
     const weights = plainNames(under(await tensorsOf(golden('weights_dit_a.safetensors')), 'weights.'));
-    const merged = mergeAdapters(weights, [adapter]);
+    const merged = merge(weights, [adapter]);
     const reference = under(stored, 'outputs.merged.');
     expect(reference).toHaveLength(3);
     for (const wanted of reference) {
@@ -82,7 +95,7 @@ describe('merging adapters', () => {
   });
 
   it('is the same whatever pieces it is read in', async () => {
-    const tensor = mergeAdapters(await base(), [await lora('lora_fp32.pt')]).get('blocks.0.ffn.2.weight') as Tensor;
+    const tensor = merge(await base(), [await lora('lora_fp32.pt')]).get('blocks.0.ffn.2.weight') as Tensor;
     const whole = Buffer.from(await wholeTensor(tensor));
     const parts = [];
     for (let from = 0; from < 960; from += 37)
@@ -92,7 +105,7 @@ describe('merging adapters', () => {
 
   it('adds several, each by its weight', async () => {
     const halves = await lora('lora_fp32.pt', { weight: 0.5, alpha: 8 });
-    const merged = mergeAdapters(await base(), [halves, halves]);
+    const merged = merge(await base(), [halves, halves]);
     for (const [weight, wanted] of await expected()) {
       expect(difference(await floats(merged.get(weight) as Tensor), await floats(wanted))).toBeLessThan(1e-6);
     }
@@ -139,7 +152,7 @@ describe('merging adapters', () => {
         ...{ name: name.replace('lora_A.weight', 'alpha'), dtype: 'F32', shape: [] },
         read: async () => new Uint8Array(new Float32Array([8]).buffer),
       }));
-    const merged = mergeAdapters(await base(), [readAdapter('lora', [...raw, ...alpha], { weight: 1, alpha: 99 })]);
+    const merged = merge(await base(), [readAdapter('lora', [...raw, ...alpha], { weight: 1, alpha: 99 })]);
     const wanted = [...(await expected())][0] as [string, Tensor];
     expect(difference(await floats(merged.get(wanted[0]) as Tensor), await floats(wanted[1]))).toBeLessThan(1e-6);
   });
@@ -153,9 +166,7 @@ describe('merging adapters', () => {
     );
     const other = raw.map((tensor) => ({ ...tensor, name: tensor.name.replace('blocks.1', 'blocks.7') }));
     const weights = await base();
-    expect(() => mergeAdapters(weights, [read(other)])).toThrow(
-      /blocks\.7\.self_attn\.q\.weight is not in the network/,
-    );
+    expect(() => merge(weights, [read(other)])).toThrow(/blocks\.7\.self_attn\.q\.weight is not in the network/);
   });
 });
 
@@ -203,7 +214,12 @@ async function writeNetwork(file: string, shapes: Shapes): Promise<void> {
       return [name, { name, dtype: 'F32', shape, read: async (from, to) => bytes.slice(4 * from, 4 * to) }];
     }),
   );
-  await writeSafeTensors(join(library, file), tensors, 'F32', () => undefined);
+  await writeSafeTensors(
+    join(library, file),
+    tensors,
+    () => 'F32',
+    () => undefined,
+  );
 }
 
 beforeAll(async () => {
@@ -224,7 +240,7 @@ function sources(): string[] {
 
 function options(change: Partial<ImportOptions> = {}): ImportOptions {
   return {
-    ...{ sources: sources(), out: join(root, 'mine'), tokenizer, hints: { numHeads: 2, textLen: 8 } },
+    ...{ sources: sources(), out: join(root, 'mine'), tokenizer, hints: { numHeads: 2, textLen: 8 }, addProduct },
     checkTokenizer: (json) => void Tokenizer.parse(json),
     now: () => new Date('2026-01-02T03:04:05Z'),
     ...change,
