@@ -100,7 +100,7 @@ std::vector<float> randomFloats(int64_t n) {
 double linearSpeed(Context& c, int64_t m, int64_t k, int64_t n, Precision p, Activation a) {
   const std::vector<float> x = randomFloats(m * k), w = randomFloats(n * k), b = randomFloats(n);
   std::vector<float> out(static_cast<size_t>(m * n));
-  const auto packed = packLinear(c, w.data(), b.data(), n, k, p);
+  const auto packed = packLinear(c, {w.data(), DType::F32, n, k, {}, "w"}, b.data(), p);
   LinearEpilogue e;
   e.activation = a;
   return 2.0 * static_cast<double>(m * n * k) / best([&] { linear(c, out.data(), x.data(), m, *packed, e); }) / 1e9;

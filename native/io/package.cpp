@@ -1,7 +1,6 @@
 #include "package.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "longlive/error.h"
 #include "sha256.h"
@@ -208,22 +208,29 @@ VideoConfig videoConfig(const Json& json) {
   return c;
 }
 
-// Size and hash of a file through a mapping, so that a large one is never held in memory.
-void checkFile(const std::string& path, int64_t bytes, const std::string& sha256, int64_t hashLimit) {
+void checkSize(const std::string& path, int64_t bytes) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) fail(path + ": " + std::strerror(errno));
+  if (!S_ISREG(info.st_mode)) fail(path + ": not a regular file");
+  if (info.st_size != bytes) fail(path + ": is " + std::to_string(info.st_size) + " bytes, the manifest says " + std::to_string(bytes));
+}
+
+// Reads in pieces that stay in the cache between the copy and the hash.
+std::string hashOf(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) fail(path + ": " + std::strerror(errno));
-  struct stat info {};
-  const bool regular = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-  const size_t size = static_cast<size_t>(info.st_size);
-  void* data = regular && size && info.st_size == bytes && bytes <= hashLimit ? ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0) : nullptr;
+  Sha256 hash;
+  std::vector<uint8_t> piece(256 << 10);
+  ssize_t n = 0;
+  while ((n = ::read(fd, piece.data(), piece.size())) > 0) hash.update(std::span(piece).first(static_cast<size_t>(n)));
+  const int error = errno;
   ::close(fd);
-  if (!regular) fail(path + ": not a regular file");
-  if (info.st_size != bytes) fail(path + ": is " + std::to_string(info.st_size) + " bytes, the manifest says " + std::to_string(bytes));
-  if (bytes > hashLimit) return;
-  if (data == MAP_FAILED) fail(path + ": cannot be mapped");
-  const std::string hash = sha256Hex({static_cast<const uint8_t*>(data), size});
-  if (data) ::munmap(data, size);
-  if (hash != sha256) fail(path + ": checksum differs from the manifest; the file is damaged or was changed");
+  if (n < 0) fail(path + ": " + std::strerror(error));
+  return hash.hex();
+}
+
+void compareHash(const std::string& path, const std::string& sha256) {
+  if (hashOf(path) != sha256) fail(path + ": checksum differs from the manifest; the file is damaged or was changed");
 }
 
 bool validName(const std::string& s) {
@@ -257,10 +264,10 @@ ModelConfig parseConfig(const Json& json) {
   return c;
 }
 
-Package Package::open(const std::string& directory, int64_t hashLimit) {
+Package Package::open(const std::string& directory) {
   Package p;
   p.directory_ = directory;
-  p.readManifest(hashLimit);
+  p.readManifest();
   p.configText_ = readText(p.path("config.json"));
   try {
     p.config_ = parseConfig(Json::parse(p.configText_));
@@ -271,7 +278,7 @@ Package Package::open(const std::string& directory, int64_t hashLimit) {
   return p;
 }
 
-void Package::readManifest(int64_t hashLimit) {
+void Package::readManifest() {
   const std::string path = directory_ + "/manifest.json";
   const std::string text = readText(path);
   try {
@@ -287,10 +294,9 @@ void Package::readManifest(int64_t hashLimit) {
       }
       Fields entry(value, "manifest.json: files." + name);
       const int64_t bytes = entry.integer("bytes", 0, int64_t{1} << 50);
-      const std::string sha256 = entry.string("sha256");
+      files_[name] = {bytes, entry.string("sha256")};
       entry.finish();
-      checkFile(directory_ + "/" + name, bytes, sha256, hashLimit);
-      files_.push_back(name);
+      checkSize(directory_ + "/" + name, bytes);
     }
     f.finish();
   } catch (const Error& e) {
@@ -300,8 +306,26 @@ void Package::readManifest(int64_t hashLimit) {
 }
 
 std::string Package::path(const std::string& file) const {
-  if (std::find(files_.begin(), files_.end(), file) == files_.end()) fail(directory_ + ": manifest.json does not list " + file);
+  if (!files_.contains(file)) fail(directory_ + ": manifest.json does not list " + file);
   return directory_ + "/" + file;
+}
+
+Checksums::Checksums(const Package& package, int64_t hashLimit) {
+  for (const auto& [name, file] : package.files()) {
+    if (file.bytes <= hashLimit) files_.emplace_back(package.path(name), file.sha256);
+  }
+  const size_t workers = std::min<size_t>(files_.size(), std::max(1u, std::thread::hardware_concurrency()));
+  for (size_t i = 0; i < workers; ++i) workers_.push_back(std::async(std::launch::async, [this] { compareSome(); }));
+}
+
+void Checksums::compareSome() {
+  for (size_t i = next_++; i < files_.size(); i = next_++) compareHash(files_[i].first, files_[i].second);
+}
+
+void Checksums::wait() {
+  for (std::future<void>& worker : workers_) {
+    if (worker.valid()) worker.get();
+  }
 }
 
 }  // namespace longlive

@@ -1,16 +1,12 @@
 #include "safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "json.h"
 #include "longlive/error.h"
+#include "stored_matrix.h"
 
 namespace longlive {
 
@@ -22,33 +18,13 @@ constexpr size_t kMaxTensors = 1u << 20;
 static_assert(std::endian::native == std::endian::little, "safetensors data is read in place");
 
 bool dtypeFromName(const std::string& name, DType& out) {
-  for (DType t : {DType::F32, DType::F16, DType::BF16, DType::F64, DType::I8, DType::U8, DType::I32, DType::I64, DType::Bool}) {
+  for (DType t : {DType::F32, DType::F16, DType::BF16, DType::F64, DType::I8, DType::U8, DType::I32, DType::I64, DType::Bool, DType::F8_E4M3}) {
     if (name == nameOf(t)) {
       out = t;
       return true;
     }
   }
   return false;
-}
-
-float fromHalf(uint16_t h) {
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 1023;
-  if (exponent == 0) {
-    const float f = static_cast<float>(fraction) * 0x1p-24f;
-    return sign ? -f : f;
-  }
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
-}
-
-template <class T, class F>
-void convert(const Tensor& in, float* out, F f) {
-  const auto* bytes = static_cast<const uint8_t*>(in.data);
-  for (int64_t i = 0, n = in.elements(); i < n; ++i) {
-    T v;
-    std::memcpy(&v, bytes + static_cast<size_t>(i) * sizeof(T), sizeof(T));
-    out[i] = f(v);
-  }
 }
 
 struct Range {
@@ -70,21 +46,8 @@ std::string quoted(const std::string& s) {
 SafeTensors SafeTensors::open(const std::string& path) {
   SafeTensors file;
   file.label_ = path;
-  const auto fail = [&](const std::string& why) -> Error { return {ErrorCode::InvalidPackage, path + ": " + why}; };
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw fail(std::strerror(errno));
-  struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    ::close(fd);
-    throw fail("not a regular file");
-  }
-  const size_t size = static_cast<size_t>(info.st_size);
-  void* data = size ? ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0) : nullptr;
-  const int error = errno;
-  ::close(fd);
-  if (data == MAP_FAILED) throw fail(std::strerror(error));
-  if (data) file.mapping_ = std::shared_ptr<const void>(data, [size](const void* p) { ::munmap(const_cast<void*>(p), size); });
-  file.readHeader({static_cast<const uint8_t*>(data), size});
+  file.mapping_ = std::make_shared<const Mapping>(path);
+  file.readHeader(file.mapping_->bytes());
   return file;
 }
 
@@ -185,17 +148,19 @@ const Tensor& SafeTensors::at(std::string_view name) const {
   throw Error(ErrorCode::InvalidPackage, label_ + ": tensor " + quoted(std::string(name)) + " is missing");
 }
 
+void SafeTensors::willRead(const Tensor& t) const {
+  if (mapping_) mapping_->willRead({static_cast<const uint8_t*>(t.data), t.bytes()});
+}
+
+void SafeTensors::release(const Tensor& t) const {
+  if (mapping_) mapping_->release({static_cast<const uint8_t*>(t.data), t.bytes()});
+}
+
 void toFloat(const Tensor& in, float* out, const std::string& name) {
-  switch (in.dtype) {
-    case DType::F32:
-      if (in.bytes()) std::memcpy(out, in.data, in.bytes());
-      return;
-    case DType::BF16: return convert<uint16_t>(in, out, [](uint16_t v) { return std::bit_cast<float>(static_cast<uint32_t>(v) << 16); });
-    case DType::F16: return convert<uint16_t>(in, out, fromHalf);
-    case DType::F64: return convert<double>(in, out, [](double v) { return static_cast<float>(v); });
-    default:
-      throw Error(ErrorCode::InvalidPackage, "tensor " + quoted(name) + ": dtype " + nameOf(in.dtype) + " is not floating point");
+  if (in.dtype != DType::F32 && in.dtype != DType::F16 && in.dtype != DType::BF16 && in.dtype != DType::F64) {
+    throw Error(ErrorCode::InvalidPackage, "tensor " + quoted(name) + ": dtype " + nameOf(in.dtype) + " is not floating point");
   }
+  toFloat(out, in.data, in.dtype, in.elements());
 }
 
 std::vector<uint8_t> writeSafeTensors(std::span<const SafeTensors::Entry> entries,
@@ -214,7 +179,7 @@ std::vector<uint8_t> writeSafeTensors(std::span<const SafeTensors::Entry> entrie
     offset += e.tensor.bytes();
   }
   header += "}";
-  header.resize((header.size() + 7) / 8 * 8, ' ');  // data starts aligned
+  header.resize((8 + header.size() + 63) / 64 * 64 - 8, ' ');
 
   std::vector<uint8_t> out(8 + header.size() + offset);
   const uint64_t size = header.size();

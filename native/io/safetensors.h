@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "mapping.h"
 #include "tensor.h"
 
 namespace longlive {
@@ -33,12 +34,15 @@ class SafeTensors {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const Tensor* find(std::string_view name) const;  // null if absent
   const Tensor& at(std::string_view name) const;    // throws Error{InvalidPackage} if absent
+  // Advice about one of the entries: it is about to be read, or was read for the last time. Mapping, if the file is mapped.
+  void willRead(const Tensor& t) const;
+  void release(const Tensor& t) const;
 
  private:
   void readHeader(std::span<const uint8_t> bytes);
 
   std::string label_;
-  std::shared_ptr<const void> mapping_;
+  std::shared_ptr<const Mapping> mapping_;
   std::vector<Entry> entries_;
   std::unordered_map<std::string, size_t> index_;
   std::map<std::string, std::string> metadata_;
@@ -47,7 +51,7 @@ class SafeTensors {
 // Values of a floating-point tensor (F32, F16, BF16, F64) as F32. Throws Error{InvalidPackage} for another dtype.
 void toFloat(const Tensor& in, float* out, const std::string& name);
 
-// Serialises tensors that live in host memory.
+// Serialises tensors that live in host memory. The data begins at a multiple of 64 bytes.
 std::vector<uint8_t> writeSafeTensors(std::span<const SafeTensors::Entry> entries,
                                       const std::map<std::string, std::string>& metadata);
 

@@ -1,6 +1,7 @@
 // Planned memory: everything a session needs is laid out once, in one piece, when the session is created.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -40,17 +41,36 @@ class Parameters {
   explicit Parameters(Backend& backend) : backend_(backend) {}
 
   Tensor add(const std::vector<float>& values, Shape shape, DType type) {
-    Tensor t{nullptr, type, shape};
-    storage_.push_back(backend_.allocate(t.bytes()));
-    t.data = storage_.back()->data;
+    const Tensor t = allocate(type, shape);
     backend_.upload(t, values.data());
-    bytes_ += t.bytes();
+    return t;
+  }
+
+  // A table of rows [out, in], in pieces. Throws Error{InvalidPackage} naming it where it holds NaN or infinity.
+  Tensor add(const StoredMatrix& m, DType type) {
+    const Tensor t = allocate(type, {m.out, m.in});
+    const int64_t step = std::max<int64_t>(1, (int64_t{1} << 20) / m.in);
+    std::vector<float> piece(static_cast<size_t>(std::min(step, m.out) * m.in));
+    for (int64_t first = 0; first < m.out; first += step) {
+      const int64_t rows = std::min(step, m.out - first);
+      for (int64_t r = 0; r < rows; ++r) toFloat(piece.data() + r * m.in, m, first + r);
+      if (!allFinite(piece.data(), rows * m.in)) refuseNotFinite(m);
+      backend_.upload(t.rows(first, rows), piece.data());
+    }
     return t;
   }
 
   size_t bytes() const { return bytes_; }
 
  private:
+  Tensor allocate(DType type, Shape shape) {
+    Tensor t{nullptr, type, shape};
+    storage_.push_back(backend_.allocate(t.bytes()));
+    t.data = storage_.back()->data;
+    bytes_ += t.bytes();
+    return t;
+  }
+
   Backend& backend_;
   std::vector<std::unique_ptr<Storage>> storage_;
   size_t bytes_ = 0;

@@ -48,13 +48,13 @@ Dit::Dit(Backend& backend, const DitConfig& config, WeightReader weights)
   if (config.patchSize != std::array<int64_t, 3>{1, 2, 2}) throw Error(ErrorCode::InvalidPackage, "dit.patchSize must be [1, 2, 2]");
   const int64_t dim = config.dim;
   attentionScale_ = static_cast<float>(1 / std::sqrt(static_cast<double>(config.headDim())));
-  const std::vector<float> patch = weights.read("patch_embedding.weight", {dim, config.inDim, 1, 2, 2});
+  const StoredMatrix patch = weights.matrix("patch_embedding.weight", {dim, config.inDim, 1, 2, 2});
   const std::vector<float> patchBias = weights.read("patch_embedding.bias", {dim});
-  patch_ = backend.prepareLinear(patch.data(), patchBias.data(), dim, config.inDim * kPatch, true);
-  text0_ = readLinear(weights, "text_embedding.0", dim, config.textDim, true);
-  text2_ = readLinear(weights, "text_embedding.2", dim, dim, true);
-  time0_ = readLinear(weights, "time_embedding.0", dim, config.freqDim, true);
-  time2_ = readLinear(weights, "time_embedding.2", dim, dim, true);
+  patch_ = counted(backend.loadLinear(patch, patchBias.data(), EightBit::Never));
+  text0_ = readLinear(weights, "text_embedding.0", dim, config.textDim, EightBit::Never);
+  text2_ = readLinear(weights, "text_embedding.2", dim, dim, EightBit::Never);
+  time0_ = readLinear(weights, "time_embedding.0", dim, config.freqDim, EightBit::Never);
+  time2_ = readLinear(weights, "time_embedding.2", dim, dim, EightBit::Never);
   readTimeProjection(weights);
   for (int64_t i = 0; i < config.numLayers; ++i) {
     const std::string name = "blocks." + std::to_string(i) + ".";
@@ -64,24 +64,25 @@ Dit::Dit(Backend& backend, const DitConfig& config, WeightReader weights)
     layer.norm3Weight = readParameter(weights, name + "norm3.weight", {dim});
     layer.norm3Bias = readParameter(weights, name + "norm3.bias", {dim});
     layer.cross = readAttention(weights, name + "cross_attn.");
-    layer.ffn0 = readLinear(weights, name + "ffn.0", config.ffnDim, dim, false);
-    layer.ffn2 = readLinear(weights, name + "ffn.2", dim, config.ffnDim, false);
+    layer.ffn0 = readLinear(weights, name + "ffn.0", config.ffnDim, dim, EightBit::Full);
+    layer.ffn2 = readLinear(weights, name + "ffn.2", dim, config.ffnDim, EightBit::Full);
     layers_.push_back(std::move(layer));
   }
   headModulation_ = readParameter(weights, "head.modulation", {1, 2, dim}).view({2, dim});
-  head_ = readLinear(weights, "head.head", config.outDim * kPatch, dim, true);
+  head_ = readLinear(weights, "head.head", config.outDim * kPatch, dim, EightBit::Never);
   weights.finish();
   weightBytes_ += parameters_.bytes();
   counting_.resize(static_cast<size_t>(std::max<int64_t>(config.ropeTableLength, 4096)));
   for (size_t i = 0; i < counting_.size(); ++i) counting_[i] = static_cast<int32_t>(i);
 }
 
-Dit::Linear Dit::readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in, bool sensitive) {
-  const std::vector<float> weight = w.read(name + ".weight", {out, in}), bias = w.read(name + ".bias", {out});
-  const Precision p = backend_.precision();
-  const size_t size = p == Precision::FP32 ? 4 : p == Precision::BF16 || sensitive ? 2 : 1;
-  weightBytes_ += weight.size() * size + bias.size() * 4;
-  return backend_.prepareLinear(weight.data(), bias.data(), out, in, sensitive);
+Dit::Linear Dit::readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in, EightBit eightBit) {
+  return counted(loadLinear(backend_, w, name, out, in, true, eightBit));
+}
+
+Dit::Linear Dit::counted(Linear linear) {
+  weightBytes_ += linear->bytes;
+  return linear;
 }
 
 Tensor Dit::readParameter(WeightReader& w, const std::string& name, Shape shape) {
@@ -91,10 +92,10 @@ Tensor Dit::readParameter(WeightReader& w, const std::string& name, Shape shape)
 Dit::Attention Dit::readAttention(WeightReader& w, const std::string& name) {
   const int64_t dim = config_.dim;
   Attention a;
-  a.q = readLinear(w, name + "q", dim, dim, false);
-  a.k = readLinear(w, name + "k", dim, dim, false);
-  a.v = readLinear(w, name + "v", dim, dim, false);
-  a.o = readLinear(w, name + "o", dim, dim, false);
+  a.q = readLinear(w, name + "q", dim, dim, EightBit::Full);
+  a.k = readLinear(w, name + "k", dim, dim, EightBit::Full);
+  a.v = readLinear(w, name + "v", dim, dim, EightBit::Full);
+  a.o = readLinear(w, name + "o", dim, dim, EightBit::Full);
   a.normQ = readParameter(w, name + "norm_q.weight", {dim});
   a.normK = readParameter(w, name + "norm_k.weight", {dim});
   return a;
@@ -102,10 +103,10 @@ Dit::Attention Dit::readAttention(WeightReader& w, const std::string& name) {
 
 void Dit::readTimeProjection(WeightReader& w) {
   const int64_t dim = config_.dim;
-  const std::vector<float> weight = w.read("time_projection.1.weight", {6 * dim, dim});
+  const StoredMatrix weight = w.matrix("time_projection.1.weight", {6 * dim, dim});
   const std::vector<float> bias = w.read("time_projection.1.bias", {6 * dim});
   for (int64_t j = 0; j < 6; ++j) {
-    timeProjection_.push_back(backend_.prepareLinear(weight.data() + j * dim * dim, bias.data() + j * dim, dim, dim, true));
+    timeProjection_.push_back(counted(backend_.loadLinear(weight.rows(j * dim, dim), bias.data() + j * dim, EightBit::Never)));
   }
 }
 

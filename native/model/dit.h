@@ -109,7 +109,8 @@ class Dit {
     Linear ffn0, ffn2;
   };
 
-  Linear readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in, bool sensitive);
+  Linear readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in, EightBit eightBit);
+  Linear counted(Linear linear);
   Attention readAttention(WeightReader& w, const std::string& name);
   Tensor readParameter(WeightReader& w, const std::string& name, Shape shape);
   void readTimeProjection(WeightReader& w);

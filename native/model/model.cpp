@@ -40,23 +40,30 @@ Model::~Model() = default;
 
 std::shared_ptr<Model> Model::load(const LoadOptions& options) {
   const Package package = Package::open(options.directory);
-  const ModelConfig& config = package.config();
-  if (options.tinyDecoder && !config.tinyVae) {
+  if (options.tinyDecoder && !package.config().tinyVae) {
     throw Error(ErrorCode::InvalidArgument, options.directory + " has no tiny decoder: load it with decoder \"full\"");
   }
-  auto parts = std::make_unique<Impl>();
-  parts->configText = package.configText();
-  parts->config = config;
-  parts->backend = makeBackend(options);
-  Backend& backend = *parts->backend;
+  // Every byte is checked where it is used, so nothing has to wait for the checksums.
+  Checksums checksums(package);
+  try {
+    auto parts = std::make_unique<Impl>(package, options, makeBackend(options));
+    checksums.wait();
+    return std::shared_ptr<Model>(new Model(std::move(parts)));
+  } catch (const Error& e) {
+    if (e.code() == ErrorCode::InvalidPackage) checksums.wait();  // a damaged file is called one, whatever else it is
+    throw;
+  }
+}
+
+Model::Impl::Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device)
+    : configText(package.configText()), config(package.config()), backend(std::move(device)) {
   const SafeTensors text = SafeTensors::open(package.path("text_encoder.safetensors"));
-  parts->textEncoder = std::make_unique<Umt5>(backend, config.textEncoder, WeightReader(text));
-  const SafeTensors dit = SafeTensors::open(package.path("dit.safetensors"));
-  parts->dit = std::make_unique<Dit>(backend, config.dit, WeightReader(dit));
-  const SafeTensors decoder = SafeTensors::open(package.path(options.tinyDecoder ? "tiny_vae.safetensors" : "vae.safetensors"));
-  parts->decoder = options.tinyDecoder ? loadTinyVae(backend, *config.tinyVae, decoder) : loadWanVae(backend, config.vae, decoder);
-  parts->plan = std::make_unique<SamplerPlan>(*parts->dit, config.sampling);
-  return std::shared_ptr<Model>(new Model(std::move(parts)));
+  textEncoder = std::make_unique<Umt5>(*backend, config.textEncoder, WeightReader(text));
+  const SafeTensors video = SafeTensors::open(package.path("dit.safetensors"));
+  dit = std::make_unique<Dit>(*backend, config.dit, WeightReader(video));
+  const SafeTensors pixels = SafeTensors::open(package.path(options.tinyDecoder ? "tiny_vae.safetensors" : "vae.safetensors"));
+  decoder = options.tinyDecoder ? loadTinyVae(*backend, *config.tinyVae, pixels) : loadWanVae(*backend, config.vae, pixels);
+  plan = std::make_unique<SamplerPlan>(*dit, config.sampling);
 }
 
 const std::string& Model::configJson() const { return impl_->configText; }

@@ -15,6 +15,8 @@
 namespace longlive {
 
 struct Model::Impl {
+  Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device);
+
   std::string configText;
   ModelConfig config;
   std::unique_ptr<Backend> backend;

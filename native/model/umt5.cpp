@@ -25,7 +25,8 @@ Umt5::Umt5(Backend& backend, const TextEncoderConfig& config, WeightReader weigh
     return parameters_.add(weights.read(name, shape), shape, type);
   };
   const DType type = backend.activationType();
-  embedding_ = parameter("token_embedding.weight", {config.vocabSize, config.dim}, backend.kvType());
+  embedding_ = parameters_.add(weights.matrix("token_embedding.weight", {config.vocabSize, config.dim}), backend.kvType());
+  weights.release("token_embedding.weight");
   for (int64_t i = 0; i < config.numLayers; ++i) {
     const std::string name = "blocks." + std::to_string(i) + ".";
     Layer layer;
@@ -47,10 +48,9 @@ Umt5::Umt5(Backend& backend, const TextEncoderConfig& config, WeightReader weigh
 }
 
 Umt5::Linear Umt5::readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in) {
-  const std::vector<float> weight = w.read(name + ".weight", {out, in});
-  weightBytes_ += weight.size() * (backend_.precision() == Precision::FP32 ? 4 : 2);
-  // Runs once per prompt and conditions everything after it: never 8-bit.
-  return backend_.prepareLinear(weight.data(), nullptr, out, in, true);
+  Linear linear = loadLinear(backend_, w, name, out, in, false, EightBit::Weights);
+  weightBytes_ += linear->bytes;
+  return linear;
 }
 
 std::vector<float> Umt5::biasOf(const Layer& layer, int64_t queries, int64_t keys) const {

@@ -1,7 +1,5 @@
 #include "weights.h"
 
-#include <cmath>
-
 #include "longlive/error.h"
 
 namespace longlive {
@@ -14,29 +12,57 @@ std::string describe(const Shape& s) {
   return out + "]";
 }
 
+bool isFloat(DType t) { return t == DType::F32 || t == DType::F16 || t == DType::BF16 || t == DType::F64; }
+
 bool startsWith(const std::string& s, const std::string& prefix) { return s.compare(0, prefix.size(), prefix) == 0; }
 
 }  // namespace
 
 WeightReader::WeightReader(const SafeTensors& file, std::string prefix) : file_(file), prefix_(std::move(prefix)) {}
 
-std::vector<float> WeightReader::read(const std::string& name, Shape shape) {
+void WeightReader::fail(const std::string& name, const std::string& why) const {
+  throw Error(ErrorCode::InvalidPackage, file_.label() + ": tensor \"" + prefix_ + name + "\": " + why);
+}
+
+const Tensor& WeightReader::find(const std::string& name, const Shape& shape) {
   const Tensor& t = file_.at(prefix_ + name);
-  const auto bad = [&](const std::string& why) -> Error {
-    return {ErrorCode::InvalidPackage, file_.label() + ": tensor \"" + prefix_ + name + "\": " + why};
-  };
-  if (!(t.shape == shape)) throw bad("shape is " + describe(t.shape) + ", the config implies " + describe(shape));
-  if (t.dtype != DType::F32 && t.dtype != DType::F16 && t.dtype != DType::BF16 && t.dtype != DType::F64) {
-    throw bad(std::string("dtype ") + nameOf(t.dtype) + " is not floating point");
-  }
+  if (!(t.shape == shape)) fail(name, "shape is " + describe(t.shape) + ", the config implies " + describe(shape));
+  file_.willRead(t);
+  return t;
+}
+
+std::vector<float> WeightReader::read(const std::string& name, Shape shape) {
+  const Tensor& t = find(name, shape);
+  if (!isFloat(t.dtype)) fail(name, std::string("dtype ") + nameOf(t.dtype) + " is not floating point");
   std::vector<float> values(static_cast<size_t>(t.elements()));
   toFloat(t, values.data(), name);
-  for (float v : values) {
-    if (!std::isfinite(v)) throw bad(std::isnan(v) ? "contains NaN" : "contains infinity");
-  }
+  if (!allFinite(values.data(), t.elements())) fail(name, "contains NaN or infinity");
+  file_.release(t);
   taken_.insert(prefix_ + name);
   return values;
 }
+
+StoredMatrix WeightReader::matrix(const std::string& name, Shape shape) {
+  const Tensor& t = find(name, shape);
+  const bool eightBit = t.dtype == DType::I8 || t.dtype == DType::F8_E4M3;
+  if (!eightBit && !isFloat(t.dtype)) fail(name, std::string("dtype ") + nameOf(t.dtype) + " is neither floating point nor I8 nor F8_E4M3");
+  if (!eightBit && has(name + "_scale")) fail(name, std::string("dtype ") + nameOf(t.dtype) + " has no use for \"" + name + "_scale\"");
+  StoredMatrix m{t.data, t.dtype, shape[0], t.elements() / shape[0], {}, file_.label() + ": tensor \"" + prefix_ + name + "\""};
+  if (eightBit) m.scale = readScale(name, shape[0]);
+  taken_.insert(prefix_ + name);
+  return m;
+}
+
+std::vector<float> WeightReader::readScale(const std::string& name, int64_t rows) {
+  const std::string scaleName = name + "_scale";
+  if (!has(scaleName)) fail(name, std::string("dtype ") + nameOf(file_.at(prefix_ + name).dtype) + " needs \"" + scaleName + "\", which is missing");
+  if (file_.at(prefix_ + scaleName).dtype != DType::F32) fail(scaleName, "must be F32");
+  std::vector<float> scale = read(scaleName, {rows});
+  for (float s : scale) if (s < 0) fail(scaleName, "contains a negative scale");
+  return scale;
+}
+
+void WeightReader::release(const std::string& name) const { file_.release(file_.at(prefix_ + name)); }
 
 bool WeightReader::has(const std::string& name) const { return file_.find(prefix_ + name) != nullptr; }
 
@@ -53,6 +79,15 @@ void WeightReader::finish() const {
     if (!startsWith(e.name, prefix_) || taken_.count(e.name)) continue;
     throw Error(ErrorCode::InvalidPackage, file_.label() + ": unexpected tensor \"" + e.name + "\"");
   }
+}
+
+std::unique_ptr<LinearWeights> loadLinear(Backend& backend, WeightReader& weights, const std::string& name, int64_t out, int64_t in,
+                                          bool hasBias, EightBit eightBit) {
+  const StoredMatrix weight = weights.matrix(name + ".weight", {out, in});
+  const std::vector<float> bias = hasBias ? weights.read(name + ".bias", {out}) : std::vector<float>();
+  auto linear = backend.loadLinear(weight, hasBias ? bias.data() : nullptr, eightBit);
+  weights.release(name + ".weight");
+  return linear;
 }
 
 }  // namespace longlive

@@ -19,14 +19,26 @@
 #include <string>
 
 #include "longlive/types.h"
+#include "stored_matrix.h"
 #include "tensor.h"
 
 namespace longlive {
 
 enum class Activation : uint8_t { None, GeluTanh, Silu, Relu };
 
-// Weights in the layout and precision a backend's kernels want. Built once at load from F32 host data.
-struct LinearWeights { virtual ~LinearWeights() = default; int64_t in = 0, out = 0; };
+// How far below 16 bits a linear layer may go (spec 9.2).
+enum class EightBit : uint8_t {
+  Never,    // embeddings, head, time projection
+  Weights,  // its weights alone, where the package stores them so: the text encoder, whose activations have outliers
+  Full,     // weights and activations, under Precision::INT8
+};
+
+// Weights in the layout and precision a backend's kernels want. Built once at load.
+struct LinearWeights {
+  virtual ~LinearWeights() = default;
+  int64_t in = 0, out = 0;
+  size_t bytes = 0;  // that they hold on the device; set by loadLinear
+};
 struct ConvWeights {
   virtual ~ConvWeights() = default;
   int64_t in = 0, out = 0;
@@ -99,8 +111,11 @@ class Backend {
   virtual void copy(const Tensor& out, const Tensor& in) = 0;                // same elements; converts dtype
   virtual void synchronize() = 0;
 
-  // -- weights (host F32, PyTorch layout) -------------------------------------------------------------------------------
-  // `sensitive` keeps a layer out of 8-bit (embeddings, head, time projection; spec 9.2).
+  // -- weights (PyTorch layout, in host memory) ---------------------------------------------------------------------------
+  // From a file. Throws Error{InvalidPackage} naming the tensor where it holds NaN or infinity. Without an override the
+  // matrix goes through one F32 copy of itself and prepareLinear.
+  virtual std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit);
+  // From F32. `sensitive` is EightBit::Never, else EightBit::Full.
   virtual std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
                                                        bool sensitive = false) = 0;
   // bias may be null. upsample2x: the weights serve ConvArgs::upsample2x calls, and only those.

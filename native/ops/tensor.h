@@ -8,7 +8,8 @@
 
 namespace longlive {
 
-enum class DType : uint8_t { F32, F16, BF16, F64, I8, U8, I32, I64, Bool };
+// F8_E4M3 is the kind without infinities: at most 448 (OCP 8-bit floating point).
+enum class DType : uint8_t { F32, F16, BF16, F64, I8, U8, I32, I64, Bool, F8_E4M3 };
 
 constexpr size_t sizeOf(DType t) {
   switch (t) {
@@ -23,7 +24,7 @@ constexpr const char* nameOf(DType t) {
   switch (t) {
     case DType::F32: return "F32"; case DType::F16: return "F16"; case DType::BF16: return "BF16";
     case DType::F64: return "F64"; case DType::I8: return "I8"; case DType::U8: return "U8";
-    case DType::I32: return "I32"; case DType::I64: return "I64"; case DType::Bool: return "BOOL";
+    case DType::I32: return "I32"; case DType::I64: return "I64"; case DType::Bool: return "BOOL"; case DType::F8_E4M3: return "F8_E4M3";
   }
   return "?";
 }

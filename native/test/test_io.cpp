@@ -1,5 +1,10 @@
 // Readers that must not trust their input.
+#include <unistd.h>
+
+#include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <string>
 
@@ -119,13 +124,113 @@ TEST("weights: shape, type, values and left-overs are checked by name") {
   WeightReader reader(file);
   CHECK(has(message([&] { reader.read("w", {4}); }), "\"w\": shape is [2,2], the config implies [4]"));
   CHECK(has(message([&] { reader.read("nan", {2}); }), "\"nan\": contains NaN"));
-  CHECK(has(message([&] { reader.read("inf", {1}); }), "\"inf\": contains infinity"));
+  CHECK(has(message([&] { reader.read("inf", {1}); }), "\"inf\": contains NaN or infinity"));
   CHECK(has(message([&] { reader.read("int", {1}); }), "\"int\": dtype I64"));
   CHECK(has(message([&] { reader.read("gone", {1}); }), "\"gone\" is missing"));
   CHECK(reader.read("w", {2, 2})[3] == 4.0f);
   CHECK(has(message([&] { reader.finish(); }), "unexpected tensor \"nan\""));
   reader.ignore("nan"), reader.ignore("in");
   CHECK(message([&] { reader.finish(); }).empty());
+}
+
+TEST("weights: quantised matrices need their scales, and only they have some") {
+  int8_t bytes[6] = {1, -2, 3, -127, 127, 0};
+  float values[6] = {1, 2, 3, 4, 5, 6}, scale[2] = {0.5f, 2}, three[3] = {1, 1, 1}, negative[2] = {1, -1};
+  float nan[2] = {1, std::numeric_limits<float>::quiet_NaN()};
+  const Shape shape{2, 3}, rows{2};
+  const std::vector<SafeTensors::Entry> entries = {
+      {"good", {bytes, DType::I8, shape}},    {"good_scale", {scale, DType::F32, rows}},
+      {"eight", {bytes, DType::F8_E4M3, shape}}, {"eight_scale", {scale, DType::F32, rows}},
+      {"alone", {bytes, DType::I8, shape}},   {"long", {bytes, DType::I8, shape}},
+      {"long_scale", {three, DType::F32, {3}}}, {"flat", {bytes, DType::I8, shape}},
+      {"flat_scale", {scale, DType::F32, {2, 1}}}, {"nan", {bytes, DType::I8, shape}},
+      {"nan_scale", {nan, DType::F32, rows}}, {"minus", {bytes, DType::I8, shape}},
+      {"minus_scale", {negative, DType::F32, rows}}, {"half", {bytes, DType::I8, shape}},
+      {"half_scale", {values, DType::BF16, rows}}, {"float", {values, DType::F32, shape}},
+      {"float_scale", {scale, DType::F32, rows}}, {"int", {bytes, DType::U8, shape}}};
+  const auto file = writeSafeTensors(entries, {});
+  const SafeTensors tensors = SafeTensors::parse(file, "f");
+  WeightReader reader(tensors);
+  const auto message = [&](const std::string& name) -> std::string {
+    try { reader.matrix(name, shape); return ""; } catch (const Error& e) { CHECK(e.code() == ErrorCode::InvalidPackage); return e.what(); }
+  };
+  CHECK(message("good").empty() && message("eight").empty());
+  CHECK(has(message("alone"), "\"alone\": dtype I8 needs \"alone_scale\", which is missing"));
+  CHECK(has(message("long"), "\"long_scale\": shape is [3], the config implies [2]"));
+  CHECK(has(message("flat"), "\"flat_scale\": shape is [2,1], the config implies [2]"));
+  CHECK(has(message("nan"), "\"nan_scale\": contains NaN"));
+  CHECK(has(message("minus"), "\"minus_scale\": contains a negative scale"));
+  CHECK(has(message("half"), "\"half_scale\": must be F32"));
+  CHECK(has(message("float"), "\"float\": dtype F32 has no use for \"float_scale\""));
+  CHECK(has(message("int"), "\"int\": dtype U8"));
+  CHECK_THROWS(reader.read("good", shape), Error);  // not everybody can use bytes
+  const StoredMatrix m = WeightReader(tensors).matrix("good", shape);
+  float row[3];
+  toFloat(row, m, 1);
+  CHECK(row[0] == -254.0f && row[1] == 254.0f && row[2] == 0.0f);
+}
+
+TEST("stored matrices: every eight-bit float has the value of its bits") {
+  uint8_t bits[256];
+  float got[256];
+  for (int i = 0; i < 256; ++i) bits[i] = static_cast<uint8_t>(i);
+  toFloat(got, bits, DType::F8_E4M3, 256);
+  CHECK(got[0x00] == 0 && got[0x01] == 0x1p-9f && got[0x07] == 7 * 0x1p-9f && got[0x08] == 0x1p-6f && got[0x38] == 1 && got[0x7e] == 448);
+  CHECK(std::isnan(got[0x7f]) && std::isnan(got[0xff]) && got[0xfe] == -448 && std::signbit(got[0x80]));
+  for (int i = 1; i < 0x7f; ++i) CHECK(got[i] > got[i - 1] && got[i | 0x80] == -got[i]);
+}
+
+TEST("mappings: any alignment is read, and what was cut off is refused") {
+  const std::string path = (std::filesystem::temp_directory_path() / ("longlive-map-" + std::to_string(::getpid()))).string();
+  const auto write = [&](const std::vector<uint8_t>& bytes) {
+    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<int64_t>(bytes.size()));
+  };
+  std::vector<float> values(100000);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  const SafeTensors::Entry entries[] = {{"a", {values.data(), DType::F32, {100000}}}};
+  const auto file = writeSafeTensors(entries, {});
+  uint64_t header = 0;
+  std::memcpy(&header, file.data(), 8);
+  CHECK((8 + header) % 64 == 0);
+  for (size_t shift = 0; shift < 5; ++shift) {  // a longer header moves the data
+    std::vector<uint8_t> moved = file;
+    moved.insert(moved.begin() + 8 + static_cast<int64_t>(header), shift, ' ');
+    const uint64_t length = header + shift;
+    std::memcpy(moved.data(), &length, 8);
+    write(moved);
+    const SafeTensors t = SafeTensors::open(path);
+    CHECK(WeightReader(t).read("a", {100000}) == values);
+    CHECK(WeightReader(t).read("a", {100000}) == values);  // released pages come back
+  }
+  for (const size_t length : {file.size() - 1, static_cast<size_t>(8 + header), static_cast<size_t>(100), static_cast<size_t>(7), static_cast<size_t>(0)}) {
+    write({file.begin(), file.begin() + static_cast<int64_t>(length)});
+    try {
+      SafeTensors::open(path);
+      CHECK(false);
+    } catch (const Error& e) {
+      CHECK(has(e.what(), path + ": ") && has(e.what(), "truncated"));
+    }
+  }
+  std::filesystem::remove(path);
+}
+
+TEST("sha256: the processor's instructions agree with the definition, in pieces of any length") {
+  std::vector<uint8_t> bytes(1000);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 7 + i / 256);
+  if (const sha256::Compress native = sha256::compressNative()) {
+    uint32_t a[8] = {1, 2, 3, 4, 5, 6, 7, 8}, b[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    sha256::compressPortable(a, bytes.data() + 1, 9);
+    native(b, bytes.data() + 1, 9);
+    CHECK(std::equal(a, a + 8, b));
+  }
+  for (const size_t length : {0u, 1u, 55u, 56u, 63u, 64u, 65u, 119u, 120u, 128u, 1000u}) {
+    const auto part = std::span<const uint8_t>(bytes).first(length);
+    for (const size_t piece : {1u, 3u, 64u, 100u}) {
+      Sha256 hash;
+      for (size_t at = 0; at < length; at += piece) hash.update(part.subspan(at, std::min(piece, length - at)));
+      CHECK(hash.hex() == sha256Hex(part));
+    }
+  }
 }
 
 TEST("sha256: known answers") {

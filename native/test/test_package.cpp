@@ -1,4 +1,8 @@
 // Packages with something wrong: refused with a sentence that names it.
+#include <cmath>
+#include <cstring>
+#include <deque>
+
 #include "harness.h"
 #include "longlive/engine.h"
 #include "synthetic_package.h"
@@ -37,7 +41,130 @@ void withConfig(const SyntheticPackage& p, const std::string& from, const std::s
   p.writeManifest();
 }
 
+// The package with the matrices of one file quantised as `longlive quantize` does it.
+void quantise(const SyntheticPackage& p, const std::string& file, const std::function<bool(const std::string&)>& chosen) {
+  const auto bytes = p.read(file);
+  const SafeTensors t = SafeTensors::parse(bytes, file);
+  std::deque<std::vector<int8_t>> matrices;
+  std::deque<std::vector<float>> scales;
+  std::vector<SafeTensors::Entry> entries;
+  for (SafeTensors::Entry e : t.entries()) {
+    if (chosen(e.name)) {
+      const int64_t out = e.tensor.shape[0], in = e.tensor.shape[1];
+      const float* w = e.tensor.as<float>();
+      matrices.emplace_back(static_cast<size_t>(out * in));
+      scales.emplace_back(static_cast<size_t>(out));
+      for (int64_t r = 0; r < out; ++r) {
+        float highest = 0;
+        for (int64_t k = 0; k < in; ++k) highest = std::max(highest, std::fabs(w[r * in + k]));
+        scales.back()[static_cast<size_t>(r)] = highest / 127.0f;
+        for (int64_t k = 0; k < in; ++k) {
+          matrices.back()[static_cast<size_t>(r * in + k)] = static_cast<int8_t>(std::nearbyint(static_cast<double>(w[r * in + k]) * (127.0f / highest)));
+        }
+      }
+      entries.push_back({e.name + "_scale", {scales.back().data(), DType::F32, {out}}});
+      e.tensor = {matrices.back().data(), DType::I8, e.tensor.shape};
+    }
+    entries.push_back(e);
+  }
+  p.write(file, writeSafeTensors(entries, {}));
+  p.writeManifest();
+}
+
+bool ends(const std::string& s, const std::string& end) { return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0; }
+bool ofBlocks(const std::string& name) {
+  return name.rfind("blocks.", 0) == 0 && ends(name, ".weight") && name.find("norm") == std::string::npos && name.find("pos_") == std::string::npos;
+}
+
+std::shared_ptr<Model> loaded(const SyntheticPackage& p, Precision precision) {
+  LoadOptions o;
+  o.directory = p.directory, o.precision = precision, o.threads = 2;
+  return Model::load(o);
+}
+
+// All bytes of the first block's frames.
+std::vector<uint8_t> firstBlock(Model& model) {
+  SessionOptions o;
+  o.seed = 3, o.width = 64, o.height = 48;
+  const auto session = model.createSession(o);
+  const std::vector<int32_t> ids{1, 2, 3};
+  session->setPrompt(*model.encodePrompt(ids), RecacheMode::Recache);
+  for (;;) {
+    const Step step = session->step();
+    if (step.kind == Step::Kind::Frames) return {step.frames.i420.begin(), step.frames.i420.end()};
+  }
+}
+
 }  // namespace
+
+TEST("package: quantised before or at load, int8 gives the same frames") {
+  const SyntheticPackage p("quantised");
+  const auto want = firstBlock(*loaded(p, Precision::INT8));
+  const size_t before = loaded(p, Precision::INT8)->weightBytes();
+  quantise(p, "dit.safetensors", ofBlocks);
+  CHECK(loaded(p, Precision::INT8)->weightBytes() == before);
+  CHECK(firstBlock(*loaded(p, Precision::INT8)) == want);
+  CHECK(!firstBlock(*loaded(p, Precision::FP32)).empty() && !firstBlock(*loaded(p, Precision::BF16)).empty());
+}
+
+TEST("package: an int8 text encoder stays int8, and its embeddings stay close") {
+  const SyntheticPackage p("int8-text", [](ModelConfig& c) { c.textEncoder.dimFfn = 256, c.textEncoder.dimAttn = 64; });
+  const std::vector<int32_t> ids{5, 9, 13, 2, 1};
+  const auto exact = loaded(p, Precision::FP32)->encodePrompt(ids)->embeddings;
+  const size_t before = loaded(p, Precision::BF16)->weightBytes();
+  quantise(p, "text_encoder.safetensors", [](const std::string& name) { return ofBlocks(name) || name == "token_embedding.weight"; });
+  CHECK(loaded(p, Precision::BF16)->weightBytes() < before);
+  for (const Precision precision : {Precision::FP32, Precision::BF16, Precision::INT8}) {
+    const auto got = loaded(p, precision)->encodePrompt(ids)->embeddings;
+    double error = 0, size = 0;
+    for (size_t i = 0; i < exact.size(); ++i) error += (got[i] - exact[i]) * (got[i] - exact[i]), size += exact[i] * exact[i];
+    CHECK(std::sqrt(error / size) < 0.03);
+  }
+}
+
+TEST("package: quantised weights are refused where nobody can use them, and when they are not whole") {
+  const SyntheticPackage p("bad-quantised");
+  const auto vae = p.read("vae.safetensors");
+  const SafeTensors t = SafeTensors::parse(vae, "vae");
+  std::vector<SafeTensors::Entry> entries = t.entries();
+  for (auto& e : entries) if (e.name == "conv2.weight") e.tensor.dtype = DType::I8;
+  p.write("vae.safetensors", writeSafeTensors(entries, {}));
+  p.writeManifest();
+  CHECK(has(refusal(p), "\"conv2.weight\": dtype I8 is not floating point"));
+  p.write("vae.safetensors", vae);
+  quantise(p, "dit.safetensors", [](const std::string& name) { return name == "blocks.0.ffn.0.weight"; });
+  CHECK(refusal(p).empty());
+  const auto dit = p.read("dit.safetensors");
+  const SafeTensors whole = SafeTensors::parse(dit, "dit");
+  std::vector<SafeTensors::Entry> without;
+  for (const auto& e : whole.entries()) if (e.name != "blocks.0.ffn.0.weight_scale") without.push_back(e);
+  p.write("dit.safetensors", writeSafeTensors(without, {}));
+  p.writeManifest();
+  CHECK(has(refusal(p), "\"blocks.0.ffn.0.weight\": dtype I8 needs \"blocks.0.ffn.0.weight_scale\", which is missing"));
+  std::vector<SafeTensors::Entry> surplus = whole.entries();
+  surplus.push_back({"blocks.0.norm3.bias_scale", surplus.front().tensor});
+  p.write("dit.safetensors", writeSafeTensors(surplus, {}));
+  p.writeManifest();
+  CHECK(has(refusal(p), "unexpected tensor \"blocks.0.norm3.bias_scale\""));
+}
+
+TEST("package: matrices and tables with NaN are refused by name; a damaged file is called damaged") {
+  const SyntheticPackage p("nan");
+  for (const auto& [file, name] : {std::pair{"dit.safetensors", "blocks.0.self_attn.q.weight"}, {"text_encoder.safetensors", "token_embedding.weight"},
+                                   {"text_encoder.safetensors", "blocks.1.ffn.fc2.weight"}}) {
+    const auto before = p.read(file);
+    const SafeTensors t = SafeTensors::parse(before, file);
+    std::vector<uint8_t> after = before;
+    const float nan = std::nanf("");
+    std::memcpy(after.data() + (static_cast<const uint8_t*>(t.at(name).data) - before.data()), &nan, 4);
+    p.write(file, after);
+    CHECK(has(refusal(p), std::string(file) + ": checksum differs"));
+    p.writeManifest();
+    CHECK(has(refusal(p), std::string("tensor \"") + name + "\": contains NaN"));
+    p.write(file, before);
+    p.writeManifest();
+  }
+}
 
 TEST("package: a good one loads") {
   const SyntheticPackage p("good");

@@ -116,7 +116,7 @@ void packRow(Packing& p, const PhaseWeights& source, int phase, int group, int r
   }
 }
 
-Packing pack(const ConvKernels& kernels, const PhaseWeights& source, int fold) {
+Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& source, int fold) {
   Packing p;
   p.kernels = &kernels;
   p.in = source.in, p.channels = source.out * fold, p.fold = fold;
@@ -129,9 +129,12 @@ Packing pack(const ConvKernels& kernels, const PhaseWeights& source, int fold) {
   p.weights.reserve(p.rowIndex(p.phases, 0, 0) * p.rowElements() * sizeOf(kernels.input));
   p.bias.reserve(static_cast<size_t>(p.groups) * p.lanes * sizeof(float));
   for (int64_t c = 0; source.bias && c < p.channels; ++c) p.bias.as<float>()[c] = source.bias[c % source.out];
-  for (int phase = 0; phase < p.phases; ++phase)
-    for (int group = 0; group < p.groups; ++group)
-      for (int row = 0; row < p.rows(); ++row) packRow(p, source, phase, group, row);
+  const int rows = p.rows();
+  pool.parallelFor(0, static_cast<int64_t>(p.phases) * p.groups * rows, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      packRow(p, source, static_cast<int>(i / rows / p.groups), static_cast<int>(i / rows % p.groups), static_cast<int>(i % rows));
+    }
+  });
   return p;
 }
 
@@ -304,9 +307,9 @@ std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, con
   c->upsample2x = upsample2x;
   const ConvKernels& kernels = kernelsFor(context.isa, precision);
   const PhaseWeights source{weight, bias, out, in, kt, kh, kw, upsample2x};
-  c->plain = pack(kernels, source, 1);
+  c->plain = pack(context.pool, kernels, source, 1);
   const int fold = static_cast<int>(kConvLanes / out);
-  if (fold > 1 && kw > 1 && !upsample2x) c->folded = pack(kernels, source, fold);
+  if (fold > 1 && kw > 1 && !upsample2x) c->folded = pack(context.pool, kernels, source, fold);
   for (const Packing* p : {&c->plain, &c->folded})
     if (p->kernels) context.pool.reserveScratch(static_cast<size_t>(p->windowBytes(2)) * p->rows());
   return c;

@@ -75,10 +75,17 @@ void CpuBackend::zero(const Tensor& out) {
   if (out.bytes()) std::memset(out.data, 0, out.bytes());
 }
 
+std::unique_ptr<LinearWeights> CpuBackend::loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) {
+  // Bytes of the package stay bytes where they may; as the oracle, FP32 calculates with what they stand for.
+  const bool widened = eightBit == EightBit::Weights && weight.dtype == DType::I8 && precision_ != Precision::FP32;
+  const bool bytes = widened || (eightBit == EightBit::Full && precision_ == Precision::INT8);
+  const Precision format = bytes ? Precision::INT8 : precision_ == Precision::INT8 ? Precision::BF16 : precision_;
+  return packLinear(context_, weight, bias, format, widened);
+}
+
 std::unique_ptr<LinearWeights> CpuBackend::prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
                                                          bool sensitive) {
-  const Precision format = sensitive && precision_ == Precision::INT8 ? Precision::BF16 : precision_;
-  return packLinear(context_, weight, bias, out, in, format);
+  return loadLinear({weight, DType::F32, out, in, {}, "a matrix"}, bias, sensitive ? EightBit::Never : EightBit::Full);
 }
 
 std::unique_ptr<ConvWeights> CpuBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,

@@ -27,6 +27,7 @@ class CpuBackend final : public Backend {
   void copy(const Tensor& out, const Tensor& in) override { cpu::copy(context_, out, in); }
   void synchronize() override {}
 
+  std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) override;
   std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
                                                bool sensitive) override;
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,

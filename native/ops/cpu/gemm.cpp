@@ -12,8 +12,10 @@
 //
 // INT8 is W8A8: weight = scale[n] * w8, input = scale[m] * a8, both symmetric. The byte instructions want one unsigned
 // operand, so the input is stored as a8 + 128, and 128 * sum_k w8[n, k] is subtracted again in the epilogue.
+//
+// Widened weights are W8A16: the same panels of bytes meet bf16 input. A block is widened into scratch, which costs about as
+// much as three rows of input do, and scale[n] joins in the epilogue.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "gemm_kernels.h"
@@ -60,17 +62,19 @@ struct TileScratch {
   uint32_t* a;      // [blocks][rows][kStride]
   void* acc;        // [rows][32]
   float* rowScale;  // [rows]
+  uint32_t* wide;   // [kBlock][32] a block of widened weights
   uint8_t* bytes;   // one quantised or rounded row, [words] words
 
   static size_t size(int64_t blocks, int64_t words) {
-    return static_cast<size_t>(blocks * kMaxTileRows * kStride + kMaxTileRows * kPanel + kMaxTileRows + words) * 4;
+    return static_cast<size_t>(blocks * kMaxTileRows * kStride + kMaxTileRows * kPanel + kMaxTileRows + kBlock * kPanel + words) * 4;
   }
   TileScratch(void* memory, int64_t blocks) {
     a = static_cast<uint32_t*>(memory);
     uint32_t* p = a + blocks * kMaxTileRows * kStride;
     acc = p;
     rowScale = reinterpret_cast<float*>(p + kMaxTileRows * kPanel);
-    bytes = reinterpret_cast<uint8_t*>(p + kMaxTileRows * kPanel + kMaxTileRows);
+    wide = p + kMaxTileRows * kPanel + kMaxTileRows;
+    bytes = reinterpret_cast<uint8_t*>(wide + kBlock * kPanel);
   }
 };
 
@@ -79,16 +83,16 @@ void convertRows(const VectorOps& v, const TileScratch& s, const float* in, int6
                  const Blocks& blocks, int64_t tileRows) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* x = in + r * w.in;
-    if (w.format == Precision::INT8) {
+    if (w.inputFormat() == Precision::INT8) {
       const float highest = v.absMaximum(x, w.in);
       s.rowScale[r] = highest / 127.0f;
       v.quantise(s.bytes, x, w.in, highest > 0 ? 127.0f / highest : 0.0f);
-    } else if (w.format == Precision::BF16) {
+    } else if (w.inputFormat() == Precision::BF16) {
       v.toBf16(reinterpret_cast<bf16*>(s.bytes), x, w.in);
     } else {
       std::memcpy(s.bytes, x, static_cast<size_t>(w.in) * 4);
     }
-    const int64_t used = w.in * (4 / elementsPerWord(w.format));
+    const int64_t used = w.in * (4 / elementsPerWord(w.inputFormat()));
     std::memset(s.bytes + used, 0, static_cast<size_t>(blocks.words * 4 - used));
     for (int64_t b = 0; b < blocks.count; ++b) {
       std::memcpy(s.a + (b * tileRows + r) * kStride, s.bytes + blocks.begin(b) * 4, static_cast<size_t>(blocks.size(b)) * 4);
@@ -119,68 +123,26 @@ Tiling chooseTiling(int64_t rows, int64_t panels, int stripRows, int threads) {
   return best;
 }
 
-bf16 roundToBf16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  if (x != x) return static_cast<bf16>(bits >> 16 | 0x40);
-  return static_cast<bf16>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+// Panel words of one block, as the kernel wants them.
+const uint32_t* panelBlock(const Context& c, const TileScratch& s, const PackedLinear& w, const uint32_t* panel, int64_t begin,
+                           int64_t size) {
+  if (!w.widened) return panel + begin * kPanel;
+  c.vector.widenPanel(s.wide, panel + begin / 2 * kPanel, size / 2);
+  return s.wide;
 }
 
 }  // namespace
 
-std::unique_ptr<PackedLinear> packLinear(Context& c, const float* weight, const float* bias, int64_t out, int64_t in,
-                                         Precision format) {
-  auto w = std::make_unique<PackedLinear>();
-  const int perWord = elementsPerWord(format);
-  w->format = format;
-  w->in = in;
-  w->out = out;
-  w->words = ceilDiv(ceilDiv(in, perWord), 16) * 16;
-  const int64_t panels = ceilDiv(out, kPanel), padded = panels * kPanel;
-  w->panels.reserve(static_cast<size_t>(padded * w->words) * 4);
-  w->bias.reserve(static_cast<size_t>(padded) * 4);
-  if (bias) std::memcpy(w->bias.as<float>(), bias, static_cast<size_t>(out) * 4);
-  if (format == Precision::INT8) {
-    w->scale.reserve(static_cast<size_t>(padded) * 4);
-    w->sum.reserve(static_cast<size_t>(padded) * 4);
-  }
-
-  for (int64_t n = 0; n < out; ++n) {
-    const float* row = weight + n * in;
-    uint32_t* column = w->panels.as<uint32_t>() + n / kPanel * w->words * kPanel + n % kPanel;
-    // Element k of the row lies in word k / perWord of the column.
-    const auto place = [&](int64_t k, auto value) {
-      std::memcpy(reinterpret_cast<char*>(column + k / perWord * kPanel) + k % perWord * sizeof value, &value, sizeof value);
-    };
-    if (format == Precision::FP32) {
-      for (int64_t k = 0; k < in; ++k) place(k, row[k]);
-    } else if (format == Precision::BF16) {
-      for (int64_t k = 0; k < in; ++k) place(k, roundToBf16(row[k]));
-    } else {
-      const float highest = c.vector.absMaximum(row, in);
-      const float inverse = highest > 0 ? 127.0f / highest : 0.0f;
-      int32_t sum = 0;
-      for (int64_t k = 0; k < in; ++k) {
-        const auto q = static_cast<int8_t>(std::nearbyint(static_cast<double>(row[k]) * inverse));
-        sum += q;
-        place(k, q);
-      }
-      w->scale.as<float>()[n] = highest / 127.0f;
-      w->sum.as<int32_t>()[n] = sum;
-    }
-  }
-  c.pool.reserveScratch(TileScratch::size(Blocks(w->words).count, w->words));
-  return w;
-}
+size_t linearScratchBytes(const PackedLinear& w) { return TileScratch::size(Blocks(w.inputWords()).count, w.inputWords()); }
 
 void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLinear& w, const LinearEpilogue& e) {
   if (rows <= 0) return;
-  const GemmKernel& kernel = gemmKernel(c.isa, w.format);
-  const Blocks blocks(w.words);
+  const GemmKernel& kernel = gemmKernel(c.isa, w.inputFormat());
+  const Blocks blocks(w.inputWords());
   const int64_t panels = ceilDiv(w.out, kPanel);
   const Tiling tiling = chooseTiling(rows, panels, kernel.stripRows, c.pool.threads());
   const int64_t rowTiles = ceilDiv(rows, tiling.rows), panelTiles = ceilDiv(panels, tiling.panels);
-  const size_t scratchBytes = TileScratch::size(blocks.count, w.words);
+  const size_t scratchBytes = linearScratchBytes(w);
   const size_t outBytes = e.outType == DType::BF16 ? 2 : 4;
 
   c.pool.parallelFor(0, rowTiles * panelTiles, 1, [&](int64_t begin, int64_t end, int thread) {
@@ -192,13 +154,14 @@ void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLi
       convertRows(c.vector, scratch, in + firstRow * w.in, tileRows, w, blocks, tiling.rows);
 
       for (int64_t panel = firstPanel; panel < endPanel; ++panel) {
-        const uint32_t* b = w.panels.as<uint32_t>() + panel * w.words * kPanel;
+        const uint32_t* weights = w.panels.as<uint32_t>() + panel * w.words * kPanel;
         const int64_t column = panel * kPanel, columns = std::min<int64_t>(kPanel, w.out - column);
         for (int64_t block = 0; block < blocks.count; ++block) {
+          const uint32_t* b = panelBlock(c, scratch, w, weights, blocks.begin(block), blocks.size(block));
           for (int64_t r = 0; r < tileRows; r += kernel.stripRows) {
             kernel.run(static_cast<int>(std::min<int64_t>(kernel.stripRows, tileRows - r)), static_cast<int>(columns),
                        static_cast<int>(blocks.size(block)), scratch.a + (block * tiling.rows + r) * kStride,
-                       b + blocks.begin(block) * kPanel, static_cast<uint32_t*>(scratch.acc) + r * kPanel, kPanel, block > 0);
+                       b, static_cast<uint32_t*>(scratch.acc) + r * kPanel, kPanel, block > 0);
           }
         }
         const int64_t at = firstRow * w.out + column;
@@ -208,7 +171,7 @@ void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLi
             .columns = columns,
             .bias = w.bias.as<float>() + column,
             .columnScale = w.format == Precision::INT8 ? w.scale.as<float>() + column : nullptr,
-            .columnSum = w.format == Precision::INT8 ? w.sum.as<int32_t>() + column : nullptr,
+            .columnSum = w.inputFormat() == Precision::INT8 ? w.sum.as<int32_t>() + column : nullptr,
             .rowScale = scratch.rowScale,
             .activation = e.activation,
             .out = static_cast<char*>(out) + static_cast<size_t>(at) * outBytes,

@@ -34,19 +34,26 @@ struct Context {
 
 // -- linear layers (gemm.cpp) -----------------------------------------------------------------------------------------------
 
-// A weight matrix in the layout the micro-kernels read; gemm_kernels.h says how. Scales and sums are for INT8.
+// A weight matrix in the layout the micro-kernels read; gemm_kernels.h says how.
 struct PackedLinear : LinearWeights {
   Precision format = Precision::FP32;
-  int64_t words = 0;     // 32-bit words of one input row: in, in/2 or in/4, rounded up to 16
+  // INT8 weights that meet bf16 input: each block of a panel is widened to bf16 just before it is used.
+  bool widened = false;
+  int64_t words = 0;     // 32-bit words of one output channel: in, in/2 or in/4, rounded up to 16
   AlignedBuffer panels;  // [ceil(out/32)][words][32] words
   AlignedBuffer bias;    // [ceil(out/32) * 32] F32, zero when the layer has none
-  AlignedBuffer scale;   // [ceil(out/32) * 32] F32: weight = scale * int8
-  AlignedBuffer sum;     // [ceil(out/32) * 32] I32: sum of the int8 weights of an output channel
+  AlignedBuffer scale;   // INT8: [ceil(out/32) * 32] F32: weight = scale * int8
+  AlignedBuffer sum;     // INT8, not widened: [ceil(out/32) * 32] I32: sum of the int8 weights of an output channel
+
+  Precision inputFormat() const { return widened ? Precision::BF16 : format; }
+  int64_t inputWords() const { return widened ? 2 * words : words; }  // a word of four bytes meets two of two bf16
 };
 
-// weight [out, in], bias [out] or null. Also reserves the scratch that linear() will need.
-std::unique_ptr<PackedLinear> packLinear(Context& c, const float* weight, const float* bias, int64_t out, int64_t in,
-                                         Precision format);
+// Also reserves the scratch that linear() will need. `widened` needs format INT8 and a matrix of I8. bias [out] or null.
+// Throws Error{InvalidPackage} naming the matrix if it holds NaN or infinity. (pack.cpp)
+std::unique_ptr<PackedLinear> packLinear(Context& c, const StoredMatrix& weight, const float* bias, Precision format,
+                                         bool widened = false);
+size_t linearScratchBytes(const PackedLinear& w);
 
 struct LinearEpilogue {
   Activation activation = Activation::None;

@@ -27,10 +27,15 @@ AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
 
 void AlignedBuffer::reserve(size_t bytes) {
   if (bytes <= bytes_) return;
+  reserveRaw(bytes);
+  std::memset(data_, 0, bytes_);
+}
+
+void AlignedBuffer::reserveRaw(size_t bytes) {
+  if (bytes <= bytes_) return;
   const size_t rounded = (bytes + 63) / 64 * 64;
   void* fresh = std::aligned_alloc(64, rounded);
   if (!fresh) throw std::bad_alloc();
-  std::memset(fresh, 0, rounded);
   std::free(data_);
   data_ = fresh;
   bytes_ = rounded;

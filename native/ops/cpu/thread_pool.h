@@ -29,7 +29,8 @@ class AlignedBuffer {
   AlignedBuffer(AlignedBuffer&& other) noexcept;
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept;
 
-  void reserve(size_t bytes);  // throws std::bad_alloc; the memory is zeroed
+  void reserve(size_t bytes);     // throws std::bad_alloc; the memory is zeroed
+  void reserveRaw(size_t bytes);  // the same, with whatever was in the memory
   template <class T> T* as() const { return static_cast<T*>(data_); }
   size_t bytes() const { return bytes_; }
 

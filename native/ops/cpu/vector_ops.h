@@ -13,11 +13,11 @@ using bf16 = uint16_t;  // the upper half of an F32
 
 // Turns accumulators of a tile, acc [rows][32], into output elements; ops.h, Epilogue.
 struct LinearFinish {
-  const void* acc;            // F32, or I32 when columnScale is set
+  const void* acc;            // F32, or I32 when columnSum is set
   int64_t rows, columns;      // columns <= 32
   const float* bias;          // [32] of this panel
-  const float* columnScale;   // INT8: out = (acc - 128 * columnSum) * rowScale * columnScale + bias
-  const int32_t* columnSum;
+  const float* columnScale;   // 8-bit weights: out = acc * columnScale + bias, or with 8-bit input, which has a sum,
+  const int32_t* columnSum;   // out = (acc - 128 * columnSum) * rowScale * columnScale + bias
   const float* rowScale;      // [rows]
   Activation activation;
   void* out;                  // first element of the tile
@@ -47,7 +47,11 @@ struct VectorOps {
   void (*toBf16)(bf16* out, const float* in, int64_t n);  // nearest even; NaN stays NaN; denormals may become 0
   void (*fromBf16)(float* out, const bf16* in, int64_t n);
   float (*absMaximum)(const float* in, int64_t n);
+  bool (*allFinite)(const float* in, int64_t n);
+  bool (*allFiniteBf16)(const bf16* in, int64_t n);
   void (*quantise)(uint8_t* out, const float* in, int64_t n, float inverse);  // round(in * inverse) + 128
+  // A panel of words of four signed bytes, [words][32], as words of two bf16, [2 * words][32].
+  void (*widenPanel)(uint32_t* out, const uint32_t* in, int64_t words);
   void (*finishLinear)(const LinearFinish& f);
   float (*softmaxRow)(const SoftmaxRow& s);                   // returns the factor by which earlier sums must shrink
   void (*scaleRow)(float* row, int64_t n, float factor);      // row *= factor

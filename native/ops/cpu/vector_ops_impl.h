@@ -79,6 +79,48 @@ static float absMaximum(const float* in, int64_t n) {
   return maximum(m);
 }
 
+// Sets lanes of `found` where the exponent is all ones.
+static inline U notFinite(U bits, uint32_t exponent) { return (U)((bits & exponent) == U{} + exponent); }
+
+static bool allFinite(const float* in, int64_t n) {
+  U found{};
+  forEachVector(n, [&](int64_t i) { found |= notFinite((U)load(in + i), 0x7f800000u); },
+                [&](int64_t i, int64_t left) { found |= notFinite((U)loadPart(in + i, left), 0x7f800000u); });
+  uint32_t any = 0;
+  for (int i = 0; i < W; ++i) any |= found[i];
+  return any == 0;
+}
+
+// Two values to a lane.
+static bool allFiniteBf16(const bf16* in, int64_t n) {
+  const auto check = [](U bits) { return notFinite(bits, 0x7f80u) | notFinite(bits, 0x7f800000u); };
+  U found{};
+  int64_t i = 0;
+  for (; i + 2 * W <= n; i += 2 * W) {
+    U v;
+    __builtin_memcpy(&v, in + i, sizeof v);
+    found |= check(v);
+  }
+  U rest{};
+  __builtin_memcpy(&rest, in + i, static_cast<size_t>(n - i) * sizeof(bf16));
+  found |= check(rest);
+  uint32_t any = 0;
+  for (int lane = 0; lane < W; ++lane) any |= found[lane];
+  return any == 0;
+}
+
+static void widenPanel(uint32_t* out, const uint32_t* in, int64_t words) {
+  // A signed byte has 7 bits of magnitude, so its float's upper half is exact.
+  const auto floatBits = [](I v) { return (U)toFloat(v >> 24); };
+  for (int64_t w = 0; w < words; ++w, in += 32, out += 64) {
+    for (int lane = 0; lane < 32; lane += W) {
+      const U bytes = load(in + lane);
+      store(out + lane, floatBits((I)(bytes << 24)) >> 16 | floatBits((I)(bytes << 16)));
+      store(out + 32 + lane, floatBits((I)(bytes << 8)) >> 16 | floatBits((I)bytes));
+    }
+  }
+}
+
 static void quantise(uint8_t* out, const float* in, int64_t n, float inverse) {
   const F magic = set1(12582912.0f);  // rounds to nearest even; the low byte of the sum is the integer
   const auto byte = [&](F v) { return (U)(fma(v, set1(inverse), magic)) + 128u; };
@@ -122,11 +164,12 @@ static void finishTile(const LinearFinish& f) {
     const float* residual = f.residual ? f.residual + r * f.width : nullptr;
     const auto value = [&](int64_t j, auto read) {
       F v;
-      if (f.columnScale) {
+      if (f.columnSum) {
         const I exact = load(static_cast<const int32_t*>(f.acc) + r * 32 + j) - (load(f.columnSum + j) << 7);
         v = fma(toFloat(exact), set1(f.rowScale[r]) * load(f.columnScale + j), load(f.bias + j));
       } else {
-        v = load(static_cast<const float*>(f.acc) + r * 32 + j) + load(f.bias + j);
+        const F sum = load(static_cast<const float*>(f.acc) + r * 32 + j);
+        v = f.columnScale ? fma(sum, load(f.columnScale + j), load(f.bias + j)) : sum + load(f.bias + j);
       }
       v = activated<A>(v);
       if (multiply) v = v * read(multiply + j);
@@ -388,7 +431,8 @@ static void add(float* out, const float* a, const float* b, int64_t n) {
 }
 
 constexpr VectorOps makeVectorOps(const char* name) {
-  return {name,          toBf16,          fromBf16,      absMaximum,        quantise,        finishLinear, softmaxRow,
+  return {name,          toBf16,          fromBf16,      absMaximum,        allFinite,       allFiniteBf16,
+          quantise,      widenPanel,      finishLinear,  softmaxRow,
           scaleRow,      packKeysF32,     packKeysWidened, packKeysPairs,   packValuesF32,   packValuesWidened,
           packValuesPairs, layerNorm,     rmsNorm,       rotate,            activate,        add};
 }
