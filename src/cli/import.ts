@@ -39,7 +39,7 @@ export function importCommand(): Command {
         'int8',
       ]),
     )
-    .option('--tokenizer <file>', 'tokenizer.json, if none of the sources has it')
+    .option('--tokenizer <file>', 'tokenizer.json or spiece.model, if none of the sources has it')
     .option('--name <name>', 'name of the model (default: that of the directory)')
     .option('--title <text>', 'title of the model (default: its name)')
     .option('--license <text>', 'licence of the weights, for the manifest')

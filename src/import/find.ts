@@ -12,7 +12,7 @@ import { openSource, type Source } from './source.js';
 export interface Found {
   networks: Map<Component, { network: Network; path: string; outer: string }>;
   adapters: Adapter[];
-  /** tokenizer.json. */
+  /** tokenizer.json, or a SentencePiece model. */
   tokenizer: string | undefined;
   sources: Source[];
 }
@@ -25,6 +25,8 @@ export interface FindOptions {
   tokenizer?: string;
 }
 
+/** Best first. */
+const TOKENIZERS = ['tokenizer.json', 'spiece.model'];
 const DEEPEST = 3;
 const WEIGHTS = /\.(pt|pth|safetensors|index\.json)$/;
 const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
@@ -72,14 +74,14 @@ async function filesIn(path: string, depth: number): Promise<string[]> {
   for (const name of names) {
     const file = join(path, name);
     if ((await stat(file)).isDirectory()) inner.push(...(await filesIn(file, depth + 1)));
-    else if (name === 'tokenizer.json' || (WEIGHTS.test(name) && !SHARD.test(name))) inner.push(file);
+    else if (TOKENIZERS.includes(name) || (WEIGHTS.test(name) && !SHARD.test(name))) inner.push(file);
   }
   return inner;
 }
 
 async function take(found: Found, path: string, options: FindOptions): Promise<void> {
-  if (basename(path) === 'tokenizer.json') {
-    found.tokenizer ??= path;
+  if (TOKENIZERS.includes(basename(path))) {
+    found.tokenizer = betterTokenizer(found.tokenizer, path, options.tokenizer);
     return;
   }
   const source = await open(found, path);
@@ -88,6 +90,14 @@ async function take(found: Found, path: string, options: FindOptions): Promise<v
     return;
   }
   await inFile(path, () => takeNetwork(found, source, options));
+}
+
+/** The one that was asked for; else a tokenizer.json rather than what would have to be converted. */
+function betterTokenizer(before: string | undefined, found: string, asked: string | undefined): string {
+  if (asked !== undefined) return asked;
+  if (before === undefined) return found;
+  const rank = (path: string) => TOKENIZERS.indexOf(basename(path));
+  return rank(found) < rank(before) ? found : before;
 }
 
 function hasNetwork(source: Source): boolean {

@@ -8,12 +8,13 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Network, TITLES } from './components.js';
-import { ImportError } from './errors.js';
+import { ImportError, inFile } from './errors.js';
 import { closeAll, findWeights, type Found } from './find.js';
 import { withLock } from './lock.js';
 import { type AdapterOptions, type AddProduct, mergeAdapters } from './lora.js';
 import type { Component } from './names.js';
 import { isQuantised } from './quantise.js';
+import { convertSentencePiece } from './sentencepiece.js';
 import type { DitHints, DitSizes, TextEncoderSizes, TinyVaeSizes, VaeSizes } from './sizes.js';
 import type { Tensor } from './tensor.js';
 import { bodyBytes, isSmall, type TypeOf, writeSafeTensors, type WrittenFile } from './writer.js';
@@ -33,7 +34,7 @@ export interface ImportOptions {
   textEncoder?: TextPrecision;
   /** Merges adapters: the native core's. */
   addProduct: AddProduct;
-  /** tokenizer.json; otherwise one is looked for in the sources. */
+  /** tokenizer.json or spiece.model; otherwise one is looked for in the sources. */
   tokenizer?: string;
   /** Throws when the service could not use a tokenizer. */
   checkTokenizer?: (json: string) => void;
@@ -142,16 +143,24 @@ async function writeFiles(
 // -- what goes in
 
 async function readTokenizer(path: string | undefined, check?: (json: string) => void): Promise<string> {
-  if (!path) throw new ImportError('There is no tokenizer.json in the sources; name it with --tokenizer.');
-  const text = await readFile(path, 'utf8').catch((error: Error) => {
-    throw new ImportError(`${path} cannot be read: ${error.message}`);
+  if (!path)
+    throw new ImportError('There is no tokenizer.json or spiece.model in the sources; name one with --tokenizer.');
+  return inFile(path, async () => {
+    const bytes = await readFile(path).catch((error: Error) => {
+      throw new ImportError(`${path} cannot be read: ${error.message}`);
+    });
+    const text = isJson(bytes) ? bytes.toString('utf8') : json(convertSentencePiece(bytes));
+    try {
+      check?.(text);
+    } catch (error) {
+      throw new ImportError(error instanceof Error ? error.message : String(error));
+    }
+    return text;
   });
-  try {
-    check?.(text);
-  } catch (error) {
-    throw new ImportError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  return text;
+}
+
+function isJson(bytes: Buffer): boolean {
+  return /^\s*\{/.test(bytes.toString('latin1', 0, 100));
 }
 
 function networkOf(found: Found, component: Component): Network | undefined {

@@ -4,6 +4,7 @@ export { closeAll, findWeights } from './find.js';
 export { importModel, type Imported, type ImportOptions, type Precision, type TextPrecision } from './importer.js';
 export { type AddProduct, mergeAdapters } from './lora.js';
 export { dequantised, isQuantised, quantiseRows } from './quantise.js';
+export { convertSentencePiece } from './sentencepiece.js';
 export { ditShapes } from './shapes.js';
 export { openSource } from './source.js';
 export type { Tensor } from './tensor.js';

@@ -76,8 +76,11 @@ export function viewTensor(name: string, dtype: DType, shape: readonly number[],
   const start = from + offset * size;
   const read = isContiguous(shape, stride)
     ? (first: number, end: number) => bytes.read(start + first * size, start + end * size)
-    : async (first: number, end: number) =>
-        gather(await bytes.read(start, start + last * size), size, shape, stride, first, end);
+    : async (first: number, end: number) => {
+        const { low, high } = spanOf(first, end, shape, stride);
+        const span = await bytes.read(start + low * size, start + high * size);
+        return gather(span, low, size, shape, stride, first, end);
+      };
   return { name, dtype, shape, read: async (first, end) => (first === end ? new Uint8Array() : read(first, end)) };
 }
 
@@ -102,9 +105,28 @@ function isContiguous(shape: readonly number[], stride: readonly number[]): bool
   return true;
 }
 
-/** Elements first..end of a strided view, one after another. */
+/** What of the storage elements first..end of a strided view lie in: the axes behind the first that differs are taken whole. */
+function spanOf(
+  first: number,
+  end: number,
+  shape: readonly number[],
+  stride: readonly number[],
+): { low: number; high: number } {
+  const [from, to] = [indexOf(first, shape), indexOf(end - 1, shape)];
+  const differing = from.findIndex((position, i) => position !== to[i]);
+  const axis = differing < 0 ? shape.length : differing;
+  let [low, high] = [0, 1];
+  for (const [i, step] of stride.entries()) {
+    if (i <= axis) low += (from[i] as number) * step;
+    high += (i <= axis ? (to[i] as number) : (shape[i] as number) - 1) * step;
+  }
+  return { low, high };
+}
+
+/** Elements first..end of a strided view, one after another; `span` is its storage from `low` on. */
 function gather(
   span: Uint8Array,
+  low: number,
   size: number,
   shape: readonly number[],
   stride: readonly number[],
@@ -113,7 +135,7 @@ function gather(
 ): Uint8Array {
   const out = new Uint8Array((end - first) * size);
   const index = indexOf(first, shape);
-  let at = index.reduce((sum, position, i) => sum + position * (stride[i] as number), 0);
+  let at = index.reduce((sum, position, i) => sum + position * (stride[i] as number), -low);
   for (let element = 0; element < end - first; element++) {
     for (let byte = 0; byte < size; byte++) out[element * size + byte] = span[at * size + byte] as number;
     for (let i = shape.length - 1; i >= 0; i--) {

@@ -1,8 +1,8 @@
 /**
- * Feeds damaged checkpoints to the readers of `longlive import`. Whatever a file holds, the answer is tensors or an
- * ImportError, soon and without much memory.
+ * Feeds damaged checkpoints and SentencePiece models to the readers of `longlive import`. Whatever a file holds, the answer is
+ * tensors and networks, a tokenizer, or an ImportError, soon and without much memory.
  *
- *     npx tsx test/fuzz/readers.ts [--minutes 60] [--seed 1]
+ *     npx tsx test/fuzz/readers.ts [--minutes 60] [--seed 1] [--out result.json]
  */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,11 @@ import { crc32 } from 'node:zlib';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { memoryBytes } from '../../src/import/bytes.js';
+import { componentOf, readNetwork } from '../../src/import/components.js';
 import { ImportError } from '../../src/import/errors.js';
+import { isAdapter, readAdapter } from '../../src/import/lora.js';
+import { pickTensors } from '../../src/import/names.js';
+import { convertSentencePiece } from '../../src/import/sentencepiece.js';
 import { readTensors } from '../../src/import/source.js';
 import { countOf } from '../../src/import/tensor.js';
 import { readZip } from '../../src/import/zip.js';
@@ -18,6 +22,8 @@ import { writeZip } from '../support/zip-writer.js';
 import { mutate, randomFrom } from './mutate.js';
 
 const FOLDER = new URL('../golden/checkpoints/', import.meta.url);
+const SENTENCE_PIECE = new URL('../unit/engine/fixtures/umt5_like.model', import.meta.url);
+const MODEL = 'spiece.model';
 /** Elements read of each tensor, from its front and its end. */
 const TASTE = 64;
 /** Of processor time. */
@@ -34,7 +40,20 @@ export interface Seed {
 
 export async function loadSeeds(): Promise<Seed[]> {
   const names = readdirSync(FOLDER).filter((name) => /\.(pth?|safetensors)$/.test(name));
-  return Promise.all(names.map(async (name) => seedOf(name, readFileSync(new URL(name, FOLDER)))));
+  const seeds = await Promise.all(names.map(async (name) => seedOf(name, readFileSync(new URL(name, FOLDER)))));
+  const model = readFileSync(SENTENCE_PIECE);
+  // The pieces stand in front of the character map, which is never looked into.
+  return [
+    ...seeds,
+    {
+      name: MODEL,
+      bytes: model,
+      focus: [
+        [0, 12_000],
+        [model.length - 400, model.length],
+      ],
+    },
+  ];
 }
 
 async function seedOf(name: string, bytes: Buffer): Promise<Seed> {
@@ -60,22 +79,19 @@ export function damage(seed: Seed, random: (below: number) => number): Buffer {
   return writeZip(parts, { zip64: random(2) === 0 });
 }
 
-/** Reads a file as the importer would; true when it was accepted. Throws for anything but an ImportError, and for delay. */
-export async function survive(bytes: Buffer): Promise<boolean> {
+/** Reads a file as the importer would, by its name; true when it was accepted. Throws for anything but an ImportError, and for delay. */
+export async function survive(name: string, bytes: Buffer): Promise<boolean> {
   const before = process.cpuUsage();
-  const accepted = await isReadable(bytes);
+  const accepted = await isReadable(name, bytes);
   const { user, system } = process.cpuUsage(before);
   if (user + system > SLOW_MICROSECONDS) throw new Error(`A file of ${bytes.length} bytes took ${user + system} µs.`);
   return accepted;
 }
 
-async function isReadable(bytes: Buffer): Promise<boolean> {
+async function isReadable(name: string, bytes: Buffer): Promise<boolean> {
   try {
-    for (const tensor of await readTensors(memoryBytes(bytes))) {
-      const count = countOf(tensor.shape);
-      await tensor.read(0, Math.min(count, TASTE));
-      await tensor.read(Math.max(0, count - TASTE), count);
-    }
+    if (name === MODEL) convertSentencePiece(bytes);
+    else await readCheckpoint(bytes);
     return true;
   } catch (error) {
     if (!(error instanceof ImportError)) throw error;
@@ -83,26 +99,49 @@ async function isReadable(bytes: Buffer): Promise<boolean> {
   }
 }
 
+async function readCheckpoint(bytes: Buffer): Promise<void> {
+  const tensors = await readTensors(memoryBytes(bytes));
+  for (const tensor of tensors) {
+    const count = countOf(tensor.shape);
+    await tensor.read(0, Math.min(count, TASTE));
+    await tensor.read(Math.max(0, count - TASTE), count);
+  }
+  if (isAdapter(tensors)) readAdapter('adapter', tensors, { weight: 1 });
+  const { tensors: plain } = pickTensors(tensors);
+  const component = componentOf(plain);
+  if (component) readNetwork(component, plain, { numHeads: 2 });
+}
+
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { minutes: { type: 'string' }, seed: { type: 'string' } } });
+  const { values } = parseArgs({
+    options: { minutes: { type: 'string' }, seed: { type: 'string' }, out: { type: 'string' } },
+  });
   const end = Date.now() + 60_000 * Number(values.minutes ?? 1);
   const first = Number(values.seed ?? 1);
   const seeds = await loadSeeds();
-  let [runs, accepted] = [0, 0];
+  const began = Date.now();
+  let [runs, accepted, failures] = [0, 0, 0];
   for (; Date.now() < end; runs++) {
     const seed = seeds[runs % seeds.length] as Seed;
     const bytes = damage(seed, randomFrom(first + runs));
     try {
-      if (await survive(bytes)) accepted++;
+      if (await survive(seed.name, bytes)) accepted++;
     } catch (error) {
       const file = `crash-${first + runs}-${crc32(bytes).toString(16)}-${seed.name}`;
       writeFileSync(file, bytes);
       process.stderr.write(`${file}: ${error instanceof Error ? error.stack : String(error)}\n`);
+      failures++;
       process.exitCode = 1;
     }
   }
-  const megabytes = Math.round(process.resourceUsage().maxRSS / 1024);
-  process.stdout.write(`${runs} files, ${accepted} accepted, ${runs - accepted} refused, at most ${megabytes} MB\n`);
+  const result = {
+    ...{ files: runs, accepted, refused: runs - accepted - failures, failures, firstSeed: first },
+    seconds: Math.round((Date.now() - began) / 1000),
+    // Linux and macOS both report kibibytes here.
+    peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+  };
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+  if (values.out) writeFileSync(values.out, `${JSON.stringify(result, null, 2)}\n`);
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) await main();

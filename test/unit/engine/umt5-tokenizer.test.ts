@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { convertSentencePiece } from '../../../src/import/sentencepiece.js';
 import { Tokenizer } from '../../../src/engine/tokenizer.js';
 
 interface Vector {
@@ -10,15 +11,15 @@ interface Vector {
 }
 
 interface Definition {
-  normalizer: { normalizers: object[] };
+  normalizer: { normalizers: { precompiled_charsmap?: string }[] };
   pre_tokenizer: object;
 }
 
 /** Made by fixtures/make_umt5_like.py with the reference libraries. */
-const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url), 'utf8');
-const json = fixture('umt5_like.json');
-const vectors = JSON.parse(fixture('umt5_like_vectors.json')) as Vector[];
-const definition = JSON.parse(json) as Definition;
+const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url));
+const vectors = JSON.parse(fixture('umt5_like_vectors.json').toString()) as Vector[];
+const definition = convertSentencePiece(fixture('umt5_like.model')) as Definition;
+const json = JSON.stringify(definition);
 const changed = (change: object) => JSON.stringify({ ...definition, ...change });
 
 describe('a tokenizer of umT5’s kind', () => {
@@ -37,6 +38,15 @@ describe('a tokenizer of umT5’s kind', () => {
   it.each(vectors)('gives the reference ids of $text', ({ text, ids, classic: older }) => {
     expect([...modern.encode(text, 10_000)]).toEqual(ids);
     expect([...classic.encode(text, 10_000)]).toEqual(older);
+  });
+
+  it('is what the reference library makes of its SentencePiece model', () => {
+    const expected = JSON.parse(fixture('umt5_like.json').toString()) as Definition;
+    const [map] = expected.normalizer.normalizers;
+    expect(map).toEqual({ type: 'Precompiled', precompiled_charsmap: '' });
+    Object.assign(map as object, precompiled);
+    expect(definition).toEqual(expected);
+    expect(precompiled?.precompiled_charsmap?.length).toBeGreaterThan(100_000);
   });
 
   it('needs its character map', () => {

@@ -9,7 +9,7 @@ it('damaged checkpoints are refused with an ImportError or read, and nothing els
   const outcomes = { accepted: 0, refused: 0 };
   for (let run = 0; run < 40 * seeds.length; run++) {
     const seed = seeds[run % seeds.length] as (typeof seeds)[number];
-    const accepted = await survive(damage(seed, randomFrom(1_000 + run)));
+    const accepted = await survive(seed.name, damage(seed, randomFrom(1_000 + run)));
     outcomes[accepted ? 'accepted' : 'refused']++;
   }
   // Both happen often, so the damage is neither everywhere nor nowhere.

@@ -4,7 +4,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { memoryBytes } from '../../../src/import/bytes.js';
 import { ImportError } from '../../../src/import/errors.js';
 import { openSource, readTensors } from '../../../src/import/source.js';
-import { type Tensor, wholeTensor } from '../../../src/import/tensor.js';
+import { type Tensor, viewTensor, wholeTensor } from '../../../src/import/tensor.js';
 import { readZip } from '../../../src/import/zip.js';
 import { writeZip } from '../../support/zip-writer.js';
 
@@ -55,6 +55,37 @@ describe('a PyTorch checkpoint', () => {
     const whole = Buffer.from(await view.read(0, 36));
     expect(Buffer.from(await view.read(7, 20))).toEqual(whole.subarray(28, 80));
     await source.close();
+  });
+
+  it.each([
+    ['some columns', [100, 10], [50, 1], 3],
+    ['a transposed matrix', [40, 60], [1, 40], 0],
+    ['turned axes', [5, 6, 7], [7, 35, 1], 11],
+    ['a row that is repeated', [9, 20], [0, 1], 5],
+  ])('reads of %s what the piece needs', async (_what, shape, stride, offset) => {
+    const storage = Uint8Array.from({ length: 5_000 }, (_, i) => (i * 7) % 251);
+    let most = 0;
+    const bytes = {
+      ...memoryBytes(storage),
+      read: async (from: number, to: number) => ((most = Math.max(most, to - from)), storage.slice(from, to)),
+    };
+    const view = viewTensor('view', 'U8', shape, { bytes, from: 0, to: storage.length, offset, stride });
+    const count = shape.reduce((product, size) => product * size, 1);
+    const expected = Array.from({ length: count }, (_, element) => {
+      let [at, rest] = [offset, element];
+      for (let i = shape.length - 1; i >= 0; rest = Math.floor(rest / (shape[i--] as number)))
+        at += (rest % (shape[i] as number)) * (stride[i] as number);
+      return storage[at];
+    });
+    for (const step of [1, 7, 23, count]) {
+      for (let from = 0; from < count; from += step) {
+        const end = Math.min(count, from + step);
+        expect([...(await view.read(from, end))]).toEqual(expected.slice(from, end));
+      }
+    }
+    most = 0;
+    await view.read(20, 25);
+    expect(most).toBeLessThan(250);
   });
 
   it.each([
