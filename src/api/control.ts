@@ -41,12 +41,21 @@ const TimelineEntryInput = builder.inputType('TimelineEntryInput', {
   }),
 });
 
+const LoraInput = builder.inputType('LoraInput', {
+  description: 'An adapter to merge into the model.',
+  fields: (t) => ({
+    name: t.string({ required: true, description: 'The `name` of one of `Model.loras`.' }),
+    weight: t.float({ defaultValue: 1, description: 'From -4 to 4, with at most two decimals.' }),
+  }),
+});
+
 const CreateSession = builder.inputType('CreateSessionInput', {
   description: 'Give either `prompt` or `timeline`.',
   fields: (t) => ({
     prompt: t.string({ description: 'The prompt from the start.' }),
     timeline: t.field({ type: [TimelineEntryInput], description: 'The whole story in advance.' }),
     model: t.string({ description: 'The `name` of a model; the default model when absent.' }),
+    loras: t.field({ type: [LoraInput], description: 'Merged into the model in this order; at most 4.' }),
     seed: t.field({ type: 'Seed', description: 'Random when absent.' }),
     width: t.int({ description: "The model's native size when absent." }),
     height: t.int(),
@@ -56,7 +65,8 @@ const CreateSession = builder.inputType('CreateSessionInput', {
   }),
 });
 
-type CreateSessionArgs = Nullable<Omit<CreateSessionInput, 'seed' | 'timeline'>> & {
+type CreateSessionArgs = Nullable<Omit<CreateSessionInput, 'seed' | 'timeline' | 'loras'>> & {
+  loras?: { name: string; weight?: number | null }[] | null;
   seed?: string | number | null;
   timeline?: (Nullable<Omit<TimelineInput, 'prompt'>> & { prompt: string })[] | null;
 };
@@ -73,11 +83,12 @@ builder.mutationField('createSession', (t) =>
   }),
 );
 
-function createInput({ seed, timeline, ...rest }: CreateSessionArgs): CreateSessionInput {
+function createInput({ seed, timeline, loras, ...rest }: CreateSessionArgs): CreateSessionInput {
   return {
     ...withoutNulls(rest),
     ...(seed == null ? {} : { seed: seedFrom(seed) }),
     ...(timeline ? { timeline: timeline.map(withoutNulls) } : {}),
+    ...(loras ? { loras: loras.map(({ name, weight }) => ({ name, weight: weight ?? 1 })) } : {}),
   };
 }
 

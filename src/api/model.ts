@@ -1,5 +1,23 @@
-import type { ModelInfo } from '../sessions/index.js';
+import type { LoraInfo, ModelInfo } from '../sessions/index.js';
 import { builder } from './builder.js';
+
+const ModelState = builder.enumType('ModelState', {
+  values: {
+    AVAILABLE: { description: 'Loaded, and fetched before that if need be, when a session asks for it.' },
+    LOADING: { description: 'On its way to the device.' },
+    LOADED: { description: 'On the device: a session starts at once.' },
+  } as const,
+});
+
+const Lora = builder.objectRef<LoraInfo>('Lora').implement({
+  description: 'An adapter that can be merged into a model.',
+  fields: (t) => ({
+    name: t.exposeString('name', { description: 'What `createSession` takes in `loras`.' }),
+    digest: t.exposeString('digest', { description: 'SHA-256 of what it adds.' }),
+    bytes: t.float({ description: 'Size of its file.', resolve: ({ bytes }) => bytes }),
+    matrices: t.exposeInt('matrices', { description: 'How many matrices of the model it changes.' }),
+  }),
+});
 
 export const Model = builder.objectRef<ModelInfo>('Model');
 
@@ -22,6 +40,13 @@ builder.node(Model, {
     device: t.exposeString('device'),
     precision: t.exposeString('precision'),
     digest: t.exposeString('digest', { description: 'SHA-256 of the package manifest.' }),
+    bytes: t.float({ description: 'Size of the package.', resolve: ({ bytes }) => bytes }),
+    state: t.expose('state', { type: ModelState, description: 'At this replica.' }),
+    loras: t.field({
+      type: [Lora],
+      description: 'The adapters that fit this model.',
+      resolve: ({ loras }) => [...loras],
+    }),
   }),
 });
 

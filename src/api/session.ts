@@ -1,4 +1,11 @@
-import { DomainError, isEnded, type Page, pageCursorOf, type Session as DomainSession } from '../sessions/index.js';
+import {
+  DomainError,
+  isEnded,
+  type Page,
+  pageCursorOf,
+  type Session as DomainSession,
+  type SessionLora as DomainLora,
+} from '../sessions/index.js';
 import { Artifact } from './artifact.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
@@ -34,6 +41,7 @@ export const StateReason = builder.enumType('StateReason', {
     IDLE: { description: 'Nobody watched.' },
     STORAGE: { description: 'The object store fails; resume when it works again. Nothing generated is lost.' },
     WORKER_LOST: { description: 'The replica that generated it went away; resume continues from the last checkpoint.' },
+    MODEL: { description: 'The model cannot be loaded now, see `failure`; resume when it can.' },
     DURATION_REACHED: { description: '`maxSeconds` is reached.' },
     ENGINE: { description: 'The device or the native core failed; see `failure`.' },
     MEDIA: { description: 'The video encoder failed; see `failure`.' },
@@ -50,6 +58,15 @@ const Parent = builder.objectRef<{ sessionId: string; chunk: number }>('SessionP
   fields: (t) => ({
     sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
     chunk: t.exposeInt('chunk'),
+  }),
+});
+
+const SessionLora = builder.objectRef<DomainLora>('SessionLora').implement({
+  description: 'An adapter that a session is generated with.',
+  fields: (t) => ({
+    name: t.exposeString('name'),
+    weight: t.exposeFloat('weight', { description: 'How strongly it is applied; 1 is as trained.' }),
+    digest: t.exposeString('digest', { description: 'SHA-256 of what it adds.' }),
   }),
 });
 
@@ -78,6 +95,11 @@ builder.node(Session, {
       nullable: true,
       description: 'Null when this replica does not have it any more.',
       resolve: ({ model }, _args, { sessions }) => sessions.models().find(({ name }) => name === model),
+    }),
+    loras: t.field({
+      type: [SessionLora],
+      description: 'Merged into the model, in this order.',
+      resolve: ({ loras = [] }) => [...loras],
     }),
     seed: t.expose('seed', {
       type: 'Seed',

@@ -4,7 +4,14 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { LocalCluster } from '../cluster/index.js';
 import type { NativeEngine } from '../engine/index.js';
-import { type EngineOptions, openEngine } from '../engine/index.js';
+import {
+  defaultCacheDirectory,
+  type EngineOptions,
+  type FetchProgress,
+  isRemote,
+  openEngine,
+  PackageCache,
+} from '../engine/index.js';
 import { createMediaFactory } from '../media/index.js';
 import { type Backend, ConfigError, environmentName, type ServerConfig } from '../server/index.js';
 import { type Logger, type ObjectStore, type SessionPolicy, SessionService } from '../sessions/index.js';
@@ -26,7 +33,7 @@ export interface ComposedBackend extends Backend {
 /** A backend over what the configuration names; unfinished sessions of earlier runs are taken over. */
 export async function openBackend(config: ServerConfig, logger: Logger): Promise<ComposedBackend> {
   const store = openConfiguredStore(config);
-  const engine = await openEngine(engineOptions(config));
+  const engine = await openEngine({ ...engineOptions(config), onProgress: reporting(logger) });
   for (const { message } of engine.problems) logger.warn({}, message);
   const backend = compose({ engine, store, logger, encoderThreads: config.encoderThreads, policy: policyOf(config) });
   try {
@@ -52,8 +59,36 @@ export function compose({ engine, store, encoderThreads, policy, logger }: Parts
 }
 
 export function engineOptions(config: ServerConfig): EngineOptions {
-  const { models, model, device, precision, decoder, threads } = config;
-  return { models: resolve(models), model, device, precision, decoder, threads };
+  const { models, model, loras, device, precision, decoder, threads, modelMemoryGigabytes } = config;
+  return {
+    ...{ model, device, precision, decoder, threads },
+    models: models.map((place) => (isRemote(place) ? place : resolve(place))),
+    ...(loras !== undefined && { loras: resolve(loras) }),
+    ...(modelMemoryGigabytes > 0 && { modelMemoryBytes: modelMemoryGigabytes * 1e9 }),
+    cache: modelCache(config),
+    openStore: storeOpener(config),
+  };
+}
+
+export function modelCache({ modelCache, modelCacheGigabytes }: ServerConfig): PackageCache {
+  const directory = modelCache === undefined ? defaultCacheDirectory() : resolve(modelCache);
+  return new PackageCache({ directory, limitBytes: modelCacheGigabytes * 1e9 });
+}
+
+/** Buckets with model packages are reached like the one with sessions. */
+export function storeOpener({ s3Endpoint, s3Region }: ServerConfig): (url: string) => ObjectStore {
+  return (url) => openStore(url, { endpoint: s3Endpoint, region: s3Region });
+}
+
+/** A line for every tenth of a package that was fetched. */
+function reporting(logger: Logger): (progress: FetchProgress) => void {
+  const told = new Map<string, number>();
+  return ({ name, fetchedBytes, totalBytes }) => {
+    const tenths = Math.floor((10 * fetchedBytes) / totalBytes);
+    if (told.get(name) === tenths) return;
+    told.set(name, tenths);
+    logger.info({ model: name, fetchedBytes, totalBytes }, 'fetching a model package');
+  };
 }
 
 export function openConfiguredStore({ store, ...config }: ServerConfig): ObjectStore {

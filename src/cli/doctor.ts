@@ -2,9 +2,9 @@ import { statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { type Addon, damages, findPackages, loadAddon, type ModelPackage } from '../engine/index.js';
+import { type Addon, damages, findSources, isRemote, loadAddon, type PackageSource } from '../engine/index.js';
 import { loadConfig, type ServerConfig } from '../server/index.js';
-import { openConfiguredStore } from './backend.js';
+import { modelCache, openConfiguredStore, storeOpener } from './backend.js';
 import { EXIT, explain } from './failure.js';
 import { addSettings } from './settings.js';
 
@@ -33,7 +33,7 @@ export async function examine(config: ServerConfig): Promise<Finding[]> {
     nodeFinding(),
     machineFinding(),
     ...coreFindings(),
-    ...(await modelFindings(resolve(config.models))),
+    ...(await modelFindings(config)),
     await storeFinding(config),
   ];
 }
@@ -79,24 +79,29 @@ function coreFindings(): Finding[] {
   ];
 }
 
-async function modelFindings(path: string): Promise<Finding[]> {
-  const { packages, problems } = await findPackages(path);
-  const findings = await Promise.all(packages.map(packageFinding));
+async function modelFindings(config: ServerConfig): Promise<Finding[]> {
+  const { sources, problems } = await findSources(config.models, modelCache(config), {
+    openStore: storeOpener(config),
+  });
+  const findings = await Promise.all(sources.map(packageFinding));
   for (const { message } of problems) findings.push({ topic: 'Model', status: 'note', detail: message });
   if (!findings.some(({ status }) => status === 'ok')) {
-    findings.push({ topic: 'Model', status: 'missing', detail: `There is no usable model package in ${path}.` });
+    const places = config.models.map((place) => (isRemote(place) ? place : resolve(place))).join(', ');
+    findings.push({ topic: 'Model', status: 'missing', detail: `There is no usable model package in ${places}.` });
   }
   return findings;
 }
 
-async function packageFinding(source: ModelPackage): Promise<Finding> {
+async function packageFinding(source: PackageSource): Promise<Finding> {
   const { name, version, title } = source.manifest;
   const { width, height, fps } = source.config.video;
   const topic = `Model ${name}`;
+  const what = `${title} ${version}, ${width}x${height} at ${fps} frames/s`;
+  if (source.remote) return { topic, status: 'ok', detail: `${what}, fetched from ${source.address} when needed` };
   const damaged: string[] = [];
-  for await (const damage of damages(source)) damaged.push(damage);
+  for await (const damage of damages({ ...source, directory: source.address })) damaged.push(damage);
   if (damaged.length > 0) return { topic, status: 'note', detail: `Cannot be used: ${damaged.join(' ')}` };
-  return { topic, status: 'ok', detail: `${title} ${version}, ${width}x${height} at ${fps} frames/s, checksums match` };
+  return { topic, status: 'ok', detail: `${what}, checksums match` };
 }
 
 async function storeFinding(config: ServerConfig): Promise<Finding> {

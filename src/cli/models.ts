@@ -1,74 +1,285 @@
-import { resolve } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import cliProgress from 'cli-progress';
 import { Command } from 'commander';
-import { damages, findPackages, type ModelPackage } from '../engine/index.js';
-import { loadConfig } from '../server/index.js';
+import {
+  bytesOf,
+  damages,
+  fetchError,
+  findSources,
+  installPackage,
+  isRemote,
+  openFolder,
+  type PackageProblem,
+  type PackageSource,
+  readFolder,
+  type RemoteOptions,
+  removePackage,
+  storedPrecision,
+} from '../engine/index.js';
+import { loadConfig, type ServerConfig } from '../server/index.js';
+import { modelCache, storeOpener } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
 
-/** `longlive models`: which packages there are, and whether they are whole. */
+const SETTINGS = ['models', 'modelCache', 'modelCacheGigabytes', 's3Endpoint', 's3Region'];
+const SERVICE_TIMEOUT_MS = 10_000;
+const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+
+/** `longlive models`: which packages there are, whether they are whole, how they come and go. */
 export function modelsCommand(): Command {
-  const list = new Command('list').description('say which model packages there are').option('--json', 'as JSON');
+  const list = new Command('list')
+    .description('say which model packages there are')
+    .option('--service <url>', 'a running service to ask what it has loaded')
+    .option('--json', 'as JSON');
+  const add = new Command('add')
+    .description('copy or fetch a package into the models directory, verified, all of it or nothing')
+    .argument('<source>', 'a directory, s3://bucket/prefix/ or https://host/path/')
+    .option('--name <name>', 'call it otherwise than it calls itself')
+    .option('--quiet', 'no progress bar');
   const verify = new Command('verify')
     .description('read packages whole and compare their checksums')
     .argument('[name...]', 'names of packages (default: all)');
+  const remove = new Command('remove')
+    .description('delete a package from the models directory')
+    .argument('<name>', 'name of the package')
+    .option('--yes', 'do not ask');
   return new Command('models')
-    .description('list and verify model packages')
-    .addCommand(addSettings(list, ['models']).action(runList))
-    .addCommand(addSettings(verify, ['models']).action(runVerify));
+    .description('list, add, verify and remove model packages')
+    .addCommand(addSettings(list, [...SETTINGS, 'token']).action(runList))
+    .addCommand(addSettings(add, SETTINGS).action(runAdd))
+    .addCommand(addSettings(verify, SETTINGS).action(runVerify))
+    .addCommand(addSettings(remove, ['models']).action(runRemove));
 }
 
-async function runList(flags: Record<string, unknown>): Promise<void> {
-  const { packages, problems } = await findPackages(modelsPath(flags));
-  if (flags.json) process.stdout.write(`${JSON.stringify(packages.map(describe), null, 2)}\n`);
-  else for (const line of table(packages)) process.stdout.write(`${line}\n`);
+// -- list
+
+interface Listed {
+  name: string;
+  version: string;
+  title: string;
+  license: string;
+  width: number;
+  height: number;
+  bytes: number;
+  /** Of the weights in the package. */
+  precision: string | null;
+  digest: string;
+  source: string;
+  /** On this machine. */
+  local: boolean;
+  /** By the service that was asked. */
+  state: string | null;
+}
+
+async function runList(flags: Record<string, unknown> & { service?: string }): Promise<void> {
+  const config = loadConfig(process.env, flags);
+  const { sources, problems } = await find(config);
+  const states = flags.service === undefined ? undefined : await statesOf(flags.service, config.token);
+  const rows = await Promise.all(sources.map((source) => describe(source, config, states)));
+  process.stdout.write(flags.json ? `${JSON.stringify(rows, null, 2)}\n` : `${table(rows)}\n`);
   for (const { message } of problems) process.stderr.write(`${message}\n`);
 }
 
-async function runVerify(names: string[], flags: Record<string, unknown>): Promise<void> {
-  const path = modelsPath(flags);
-  const { packages, problems } = await findPackages(path);
-  const chosen = names.length > 0 ? packages.filter(({ manifest }) => names.includes(manifest.name)) : packages;
-  const unknown = names.filter((name) => !packages.some(({ manifest }) => manifest.name === name));
-  const complaints = [
-    ...(names.length === 0 ? problems.map(({ message }) => message) : []),
-    ...unknown.map((name) => `There is no usable model package "${name}" in ${path}.`),
-  ];
-  for (const source of chosen) {
-    const found = [];
-    for await (const damage of damages(source)) found.push(`${source.manifest.name}: ${damage}`);
-    if (found.length === 0) process.stdout.write(`${source.manifest.name}: every file matches its checksum\n`);
-    complaints.push(...found);
+function find(config: ServerConfig): Promise<{ sources: PackageSource[]; problems: PackageProblem[] }> {
+  return findSources(config.models, modelCache(config), remoteOptions(config));
+}
+
+function remoteOptions(config: ServerConfig): RemoteOptions {
+  return { openStore: storeOpener(config) };
+}
+
+async function describe(
+  source: PackageSource,
+  config: ServerConfig,
+  states: ReadonlyMap<string, string> | undefined,
+): Promise<Listed> {
+  const { manifest, digest, address } = source;
+  const { name, version, title, license } = manifest;
+  const { width, height } = source.config.video;
+  const directory = await directoryOf(source, config);
+  const precision = directory === undefined ? null : await storedPrecision(directory);
+  const state = states?.get(digest) ?? null;
+  const local = directory !== undefined;
+  return {
+    name,
+    version,
+    title,
+    license,
+    width,
+    height,
+    bytes: bytesOf(manifest),
+    precision,
+    digest,
+    source: address,
+    local,
+    state,
+  };
+}
+
+/** Where a package is on this machine, if it is. */
+async function directoryOf(
+  { remote, address, digest }: PackageSource,
+  config: ServerConfig,
+): Promise<string | undefined> {
+  if (!remote) return address;
+  const cache = modelCache(config);
+  return (await cache.has(digest)) ? join(cache.directory, digest) : undefined;
+}
+
+/** What a running service says of its models, by digest. */
+async function statesOf(url: string, token: string | undefined): Promise<Map<string, string>> {
+  try {
+    const response = await fetch(new URL('/graphql', url), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
+      body: JSON.stringify({ query: '{ models { digest state } }' }),
+      signal: AbortSignal.timeout(SERVICE_TIMEOUT_MS),
+    });
+    if (!response.ok) throw new Error(`it answered ${response.status}`);
+    const { data } = (await response.json()) as { data: { models: { digest: string; state: string }[] } };
+    return new Map(data.models.map(({ digest, state }) => [digest, state]));
+  } catch (error) {
+    throw new Failure(
+      EXIT.unavailable,
+      `${url} cannot be asked: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
-  if (complaints.length > 0) throw new Failure(EXIT.unavailable, complaints.join('\n'));
 }
 
-function modelsPath(flags: Record<string, unknown>): string {
-  return resolve(loadConfig(process.env, flags).models);
-}
-
-function describe({ directory, manifest, config, digest }: ModelPackage): object {
-  const { name, version, title, license, files } = manifest;
-  return { name, version, title, license, bytes: bytesOf(files), ...config.video, digest, directory };
-}
-
-function table(packages: readonly ModelPackage[]): string[] {
-  if (packages.length === 0) return ['There are no model packages; docs/models.md says how to get some.'];
-  const rows = packages.map(({ manifest, config }) => [
-    manifest.name,
-    manifest.version,
-    `${config.video.width}x${config.video.height}`,
-    `${(bytesOf(manifest.files) / 1e9).toFixed(2)} GB`,
-    manifest.license,
+function table(rows: readonly Listed[]): string {
+  if (rows.length === 0) return 'There are no model packages; docs/models.md says how to get some.';
+  const cells = rows.map(({ name, version, width, height, bytes, precision, license, local, state }) => [
+    ...[name, version, `${width}x${height}`, `${(bytes / 1e9).toFixed(2)} GB`, precision ?? '-', license],
+    state?.toLowerCase() ?? (local ? 'here' : 'elsewhere'),
   ]);
-  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => (row[i] as string).length))) ?? [];
-  return rows.map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-      .join('  ')
-      .trimEnd(),
+  const widths = cells[0]?.map((_, i) => Math.max(...cells.map((row) => (row[i] as string).length))) ?? [];
+  const lines = cells.map((row) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  '));
+  return lines.map((line) => line.trimEnd()).join('\n');
+}
+
+// -- add
+
+async function runAdd(source: string, flags: Record<string, unknown> & { name?: string }): Promise<void> {
+  const config = loadConfig(process.env, flags);
+  const directory = await modelsDirectory(config);
+  const bar = flags.quiet === true || !process.stderr.isTTY ? undefined : progressBar();
+  try {
+    const found = await readFolder(folderOf(source, config));
+    const name = flags.name ?? found.manifest.name;
+    if (!NAME.test(name)) {
+      throw new Failure(EXIT.usage, `"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
+    }
+    const place = join(directory, name);
+    if (await exists(place)) {
+      throw new Failure(
+        EXIT.usage,
+        `${place} exists already; choose another --name, or run: longlive models remove ${name}`,
+      );
+    }
+    bar?.start(bytesOf(found.manifest), 0);
+    await installPackage(found, place, { onProgress: ({ fetchedBytes }) => bar?.update(fetchedBytes) });
+    process.stdout.write(
+      `${place}: ${found.manifest.title} ${found.manifest.version}, licence: ${found.manifest.license}\n`,
+    );
+  } catch (error) {
+    throw isExpected(error) ? fetchError(error) : new Failure(EXIT.unavailable, messageOf(error));
+  } finally {
+    bar?.stop();
+  }
+}
+
+function isExpected(error: unknown): boolean {
+  return error instanceof Failure || fetchError(error) !== error;
+}
+
+function folderOf(source: string, config: ServerConfig) {
+  try {
+    return openFolder(source, remoteOptions(config));
+  } catch (error) {
+    throw new Failure(EXIT.usage, messageOf(error));
+  }
+}
+
+function progressBar(): cliProgress.SingleBar {
+  return new cliProgress.SingleBar(
+    { format: '{bar} {percentage} % | {eta} s', stream: process.stderr, hideCursor: true },
+    cliProgress.Presets.shades_classic,
   );
 }
 
-function bytesOf(files: ModelPackage['manifest']['files']): number {
-  return Object.values(files).reduce((sum, { bytes }) => sum + bytes, 0);
+/** Where packages are added and removed: the first directory of `models`. */
+async function modelsDirectory(config: ServerConfig): Promise<string> {
+  const local = config.models.find((place) => !isRemote(place));
+  if (local === undefined)
+    throw new Failure(EXIT.usage, 'None of --models is a directory that a package could be put in.');
+  const directory = resolve(local);
+  if (!(await exists(join(directory, 'manifest.json')))) return directory;
+  throw new Failure(EXIT.usage, `${directory} is a model package; name a directory of packages with --models.`);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+// -- verify
+
+async function runVerify(names: string[], flags: Record<string, unknown>): Promise<void> {
+  const config = loadConfig(process.env, flags);
+  const { sources, problems } = await find(config);
+  const chosen = names.length > 0 ? sources.filter(({ manifest }) => names.includes(manifest.name)) : sources;
+  const unknown = names.filter((name) => !sources.some(({ manifest }) => manifest.name === name));
+  const complaints = [
+    ...(names.length === 0 ? problems.map(({ message }) => message) : []),
+    ...unknown.map((name) => `There is no usable model package "${name}" in ${config.models.join(', ')}.`),
+  ];
+  for (const source of chosen) complaints.push(...(await verify(source, config)));
+  if (complaints.length > 0) throw new Failure(EXIT.unavailable, complaints.join('\n'));
+}
+
+async function verify(source: PackageSource, config: ServerConfig): Promise<string[]> {
+  const { name } = source.manifest;
+  const directory = await directoryOf(source, config);
+  if (directory === undefined) {
+    process.stdout.write(`${name}: not fetched from ${source.address} yet; its files are checked as they arrive\n`);
+    return [];
+  }
+  const found: string[] = [];
+  for await (const damage of damages({ ...source, directory })) found.push(`${name}: ${damage}`);
+  if (found.length === 0) process.stdout.write(`${name}: every file matches its checksum\n`);
+  return found;
+}
+
+// -- remove
+
+async function runRemove(name: string, flags: Record<string, unknown>): Promise<void> {
+  const config = loadConfig(process.env, flags);
+  const directory = await modelsDirectory(config);
+  const { sources } = await findSources([directory], modelCache(config));
+  const found = sources.find(({ manifest }) => manifest.name === name);
+  if (!found) throw new Failure(EXIT.usage, `There is no model package "${name}" in ${directory}.`);
+  if (flags.yes !== true && !(await confirmed(`Delete ${found.address}?`))) {
+    throw new Failure(EXIT.usage, `Nothing was deleted; say --yes to delete ${found.address}.`);
+  }
+  await removePackage(found.address);
+  process.stdout.write(`${found.address}: deleted\n`);
+}
+
+/** Only a person at a terminal can be asked. */
+async function confirmed(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY) return false;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
+  } finally {
+    terminal.close();
+  }
 }

@@ -1,15 +1,24 @@
-import { DomainError } from '../sessions/errors.js';
-import type { Engine, Generation, GenerationOptions, ModelInfo } from '../sessions/ports.js';
+import { homedir, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { DomainError, invalid } from '../sessions/errors.js';
+import type { Engine, Generation, GenerationOptions, LoraChoice, LoraInfo, ModelInfo } from '../sessions/ports.js';
+import { type AdapterFile, findAdapters, misfit } from './adapters.js';
 import { loadAddon } from './addon-file.js';
-import type { Addon, Device, Precision } from './addon.js';
-import { Model } from './model.js';
-import { findPackages, type ModelPackage, type PackageProblem } from './package.js';
+import type { Addon, Device, LoadOptions, Precision } from './addon.js';
+import { DeviceHealth, Model } from './model.js';
+import { ModelPool } from './model-pool.js';
+import { PackageCache } from './package-cache.js';
+import type { PackageProblem } from './package.js';
+import { findSources, type PackageSource, type RemoteOptions } from './sources.js';
+import { variantKey, variantOf, type WeightedAdapter } from './variants.js';
 
-export interface EngineOptions {
-  /** A model package, or a directory with several. */
-  models: string;
+export interface EngineOptions extends RemoteOptions {
+  /** Each a model package, a directory with several, `s3://bucket/prefix/` or `https://host/path/`. */
+  models: string | readonly string[];
   /** Name of the default package; `pocket`, else the first, when absent. */
   model?: string;
+  /** Directory with LoRA adapters. */
+  loras?: string;
   device?: Device | 'auto';
   precision?: Precision | 'auto';
   decoder?: 'full' | 'tiny' | 'auto';
@@ -17,7 +26,22 @@ export interface EngineOptions {
   threads?: number;
   /** Load the default model before anything is asked of it. Default true. */
   preload?: boolean;
+  /** Device memory for models, in bytes; a share of what there is when absent. */
+  modelMemoryBytes?: number;
+  /** Where fetched packages and merged adapters are kept; default: in the user's cache. */
+  cache?: PackageCache;
   addon?: Addon;
+}
+
+/** Of the device's memory; the rest is for the sessions and, on a CPU, for everything else. */
+const MEMORY_SHARE = 0.6;
+const CACHE_BYTES = 100e9;
+/** Combinations of adapters that are remembered. */
+const VARIANTS = 64;
+
+/** Where packages are cached when nobody says. */
+export function defaultCacheDirectory(): string {
+  return join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'longlive', 'models');
 }
 
 /** The device models run on when nobody says: the GPU if there is one. */
@@ -37,77 +61,192 @@ export function chooseDevice(addon: Addon, wanted: Device | 'auto' = 'auto'): De
 export async function openEngine(options: EngineOptions): Promise<NativeEngine> {
   const addon = options.addon ?? loadAddon();
   const device = chooseDevice(addon, options.device);
-  const { packages, problems } = await findPackages(options.models);
-  const ordered = defaultFirst(packages, problems, options);
+  const addresses = typeof options.models === 'string' ? [options.models] : options.models;
+  const cache = options.cache ?? new PackageCache({ directory: defaultCacheDirectory(), limitBytes: CACHE_BYTES });
+  const { sources, problems } = await findSources(addresses, cache, options);
+  const ordered = defaultFirst(sources, problems, addresses, options.model);
+  const found = options.loras === undefined ? { adapters: [], problems: [] } : await findAdapters(options.loras);
   const { precision = 'auto', decoder = 'auto', threads = 0 } = options;
-  const load = {
-    device,
-    precision: precision === 'auto' ? ('bf16' as const) : precision,
-    decoder: decoder === 'auto' ? ('full' as const) : decoder,
-    threads,
-    isa: '',
-  };
-  const engine = new NativeEngine(
-    ordered.map((source) => new Model(addon, source, load)),
-    problems,
-  );
+  const engine = new NativeEngine({
+    addon,
+    sources: ordered,
+    adapters: found.adapters,
+    problems: [...problems, ...found.problems],
+    cache,
+    memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(addon, device),
+    load: {
+      device,
+      precision: precision === 'auto' ? 'bf16' : precision,
+      decoder: decoder === 'auto' ? 'full' : decoder,
+      threads,
+      isa: '',
+    },
+  });
   if (options.preload ?? true) await engine.load();
   return engine;
 }
 
-function defaultFirst(packages: ModelPackage[], problems: PackageProblem[], options: EngineOptions): ModelPackage[] {
-  const wanted = options.model ?? (packages.some(({ manifest }) => manifest.name === 'pocket') ? 'pocket' : undefined);
-  const first = wanted === undefined ? packages[0] : packages.find(({ manifest }) => manifest.name === wanted);
-  if (first) return [first, ...packages.filter((other) => other !== first)];
-  const what = options.model === undefined ? 'no usable model package' : `no model package "${options.model}"`;
+function memoryOf(addon: Addon, device: Device): number {
+  return addon.devices().find((report) => report.device === device)?.totalMemory || totalmem();
+}
+
+function defaultFirst(
+  sources: readonly PackageSource[],
+  problems: readonly PackageProblem[],
+  addresses: readonly string[],
+  model: string | undefined,
+): PackageSource[] {
+  const wanted = model ?? (sources.some(({ manifest }) => manifest.name === 'pocket') ? 'pocket' : undefined);
+  const first = wanted === undefined ? sources[0] : sources.find(({ manifest }) => manifest.name === wanted);
+  if (first) return [first, ...sources.filter((other) => other !== first)];
+  const what = model === undefined ? 'no usable model package' : `no model package "${model}"`;
   const why = problems.map(({ message }) => `\n  ${message}`).join('');
-  throw new DomainError('MODEL_UNAVAILABLE', `There is ${what} in ${options.models}.${why}`);
+  throw new DomainError('MODEL_UNAVAILABLE', `There is ${what} in ${addresses.join(', ')}.${why}`);
+}
+
+export interface EngineParts {
+  addon: Addon;
+  /** The default first. */
+  sources: readonly PackageSource[];
+  adapters: readonly AdapterFile[];
+  problems: readonly PackageProblem[];
+  cache: PackageCache;
+  memoryBytes: number;
+  load: Omit<LoadOptions, 'directory'>;
+}
+
+/** A model of its own, and those with adapters merged into it. */
+interface Family {
+  base: Model;
+  variants: Map<string, Model>;
 }
 
 export class NativeEngine implements Engine {
-  private readonly byName: Map<string, Model>;
+  /** Packages and adapters that were found and cannot be used. */
+  readonly problems: readonly PackageProblem[];
+  private readonly families: Map<string, Family>;
+  private readonly pool: ModelPool;
+  private readonly health = new DeviceHealth();
 
-  constructor(
-    models: Model[],
-    /** Packages that were found and cannot be used. */
-    readonly problems: readonly PackageProblem[],
-  ) {
-    this.byName = new Map(models.map((model) => [model.info.name, model]));
+  constructor(private readonly parts: EngineParts) {
+    this.problems = parts.problems;
+    this.pool = new ModelPool(parts.memoryBytes);
+    this.families = new Map(parts.sources.map((source) => [source.manifest.name, this.family(source)]));
   }
 
   models(): ModelInfo[] {
-    return [...this.byName.values()].map(({ info }) => info);
+    return [...this.families.values()].map(({ base }) => base.info);
   }
 
-  check(model: string, options: GenerationOptions): void {
-    this.find(model).check(options);
+  check(name: string, options: GenerationOptions): void {
+    const model = this.find(name, options.loras);
+    model.check(options);
+    this.pool.check(model);
   }
 
   /** Loads a model (the default one when none is named) before anything is asked of it. */
-  async load(model = this.models()[0]?.name ?? ''): Promise<void> {
-    await this.find(model).load();
+  async load(name = this.models()[0]?.name ?? ''): Promise<void> {
+    await this.use(this.find(name), async () => undefined).then(({ leave }) => leave());
   }
 
-  async open(model: string, options: GenerationOptions): Promise<Generation> {
-    return this.find(model).open(options);
+  async prepare(name: string, { loras }: GenerationOptions): Promise<void> {
+    await this.use(this.find(name, loras), async () => undefined).then(({ leave }) => leave());
   }
 
-  async restore(
-    model: string,
-    options: GenerationOptions,
-    checkpoint: Uint8Array,
-    prompt: string,
-  ): Promise<Generation> {
-    return this.find(model).restore(options, checkpoint, prompt);
+  async open(name: string, options: GenerationOptions): Promise<Generation> {
+    const model = this.find(name, options.loras);
+    return this.generation(model, () => model.open(options));
+  }
+
+  async restore(name: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
+    const model = this.find(name, options.loras);
+    return this.generation(model, () => model.restore(options, checkpoint, prompt));
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.byName.values()].map((model) => model.dispose()));
+    const models = [...this.families.values()].flatMap(({ base, variants }) => [base, ...variants.values()]);
+    await Promise.all(models.map((model) => model.dispose()));
   }
 
-  private find(name: string): Model {
-    const model = this.byName.get(name);
-    if (!model) throw new DomainError('MODEL_UNAVAILABLE', `There is no model "${name}".`, { field: 'model' });
-    return model;
+  private family(source: PackageSource): Family {
+    const { addon, load, adapters } = this.parts;
+    const fitting = adapters.filter((adapter) => misfit(adapter, source) === undefined).map(loraInfo);
+    return { base: new Model(addon, source, load, this.health, fitting), variants: new Map() };
   }
+
+  private async generation(model: Model, open: () => Promise<Generation>): Promise<Generation> {
+    const { result, leave } = await this.use(model, open);
+    return leaving(result, leave);
+  }
+
+  /** Loads the model and does the work; it stays in use until the caller leaves it. */
+  private async use<T>(model: Model, work: () => Promise<T>): Promise<{ result: T; leave: () => void }> {
+    const leave = this.pool.enter(model);
+    try {
+      await model.load().catch((error: unknown) => this.loadAlone(model, error));
+      this.pool.trim();
+      return { result: await work(), leave };
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  }
+
+  /** What the budget allows may still be too much for the device: idle models are in the way then. */
+  private async loadAlone(model: Model, error: unknown): Promise<void> {
+    const tooLarge = error instanceof DomainError && error.code === 'AT_CAPACITY';
+    if (!tooLarge || !this.pool.evictIdle()) throw error;
+    await model.load();
+  }
+
+  private find(name: string, loras: readonly LoraChoice[] = []): Model {
+    const family = this.families.get(name);
+    if (!family) throw new DomainError('MODEL_UNAVAILABLE', `There is no model "${name}".`, { field: 'model' });
+    return loras.length === 0 ? family.base : this.variant(family, loras);
+  }
+
+  private variant({ base, variants }: Family, loras: readonly LoraChoice[]): Model {
+    const { addon, load, cache } = this.parts;
+    const chosen = loras.map((lora, index) => this.adapter(base, lora, `loras[${index}].name`));
+    const key = variantKey(base.source, chosen);
+    const source = variantOf(base.source, chosen, cache, (...product) => addon.addProduct(...product));
+    const known = variants.get(key) ?? new Model(addon, source, load, this.health);
+    variants.delete(key);
+    variants.set(key, known);
+    const idle = [...variants].find(([, model]) => model.state === 'AVAILABLE' && model !== known);
+    if (variants.size > VARIANTS && idle) variants.delete(idle[0]);
+    return known;
+  }
+
+  private adapter(base: Model, { name, weight }: LoraChoice, field: string): WeightedAdapter {
+    const adapter = this.parts.adapters.find((candidate) => candidate.name === name);
+    if (!adapter) {
+      const known = base.info.loras.map((lora) => lora.name).join(', ') || 'none';
+      throw invalid(field, `There is no LoRA "${name}"; available for model "${base.name}": ${known}.`);
+    }
+    const why = misfit(adapter, base.source);
+    if (why !== undefined) throw invalid(field, `LoRA "${name}" does not fit model "${base.name}": ${why}`);
+    return { adapter, weight };
+  }
+}
+
+function loraInfo({ name, digest, bytes, pairs }: AdapterFile): LoraInfo {
+  return { name, digest, bytes, matrices: pairs.size };
+}
+
+/** The generation, which leaves its model when it is disposed of. */
+function leaving(generation: Generation, leave: () => void): Generation {
+  return {
+    get block() {
+      return generation.block;
+    },
+    setPrompt: (text, mode) => generation.setPrompt(text, mode),
+    step: () => generation.step(),
+    abandonBlock: () => generation.abandonBlock(),
+    checkpoint: () => generation.checkpoint(),
+    dispose: () => {
+      generation.dispose();
+      leave();
+    },
+  };
 }

@@ -1,6 +1,20 @@
 /** The engine port over the native core: model packages, tokenizer, prompts, generations. */
 export { loadAddon } from './addon-file.js';
 export type { Addon, Device, DeviceReport, Precision } from './addon.js';
-export { chooseDevice, type EngineOptions, NativeEngine, openEngine } from './engine.js';
-export { damages, findPackages, type ModelPackage, type PackageProblem } from './package.js';
+export { chooseDevice, defaultCacheDirectory, type EngineOptions, NativeEngine, openEngine } from './engine.js';
+export { bytesOf, damages, findPackages, type ModelPackage, type PackageProblem } from './package.js';
+export { PackageCache } from './package-cache.js';
+export {
+  fetchError,
+  type FetchProgress,
+  findSources,
+  installPackage,
+  isRemote,
+  openFolder,
+  type PackageSource,
+  readFolder,
+  type RemoteOptions,
+  removePackage,
+} from './sources.js';
+export { storedPrecision } from './stored-precision.js';
 export { Tokenizer } from './tokenizer.js';

@@ -1,12 +1,22 @@
-/** One loaded model package: its native model, its tokenizer and the prompts it has encoded lately. */
+/** One model package, which is loaded when it is needed: its native model, its tokenizer and the prompts it has encoded lately. */
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Generation, GenerationOptions, ModelInfo, RecacheMode, Step } from '../sessions/ports.js';
+import type {
+  Generation,
+  GenerationOptions,
+  LoraInfo,
+  ModelInfo,
+  ModelState,
+  RecacheMode,
+  Step,
+} from '../sessions/ports.js';
 import type { Addon, LoadOptions, NativeModel, NativePrompt, NativeSession, SessionOptions } from './addon.js';
 import { DomainError, invalid } from '../sessions/errors.js';
 import { isDeviceFault, openingError, runningError } from './errors.js';
-import type { ModelPackage } from './package.js';
+import type { Pooled } from './model-pool.js';
+import { bytesOf, type HeldPackage } from './package.js';
+import type { PackageSource } from './sources.js';
 import { cleanPrompt } from './text.js';
 import { Tokenizer } from './tokenizer.js';
 
@@ -18,25 +28,69 @@ const LARGEST_AREA = 4;
 
 const NATIVE_MODE = { RECACHE: 'recache', KEEP_CACHE: 'keep', CLEAR_CACHE: 'clear' } as const;
 
-export class Model {
-  private loading: Promise<Loaded> | undefined;
+/** What the models of one engine share. */
+export class DeviceHealth {
   private fault: DomainError | undefined;
+
+  /** After a device fault nothing of this process can be trusted on the device any more. */
+  note(error: unknown): void {
+    if (!isDeviceFault(error)) return;
+    this.fault = new DomainError('MODEL_UNAVAILABLE', 'The device has failed; the service has to be restarted.', {
+      cause: error,
+    });
+  }
+
+  check(): void {
+    if (this.fault) throw this.fault;
+  }
+}
+
+export class Model implements Pooled {
+  private loading: Promise<Loaded> | undefined;
+  private current: Loaded | undefined;
+  private measuredBytes: number | undefined;
 
   constructor(
     private readonly addon: Addon,
-    private readonly source: ModelPackage,
+    readonly source: PackageSource,
     private readonly options: Omit<LoadOptions, 'directory'>,
+    private readonly health: DeviceHealth,
+    /** Adapters that may be merged into it. */
+    private readonly loras: readonly LoraInfo[] = [],
   ) {}
+
+  get name(): string {
+    return this.source.manifest.name;
+  }
+
+  get loaded(): boolean {
+    return this.current !== undefined;
+  }
+
+  get state(): ModelState {
+    if (this.loaded) return 'LOADED';
+    return this.loading ? 'LOADING' : 'AVAILABLE';
+  }
+
+  /** Memory on the device, once it has been loaded; until then the size of the files that will be read. */
+  get bytes(): number {
+    if (this.measuredBytes !== undefined) return this.measuredBytes;
+    const { manifest } = this.source;
+    const unused = this.options.decoder === 'tiny' ? 'vae.safetensors' : 'tiny_vae.safetensors';
+    return bytesOf(manifest) - (manifest.files[unused]?.bytes ?? 0);
+  }
 
   get info(): ModelInfo {
     const { manifest, config, digest } = this.source;
     const { name, version, title, description, license } = manifest;
     const { device, precision } = this.options;
+    const { state, loras } = this;
     return {
-      ...{ name, version, title, description, license, digest, device, precision },
+      ...{ name, version, title, description, license, digest, device, precision, state, loras },
       ...config.video,
       framesPerBlock: config.sampling.framesPerBlock,
       denoisingSteps: config.sampling.denoisingSteps.length,
+      bytes: bytesOf(manifest),
     };
   }
 
@@ -52,23 +106,18 @@ export class Model {
     }
   }
 
-  /** Reads the weights, once; a failed attempt may be repeated. */
-  async load(): Promise<Loaded> {
-    if (this.fault) throw this.fault;
-    this.loading ??= this.loadNow().catch((error: unknown) => {
-      this.loading = undefined;
-      throw openingError(error);
-    });
-    return this.loading;
+  /** Fetches and reads the weights, once; a failed attempt may be repeated. */
+  async load(): Promise<void> {
+    await this.loadOnce();
   }
 
   async open(options: GenerationOptions): Promise<Generation> {
-    const loaded = await this.load();
+    const loaded = await this.loadOnce();
     return this.opening(async () => this.generation(loaded, loaded.native.createSession(sessionOptions(options))));
   }
 
   async restore(options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
-    const loaded = await this.load();
+    const loaded = await this.loadOnce();
     return this.opening(async () => {
       const encoded = await loaded.prompts.encode(prompt);
       const session = await loaded.native.restoreSession(sessionOptions(options), checkpoint, encoded);
@@ -76,42 +125,59 @@ export class Model {
     });
   }
 
-  async dispose(): Promise<void> {
-    const loaded = await this.loading?.catch(() => undefined);
-    this.loading = undefined;
+  evict(): void {
+    const loaded = this.current;
+    this.current = this.loading = undefined;
     loaded?.native.dispose();
+    void loaded?.held.release().catch(() => undefined);
+  }
+
+  async dispose(): Promise<void> {
+    await this.loading?.catch(() => undefined);
+    this.evict();
+  }
+
+  private loadOnce(): Promise<Loaded> {
+    this.loading ??= this.loadNow().catch((error: unknown) => {
+      this.loading = undefined;
+      throw error;
+    });
+    return this.loading;
   }
 
   private async loadNow(): Promise<Loaded> {
-    const { directory, config } = this.source;
-    const tokenizer = Tokenizer.parse(await readFile(join(directory, 'tokenizer.json'), 'utf8'));
-    const native = await this.addon.loadModel({ ...this.options, directory });
-    return { native, prompts: new PromptCache(native, tokenizer, config.dit.textLen) };
-  }
-
-  private generation(loaded: Loaded, session: NativeSession): Generation {
-    return new NativeGeneration(session, loaded.prompts, (error) => this.noteFault(error));
-  }
-
-  private async opening<T>(work: () => Promise<T>): Promise<T> {
+    this.health.check();
+    const held = await this.source.hold();
     try {
-      return await work();
+      const { directory } = held;
+      const tokenizer = Tokenizer.parse(await readFile(join(directory, 'tokenizer.json'), 'utf8'));
+      const native = await this.addon.loadModel({ ...this.options, directory });
+      this.measuredBytes = native.weightBytes || undefined;
+      this.current = { held, native, prompts: new PromptCache(native, tokenizer, this.source.config.dit.textLen) };
+      return this.current;
     } catch (error) {
-      this.noteFault(error);
+      await held.release();
       throw openingError(error);
     }
   }
 
-  /** After a device fault nothing of this process can be trusted on the device any more. */
-  private noteFault(error: unknown): void {
-    if (!isDeviceFault(error)) return;
-    this.fault = new DomainError('MODEL_UNAVAILABLE', 'The device has failed; the service has to be restarted.', {
-      cause: error,
-    });
+  private generation(loaded: Loaded, session: NativeSession): Generation {
+    return new NativeGeneration(session, loaded.prompts, (error) => this.health.note(error));
+  }
+
+  private async opening<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      this.health.check();
+      return await work();
+    } catch (error) {
+      this.health.note(error);
+      throw error instanceof DomainError ? error : openingError(error);
+    }
   }
 }
 
 interface Loaded {
+  held: HeldPackage;
   native: NativeModel;
   prompts: PromptCache;
 }

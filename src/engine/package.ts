@@ -6,6 +6,8 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 
+const MOST_FILES = 256;
+
 const manifestSchema = z.strictObject({
   formatVersion: z.literal(1),
   name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/),
@@ -14,15 +16,18 @@ const manifestSchema = z.strictObject({
   description: z.string(),
   license: z.string(),
   createdAt: z.iso.datetime({ offset: true }),
-  files: z.record(
-    z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/),
-    z.strictObject({ bytes: z.number().int().nonnegative(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
-  ),
+  files: z
+    .record(
+      z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/),
+      z.strictObject({ bytes: z.number().int().nonnegative(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
+    )
+    .refine((files) => !('manifest.json' in files), 'must not list manifest.json')
+    .refine((files) => Object.keys(files).length <= MOST_FILES, `must list at most ${MOST_FILES} files`),
 });
 
 /** What the façade needs of config.json; the native core reads all of it, strictly. */
 const configSchema = z.object({
-  dit: z.object({ textLen: z.number().int().positive() }),
+  dit: z.looseObject({ textLen: z.number().int().positive() }),
   tinyVae: z.unknown().optional(),
   sampling: z.object({
     framesPerBlock: z.number().int().positive(),
@@ -31,12 +36,24 @@ const configSchema = z.object({
   video: z.object({ width: z.number().int(), height: z.number().int(), fps: z.number().positive() }),
 });
 
-export interface ModelPackage {
-  directory: string;
-  manifest: z.infer<typeof manifestSchema>;
+export type Manifest = z.infer<typeof manifestSchema>;
+
+/** What a package says about itself. */
+export interface PackageFacts {
+  manifest: Manifest;
   config: z.infer<typeof configSchema>;
   /** SHA-256 of manifest.json. */
   digest: string;
+}
+
+export interface ModelPackage extends PackageFacts {
+  directory: string;
+}
+
+/** A package on this machine that stays there until it is released. */
+export interface HeldPackage {
+  directory: string;
+  release(): Promise<void>;
 }
 
 /** A directory that is not a usable package, and why. */
@@ -60,12 +77,30 @@ export async function findPackages(path: string): Promise<{ packages: ModelPacka
 /** Rejects with an Error that says what is wrong. Reads no weights. */
 export async function readPackage(directory: string): Promise<ModelPackage> {
   const bytes = await readFile(join(directory, 'manifest.json'));
+  const manifest = parseManifest(bytes);
+  const config = parseConfig(await readFile(join(directory, 'config.json')));
+  return { directory, manifest, config, digest: digestOf(bytes) };
+}
+
+/** Throws an Error that says what is wrong. */
+export function parseManifest(bytes: Uint8Array): Manifest {
   const manifest = parse('manifest.json', bytes, manifestSchema);
   for (const file of REQUIRED) {
     if (!manifest.files[file]) throw new Error(`manifest.json does not list ${file}.`);
   }
-  const config = parse('config.json', await readFile(join(directory, 'config.json')), configSchema);
-  return { directory, manifest, config, digest: createHash('sha256').update(bytes).digest('hex') };
+  return manifest;
+}
+
+export function parseConfig(bytes: Uint8Array): PackageFacts['config'] {
+  return parse('config.json', bytes, configSchema);
+}
+
+export function digestOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+export function bytesOf(manifest: Manifest): number {
+  return Object.values(manifest.files).reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** Reads every file and compares size and checksum; yields what differs. */
@@ -86,11 +121,14 @@ async function candidates(path: string): Promise<string[]> {
   const names = await readdir(path).catch(() => [] as string[]);
   if (names.includes('manifest.json')) return [path];
   const entries = await Promise.all(
-    names.map(async (name) => {
-      const directory = join(path, name);
-      const manifest = await stat(join(directory, 'manifest.json')).catch(() => undefined);
-      return manifest?.isFile() ? directory : undefined;
-    }),
+    // What begins with a dot is on its way in or out.
+    names
+      .filter((name) => !name.startsWith('.'))
+      .map(async (name) => {
+        const directory = join(path, name);
+        const manifest = await stat(join(directory, 'manifest.json')).catch(() => undefined);
+        return manifest?.isFile() ? directory : undefined;
+      }),
   );
   return entries.filter((directory) => directory !== undefined);
 }

@@ -4,6 +4,7 @@ import { z } from 'zod';
 
 const seconds = (fallback: number) => z.coerce.number().min(0).max(86_400).default(fallback);
 const count = (fallback: number) => z.coerce.number().int().min(1).default(fallback);
+const gigabytes = (fallback: number) => z.coerce.number().min(0).max(1e6).default(fallback);
 const list = z.string().transform((text) =>
   text
     .split(',')
@@ -32,8 +33,16 @@ export const configSchema = z.strictObject({
   s3Region: text.describe('Region of the bucket'),
   redis: z.url().optional().describe('redis://… shared by all replicas; one replica alone when absent'),
 
-  models: z.string().default('./models').describe('Directory with model packages, or one package'),
+  models: list
+    .default(['./models'])
+    .describe(
+      'Model packages, comma-separated: directories of them or single ones, s3://bucket/prefix/, https://host/path/',
+    ),
   model: text.describe('Default model package; pocket, or the first one found, when absent'),
+  loras: text.describe('Directory with LoRA adapters that sessions may choose; none when absent'),
+  modelCache: text.describe('Directory for fetched packages and merged adapters; in the user cache when absent'),
+  modelCacheGigabytes: gigabytes(100).describe('Disk space for these; the least recently used ones go'),
+  modelMemoryGigabytes: gigabytes(0).describe('Device memory for loaded models; 0 for 60 % of what there is'),
   device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where models run'),
   precision: z.enum(['auto', 'fp32', 'bf16', 'int8']).default('auto').describe('Arithmetic of the model'),
   decoder: z.enum(['auto', 'full', 'tiny']).default('auto').describe('Video decoder of the model'),

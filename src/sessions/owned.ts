@@ -12,7 +12,7 @@ import type { StoredEvent } from './events.js';
 import { keysOf, type SessionKeys, UNFINISHED } from './keys.js';
 import { SessionLog } from './log.js';
 import type { Claim } from './ports.js';
-import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
+import { type Control, generationOptions, type Outcome, Producer, type ProducerHost } from './producer.js';
 import { expectedBlock, type Progress } from './prompts.js';
 import { OrderedQueue } from './queue.js';
 import { decodeRecord, encodeRecord, type SessionRecord } from './record.js';
@@ -233,12 +233,16 @@ export class OwnedSession implements ProducerHost {
     if (this.over) throw new DomainError('ENDED', `The session is over (${this.session.state}); it ${consequence}.`);
   }
 
+  /** Also that there is room for it now. */
   private mustHaveModel(): void {
-    const { model, modelDigest } = this.session;
+    const { model, modelDigest, loras = [] } = this.session;
     const loaded = this.context.engine.models().find(({ name }) => name === model);
-    if (loaded?.digest === modelDigest) return;
-    const problem = loaded ? 'is loaded in another version than the one the session was made with' : 'is not loaded';
-    throw new DomainError('MODEL_UNAVAILABLE', `Model "${model}" ${problem}; load that one to resume the session.`);
+    if (loaded?.digest !== modelDigest) throw missing(`Model "${model}"`, loaded !== undefined);
+    for (const { name, digest } of loras) {
+      const found = loaded.loras.find((lora) => lora.name === name);
+      if (found?.digest !== digest) throw missing(`LoRA "${name}"`, found !== undefined);
+    }
+    this.context.engine.check(model, generationOptions(this.session));
   }
 
   private knownRequest(key: string): Promise<SwitchReceipt> | SwitchReceipt | undefined {
@@ -282,10 +286,10 @@ export class OwnedSession implements ProducerHost {
     await this.end(outcome.kind === 'stop' ? 'STOPPED' : 'COMPLETED', ENDING_REASON[outcome.kind]);
   }
 
-  private async settleDown(reason: StateReason): Promise<void> {
+  private async settleDown(reason: StateReason, error?: Trouble['error']): Promise<void> {
     this.producer?.suspend();
     if (reason !== 'REQUESTED') this.freeGeneration();
-    this.queue.push(() => this.transition('PAUSED', reason));
+    this.queue.push(() => this.transition('PAUSED', reason, error));
     this.context.capacity.leave(this.id);
     await this.queue.idle();
     this.inBackground(this.rest());
@@ -300,7 +304,10 @@ export class OwnedSession implements ProducerHost {
     this.finishing = this.finish();
   }
 
-  /** Something broke: a store that cannot be written pauses the session, everything else ends it. */
+  /**
+   * Something broke. A store that cannot be written pauses the session, and so does a model that cannot be loaded if there
+   * is something to go on with later; everything else ends it.
+   */
   private async fail(error: unknown): Promise<void> {
     this.context.capacity.leave(this.id);
     if (this.released) return;
@@ -312,6 +319,8 @@ export class OwnedSession implements ProducerHost {
       if (!this.ending) this.queue.push(() => this.transition('PAUSED', 'STORAGE', { code, message }));
       return;
     }
+    const later = code === 'AT_CAPACITY' || code === 'MODEL_UNAVAILABLE';
+    if (later && this.session.chunks > 0) return this.settleDown('MODEL', { code, message });
     if (this.queue.stalled) this.queue.clear();
     await this.end('FAILED', code === 'MEDIA' ? 'MEDIA' : 'ENGINE', { code, message });
   }
@@ -452,6 +461,11 @@ export class OwnedSession implements ProducerHost {
       this.etag = await vault.putOwned(this.keys.record, body, stored.etag, JSON_OBJECT);
     }
   }
+}
+
+function missing(what: string, changed: boolean): DomainError {
+  const problem = changed ? 'is here in another version than the one the session was made with' : 'is not installed';
+  return new DomainError('MODEL_UNAVAILABLE', `${what} ${problem}; install that one to resume the session.`);
 }
 
 const ENDING_REASON = { stop: 'REQUESTED', complete: 'DURATION_REACHED' } as const;

@@ -23,6 +23,19 @@ export type Step =
   | { kind: 'frames'; block: number; milliseconds: number; frames: Frames }
   | { kind: 'context'; block: number; milliseconds: number };
 
+/** Known and loadable; on its way to the device; on the device. */
+export type ModelState = 'AVAILABLE' | 'LOADING' | 'LOADED';
+
+/** A LoRA adapter that fits a model. */
+export interface LoraInfo {
+  name: string;
+  /** Of everything that decides what it does. */
+  digest: string;
+  bytes: number;
+  /** Matrices of the model that it changes. */
+  matrices: number;
+}
+
 export interface ModelInfo {
   name: string;
   version: string;
@@ -38,12 +51,24 @@ export interface ModelInfo {
   precision: string;
   /** SHA-256 of the manifest: what a checkpoint and a determinism claim refer to. */
   digest: string;
+  /** Of the package's files. */
+  bytes: number;
+  state: ModelState;
+  loras: readonly LoraInfo[];
+}
+
+/** An adapter and how strongly it is applied; 1 is as trained. */
+export interface LoraChoice {
+  name: string;
+  weight: number;
 }
 
 export interface GenerationOptions {
   seed: bigint;
   width: number;
   height: number;
+  /** Merged into the model in this order. */
+  loras?: readonly LoraChoice[];
 }
 
 /** A session's state on a device. Calls never overlap; the scheduler sees to that. */
@@ -59,8 +84,13 @@ export interface Generation {
 export interface Engine {
   /** The default first. */
   models(): ModelInfo[];
-  /** Throws a DomainError INVALID_INPUT with the reason when a size is not possible with the model. */
+  /**
+   * Throws a DomainError: INVALID_INPUT when size or adapters are not possible with the model, AT_CAPACITY when the models
+   * in use leave it no memory.
+   */
   check(model: string, options: GenerationOptions): void;
+  /** Brings the model onto the device ahead of `open` and `restore`, which would load it too, in a turn of the device. */
+  prepare(model: string, options: GenerationOptions): Promise<void>;
   open(model: string, options: GenerationOptions): Promise<Generation>;
   restore(model: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation>;
 }

@@ -3,10 +3,10 @@
 import { blockSeconds, startSecondsOf } from './blocks.js';
 import { checkpointBlocksOf } from './keys.js';
 import { Playback } from './playback.js';
-import type { Frames, Generation, Step } from './ports.js';
+import type { Frames, Generation, GenerationOptions, Step } from './ports.js';
 import { dueAt, interrupts, type Progress } from './prompts.js';
 import { Publisher, type PublisherHost, type Taken } from './publisher.js';
-import type { StateReason } from './session.js';
+import type { Session, StateReason } from './session.js';
 import type { Signal } from './signal.js';
 
 /** What the owner wants the producer to do instead of going on. */
@@ -82,6 +82,8 @@ export class Producer {
     if (this.generation) return this.generation;
     this.firstNew = this.host.session.chunks;
     const checkpoint = await this.latestCheckpoint();
+    // Not in a turn: other sessions go on while a model is fetched and loaded.
+    await this.host.context.engine.prepare(this.host.session.model, generationOptions(this.host.session));
     this.generation = await this.turn(() => this.open(checkpoint));
     this.lastCheckpoint = checkpoint?.blocks ?? 0;
     return this.generation;
@@ -89,8 +91,8 @@ export class Producer {
 
   private open(checkpoint: { blocks: number; bytes: Uint8Array } | undefined): Promise<Generation> {
     const { engine } = this.host.context;
-    const { model, seed, width, height } = this.host.session;
-    const options = { seed, width, height };
+    const { model } = this.host.session;
+    const options = generationOptions(this.host.session);
     if (!checkpoint) return engine.open(model, options);
     return engine.restore(model, options, checkpoint.bytes, this.promptBefore(checkpoint.blocks));
   }
@@ -219,4 +221,8 @@ export class Producer {
     if (this.host.session.pace === 'FASTEST') return NO_DEADLINE + (this.generation?.block ?? 0);
     return this.playback.deadline();
   }
+}
+
+export function generationOptions({ seed, width, height, loras = [] }: Session): GenerationOptions {
+  return { seed, width, height, loras: loras.map(({ name, weight }) => ({ name, weight })) };
 }

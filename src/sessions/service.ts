@@ -128,12 +128,12 @@ export class SessionService implements Sessions {
     this.mustBeOpen();
     const { policy, engine, clock } = this.context;
     const request = checkCreate(input, engine.models(), { seed: randomSeed, maxSeconds: policy.maxSeconds });
-    engine.check(request.model, request);
     const { idempotencyKey, ...rest } = input;
     const inputDigest = digestInput(rest);
     const id = idempotencyKey === undefined ? randomId() : idOfIdempotencyKey(idempotencyKey);
     const existing = idempotencyKey === undefined ? undefined : await this.find(id);
     if (existing) return this.repeated(existing, inputDigest);
+    engine.check(request.model, request);
     const model = engine.models().find(({ name }) => name === request.model) as ModelInfo;
     const snapshot = initialSnapshot(id, request, model, clock.now());
     const owner = this.context.cluster.workerId;

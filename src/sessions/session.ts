@@ -1,4 +1,4 @@
-import type { RecacheMode } from './ports.js';
+import type { LoraChoice, RecacheMode } from './ports.js';
 
 export type SessionState = 'QUEUED' | 'STARTING' | 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED' | 'FAILED';
 
@@ -15,6 +15,8 @@ export type StateReason =
   | 'STORAGE'
   /** The worker that generated it went away (restart or crash); resume continues from the last checkpoint. */
   | 'WORKER_LOST'
+  /** The model cannot be loaded now, see `error`; resume when it can. */
+  | 'MODEL'
   /** `maxSeconds` is reached. */
   | 'DURATION_REACHED'
   /** The device, the core or the encoder failed; see `error`. */
@@ -50,6 +52,8 @@ export interface CreateSessionInput {
   height?: number;
   /** Name of a model package; the default package when absent. */
   model?: string;
+  /** Adapters merged into the model, in this order; weight 1 when absent. */
+  loras?: readonly { name: string; weight?: number }[];
   /** Default REALTIME. */
   pace?: Pace;
   /** Ends the session after this much video, rounded up to a whole chunk; endless when absent. */
@@ -110,6 +114,11 @@ export interface SwitchReceipt {
 
 export type ArtifactKind = 'MP4' | 'HLS' | 'POSTER' | 'TIMELINE';
 
+/** An adapter that a session is generated with. */
+export interface SessionLora extends LoraChoice {
+  digest: string;
+}
+
 /** A finished file in the store. */
 export interface Artifact {
   kind: ArtifactKind;
@@ -130,13 +139,15 @@ export interface Session {
   id: string;
   state: SessionState;
   reason?: StateReason;
-  /** What went wrong, for PAUSED by STORAGE and for FAILED. */
+  /** What went wrong, for PAUSED by STORAGE or MODEL and for FAILED. */
   error?: { code: string; message: string };
   createdAt: Date;
   updatedAt: Date;
   model: string;
   /** SHA-256 of the model package's manifest. */
   modelDigest: string;
+  /** Absent in sessions without any. */
+  loras?: readonly SessionLora[];
   seed: bigint;
   width: number;
   height: number;

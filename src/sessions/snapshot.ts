@@ -2,7 +2,7 @@
 
 import { firstFrameOf, startSecondsOf } from './blocks.js';
 import type { PromptApplied, PromptRequested, SessionEnded, StateChanged, StoredEvent } from './events.js';
-import type { ModelInfo } from './ports.js';
+import type { LoraChoice, ModelInfo } from './ports.js';
 import { isEnded, type Session, type SwitchReceipt } from './session.js';
 import type { SessionRequest } from './validation.js';
 
@@ -14,6 +14,7 @@ export function initialSnapshot(id: string, request: SessionRequest, model: Mode
     updatedAt: new Date(now),
     model: request.model,
     modelDigest: model.digest,
+    ...(request.loras && { loras: request.loras.map((choice) => ({ ...choice, digest: digestOf(choice, model) })) }),
     seed: request.seed,
     width: request.width,
     height: request.height,
@@ -31,6 +32,10 @@ export function initialSnapshot(id: string, request: SessionRequest, model: Mode
     viewers: 0,
     artifacts: [],
   };
+}
+
+function digestOf({ name }: LoraChoice, { loras }: ModelInfo): string {
+  return loras.find((lora) => lora.name === name)?.digest ?? '';
 }
 
 export function applyEvent(session: Session, event: StoredEvent): Session {

@@ -1,6 +1,6 @@
 import { blockAtOrAfter, startSecondsOf } from './blocks.js';
 import { DomainError, invalid } from './errors.js';
-import type { ModelInfo, RecacheMode } from './ports.js';
+import type { LoraChoice, ModelInfo, RecacheMode } from './ports.js';
 import type { CreateSessionInput, Pace, SwitchPromptInput, SwitchWhen, TimelineInput } from './session.js';
 
 export const LIMITS = {
@@ -12,6 +12,8 @@ export const LIMITS = {
   seconds: 3_600,
   idempotencyKeyCharacters: 200,
   block: 1_000_000,
+  loras: 4,
+  loraWeight: 4,
 } as const;
 
 /** A prompt of createSession, at the block where it is due. */
@@ -24,6 +26,7 @@ export interface PlannedPrompt {
 /** createSession's input with every default filled in. */
 export interface SessionRequest {
   model: string;
+  loras?: LoraChoice[];
   seed: bigint;
   width: number;
   height: number;
@@ -47,8 +50,10 @@ export function checkCreate(
   const model = chooseModel(input.model, models);
   const { width, height } = checkSize(input, model);
   checkIdempotencyKey(input.idempotencyKey);
+  const loras = checkLoras(input.loras ?? []);
   return {
     model: model.name,
+    ...(loras.length > 0 && { loras }),
     seed: checkSeed(input.seed ?? defaults.seed()),
     width,
     height,
@@ -80,6 +85,27 @@ function chooseModel(name: string | undefined, models: readonly ModelInfo[]): Mo
   const known = models.map((candidate) => candidate.name).join(', ') || 'none';
   throw new DomainError('MODEL_UNAVAILABLE', `There is no model "${name.slice(0, 64)}"; available: ${known}.`, {
     field: 'model',
+  });
+}
+
+/** Whether there are such adapters and whether they fit is for the engine to say. */
+function checkLoras(loras: NonNullable<CreateSessionInput['loras']>): LoraChoice[] {
+  if (loras.length > LIMITS.loras) throw invalid('loras', `At most ${LIMITS.loras} LoRAs, not ${loras.length}.`);
+  return loras.map(({ name, weight = 1 }, index) => {
+    const field = `loras[${index}]`;
+    if (typeof name !== 'string' || name === '') throw invalid(`${field}.name`, `${field}.name must not be empty.`);
+    if (loras.findIndex((other) => other.name === name) !== index) {
+      throw invalid(`${field}.name`, `LoRA "${name.slice(0, 64)}" is named twice; give it one weight.`);
+    }
+    // Every weight is a merged network of its own, so they come in steps.
+    const steps = Math.round(weight * 100);
+    if (!(Math.abs(weight) <= LIMITS.loraWeight) || steps / 100 !== weight) {
+      throw invalid(
+        `${field}.weight`,
+        `${field}.weight must be from -${LIMITS.loraWeight} to ${LIMITS.loraWeight} with at most two decimals, not ${weight}.`,
+      );
+    }
+    return { name, weight };
   });
 }
 

@@ -24,6 +24,9 @@ export const FAKE_MODEL: ModelInfo = {
   device: 'cpu',
   precision: 'fp32',
   digest: 'd1',
+  bytes: 1_000,
+  state: 'LOADED',
+  loras: [],
 };
 
 export interface FakeTimes {
@@ -37,6 +40,8 @@ export interface FakeTimes {
  */
 export class FakeEngine implements Engine {
   readonly opened: string[] = [];
+  readonly prepared: string[] = [];
+  failToPrepare: (() => Error | undefined) | undefined;
   active = 0;
   /** Calls under way on the device; more than one is the scheduler's mistake. */
   concurrent = 0;
@@ -53,13 +58,22 @@ export class FakeEngine implements Engine {
     return this.infos;
   }
 
-  check(_model: string, { width, height }: GenerationOptions): void {
+  check(model: string, { width, height, loras = [] }: GenerationOptions): void {
+    const known = this.infos.find(({ name }) => name === model)?.loras ?? [];
+    const unknown = loras.findIndex(({ name }) => !known.some((lora) => lora.name === name));
+    if (unknown >= 0) throw invalid(`loras[${unknown}].name`, 'There is no such LoRA.');
     if (width * height > 512 * 512) throw invalid('width', 'The fake model makes at most 512x512 pixels.');
+  }
+
+  async prepare(model: string): Promise<void> {
+    this.prepared.push(model);
+    const error = this.failToPrepare?.();
+    if (error) throw error;
   }
 
   async open(_model: string, options: GenerationOptions): Promise<Generation> {
     this.opened.push('open');
-    return new FakeGeneration(this, options, { block: 0, history: `seed ${options.seed}`, prompt: '' });
+    return new FakeGeneration(this, options, { block: 0, history: historyOf(options), prompt: '' });
   }
 
   async restore(
@@ -80,6 +94,10 @@ export class FakeEngine implements Engine {
     this.concurrent--;
     return milliseconds;
   }
+}
+
+function historyOf({ seed, loras = [] }: GenerationOptions): string {
+  return [`seed ${seed}`, ...loras.map(({ name, weight }) => `${name}:${weight}`)].join(' ');
 }
 
 interface FakeState {

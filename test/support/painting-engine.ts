@@ -25,6 +25,9 @@ export const PAINTING_MODEL: ModelInfo = {
   device: 'cpu',
   precision: 'fp32',
   digest: 'painting',
+  bytes: 1_000,
+  state: 'LOADED',
+  loras: [],
 };
 
 /** An engine for tests that look at pictures: what is on screen follows from the prompt and the time, at little cost. */
@@ -35,6 +38,10 @@ export class PaintingEngine implements Engine {
 
   check(): void {
     // Any size can be painted.
+  }
+
+  async prepare(): Promise<void> {
+    // There is nothing to load.
   }
 
   async open(_model: string, options: GenerationOptions): Promise<Generation> {

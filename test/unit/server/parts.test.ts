@@ -131,7 +131,7 @@ describe('settings', () => {
     expect(config).toMatchObject({
       port: 5000,
       leadSeconds: 4,
-      models: './models',
+      models: ['./models'],
       corsOrigins: ['http://a', 'http://b'],
     });
   });

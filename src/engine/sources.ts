@@ -1,0 +1,217 @@
+/** Where model packages come from: directories of this machine, `s3://bucket/prefix/` and `https://host/path/`. */
+
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { DomainError } from '../sessions/errors.js';
+import type { ObjectStore } from '../sessions/ports.js';
+import { ChecksumError, download, type DownloadOptions, readSmall } from './download.js';
+import { HttpFolder } from './http-folder.js';
+import type { PackageCache } from './package-cache.js';
+import {
+  bytesOf,
+  digestOf,
+  findPackages,
+  type HeldPackage,
+  type ModelPackage,
+  type PackageFacts,
+  type PackageProblem,
+  parseConfig,
+  parseManifest,
+} from './package.js';
+import { LocalFolder, RemoteError, type RemoteFolder, StoreFolder } from './remote-folder.js';
+
+/** A package that may still be elsewhere. */
+export interface PackageSource extends PackageFacts {
+  /** Where it comes from. */
+  readonly address: string;
+  readonly remote: boolean;
+  /** Makes it available on this machine; what is remote is fetched into the cache unless it is there. */
+  hold(): Promise<HeldPackage>;
+}
+
+export interface RemoteOptions {
+  /** Opens `s3://bucket/prefix`. */
+  openStore?: (url: string) => Pick<ObjectStore, 'get'>;
+  download?: DownloadOptions;
+  onProgress?: (progress: FetchProgress) => void;
+}
+
+export interface FetchProgress {
+  name: string;
+  fetchedBytes: number;
+  totalBytes: number;
+}
+
+const MOST_JSON_BYTES = 1 << 20;
+
+export function isRemote(address: string): boolean {
+  return /^[a-z][a-z0-9+.-]+:\/\//i.test(address);
+}
+
+/** Every package at the addresses, those of a directory by name. Where two have one name, the first counts. */
+export async function findSources(
+  addresses: readonly string[],
+  cache: PackageCache,
+  options: RemoteOptions = {},
+): Promise<{ sources: PackageSource[]; problems: PackageProblem[] }> {
+  const found = await Promise.all(
+    addresses.map((address) =>
+      isRemote(address) ? remoteSource(address, cache, options) : localSources(resolve(address)),
+    ),
+  );
+  const problems = found.flatMap((each) => each.problems);
+  const sources = new Map<string, PackageSource>();
+  for (const source of found.flatMap((each) => each.sources)) {
+    const { name } = source.manifest;
+    const first = sources.get(name);
+    if (!first) sources.set(name, source);
+    else
+      problems.push({
+        directory: source.address,
+        message: `${source.address}: model "${name}" is taken from ${first.address}.`,
+      });
+  }
+  return { sources: [...sources.values()], problems };
+}
+
+interface Sources {
+  sources: PackageSource[];
+  problems: PackageProblem[];
+}
+
+async function localSources(path: string): Promise<Sources> {
+  const { packages, problems } = await findPackages(path);
+  return { sources: packages.map(localSource), problems };
+}
+
+export function localSource(found: ModelPackage): PackageSource {
+  const { directory, ...facts } = found;
+  const hold = async () => ({ directory, release: async () => undefined });
+  return { ...facts, address: directory, remote: false, hold };
+}
+
+async function remoteSource(address: string, cache: PackageCache, options: RemoteOptions): Promise<Sources> {
+  try {
+    const folder = openFolder(address, options);
+    const found = await readFolder(folder, options.download);
+    const { manifest, config, digest } = found;
+    const hold = () =>
+      cache.hold(digest, bytesOf(manifest), (directory, signal) =>
+        fetchPackage(found, directory, { ...options, signal }),
+      );
+    return {
+      sources: [{ manifest, config, digest, address: folder.address, remote: true, hold: named(hold) }],
+      problems: [],
+    };
+  } catch (error) {
+    return { sources: [], problems: [{ directory: address, message: problemOf(address, error) }] };
+  }
+}
+
+/** Throws a TypeError when packages cannot be fetched from such an address. */
+export function openFolder(address: string, { openStore }: RemoteOptions = {}): RemoteFolder {
+  if (!isRemote(address)) return new LocalFolder(resolve(address));
+  if (/^https?:/i.test(address)) return new HttpFolder(address);
+  if (/^s3:/i.test(address) && openStore) return new StoreFolder(address, openStore(address));
+  throw new TypeError(
+    `${address} is no place for packages; use a directory, s3://bucket/prefix/ or https://host/path/.`,
+  );
+}
+
+export interface FolderPackage extends PackageFacts {
+  folder: RemoteFolder;
+  manifestBytes: Uint8Array;
+}
+
+/** Manifest and config of a package; rejects with an Error that says what is wrong. */
+export async function readFolder(folder: RemoteFolder, options?: DownloadOptions): Promise<FolderPackage> {
+  const manifestBytes = await readSmall(folder, 'manifest.json', MOST_JSON_BYTES, options);
+  const manifest = parseManifest(manifestBytes);
+  const configBytes = await readSmall(folder, 'config.json', MOST_JSON_BYTES, options);
+  if (digestOf(configBytes) !== manifest.files['config.json']?.sha256) {
+    throw new ChecksumError('config.json is not what the manifest says: its checksum differs.');
+  }
+  return { folder, manifestBytes, manifest, config: parseConfig(configBytes), digest: digestOf(manifestBytes) };
+}
+
+/** Fetches a package into a directory, going on with what an interrupted attempt has left there. */
+export async function fetchPackage(
+  { folder, manifest, manifestBytes }: FolderPackage,
+  directory: string,
+  { signal, onProgress, ...options }: Pick<RemoteOptions, 'download' | 'onProgress'> & { signal?: AbortSignal },
+): Promise<void> {
+  const totalBytes = bytesOf(manifest);
+  const attempt = async () => {
+    let fetchedBytes = 0;
+    const onBytes = (bytes: number) => {
+      fetchedBytes += bytes;
+      onProgress?.({ name: manifest.name, fetchedBytes, totalBytes });
+    };
+    await download(folder, manifest.files, directory, { ...options.download, onBytes, ...(signal && { signal }) });
+  };
+  const begun = await readdir(directory);
+  await Promise.all(
+    begun.filter((file) => !manifest.files[file]).map((file) => rm(join(directory, file), { recursive: true })),
+  );
+  try {
+    await attempt();
+  } catch (error) {
+    // What lay here may be the beginning of something else.
+    if (begun.length === 0 || !(error instanceof ChecksumError)) throw error;
+    await attempt();
+  }
+  await writeDurably(join(directory, 'manifest.json'), manifestBytes);
+}
+
+/** Puts a package at a place that must not exist yet: all of it or nothing. Under another name it becomes another package. */
+export async function installPackage(
+  found: FolderPackage,
+  place: string,
+  options: Pick<RemoteOptions, 'download' | 'onProgress'> & { signal?: AbortSignal } = {},
+): Promise<void> {
+  const partial = join(dirname(place), `.${basename(place)}.partial`);
+  await mkdir(partial, { recursive: true });
+  await fetchPackage(found, partial, options);
+  const { name } = found.manifest;
+  if (basename(place) !== name) {
+    const renamed = { ...found.manifest, name: basename(place) };
+    await writeDurably(join(partial, 'manifest.json'), Buffer.from(`${JSON.stringify(renamed, null, 2)}\n`));
+  }
+  await rename(partial, place);
+}
+
+export async function removePackage(directory: string): Promise<void> {
+  const going = join(dirname(directory), `.${basename(directory)}.removed`);
+  await rm(going, { recursive: true, force: true });
+  await rename(directory, going);
+  await rm(going, { recursive: true, force: true });
+}
+
+async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, 'w');
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Failures of fetching in the domain's words. */
+function named(hold: () => Promise<HeldPackage>): () => Promise<HeldPackage> {
+  return () =>
+    hold().catch((error: unknown) => {
+      throw fetchError(error);
+    });
+}
+
+export function fetchError(error: unknown): unknown {
+  if (!(error instanceof RemoteError || error instanceof ChecksumError)) return error;
+  return new DomainError('MODEL_UNAVAILABLE', `The model package cannot be fetched: ${error.message}`, {
+    cause: error,
+  });
+}
+
+function problemOf(address: string, error: unknown): string {
+  return `Model package ${address}: ${error instanceof Error ? error.message : String(error)}`;
+}
