@@ -87,7 +87,8 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
 }
 
 function memoryOf(addon: Addon, device: Device): number {
-  return addon.devices().find((report) => report.device === device)?.totalMemory || totalmem();
+  if (device === 'cpu') return totalmem();
+  return addon.devices().find((report) => report.device === device)?.totalMemory ?? totalmem();
 }
 
 function defaultFirst(

@@ -1,106 +1,16 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Addon, NativeModel, NativePrompt, NativeSession } from '../../../src/engine/addon.js';
 import { damages, findPackages, openEngine } from '../../../src/engine/index.js';
-
-const TOKENIZER = new URL('fixtures/tokenizer.json', import.meta.url);
+import { describeFile, FakeAddon, nativeError, writePackage as write } from '../../support/model-packages.js';
 
 let root: string;
 beforeEach(() => (root = mkdtempSync(join(tmpdir(), 'longlive-test-'))));
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-function writePackage(name: string, change: (manifest: Record<string, unknown>) => void = () => undefined): string {
-  const directory = join(root, name);
-  const files: Record<string, string> = {
-    'config.json': JSON.stringify({
-      dit: { textLen: 16 },
-      sampling: { framesPerBlock: 3, denoisingSteps: [1000, 750, 500, 250] },
-      video: { width: 192, height: 112, fps: 16 },
-    }),
-    'dit.safetensors': 'd',
-    'text_encoder.safetensors': 't',
-    'vae.safetensors': 'v',
-    'tokenizer.json': readFileSync(TOKENIZER, 'utf8'),
-  };
-  cpSync(new URL('fixtures/', import.meta.url), directory, { recursive: true });
-  for (const [file, text] of Object.entries(files)) writeFileSync(join(directory, file), text);
-  const manifest = {
-    formatVersion: 1,
-    name,
-    version: '1.0.0',
-    title: name,
-    description: '',
-    license: 'Apache-2.0',
-    createdAt: '2026-11-23T00:00:00Z',
-    files: Object.fromEntries(Object.entries(files).map(([file, text]) => [file, describeFile(text)])),
-  };
-  change(manifest);
-  writeFileSync(join(directory, 'manifest.json'), JSON.stringify(manifest));
-  return directory;
-}
-
-function describeFile(text: string) {
-  return { bytes: Buffer.byteLength(text), sha256: createHash('sha256').update(text).digest('hex') };
-}
-
-class FakeAddon implements Addon {
-  readonly version = 'test';
-  readonly cudaBuilt = false;
-  readonly loaded: string[] = [];
-  readonly encoded: number[][] = [];
-  disposed = 0;
-  loadError: Error | undefined;
-  stepError: Error | undefined;
-
-  devices() {
-    const common = { isa: '', totalMemory: 0, threads: 2 };
-    return [
-      { device: 'cpu' as const, available: true, detail: 'a CPU', ...common },
-      { device: 'cuda' as const, available: false, detail: 'no driver', ...common },
-    ];
-  }
-
-  async loadModel({ directory }: { directory: string }): Promise<NativeModel> {
-    this.loaded.push(directory);
-    if (this.loadError) throw this.loadError;
-    return {
-      config: {},
-      weightBytes: 0,
-      encodePrompt: async (ids) => {
-        this.encoded.push([...ids]);
-        return { tokens: ids.length };
-      },
-      createSession: () => this.session(),
-      restoreSession: async () => this.session(),
-      dispose: () => void this.disposed++,
-    };
-  }
-
-  addProduct = async () => undefined;
-
-  private session(): NativeSession {
-    return {
-      block: 0,
-      memoryBytes: 0,
-      setPrompt: async (_prompt: NativePrompt) => ({ milliseconds: 1, frames: 0 }),
-      step: async () => {
-        if (this.stepError) throw this.stepError;
-        return { kind: 'denoise', block: 0, step: 0, milliseconds: 1 };
-      },
-      abandonBlock: () => undefined,
-      checkpoint: () => new Uint8Array(),
-      lastRgb: () => new Uint8Array(),
-      dispose: () => undefined,
-    };
-  }
-}
-
-function nativeError(code: string, message: string): Error {
-  return Object.assign(new Error(message), { code });
-}
+const writePackage = (name: string, change?: (manifest: Record<string, unknown>) => void) =>
+  write(root, name, { change });
 
 const SIZE = { seed: 1n, width: 192, height: 112 };
 
@@ -224,5 +134,82 @@ describe('a generation', () => {
     addon.stepError = nativeError('DEVICE_FAULT', 'bus');
     await expect(generation.step()).rejects.toMatchObject({ code: 'ENGINE' });
     await expect(engine.open('pocket', SIZE)).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
+  });
+});
+
+describe('several models', () => {
+  /** Until it is loaded a model counts with its files (some 60 kB of tokenizer), then with what the core says. */
+  async function open(options: object = {}) {
+    for (const name of ['alpha', 'beta', 'pocket']) writePackage(name);
+    const addon = new FakeAddon();
+    addon.weightBytes = 100;
+    const engine = await openEngine({ models: root, addon, modelMemoryBytes: 250, preload: false, ...options });
+    const states = () => Object.fromEntries(engine.models().map(({ name, state }) => [name, state]));
+    return { addon, engine, states };
+  }
+
+  it('are loaded when they are asked for, and the least recently used one goes', async () => {
+    const { addon, engine, states } = await open({ modelMemoryBytes: 150_000 });
+    addon.weightBytes = 60_000;
+    for (const name of ['pocket', 'alpha', 'pocket']) (await engine.open(name, SIZE)).dispose();
+    expect(states()).toEqual({ pocket: 'LOADED', alpha: 'LOADED', beta: 'AVAILABLE' });
+    (await engine.open('beta', SIZE)).dispose();
+    expect(states()).toEqual({ pocket: 'LOADED', alpha: 'AVAILABLE', beta: 'LOADED' });
+    expect([...addon.resident].sort()).toEqual([join(root, 'beta'), join(root, 'pocket')]);
+  });
+
+  it('are not evicted while a generation lives, and the refusal comes before the session', async () => {
+    const { addon, engine, states } = await open();
+    const generation = await engine.open('pocket', SIZE);
+    expect(() => engine.check('alpha', SIZE)).toThrow(expect.objectContaining({ code: 'AT_CAPACITY' }));
+    await expect(engine.open('alpha', SIZE)).rejects.toMatchObject({ code: 'AT_CAPACITY' });
+    expect(() => engine.check('pocket', SIZE)).not.toThrow();
+    generation.dispose();
+    generation.dispose();
+    (await engine.open('alpha', SIZE)).dispose();
+    expect(states()).toMatchObject({ pocket: 'AVAILABLE', alpha: 'LOADED' });
+    expect(addon.disposed).toBe(1);
+  });
+
+  it('are loaded once however many ask at the same time', async () => {
+    const { addon, engine, states } = await open();
+    let go!: () => void;
+    addon.gate = new Promise((resolve) => (go = resolve));
+    const opening = [engine.prepare('alpha', SIZE), engine.open('alpha', SIZE), engine.open('alpha', SIZE)];
+    await expect.poll(() => addon.loaded.length).toBe(1);
+    expect(states()).toMatchObject({ alpha: 'LOADING' });
+    go();
+    await Promise.all(opening);
+    expect(addon.loaded).toHaveLength(1);
+  });
+
+  it('may be asked for again after a load that failed', async () => {
+    const { addon, engine } = await open();
+    addon.loadError = nativeError('INVALID_PACKAGE', 'torn');
+    await expect(engine.open('alpha', SIZE)).rejects.toThrow('torn');
+    addon.loadError = undefined;
+    (await engine.open('alpha', SIZE)).dispose();
+    expect(addon.loaded).toHaveLength(2);
+  });
+
+  it('make room for one that the device has no memory for', async () => {
+    const { addon, engine } = await open({ modelMemoryBytes: 1e9 });
+    (await engine.open('alpha', SIZE)).dispose();
+    const load = addon.loadModel.bind(addon);
+    addon.loadModel = async (options) => {
+      if (addon.resident.size > 0) throw nativeError('OUT_OF_MEMORY', 'no memory');
+      return load(options);
+    };
+    (await engine.open('beta', SIZE)).dispose();
+    expect([...addon.resident]).toEqual([join(root, 'beta')]);
+  });
+
+  it('of one name come from the place named first', async () => {
+    writePackage('alpha');
+    const elsewhere = join(root, 'elsewhere');
+    write(elsewhere, 'alpha', { files: { 'dit.safetensors': 'other' } });
+    const engine = await openEngine({ models: [elsewhere, root], addon: new FakeAddon() });
+    expect(engine.models()).toHaveLength(1);
+    expect(engine.problems[0]?.message).toContain(`"alpha" is taken from ${join(elsewhere, 'alpha')}`);
   });
 });

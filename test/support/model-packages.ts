@@ -1,0 +1,137 @@
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Addon, NativeModel, NativePrompt, NativeSession } from '../../src/engine/addon.js';
+
+const TOKENIZER = new URL('../unit/engine/fixtures/tokenizer.json', import.meta.url);
+
+export interface PackageOptions {
+  /** Beside, or instead of, the usual ones. */
+  files?: Record<string, string | Uint8Array>;
+  change?: (manifest: Record<string, unknown>) => void;
+}
+
+/** A model package that only a fake core can load. */
+export function writePackage(root: string, name: string, { files = {}, change }: PackageOptions = {}): string {
+  const directory = join(root, name);
+  const contents: Record<string, string | Uint8Array> = {
+    'config.json': JSON.stringify({
+      dit: { textLen: 16 },
+      sampling: { framesPerBlock: 3, denoisingSteps: [1000, 750, 500, 250] },
+      video: { width: 192, height: 112, fps: 16 },
+    }),
+    'dit.safetensors': 'd',
+    'text_encoder.safetensors': 't',
+    'vae.safetensors': 'v',
+    'tokenizer.json': readFileSync(TOKENIZER, 'utf8'),
+    ...files,
+  };
+  mkdirSync(directory, { recursive: true });
+  for (const [file, content] of Object.entries(contents)) writeFileSync(join(directory, file), content);
+  const manifest = {
+    formatVersion: 1,
+    name,
+    version: '1.0.0',
+    title: name,
+    description: '',
+    license: 'Apache-2.0',
+    createdAt: '2026-11-23T00:00:00Z',
+    files: Object.fromEntries(Object.entries(contents).map(([file, content]) => [file, describeFile(content)])),
+  };
+  change?.(manifest);
+  writeFileSync(join(directory, 'manifest.json'), JSON.stringify(manifest));
+  return directory;
+}
+
+export function describeFile(content: string | Uint8Array): { bytes: number; sha256: string } {
+  return { bytes: Buffer.byteLength(content), sha256: createHash('sha256').update(content).digest('hex') };
+}
+
+/** A safetensors file with F32 tensors. */
+export function safeTensors(tensors: Record<string, { shape: number[]; values: readonly number[] }>): Buffer {
+  let at = 0;
+  const header = Object.entries(tensors).map(([name, { shape, values }]) => {
+    const from = at;
+    at += 4 * values.length;
+    return [name, { dtype: 'F32', shape, data_offsets: [from, at] }];
+  });
+  const json = Buffer.from(JSON.stringify(Object.fromEntries(header)));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  const body = Object.values(tensors).map(({ values }) => Buffer.from(Float32Array.from(values).buffer));
+  return Buffer.concat([length, json, ...body]);
+}
+
+/** The native core, but for everything that is hard. */
+export class FakeAddon implements Addon {
+  readonly version = 'test';
+  readonly cudaBuilt = false;
+  readonly loaded: string[] = [];
+  readonly encoded: number[][] = [];
+  /** Of the models that are loaded now. */
+  readonly resident = new Set<string>();
+  disposed = 0;
+  weightBytes = 0;
+  loadError: Error | undefined;
+  stepError: Error | undefined;
+  /** Resolves when a load may go on. */
+  gate: Promise<void> = Promise.resolve();
+
+  devices() {
+    const common = { isa: '', totalMemory: 0, threads: 2 };
+    return [
+      { device: 'cpu' as const, available: true, detail: 'a CPU', ...common },
+      { device: 'cuda' as const, available: false, detail: 'no driver', ...common },
+    ];
+  }
+
+  async loadModel({ directory }: { directory: string }): Promise<NativeModel> {
+    this.loaded.push(directory);
+    await this.gate;
+    if (this.loadError) throw this.loadError;
+    this.resident.add(directory);
+    return {
+      config: {},
+      weightBytes: this.weightBytes,
+      encodePrompt: async (ids) => {
+        this.encoded.push([...ids]);
+        return { tokens: ids.length };
+      },
+      createSession: () => this.session(),
+      restoreSession: async () => this.session(),
+      dispose: () => {
+        this.disposed++;
+        this.resident.delete(directory);
+      },
+    };
+  }
+
+  async addProduct(values: Float32Array, b: Float64Array, a: Float32Array, rank: number): Promise<void> {
+    const columns = a.length / rank;
+    values.forEach((value, i) => {
+      const [row, column] = [Math.floor(i / columns), i % columns];
+      for (let r = 0; r < rank; r++) value += (b[row * rank + r] as number) * (a[r * columns + column] as number);
+      values[i] = value;
+    });
+  }
+
+  private session(): NativeSession {
+    return {
+      block: 0,
+      memoryBytes: 0,
+      setPrompt: async (_prompt: NativePrompt) => ({ milliseconds: 1, frames: 0 }),
+      step: async () => {
+        if (this.stepError) throw this.stepError;
+        return { kind: 'denoise', block: 0, step: 0, milliseconds: 1 };
+      },
+      abandonBlock: () => undefined,
+      checkpoint: () => new Uint8Array(),
+      lastRgb: () => new Uint8Array(),
+      dispose: () => undefined,
+    };
+  }
+}
+
+export function nativeError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
