@@ -2,7 +2,7 @@
 export { loadAddon } from './addon-file.js';
 export type { Addon, Device, DeviceReport, Precision } from './addon.js';
 export { chooseDevice, defaultCacheDirectory, type EngineOptions, NativeEngine, openEngine } from './engine.js';
-export { bytesOf, damages, findPackages, type ModelPackage, type PackageProblem } from './package.js';
+export { bytesOf, damages, findPackages, type ModelPackage, type PackageProblem, readPackage } from './package.js';
 export { PackageCache } from './package-cache.js';
 export {
   fetchError,
