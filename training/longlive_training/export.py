@@ -19,6 +19,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .models.dit import CausalDiT
+from .models.umt5 import UMT5Encoder
+from .models.vae import WanVAE
+from .sample import Sampling
 from .train_dit import CONFIG as DIT
 from .train_dit import SAMPLING
 from .train_text import CONFIG as TEXT
@@ -54,31 +58,84 @@ def stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: (v.bfloat16() if narrow(k, v) else v.float()).contiguous() for k, v in tensors.items()}
 
 
-def config(vocab_size: int, vae: dict, mean: list[float], std: list[float]) -> dict:
-    dit = {"in_dim": 16, "out_dim": 16, "freq_dim": 256, "patch_size": [1, 2, 2], "eps": 1e-6, "rope_theta": 10000, "rope_table_length": ROPE_TABLE} | DIT
+def config(vocab_size: int, vae: dict, mean: list[float], std: list[float], dit: dict = DIT, text: dict = TEXT,
+           sampling: Sampling = SAMPLING, video: dict = VIDEO) -> dict:  # fmt: skip
+    common = {"in_dim": 16, "out_dim": 16, "freq_dim": 256, "patch_size": [1, 2, 2], "eps": 1e-6, "rope_theta": 10000, "rope_table_length": ROPE_TABLE}
     return {
         "formatVersion": 1,
-        "dit": camel_keys(dit),
-        "textEncoder": camel_keys({"vocab_size": vocab_size} | TEXT),
+        "dit": camel_keys(common | dit),
+        "textEncoder": camel_keys({"vocab_size": vocab_size} | text),
         "vae": camel_keys(vae | {"mean": mean, "std": std}),
         "tinyVae": None,
-        "sampling": camel_keys(vars(SAMPLING)),
-        "video": VIDEO,
+        "sampling": camel_keys(vars(sampling)),
+        "video": video,
     }
 
 
-def manifest(folder: Path, version: str) -> dict:
+def manifest(folder: Path, version: str, name: str = NAME, title: str = TITLE, description: str = DESCRIPTION) -> dict:
     files = sorted(p for p in folder.iterdir() if p.name not in ("manifest.json", "README.md"))
     return {
         "formatVersion": 1,
-        "name": NAME,
+        "name": name,
         "version": version,
-        "title": TITLE,
-        "description": DESCRIPTION,
+        "title": title,
+        "description": description,
         "license": LICENSE,
         "createdAt": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "files": {p.name: {"bytes": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()} for p in files},
     }
+
+
+def write_package(out: Path, parts: dict[str, Path], tokenizer: Path, settings: dict, version: str, **names: str) -> None:
+    """Weights (`parts`: dit, text_encoder, vae), tokenizer, config.json and manifest.json; `names`: name, title, description."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, path in parts.items():
+        save_file(stored(load_file(path)), out / f"{name}.safetensors")
+    shutil.copyfile(tokenizer, out / "tokenizer.json")
+    (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (out / "manifest.json").write_text(json.dumps(manifest(out, version, **names), indent=2) + "\n")
+    for path in out.iterdir():
+        path.chmod(0o644)
+
+
+class InvalidPackage(ValueError):
+    """A package that does not hold what it says; the message names file and tensor."""
+
+
+def validate(folder: Path) -> dict[str, int]:
+    """Checks sizes and hashes of the files, and that the weights are finite and exactly those that config.json describes.
+    Returns the number of parameters of each part."""
+    from .inference import snake_keys
+
+    listed = json.loads((folder / "manifest.json").read_text())["files"]
+    present = {p.name for p in folder.iterdir()} - {"manifest.json", "README.md"}
+    if set(listed) != present:
+        raise InvalidPackage(f"{folder}: manifest.json and the folder differ in {', '.join(sorted(set(listed) ^ present))}")
+    for name, entry in listed.items():
+        data = (folder / name).read_bytes()
+        if entry != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}:
+            raise InvalidPackage(f"{folder / name} is not the file that manifest.json lists")
+    settings = json.loads((folder / "config.json").read_text())
+    dit, text, vae = (snake_keys(settings[k]) for k in ("dit", "textEncoder", "vae"))
+    with torch.device("meta"):
+        described = {"dit": CausalDiT(**{k: v for k, v in dit.items() if k != "rope_table_length"}), "text_encoder": UMT5Encoder(**text),
+                     "vae": WanVAE(**{k: v for k, v in vae.items() if k not in ("mean", "std")})}  # fmt: skip
+    counts = {}
+    for part, module in described.items():
+        tensors, wanted = load_file(folder / f"{part}.safetensors"), module.state_dict()
+        for name in sorted(set(tensors) | set(wanted)):
+            where = f'{folder / part}.safetensors: tensor "{name}"'
+            if name not in tensors or name not in wanted:
+                raise InvalidPackage(f"{where} is {'missing' if name in wanted else 'not part of the model'}")
+            if tensors[name].shape != wanted[name].shape:
+                raise InvalidPackage(f"{where} has the shape {list(tensors[name].shape)}, config.json describes {list(wanted[name].shape)}")
+            if not torch.isfinite(tensors[name].float()).all():
+                raise InvalidPackage(f"{where} has values that are not finite")
+        counts[part] = sum(t.numel() for t in tensors.values())
+    pieces = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
+    if pieces != text["vocab_size"]:
+        raise InvalidPackage(f"{folder / 'tokenizer.json'} has {pieces} pieces, config.json says {text['vocab_size']}")
+    return counts
 
 
 def read_report(path: Path) -> dict:
@@ -160,21 +217,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--evaluation", type=Path, help="JSON report of longlive_training.evaluate for the model card")
     args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
     stats = json.loads((args.vae / "stats.json").read_text())
-    for source, target in ((args.dit / "dit", "dit"), (args.text / "text_encoder", "text_encoder"), (args.vae / "vae", "vae")):
-        save_file(stored(load_file(source.with_suffix(".safetensors"))), args.out / f"{target}.safetensors")
-    shutil.copyfile(args.text / "tokenizer.json", args.out / "tokenizer.json")
-    vocab_size = len(json.loads((args.out / "tokenizer.json").read_text())["model"]["vocab"])
+    vocab_size = len(json.loads((args.text / "tokenizer.json").read_text())["model"]["vocab"])
     vae = {"dim": stats["dim"], "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "temporal_downsample": [False, True, True]}
     settings = config(vocab_size, vae, stats["mean"], stats["std"])
-    (args.out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-    (args.out / "manifest.json").write_text(json.dumps(manifest(args.out, args.version), indent=2) + "\n")
+    sources = {"dit": args.dit / "dit", "text_encoder": args.text / "text_encoder", "vae": args.vae / "vae"}
+    write_package(args.out, {k: v.with_suffix(".safetensors") for k, v in sources.items()}, args.text / "tokenizer.json", settings, args.version)
     reports = {"vae": stats if "psnr" in stats else {}, "text": read_report(args.text / "text_encoder.json"), "dit": read_report(args.dit / "dit.json")}
     evaluation = read_report(args.evaluation) if args.evaluation else {}
     (args.out / "README.md").write_text(card(args.out, settings, **reports, evaluation=evaluation))
-    for path in args.out.iterdir():
-        path.chmod(0o644)
+    (args.out / "README.md").chmod(0o644)
+    validate(args.out)
     total = sum(p.stat().st_size for p in args.out.iterdir())
     print(f"{args.out}: {total / 1e6:.1f} MB")
 

@@ -63,7 +63,7 @@ class Generator:
             b, _, _, h, w = latents.shape
             s = self.sampling
             self.cache = KVCache(self.model, b, (h // 2) * (w // 2), s.window_frames, s.sink_frames, s.rope == "relative", self.dtype)
-        times = torch.full((latents.shape[0], latents.shape[2]), t)
+        times = torch.full((latents.shape[0], latents.shape[2]), t, device=latents.device)
         return self.model(latents.to(self.dtype), times, self.text, self.cache, start, write_sink)
 
     def switch(self, text: Tensor) -> None:

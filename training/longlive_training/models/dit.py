@@ -1,10 +1,12 @@
 """The causal diffusion transformer of LongLive (Wan2.1 layout), with the reference's parameter names.
 
-One set of layers, two ways to attend:
+One set of layers, three ways to attend:
 
-* `forward` with a `KVCache` is inference: frames of one call see each other and what the cache holds.
-* `teacher_forcing` is training: one call computes every block of a video, each with exactly the keys that the cache
-  would hold at that moment (the sink block, the previous block, itself), at the positions it would see them.
+* `forward` with a `KVCache` is inference: frames of one call see each other and what the cache holds. With a
+  `GraphCache` the same call can be trained through, which is how roll-outs are trained.
+* `teacher_forcing` computes every block of a video in one call, each with exactly the keys that the cache would hold at
+  that moment (the sink block, the previous block, itself), at the positions it would see them.
+* `bidirectional` lets all frames see each other: the teacher and the critic of distillation.
 
 The network predicts the flow v = eps - x0 at x_t = (1 - sigma) x0 + sigma eps.
 Layouts: latents [B, C, F, h, w]; tokens [B, F, S, D] with S = (h / 2) (w / 2) tokens per frame in rows, x fastest.
@@ -17,6 +19,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -41,21 +44,29 @@ class Rope:
     def __init__(self, head_dim: int, theta: float):
         axis = 2 * (head_dim // 6)
         self.axes = (head_dim - 2 * axis, axis, axis)
-        self.frequencies = [theta ** (-torch.arange(0, n, 2, dtype=torch.float64) / n) for n in self.axes]
+        self.theta = theta
+        self.tables: dict[tuple, Tensor] = {}  # by grid, type and device, for positions 0 ..
 
-    def angles(self, frames: Tensor, h: int, w: int) -> Tensor:
-        """float64 [frames * h * w, d / 2] for tokens at the given temporal positions on an h x w grid."""
-        t, y, x = (
-            p.double()[:, None] * f for p, f in zip((frames, torch.arange(h), torch.arange(w)), self.frequencies)
-        )
-        shape = (len(frames), h, w, -1)
+    def angles(self, first: int, count: int, h: int, w: int) -> Tensor:
+        """float64 [count * h * w, d / 2] for tokens of the frames first .. first + count - 1 on an h x w grid."""
+        positions = torch.arange(first, first + count), torch.arange(h), torch.arange(w)
+        frequencies = (self.theta ** (-torch.arange(0, n, 2, dtype=torch.float64) / n) for n in self.axes)
+        t, y, x = (p.double()[:, None] * f for p, f in zip(positions, frequencies))
+        shape = (count, h, w, -1)
         grid = [t[:, None, None].expand(shape), y[None, :, None].expand(shape), x[None, None].expand(shape)]
         return torch.cat(grid, dim=-1).flatten(0, 2)
 
-    def table(self, frames: Tensor, h: int, w: int, dtype: torch.dtype) -> Tensor:
-        """[frames * h * w, 1, d / 2, 2]: (cos, sin) per token and pair, to be given to `rotate`."""
-        a = self.angles(frames, h, w)
-        return torch.stack([a.cos(), a.sin()], dim=-1).to(dtype)[:, None]
+    def table(self, first: int, count: int, h: int, w: int, like: Tensor) -> Tensor:
+        """[count * h * w, 1, d / 2, 2]: (cos, sin) per token and pair, to be given to `rotate`; type and device of `like`."""
+        key = (first, count, h, w, like.dtype, like.device)
+        if key not in self.tables:
+            if len(self.tables) >= 64:  # endless videos with absolute positions never see a table again
+                self.tables.clear()
+            with torch.inference_mode(False), torch.device("cpu"):
+                a = self.angles(first, count, h, w)
+                table = torch.stack([a.cos(), a.sin()], dim=-1).to(like.dtype)[:, None]
+            self.tables[key] = table.to(like.device)
+        return self.tables[key]
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -73,7 +84,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def sinusoid(t: Tensor, dim: int) -> Tensor:
     """[cos | sin] of t * 10000^(-i / (dim / 2)), computed in float64. t: [...] -> [..., dim]."""
     half = dim // 2
-    angle = t.double()[..., None] * 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = t.double()[..., None] * 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
@@ -112,6 +123,9 @@ class Block(nn.Module):
         self.norm3 = nn.LayerNorm(dim, eps)
         self.cross_attn = CrossAttention(dim, num_heads, eps)
         self.ffn = nn.Sequential(nn.Linear(dim, ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(ffn_dim, dim))
+
+    def text(self, context: Tensor) -> KeyValue:
+        return self.cross_attn.key_value(context)
 
     def forward(self, x: Tensor, e0: Tensor, text: KeyValue, mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """x [B, F, S, D]; e0 [B, F, 6, D]; text: keys and values [B, G, L, H, d], each for F / G frames."""
@@ -154,9 +168,11 @@ class KVCache:
         self.tokens_per_frame, self.window, self.relative = tokens_per_frame, window, relative
         self.capacity, self.sink = window * tokens_per_frame, sink * tokens_per_frame
         heads = model.blocks[0].self_attn.num_heads
-        shape = (len(model.blocks), batch, self.capacity, heads, model.config["dim"] // heads)
-        self.k, self.v = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
         self.global_end = self.local_end = 0  # tokens ever produced; tokens held
+        self.allocate((len(model.blocks), batch, self.capacity, heads, model.config["dim"] // heads), dtype, model.device)
+
+    def allocate(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self.k, self.v = torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device)
 
     def clear(self) -> None:
         """Forget the content but not the counters (a recache without global sink does this first)."""
@@ -169,21 +185,27 @@ class KVCache:
         evict = 0
         if end > self.global_end and n + self.local_end > self.capacity:
             evict = n + self.local_end - self.capacity
-            kept = slice(self.sink + evict, self.local_end)
-            for cache in (self.k, self.v):
-                cache[:, :, self.sink : self.local_end - evict] = cache[:, :, kept].clone()
+            self.evict(evict)
         self.local_end += end - self.global_end - evict
         self.global_end = end
         self.slot = self.local_end - n
         protect = self.recompute and not (write_sink and not evict)
         self.write_from = max(self.slot, self.sink) if protect else self.slot
 
-    def query_positions(self, start: int, frames: int) -> Tensor:
-        first = self.slot // self.tokens_per_frame if self.relative else start // self.tokens_per_frame
-        return torch.arange(first, first + frames)
+    def evict(self, count: int) -> None:
+        kept = slice(self.sink + count, self.local_end)
+        for cache in (self.k, self.v):
+            cache[:, :, self.sink : self.local_end - count] = cache[:, :, kept].clone()
+
+    def query_position(self, start: int) -> int:
+        """The temporal position of the first frame of a call that begins with token `start`."""
+        return (self.slot if self.relative else start) // self.tokens_per_frame
+
+    def writer(self, layer: int) -> Callable[[Tensor, Tensor], KeyValue]:
+        """A function that writes one call's keys and values [B, n, H, d] and returns all that its queries see."""
+        return lambda k, v: self.update(layer, k, v)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValue:
-        """Write one call's keys and values [B, n, H, d] and return all that its queries see."""
         skip = self.write_from - self.slot
         self.k[layer][:, self.write_from : self.local_end] = k[:, skip:]
         self.v[layer][:, self.write_from : self.local_end] = v[:, skip:]
@@ -192,6 +214,56 @@ class KVCache:
             seen = max(self.local_end, self.sink)
             return self.k[layer][:, :seen], self.v[layer][:, :seen]
         return tuple(torch.cat([c[layer][:, : self.sink], c[layer][:, recent : self.local_end]], 1) for c in (self.k, self.v))
+
+
+class GraphCache(KVCache):
+    """A cache that gradients pass through: it never writes in place, so that every call keeps the keys it saw.
+
+    Where a call without gradient overwrites what a call with gradient wrote, the value is the new one and the gradient
+    goes to the old one (straight-through). So the loss of later blocks reaches the denoising step that an earlier block
+    was taken from, although the keys that they see come from the pass over its clean latents. Call `detach` where the
+    graph has to end.
+    """
+
+    def allocate(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        if self.sink > self.capacity:
+            raise ValueError(f"the sink ({self.sink} tokens) must fit into the window ({self.capacity} tokens)")
+        layers, batch, _, heads, width = shape
+        empty = torch.zeros(batch, 0, heads, width, dtype=dtype, device=device)
+        self.k, self.v = [empty] * layers, [empty] * layers
+
+    def clear(self) -> None:
+        self.k, self.v = [torch.zeros_like(k) for k in self.k], [torch.zeros_like(v) for v in self.v]
+
+    def detach(self) -> None:
+        self.k, self.v = [k.detach() for k in self.k], [v.detach() for v in self.v]
+
+    def evict(self, count: int) -> None:
+        for cache in (self.k, self.v):
+            cache[:] = [torch.cat([c[:, : self.sink], c[:, self.sink + count :]], 1) for c in cache]
+
+    def writer(self, layer: int) -> Callable[[Tensor, Tensor], KeyValue]:
+        # Gradient checkpointing calls the function once more in the backward pass, when the cache has moved on; so what it
+        # reads is taken now, and only the first call writes.
+        old, skip, first = (self.k[layer], self.v[layer]), self.write_from - self.slot, [True]
+        kept = [c[:, : self.write_from] for c in old]
+
+        def write(k: Tensor, v: Tensor) -> KeyValue:
+            fresh = [k[:, skip:], v[:, skip:]]
+            if first:
+                first.clear()
+                self.k[layer], self.v[layer] = (torch.cat([a, straight_through(o[:, a.shape[1] :], n)], 1) for a, o, n in zip(kept, old, fresh))
+            return torch.cat([kept[0], fresh[0]], 1), torch.cat([kept[1], fresh[1]], 1)
+
+        return write
+
+
+def straight_through(old: Tensor, new: Tensor) -> Tensor:
+    """The value of `new` with the gradient of `old`, if only `old` has one."""
+    if old.shape != new.shape or not old.requires_grad or new.requires_grad:
+        return new.to(old.dtype)
+    with torch.enable_grad():
+        return old + (new - old).detach()
 
 
 class CausalDiT(nn.Module):
@@ -224,6 +296,11 @@ class CausalDiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
                 nn.init.zeros_(module.bias)
         nn.init.zeros_(self.head.head.weight)
+        self.checkpoint = False  # recompute the layers in the backward pass of training to save memory
+
+    @property
+    def device(self) -> torch.device:
+        return self.patch_embedding.weight.device
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -249,9 +326,14 @@ class CausalDiT(nn.Module):
     def encode_text(self, text: Tensor) -> list[KeyValue]:
         """Cross-attention keys and values per layer for text [B, G, text_len, text_dim] (zero rows behind the end)."""
         context = self.text_embedding(text)
-        return [block.cross_attn.key_value(context) for block in self.blocks]
+        return [block.text(context) for block in self.blocks]
 
-    # --- inference ------------------------------------------------------------------------------------------------
+    def layer(self, block: Block, x: Tensor, e0: Tensor, text: KeyValue, mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        if self.checkpoint and torch.is_grad_enabled():
+            return checkpoint(block, x, e0, text, mix, use_reentrant=False)
+        return block(x, e0, text, mix)
+
+    # --- with a cache ---------------------------------------------------------------------------------------------
 
     def forward(self, latents: Tensor, t: Tensor, text: list[KeyValue], cache: KVCache, start: int = 0,
                 write_sink: bool = False) -> Tensor:
@@ -262,21 +344,37 @@ class CausalDiT(nn.Module):
         x = self.patchify(latents)
         e, e0 = self.time(t)
         grid = (h // 2, w // 2)
-        here = self.rope.table(cache.query_positions(start * tokens, frames), *grid, x.dtype)
-        slots = self.rope.table(torch.arange(cache.window), *grid, x.dtype) if cache.relative else None
+        here = self.rope.table(cache.query_position(start * tokens), frames, *grid, x)
+        slots = self.rope.table(0, cache.window, *grid, x) if cache.relative else None
         for i, block in enumerate(self.blocks):
 
-            def mix(q: Tensor, k: Tensor, v: Tensor, layer: int = i) -> Tensor:
+            def mix(q: Tensor, k: Tensor, v: Tensor, write=cache.writer(i)) -> Tensor:
                 q, k, v = (y.flatten(1, 2) for y in (q, k, v))
-                keys, values = cache.update(layer, k if cache.relative else rotate(k, here), v)
+                keys, values = write(k if cache.relative else rotate(k, here), v)
                 if slots is not None:
                     keys = rotate(keys, slots[: keys.shape[1]])
                 return attend(rotate(q, here), keys, values).unflatten(1, (frames, tokens))
 
-            x = block(x, e0, text[i], mix)
+            x = self.layer(block, x, e0, text[i], mix)
         return self.unpatchify(self.head(x, e), h, w)
 
-    # --- training -------------------------------------------------------------------------------------------------
+    # --- without a cache ------------------------------------------------------------------------------------------
+
+    def bidirectional(self, latents: Tensor, t: Tensor, text: list[KeyValue]) -> Tensor:
+        """Flow [B, C, F, h, w] at timesteps t [B]; every frame sees every frame. text: keys and values [B, 1, L, H, d]."""
+        h, w = latents.shape[-2:]
+        frames, tokens = latents.shape[2], (h // 2) * (w // 2)
+        x = self.patchify(latents)
+        e, e0 = (y[:, None].expand(-1, frames, *y.shape[1:]) for y in self.time(t))
+        here = self.rope.table(0, frames, h // 2, w // 2, x)
+
+        def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            q, k, v = (y.flatten(1, 2) for y in (q, k, v))
+            return attend(rotate(q, here), rotate(k, here), v).unflatten(1, (frames, tokens))
+
+        for block, key_value in zip(self.blocks, text):
+            x = self.layer(block, x, e0, key_value, mix)
+        return self.unpatchify(self.head(x, e), h, w)
 
     def teacher_forcing(self, noisy: Tensor, t: Tensor, context: Tensor, text: list[KeyValue], block_frames: int) -> Tensor:
         """Flow of every block of a video in one pass.
@@ -291,9 +389,9 @@ class CausalDiT(nn.Module):
         x = self.patchify(torch.cat([noisy, context], dim=2))
         e, e0 = (y.repeat_interleave(block_frames, dim=1) for y in self.time(F.pad(t, (0, n - 1))))
         # Only differences of positions matter, so blocks stay at their frame number and the sink moves along.
-        position = torch.arange(n * block_frames)
-        here = self.rope.table(torch.cat([position, position[: (n - 1) * block_frames]]), *grid, x.dtype)
-        sinks = self.rope.table(position[: (n - 2) * block_frames], *grid, x.dtype).unflatten(0, (max(n - 2, 0), -1)) if n > 2 else None
+        here = self.rope.table(0, n * block_frames, *grid, x)
+        sinks = here[: (n - 2) * block_frames * grid[0] * grid[1]].unflatten(0, (n - 2, -1)) if n > 2 else None
+        here = torch.cat([here, here[: (n - 1) * block_frames * grid[0] * grid[1]]])
 
         def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             q, k, v = (y.flatten(1, 2) for y in (q, k, v))
@@ -321,6 +419,6 @@ class CausalDiT(nn.Module):
             return torch.stack(out, 1).flatten(1, 2).unflatten(1, (-1, grid[0] * grid[1]))
 
         for block, text_kv in zip(self.blocks, text):
-            x = block(x, e0, text_kv, mix)
+            x = self.layer(block, x, e0, text_kv, mix)
         frames = n * block_frames
         return self.unpatchify(self.head(x[:, :frames], e[:, :frames]), h, w)

@@ -1,0 +1,123 @@
+"""What the stages of one run share: the preset, the folder of results, the device, and the models so far."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from . import distributed
+from .codec import Codec
+from .config import Dit, Loop as LoopSettings, Preset
+from .loop import Loop, Random, Stateful, write
+from .models.dit import CausalDiT
+from .prompts import Embedder
+
+
+@dataclass
+class Context:
+    preset: Preset
+    name: str  # of the preset
+    out: Path
+    device: torch.device
+    seed: int
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def path(self, *parts: str) -> Path:
+        return self.out.joinpath(*parts)
+
+    def codec(self) -> Codec:
+        codec = Codec.load(self.need("world", "codec.safetensors"))
+        return Codec(*(t.to(self.device) for t in (codec.mean, codec.basis, codec.scale)))
+
+    def need(self, stage: str, file: str) -> Path:
+        path = self.path(stage, file)
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: run stage {stage} first")
+        return path
+
+    # --- models ---------------------------------------------------------------------------------------------------
+
+    def precision(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.preset.precision == "bf16" else contextlib.nullcontext()
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.preset.precision == "bf16" else torch.float32
+
+    def dit(self, settings: Dit, *key: int | str, device: torch.device | None = None) -> CausalDiT:
+        """A DiT with weights drawn by the seed and the key, on the context's device."""
+        rng = Random.of(torch.device("cpu"), self.seed, *key)
+        with torch.random.fork_rng(devices=[]), torch.device(device or "cpu"):
+            torch.manual_seed(int(rng.numpy.integers(2**31)))
+            model = CausalDiT(**vars(settings), text_dim=self.preset.text_encoder.dim, text_len=self.preset.text_len)
+        model.checkpoint = self.preset.checkpoint
+        return model.to(device or self.device)
+
+    def load_dit(self, settings: Dit, path: Path, frozen: bool = False) -> CausalDiT:
+        """A DiT from a file, or from a folder of shards. On several GPUs it stays in host memory until it is sharded."""
+        device = torch.device("cpu") if distributed.world_size() > 1 else self.device
+        model = self.dit(settings, "loaded", device=torch.device("meta")).to_empty(device=device)
+        model.load_state_dict({k: v.float() for k, v in read_weights(path).items()})
+        if frozen:
+            model.eval().requires_grad_(False)
+            if self.preset.precision == "bf16":
+                model.bfloat16()
+        return model
+
+    def part(self, stage: str, file: str) -> Path:
+        """A file of a stage, or of the package that replaces the stages."""
+        return Path(self.preset.package, file) if self.preset.package else self.need(stage, file)
+
+    def embedder(self) -> Embedder:
+        p = self.preset
+        return Embedder(self.part("world", "tokenizer.json"), self.part("text", "text_encoder.safetensors"), p.text_encoder, p.text_len, self.device)
+
+    def compiled(self, model: CausalDiT) -> CausalDiT:
+        """Compiles the pass over whole windows, whose shapes never change, if the preset asks for it."""
+        if self.preset.compile:
+            model.bidirectional = torch.compile(model.bidirectional)  # type: ignore[method-assign]
+        return model
+
+    def noise_shape(self, batch: int) -> tuple[int, int, int, int]:
+        return (batch, self.preset.vae.z_dim, *self.preset.latent_size())
+
+    # --- training -------------------------------------------------------------------------------------------------
+
+    def loop(self, stage: str, name: str, settings: LoopSettings, states: dict[str, Stateful]) -> Loop:
+        folder = self.path(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        loop = Loop(folder, name, settings, self.seed, self.device, states)
+        loop.resume()
+        return loop
+
+    def train(self, loop: Loop, step: Callable[[Random, float], dict[str, Tensor]]) -> dict[str, Any]:
+        loop.run(step)
+        if not distributed.rank():
+            loop.plot()
+        return loop.report()
+
+    def save_model(self, module: nn.Module | dict[str, Tensor], path: Path) -> None:
+        state = distributed.whole(module.state_dict() if isinstance(module, nn.Module) else module)
+        if not distributed.rank():
+            contiguous = {k: v.contiguous(memory_format=torch.contiguous_format) for k, v in state.items()}
+            write(path, lambda p: save_file(contiguous, p))
+        distributed.barrier()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise FileNotFoundError(f"{path} is missing: weights in safetensors format, a file or a folder of shards")
+    return {k: v for file in files for k, v in load_file(file).items()}
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

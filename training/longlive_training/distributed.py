@@ -1,0 +1,56 @@
+"""Training on several GPUs: one process each (torchrun), weights, gradients and optimiser states sharded (FSDP2)."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+
+from .models.dit import CausalDiT
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def start(device: str) -> torch.device:
+    """The device of this process; joins the others if torchrun started it. `device`: "cpu", "cuda" or "auto"."""
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if "RANK" in os.environ and not dist.is_initialized():
+        if kind == "cuda":
+            torch.cuda.set_device(local)
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    return torch.device(kind, local) if kind == "cuda" else torch.device("cpu")
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def shard(model: CausalDiT, bf16: bool) -> CausalDiT:
+    """Shards a DiT over all processes, layer by layer: float32 weights and gradient sums, bf16 arithmetic if asked for.
+    Without other processes the model is returned as it is."""
+    if world_size() == 1:
+        return model
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for block in model.blocks:
+        fully_shard(block, mp_policy=policy)
+        register_fsdp_forward_method(block, "text")
+    fully_shard(model, mp_policy=policy, reshard_after_forward=False)
+    for name in ("encode_text", "bidirectional", "teacher_forcing"):
+        register_fsdp_forward_method(model, name)
+    return model
+
+
+def whole(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The full tensors of a sharded model's state, on every process."""
+    return {k: (v.full_tensor() if hasattr(v, "full_tensor") else v).detach().cpu() for k, v in state.items()}

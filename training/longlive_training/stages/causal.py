@@ -1,0 +1,184 @@
+"""Stage 4, first part: the causal student learns from renders by teacher forcing.
+
+One step is one pass over all blocks of a few stories (`CausalDiT.teacher_forcing`) with the weighted flow loss. Noise levels
+are only those that the sampler visits. A clean block carries the text of the block that reads it, because that is what a
+prompt switch does: it recomputes the cache under the new prompt. A share of the steps trains first blocks only: they have
+nothing to copy from and decide what the whole video shows. The first blocks of stories that begin elsewhere than in the
+fixed place (data.py) are context and not a target.
+
+Against the drift of a model that reads its own pictures clean context is noised a little, and in part of the steps context and
+noisy input are what the averaged model makes of the same story, still asking for the true picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..config import CausalStage
+from ..context import Context, parameters
+from ..loop import Average, Optimiser, Random, adamw
+from ..models.dit import CausalDiT
+from ..prompts import ClipCaptions
+from ..sample import Generator
+from .clips import load
+from .teacher import VARIANTS, channel_weights
+
+RECACHED_SINK = 0.5  # share of the stories that switch at the third block whose sink is recomputed, too
+KEPT = 0.1  # share of the clean blocks that keep their own text, as a switch without recache leaves them
+
+
+@dataclass
+class Batch:
+    latents: Tensor  # clean [B, C, frames, h, w]
+    noise: Tensor  # of step 0, same shape
+    prompts: Tensor  # embeddings [B, blocks, L, dim]
+    context: Tensor  # embeddings of the clean blocks [B, blocks - 1, L, dim]
+    fixed: Tensor  # bool [B]: begins in the fixed place
+    switches: list[int]  # blocks with which the prompt of any row changes
+
+    def text(self) -> Tensor:
+        return torch.cat([self.prompts, self.context], 1)
+
+
+class Stories:
+    def __init__(self, context: Context):
+        clips = load(context, "story")
+        self.embedder, self.device = context.embedder(), context.device
+        self.latents, self.attributes = clips["latents"], clips["attributes"].numpy()
+        self.fixed = clips["fixed"].bool().numpy()
+        self.captions = ClipCaptions(self.embedder, clips["attributes"], VARIANTS, context.seed)
+        self.block = context.preset.sampling.frames_per_block
+        self.blocks = self.attributes.shape[1]
+
+    def batch(self, rng: Random, size: int, blocks: int, only_fixed: bool) -> Batch:
+        """Choices are made on the host, so that nothing waits for the device."""
+        candidates = np.flatnonzero(self.fixed) if only_fixed else np.arange(len(self.fixed))
+        chosen = candidates[rng.numpy.integers(len(candidates), size=size)]
+        story = self.attributes[chosen, :blocks]
+        changes = (story[:, 1:] != story[:, :-1]).any(2)  # [B, blocks - 1]
+        reader = np.tile(np.arange(1, blocks), (size, 1))
+        for i in range(size):
+            if blocks > 2 and changes[i, 1] and rng.numpy.random() < RECACHED_SINK:
+                reader[i, 0] = 2
+            for b in range(1, blocks - 1):
+                if rng.numpy.random() < KEPT:
+                    reader[i, b] = b
+        index = torch.from_numpy(chosen).to(self.device)
+        prompts = self.embedder(self.captions.sample(rng, index)[:, :blocks])
+        context = prompts[torch.arange(size, device=self.device)[:, None], torch.from_numpy(reader).to(self.device)]
+        latents = self.latents[index][:, :, : blocks * self.block].float()
+        switches = [int(b) + 1 for b in np.flatnonzero(changes.any(0))]
+        return Batch(latents, rng.normal_like(latents), prompts, context, torch.from_numpy(self.fixed[chosen]).to(self.device), switches)
+
+
+def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
+    preset, s, device = context.preset, settings, context.device
+    sampling = preset.sampling
+    model = context.dit(preset.student, "student")
+    if s.from_teacher:
+        model.load_state_dict({k: v.float() for k, v in load_file(context.need("teacher", "dit.safetensors")).items()})
+    average = Average(model, s.loop.ema)
+    optimiser = Optimiser(adamw([model], s.loop), s.loop.clip)
+    loop = context.loop("causal", "causal", s.loop, {"model": model, "average": average, "optimiser": optimiser})
+    stories = Stories(context)
+    weights = channel_weights(context.codec())
+    steps = sampling.steps()
+    table = torch.tensor(steps, device=device)  # [levels, (timestep, sigma)]
+    block = sampling.frames_per_block
+
+    def frames(values: Tensor) -> Tensor:
+        """Per block [B, N] -> per frame, to be multiplied with latents."""
+        return values.repeat_interleave(block, 1)[:, None, :, None, None]
+
+    def flow(network: CausalDiT, x: Tensor, t: Tensor, clean: Tensor, text: Tensor) -> Tensor:
+        with context.precision():
+            return network.teacher_forcing(x, t, clean, network.encode_text(text), block).float()
+
+    def corrupt(rng: Random, latents: Tensor) -> Tensor:
+        """Clean context [B, C, frames - block, h, w], half of it noised by up to `context_noise`."""
+        size = len(latents)
+        sigma = rng.uniform(size, 1, 1, 1, 1) * s.context_noise * (rng.uniform(size, 1, 1, 1, 1) < 0.5)
+        clean = latents[:, :, :-block]
+        return clean + sigma * rng.normal_like(clean)
+
+    @torch.no_grad()
+    def one_step(rng: Random, batch: Batch) -> Tensor:
+        """What the averaged model makes of each block in one step from true context."""
+        t = table[0, 0].expand(len(batch.latents), stories.blocks)
+        own = batch.noise - flow(average.module, batch.noise, t, corrupt(rng, batch.latents), batch.text())
+        elsewhere = ~batch.fixed.view(-1, 1, 1, 1, 1)
+        first = torch.where(elsewhere, batch.latents[:, :, :block], own[:, :, :block])
+        return torch.cat([first, own[:, :, block:]], 2)
+
+    @torch.no_grad()
+    def rollout(rng: Random, batch: Batch) -> Tensor:
+        """What the averaged model makes of the stories with the cached sampler."""
+
+        def noise(index: int, step: int) -> Tensor:
+            part = batch.noise[:, :, index * block : (index + 1) * block]
+            return part if step == 0 else rng.normal_like(part)
+
+        made = []
+        with context.precision():
+            generator = Generator(average.module, sampling, batch.prompts[:, 0], noise)
+            for i in range(stories.blocks):
+                if i in batch.switches:
+                    generator.switch(batch.prompts[:, i])
+                made.append(generator.block().float())
+        return torch.cat(made, 2)
+
+    def first_blocks(rng: Random) -> Tensor:
+        """Half of them at the noise levels of the data, half after the sampler's own previous steps."""
+        batch = stories.batch(rng, s.first_batch, 1, only_fixed=True)
+        size, none = s.first_batch, batch.latents[:, :, :0]
+        level = int(rng.numpy.integers(len(steps)))
+        t, sigma = steps[level]
+        base = batch.latents
+        if level > 0:
+            with torch.no_grad():
+                own = x = batch.noise
+                for i, (t_before, s_before) in enumerate(steps[:level]):
+                    x = x if i == 0 else (1 - s_before) * own + s_before * rng.normal_like(own)
+                    own = x - s_before * flow(average.module, x, table.new_full((size, 1), t_before), none, batch.text())
+            base = torch.where(rng.uniform(size, 1, 1, 1, 1) < 0.5, own, base)
+        x = (1 - sigma) * base + sigma * (batch.noise if level == 0 else rng.normal_like(base))
+        v = flow(model, x, table.new_full((size, 1), t), none, batch.text())
+        return ((v - (x - batch.latents) / sigma).square() * weights).mean()
+
+    def whole_stories(rng: Random, progress: float) -> Tensor:
+        own_pictures = progress > s.own_from and rng.numpy.random() < s.own
+        rolled = own_pictures and rng.numpy.random() < s.rollout
+        batch = stories.batch(rng, s.loop.batch, stories.blocks, only_fixed=rolled)
+        size = s.loop.batch
+        level = rng.integers(len(steps), size, stories.blocks)
+        sigma = frames(table[level, 1])
+        noise = torch.where(sigma == 1, batch.noise, rng.normal_like(batch.noise))
+        clean, base = corrupt(rng, batch.latents), batch.latents
+        if own_pictures:
+            own = rollout(rng, batch) if rolled else one_step(rng, batch)
+            clean = torch.where(rng.uniform(size, 1, 1, 1, 1) < 0.7, own[:, :, :-block], clean)
+            base = torch.where(frames(rng.uniform(size, stories.blocks)) < 0.5, own, base)
+        x = (1 - sigma) * base + sigma * noise
+        v = flow(model, x, table[level, 0], clean, batch.text())
+        error = ((v - (x - batch.latents) / sigma).square() * weights).unflatten(2, (stories.blocks, block)).mean((1, 3, 4, 5))
+        known = torch.ones_like(error)
+        known[:, 0] = batch.fixed.float()
+        return (error * known).sum() / known.sum()
+
+    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+        first = rng.numpy.random() < s.first
+        error = first_blocks(rng) if first else whole_stories(rng, progress)
+        error.backward()
+        optimiser.step(loop.rate())
+        average.update(loop.step)
+        return {"first blocks" if first else "stories": error}
+
+    report = context.train(loop, step)
+    context.save_model(average.module, context.path("causal", "dit.safetensors"))
+    return report | {"parameters": parameters(model), "stories": len(stories.latents)}

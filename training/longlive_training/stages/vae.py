@@ -1,0 +1,173 @@
+"""Stage 2: the Wan VAE learns to be the inverse (decoder) and the equal (encoder) of the linear code that defines the latents.
+
+The decoder sees codec latents with a little noise, so that it forgives small errors of the DiT, and is trained against the
+rendered frames; the encoder is regressed to the latents. Convolutions are trained with Muon, the rest with AdamW.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..codec import PATCH, Codec
+from ..config import Loop as LoopSettings
+from ..config import VaeStage
+from ..context import Context, parameters
+from ..loop import Average, Optimiser, Random
+from ..models.vae import WanVAE
+from ..train_vae import FRAMES, Muon, channels_last, initialise, picture_loss, psnr, to_tensor
+from ..world import CYCLE, TRANSITION, render, sample_attributes
+
+
+def make_clip(seed: tuple[int, ...], width: int, height: int) -> np.ndarray:
+    """uint8 [FRAMES, H, W, 3]: a random scene; about half of the clips contain (part of) a switch."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(seed)
+    start = int(rng.integers(TRANSITION, 5 * CYCLE))
+    at = start + int(rng.integers(-TRANSITION, 2 * FRAMES))
+    story = [(0, sample_attributes(rng)), (max(1, at), sample_attributes(rng))]
+    return render(story, FRAMES, int(rng.integers(2**31)), width, height, start)
+
+
+class Pool:
+    """Rendered clips on the device, slowly replaced by fresh ones that other processes render ahead.
+
+    Which clip is in which place at a step depends on the step alone, so a run that was interrupted finds the same pool.
+    """
+
+    def __init__(self, context: Context, settings: VaeStage, first_step: int):
+        video = context.preset.video
+        self.size, self.fresh, self.device = settings.pool, settings.fresh, context.device
+        self.arguments = lambda index: ((context.seed, 30, index), video.width, video.height)
+        workers = settings.workers or os.cpu_count() or 1
+        self.workers = ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) if workers > 1 else None
+        self.ahead: dict[int, Future] = {}
+        self.done = self.made(first_step)
+        # The newest clip of every place.
+        indices = range(max(0, self.done - self.size), self.done)
+        self.videos = torch.empty(self.size, FRAMES, video.height, video.width, 3, dtype=torch.uint8, device=self.device)
+        for index in indices:
+            self.ask(index)
+        for index in indices:
+            self.put(index)
+
+    def made(self, step: int) -> int:
+        """How many clips have been rendered by a step."""
+        return self.size + int(step * self.fresh)
+
+    def ask(self, index: int) -> None:
+        if self.workers and index not in self.ahead:
+            self.ahead[index] = self.workers.submit(make_clip, *self.arguments(index))
+
+    def put(self, index: int) -> None:
+        clip = self.ahead.pop(index).result() if index in self.ahead else make_clip(*self.arguments(index))
+        self.videos[index % self.size] = torch.from_numpy(clip).to(self.device, non_blocking=True)
+
+    def advance(self, step: int) -> None:
+        for index in range(self.done, self.made(step) + 64 if self.workers else self.done):
+            self.ask(index)
+        for index in range(self.done, self.made(step)):
+            self.put(index)
+        self.done = self.made(step)
+
+    def close(self) -> None:
+        if self.workers:
+            self.workers.shutdown(cancel_futures=True)
+
+
+def encode(codec: Codec, videos: Tensor) -> Tensor:
+    """Codec latents [n, 16, t, h, w] of videos [n, 3, T, H, W] in [-1, 1]."""
+    x = torch.cat([videos[:, :, :1].expand(-1, -1, 4, -1, -1), videos[:, :, 1:]], 2)
+    n, _, t, h, w = x.shape
+    x = x.view(n, 3, t // 4, 4, h // PATCH, PATCH, w // PATCH, PATCH).permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
+    return ((x - codec.mean) @ codec.basis / codec.scale).permute(0, 4, 1, 2, 3)
+
+
+def batch(pool: Pool, codec: Codec, rng: Random, count: int, crop: int, step: int) -> tuple[Tensor, Tensor]:
+    """Videos [count, 3, T, 8 crop, 8 crop] and their latents; every eighth batch is one whole picture. Every second crop is in
+    the middle, where the subject is."""
+    pool.advance(step)
+    _, _, h, w, _ = pool.videos.shape
+    if step % 8 == 7:
+        cut = pool.videos[rng.numpy.integers(pool.size, size=1)]
+    else:
+        side, parts = crop * PATCH, []
+        for i in range(count):
+            y = PATCH * int(rng.numpy.integers((h - side) // PATCH + 1))
+            room = (w - side) // PATCH
+            x = PATCH * int(rng.numpy.integers(room // 4, max(room // 2, room // 4) + 1) if i % 2 else rng.numpy.integers(room + 1))
+            parts.append(pool.videos[rng.numpy.integers(pool.size), :, y : y + side, x : x + side])
+        cut = torch.stack(parts)
+    videos = (cut.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last_3d)
+    return videos, encode(codec, videos)
+
+
+class Part(nn.Module):
+    """The trained half of the VAE: what is averaged and saved."""
+
+    def __init__(self, *modules: nn.Module):
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+
+
+def train_part(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_settings: LoopSettings) -> dict[str, Any]:
+    codec = context.codec()
+    part = Part(vae.decoder, vae.conv2) if name == "decoder" else Part(vae.encoder, vae.conv1)
+    average = Average(part, loop_settings.ema or 0.997)
+    hidden = [p for p in part.parameters() if p.dim() >= 4 and min(p.shape[:2]) > 3]
+    others = [p for p in part.parameters() if not any(p is h for h in hidden)]
+    optimisers = [Optimiser(Muon(hidden, loop_settings.lr), 0),
+                  Optimiser(torch.optim.AdamW(others, lr=loop_settings.lr / 10, betas=(0.9, 0.98), weight_decay=0), 0)]  # fmt: skip
+    states = {"part": part, "average": average, "muon": optimisers[0], "adamw": optimisers[1]}
+    loop = context.loop("vae", name, loop_settings, states)
+    pool = Pool(context, settings, loop.step)
+
+    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+        x, z = batch(pool, codec, rng, loop_settings.batch, settings.crop, loop.step)
+        with context.precision():
+            y = vae.decode(z + settings.latent_noise * rng.normal_like(z)) if name == "decoder" else vae.encode(x)
+        error = picture_loss(y.float(), x) if name == "decoder" else F.mse_loss(y.float(), z)
+        error.backward()
+        for optimiser in optimisers:
+            optimiser.step(loop.rate())
+        average.update(loop.step)
+        return {"loss": error}
+
+    report = context.train(loop, step)
+    pool.close()
+    part.load_state_dict(average.module.state_dict())
+    return report
+
+
+@torch.no_grad()
+def quality(context: Context, vae: WanVAE, count: int, with_encoder: bool) -> float:
+    """Mean PSNR in dB over whole unseen clips: of the decoder on codec latents, or of decoder after encoder."""
+    video, codec, figures = context.preset.video, context.codec(), []
+    for i in range(count):
+        x = to_tensor(make_clip((context.seed, 31, i), video.width, video.height))[None].to(context.device)
+        with context.precision():
+            y = vae.decode(vae.encode(x) if with_encoder else encode(codec, x)).float()
+        figures.append(psnr(y, x))
+    return float(np.mean(figures))
+
+
+def vae(context: Context, settings: VaeStage) -> dict[str, Any]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        model = WanVAE(**vars(context.preset.vae))
+        initialise(model)
+    model = channels_last(model.to(context.device))
+    report: dict[str, Any] = {"parameters": parameters(model)}
+    for name in ("decoder", "encoder"):
+        report[name] = train_part(context, settings, model, name, getattr(settings, name))
+        report[name]["psnr" if name == "decoder" else "psnrWithEncoder"] = round(quality(context, model, settings.validation, name == "encoder"), 2)
+    print(f"vae: {report['decoder']['psnr']} dB from codec latents, {report['encoder']['psnrWithEncoder']} dB through both halves", flush=True)
+    context.save_model(model, context.path("vae", "vae.safetensors"))
+    return report
