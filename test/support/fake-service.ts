@@ -1,5 +1,6 @@
 import { LocalCluster } from '../../src/cluster/index.js';
 import {
+  type ModelInfo,
   type SessionEvent,
   type SessionPolicy,
   SessionService,
@@ -22,15 +23,16 @@ export interface World {
 export interface WorldOptions {
   times?: FakeTimes;
   policy?: Partial<SessionPolicy>;
+  models?: ModelInfo[];
   /** Continue where another world's process died. */
   after?: { clock: VirtualClock; store: MemoryStore };
 }
 
 /** A whole service with fakes around the real domain. */
-export function makeWorld({ times, policy, after }: WorldOptions = {}): World {
+export function makeWorld({ times, policy, models, after }: WorldOptions = {}): World {
   const clock = after?.clock ?? new VirtualClock();
   const store = after?.store ?? new MemoryStore();
-  const engine = new FakeEngine(clock, times);
+  const engine = new FakeEngine(clock, times, models);
   const media = new FakeMedia();
   const service = new SessionService({ engine, media, store, cluster: new LocalCluster(), clock, policy });
   return { clock, store, engine, media, service };

@@ -3,6 +3,7 @@ import {
   type Clock,
   type EncodedChunk,
   type Frames,
+  type ModelInfo,
   type SessionPolicy,
   SessionService,
   systemClock,
@@ -26,6 +27,7 @@ export interface TestServerOptions {
   settings?: Partial<ServerSettings>;
   policy?: Partial<SessionPolicy>;
   times?: FakeTimes;
+  models?: ModelInfo[];
   /** Chunks are at least so large. */
   chunkBytes?: number;
   store?: MemoryStore;
@@ -37,7 +39,7 @@ const QUIET = { debug: () => undefined, info: () => undefined, warn: () => undef
 export async function startTestServer(options: TestServerOptions = {}): Promise<TestServer> {
   const clock: Clock = systemClock;
   const store = options.store ?? new MemoryStore();
-  const engine = new FakeEngine(clock, options.times ?? { step: 1, recache: 2 });
+  const engine = new FakeEngine(clock, options.times ?? { step: 1, recache: 2 }, options.models);
   const media = new PaddedMedia(options.chunkBytes ?? 0);
   const policy = { idleSeconds: 0, heartbeatSeconds: 0.2, ...options.policy };
   const service = new SessionService({ engine, media, store, cluster: new LocalCluster(), clock, policy });

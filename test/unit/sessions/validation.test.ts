@@ -28,6 +28,13 @@ describe('createSession refuses', () => {
     ['a duration that is no number', { prompt, maxSeconds: Number.NaN }, 'maxSeconds'],
     ['a negative seed', { prompt, seed: -1n }, 'seed'],
     ['a seed of 65 bits', { prompt, seed: 1n << 64n }, 'seed'],
+    ['an unknown LoRA', { prompt, loras: [{ name: 'sepia' }] }, 'loras[0].name'],
+    ['a LoRA without a name', { prompt, loras: [{ name: '' }] }, 'loras[0].name'],
+    ['a LoRA twice', { prompt, loras: [{ name: 'a' }, { name: 'a', weight: 0.5 }] }, 'loras[1].name'],
+    ['an absurd weight', { prompt, loras: [{ name: 'a', weight: 100 }] }, 'loras[0].weight'],
+    ['a weight that is no number', { prompt, loras: [{ name: 'a', weight: Number.NaN }] }, 'loras[0].weight'],
+    ['a weight of many decimals', { prompt, loras: [{ name: 'a', weight: 0.123 }] }, 'loras[0].weight'],
+    ['five LoRAs', { prompt, loras: [...'abcde'].map((name) => ({ name })) }, 'loras'],
     ['an unknown pace', { prompt, pace: 'SLOW' as 'FASTEST' }, 'pace'],
     ['an empty idempotency key', { prompt, idempotencyKey: '' }, 'idempotencyKey'],
   ];

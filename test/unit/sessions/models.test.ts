@@ -1,0 +1,132 @@
+import { describe, expect, it } from 'vitest';
+import { type CreateSessionInput, DomainError, type FrameChunk, type ModelInfo } from '../../../src/sessions/index.js';
+import { FAKE_MODEL } from '../../support/fake-engine.js';
+import { makeWorld, read, type World } from '../../support/fake-service.js';
+
+const model = (change: Partial<ModelInfo> = {}): ModelInfo => ({
+  ...FAKE_MODEL,
+  loras: [
+    { name: 'ink', digest: 'i1', bytes: 10, matrices: 1 },
+    { name: 'rain', digest: 'r1', bytes: 10, matrices: 1 },
+  ],
+  ...change,
+});
+const INPUT: CreateSessionInput = { prompt: 'a fox', pace: 'FASTEST', seed: 7n, maxSeconds: 10 };
+const WITH_INK: CreateSessionInput = { ...INPUT, loras: [{ name: 'ink', weight: 0.5 }, { name: 'rain' }] };
+
+async function create(world: World, input: CreateSessionInput): Promise<string> {
+  return (await world.clock.until(world.service.createSession(input))).id;
+}
+
+async function pictures(world: World, id: string): Promise<string[]> {
+  const events = await world.clock.until(read(world, id, { inline: true }));
+  const chunks = events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
+  return chunks.map(({ data }) => new TextDecoder().decode(data));
+}
+
+/** Another worker over the same store, with what it has installed. */
+async function elsewhere(world: World, models: ModelInfo[]): Promise<World> {
+  await world.clock.until(world.service.shutdown());
+  return makeWorld({ after: world, models });
+}
+
+describe('a session with adapters', () => {
+  it('says which, makes other pictures than without, and the same ones again', async () => {
+    const world = makeWorld({ models: [model()] });
+    const id = await create(world, WITH_INK);
+    expect((await world.service.session(id)).loras).toEqual([
+      { name: 'ink', weight: 0.5, digest: 'i1' },
+      { name: 'rain', weight: 1, digest: 'r1' },
+    ]);
+    const first = await pictures(world, id);
+    expect(await pictures(world, await create(world, WITH_INK))).toEqual(first);
+    expect(await pictures(world, await create(world, INPUT))).not.toEqual(first);
+  });
+
+  it('goes on elsewhere with the same ones', async () => {
+    const world = makeWorld({ models: [model()], policy: { checkpointBlocks: 1_000 } });
+    const whole = await pictures(world, await create(world, WITH_INK));
+    const id = await create(world, WITH_INK);
+    await world.clock.advance(1_500);
+    const next = makeWorld({ after: world, models: [model({ state: 'AVAILABLE' })] });
+    await next.clock.until(next.service.start());
+    await next.clock.until(next.service.resumeSession(id));
+    expect((await next.service.session(id)).loras?.map(({ name }) => name)).toEqual(['ink', 'rain']);
+    expect(await pictures(next, id)).toEqual(whole);
+  });
+
+  it.each([
+    ['another version of the model', [model({ digest: 'd2' })], /Model "fake" is here in another version/],
+    ['no such model', [model({ name: 'other' })], /Model "fake" is not installed/],
+    [
+      'another version of an adapter',
+      [model({ loras: [{ name: 'ink', digest: 'i2', bytes: 10, matrices: 1 }] })],
+      /LoRA "ink" is here in another version/,
+    ],
+    ['no such adapter', [model({ loras: [] })], /LoRA "ink" is not installed/],
+  ])('is not resumed where there is %s, and stays as it is', async (_what, models, message) => {
+    const world = makeWorld({ models: [model()] });
+    const id = await create(world, { ...WITH_INK, maxSeconds: undefined });
+    await world.clock.advance(2_000);
+    const next = await elsewhere(world, models);
+    const resuming = next.clock.until(next.service.resumeSession(id));
+    await expect(resuming).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
+    await expect(resuming).rejects.toThrow(message);
+    expect((await next.service.session(id)).state).toBe('PAUSED');
+    const right = await elsewhere(next, [model()]);
+    expect((await right.clock.until(right.service.resumeSession(id))).state).toBe('LIVE');
+    await right.clock.until(right.service.stopSession(id));
+  });
+});
+
+describe('a model that cannot be loaded', () => {
+  const gone = new DomainError('MODEL_UNAVAILABLE', 'The model package cannot be fetched: no route.');
+
+  it('ends a session that has nothing yet', async () => {
+    const world = makeWorld();
+    world.engine.failToPrepare = () => gone;
+    const id = await create(world, INPUT);
+    await world.clock.advance(100);
+    expect(await world.service.session(id)).toMatchObject({ state: 'FAILED', error: { code: 'MODEL_UNAVAILABLE' } });
+  });
+
+  it('pauses a session that has something, which goes on when it can be loaded', async () => {
+    const world = makeWorld();
+    const id = await create(world, { ...INPUT, maxSeconds: undefined });
+    await world.clock.advance(2_000);
+    const next = await elsewhere(world, [FAKE_MODEL]);
+    next.engine.failToPrepare = () => gone;
+    await next.clock.until(next.service.resumeSession(id));
+    await next.clock.advance(100);
+    const { message, code } = gone;
+    expect(await next.service.session(id)).toMatchObject({
+      state: 'PAUSED',
+      reason: 'MODEL',
+      error: { code, message },
+    });
+    next.engine.failToPrepare = undefined;
+    await next.clock.until(next.service.resumeSession(id));
+    const { chunks } = await next.service.session(id);
+    await next.clock.advance(2_000);
+    expect((await next.service.session(id)).chunks).toBeGreaterThan(chunks);
+    expect((await next.service.session(id)).error).toBeUndefined();
+    await next.clock.until(next.service.stopSession(id));
+  });
+
+  it('is loaded without holding up other sessions on the device', async () => {
+    const world = makeWorld();
+    const running = await create(world, { ...INPUT, maxSeconds: undefined });
+    await world.clock.advance(1_000);
+    const prepare = world.engine.prepare.bind(world.engine);
+    world.engine.prepare = async (name) => {
+      await world.clock.sleep(5_000);
+      return prepare(name);
+    };
+    const waiting = await create(world, INPUT);
+    const before = (await world.service.session(running)).chunks;
+    await world.clock.advance(4_000);
+    expect((await world.service.session(running)).chunks).toBeGreaterThan(before + 5);
+    expect((await world.service.session(waiting)).chunks).toBe(0);
+    await world.clock.until(world.service.stopSession(running));
+  });
+});
