@@ -14,7 +14,7 @@ export function toFloat32(bytes: Uint8Array, dtype: DType): Float32Array {
     case 'BF16':
       return fromBf16(new Uint16Array(aligned(bytes), 0, bytes.length / 2));
     case 'F16':
-      return Float32Array.from(new Uint16Array(aligned(bytes), 0, bytes.length / 2), halfToFloat);
+      return fromHalf(new Uint16Array(aligned(bytes), 0, bytes.length / 2));
     default:
       throw new ImportError(`Weights of type ${dtype} cannot be used.`);
   }
@@ -75,6 +75,16 @@ function roundToOdd(bytes: Uint8Array): Float32Array {
     bits[i] = (bits[i] as number) | 1;
   }
   return singles;
+}
+
+let halves: Float32Array | undefined;
+
+/** There are few enough halves for a table of all of them. */
+function fromHalf(values: Uint16Array): Float32Array {
+  halves ??= Float32Array.from({ length: 2 ** 16 }, (_, half) => halfToFloat(half));
+  const out = new Float32Array(values.length);
+  for (let i = 0; i < values.length; i++) out[i] = halves[values[i] as number] as number;
+  return out;
 }
 
 function halfToFloat(half: number): number {

@@ -133,10 +133,11 @@ async function readScaled(
   const first = Math.floor(from / columns);
   const scales = toFloat32(await scale.read(first, Math.ceil(to / columns)), 'F32');
   const numbers = NUMBERS[matrix.dtype as QuantisedType];
-  const values = Float32Array.from(
-    bytes,
-    (byte, i) => (numbers[byte] as number) * (scales[Math.floor((from + i) / columns) - first] as number),
-  );
+  const values = new Float32Array(bytes.length);
+  for (let i = 0, column = from % columns, row = 0; i < bytes.length; i++, column++) {
+    if (column === columns) [column, row] = [0, row + 1];
+    values[i] = (numbers[bytes[i] as number] as number) * (scales[row] as number);
+  }
   return new Uint8Array(values.buffer);
 }
 
