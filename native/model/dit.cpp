@@ -253,7 +253,7 @@ void Dit::writeKeysAndValues(const Layer& layer, int64_t index, const DitCall& c
       backend_.rmsNorm(out, in, layer.self.normK, config_.eps);
     } else {
       backend_.rmsNormRope(out, in, layer.self.normK, config_.eps, config_.numHeads, rope,
-                           positions(call.pass.start + run.source, run.count));
+                           positions(call.position + run.source, run.count));
     }
   }
   backend_.linear(w.k, w.normed, *layer.self.v);
@@ -268,7 +268,7 @@ void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, 
   const bool relative = mode == RopeMode::Relative;
   backend_.linear(w.q, w.normed, *layer.self.q);
   backend_.rmsNormRope(w.q, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope,
-                       positions(relative ? call.pass.firstSlot : call.pass.start, call.pass.frames));
+                       positions(relative ? call.pass.firstSlot : call.position, call.pass.frames));
   std::array<KeyRange, 4> ranges;
   size_t count = 0;
   for (const FrameRun& run : call.pass.visible) {

@@ -69,6 +69,7 @@ struct DitCall {
   const TimeConditioning* time = nullptr;
   // Only the cache matters: everything after the last layer's K and V is left out, and there is no flow.
   bool cacheOnly = false;
+  int64_t position = 0;  // absolute mode: row of the temporal table for the call's first frame
 };
 
 class Dit {

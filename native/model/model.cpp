@@ -79,6 +79,7 @@ std::shared_ptr<const Prompt> Model::encodePrompt(std::span<const int32_t> ids) 
   if (n > textLen) {
     throw Error(ErrorCode::InvalidArgument, "a prompt may have " + std::to_string(textLen) + " tokens, got " + std::to_string(n));
   }
+  const LaneScope lane(*impl_->backend, Lane::Text);  // denoising that is under way goes on
   auto prompt = std::make_shared<Prompt>();
   prompt->tokens = n;
   prompt->embeddings = impl_->textEncoder->encode(ids, n);

@@ -1,6 +1,7 @@
 #include "sampler.h"
 
 #include <algorithm>
+#include <functional>
 #include <stdexcept>
 #include <string>
 
@@ -14,6 +15,16 @@ constexpr int64_t kGlobalFrames = 21;
 
 int64_t ropePositions(const DitConfig& dit, const KvGeometry& geometry) {
   return std::max(dit.ropeTableLength, geometry.capacity);
+}
+
+// What a pass depends on and its text does not: equal signatures, equal launches.
+std::vector<int64_t> signatureOf(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly) {
+  std::vector<int64_t> s = {reinterpret_cast<intptr_t>(latents.data), reinterpret_cast<intptr_t>(&time), cacheOnly, pass.frames, pass.firstSlot};
+  for (const FrameRuns* runs : {&pass.writes, &pass.visible}) {
+    s.push_back(runs->size);
+    for (const FrameRun& r : *runs) s.insert(s.end(), {r.source, r.slot, r.frame, r.count});
+  }
+  return s;
 }
 
 }  // namespace
@@ -49,12 +60,26 @@ Sampler::Sampler(const Dit& dit, const SamplerPlan& plan, const SamplingConfig& 
     text_ = dit.layoutText(a);
     xt_ = latents(block), x0_ = latents(block), eps_ = latents(block);
     history_ = latents(geometry.capacity), ordered_ = latents(geometry.capacity), sink_ = latents(geometry.sink);
+    if (config.rope == RopeMode::Absolute) positions_ = a.take(DType::F32, {geometry.capacity, rope_.temporal.shape[1], 2});
   });
 }
 
-void Sampler::run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly) {
+// Absolute positions move on for ever; with those of the pass in a place of their own, its launches do not.
+void Sampler::run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly, std::optional<float> sigma) {
   lastPass_ = pass;
-  dit_.forward({latents, pass, &time, cacheOnly && !everyFlow_}, *cache_, text_, config_.rope, rope_, workspace_);
+  if (positions_ && pass.start + pass.frames > rope_.temporal.shape[0]) throw std::logic_error("Sampler: position outside the table");
+  if (positions_) backend_.copy(positions_.rows(0, pass.frames), rope_.temporal.rows(pass.start, pass.frames));
+  const DitCall call{latents, pass, &time, cacheOnly && !everyFlow_};
+  if (!backend_.replays()) return work(call, sigma);
+  const auto replayed = [&] { work(call, sigma); };
+  backend_.replay(recordings_[signatureOf(latents, pass, time, call.cacheOnly)], textVersion_, std::ref(replayed));
+}
+
+void Sampler::work(const DitCall& call, std::optional<float> sigma) {
+  RopeTables rope = rope_;
+  if (positions_) rope.temporal = positions_;
+  dit_.forward(call, *cache_, text_, config_.rope, rope, workspace_);
+  if (sigma) backend_.flowToX0(x0_, call.latents, workspace_.flow.rows(0, call.pass.frames * grid_.tokens()), *sigma);
 }
 
 bool Sampler::canStartBlock() const {
@@ -69,9 +94,7 @@ void Sampler::denoise(NoiseSource& noise, int64_t block) {
     beforeBlock_ = cache_->indices();
     noise.fill(backend_, xt_, block, 0);
   }
-  run(xt_, cache_->begin(position(), config_.framesPerBlock), plan_.time(step_), false);
-  const Tensor flow = workspace_.flow.rows(0, config_.framesPerBlock * grid_.tokens());
-  backend_.flowToX0(x0_, xt_, flow, plan_.sigma(step_));
+  run(xt_, cache_->begin(position(), config_.framesPerBlock), plan_.time(step_), false, plan_.sigma(step_));
   if (++step_ == plan_.steps()) return;
   noise.fill(backend_, eps_, block, step_);
   backend_.addNoise(xt_, x0_, eps_, plan_.sigma(step_));
@@ -127,6 +150,7 @@ Tensor Sampler::lastFrames(int64_t n) const {
 int64_t Sampler::setText(const Tensor& embeddings, int64_t tokens, RecacheMode mode) {
   if (step_ != 0) throw std::logic_error("Sampler: the text changes between blocks");
   dit_.prepareText(text_, embeddings, tokens, workspace_);
+  ++textVersion_;
   if (mode == RecacheMode::Clear) clear();
   return mode == RecacheMode::Recache ? recache() : 0;
 }

@@ -7,6 +7,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -107,7 +109,9 @@ class Sampler {
   const Tensor& noisy() const { return xt_; }
 
  private:
-  void run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly);
+  // One pass, and for a denoising step x0 from its flow. A pass that comes again is replayed where the backend can.
+  void run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly, std::optional<float> sigma = {});
+  void work(const DitCall& call, std::optional<float> sigma);
   int64_t recache();
   int64_t position() const { return frame_ - origin_; }
   void clear();
@@ -130,11 +134,16 @@ class Sampler {
   Tensor history_;           // [capacity, C, h, w], frame f at f mod capacity
   Tensor ordered_;           // [capacity, C, h, w], scratch
   Tensor sink_;              // [sink, C, h, w]
+  Tensor positions_;         // absolute mode: the rows of rope_.temporal for the pass at hand, [capacity, t, 2]
   int64_t sinkStart_ = 0;    // counted from the origin
   int64_t frame_ = 0, origin_ = 0, step_ = 0;
   bool everyFlow_ = false;
   KvCache::Indices beforeBlock_;
   KvPass lastPass_;
+  // By what tells passes apart: as many as there are steps and turns of the ring, whatever the length of the video. They
+  // name memory of this sampler, so they go first.
+  std::map<std::vector<int64_t>, std::unique_ptr<Recording>> recordings_;
+  uint64_t textVersion_ = 0;
 };
 
 }  // namespace longlive

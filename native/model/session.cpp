@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include <chrono>
+#include <functional>
 #include <map>
 
 namespace longlive {
@@ -61,7 +62,8 @@ Session::Impl::Impl(std::shared_ptr<Model> owner, Model::Impl& p, const SessionO
     rgb = a.take(DType::U8, {frames, o.height, o.width, 3});
     i420 = a.take(DType::U8, {frames, pixels * 3 / 2});
   });
-  i420Host.resize(i420.bytes());
+  for (auto& host : i420Host) host = backend.allocateHost(i420.bytes());
+  for (auto* m : {&clean, &decoded, &issued[0], &issued[1]}) *m = backend.makeMark();
 }
 
 void Session::Impl::requireBetweenBlocks(const char* what) const {
@@ -93,7 +95,7 @@ Step Session::Impl::denoise() {
   Step s;
   s.kind = Step::Kind::Denoise, s.block = block, s.step = sampler.step();
   sampler.denoise(noise, block);
-  backend.synchronize();
+  pace();
   if (sampler.denoised()) phase = Phase::Frames;
   s.milliseconds = watch.milliseconds();
   return s;
@@ -105,24 +107,47 @@ int64_t Session::Impl::decodeInto(const Tensor& latents) {
   return frames;
 }
 
+void Session::Impl::pace() {
+  backend.mark(*issued[turn]);
+  turn ^= 1;
+  backend.wait(*issued[turn]);
+}
+
+// Where lanes run beside each other the context pass is given to the device before the host waits for the frames: neither
+// needs the other. Frames come first, because their lane has the right of way.
 Step Session::Impl::decode() {
   const Stopwatch watch;
-  rgbFrames = decodeInto(sampler.clean());
+  backend.mark(*clean);
+  if (backend.concurrent()) sampler.context();
+  Storage& host = *i420Host[static_cast<size_t>(block % 2)];
+  rgbFrames = decoder->framesFor(sampler.clean().shape[0]);
   const Tensor out = i420.rows(0, rgbFrames);
-  backend.toI420(out, rgb.rows(0, rgbFrames));
-  backend.downloadBytes(i420Host.data(), out);
+  {
+    const LaneScope lane(backend, Lane::Decode);
+    backend.follow(*clean);
+    const auto work = [&] {
+      decodeInto(sampler.clean());
+      backend.toI420(out, rgb.rows(0, rgbFrames));
+    };
+    if (block == 0) work();  // the first block gives fewer frames
+    else backend.replay(decoding, 0, std::ref(work));
+    backend.copyOut(host.data, out);
+    backend.mark(*decoded);
+  }
+  backend.wait(*decoded);
   phase = Phase::Context;
   Step s;
   s.kind = Step::Kind::Frames, s.block = block;
-  s.frames = {firstFrameOf(block * sampling.framesPerBlock), rgbFrames, options.width, options.height, {i420Host.data(), out.bytes()}};
+  s.frames = {firstFrameOf(block * sampling.framesPerBlock), rgbFrames, options.width, options.height,
+              {static_cast<const uint8_t*>(host.data), out.bytes()}};
   s.milliseconds = watch.milliseconds();
   return s;
 }
 
 Step Session::Impl::context() {
   const Stopwatch watch;
-  sampler.context();
-  backend.synchronize();
+  if (!backend.concurrent()) sampler.context();
+  pace();
   phase = Phase::Denoise;
   Step s;
   s.kind = Step::Kind::Context, s.block = block++, s.milliseconds = watch.milliseconds();
@@ -191,7 +216,7 @@ int64_t Session::width() const { return impl_->options.width; }
 int64_t Session::height() const { return impl_->options.height; }
 
 size_t Session::memoryBytes() const {
-  return impl_->arena.bytes() + impl_->i420Host.size() + impl_->sampler.memoryBytes() + impl_->decoder->memoryBytes();
+  return impl_->arena.bytes() + impl_->sampler.memoryBytes() + impl_->decoder->memoryBytes();
 }
 
 PromptChange Session::setPrompt(const Prompt& prompt, RecacheMode mode) { return impl_->setPrompt(prompt, mode); }

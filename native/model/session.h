@@ -1,6 +1,7 @@
 // What Model and Session hold; the public faces are in longlive/engine.h.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,8 @@ struct Session::Impl {
   Step denoise();
   Step decode();
   Step context();
+  // Lets the host run one step ahead of the device, no more: the device never idles, and a block can still be abandoned.
+  void pace();
   // Decodes `latents` into rgb_; the number of frames.
   int64_t decodeInto(const Tensor& latents);
   PromptChange setPrompt(const Prompt& prompt, RecacheMode mode);
@@ -54,7 +57,11 @@ struct Session::Impl {
   Tensor embeddings;  // [textLen, textDim]
   Tensor rgb;         // [framesPerBlock * 4, height, width, 3] U8
   Tensor i420;        // [framesPerBlock * 4, height * width * 3 / 2] U8
-  std::vector<uint8_t> i420Host;
+  std::array<std::unique_ptr<Storage>, 2> i420Host;  // in turn, block by block
+  std::unique_ptr<Mark> clean, decoded;              // x0 is final; the frames are in host memory
+  std::array<std::unique_ptr<Mark>, 2> issued;       // this step's work and the one's before
+  std::unique_ptr<Recording> decoding;               // of every block but the first
+  size_t turn = 0;
   Phase phase = Phase::Denoise;
   int64_t block = 0;
   int64_t rgbFrames = 0;

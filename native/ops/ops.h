@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -84,6 +85,21 @@ struct DeviceInfo {
   int threads = 1;
 };
 
+// The operations of a lane run in order; lanes run beside each other on devices that can (Backend::concurrent).
+enum class Lane : uint8_t { Main, Decode, Text, Count };
+
+// A point in a lane's work.
+class Mark {
+ public:
+  virtual ~Mark() = default;
+};
+
+// A piece of work that a backend has recorded to replay it (Backend::replay).
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+
 // Device memory with one owner; freed with the object.
 class Storage {
  public:
@@ -109,7 +125,26 @@ class Backend {
   virtual void downloadBytes(void* host, const Tensor& in) = 0;              // as they are; synchronises
   virtual void zero(const Tensor& out) = 0;
   virtual void copy(const Tensor& out, const Tensor& in) = 0;                // same elements; converts dtype
-  virtual void synchronize() = 0;
+  virtual void synchronize() = 0;                                            // waits for every lane
+  // Host memory that copyOut can write while the host goes on.
+  virtual std::unique_ptr<Storage> allocateHost(size_t bytes) { return allocate(bytes); }
+  // The bytes of `in`; they are there when a later mark of this lane has been waited for.
+  virtual void copyOut(void* host, const Tensor& in) { downloadBytes(host, in); }
+
+  // -- order ------------------------------------------------------------------------------------------------------------
+  // Without lanes everything has happened when a call returns, and these have nothing to do.
+  virtual bool concurrent() const { return false; }
+  virtual Lane use(Lane) { return Lane::Main; }  // what follows goes to this lane; gives the one before
+  virtual std::unique_ptr<Mark> makeMark() { return std::make_unique<Mark>(); }
+  virtual void mark(Mark&) {}                    // all that the current lane was given so far
+  virtual void follow(const Mark&) {}            // what the current lane is given from now on runs after the mark
+  virtual void wait(const Mark&) {}              // the host waits; a mark that was never set is no wait
+
+  // Runs `work`: operations on the current lane that neither allocate nor wait, once they have run before. It must do the same
+  // for the same `version` each time it comes with this recording. A backend that can (CUDA graphs) runs it, records
+  // it when it comes again, and from then on replays the record; the results are the same to the bit.
+  virtual bool replays() const { return false; }
+  virtual void replay(std::unique_ptr<Recording>&, uint64_t /*version*/, const std::function<void()>& work) { work(); }
 
   // -- weights (PyTorch layout, in host memory) ---------------------------------------------------------------------------
   // From a file. Throws Error{InvalidPackage} naming the tensor where it holds NaN or infinity. Without an override the
@@ -186,11 +221,24 @@ class Backend {
   virtual void toI420(const Tensor& out, const Tensor& rgb) = 0;
 };
 
+// Sends what follows to a lane, until the end of the scope.
+class LaneScope {
+ public:
+  LaneScope(Backend& backend, Lane lane) : backend_(backend), before_(backend.use(lane)) {}
+  ~LaneScope() { backend_.use(before_); }
+  LaneScope(const LaneScope&) = delete;
+
+ private:
+  Backend& backend_;
+  Lane before_;
+};
+
 struct BackendOptions {
   Precision precision = Precision::FP32;
   int threads = 0;       // CPU: 0 means all cores
   int deviceIndex = 0;   // CUDA
-  std::string isa;       // CPU: force "portable" | "avx2" | "avx512"; empty picks the best at run time
+  // CPU: force "portable" | "avx2" | "avx512". CUDA: a list of switches, see ops/cuda/features.h. Empty picks the best.
+  std::string isa;
 };
 
 std::unique_ptr<Backend> makeCpuBackend(const BackendOptions& options);

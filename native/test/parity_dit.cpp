@@ -82,7 +82,7 @@ struct SingleCall {
   }
 
   std::vector<float> flow(int64_t startFrame, const Dit::Tap* tap = nullptr) {
-    dit.forward({latents, cache->begin(startFrame, frames), &time, false}, *cache, text, RopeMode::Absolute, rope, workspace, tap);
+    dit.forward({latents, cache->begin(startFrame, frames), &time, false, startFrame}, *cache, text, RopeMode::Absolute, rope, workspace, tap);
     return unpatchify(download(backend, workspace.flow), frames, channels, h, w);
   }
 };

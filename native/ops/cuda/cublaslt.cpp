@@ -16,7 +16,6 @@ namespace longlive::cuda {
 
 namespace {
 
-constexpr size_t kWorkspace = 32 << 20;  // what NVIDIA recommends for sm_90
 constexpr uint32_t kAlignment = 16;      // of all pointers and rows
 
 // Constants of the ABI.
@@ -113,7 +112,7 @@ struct CublasLt::Plan {
               f.layoutCreate(&a, type, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.columns), k.stride) == 0 &&
               f.layoutCreate(&b, type, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.rows), k.depth) == 0 &&
               f.layoutCreate(&d, type, static_cast<uint64_t>(k.columns), static_cast<uint64_t>(k.rows), k.columns) == 0 &&
-              f.preferenceCreate(&preference) == 0 && prefer(kPrefWorkspace, static_cast<uint64_t>(kWorkspace));
+              f.preferenceCreate(&preference) == 0 && prefer(kPrefWorkspace, static_cast<uint64_t>(CublasLt::kWorkspace));
     for (int attribute : {kPrefAlignA, kPrefAlignB, kPrefAlignC, kPrefAlignD}) ok = ok && prefer(attribute, kAlignment);
     Heuristic best{};
     int found = 0;
@@ -139,13 +138,11 @@ std::unique_ptr<CublasLt> CublasLt::open() {
   lt->f_ = std::make_unique<Functions>();
   // The library stays loaded: it may own threads and device state until the process ends.
   if (!lt->f_->load(library) || lt->f_->create(&lt->handle_) != 0) return nullptr;
-  check(cudaMalloc(&lt->workspace_, kWorkspace), "workspace of cuBLASLt");
   return lt;
 }
 
 CublasLt::~CublasLt() {
   plans_.clear();
-  if (workspace_) cudaFree(workspace_);
   if (handle_) f_->destroy(handle_);
 }
 
@@ -155,7 +152,7 @@ CublasLt::Plan* CublasLt::plan(const Key& key) {
   return p->usable ? p.get() : nullptr;
 }
 
-bool CublasLt::multiply(cudaStream_t stream, const LtProduct& p) {
+bool CublasLt::multiply(cudaStream_t stream, void* workspace, const LtProduct& p) {
   const int64_t size = static_cast<int64_t>(sizeOf(p.type));
   for (int64_t row : {p.depth, p.stride, p.columns})
     if (row * size % kAlignment != 0) return false;
@@ -167,7 +164,7 @@ bool CublasLt::multiply(cudaStream_t stream, const LtProduct& p) {
   const float one = 1.0f, addendFactor = p.addend ? 1.0f : 0.0f;
   const void* c = p.addend ? p.addend : p.out;  // not read when its factor is 0
   const int status = f_->matmul(handle_, plan->desc, &one, p.weight, plan->a, p.in, plan->b, &addendFactor, c, plan->d, p.out, plan->d,
-                                &plan->algorithm, workspace_, kWorkspace, stream);
+                                &plan->algorithm, workspace, kWorkspace, stream);
   if (status != 0) throw Error(ErrorCode::DeviceFault, "cuBLASLt: matmul failed with status " + std::to_string(status));
   return true;
 }

@@ -31,8 +31,11 @@ class CublasLt {
   static std::unique_ptr<CublasLt> open();
   ~CublasLt();
 
-  // False if the library has no algorithm for this product. Plans are made once per shape.
-  bool multiply(cudaStream_t stream, const LtProduct& p);
+  static constexpr size_t kWorkspace = 32 << 20;  // what NVIDIA recommends for sm_90
+
+  // False if the library has no algorithm for this product. Plans are made once per shape. Products that may run at the same
+  // time need workspaces (of kWorkspace bytes) of their own.
+  bool multiply(cudaStream_t stream, void* workspace, const LtProduct& p);
   const std::string& name() const { return name_; }
 
  private:
@@ -51,7 +54,6 @@ class CublasLt {
   std::string name_;
   std::unique_ptr<Functions> f_;
   void* handle_ = nullptr;
-  void* workspace_ = nullptr;
   std::map<Key, std::unique_ptr<Plan>> plans_;
 };
 

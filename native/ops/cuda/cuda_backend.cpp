@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "gemm.h"
+#include "graph.h"
 #include "launch.h"
 #include "weights.h"
 
@@ -17,6 +18,18 @@ struct DeviceStorage final : Storage {
   ~DeviceStorage() override {
     if (data) cudaFree(data);
   }
+};
+
+struct PinnedStorage final : Storage {
+  ~PinnedStorage() override {
+    if (data) cudaFreeHost(data);
+  }
+};
+
+struct EventMark final : Mark {
+  EventMark() { check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event"); }
+  ~EventMark() override { cudaEventDestroy(event); }
+  cudaEvent_t event = nullptr;
 };
 
 std::unique_ptr<DeviceStorage> deviceMemory(size_t bytes) {
@@ -54,7 +67,8 @@ struct CudaConv final : ConvWeights {
 
 // -- the device -------------------------------------------------------------------------------------------------------------
 
-CudaBackend::CudaBackend(const BackendOptions& options) : precision_(options.precision), device_(options.deviceIndex) {
+CudaBackend::CudaBackend(const BackendOptions& options)
+    : precision_(options.precision), features_(Features::parse(options.isa)), device_(options.deviceIndex) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
@@ -67,63 +81,106 @@ CudaBackend::CudaBackend(const BackendOptions& options) : precision_(options.pre
   cudaDeviceProp p;
   check(cudaGetDeviceProperties(&p, device_), "cudaGetDeviceProperties");
   if (p.major < 8) throw Error(ErrorCode::Unavailable, std::string(p.name) + " is too old: compute capability 8.0 is the least");
-  if (!options.isa.empty() && options.isa != "portable" && options.isa != "plain") {
-    throw Error(ErrorCode::InvalidArgument, "isa \"" + options.isa + "\": CUDA knows \"portable\" and \"plain\"");
-  }
   computeMajor_ = p.major;
   info_ = {"cuda", p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), p.multiProcessorCount};
   check(cudaSetDevice(device_), "cudaSetDevice");
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
-  staging_ = std::make_unique<Staging>();
-  // "portable" and "plain" leave out what is special to a device or a library: they are what the rest is compared with.
-  if (options.isa == "plain") attentionKernel_ = AttentionKernel::Plain;
-  else if (options.isa == "portable") attentionKernel_ = AttentionKernel::Portable;
-  else if ((lt_ = CublasLt::open())) info_.isa += "+cublaslt";
+  if (features_.plain) attentionKernel_ = AttentionKernel::Plain;
+  else if (features_.portable) attentionKernel_ = AttentionKernel::Portable;
+  if (!features_.portable && (lt_ = CublasLt::open())) info_.isa += "+cublaslt";
+  openLanes();
+}
+
+// Pictures and text are waited for by somebody: their kernels go first where a multiprocessor becomes free.
+void CudaBackend::openLanes() {
+  int least = 0, greatest = 0;
+  check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "priorities");
+  for (size_t i = 0; i < (features_.lanes ? lanes_.size() : 1); ++i) {
+    check(cudaStreamCreateWithPriority(&lanes_[i].stream, cudaStreamNonBlocking, i == 0 ? least : greatest), "stream");
+    lanes_[i].staging = std::make_unique<Staging>();
+    if (lt_) lanes_[i].workspace = deviceMemory(CublasLt::kWorkspace);
+  }
 }
 
 CudaBackend::~CudaBackend() {
-  if (!stream_) return;
   cudaSetDevice(device_);
-  cudaStreamSynchronize(stream_);
-  scratch_.clear();
-  lt_.reset();
-  staging_.reset();
-  cudaStreamDestroy(stream_);
+  for (LaneState& l : lanes_) {
+    if (!l.stream) continue;
+    cudaStreamSynchronize(l.stream);
+    l.scratch.clear(), l.workspace.reset(), l.staging.reset();
+    cudaStreamDestroy(l.stream);
+  }
 }
 
 DeviceInfo CudaBackend::info() const { return info_; }
 
 cudaStream_t CudaBackend::stream() const {
   check(cudaSetDevice(device_), "cudaSetDevice");
-  return stream_;
+  return lane().stream;
 }
 
 // -- memory -----------------------------------------------------------------------------------------------------------------
 
+// Zeroed for every lane, so the host waits; nothing allocates inside a block.
 std::unique_ptr<Storage> CudaBackend::allocate(size_t bytes) {
   const cudaStream_t s = stream();
   auto storage = deviceMemory(bytes);
   check(cudaMemsetAsync(storage->data, 0, std::max<size_t>(bytes, 1), s), "cudaMemset");
+  check(cudaStreamSynchronize(s), "cudaMemset");
+  return storage;
+}
+
+std::unique_ptr<Storage> CudaBackend::allocateHost(size_t bytes) {
+  auto storage = std::make_unique<PinnedStorage>();
+  check(cudaSetDevice(device_), "cudaSetDevice");
+  check(cudaMallocHost(&storage->data, std::max<size_t>(bytes, 16)), "pinned memory");
+  storage->bytes = bytes;
   return storage;
 }
 
 std::unique_ptr<Storage> CudaBackend::uploaded(const void* host, size_t bytes) {
   const cudaStream_t s = stream();
   auto storage = deviceMemory(bytes);
-  staging_->uploadBytes(s, storage->data, host, bytes);
+  staging().uploadBytes(s, storage->data, host, bytes);
   return storage;
 }
 
 void* CudaBackend::scratch(size_t bytes) {
-  if (scratch_.empty() || scratch_.back()->bytes < bytes) scratch_.push_back(deviceMemory(bytes));
-  return scratch_.back()->data;
+  auto& own = lane().scratch;
+  if (own.empty() || own.back()->bytes < bytes) own.push_back(deviceMemory(bytes));
+  return own.back()->data;
 }
 
 void CudaBackend::zero(const Tensor& out) {
   if (out.bytes()) check(cudaMemsetAsync(out.data, 0, out.bytes(), stream()), "cudaMemset");
 }
 
-void CudaBackend::synchronize() { check(cudaStreamSynchronize(stream()), "the device failed"); }
+void CudaBackend::copyOut(void* host, const Tensor& in) {
+  if (in.bytes()) check(cudaMemcpyAsync(host, in.data, in.bytes(), cudaMemcpyDeviceToHost, stream()), "copyOut");
+}
+
+void CudaBackend::synchronize() {
+  check(cudaSetDevice(device_), "cudaSetDevice");
+  for (const LaneState& l : lanes_)
+    if (l.stream) check(cudaStreamSynchronize(l.stream), "the device failed");
+}
+
+// -- order ------------------------------------------------------------------------------------------------------------------
+
+Lane CudaBackend::use(Lane lane) { return std::exchange(lane_, lane); }
+
+std::unique_ptr<Mark> CudaBackend::makeMark() { return std::make_unique<EventMark>(); }
+
+void CudaBackend::mark(Mark& m) { check(cudaEventRecord(static_cast<EventMark&>(m).event, stream()), "mark"); }
+
+void CudaBackend::follow(const Mark& m) { check(cudaStreamWaitEvent(stream(), static_cast<const EventMark&>(m).event, 0), "follow"); }
+
+void CudaBackend::wait(const Mark& m) { check(cudaEventSynchronize(static_cast<const EventMark&>(m).event), "the device failed"); }
+
+void CudaBackend::replay(std::unique_ptr<Recording>& recording, uint64_t version, const std::function<void()>& work) {
+  if (!features_.graphs) return work();
+  if (!recording) recording = std::make_unique<GraphRecording>();
+  static_cast<GraphRecording&>(*recording).run(stream(), version, work);
+}
 
 // -- weights ----------------------------------------------------------------------------------------------------------------
 
@@ -176,7 +233,7 @@ bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const Cud
   if (apart) product.data = scratch(out.bytes());
   const LtProduct p{product.data, in.data, w.matrix.data, w.libraryBias ? w.libraryBias->data : nullptr,
                     addInside ? e.residual.data : nullptr, rowsOf(in), w.out, w.in, w.matrix.stride, activationType(), geluInside};
-  if (!lt_->multiply(stream(), p)) return false;
+  if (!lt_->multiply(stream(), lane().workspace->data, p)) return false;
   if (!finished) finishLinear(stream(), out, product, e);
   return true;
 }

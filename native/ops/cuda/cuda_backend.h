@@ -1,13 +1,15 @@
-// Backend on an NVIDIA GPU. Everything runs on one stream, in order; nothing waits for the device but download*() and
-// synchronize(). Activations are BF16 (F32 for Precision::FP32, the oracle mode: no TF32 anywhere).
+// Backend on an NVIDIA GPU. A lane is a stream with its own scratch, staging and workspace, so that lanes share nothing that
+// is written; nothing waits for the device but download*(), synchronize(), wait() and allocate().
+// Activations are BF16 (F32 for Precision::FP32, the oracle mode: no TF32 anywhere).
 #pragma once
 
-#include <map>
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "cublaslt.h"
+#include "features.h"
 #include "kernels.h"
 #include "staging.h"
 
@@ -24,12 +26,23 @@ class CudaBackend final : public Backend {
   DType kvType() const override { return activationType(); }
 
   std::unique_ptr<Storage> allocate(size_t bytes) override;
-  void upload(const Tensor& out, const float* host) override { staging_->upload(stream(), out, host); }
-  void download(float* host, const Tensor& in) override { staging_->download(stream(), host, in); }
-  void downloadBytes(void* host, const Tensor& in) override { staging_->downloadBytes(stream(), host, in.data, in.bytes()); }
+  void upload(const Tensor& out, const float* host) override { staging().upload(stream(), out, host); }
+  void download(float* host, const Tensor& in) override { staging().download(stream(), host, in); }
+  void downloadBytes(void* host, const Tensor& in) override { staging().downloadBytes(stream(), host, in.data, in.bytes()); }
   void zero(const Tensor& out) override;
   void copy(const Tensor& out, const Tensor& in) override { convert(stream(), out, in); }
   void synchronize() override;
+  std::unique_ptr<Storage> allocateHost(size_t bytes) override;
+  void copyOut(void* host, const Tensor& in) override;
+
+  bool concurrent() const override { return features_.lanes; }
+  Lane use(Lane lane) override;
+  std::unique_ptr<Mark> makeMark() override;
+  void mark(Mark& m) override;
+  void follow(const Mark& m) override;
+  void wait(const Mark& m) override;
+  bool replays() const override { return features_.graphs; }
+  void replay(std::unique_ptr<Recording>& recording, uint64_t version, const std::function<void()>& work) override;
 
   std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive) override;
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
@@ -84,10 +97,21 @@ class CudaBackend final : public Backend {
   void toRgb8(const Tensor& out, const Tensor& in, bool unit) override { cuda::toRgb8(stream(), out, in, unit); }
   void toI420(const Tensor& out, const Tensor& rgb) override { cuda::toI420(stream(), out, rgb); }
 
-  // The stream of this backend; makes its device the calling thread's current one.
+  // The stream of the current lane; makes the device the calling thread's current one.
   cudaStream_t stream() const;
 
  private:
+  struct LaneState {
+    cudaStream_t stream = nullptr;
+    std::unique_ptr<Staging> staging;
+    std::unique_ptr<Storage> workspace;  // of cuBLASLt
+    std::vector<std::unique_ptr<Storage>> scratch;
+  };
+
+  LaneState& lane() { return lanes_[static_cast<size_t>(features_.lanes ? lane_ : Lane::Main)]; }
+  const LaneState& lane() const { return lanes_[static_cast<size_t>(features_.lanes ? lane_ : Lane::Main)]; }
+  Staging& staging() { return *lane().staging; }
+  void openLanes();
   // Uploads once, at load.
   std::unique_ptr<Storage> uploaded(const void* host, size_t bytes);
   // Scratch for the call at hand. It grows while the largest calls are first met and then stays; what it outgrows is kept,
@@ -96,13 +120,13 @@ class CudaBackend final : public Backend {
   bool linearByLibrary(const Tensor& out, const Tensor& in, const struct CudaLinear& w, const Epilogue& e);
 
   Precision precision_;
+  Features features_;
   int device_ = 0, computeMajor_ = 0;
   AttentionKernel attentionKernel_ = AttentionKernel::Best;
   DeviceInfo info_;
-  cudaStream_t stream_ = nullptr;
-  std::unique_ptr<Staging> staging_;
+  Lane lane_ = Lane::Main;
+  std::array<LaneState, static_cast<size_t>(Lane::Count)> lanes_;
   std::unique_ptr<CublasLt> lt_;
-  std::vector<std::unique_ptr<Storage>> scratch_;
 };
 
 }  // namespace longlive::cuda

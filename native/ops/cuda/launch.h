@@ -23,8 +23,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned
             Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #ifdef LONGLIVE_CUDA_EMULATED
-  (void)name, (void)stream;
-  emulator::run(grid, threads, shared, [&] { kernel(static_cast<Parameters>(arguments)...); });
+  check(emulator::launch<Parameters...>(kernel, grid, threads, shared, stream, static_cast<Parameters>(arguments)...), name);
 #else
   if (shared > 48 * 1024) {
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,

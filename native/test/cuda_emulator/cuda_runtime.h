@@ -8,6 +8,10 @@
 //   * cp.async copies happen when they are waited for (the latest legal time) or, with LONGLIVE_EMULATOR_COPIES=eager, when
 //     they are issued (the earliest): a missing wait or a buffer reused too early shows as another result.
 //   * Shared memory starts as NaN in every block.
+//   * Streams keep order within themselves only. With LONGLIVE_EMULATOR_STREAMS=late (or emulator::lateStreams) nothing runs
+//     before the host waits for it, and then only what that wait needs: an event that is missing shows as another result.
+//   * Graphs are captured, updated and launched as what they are: lists of launches with the arguments they had.
+//   * Faults and a small memory can be ordered (emulator::failLaunch, emulator::limitMemory).
 // It is not a model of speed, of memory ordering between warps, or of the PTX text itself: that needs a device.
 #pragma once
 
@@ -17,6 +21,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <tuple>
 
 #define __global__
 #define __device__
@@ -99,14 +104,25 @@ inline int __float2int_rn(float x) { return static_cast<int>(std::nearbyint(x));
 
 // -- the part of the runtime's API that the backend calls -------------------------------------------------------------------
 
-using cudaStream_t = void*;
-using cudaEvent_t = void*;
-using cudaGraph_t = void*;
-using cudaGraphExec_t = void*;
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100, cudaErrorInsufficientDriver = 35 };
+namespace emulator {
+struct Stream;
+struct Event;
+struct Graph;
+}  // namespace emulator
+
+using cudaStream_t = emulator::Stream*;
+using cudaEvent_t = emulator::Event*;
+using cudaGraph_t = emulator::Graph*;
+using cudaGraphExec_t = emulator::Graph*;
+enum cudaError_t {
+  cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100,
+  cudaErrorECCUncorrectable = 214, cudaErrorIllegalAddress = 700, cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901, cudaErrorGraphExecUpdateFailure = 910
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+struct cudaGraphExecUpdateResultInfo { int result; };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 
 struct cudaDeviceProp {
@@ -115,24 +131,56 @@ struct cudaDeviceProp {
   int major = 8, minor = 0, multiProcessorCount = 4;
 };
 
-inline const char* cudaGetErrorString(cudaError_t) { return "emulated error"; }
-inline const char* cudaGetErrorName(cudaError_t) { return "cudaErrorEmulated"; }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
+namespace emulator {
+
+// Puts work on a stream, or into the graph that is being captured there. `what` tells kernels apart.
+cudaError_t enqueue(cudaStream_t stream, const void* what, std::function<void()> work);
+
+template <class... Parameters>
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared, cudaStream_t stream, Parameters... arguments) {
+  return enqueue(stream, reinterpret_cast<const void*>(kernel), [=, values = std::make_tuple(arguments...)] {
+    run(grid, threads, shared, [&] { std::apply(kernel, values); });
+  });
+}
+
+// For tests.
+void lateStreams(bool late);
+// The n-th piece of work from now fails as a device fault does: it and everything after it is lost. 0: the device is well again.
+void failLaunch(int n, cudaError_t error = cudaErrorIllegalAddress);
+void limitMemory(size_t bytes);  // of all allocations together; 0: none
+size_t memoryUsed();
+struct Counts { int64_t launches, graphLaunches, captures, updates, instantiations; };
+Counts counts();
+
+}  // namespace emulator
+
+const char* cudaGetErrorString(cudaError_t);
+const char* cudaGetErrorName(cudaError_t);
+cudaError_t cudaGetLastError();
 inline cudaError_t cudaGetDeviceCount(int* n) { *n = 1; return cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) { *p = {}; return cudaSuccess; }
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) { *s = nullptr; return cudaSuccess; }
-inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) { *e = nullptr; return cudaSuccess; }
-inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
+inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) { *least = 0, *greatest = -5; return cudaSuccess; }
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int priority);
+cudaError_t cudaStreamDestroy(cudaStream_t);
+cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned flags = 0);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned);
+cudaError_t cudaEventDestroy(cudaEvent_t);
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
+cudaError_t cudaEventSynchronize(cudaEvent_t);
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode);
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t*);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t*, cudaGraph_t, unsigned long long flags = 0);
+cudaError_t cudaGraphExecUpdate(cudaGraphExec_t, cudaGraph_t, cudaGraphExecUpdateResultInfo*);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
 // Fresh memory is NaN and every block has a guard behind it, which cudaFree checks.
 cudaError_t cudaMalloc(void** p, size_t bytes);
 cudaError_t cudaFree(void* p);
-inline cudaError_t cudaMallocHost(void** p, size_t bytes) { *p = std::malloc(bytes); return *p ? cudaSuccess : cudaErrorMemoryAllocation; }
-inline cudaError_t cudaFreeHost(void* p) { std::free(p); return cudaSuccess; }
-inline cudaError_t cudaMemsetAsync(void* p, int v, size_t n, cudaStream_t) { std::memset(p, v, n); return cudaSuccess; }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind, cudaStream_t) { std::memmove(to, from, n); return cudaSuccess; }
+cudaError_t cudaMallocHost(void** p, size_t bytes);
+cudaError_t cudaFreeHost(void* p);
+cudaError_t cudaMemsetAsync(void* p, int v, size_t n, cudaStream_t);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind, cudaStream_t);

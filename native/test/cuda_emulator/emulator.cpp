@@ -2,8 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <deque>
 #include <map>
+#include <set>
 #include <vector>
 
 // Switching fibres saves the callee-saved registers of the System V ABI on the stack and swaps stack pointers.
@@ -39,7 +42,6 @@ namespace {
 
 constexpr size_t kStack = 256 << 10;
 constexpr size_t kMaxThreads = 1024;
-constexpr size_t kGuard = 256;
 
 struct Copy { void* to; const void* from; size_t bytes, readable; };
 
@@ -240,31 +242,3 @@ void asyncWait(int pending) {
 
 }  // namespace emulator
 
-namespace {
-std::map<void*, size_t>& blocks() {
-  static auto* all = new std::map<void*, size_t>;  // outlives static destructors that free
-  return *all;
-}
-}  // namespace
-
-cudaError_t cudaMalloc(void** p, size_t bytes) {
-  *p = std::aligned_alloc(256, (bytes + 2 * emulator::kGuard) / 256 * 256);
-  if (!*p) return cudaErrorMemoryAllocation;
-  std::memset(*p, 0xff, (bytes + 2 * emulator::kGuard) / 256 * 256);
-  blocks()[*p] = bytes;
-  return cudaSuccess;
-}
-
-cudaError_t cudaFree(void* p) {
-  if (!p) return cudaSuccess;
-  const size_t bytes = blocks().at(p);
-  const auto* guard = static_cast<unsigned char*>(p) + bytes;
-  for (size_t i = 0; i < emulator::kGuard / 2; ++i)
-    if (guard[i] != 0xff) {
-      std::fprintf(stderr, "emulator: a write behind device memory of %zu bytes\n", bytes);
-      std::abort();
-    }
-  blocks().erase(p);
-  std::free(p);
-  return cudaSuccess;
-}

@@ -1,0 +1,37 @@
+// What of the CUDA backend is switched on or off by hand: BackendOptions::isa, names with commas between them.
+//
+//   portable   nothing that is special to a chip or a library: kernels for sm_80 and later
+//   plain      also attention in F32 arithmetic
+//   eager      no graphs: every operation is launched by itself
+//   one-lane   decoding and text on the stream of everything else
+//
+// What is left out is what the rest is compared with when a result looks wrong.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "longlive/error.h"
+
+namespace longlive::cuda {
+
+struct Features {
+  bool portable = false, plain = false, graphs = true, lanes = true;
+
+  static Features parse(std::string_view text) {
+    Features f;
+    while (!text.empty()) {
+      const size_t comma = text.find(',');
+      const std::string_view name = text.substr(0, comma);
+      text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
+      if (name == "portable") f.portable = true;
+      else if (name == "plain") f.portable = f.plain = true;
+      else if (name == "eager") f.graphs = false;
+      else if (name == "one-lane") f.lanes = false;
+      else throw Error(ErrorCode::InvalidArgument, "isa \"" + std::string(name) + "\": CUDA knows portable, plain, eager and one-lane, with commas between them");
+    }
+    return f;
+  }
+};
+
+}  // namespace longlive::cuda

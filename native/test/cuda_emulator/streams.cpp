@@ -1,0 +1,275 @@
+// Streams, events, graphs and memory of the emulated device.
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+namespace emulator {
+
+namespace {
+
+constexpr size_t kGuard = 256;
+
+struct Work {
+  const void* what = nullptr;  // the kernel; null for copies and waits
+  std::function<void()> run;
+  Stream* after = nullptr;     // a wait: for this stream to have done `count` pieces
+  uint64_t count = 0;
+};
+
+const char copyMark = 0;  // tells copies from kernels in graphs
+
+}  // namespace
+
+struct Graph {
+  std::vector<Work> nodes;
+  bool invalid = false;
+};
+
+struct Stream {
+  std::deque<Work> queue;
+  uint64_t issued = 0, done = 0;
+  std::unique_ptr<Graph> capture;
+};
+
+struct Event {
+  Stream* stream = nullptr;
+  uint64_t count = 0;
+};
+
+namespace {
+
+struct Device {
+  std::set<Stream*> streams;
+  std::map<void*, size_t> blocks;
+  size_t used = 0, limit = 0;
+  bool late = std::getenv("LONGLIVE_EMULATOR_STREAMS") && std::strcmp(std::getenv("LONGLIVE_EMULATOR_STREAMS"), "late") == 0;
+  int failAt = 0;
+  cudaError_t failure = cudaSuccess, sticky = cudaSuccess;
+  Counts counts{};
+};
+
+Device& device() {
+  static auto* d = new Device;  // outlives static destructors that free
+  return *d;
+}
+
+// Runs the stream until it has done `count` pieces of work, and other streams as far as that needs.
+void advance(Stream& s, uint64_t count) {
+  Device& d = device();
+  while (s.done < count && !s.queue.empty()) {
+    Work work = std::move(s.queue.front());
+    s.queue.pop_front();
+    if (work.after && d.streams.count(work.after)) advance(*work.after, work.count);
+    if (work.run && d.sticky == cudaSuccess) {
+      if (d.failAt > 0 && --d.failAt == 0) d.sticky = d.failure;
+      else work.run();
+    }
+    ++s.done;
+  }
+}
+
+void issue(Stream& s, Work work) {
+  s.queue.push_back(std::move(work));
+  ++s.issued;
+  if (!device().late) advance(s, s.issued);
+}
+
+// What the driver does for calls that may not happen while a stream is captured.
+bool breaksCapture() {
+  bool any = false;
+  for (Stream* s : device().streams)
+    if (s->capture) s->capture->invalid = any = true;
+  return any;
+}
+
+cudaError_t waitForAll() {
+  Device& d = device();
+  for (Stream* s : d.streams) advance(*s, s->issued);
+  return d.sticky;
+}
+
+}  // namespace
+
+cudaError_t enqueue(cudaStream_t stream, const void* what, std::function<void()> work) {
+  Device& d = device();
+  if (stream->capture) {
+    stream->capture->nodes.push_back({what, std::move(work)});
+    return cudaSuccess;
+  }
+  if (d.sticky != cudaSuccess) return d.sticky;
+  ++d.counts.launches;
+  issue(*stream, {what, std::move(work)});
+  return cudaSuccess;
+}
+
+void lateStreams(bool late) {
+  waitForAll();
+  device().late = late;
+}
+void failLaunch(int n, cudaError_t error) {
+  Device& d = device();
+  d.failAt = n, d.failure = error;
+  if (n == 0) d.sticky = cudaSuccess;
+}
+void limitMemory(size_t bytes) { device().limit = bytes; }
+size_t memoryUsed() { return device().used; }
+Counts counts() { return device().counts; }
+
+}  // namespace emulator
+
+using emulator::device;
+
+const char* cudaGetErrorString(cudaError_t e) {
+  switch (e) {
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    case cudaErrorECCUncorrectable: return "uncorrectable ECC error encountered";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    default: return "emulated error";
+  }
+}
+const char* cudaGetErrorName(cudaError_t e) {
+  switch (e) {
+    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+    case cudaErrorECCUncorrectable: return "cudaErrorECCUncorrectable";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    default: return "cudaErrorEmulated";
+  }
+}
+cudaError_t cudaGetLastError() { return device().sticky; }
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned, int) {
+  *s = new emulator::Stream;
+  device().streams.insert(*s);
+  return device().sticky;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  emulator::advance(*s, s->issued);
+  device().streams.erase(s);
+  delete s;
+  return device().sticky;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  if (emulator::breaksCapture()) return cudaErrorStreamCaptureUnsupported;
+  emulator::advance(*s, s->issued);
+  return device().sticky;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
+  if (s->capture) return emulator::breaksCapture(), cudaErrorStreamCaptureUnsupported;  // no forks in this project's graphs
+  if (e->stream) emulator::issue(*s, {nullptr, nullptr, e->stream, e->count});
+  return device().sticky;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
+  *e = new emulator::Event;
+  return device().sticky;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  delete e;
+  return device().sticky;
+}
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+  if (s->capture) return emulator::breaksCapture(), cudaErrorStreamCaptureUnsupported;
+  *e = {s, s->issued};
+  return device().sticky;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+  if (e->stream && device().streams.count(e->stream)) emulator::advance(*e->stream, e->count);
+  return device().sticky;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+  if (s->capture) return cudaErrorInvalidValue;
+  s->capture = std::make_unique<emulator::Graph>();
+  ++device().counts.captures;
+  return device().sticky;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
+  *graph = nullptr;
+  const std::unique_ptr<emulator::Graph> captured = std::move(s->capture);
+  if (!captured) return cudaErrorInvalidValue;
+  if (captured->invalid) return cudaErrorStreamCaptureInvalidated;
+  *graph = new emulator::Graph(*captured);
+  return device().sticky;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new emulator::Graph(*graph);
+  ++device().counts.instantiations;
+  return device().sticky;
+}
+// The same nodes in the same order; only their arguments may differ.
+cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo*) {
+  if (exec->nodes.size() != graph->nodes.size()) return cudaErrorGraphExecUpdateFailure;
+  for (size_t i = 0; i < graph->nodes.size(); ++i)
+    if (exec->nodes[i].what != graph->nodes[i].what) return cudaErrorGraphExecUpdateFailure;
+  exec->nodes = graph->nodes;
+  ++device().counts.updates;
+  return device().sticky;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
+  if (s->capture) return cudaErrorInvalidValue;
+  if (device().sticky != cudaSuccess) return device().sticky;
+  ++device().counts.graphLaunches;
+  for (const emulator::Work& w : exec->nodes) emulator::issue(*s, w);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t g) { return delete g, device().sticky; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) { return delete g, device().sticky; }
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  const emulator::Device& d = device();
+  *total = d.limit ? d.limit : cudaDeviceProp{}.totalGlobalMem;
+  *free = *total > d.used ? *total - d.used : 0;
+  return d.sticky;
+}
+
+cudaError_t cudaMalloc(void** p, size_t bytes) {
+  emulator::Device& d = device();
+  if (emulator::breaksCapture()) return cudaErrorStreamCaptureUnsupported;
+  if (d.sticky != cudaSuccess) return d.sticky;
+  if (d.limit && d.used + bytes > d.limit) return cudaErrorMemoryAllocation;
+  const size_t room = (bytes + 2 * emulator::kGuard) / 256 * 256;
+  *p = std::aligned_alloc(256, room);
+  if (!*p) return cudaErrorMemoryAllocation;
+  std::memset(*p, 0xff, room);
+  d.blocks[*p] = bytes;
+  d.used += bytes;
+  return cudaSuccess;
+}
+
+// Waits for the device, as the real one does.
+cudaError_t cudaFree(void* p) {
+  if (!p) return cudaSuccess;
+  emulator::waitForAll();
+  emulator::Device& d = device();
+  const size_t bytes = d.blocks.at(p);
+  const auto* guard = static_cast<unsigned char*>(p) + bytes;
+  for (size_t i = 0; i < emulator::kGuard / 2; ++i)
+    if (guard[i] != 0xff) {
+      std::fprintf(stderr, "emulator: a write behind device memory of %zu bytes\n", bytes);
+      std::abort();
+    }
+  d.blocks.erase(p);
+  d.used -= bytes;
+  std::free(p);
+  return d.sticky;
+}
+
+cudaError_t cudaMallocHost(void** p, size_t bytes) {
+  *p = std::malloc(bytes);
+  return *p ? device().sticky : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFreeHost(void* p) {
+  emulator::waitForAll();
+  std::free(p);
+  return device().sticky;
+}
+cudaError_t cudaMemsetAsync(void* p, int v, size_t n, cudaStream_t s) {
+  return emulator::enqueue(s, &emulator::copyMark, [=] { std::memset(p, v, n); });
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind, cudaStream_t s) {
+  return emulator::enqueue(s, &emulator::copyMark, [=] { std::memmove(to, from, n); });
+}

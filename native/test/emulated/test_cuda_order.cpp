@@ -1,0 +1,163 @@
+// Whole sessions on the emulated GPU: graphs give the bits of single launches, lanes the bits of one, whatever the order in
+// which streams run; and a device that fails says so.
+#include <cuda_runtime.h>
+
+#include <functional>
+
+#include "../harness.h"
+#include "../synthetic_package.h"
+#include "longlive/engine.h"
+#include "ops/cuda/features.h"
+
+using namespace longlive;
+using longlive::test::SyntheticPackage;
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+// Small enough for an emulator; the ring turns three times.
+const SyntheticPackage& package(RopeMode rope) {
+  static const auto make = [](const char* name, RopeMode mode) {
+    return SyntheticPackage(name, [mode](ModelConfig& c) {
+      c.dit.dim = 24, c.dit.ffnDim = 32, c.dit.numHeads = 1, c.dit.numLayers = 2, c.vae.dim = 2;
+      c.sampling.windowFrames = 4, c.sampling.sinkFrames = 1, c.sampling.framesPerBlock = 1;
+      c.sampling.denoisingSteps = {1000, 500}, c.sampling.rope = mode;
+    });
+  };
+  static const SyntheticPackage absolute = make("order-absolute", RopeMode::Absolute), relative = make("order-relative", RopeMode::Relative);
+  return rope == RopeMode::Absolute ? absolute : relative;
+}
+
+std::shared_ptr<Model> load(RopeMode rope, const char* isa) {
+  LoadOptions o;
+  o.directory = package(rope).directory, o.device = DeviceKind::Cuda, o.precision = Precision::BF16, o.isa = isa;
+  return Model::load(o);
+}
+
+std::unique_ptr<Session> start(Model& model) {
+  SessionOptions o;
+  o.seed = 5, o.width = o.height = 16;
+  auto s = model.createSession(o);
+  s->setPrompt(*model.encodePrompt(std::vector<int32_t>{3, 4, 1}), RecacheMode::Recache);
+  return s;
+}
+
+void append(Bytes& all, const Step& step) {
+  if (step.kind == Step::Kind::Frames) all.insert(all.end(), step.frames.i420.begin(), step.frames.i420.end());
+}
+
+void blocks(Session& s, int count, Bytes& all) {
+  for (int i = 0; i < count;) {
+    const Step step = s.step();
+    append(all, step);
+    if (step.kind == Step::Kind::Context) ++i;
+  }
+}
+
+// Blocks until the ring has turned, an abandoned block, and every kind of prompt change, with texts of several lengths.
+Bytes video(RopeMode rope, const char* isa) {
+  const auto model = load(rope, isa);
+  const auto s = start(*model);
+  Bytes all;
+  blocks(*s, 8, all);
+  s->setPrompt(*model->encodePrompt(std::vector<int32_t>{7, 8, 9, 10, 1}), RecacheMode::Recache);
+  blocks(*s, 4, all);
+  s->step();
+  s->abandonBlock();
+  s->setPrompt(*model->encodePrompt(std::vector<int32_t>{11, 1}), RecacheMode::Keep);
+  blocks(*s, 2, all);
+  const Bytes kept = s->checkpoint();
+  s->setPrompt(*model->encodePrompt(std::vector<int32_t>{11, 12, 1}), RecacheMode::Recache);
+  blocks(*s, 1, all);
+  all.insert(all.end(), kept.begin(), kept.end());
+  return all;
+}
+
+ErrorCode codeOf(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.code();
+  }
+  return ErrorCode::Cancelled;  // nothing was thrown
+}
+
+}  // namespace
+
+TEST("cuda: graphs and lanes change no bit, in whatever order streams run") {
+  for (RopeMode rope : {RopeMode::Absolute, RopeMode::Relative}) {
+    const Bytes want = video(rope, "portable,eager,one-lane");
+    CHECK(want.size() > 10000);
+    const auto before = emulator::counts();
+    CHECK(video(rope, "portable") == want);
+    const auto after = emulator::counts();
+    CHECK(after.graphLaunches - before.graphLaunches > 20);
+    CHECK(after.updates > before.updates);  // texts of another length: the same graphs with other arguments
+    emulator::lateStreams(true);
+    CHECK(video(rope, "portable") == want);
+    CHECK(video(rope, "portable,eager") == want);
+    emulator::lateStreams(false);
+  }
+}
+
+TEST("cuda: two turns of the ring make all the graphs there are") {
+  for (RopeMode rope : {RopeMode::Absolute, RopeMode::Relative}) {
+    const auto model = load(rope, "portable");
+    const auto s = start(*model);
+    Bytes frames;
+    blocks(*s, 4 + 2 * 3, frames);
+    const auto before = emulator::counts();
+    blocks(*s, 4, frames);
+    const auto after = emulator::counts();
+    CHECK(after.instantiations == before.instantiations && after.captures == before.captures);
+    // Two steps, the context pass and the pictures of each block.
+    CHECK(after.graphLaunches - before.graphLaunches == 4 * 4);
+  }
+}
+
+// A fault is noticed at the latest when frames are due; after it the device does nothing any more.
+TEST("cuda: a fault of the device ends the session with an error that names it") {
+  for (cudaError_t fault : {cudaErrorIllegalAddress, cudaErrorECCUncorrectable}) {
+    for (bool late : {false, true}) {
+      const auto model = load(RopeMode::Relative, "portable");
+      const auto s = start(*model);
+      emulator::lateStreams(late);
+      emulator::failLaunch(50, fault);
+      std::string message;
+      const ErrorCode code = codeOf([&] {
+        try {
+          for (int i = 0; i < 4; ++i) s->step();
+        } catch (const Error& e) {
+          message = e.what();
+          throw;
+        }
+      });
+      CHECK(code == ErrorCode::DeviceFault);
+      CHECK(message.find(cudaGetErrorName(fault)) != std::string::npos);
+      CHECK(codeOf([&] { s->step(); }) == ErrorCode::DeviceFault);
+      CHECK(codeOf([&] { start(*model); }) == ErrorCode::DeviceFault);
+      emulator::failLaunch(0);
+      emulator::lateStreams(false);
+    }
+  }
+}
+
+TEST("cuda: a session that does not fit is refused, and the others go on") {
+  const auto model = load(RopeMode::Relative, "portable");
+  const auto s = start(*model);
+  emulator::limitMemory(emulator::memoryUsed() + (64 << 10));
+  CHECK(codeOf([&] { start(*model); }) == ErrorCode::OutOfMemory);
+  Bytes frames;
+  blocks(*s, 2, frames);
+  emulator::limitMemory(0);
+  CHECK(start(*model) != nullptr);
+}
+
+TEST("cuda: switches are named, and unknown ones refused") {
+  using cuda::Features;
+  CHECK(Features::parse("").graphs && Features::parse("").lanes && !Features::parse("").portable);
+  const Features f = Features::parse("plain,eager,one-lane");
+  CHECK(f.plain && f.portable && !f.graphs && !f.lanes);
+  CHECK_THROWS(Features::parse("portable,avx2"), Error);
+}
