@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type * as Backend from '../src/cli/backend.js';
 import type * as EngineModule from '../src/engine/index.js';
+import type * as Media from '../src/media/index.js';
 import type * as Server from '../src/server/index.js';
 import type { Engine, Generation } from '../src/sessions/index.js';
 import type * as Storage from '../src/storage/index.js';
@@ -16,6 +17,7 @@ const compiled = async <Module>(path: string): Promise<Module> =>
   (await import(new URL(`../dist/${path}`, import.meta.url).href)) as Module;
 const { compose } = await compiled<typeof Backend>('cli/backend.js');
 const { openEngine } = await compiled<typeof EngineModule>('engine/index.js');
+const { createMediaFactory } = await compiled<typeof Media>('media/index.js');
 const { loadConfig, serve } = await compiled<typeof Server>('server/index.js');
 const { openStore } = await compiled<typeof Storage>('storage/index.js');
 
@@ -99,7 +101,8 @@ export async function measureService(options: { seconds: number; threads: number
   });
   const store = openStore(pathToFileURL(directory).href);
   const policy = { idleSeconds: 0 };
-  const backend = compose({ engine: timed(engine, ready), store, encoderThreads: 1, policy, logger: QUIET });
+  const media = createMediaFactory({ workers: 1 });
+  const backend = compose({ engine: timed(engine, ready), store, media, policy, logger: QUIET });
   const server = await serve(loadConfig({}, { host: '127.0.0.1', port: 0, logLevel: 'silent' }), backend, QUIET);
   const rows: ServiceRow[] = [];
   try {

@@ -12,15 +12,16 @@ import {
   openEngine,
   PackageCache,
 } from '../engine/index.js';
-import { createMediaFactory } from '../media/index.js';
-import { type Backend, ConfigError, environmentName, type ServerConfig } from '../server/index.js';
+import { type ClosableMediaFactory, createMediaFactory } from '../media/index.js';
+import { ConfigError, environmentName, type ServerConfig } from '../server/config.js';
+import type { Backend } from '../server/index.js';
 import { type Logger, type ObjectStore, type SessionPolicy, SessionService } from '../sessions/index.js';
 import { openStore } from '../storage/index.js';
 
 export interface Parts {
   engine: NativeEngine;
   store: ObjectStore;
-  encoderThreads: number;
+  media: ClosableMediaFactory;
   policy: Partial<SessionPolicy>;
   logger: Logger;
 }
@@ -33,9 +34,9 @@ export interface ComposedBackend extends Backend {
 /** A backend over what the configuration names; unfinished sessions of earlier runs are taken over. */
 export async function openBackend(config: ServerConfig, logger: Logger): Promise<ComposedBackend> {
   const store = openConfiguredStore(config);
-  const engine = await openEngine({ ...engineOptions(config), onProgress: reporting(logger) });
+  const { engine, media } = await openParts(config, { onProgress: reporting(logger) });
   for (const { message } of engine.problems) logger.warn({}, message);
-  const backend = compose({ engine, store, logger, encoderThreads: config.encoderThreads, policy: policyOf(config) });
+  const backend = compose({ engine, media, store, logger, policy: policyOf(config) });
   try {
     await backend.sessions.start();
     return backend;
@@ -45,8 +46,22 @@ export async function openBackend(config: ServerConfig, logger: Logger): Promise
   }
 }
 
-export function compose({ engine, store, encoderThreads, policy, logger }: Parts): ComposedBackend {
-  const media = createMediaFactory({ workers: encoderThreads });
+/** The engine with its default model loaded, and beside that an encoder made ready. */
+export async function openParts(
+  config: ServerConfig,
+  options: Pick<EngineOptions, 'onProgress'> = {},
+): Promise<Pick<Parts, 'engine' | 'media'>> {
+  const media = createMediaFactory({ workers: config.encoderThreads });
+  media.prepare();
+  try {
+    return { media, engine: await openEngine({ ...engineOptions(config), ...options }) };
+  } catch (error) {
+    await media.close();
+    throw error;
+  }
+}
+
+export function compose({ engine, store, media, policy, logger }: Parts): ComposedBackend {
   const sessions = new SessionService({ engine, media, store, cluster: new LocalCluster(), policy, logger });
   return {
     sessions,

@@ -1,6 +1,6 @@
-import { ImportError } from '../import/index.js';
-import { ConfigError } from '../server/index.js';
-import { DomainError } from '../sessions/index.js';
+import { ImportError } from '../import/errors.js';
+import { ConfigError } from '../server/config.js';
+import { DomainError } from '../sessions/errors.js';
 
 /** Exit codes, stable for scripts. */
 export const EXIT = {

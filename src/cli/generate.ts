@@ -7,11 +7,10 @@ import { pipeline } from 'node:stream/promises';
 import { pathToFileURL } from 'node:url';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { openEngine } from '../engine/index.js';
-import { loadConfig, type ServerConfig } from '../server/index.js';
+import { loadConfig, type ServerConfig } from '../server/config.js';
 import type { CreateSessionInput, RecacheMode, Session, StoredEvent, TimelineInput } from '../sessions/index.js';
 import { openStore } from '../storage/index.js';
-import { type ComposedBackend, compose, engineOptions } from './backend.js';
+import { type ComposedBackend, compose, openParts } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { type Report, report, summary } from './report.js';
 import { addSettings } from './settings.js';
@@ -67,10 +66,10 @@ async function generate(flags: Flags): Promise<void> {
 }
 
 async function openPrivateBackend(config: ServerConfig, directory: string): Promise<ComposedBackend> {
-  const engine = await openEngine(engineOptions(config));
+  const parts = await openParts(config);
   const store = openStore(pathToFileURL(directory).href);
   const policy = { idleSeconds: 0, checkpointBlocks: Number.MAX_SAFE_INTEGER };
-  return compose({ engine, store, encoderThreads: config.encoderThreads, policy, logger: STDERR });
+  return compose({ ...parts, store, policy, logger: STDERR });
 }
 
 async function run(backend: ComposedBackend, flags: Flags, out: string, threads: number): Promise<Report> {

@@ -1,25 +1,27 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
-import { doctorCommand } from './doctor.js';
-import { EXIT, explain } from './failure.js';
-import { generateCommand } from './generate.js';
-import { importCommand } from './import.js';
-import { modelsCommand } from './models.js';
-import { serveCommand } from './serve.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+
+/** A command's modules are loaded when it is the one that is called: most of a short run would be spent on the others'. */
+const COMMANDS: Record<string, () => Promise<Command>> = {
+  serve: async () => (await import('./serve.js')).serveCommand(),
+  generate: async () => (await import('./generate.js')).generateCommand(),
+  import: async () => (await import('./import.js')).importCommand(),
+  quantize: async () => (await import('./quantize.js')).quantizeCommand(),
+  models: async () => (await import('./models.js')).modelsCommand(),
+  doctor: async () => (await import('./doctor.js')).doctorCommand(),
+};
 
 const program = new Command('longlive')
   .description('Real-time, interactive, endless video generation')
   .version(version)
   .showHelpAfterError('(see --help)')
-  .exitOverride()
-  .addCommand(serveCommand())
-  .addCommand(generateCommand())
-  .addCommand(importCommand())
-  .addCommand(modelsCommand())
-  .addCommand(doctorCommand());
+  .exitOverride();
+
+const called = COMMANDS[process.argv[2] ?? ''];
+for (const load of called ? [called] : Object.values(COMMANDS)) program.addCommand(await load());
 
 for (const command of program.commands.flatMap((outer) => [outer, ...outer.commands])) {
   command.exitOverride().copyInheritedSettings(program);
@@ -28,16 +30,17 @@ for (const command of program.commands.flatMap((outer) => [outer, ...outer.comma
 try {
   await program.parseAsync();
 } catch (error) {
-  process.exitCode = isUsage(error) ? (error.exitCode === 0 ? EXIT.ok : EXIT.usage) : report(error);
+  const { EXIT, explain } = await import('./failure.js');
+  if (isUsage(error)) {
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  } else {
+    const { exitCode, message } = explain(error);
+    process.stderr.write(`longlive: ${message}\n`);
+    process.exitCode = exitCode;
+  }
 }
 
 /** Commander has printed its own message already. */
 function isUsage(error: unknown): error is { exitCode: number } {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('commander.');
-}
-
-function report(error: unknown): number {
-  const { exitCode, message } = explain(error);
-  process.stderr.write(`longlive: ${message}\n`);
-  return exitCode;
 }

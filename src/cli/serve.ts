@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { pino } from 'pino';
-import { loadConfig, type RunningServer, serve } from '../server/index.js';
+import { loadConfig } from '../server/config.js';
+import type { RunningServer } from '../server/index.js';
 import { openBackend } from './backend.js';
 import { addSettings } from './settings.js';
 
@@ -13,7 +14,8 @@ export function serveCommand(): Command {
 async function runServer(flags: Record<string, unknown>): Promise<void> {
   const config = loadConfig(process.env, flags);
   const log = pino({ level: config.logLevel });
-  const backend = await openBackend(config, log);
+  // The model and the server's modules come at the same time.
+  const [backend, { serve }] = await Promise.all([openBackend(config, log), import('../server/index.js')]);
   let running: RunningServer;
   try {
     running = await serve(config, backend, log);

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { configSchema } from '../server/index.js';
+import { configSchema } from '../server/config.js';
 
 /** Every setting of the server as a flag: `maxSessions` is `--max-sessions`. Values are checked by the schema. */
 export function addSettings(command: Command, names = Object.keys(configSchema.shape)): Command {

@@ -70,6 +70,11 @@ function workerMain({ port, createEncoder }: WorkerScope): void {
       encoder.delete();
     }
   };
+  // Compiles the encoder before it is needed; what goes wrong will go wrong again when somebody is there to hear it.
+  createEncoder().then(
+    (encoder) => encoder.delete(),
+    () => undefined,
+  );
   port.on('message', (job: EncodeJob) => {
     encode(job).then(
       (file) => port.postMessage({ file } satisfies Reply, [file.buffer as ArrayBuffer]),
@@ -102,6 +107,14 @@ export class EncoderPool {
     if (!Number.isInteger(size) || size < 1)
       throw new RangeError(`an encoder pool needs at least one worker, not ${size}`);
     this.#size = size;
+  }
+
+  /** Starts a worker ahead of the first frames, which would wait for it. */
+  prepare(): void {
+    if (this.#closed || this.#idle.length + this.#running.size > 0) return;
+    const worker = this.#start();
+    worker.unref();
+    this.#idle.push(worker);
   }
 
   /** Encodes the frames and resolves with an MP4 file of their samples. Takes `job.frames` out of the caller's hands. */

@@ -19,6 +19,8 @@ export interface MediaOptions {
 }
 
 export interface ClosableMediaFactory extends MediaFactory {
+  /** Makes an encoder ready ahead of the first session. */
+  prepare(): void;
   /** Stops the encoder threads. */
   close(): Promise<void>;
 }
@@ -47,6 +49,7 @@ export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFac
     }),
     playlist,
     progressive,
+    prepare: () => pool.prepare(),
     close: () => pool.close(),
   };
 }

@@ -1,8 +1,9 @@
 /** A still picture of one frame. */
-import sharp from 'sharp';
 
 /** WebP of a planar I420 picture, BT.709 limited range. */
 export async function poster(i420: Uint8Array, width: number, height: number): Promise<Uint8Array> {
+  // It takes longer to load than the rest of the service; nobody waits for a poster.
+  const { default: sharp } = await import('sharp');
   const rgb = toRgb(i420, width, height);
   return sharp(rgb, { raw: { width, height, channels: 3 } })
     .webp({ quality: 85 })

@@ -3,7 +3,8 @@ import { fileURLToPath } from 'node:url';
 import type { ObjectStore } from '../sessions/ports.js';
 import { FileStore } from './file-store.js';
 import { requirePrefix } from './keys.js';
-import { S3Store, type S3Options } from './s3-store.js';
+import { DeferredStore } from './deferred-store.js';
+import type { S3Options } from './s3-store.js';
 
 export type StoreOptions = Omit<S3Options, 'bucket' | 'prefix'>;
 
@@ -18,7 +19,8 @@ export function openStore(url: string, options: StoreOptions = {}): ObjectStore 
   if (parsed.protocol === 's3:' && parsed.host !== '' && parsed.search === '') {
     const prefix = decodeURIComponent(parsed.pathname).replace(/^\/|\/$/g, '');
     requirePrefix(prefix);
-    return new S3Store({ ...options, bucket: parsed.host, prefix: prefix && `${prefix}/` });
+    const s3 = { ...options, bucket: parsed.host, prefix: prefix && `${prefix}/` };
+    return new DeferredStore(async () => new (await import('./s3-store.js')).S3Store(s3));
   }
   throw badUrl(url);
 }

@@ -6,6 +6,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ComposedBackend, compose } from '../../../src/cli/backend.js';
 import { openEngine } from '../../../src/engine/index.js';
+import { createMediaFactory } from '../../../src/media/index.js';
 import type { CreateSessionInput, SessionEvent } from '../../../src/sessions/index.js';
 import { openStore } from '../../../src/storage/index.js';
 
@@ -28,8 +29,9 @@ const opened: ComposedBackend[] = [];
 async function open(): Promise<ComposedBackend> {
   const engine = await openEngine({ models: MODELS, threads: 2 });
   const store = openStore(pathToFileURL(directory).href);
+  const media = createMediaFactory({ workers: 1 });
   const logger = { info: () => undefined, warn: () => undefined, error: () => undefined };
-  const backend = compose({ engine, store, encoderThreads: 1, policy: { checkpointBlocks: 2 }, logger });
+  const backend = compose({ engine, media, store, policy: { checkpointBlocks: 2 }, logger });
   opened.push(backend);
   return backend;
 }

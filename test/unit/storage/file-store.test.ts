@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { fileError, FileStore } from '../../../src/storage/file-store.js';
 import { openStore } from '../../../src/storage/index.js';
-import { S3Store } from '../../../src/storage/s3-store.js';
 import { describeStore, inParts, readBody, withCode } from '../../support/store-contract.js';
 
 const folders: string[] = [];
@@ -155,7 +154,6 @@ describe('a store URL', () => {
   it('opens a bucket', async () => {
     const credentials = { accessKeyId: 'id', secretAccessKey: 'secret' };
     const store = openStore('s3://bucket/some/prefix/', { endpoint: 'http://127.0.0.1:1', credentials });
-    expect(store).toBeInstanceOf(S3Store);
     expect(await store.presign('key', { expiresInSeconds: 60 })).toMatch(
       /^http:\/\/127.0.0.1:1\/bucket\/some\/prefix\/key\?/,
     );

@@ -1,0 +1,164 @@
+import { rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import cliProgress from 'cli-progress';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { damages, findPackages, type ModelPackage } from '../engine/index.js';
+import { partialOf, quantisePackage } from '../import/index.js';
+import { loadConfig } from '../server/config.js';
+import { CALIBRATION_PROMPTS, type Loss, measureLoss } from './calibration.js';
+import { EXIT, Failure } from './failure.js';
+import { addSettings } from './settings.js';
+
+interface QuantizeFlags extends Record<string, unknown> {
+  out: string;
+  precision: 'int8' | 'fp8';
+  textEncoder?: 'int8';
+  prompts?: string;
+  blocks: number;
+  name?: string;
+  check: boolean;
+  json?: boolean;
+}
+
+interface Result {
+  directory: string;
+  precision: string;
+  files: { file: string; before: number; after: number }[];
+  loss: Loss[];
+}
+
+const MOST_PROMPTS = 100;
+
+/** `longlive quantize`: a smaller package, and what it loses. */
+export function quantizeCommand(): Command {
+  const command = new Command('quantize')
+    .description('make a model package with 8-bit weights, and say what that loses on a set of prompts')
+    .argument('<package>', 'directory of the package to begin with')
+    .requiredOption('--out <directory>', 'the package to make; must not exist yet')
+    .addOption(
+      new Option('--precision <type>', 'of the video network').choices(['int8', 'fp8']).makeOptionMandatory(true),
+    )
+    .addOption(new Option('--text-encoder <type>', 'quantise the text encoder as well').choices(['int8']))
+    .option('--prompts <file>', 'prompts to compare with, one to a line (default: a few that come along)')
+    .option('--blocks <count>', 'blocks of video to each prompt', whole, 2)
+    .option('--name <name>', 'name of the model (default: that of the directory)')
+    .option('--no-check', 'write only: do not run the prompts')
+    .option('--json', 'print one JSON object with the measurements, and nothing else, to standard output');
+  return addSettings(command, ['device', 'threads']).action(run);
+}
+
+async function run(path: string, flags: QuantizeFlags): Promise<void> {
+  const prompts = flags.prompts === undefined ? CALIBRATION_PROMPTS : await readPrompts(flags.prompts);
+  const { device, threads } = loadConfig(process.env, flags);
+  const source = await wholePackage(resolve(path));
+  const cleanUp = removeWhenKilled(partialOf(resolve(flags.out)));
+  const { precision, textEncoder, out, name, blocks } = flags;
+  let loss: Loss[] = [];
+  const trial = async (directory: string) => {
+    const bar = progress(2 * prompts.length);
+    const original = { directory: source.directory, precision: 'bf16' as const };
+    // An fp8 package is calculated with in bf16 where the processor has no fp8.
+    const quantised = { directory, precision: precision === 'int8' ? ('int8' as const) : ('bf16' as const) };
+    loss = await measureLoss(original, quantised, { prompts, blocks, device, threads, onPrompt: (n) => bar.update(n) });
+    bar.stop();
+  };
+  try {
+    const made = await quantisePackage({
+      ...{ source, out, precision },
+      ...(textEncoder && { textEncoder }),
+      ...(name !== undefined && { name }),
+      ...(flags.check && { trial }),
+    });
+    const files = Object.entries(made.files).map(([file, { bytes }]) => {
+      return { file, before: source.manifest.files[file]?.bytes ?? 0, after: bytes };
+    });
+    const result = { directory: made.directory, precision, files, loss };
+    process.stdout.write(flags.json ? `${JSON.stringify(result, replacer, 2)}\n` : `${table(result)}\n`);
+  } finally {
+    cleanUp();
+  }
+}
+
+async function wholePackage(path: string): Promise<ModelPackage> {
+  const { packages, problems } = await findPackages(path);
+  const source = packages.find(({ directory }) => resolve(directory) === path);
+  if (!source) throw new Failure(EXIT.unavailable, problems[0]?.message ?? `There is no model package in ${path}.`);
+  for await (const damage of damages(source)) throw new Failure(EXIT.unavailable, `${path}: ${damage}`);
+  return source;
+}
+
+async function readPrompts(path: string): Promise<string[]> {
+  const text = await readFile(path, 'utf8').catch((error: Error) => {
+    throw new Failure(EXIT.usage, `The prompts cannot be read: ${error.message}`);
+  });
+  const prompts = text.split('\n').map((line) => line.trim());
+  const some = prompts.filter((line) => line !== '');
+  if (some.length > 0 && some.length <= MOST_PROMPTS) return some;
+  throw new Failure(EXIT.usage, `${path} has ${some.length} prompts; 1 to ${MOST_PROMPTS} can be compared.`);
+}
+
+/** A signal leaves nothing behind. */
+function removeWhenKilled(partial: string): () => void {
+  const stop = () => {
+    rmSync(partial, { recursive: true, force: true });
+    process.exit(EXIT.interrupted);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
+  return () => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.removeListener(signal, stop);
+  };
+}
+
+function progress(total: number): cliProgress.SingleBar {
+  const bar = new cliProgress.SingleBar(
+    { format: '{bar} {value}/{total} prompts', stream: process.stderr, hideCursor: true },
+    cliProgress.Presets.shades_classic,
+  );
+  bar.start(total, 0);
+  return bar;
+}
+
+const PROMPT_WIDTH = 60;
+
+export function table({ directory, precision, files, loss }: Result): string {
+  const sum = (which: 'before' | 'after') => files.reduce((total, file) => total + file[which], 0);
+  const all = [...files, { file: 'all', before: sum('before'), after: sum('after') }];
+  const sizes = all.map(({ file, before, after }) => {
+    return `${file.padEnd(28)}${megabytes(before)} ${megabytes(after)}   x ${(after / before).toFixed(2)}`;
+  });
+  const losses = loss.map(({ prompt, latents, psnr }) => {
+    const db = Number.isFinite(psnr) ? `${psnr.toFixed(1)} dB` : 'equal';
+    return `${prompt.slice(0, PROMPT_WIDTH).padEnd(PROMPT_WIDTH)} ${percent(latents)} ${db.padStart(9)}`;
+  });
+  const head = `${'prompt'.padEnd(PROMPT_WIDTH)} ${'latents'.padStart(8)} ${'PSNR'.padStart(9)}`;
+  return [
+    `${'file'.padEnd(28)}${'before'.padStart(12)} ${'after'.padStart(12)}`,
+    ...sizes,
+    ...(losses.length > 0
+      ? ['', `${precision} against the original in bf16, on the same noise:`, head, ...losses]
+      : []),
+    '',
+    `${directory} is ready.`,
+    `Next: longlive models verify ${basename(directory)}`,
+  ].join('\n');
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(2)} MB`.padStart(12);
+}
+
+function percent(ratio: number): string {
+  return `${(100 * ratio).toFixed(2)} %`.padStart(8);
+}
+
+/** JSON has no infinity. */
+function replacer(_key: string, value: unknown): unknown {
+  return value === Infinity ? null : value;
+}
+
+function whole(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value <= 0) throw new InvalidArgumentError('Expected a whole number above 0.');
+  return value;
+}
