@@ -1,0 +1,130 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { EXIT, explain } from '../../../src/cli/failure.js';
+import { modelsCommand } from '../../../src/cli/models.js';
+import { safeTensors, writePackage } from '../../support/model-packages.js';
+import { RangeServer } from '../../support/range-server.js';
+
+let root: string;
+let models: string;
+let said: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'longlive-models-'));
+  models = join(root, 'models');
+  mkdirSync(models);
+  said = '';
+  for (const stream of [process.stdout, process.stderr]) {
+    vi.spyOn(stream, 'write').mockImplementation((text) => {
+      said += String(text);
+      return true;
+    });
+  }
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  rmSync(root, { recursive: true, force: true });
+});
+
+async function run(command: string, ...words: string[]): Promise<string> {
+  said = '';
+  const places = ['--models', models, ...(command === 'remove' ? [] : ['--model-cache', join(root, 'cache')])];
+  const program = modelsCommand();
+  for (const each of [program, ...program.commands]) each.exitOverride();
+  await program.parseAsync([command, ...words, ...places], { from: 'user' });
+  return said;
+}
+
+/** How a command ended that must fail. */
+async function failure(command: string, ...words: string[]): Promise<{ exitCode: number; message: string }> {
+  const error: unknown = await run(command, ...words).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (error === undefined) throw new Error(`"${command}" did not fail`);
+  return explain(error);
+}
+
+describe('longlive models add', () => {
+  it('copies a directory, so that list and verify know it', async () => {
+    const dit = safeTensors({ a: { shape: [2], values: [1, 2] } });
+    await run('add', writePackage(root, 'near', { files: { 'dit.safetensors': dit } }));
+    expect(await run('list')).toMatch(/^near +1\.0\.0 +192x112 +0\.00 GB +fp32 +Apache-2\.0 +here\n$/);
+    expect(JSON.parse(await run('list', '--json'))).toMatchObject([
+      { name: 'near', precision: 'fp32', license: 'Apache-2.0', local: true, state: null },
+    ]);
+    expect(await run('verify')).toBe('near: every file matches its checksum\n');
+  });
+
+  it('fetches from a URL, under another name if asked', async () => {
+    const server = new RangeServer();
+    const address = `${await server.start()}/packages/far/`;
+    const directory = writePackage(root, 'far');
+    for (const file of readdirSync(directory)) server.files.set(file, readFileSync(join(directory, file)));
+    expect(await run('add', address, '--name', 'mine')).toContain('licence: Apache-2.0');
+    await server.stop();
+    expect(readdirSync(models)).toEqual(['mine']);
+    expect(await run('verify', 'mine')).toBe('mine: every file matches its checksum\n');
+  });
+
+  it('does not replace a package', async () => {
+    const near = writePackage(root, 'near');
+    await run('add', near);
+    const { exitCode, message } = await failure('add', near);
+    expect(exitCode).toBe(EXIT.usage);
+    expect(message).toContain('longlive models remove near');
+  });
+
+  it('refuses damage, and leaves nothing that looks like a package', async () => {
+    const near = writePackage(root, 'near');
+    writeFileSync(join(near, 'vae.safetensors'), 'x');
+    expect(await failure('add', near)).toMatchObject({
+      exitCode: EXIT.unavailable,
+      message: expect.stringContaining('vae.safetensors is not what the manifest says') as string,
+    });
+    expect(await run('list')).toContain('There are no model packages');
+  });
+
+  it.each([
+    ['a name that is none', () => [writePackage(root, 'near'), '--name', '../x'], EXIT.usage],
+    ['a place that is none', () => ['ftp://host/x'], EXIT.usage],
+    ['a directory without a package', () => [root], EXIT.unavailable],
+  ])('refuses %s', async (_what, words, exitCode) => {
+    expect((await failure('add', ...words())).exitCode).toBe(exitCode);
+    expect(readdirSync(models)).toEqual([]);
+  });
+});
+
+describe('longlive models remove', () => {
+  it('deletes only when told so, for there is nobody to ask', async () => {
+    await run('add', writePackage(root, 'near'));
+    expect((await failure('remove', 'near')).message).toContain('--yes');
+    expect(existsSync(join(models, 'near'))).toBe(true);
+    await run('remove', 'near', '--yes');
+    expect(readdirSync(models)).toEqual([]);
+  });
+
+  it('says that there is no such package', async () => {
+    expect((await failure('remove', 'near', '--yes')).message).toContain('no model package "near"');
+  });
+});
+
+describe('longlive models list', () => {
+  it('names what is elsewhere, and asks a service what it has loaded', async () => {
+    const server = new RangeServer();
+    const origin = await server.start();
+    const directory = writePackage(root, 'far');
+    for (const file of readdirSync(directory)) server.files.set(file, readFileSync(join(directory, file)));
+    models = `${models},${origin}/packages/far/`;
+    expect(await run('list')).toMatch(/^far .* - +Apache-2\.0 +elsewhere\n$/);
+    const [{ digest }] = JSON.parse(await run('list', '--json')) as [{ digest: string }];
+    const answer = { data: { models: [{ digest, state: 'LOADED' }] } };
+    server.files.set('graphql', Buffer.from(JSON.stringify(answer)));
+    expect(await run('list', '--service', origin)).toMatch(/ loaded\n$/);
+    server.files.delete('graphql');
+    expect((await failure('list', '--service', origin)).message).toContain('it answered 404');
+    expect(await run('verify', 'far')).toContain('not fetched');
+    await server.stop();
+  });
+});
