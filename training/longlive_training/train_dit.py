@@ -48,6 +48,7 @@ SAMPLING = Sampling(frames_per_block=BLOCK_FRAMES, window_frames=9, sink_frames=
 
 SUBJECT_BOX = (slice(3, 13), slice(6, 16))  # latent rows and columns where the world draws its subject
 SUBJECT_WEIGHT = 2.5
+SWITCH_WEIGHT = 2.0  # of the blocks in which something changes, and of the next: only the text tells what they show
 
 
 def loss_weights(codec: Codec) -> Tensor:
@@ -65,6 +66,7 @@ class Batch:
     text: Tensor  # embeddings [B, 2 * blocks - 1, length, dim]: of the blocks, then of the clean blocks
     prompts: Tensor  # embeddings [B, blocks, length, dim]
     fixed: Tensor  # bool [B]: begins in the fixed place
+    weight: Tensor  # [B, blocks] of each block in the loss
 
 
 def make_batch(clips: list[dict[str, Tensor]], text: Text, rng: np.random.Generator, size: int, blocks: int = BLOCKS) -> Batch:
@@ -88,7 +90,16 @@ def make_batch(clips: list[dict[str, Tensor]], text: Text, rng: np.random.Genera
             if rng.random() < 0.1:
                 reader[i, b] = b  # the cache was kept at a switch
     context = prompts[torch.arange(size)[:, None], reader]
-    return Batch(latents, noise, torch.cat([prompts, context], 1), prompts, torch.stack([c["fixed"] for c in chosen]).bool())
+    fixed = torch.stack([c["fixed"] for c in chosen]).bool()
+    return Batch(latents, noise, torch.cat([prompts, context], 1), prompts, fixed, block_weights(torch.stack([c["attributes"] for c in chosen]), fixed))
+
+
+def block_weights(attributes: Tensor, fixed: Tensor) -> Tensor:
+    """[B, blocks] from attributes [B, blocks, n] and whether a story begins in the fixed place [B]."""
+    changed = F.pad((attributes[:, 1:] != attributes[:, :-1]).any(2), (1, 0))
+    weight = 1 + (SWITCH_WEIGHT - 1) * (changed | F.pad(changed[:, :-1], (1, 0))).float()
+    weight[~fixed, 0] = 0
+    return weight
 
 
 class Trainer:
@@ -213,9 +224,7 @@ class Trainer:
         v = self.forward(x, self.levels[level, 0], context, self.model.encode_text(batch.text), BLOCK_FRAMES).float()
         error = ((v - target).square() * self.weights).unflatten(2, (BLOCKS, BLOCK_FRAMES)).mean((1, 3, 4, 5))
         self.log_error(error[batch.fixed].detach(), level[batch.fixed])
-        known = torch.ones_like(error)
-        known[~batch.fixed, 0] = 0
-        return (error * known).sum() / known.sum()
+        return (error * batch.weight).sum() / batch.weight.sum()
 
     def log_error(self, error: Tensor, level: Tensor) -> None:
         """Count the blocks; running mean of the loss per (first block or later, noise level)."""

@@ -52,3 +52,9 @@ def test_the_subject_and_strong_components_weigh_more() -> None:
     w = train_dit.loss_weights(codec)
     assert w.shape == (16, 1, 14, 24) and abs(w.mean() - 1) < 1e-5
     assert w[0, 0, 8, 10] > w[0, 0, 0, 0] > w[15, 0, 0, 0]
+
+
+def test_blocks_at_a_switch_count_twice_and_beginnings_elsewhere_do_not() -> None:
+    stories = torch.tensor([[[0, 1], [0, 1], [2, 1], [2, 1], [2, 1]]] * 2)
+    weight = train_dit.block_weights(stories, torch.tensor([True, False]))
+    assert weight.tolist() == [[1, 1, 2, 2, 1], [0, 1, 2, 2, 1]]
