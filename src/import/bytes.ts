@@ -20,7 +20,8 @@ export async function openBytes(path: string): Promise<ByteSource> {
     close: () => file.close(),
     async read(from, to) {
       checkRange(from, to, size);
-      const bytes = new Uint8Array(to - from);
+      // Not zeroed first; all of it is overwritten.
+      const bytes = new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
       for (let done = 0; done < bytes.length;) {
         const { bytesRead } = await file.read(bytes, done, bytes.length - done, from + done);
         if (bytesRead === 0) throw new ImportError('The file became shorter while it was read.');

@@ -25,21 +25,39 @@ export function convert(bytes: Uint8Array, from: DType, to: TargetType): Uint8Ar
   if (from === 'BF16' && to === 'BF16') return finiteBf16(bytes);
   const values = from === 'F64' && to === 'BF16' ? roundToOdd(bytes) : toFloat32(bytes, from);
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  for (const value of bits) if ((value & INFINITE) === INFINITE) throw notFinite();
+  let seen = 0;
+  for (let i = 0; i < bits.length; i++) seen |= marked(bits[i] as number);
+  if (seen & MARK) throw notFinite();
   if (to === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   return finiteBf16(toBf16(bits));
 }
 
-const INFINITE = 0x7f800000;
-const INFINITE_BF16 = 0x7f80;
+/** Adding one to an exponent that is all ones, as that of NaN and infinity is, reaches the bit of the sign. */
+const EXPONENT = 0x7f800000;
+const MARK = 0x80000000;
+
+function marked(bits: number): number {
+  return (bits & EXPONENT) + 0x00800000;
+}
+
+/** The same for the two halves of a word. */
+const EXPONENTS = 0x7f807f80;
+const MARKS = 0x80008000;
 
 function notFinite(): ImportError {
   return new ImportError('It holds NaN or infinity, or numbers too large for the precision asked for.');
 }
 
 function finiteBf16(bytes: Uint8Array): Uint8Array {
-  const values = new Uint16Array(aligned(bytes), 0, bytes.length / 2);
-  for (const value of values) if ((value & INFINITE_BF16) === INFINITE_BF16) throw notFinite();
+  const buffer = aligned(bytes);
+  const words = new Uint32Array(buffer, 0, bytes.length >> 2);
+  let seen = 0;
+  for (let i = 0; i < words.length; i++) seen |= ((words[i] as number) & EXPONENTS) + 0x00800080;
+  if (bytes.length % 4 !== 0) {
+    const last = new Uint16Array(buffer, bytes.length - 2, 1)[0] as number;
+    seen |= (last & EXPONENTS) + 0x00800080;
+  }
+  if (seen & MARKS) throw notFinite();
   return bytes;
 }
 
