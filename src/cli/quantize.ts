@@ -4,7 +4,7 @@ import { basename, resolve } from 'node:path';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { damages, findPackages, type ModelPackage } from '../engine/index.js';
-import { partialOf, quantisePackage } from '../import/index.js';
+import { lockOf, partialOf, quantisePackage } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { CALIBRATION_PROMPTS, type Loss, measureLoss } from './calibration.js';
 import { EXIT, Failure } from './failure.js';
@@ -50,9 +50,9 @@ export function quantizeCommand(): Command {
 
 async function run(path: string, flags: QuantizeFlags): Promise<void> {
   const prompts = flags.prompts === undefined ? CALIBRATION_PROMPTS : await readPrompts(flags.prompts);
-  const { device, threads } = loadConfig(process.env, flags);
+  const { device, threads } = loadConfig(process.env, { device: flags.device, threads: flags.threads });
   const source = await wholePackage(resolve(path));
-  const cleanUp = removeWhenKilled(partialOf(resolve(flags.out)));
+  const killed = removeWhenKilled(resolve(flags.out));
   const { precision, textEncoder, out, name, blocks } = flags;
   let loss: Loss[] = [];
   const trial = async (directory: string) => {
@@ -69,6 +69,7 @@ async function run(path: string, flags: QuantizeFlags): Promise<void> {
       ...(textEncoder && { textEncoder }),
       ...(name !== undefined && { name }),
       ...(flags.check && { trial }),
+      onBegin: killed.begin,
     });
     const files = Object.entries(made.files).map(([file, { bytes }]) => {
       return { file, before: source.manifest.files[file]?.bytes ?? 0, after: bytes };
@@ -76,7 +77,7 @@ async function run(path: string, flags: QuantizeFlags): Promise<void> {
     const result = { directory: made.directory, precision, files, loss };
     process.stdout.write(flags.json ? `${JSON.stringify(result, replacer, 2)}\n` : `${table(result)}\n`);
   } finally {
-    cleanUp();
+    killed.end();
   }
 }
 
@@ -98,15 +99,16 @@ async function readPrompts(path: string): Promise<string[]> {
   throw new Failure(EXIT.usage, `${path} has ${some.length} prompts; 1 to ${MOST_PROMPTS} can be compared.`);
 }
 
-/** A signal leaves nothing behind. */
-function removeWhenKilled(partial: string): () => void {
+/** A signal leaves nothing behind, once there is something that is ours. */
+function removeWhenKilled(out: string): { begin: () => void; end: () => void } {
   const stop = () => {
-    rmSync(partial, { recursive: true, force: true });
+    for (const path of [partialOf(out), lockOf(out)]) rmSync(path, { recursive: true, force: true });
     process.exit(EXIT.interrupted);
   };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
-  return () => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.removeListener(signal, stop);
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  return {
+    begin: () => signals.forEach((signal) => process.once(signal, stop)),
+    end: () => signals.forEach((signal) => process.removeListener(signal, stop)),
   };
 }
 

@@ -4,7 +4,7 @@ export { closeAll, findWeights } from './find.js';
 export { importModel, type Imported, type ImportOptions, type Precision, type TextPrecision } from './importer.js';
 export { type AddProduct, mergeAdapters } from './lora.js';
 export { dequantised, isQuantised, quantiseRows } from './quantise.js';
-export { partialOf, quantisePackage, type QuantiseOptions } from './quantise-package.js';
+export { lockOf, partialOf, quantisePackage, type QuantiseOptions } from './quantise-package.js';
 export { convertSentencePiece } from './sentencepiece.js';
 export { ditShapes } from './shapes.js';
 export { openSource } from './source.js';

@@ -30,7 +30,8 @@ export interface QuantiseOptions {
   /** Of the new model; default: the name of its directory. */
   name?: string;
   now?: () => Date;
-  onFile?: (file: string) => void;
+  /** From here on files of this package exist, and belong to this process. */
+  onBegin?: () => void;
   /** Sees the finished package before anybody else does; when it rejects there is no package. */
   trial?: (directory: string) => Promise<void>;
 }
@@ -51,8 +52,9 @@ export async function quantisePackage(options: QuantiseOptions): Promise<Quantis
   if (!NAME.test(name))
     throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
   await mkdir(dirname(out), { recursive: true });
-  return withLock(`${out}.lock`, async () => {
+  return withLock(lockOf(out), async () => {
     if (await exists(out)) throw new ImportError(`${out} exists already; remove it or choose another --out.`);
+    options.onBegin?.();
     const partial = partialOf(out);
     await rm(partial, { recursive: true, force: true });
     try {
@@ -73,6 +75,11 @@ export function partialOf(out: string): string {
   return join(dirname(out), `.${basename(out)}.partial`);
 }
 
+/** What keeps others away meanwhile. */
+export function lockOf(out: string): string {
+  return `${out}.lock`;
+}
+
 async function writeFiles(partial: string, options: QuantiseOptions): Promise<Record<string, WrittenFile>> {
   const { directory, manifest } = options.source;
   await checkSpace(
@@ -85,7 +92,6 @@ async function writeFiles(partial: string, options: QuantiseOptions): Promise<Re
   };
   const files: Record<string, WrittenFile> = {};
   for (const [file, entry] of Object.entries(manifest.files)) {
-    options.onFile?.(file);
     const how = chosen[file];
     const [from, to] = [join(directory, file), join(partial, file)];
     files[file] = how ? await quantiseFile(from, to, ...how) : await copied(from, to, entry);
