@@ -24,7 +24,7 @@ export async function withLock<T>(path: string, work: () => Promise<T>): Promise
     try {
       return await work();
     } finally {
-      await rm(path, { force: true });
+      if ((await ownerOf(path))?.id === owner.id) await rm(path, { force: true });
     }
   } finally {
     held.delete(owner.id);

@@ -62,7 +62,7 @@ interface Entry {
   name: string;
   type: StoredType;
   shape: readonly number[];
-  write(): AsyncGenerator<Uint8Array>;
+  write: () => AsyncGenerator<Uint8Array>;
 }
 
 /** In the order of the file. The scales of a matrix are known when it has been written, so they come last. */

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -20,6 +21,8 @@ import { convert, toFloat32 } from '../../../src/import/convert.js';
 import { importModel, type ImportOptions } from '../../../src/import/index.js';
 import { type Adapter, type AddProduct, mergeAdapters, readAdapter } from '../../../src/import/lora.js';
 import { pickTensors, plainNames } from '../../../src/import/names.js';
+import { dequantised } from '../../../src/import/quantise.js';
+import { convertSentencePiece } from '../../../src/import/sentencepiece.js';
 import { type Shapes, textEncoderShapes, tinyVaeShapes, vaeShapes } from '../../../src/import/shapes.js';
 import { readTensors } from '../../../src/import/source.js';
 import { countOf, type Tensor, wholeTensor } from '../../../src/import/tensor.js';
@@ -30,6 +33,7 @@ vi.setConfig({ testTimeout: 120_000 });
 const golden = (name: string) => fileURLToPath(new URL(`../../golden/${name}`, import.meta.url));
 const checkpoint = (name: string) => golden(`checkpoints/${name}`);
 const tokenizer = fileURLToPath(new URL('../engine/fixtures/tokenizer.json', import.meta.url));
+const sentencePiece = fileURLToPath(new URL('../engine/fixtures/umt5_like.model', import.meta.url));
 const tensorsOf = (path: string) => readTensors(memoryBytes(readFileSync(path)));
 const floats = async (tensor: Tensor) => toFloat32(await wholeTensor(tensor), tensor.dtype);
 
@@ -275,6 +279,112 @@ describe('longlive import', () => {
     const original = pickTensors(await tensorsOf(checkpoint('base_fp32_extra.pt'))).tensors;
     for (const [name, tensor] of original)
       expect(await floats(exact.get(name) as Tensor)).toEqual(await floats(tensor));
+  });
+
+  it.each([
+    ['int8', 'I8', undefined, 'BF16'],
+    ['fp8', 'F8_E4M3', 'int8', 'I8'],
+    ['bf16', 'BF16', 'int8', 'I8'],
+    ['fp32', 'F32', undefined, 'F32'],
+  ] as const)(
+    'stores %s matrices with scales where the network is quantised',
+    async (precision, dit, textEncoder, text) => {
+      const { directory, bytes } = await importModel(options({ precision, textEncoder }));
+      const sizes = readdirSync(directory).filter((file) => file !== 'manifest.json');
+      expect(bytes).toBe(sizes.reduce((sum, file) => sum + readFileSync(join(directory, file)).length, 0));
+      const typesIn = async (file: string) =>
+        new Map((await tensorsOf(join(directory, file))).map(({ name, dtype }) => [name, dtype]));
+      const network = await typesIn('dit.safetensors');
+      expect(network.get('blocks.1.cross_attn.k.weight')).toBe(dit);
+      expect(network.get('blocks.1.cross_attn.k.weight_scale')).toBe(
+        dit === 'I8' || dit === 'F8_E4M3' ? 'F32' : undefined,
+      );
+      expect(network.get('head.head.weight')).toBe(precision === 'fp32' ? 'F32' : 'BF16');
+      expect(network.get('blocks.0.norm3.weight')).toBe('F32');
+      const encoder = await typesIn('text_encoder.safetensors');
+      expect(encoder.get('token_embedding.weight')).toBe(text);
+      expect(encoder.get('blocks.0.ffn.gate.0.weight')).toBe(text);
+      expect(encoder.has('blocks.0.ffn.gate.0.weight_scale')).toBe(text === 'I8');
+      const original = pickTensors(await tensorsOf(checkpoint('base_fp32_extra.pt'))).tensors;
+      const restored = dequantised(plainNames(await tensorsOf(join(directory, 'dit.safetensors'))));
+      expect([...restored.keys()].sort()).toEqual([...original.keys()].sort());
+      const bound = { int8: 1 / 200, fp8: 1 / 14, bf16: 1 / 250, fp32: 0 }[precision];
+      for (const [name, tensor] of original)
+        expect(difference(await floats(restored.get(name) as Tensor), await floats(tensor))).toBeLessThanOrEqual(bound);
+    },
+  );
+
+  it('quantises what adapters have been merged into', async () => {
+    const lora = { path: checkpoint('lora_fp32.pt'), weight: 1, alpha: 8 };
+    const result = await importModel(options({ loras: [lora], precision: 'int8' }));
+    const restored = dequantised(plainNames(await tensorsOf(join(result.directory, 'dit.safetensors'))));
+    for (const [name, wanted] of plainNames(await tensorsOf(checkpoint('merged_fp32.safetensors'))))
+      expect(difference(await floats(restored.get(name) as Tensor), await floats(wanted))).toBeLessThan(1 / 200);
+  });
+
+  it('makes tokenizer.json of spiece.model, unless there is one', async () => {
+    const folder = join(root, 'tokenizer');
+    mkdirSync(folder);
+    copyFileSync(sentencePiece, join(folder, 'spiece.model'));
+    const written = () => readFileSync(join(root, 'mine/tokenizer.json'), 'utf8');
+    const given = options();
+    await importModel({ ...given, tokenizer: undefined, sources: [...given.sources, folder] });
+    expect(JSON.parse(written())).toEqual(convertSentencePiece(readFileSync(sentencePiece)));
+    const [piece] = [...Tokenizer.parse(written()).encode('snow', 9)];
+    expect(piece).toBeGreaterThan(2);
+    rmSync(given.out, { recursive: true });
+    await importModel({ ...given, tokenizer: sentencePiece });
+    expect(written()).toContain('Unigram');
+    rmSync(given.out, { recursive: true });
+    copyFileSync(tokenizer, join(folder, 'tokenizer.json'));
+    await importModel({ ...given, tokenizer: undefined, sources: [...given.sources, folder] });
+    expect(written()).toBe(readFileSync(tokenizer, 'utf8'));
+  });
+
+  it('refuses a second import into the same place while one is running', async () => {
+    const given = options();
+    let second: Promise<unknown> | undefined;
+    const onProgress = () => {
+      second ??= importModel(given).then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+    };
+    await importModel({ ...given, onProgress });
+    const error = (await second) as Error;
+    expect(error.message).toMatch(/Another import into the same place is running|exists already/);
+    for await (const damage of damages(await readPackage(given.out))) expect.unreachable(damage);
+    expect(readdirSync(root)).not.toContain('mine.lock');
+  });
+
+  it('goes on after it was killed, with what was finished', async () => {
+    const given = options();
+    const script = fileURLToPath(new URL('stalled-import.ts', import.meta.url));
+    const { sources: paths, out, hints } = given;
+    const child = spawn(process.execPath, [
+      '--import',
+      'tsx',
+      script,
+      JSON.stringify({ sources: paths, out, tokenizer, hints }),
+    ]);
+    const said: string = await new Promise((resolve, reject) => {
+      child.stdout.once('data', (part: Buffer) => resolve(part.toString()));
+      child.stderr.on('data', (part: Buffer) => reject(new Error(part.toString())));
+    });
+    expect(said).toContain('vae.safetensors');
+    // It holds the lock for as long as it lives.
+    await expect(importModel(given)).rejects.toThrow(`process ${child.pid}`);
+    child.kill('SIGKILL');
+    await new Promise((ended) => child.once('close', ended));
+    expect(existsSync(out)).toBe(false);
+    expect(readdirSync(`${out}.partial`)).toContain('dit.safetensors');
+    const pieces: string[] = [];
+    await importModel({ ...given, onProgress: (_, file) => pieces.push(file) });
+    // Finished files are told in one piece.
+    expect(pieces.filter((file) => file === 'dit.safetensors')).toHaveLength(1);
+    expect(pieces.filter((file) => file === 'vae.safetensors').length).toBeGreaterThan(1);
+    for await (const damage of damages(await readPackage(out))) expect.unreachable(damage);
+    expect(readdirSync(root).filter((name) => name.startsWith('mine'))).toEqual(['mine']);
   });
 
   it('merges an adapter once, also when it lies among the sources', async () => {
