@@ -84,7 +84,8 @@ async function run(backend: ComposedBackend, flags: Flags, out: string, threads:
   if (session.state === 'FAILED')
     throw new Failure(EXIT.generation, `${session.error?.message ?? 'It failed'} ${kept(session, out)}`);
   const model = backend.sessions.models().find(({ name }) => name === session.model);
-  return report({ session, events, model, requestedAt, out, threads: threads || availableParallelism() });
+  const startedAt = performance.timeOrigin;
+  return report({ session, events, model, startedAt, requestedAt, out, threads: threads || availableParallelism() });
 }
 
 function inputOf(flags: Flags): CreateSessionInput {

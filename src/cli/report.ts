@@ -13,6 +13,8 @@ export interface Report {
   /** Frames per second from the request to the last chunk, with encoding and storing. */
   endToEndFps: number;
   firstChunkMilliseconds: number;
+  /** The same from the start of the process: with its modules and the model's weights. */
+  coldStartMilliseconds: number;
   blockMilliseconds: { p50: number; p90: number };
   /** Of each prompt switch: rebuilding the cache. */
   recacheMilliseconds: number[];
@@ -30,12 +32,14 @@ export interface ReportInput {
   session: Session;
   events: readonly StoredEvent[];
   model: ModelInfo | undefined;
+  /** When the process began. */
+  startedAt: number;
   requestedAt: number;
   out: string;
   threads: number;
 }
 
-export function report({ session, events, model, requestedAt, out, threads }: ReportInput): Report {
+export function report({ session, events, model, startedAt, requestedAt, out, threads }: ReportInput): Report {
   const chunks = events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
   const switches = events.filter((event): event is PromptApplied => event.type === 'PromptApplied' && event.block > 0);
   const blocks = chunks.map(({ generateMilliseconds }) => generateMilliseconds);
@@ -51,6 +55,7 @@ export function report({ session, events, model, requestedAt, out, threads }: Re
     generationFps: rounded(session.frames / deviceSeconds),
     endToEndFps: rounded(session.frames / wallSeconds),
     firstChunkMilliseconds: (chunks[0]?.at ?? requestedAt) - requestedAt,
+    coldStartMilliseconds: Math.round((chunks[0]?.at ?? requestedAt) - startedAt),
     blockMilliseconds: { p50: quantile(blocks, 0.5), p90: quantile(blocks, 0.9) },
     recacheMilliseconds: recaches.map(rounded),
     switchMilliseconds: switches.map(({ block }) => (chunks[block]?.at ?? 0) - (chunks[block - 1]?.at ?? 0)),
