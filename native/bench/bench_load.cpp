@@ -99,6 +99,7 @@ void readAll(const Package& package, const Arguments& a) {
     if (a.what == "keep" && bytes) {
       void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       if (memory == MAP_FAILED) throw std::bad_alloc();
+      ::madvise(memory, bytes, MADV_HUGEPAGE);  // as the core's own buffers
       kept = static_cast<char*>(memory);
     }
     readFile(package.path(name), bytes, a.threads, kept);

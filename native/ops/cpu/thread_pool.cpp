@@ -8,11 +8,14 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/mman.h>
 #endif
 
 namespace longlive::cpu {
 
 // -- AlignedBuffer --------------------------------------------------------------------------------------------------------
+
+constexpr size_t kHugePage = 2u << 20;
 
 AlignedBuffer::~AlignedBuffer() { std::free(data_); }
 
@@ -33,9 +36,14 @@ void AlignedBuffer::reserve(size_t bytes) {
 
 void AlignedBuffer::reserveRaw(size_t bytes) {
   if (bytes <= bytes_) return;
+  const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
   const size_t rounded = (bytes + 63) / 64 * 64;
-  void* fresh = std::aligned_alloc(64, rounded);
-  if (!fresh) throw std::bad_alloc();
+  void* fresh = nullptr;
+  if (::posix_memalign(&fresh, alignment, rounded) != 0) throw std::bad_alloc();
+#if defined(__linux__)
+  // Weights are met by hundreds of matrix products: fewer page faults while they are packed, and fewer TLB misses after.
+  if (const size_t huge = rounded / kHugePage * kHugePage) ::madvise(fresh, huge, MADV_HUGEPAGE);
+#endif
   std::free(data_);
   data_ = fresh;
   bytes_ = rounded;
