@@ -13,8 +13,8 @@
 // INT8 is W8A8: weight = scale[n] * w8, input = scale[m] * a8, both symmetric. The byte instructions want one unsigned
 // operand, so the input is stored as a8 + 128, and 128 * sum_k w8[n, k] is subtracted again in the epilogue.
 //
-// Widened weights are W8A16: the same panels of bytes meet bf16 input. A block is widened into scratch, which costs about as
-// much as three rows of input do, and scale[n] joins in the epilogue.
+// Widened weights are W8A16: the same panels of bytes meet bf16 input. A block is widened into scratch once for all rows of the
+// tile, and scale[n] joins in the epilogue.
 #include <algorithm>
 #include <cstring>
 
