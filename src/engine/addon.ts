@@ -24,6 +24,8 @@ export interface LoadOptions {
   directory: string;
   device: Device;
   precision: Precision;
+  /** What the KV cache keeps; `int8`, on the CPU only, halves it. Absent means `full`. */
+  kv?: 'full' | 'int8';
   /** CPU threads; 0 means all. */
   threads: number;
   /** `full` is the Wan VAE, `tiny` the TAEHV decoder. */

@@ -4,11 +4,10 @@
  * on after an interruption, and nothing is read twice to be verified.
  */
 
-import { createHash, type Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { HashThread, type RemoteHash, type SharedBytes } from './hash-thread.js';
 import { changed } from './http-folder.js';
 import { type RemoteBody, RemoteError, type RemoteFolder } from './remote-folder.js';
 
@@ -35,6 +34,8 @@ export interface DownloadOptions {
 
 const DEFAULTS = { connections: 8, partBytes: 8 << 20, attempts: 8, attemptMs: 120_000, retryMs: 250 };
 const LONGEST_WAIT_MS = 10_000;
+/** Written between two requests that the disk keeps it. */
+const SYNC_BYTES = 64 << 20;
 
 /** What arrived is not what the manifest promises. */
 export class ChecksumError extends Error {
@@ -48,7 +49,7 @@ interface Part {
   start: number;
   /** One past the last byte. */
   end: number;
-  /** When everything before it is on disk. */
+  /** When everything before it is on its way to disk and hash. */
   turn: Promise<void>;
   finish: () => void;
 }
@@ -66,9 +67,12 @@ export async function download(
   const largest = Object.values(files).reduce((most, { bytes }) => Math.max(most, bytes), 0);
   settings.partBytes = Math.min(settings.partBytes, largest);
   const targets: Target[] = [];
+  const hashes = new HashThread();
   try {
     for (const [file, expected] of Object.entries(files)) {
-      targets.push(await Target.open(directory, file, expected, settings));
+      const target = await Target.open(directory, file, expected, hashes.open(), settings.onBytes);
+      targets.push(target);
+      await target.goOn(settings);
     }
     const parts = partsOf(targets, settings.partBytes);
     const readers = Array.from({ length: settings.connections }, async () => {
@@ -84,6 +88,7 @@ export async function download(
     for (const target of targets) await target.finish();
   } finally {
     await Promise.all(targets.map((target) => target.close()));
+    await hashes.close();
   }
 }
 
@@ -100,20 +105,21 @@ function* partsOf(targets: readonly Target[], partBytes: number): Generator<Part
 
 /** Takes parts in order, so that the one everybody waits for is always being read. */
 async function readParts(folder: RemoteFolder, parts: Generator<Part>, settings: Settings): Promise<void> {
-  let buffer: Buffer | undefined;
+  let buffer: SharedBytes | undefined;
   for (const part of parts) {
     const { target, start, end, turn, finish } = part;
-    buffer ??= Buffer.allocUnsafeSlow(settings.partBytes);
+    buffer ??= new Uint8Array(new SharedArrayBuffer(settings.partBytes));
     const bytes = buffer.subarray(0, end - start);
     await readPart(folder, part, bytes, settings);
     await race(turn, settings.signal);
-    await target.append(bytes);
+    const kept = target.append(bytes);
     finish();
+    await kept;
   }
 }
 
 /** Fills the buffer, going on at the byte reached when a connection breaks off. */
-async function readPart(folder: RemoteFolder, part: Part, buffer: Buffer, settings: Settings): Promise<void> {
+async function readPart(folder: RemoteFolder, part: Part, buffer: SharedBytes, settings: Settings): Promise<void> {
   let filled = 0;
   for (let attempt = 1; filled < buffer.length; attempt++) {
     try {
@@ -199,59 +205,80 @@ function waitBefore(attempt: number, error: unknown, { retryMs }: Settings): num
 class Target {
   /** Of the remote file, once somebody has read from it. */
   validator: string | undefined;
+  written = 0;
+  private writing: Promise<void> = Promise.resolve();
+  private unsynced = 0;
+  private syncing: Promise<void> = Promise.resolve();
 
   private constructor(
     readonly file: string,
     readonly expected: ExpectedFile,
-    public written: number,
-    private readonly hash: Hash,
+    private readonly hash: RemoteHash,
     private readonly handle: FileHandle,
     private readonly onBytes: DownloadOptions['onBytes'],
   ) {}
 
-  static async open(directory: string, file: string, expected: ExpectedFile, settings: Settings): Promise<Target> {
-    const path = join(directory, file);
-    const found = await stat(path).catch(() => undefined);
-    const begun = found?.isFile() === true && found.size <= expected.bytes ? found.size : 0;
-    const hash = createHash('sha256');
-    if (begun > 0) {
-      for await (const bytes of createReadStream(path, { end: begun - 1, highWaterMark: 1 << 20 })) {
-        settings.signal.throwIfAborted();
-        hash.update(bytes as Uint8Array);
-      }
-    }
-    const handle = await open(path, begun > 0 ? 'r+' : 'w');
-    if (begun > 0) settings.onBytes?.(begun, file);
-    return new Target(file, expected, begun, hash, handle, settings.onBytes);
+  static async open(
+    directory: string,
+    file: string,
+    expected: ExpectedFile,
+    hash: RemoteHash,
+    onBytes: DownloadOptions['onBytes'],
+  ): Promise<Target> {
+    const handle = await open(join(directory, file), 'a+');
+    return new Target(file, expected, hash, handle, onBytes);
   }
 
-  async append(bytes: Uint8Array): Promise<void> {
-    const writing = this.write(bytes);
-    this.hash.update(bytes);
-    await writing;
-    this.written += bytes.length;
+  /** Takes what an interrupted attempt has left for the beginning. */
+  async goOn({ partBytes, signal }: Settings): Promise<void> {
+    const { size } = await this.handle.stat();
+    if (size > this.expected.bytes) return this.handle.truncate(0);
+    const buffer: SharedBytes = new Uint8Array(new SharedArrayBuffer(Math.min(partBytes, size)));
+    while (this.written < size) {
+      signal.throwIfAborted();
+      const { bytesRead } = await this.handle.read(buffer, 0, buffer.length, this.written);
+      if (bytesRead === 0) break;
+      await this.hash.update(buffer.subarray(0, bytesRead));
+      this.written += bytesRead;
+    }
+    if (this.written > 0) this.onBytes?.(this.written, this.file);
+  }
+
+  /** Takes its place in the queues of disk and hash at once; resolves when the bytes are needed no more. */
+  async append(bytes: SharedBytes): Promise<void> {
+    const hashed = this.hash.update(bytes);
+    this.writing = this.writing.then(() => this.write(bytes));
+    await Promise.all([hashed, this.writing]);
     this.onBytes?.(bytes.length, this.file);
   }
 
   /** Durable, and what the manifest says. */
   async finish(): Promise<void> {
-    const found = this.hash.digest('hex');
-    if (found !== this.expected.sha256) {
+    if ((await this.hash.digest()) !== this.expected.sha256) {
       await this.handle.truncate(0);
       throw new ChecksumError(`${this.file} is not what the manifest says: its checksum differs.`);
     }
+    await this.syncing;
     await this.handle.datasync();
   }
 
+  /** While more arrives, so that little is left to wait for at the end; a failure shows there. */
+  private sync(): void {
+    this.unsynced = 0;
+    this.syncing = this.syncing.then(() => this.handle.datasync()).catch(() => undefined);
+  }
+
   async close(): Promise<void> {
+    await this.syncing;
     await this.handle.close();
   }
 
-  private async write(bytes: Uint8Array): Promise<void> {
+  private async write(bytes: SharedBytes): Promise<void> {
     for (let done = 0; done < bytes.length;) {
-      const position = this.written + done;
-      done += (await this.handle.write(bytes, done, bytes.length - done, position)).bytesWritten;
+      done += (await this.handle.write(bytes, done, bytes.length - done)).bytesWritten;
     }
+    this.unsynced += bytes.length;
+    if (this.unsynced >= SYNC_BYTES) this.sync();
   }
 }
 

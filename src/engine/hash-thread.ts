@@ -1,0 +1,96 @@
+/** SHA-256 on a thread of its own, so that hashing what has arrived holds up nothing that arrives. */
+
+import type { createHash as CreateHash, Hash } from 'node:crypto';
+import { Worker, type MessagePort } from 'node:worker_threads';
+
+/** Shared with the thread, which reads them where they are. */
+export type SharedBytes = Uint8Array<SharedArrayBuffer>;
+
+interface Job {
+  id: number;
+  bytes?: SharedBytes;
+}
+
+interface ThreadScope {
+  port: MessagePort;
+  createHash: typeof CreateHash;
+}
+
+/** Runs in the thread. Its source text is what the thread is started with, so it must not refer to anything outside. */
+function threadMain({ port, createHash }: ThreadScope): void {
+  const hashes = new Map<number, Hash>();
+  port.on('message', ({ id, bytes }: Job) => {
+    const hash = hashes.get(id) ?? createHash('sha256');
+    hashes.set(id, hash);
+    if (bytes) {
+      hash.update(bytes);
+      port.postMessage('');
+    } else {
+      hashes.delete(id);
+      port.postMessage(hash.digest('hex'));
+    }
+  });
+}
+
+const SOURCE = `
+  const { parentPort } = require('node:worker_threads');
+  const { createHash } = require('node:crypto');
+  (${threadMain.toString()})({ port: parentPort, createHash });
+`;
+
+interface Waiting {
+  resolve: (digest: string) => void;
+  reject: (error: Error) => void;
+}
+
+export class HashThread {
+  private readonly worker = new Worker(SOURCE, { eval: true, name: 'sha256' });
+  /** Answers come in the order of the jobs. */
+  private readonly waiting: Waiting[] = [];
+  private failure: Error | undefined;
+  private hashes = 0;
+
+  constructor() {
+    this.worker.unref();
+    this.worker.on('message', (digest: string) => this.waiting.shift()?.resolve(digest));
+    this.worker.on('error', (error) => this.fail(error));
+    this.worker.on('exit', () => this.fail(new Error('The hashing thread has ended.')));
+  }
+
+  open(): RemoteHash {
+    return new RemoteHash(this.hashes++, (job) => this.run(job));
+  }
+
+  async close(): Promise<void> {
+    await this.worker.terminate();
+  }
+
+  private run(job: Job): Promise<string> {
+    if (this.failure) return Promise.reject(this.failure);
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ resolve, reject });
+      this.worker.postMessage(job);
+    });
+  }
+
+  private fail(error: Error): void {
+    this.failure ??= error;
+    for (const { reject } of this.waiting.splice(0)) reject(this.failure);
+  }
+}
+
+export class RemoteHash {
+  constructor(
+    private readonly id: number,
+    private readonly run: (job: Job) => Promise<string>,
+  ) {}
+
+  /** The bytes must be left alone until this resolves. */
+  async update(bytes: SharedBytes): Promise<void> {
+    await this.run({ id: this.id, bytes });
+  }
+
+  digest(): Promise<string> {
+    return this.run({ id: this.id });
+  }
+}
