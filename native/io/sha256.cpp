@@ -101,7 +101,7 @@ Compress compressNative() {
 
 namespace {
 
-__attribute__((target("+sha2"))) void compressArm(uint32_t* state, const uint8_t* data, size_t blocks) {
+__attribute__((target("+crypto"))) void compressArm(uint32_t* state, const uint8_t* data, size_t blocks) {
   uint32x4_t abcd = vld1q_u32(state), efgh = vld1q_u32(state + 4);
   for (; blocks; --blocks, data += 64) {
     const uint32x4_t before0 = abcd, before1 = efgh;
