@@ -25,10 +25,16 @@ const PEFT_FILE = 'adapter_model.safetensors';
 /** Complaints of one adapter that are told. */
 const COMPLAINTS = 3;
 
-/** Adapters in a directory by name; files that are none are told, not fatal. */
-export async function findAdapters(
-  directory: string,
-): Promise<{ adapters: AdapterFile[]; problems: PackageProblem[] }> {
+export interface AdapterLibrary {
+  adapters: readonly AdapterFile[];
+  /** Files that are no adapters, and why. */
+  problems: readonly PackageProblem[];
+  /** Why an adapter cannot be merged into a model; `undefined` when it can. */
+  misfit(adapter: AdapterFile, model: PackageFacts): string | undefined;
+}
+
+/** Adapters in a directory, by name. */
+export async function findAdapters(directory: string): Promise<AdapterLibrary> {
   const adapters = new Map<string, AdapterFile>();
   const problems: PackageProblem[] = [];
   for (const { name, path } of await candidates(directory, problems)) {
@@ -40,7 +46,7 @@ export async function findAdapters(
       problems.push({ directory: path, message: `LoRA ${name}: ${message}` });
     }
   }
-  return { adapters: [...adapters.values()], problems };
+  return { adapters: [...adapters.values()], problems, misfit };
 }
 
 async function candidates(directory: string, problems: PackageProblem[]): Promise<{ name: string; path: string }[]> {
@@ -88,8 +94,7 @@ const ditSchema = z.object({
   ...{ eps: z.number(), ropeTheta: z.number(), ropeTableLength: size },
 });
 
-/** Why an adapter cannot be merged into a model; `undefined` when it can. */
-export function misfit(adapter: AdapterFile, { config }: PackageFacts): string | undefined {
+function misfit(adapter: AdapterFile, { config }: PackageFacts): string | undefined {
   const sizes = ditSchema.safeParse(config.dit);
   if (!sizes.success) return 'the model does not say how large its network is.';
   const shapes = ditShapes(sizes.data);

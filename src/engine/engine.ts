@@ -2,7 +2,7 @@ import { homedir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { DomainError, invalid } from '../sessions/errors.js';
 import type { Engine, Generation, GenerationOptions, LoraChoice, LoraInfo, ModelInfo } from '../sessions/ports.js';
-import { type AdapterFile, findAdapters, misfit } from './adapters.js';
+import type { AdapterFile, AdapterLibrary } from './adapters.js';
 import { loadAddon } from './addon-file.js';
 import type { Addon, Device, LoadOptions, Precision } from './addon.js';
 import { DeviceHealth, Model } from './model.js';
@@ -65,13 +65,13 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   const cache = options.cache ?? new PackageCache({ directory: defaultCacheDirectory(), limitBytes: CACHE_BYTES });
   const { sources, problems } = await findSources(addresses, cache, options);
   const ordered = defaultFirst(sources, problems, addresses, options.model);
-  const found = options.loras === undefined ? { adapters: [], problems: [] } : await findAdapters(options.loras);
+  const library = await openLibrary(options.loras);
   const { precision = 'auto', decoder = 'auto', threads = 0 } = options;
   const engine = new NativeEngine({
     addon,
     sources: ordered,
-    adapters: found.adapters,
-    problems: [...problems, ...found.problems],
+    library,
+    problems: [...problems, ...library.problems],
     cache,
     memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(addon, device),
     load: {
@@ -84,6 +84,13 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   });
   if (options.preload ?? true) await engine.load();
   return engine;
+}
+
+/** Whoever has no adapters need not load what reads them. */
+async function openLibrary(directory: string | undefined): Promise<AdapterLibrary> {
+  if (directory === undefined) return { adapters: [], problems: [], misfit: () => undefined };
+  const { findAdapters } = await import('./adapters.js');
+  return findAdapters(directory);
 }
 
 function memoryOf(addon: Addon, device: Device): number {
@@ -109,7 +116,7 @@ export interface EngineParts {
   addon: Addon;
   /** The default first. */
   sources: readonly PackageSource[];
-  adapters: readonly AdapterFile[];
+  library: AdapterLibrary;
   problems: readonly PackageProblem[];
   cache: PackageCache;
   memoryBytes: number;
@@ -170,8 +177,8 @@ export class NativeEngine implements Engine {
   }
 
   private family(source: PackageSource): Family {
-    const { addon, load, adapters } = this.parts;
-    const fitting = adapters.filter((adapter) => misfit(adapter, source) === undefined).map(loraInfo);
+    const { addon, load, library } = this.parts;
+    const fitting = library.adapters.filter((adapter) => library.misfit(adapter, source) === undefined).map(loraInfo);
     return { base: new Model(addon, source, load, this.health, fitting), variants: new Map() };
   }
 
@@ -220,12 +227,13 @@ export class NativeEngine implements Engine {
   }
 
   private adapter(base: Model, { name, weight }: LoraChoice, field: string): WeightedAdapter {
-    const adapter = this.parts.adapters.find((candidate) => candidate.name === name);
+    const { library } = this.parts;
+    const adapter = library.adapters.find((candidate) => candidate.name === name);
     if (!adapter) {
       const known = base.info.loras.map((lora) => lora.name).join(', ') || 'none';
       throw invalid(field, `There is no LoRA "${name}"; available for model "${base.name}": ${known}.`);
     }
-    const why = misfit(adapter, base.source);
+    const why = library.misfit(adapter, base.source);
     if (why !== undefined) throw invalid(field, `LoRA "${name}" does not fit model "${base.name}": ${why}`);
     return { adapter, weight };
   }

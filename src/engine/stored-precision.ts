@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { openSource, type Tensor } from '../import/index.js';
+import type { Tensor } from '../import/index.js';
 
 const NAMES: Partial<Record<Tensor['dtype'], string>> = {
   F32: 'fp32',
@@ -11,6 +11,7 @@ const NAMES: Partial<Record<Tensor['dtype'], string>> = {
 
 /** What most of the video network's weights are stored as; `null` when the file cannot be read. */
 export async function storedPrecision(directory: string): Promise<string | null> {
+  const { openSource } = await import('../import/index.js');
   const source = await openSource(join(directory, 'dit.safetensors')).catch(() => undefined);
   if (!source) return null;
   const counts = new Map<Tensor['dtype'], number>();

@@ -4,19 +4,7 @@ import { createHash } from 'node:crypto';
 import { link, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DomainError } from '../sessions/errors.js';
-import {
-  type AddProduct,
-  closeAll,
-  dequantised,
-  findWeights,
-  ImportError,
-  mergeAdapters,
-  openSource,
-  type StoredType,
-  type Tensor,
-  writeSafeTensors,
-  type WrittenFile,
-} from '../import/index.js';
+import type { AddProduct, StoredType, Tensor, WrittenFile } from '../import/index.js';
 import type { AdapterFile } from './adapters.js';
 import type { PackageCache } from './package-cache.js';
 import type { PackageSource } from './sources.js';
@@ -52,7 +40,7 @@ export function variantOf(
   const make = (directory: string) => merge(base, adapters, directory, addProduct);
   const hold = () =>
     cache.hold(key, bytes, make).catch((error: unknown) => {
-      throw error instanceof ImportError ? mergeError(adapters, error) : error;
+      throw error instanceof Error && error.name === 'ImportError' ? mergeError(adapters, error) : error;
     });
   return { ...base, hold };
 }
@@ -83,6 +71,8 @@ async function writeMerged(
   to: string,
   addProduct: AddProduct,
 ): Promise<WrittenFile> {
+  const { closeAll, dequantised, findWeights, mergeAdapters, openSource, writeSafeTensors } =
+    await import('../import/index.js');
   const loras = adapters.map(({ adapter, weight }) => ({ path: adapter.path, weight }));
   const found = await findWeights([], { hints: {}, ema: false, loras });
   try {
@@ -107,7 +97,7 @@ async function share(from: string, to: string): Promise<void> {
   await link(from, to).catch(async () => symlink(await realpath(from), to));
 }
 
-function mergeError(adapters: readonly WeightedAdapter[], error: ImportError): DomainError {
+function mergeError(adapters: readonly WeightedAdapter[], error: Error): DomainError {
   const names = adapters.map(({ adapter }) => `"${adapter.name}"`).join(' and ');
   const message = adapters.reduce((text, { adapter }) => text.replaceAll(adapter.path, adapter.name), error.message);
   return new DomainError('MODEL_UNAVAILABLE', `LoRA ${names} cannot be merged: ${message}`, { cause: error });
