@@ -28,8 +28,9 @@ export interface FindOptions {
 /** Best first. */
 const TOKENIZERS = ['tokenizer.json', 'spiece.model'];
 const DEEPEST = 3;
-const WEIGHTS = /\.(pt|pth|safetensors|index\.json)$/;
-const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
+const WEIGHTS = /\.(pt|pth|bin|safetensors|index\.json)$/;
+const OLD_BIN = /\.bin(\.index\.json)?$/;
+const SHARD = /-\d{5}-of-\d{5}\.(safetensors|bin)$/;
 
 /** Opens everything; whoever gets the result closes its sources. */
 export async function findWeights(paths: readonly string[], options: FindOptions): Promise<Found> {
@@ -69,7 +70,8 @@ async function filesIn(path: string, depth: number): Promise<string[]> {
   if (!found) throw new ImportError(`${path} does not exist.`);
   if (!found.isDirectory()) return [path];
   if (depth >= DEEPEST) return [];
-  const names = (await readdir(path)).filter((name) => !name.startsWith('.')).sort();
+  const all = await readdir(path);
+  const names = all.filter((name) => !name.startsWith('.') && !isOldTwin(name, all)).sort();
   const inner: string[] = [];
   for (const name of names) {
     const file = join(path, name);
@@ -77,6 +79,13 @@ async function filesIn(path: string, depth: number): Promise<string[]> {
     else if (TOKENIZERS.includes(name) || (WEIGHTS.test(name) && !SHARD.test(name))) inner.push(file);
   }
   return inner;
+}
+
+/** Hugging Face's `.bin` of what is there as safetensors too. */
+function isOldTwin(name: string, all: readonly string[]): boolean {
+  if (!OLD_BIN.test(name)) return false;
+  const stem = name.replace(OLD_BIN, '').replace(/^pytorch_model$/, 'model');
+  return all.includes(`${stem}.safetensors`) || all.includes(`${stem}.safetensors.index.json`);
 }
 
 async function take(found: Found, path: string, options: FindOptions): Promise<void> {

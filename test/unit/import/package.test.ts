@@ -411,6 +411,22 @@ describe('longlive import', () => {
     expect(config.dit).toMatchObject({ numHeads: 2, textLen: 8, dim: 24 });
   });
 
+  it.each([
+    ['in one .bin file', 'pytorch_model.bin', undefined],
+    ['in .bin shards', 'pytorch_model-00001-of-00001.bin', 'pytorch_model.bin.index.json'],
+  ])('finds a folder of Hugging Face %s, and prefers its safetensors', async (_what, file, index) => {
+    const given = sources();
+    const folder = join(root, 'release');
+    mkdirSync(folder);
+    copyFileSync(given[0] as string, join(folder, file));
+    const weight_map = Object.fromEntries((await tensorsOf(given[0] as string)).map(({ name }) => [name, file]));
+    if (index) writeFileSync(join(folder, index), JSON.stringify({ weight_map }));
+    await importModel({ ...options(), sources: [folder, ...given.slice(1)] });
+    rmSync(join(root, 'mine'), { recursive: true });
+    copyFileSync(checkpoint('base_fp32_extra.safetensors'), join(folder, 'model.safetensors'));
+    await importModel({ ...options(), sources: [folder, ...given.slice(1)] });
+  });
+
   it('goes on where it was interrupted, unless a source has changed', async () => {
     const given = options();
     const stop = async () => {
