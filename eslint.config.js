@@ -4,7 +4,7 @@ import tseslint from 'typescript-eslint';
 /**
  * The layers of docs/design: cli -> server -> api -> sessions -> {engine, media, storage, cluster}.
  * A folder may import what stands to its right; engine, media, storage and cluster implement interfaces that sessions
- * owns (src/sessions/ports.ts and errors.ts) and may import those, nothing else of it. import stands alone under cli.
+ * owns (src/sessions/ports.ts and errors.ts) and may import those, nothing else of it. import stands alone under cli and engine.
  */
 const forbidden = {
   api: ['cli', 'server', 'engine', 'media', 'storage', 'cluster'],
