@@ -206,6 +206,7 @@ class LongStage(Distillation):
     last_switch: int = 201  # latest latent frame of a prompt switch
     rank: int = 256
     alpha: float = 256.0
+    fresh_critic: bool = False  # begin with the teacher's weights, as the published run began with its base model's, instead of the last critic
 
 
 @dataclass(frozen=True)
@@ -249,11 +250,11 @@ def value_of(kind: Any, value: Any, where: str, key: str) -> Any:
         if not isinstance(value, list):
             raise ConfigError(f'{where}: key "{key}" must be a list, found {value!r}')
         return [value_of(item, v, where, key) for v in value]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and type(value) is int:
+        value = float(value)
     if type(value) is not kind:
         raise ConfigError(f'{where}: key "{key}" must be {kind.__name__}, found {value!r}')
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
+    if kind in (int, float) and value < 0:
         raise ConfigError(f'{where}: key "{key}" must not be negative, found {value!r}')
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class Context:
     out: Path
     device: torch.device
     seed: int
+    deadline: float = math.inf  # of time.monotonic
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -94,7 +96,7 @@ class Context:
     def loop(self, stage: str, name: str, settings: LoopSettings, states: dict[str, Stateful]) -> Loop:
         folder = self.path(stage)
         folder.mkdir(parents=True, exist_ok=True)
-        loop = Loop(folder, name, settings, self.seed, self.device, states)
+        loop = Loop(folder, name, settings, self.seed, self.device, states, self.deadline)
         loop.resume()
         return loop
 

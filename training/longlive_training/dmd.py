@@ -92,3 +92,11 @@ class Scores:
         flow = self.critic.bidirectional(noisy, t, self.critic.encode_text(text[:, None])).float()
         error = (flow - (eps - x)).square() * mask.view(1, 1, -1, 1, 1)
         return error.sum() / (mask.sum() * error[:, :, 0].numel())
+
+    @torch.no_grad()
+    def measure(self, x: Tensor, mask: Tensor, text: Tensor, rng: Random) -> dict[str, Tensor]:
+        """How well the critic knows the student's pictures, and how far the teacher would move them."""
+        t = noise_levels(rng, len(x), self.shift)
+        noisy = add_noise(x, rng.normal_like(x), t)
+        real = guided_clean(self.teacher, noisy, t, text, self.negative, self.guidance)
+        return {"critic": self.criticise(x, mask, text, rng), "distance": (x - real).abs().mean()}

@@ -29,6 +29,10 @@ from . import config
 from .distributed import rank
 
 
+class OutOfTime(RuntimeError):
+    """The time given to this process is over; the state is saved and the same command goes on."""
+
+
 class Stateful(Protocol):
     def state_dict(self) -> Any: ...
 
@@ -119,13 +123,17 @@ def write_json(path: Path, value: Any) -> None:
 class Loop:
     """Runs `step(rng, progress) -> losses` and keeps what it needs to go on.
 
-    `states` are the objects whose state is saved and restored. `report` is what the stage's JSON will hold.
+    `states` are the objects whose state is saved and restored. `report` is what the stage's JSON will hold. `deadline` is the
+    time (of `time.monotonic`) at which to save and raise OutOfTime.
     """
 
-    def __init__(self, folder: Path, name: str, settings: config.Loop, seed: int, device: torch.device, states: dict[str, Stateful]):
+    def __init__(self, folder: Path, name: str, settings: config.Loop, seed: int, device: torch.device, states: dict[str, Stateful],
+                 deadline: float = math.inf):  # fmt: skip
         self.folder, self.name, self.settings, self.seed, self.device, self.states = folder, name, settings, seed, device, states
+        self.deadline = deadline
         self.step, self.seconds, self.total = 0, 0.0, settings.steps
         self.curve: list[dict[str, float]] = []  # of `log_every` steps each: step and mean losses
+        self.probes: dict[str, dict[str, float]] = {}  # what was measured with fixed random numbers, by when
         self.path = folder / f"{name}.state{f'.{rank()}' if rank() else ''}.pt"
 
     # --- resuming -------------------------------------------------------------------------------------------------
@@ -136,11 +144,12 @@ class Loop:
         saved = torch.load(self.path, map_location=self.device, weights_only=False)
         for name, state in self.states.items():
             state.load_state_dict(saved["states"][name])
-        self.step, self.seconds, self.total, self.curve = saved["step"], saved["seconds"], saved["total"], saved["curve"]
+        for name in ("step", "seconds", "total", "curve", "probes"):
+            setattr(self, name, saved[name])
 
     def save(self) -> None:
         saved = {"states": {k: v.state_dict() for k, v in self.states.items()},
-                 "step": self.step, "seconds": self.seconds, "total": self.total, "curve": self.curve}  # fmt: skip
+                 "step": self.step, "seconds": self.seconds, "total": self.total, "curve": self.curve, "probes": self.probes}  # fmt: skip
         write(self.path, lambda p: torch.save(saved, p))
 
     # --- rates ----------------------------------------------------------------------------------------------------
@@ -195,6 +204,9 @@ class Loop:
             if self.step % self.settings.log_every == 0 and now - saved > self.settings.save_seconds:
                 self.save()
                 mark = saved = time.monotonic()
+            if mark > self.deadline:
+                self.save()
+                raise OutOfTime(f"{self.name} stopped at step {self.step}")
         if sums:
             self.note(sums, counts, mark)
         self.save()
@@ -211,6 +223,13 @@ class Loop:
         of = f" of {self.total}" if self.total else f", {self.seconds / 60:.1f} of {self.settings.minutes:g} min"
         print(f"{self.name}: step {self.step}{of}  {shown}  rate {self.rate() * self.settings.lr:.1e}", flush=True)
 
+    @torch.no_grad()
+    def probe(self, when: str, measure: Callable[[Random], dict[str, Tensor]], draws: int) -> None:
+        """Means of `measure` over `draws` fixed draws of random numbers, so that two times can be compared; done once."""
+        if when not in self.probes:
+            rows = [measure(Random.of(self.device, self.seed, self.name, "probe", i)) for i in range(draws)]
+            self.probes[when] = {k: float(torch.stack([r[k] for r in rows]).mean()) for k in rows[0]}
+
     # --- results --------------------------------------------------------------------------------------------------
 
     def report(self) -> dict[str, Any]:
@@ -220,7 +239,7 @@ class Loop:
 
         tenth = max(1, len(self.curve) // 10)
         return {"steps": self.step, "seconds": round(self.seconds, 1), "device": device_name(self.device), "batch": self.settings.batch,
-                "lr": self.settings.lr, "lossFirst": at(slice(0, tenth)), "lossLast": at(slice(-tenth, None))}  # fmt: skip
+                "lr": self.settings.lr, "lossFirst": at(slice(0, tenth)), "lossLast": at(slice(-tenth, None))} | ({"probes": self.probes} if self.probes else {})  # fmt: skip
 
     def plot(self) -> None:
         plot(self.curve, self.folder / f"{self.name}.png", self.name)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,9 @@ import torch
 from . import distributed
 from .config import ClipsStage, ConfigError, load
 from .context import Context
-from .loop import device_name, write_json
+from .loop import OutOfTime, device_name, write_json
+
+TEMPORARY = 75  # exit status EX_TEMPFAIL
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -39,6 +42,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="PyTorch threads on the CPU (default: all cores)")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="leave finished stages out and go on with others")
+    parser.add_argument("--minutes", type=float, help="stop in time, with exit status 75; the same command goes on")
     parser.add_argument("--dry-run", action="store_true", help="build every module without memory and print sizes, memory and FLOPs")
     return parser.parse_args(argv)
 
@@ -57,8 +61,14 @@ def run_stage(context: Context, name: str, settings: Any, resume: bool) -> None:
             raise ConfigError(f"{report} was made with another configuration or seed: take another --out, or --no-resume to make it anew")
         print(f"{name}: done before", flush=True)
         return
-    began = time.monotonic()
-    made = STAGES[name](context, settings)
+    spent = folder / "wall.json"  # seconds of earlier, interrupted processes
+    began = time.monotonic() - (json.loads(spent.read_text()) if spent.exists() else 0)
+    torch.compiler.reset()
+    try:
+        made = STAGES[name](context, settings)
+    except OutOfTime:
+        write_json(spent, round(time.monotonic() - began, 1))
+        raise
     if not distributed.rank():
         facts = {"stage": name, "device": device_name(context.device), "processes": distributed.world_size(), "torch": torch.__version__,
                  "wallSeconds": round(time.monotonic() - began, 1)}  # fmt: skip
@@ -73,6 +83,11 @@ class Background:
         command += [] if args.seed is None else ["--seed", args.seed]
         self.name, self.process = name, subprocess.Popen([str(c) for c in command], cwd=Path(__file__).parents[1])
 
+    def stop(self) -> None:
+        """Ends the process if it still runs; finished shards stay."""
+        self.process.terminate()
+        self.process.wait()
+
     def wait(self) -> None:
         if code := self.process.wait():
             raise RuntimeError(f"stage {self.name} failed with exit code {code}; its messages are above")
@@ -83,6 +98,7 @@ NEEDS_CLIPS = ("teacher", "causal")
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(argv)
+    background: Background | None = None
     device = distributed.start("cpu" if args.dry_run else args.device)
     try:
         preset, stages = load(args.preset, "cuda" if args.dry_run else device.type)
@@ -100,21 +116,28 @@ def main(argv: list[str] | None = None) -> None:
         if device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         out = (args.out or Path("runs", args.preset)).resolve()
-        context = Context(preset, args.preset, out, device, preset.seed if args.seed is None else args.seed)
-        background: Background | None = None
+        deadline = time.monotonic() + 60 * args.minutes if args.minutes else math.inf
+        context = Context(preset, args.preset, out, device, preset.seed if args.seed is None else args.seed, deadline)
         for name, settings in stages.items():
             if args.stage and name not in args.stage:
                 continue
-            if isinstance(settings, ClipsStage) and settings.background and not args.stage:
+            if isinstance(settings, ClipsStage) and settings.background and not args.stage and not context.path(name, "report.json").exists():
                 background = Background(args, name, out, device)
                 continue
             if background and name in NEEDS_CLIPS:
                 background.wait()
                 background = None
+            if time.monotonic() > deadline:
+                raise OutOfTime(f"stage {name} has not begun")
             run_stage(context, name, settings, args.resume)
     except (ConfigError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+    except OutOfTime as stop:
+        print(f"out of time: {stop}; the same command goes on", flush=True)
+        sys.exit(TEMPORARY)
     finally:
+        if background:
+            background.stop()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

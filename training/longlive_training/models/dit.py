@@ -56,6 +56,7 @@ class Rope:
         grid = [t[:, None, None].expand(shape), y[None, :, None].expand(shape), x[None, None].expand(shape)]
         return torch.cat(grid, dim=-1).flatten(0, 2)
 
+    @torch.compiler.disable  # a look-up: compiled code takes the result as an input
     def table(self, first: int, count: int, h: int, w: int, like: Tensor) -> Tensor:
         """[count * h * w, 1, d / 2, 2]: (cos, sin) per token and pair, to be given to `rotate`; type and device of `like`."""
         key = (first, count, h, w, like.dtype, like.device)
@@ -238,6 +239,8 @@ class GraphCache(KVCache):
     def detach(self) -> None:
         self.k, self.v = [k.detach() for k in self.k], [v.detach() for v in self.v]
 
+    # What the cache keeps has a graph also where a call without gradient moves or overwrites it.
+    @torch.enable_grad()
     def evict(self, count: int) -> None:
         for cache in (self.k, self.v):
             cache[:] = [torch.cat([c[:, : self.sink], c[:, self.sink + count :]], 1) for c in cache]
@@ -245,25 +248,25 @@ class GraphCache(KVCache):
     def writer(self, layer: int) -> Callable[[Tensor, Tensor], KeyValue]:
         # Gradient checkpointing calls the function once more in the backward pass, when the cache has moved on; so what it
         # reads is taken now, and only the first call writes.
-        old, skip, first = (self.k[layer], self.v[layer]), self.write_from - self.slot, [True]
-        kept = [c[:, : self.write_from] for c in old]
+        old, start, skip, first = (self.k[layer], self.v[layer]), self.write_from, self.write_from - self.slot, [True]
 
         def write(k: Tensor, v: Tensor) -> KeyValue:
-            fresh = [k[:, skip:], v[:, skip:]]
+            fresh = k[:, skip:], v[:, skip:]
             if first:
                 first.clear()
-                self.k[layer], self.v[layer] = (torch.cat([a, straight_through(o[:, a.shape[1] :], n)], 1) for a, o, n in zip(kept, old, fresh))
-            return torch.cat([kept[0], fresh[0]], 1), torch.cat([kept[1], fresh[1]], 1)
+                self.k[layer], self.v[layer] = (overwrite(o, start, n) for o, n in zip(old, fresh))
+            return tuple(torch.cat([o[:, :start], n], 1) for o, n in zip(old, fresh))
 
         return write
 
 
-def straight_through(old: Tensor, new: Tensor) -> Tensor:
-    """The value of `new` with the gradient of `old`, if only `old` has one."""
-    if old.shape != new.shape or not old.requires_grad or new.requires_grad:
-        return new.to(old.dtype)
-    with torch.enable_grad():
-        return old + (new - old).detach()
+@torch.enable_grad()
+def overwrite(old: Tensor, start: int, new: Tensor) -> Tensor:
+    """[B, n, H, d] with the rows from `start` replaced (or added); replaced rows keep their gradient if the new ones have none."""
+    replaced = old[:, start:]
+    if replaced.shape == new.shape and replaced.requires_grad and not new.requires_grad:
+        new = replaced + (new - replaced).detach()
+    return torch.cat([old[:, :start], new.to(old.dtype)], 1)
 
 
 class CausalDiT(nn.Module):

@@ -23,6 +23,7 @@ from ..prompts import PromptPairs
 from ..rollout import Rollout
 
 PROMPTS = 8192  # pairs drawn from the world
+PROBES = 8  # draws
 STUDENTS = ["distill", "ode", "causal"]  # stages that make a student, the last one first
 
 
@@ -47,8 +48,9 @@ def actors(context: Context, settings: Distillation, before: str) -> Actors:
     student = next((s for s in STUDENTS if s in earlier), "")
     student_file = Path(settings.init) if settings.init else context.part(student, "dit.safetensors")
     teacher_file = Path(settings.teacher_init) if settings.teacher_init else context.need("teacher", "dit.safetensors")
-    own_critic = context.path("distill", "critic.safetensors")
-    critic_file = Path(settings.critic_init) if settings.critic_init else own_critic if student == "distill" else teacher_file
+    trained = student == "distill" and not getattr(settings, "fresh_critic", False)
+    own_critic = context.need("distill", "critic.safetensors") if trained else teacher_file
+    critic_file = Path(settings.critic_init) if settings.critic_init else own_critic
     teacher = context.load_dit(preset.teacher, teacher_file, frozen=True)
     return Actors(context.load_dit(preset.student, student_file), teacher, context.load_dit(preset.critic or preset.teacher, critic_file))
 
@@ -109,7 +111,15 @@ def distill(context: Context, settings: DistillStage) -> dict[str, Any]:
         criticise.step(loop.rate())
         return losses | {"critic": critic_loss}
 
-    report = context.train(loop, step)
+    def measure(rng: Random) -> dict[str, Tensor]:
+        text, _ = pairs.sample(rng, batch)
+        with context.precision():
+            return judge.measure(window(text, len(rollout.steps) - 1, rng, False), mask, text, rng)
+
+    loop.probe("before", measure, PROBES)
+    context.train(loop, step)
+    loop.probe("after", measure, PROBES)
+    report = loop.report()
     context.save_model(average.module, context.path("distill", "dit.safetensors"))
     context.save_model(models.critic, context.path("distill", "critic.safetensors"))
     return report | {"parameters": counted}

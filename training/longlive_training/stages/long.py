@@ -21,7 +21,7 @@ from ..models.dit import CausalDiT
 from ..models.vae import WanVAE
 from ..rollout import Rollout
 from ..streaming import Stream
-from .distill import actors, optimisers, prompts, scores
+from .distill import PROBES, actors, optimisers, prompts, scores
 
 Reencode = Callable[[Tensor], Tensor]
 
@@ -109,7 +109,18 @@ def long(context: Context, settings: LongStage) -> dict[str, Any]:
         criticise.step(loop.rate())
         return losses | {"critic": critic_loss}
 
-    report = context.train(loop, step)
+    def measure(rng: Random) -> dict[str, Tensor]:
+        """Over the second window of a new sequence, whose first frames are gone from the loss but not from the cache."""
+        fresh = Stream(s, Rollout(models.student, preset.sampling, context.noise_shape(s.loop.batch), context.cache_dtype), pairs.sample, stream.reencode)
+        with context.precision():
+            for _ in range(2):
+                window = fresh.next(rng, len(rollout.steps) - 1, grad=False)
+            return judge.measure(window.latents, window.mask, window.text, rng)
+
+    loop.probe("before", measure, PROBES)
+    context.train(loop, step)
+    loop.probe("after", measure, PROBES)
+    report = loop.report()
     state = distributed.whole(models.student.state_dict())
     adapters = lora.adapter(state)
     context.save_model(adapters, context.path("long", "lora.safetensors"))

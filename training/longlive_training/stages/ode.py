@@ -7,6 +7,7 @@ which is the map that its few steps need.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from ..config import OdeStage
 from ..context import Context, parameters
 from ..dmd import warp
-from ..loop import Average, Optimiser, Random, adamw, write
+from ..loop import Average, Optimiser, OutOfTime, Random, adamw, write
 from ..models.dit import CausalDiT
 from ..prompts import PromptPairs
 
@@ -67,6 +68,8 @@ def make_pairs(context: Context, settings: OdeStage) -> tuple[Tensor, Tensor]:
                           settings.guidance, settings.euler_steps, preset.sampling.timestep_shift, keep)  # fmt: skip
         tensors = {"states": states.half().cpu(), "ids": chosen.cpu()}
         write(target, lambda p, tensors=tensors: save_file(tensors, p))
+        if time.monotonic() > context.deadline:
+            raise OutOfTime(f"ode has {first + batch} of {settings.pairs} paths")
         print(f"ode: {min(first + batch, settings.pairs)} of {settings.pairs} paths", flush=True)
     shards = [load_file(p) for p in sorted(context.path("ode", "pairs").glob("*.safetensors"))]
     states, ids = (torch.cat([s[k] for s in shards]).to(context.device) for k in ("states", "ids"))

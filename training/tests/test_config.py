@@ -1,0 +1,69 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from longlive_training.config import CONFIGS, ConfigError, load
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(CONFIGS / "smoke", tmp_path / "smoke")
+    return tmp_path
+
+
+def edit(folder: Path, file: str, old: str, new: str) -> None:
+    path = folder / "smoke" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("preset", ["smoke", "pocket", "wan-1.3b"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_presets_of_the_repository_are_valid(preset: str, device: str) -> None:
+    shared, stages = load(preset, device)
+    assert list(stages) == shared.stages
+    assert {p.stem for p in (CONFIGS / preset).glob("*.toml")} == {"preset", *shared.stages}
+
+
+def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
+    (cpu, on_cpu), (gpu, on_gpu) = (load("pocket", device) for device in ("cpu", "cuda"))
+    assert (cpu.video.width, gpu.video.width, gpu.video.fps) == (192, 256, 16)
+    assert on_gpu["distill"].loop.batch > on_cpu["distill"].loop.batch
+    assert on_gpu["distill"].loop.lr == on_cpu["distill"].loop.lr
+    minutes = sum(getattr(s, k).minutes for s in on_gpu.values() for k in ("loop", "decoder", "encoder") if hasattr(s, k))
+    assert minutes <= 24, "all stages have to fit in 25 minutes"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("vae.toml", "crop = 4", "corp = 4", r'vae.toml: unknown key "corp"; known keys are decoder, encoder, crop'),
+        ("vae.toml", "[decoder]\n", "[decoder]\nstep = 40\n", r'vae.toml: \[decoder\]: unknown key "step"'),
+        ("ode.toml", "pairs = 8\n", "", r'ode.toml: key "pairs" is missing'),
+        ("teacher.toml", "warmup = 5", 'warmup = "5"', r"""teacher.toml: \[loop\]: key "warmup" must be int, found '5'"""),
+        ("teacher.toml", "warmup = 5", "warmup = true", r'key "warmup" must be int, found True'),
+        ("teacher.toml", "lr = 3e-3", "lr = -1", r'key "lr" must not be negative'),
+        ("teacher.toml", "steps =", "minutes = 0 #", r'one of the keys "steps" and "minutes" must be above 0'),
+        ("long.toml", "chunk = 6", "chunk = 7", r'long.toml: key "chunk" must be a multiple of the block of 3 latent frames, found 7'),
+        ("long.toml", "\nchunk = 6", "\nchunk = 12", r'long.toml: key "window" must lie between "chunk" and "first_chunk", found 9'),
+        ("long.toml", "ratio = 3", 'ratio = 3\nprompts = "x.txt"', r'the keys "prompts" and "switch_prompts" go together'),
+        ("preset.toml", "width = 96", "width = 100", r'preset.toml: \[video\]: key "width" must be a multiple of 16, found 100'),
+        ("preset.toml", '"ode", ', '"odd", ', r'key "stages" names the unknown stage "odd"'),
+        ("preset.toml", "window_frames = 9", "window_frames = 12", r"causal.toml: teacher forcing is written for a window of sink"),
+        ("preset.toml", "[video]", "video = 3\n[vide]", r'preset.toml: unknown key "vide"'),
+        ("preset.toml", "num_layers = 2", "num_layers = ", r"preset.toml: not valid TOML"),
+    ],
+)
+def test_errors_name_file_and_key(folder: Path, file: str, old: str, new: str, message: str) -> None:
+    edit(folder, file, old, new)
+    with pytest.raises(ConfigError, match=message):
+        load("smoke", "cpu", folder)
+
+
+def test_a_missing_preset_or_file_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match='no preset "big"; there are smoke'):
+        load("big", "cpu", folder)
+    (folder / "smoke" / "ode.toml").unlink()
+    with pytest.raises(ConfigError, match="ode.toml is missing"):
+        load("smoke", "cpu", folder)

@@ -1,0 +1,80 @@
+"""Two processes with sharded weights compute what one does."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from longlive_training import distributed
+from longlive_training.dmd import Scores
+from longlive_training.loop import Random
+from longlive_training.models import lora
+from longlive_training.models.dit import CausalDiT
+from longlive_training.rollout import Rollout
+from longlive_training.sample import Sampling
+
+
+def build(seed: int) -> CausalDiT:
+    torch.manual_seed(seed)
+    model = CausalDiT(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=8, text_len=4)
+    torch.nn.init.normal_(model.head.head.weight, std=0.1)
+    return model
+
+
+def one_update(file: Path) -> None:
+    """A generator update and a critic update over a roll-out, with adapters; the results of process 0 go to a file."""
+    student, teacher, critic = (build(i) for i in range(3))
+    for model in (student, critic):
+        lora.adapt(model, 4, 4, torch.Generator().manual_seed(5))
+        model.checkpoint = True
+    teacher.requires_grad_(False)
+    for model in (student, teacher, critic):
+        distributed.shard(model, False)
+    optimiser = torch.optim.SGD([p for m in (student, critic) for p in m.parameters() if p.requires_grad], lr=0.1)
+    generator = torch.Generator().manual_seed(9)
+    text, negative = torch.randn(1, 4, 8, generator=generator), torch.zeros(1, 4, 8)
+    rng = Random(generator, None, None)  # equal numbers in both processes, so that their mean is what one process finds
+    scores = Scores(teacher, critic, negative, 3.0, 5.0)
+    rollout = Rollout(student, Sampling(3, 9, 3, "relative"), (1, 16, 4, 6))
+    mask = torch.ones(9)
+    window = rollout.roll(3, text, 1, rng, True)
+    loss, _ = scores.distill(window, mask, text, rng)
+    loss.backward()
+    critic_loss = scores.criticise(rollout.roll(3, text, 2, rng, False)[:, :, :9], mask, text, rng)
+    critic_loss.backward()
+    optimiser.step()
+    states = {name: distributed.whole(model.state_dict()) for name, model in (("student", student), ("critic", critic))}
+    if not distributed.rank():
+        torch.save({"loss": loss.item(), "critic loss": critic_loss.item(), **states}, file)
+
+
+def process(rank: int, port: int, file: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    distributed.start("cpu")
+    assert distributed.world_size() == 2
+    one_update(file)
+    distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
+def test_sharded_training_equals_training_in_one_process(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    one_update(tmp_path / "one.pt")
+    mp.spawn(process, (port, tmp_path / "two.pt"), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4) and two["critic loss"] == pytest.approx(one["critic loss"], rel=1e-4)
+    before = lora.adapt(build(0), 4, 4, torch.Generator().manual_seed(5)).state_dict()
+    moved = 0
+    for name in ("student", "critic"):
+        assert set(one[name]) == set(two[name])
+        for key, tensor in one[name].items():
+            assert torch.allclose(two[name][key], tensor, atol=1e-5), key
+            moved += name == "student" and not torch.equal(tensor, before[key])
+    assert moved >= 20, "the adapters did not train"

@@ -1,0 +1,110 @@
+"""Parts of the stages that the smoke run alone would not pin down."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longlive_training.codec import Codec, patches
+from longlive_training.config import load
+from longlive_training.context import Context
+from longlive_training.data import held_out, from_indices
+from longlive_training.loop import Random
+from longlive_training.models.dit import CausalDiT
+from longlive_training.quantise import int8, rounded
+from longlive_training.stages.clips import Renderer, each
+from longlive_training.stages.ode import kept_steps, path
+from longlive_training.stages.vae import Pool, batch, encode, make_clip
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec.fit(torch.cat([patches(make_clip((0, i), 96, 64)).flatten(0, 2) for i in range(4)]))
+
+
+def context(folder: Path) -> Context:
+    return Context(load("smoke", "cpu")[0], "smoke", folder, CPU, 7)
+
+
+def test_videos_are_coded_on_the_device_as_by_the_codec(codec: Codec) -> None:
+    clip = make_clip((1,), 96, 64)
+    video = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    assert torch.allclose(encode(codec, video)[0], codec.encode(clip), atol=1e-4)
+
+
+def test_crops_and_their_latents_belong_together(codec: Codec, tmp_path: Path) -> None:
+    pool = Pool(context(tmp_path), replace(load("smoke", "cpu")[1]["vae"], pool=3), 0)
+    for step, size in ((0, (3, 9, 32, 32)), (7, (3, 9, 64, 96))):
+        videos, latents = batch(pool, codec, Random.of(CPU, 1), 2, 4, step)
+        assert videos.shape[1:] == size and torch.allclose(encode(codec, videos), latents)
+
+
+def test_a_pool_that_begins_later_is_the_pool_that_was_there(tmp_path: Path) -> None:
+    settings = replace(load("smoke", "cpu")[1]["vae"], pool=4, fresh=0.5)
+    grown = Pool(context(tmp_path), settings, 0)
+    for step in range(1, 8):
+        grown.advance(step)
+    begun = Pool(context(tmp_path), settings, 7)
+    assert torch.equal(grown.videos, begun.videos) and grown.done == begun.done == 7
+
+
+def test_clips_hold_no_held_out_scene_and_do_not_depend_on_the_number_of_workers(codec: Codec, tmp_path: Path) -> None:
+    codec.save(tmp_path / "codec.safetensors")
+    renderer = Renderer(tmp_path / "codec.safetensors", 96, 64, 9, 0.5, 3)
+    for index in range(6):
+        scene, story = renderer.scene(codec, index), renderer.story(codec, index)
+        assert scene["latents"].shape == (16, 9, 8, 12) and scene["attributes"].shape == (1, 6)
+        assert story["latents"].shape == (16, 15, 8, 12) and story["attributes"].shape == (5, 6)
+        assert not any(held_out(from_indices(row)) for row in (*scene["attributes"], *story["attributes"]))
+        again = renderer.scene(codec, index)
+        assert all(torch.equal(scene[k], again[k]) for k in scene)
+
+
+def note(folder: Path, value: int) -> None:
+    if value == 3:
+        raise ValueError("three is not possible")
+    (folder / str(value)).write_text("")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_errors_of_workers_are_raised(tmp_path: Path, workers: int) -> None:
+    each(note, [(tmp_path, i) for i in range(3)], workers)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]
+    with pytest.raises(ValueError, match="three is not possible"):
+        each(note, [(tmp_path, i) for i in (2, 3)], workers)
+
+
+def test_a_path_of_the_ode_passes_the_noise_levels_of_the_student_and_ends_clean() -> None:
+    assert kept_steps(48, [1000, 750, 500, 250]) == [0, 12, 24, 36]
+    with pytest.raises(ValueError, match="10 Euler steps do not visit"):
+        kept_steps(10, [1000, 750, 500, 250])
+    model = CausalDiT(dim=48, ffn_dim=64, num_heads=2, num_layers=1, text_dim=8, text_len=4)
+    clean = torch.randn(2, 16, 3, 4, 6)
+    noise = torch.randn(2, 16, 3, 4, 6)
+    # A teacher that knows the picture: its flow leads straight there from anywhere, and guidance changes nothing.
+    model.bidirectional = lambda x, t, keys: (x - clean.repeat(2, 1, 1, 1, 1)) / (t / 1000).view(-1, 1, 1, 1, 1)  # type: ignore[method-assign]
+    states = path(model, noise, torch.randn(2, 4, 8), torch.zeros(1, 4, 8), 3.0, 8, 5.0, [0, 2, 4, 6])
+    for i, sigma in enumerate([1.0, 0.9375, 0.8333333, 0.625]):
+        assert torch.allclose(states[:, i], sigma * noise + (1 - sigma) * clean, atol=1e-5)
+    assert torch.allclose(states[:, -1], clean, atol=1e-5)
+
+
+def test_int8_rounds_rows_to_255_levels_and_linear_layers_of_blocks_only() -> None:
+    x = torch.tensor([[1.27, -0.504, 0.0], [0.0, 0.0, 0.0]])
+    assert torch.allclose(rounded(x), torch.tensor([[1.27, -0.50, 0.0], [0.0, 0.0, 0.0]]), atol=1e-6)
+    torch.manual_seed(0)
+    model = CausalDiT(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=8, text_len=4)
+    torch.nn.init.normal_(model.head.head.weight, std=0.1)
+    small = int8(model)
+    assert torch.equal(small.head.head.weight, model.head.head.weight)
+    weight = small.blocks[0].ffn[0].weight
+    assert len(np.unique((weight[0] / weight[0].abs().max() * 127).round().numpy())) <= 255
+    assert not torch.equal(weight, model.blocks[0].ffn[0].weight)
+    arguments = torch.randn(1, 16, 3, 4, 6), torch.tensor([500.0]), model.encode_text(torch.randn(1, 1, 4, 8))
+    with torch.no_grad():
+        a, b = model.bidirectional(*arguments), small.bidirectional(*arguments)
+    assert 0 < (a - b).abs().max() < 0.1 * a.abs().max()
