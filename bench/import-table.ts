@@ -2,7 +2,6 @@
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { format, resolveConfig } from 'prettier';
 import type { Rehearsal } from './import.js';
 
 interface Fuzz {
@@ -20,7 +19,7 @@ export async function writeTables(rehearsal: string, fuzz: string | undefined): 
   let page = await readFile(PAGE, 'utf8');
   page = between(page, 'rehearsal', rehearsalText(JSON.parse(await readFile(rehearsal, 'utf8')) as Rehearsal));
   if (fuzz) page = between(page, 'fuzz', fuzzText(JSON.parse(await readFile(fuzz, 'utf8')) as Fuzz));
-  await writeFile(PAGE, await format(page, { ...(await resolveConfig(PAGE)), parser: 'markdown' }));
+  await writeFile(PAGE, page);
 }
 
 function between(page: string, name: string, text: string): string {
