@@ -3,19 +3,23 @@
 # downloaded. Stages, in this order when none is named:
 #
 #   build     parity and bench_gpu for this GPU, and the register and spill report of every kernel
-#   parity    every golden case on the device: fp32 to 1e-4, bf16 to 3e-2 (each with and without special kernels), int8 reported
+#   parity    every golden case on the device: fp32 to 1e-4, bf16 to 3e-2 (each with and without special kernels, and with
+#             single launches instead of graphs), int8 reported
 #   sanitize  compute-sanitizer (memcheck, racecheck) over a small case and a small bench
 #   kernels   ceilings and the kernel table, bf16 and int8
-#   tiny      blocks, first chunk, recache and prompt switch with the tiny decoder, bf16 and int8
+#   tiny      blocks, first chunk, recache and prompt switch with the tiny decoder; the same without graphs and lanes
+#   eight     the same in int8
 #   full      the same with the full VAE, bf16
 #   torch     the same network in PyTorch
-#   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote
+#   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote, and docs/benchmarks.md where node is
 #
 #   bench/gpu/run.sh build parity          and later, in another call on the same machine
-#   bench/gpu/run.sh kernels tiny collect
+#   bench/gpu/run.sh                       goes on where the first one ended: a step that passed with these binaries is not run again
 #
+# Every step ends within LIMIT seconds (540), so that calls of ten minutes do; all together take less than half an hour.
 # Everything is also written to $OUT (default: build/gpu beside the native build). Environment: GOLDEN (folder of golden
-# cases), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own).
+# cases), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), CALL (seconds after which no
+# further step is begun; default none).
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -23,8 +27,12 @@ native=$root/native
 out=${OUT:-$native/build/gpu}
 golden=${GOLDEN:-$root/test/golden}
 blocks=${BLOCKS:-320}
+limit=${LIMIT:-540}
+call=${CALL:-0}
 mkdir -p "$out"
 failed=()
+left=()
+export native out
 
 capability() { nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d '. '; }
 
@@ -42,7 +50,7 @@ find_toolkit() {
     [[ -n $nvcc ]] || { echo "run.sh: no nvcc; set CUDA_HOME" >&2; exit 1; }
     CUDA_HOME=$(cd "$(dirname "$(readlink -f "$nvcc")")/.." && pwd)
   fi
-  export CUDA_HOME
+  export CUDA_HOME ARCH=${ARCH:-$(architecture)}
   # cuBLASLt from the toolkit, or the one that PyTorch brings.
   if [[ -z ${LONGLIVE_CUBLASLT:-} ]]; then
     local lt
@@ -53,20 +61,34 @@ find_toolkit() {
   echo "nvcc: $CUDA_HOME; cuBLASLt: ${LONGLIVE_CUBLASLT:-none}"
 }
 
-step() {  # step NAME COMMAND...: shows the end of the output, keeps all of it, remembers a failure
-  local name=$1
+# step NAME COMMAND...: shows the end of the output, keeps all of it, remembers a failure. What passed with the binaries that are
+# there is not run again.
+step() {
+  local name=$1 began=$SECONDS
   shift
+  if [[ $name != build && -f $out/$name.ok && $out/$name.ok -nt $native/build/parity && $out/$name.ok -nt $native/build/bench_gpu ]]; then
+    echo "== $name passed before"
+    return
+  fi
+  if [[ $call -gt 0 && $SECONDS -gt $call ]]; then
+    left+=("$name")
+    return
+  fi
   echo "== $name"
-  if "$@" >"$out/$name.log" 2>&1; then
+  rm -f "$out/$name.ok"
+  export -f bench make_native kernel_report
+  if timeout "$limit" bash -c '"$@"' step "$@" >"$out/$name.log" 2>&1; then
     tail -n 40 "$out/$name.log"
+    touch "$out/$name.ok"
   else
     tail -n 60 "$out/$name.log"
     echo "== $name FAILED"
     failed+=("$name")
   fi
+  echo "== $name took $((SECONDS - began)) s"
 }
 
-make_native() { make -C "$native" CUDA=1 CUDA_HOME="$CUDA_HOME" CUDA_ARCHS="${ARCH:-$(architecture)}" -j"$(nproc)" "$@"; }
+make_native() { make -C "$native" CUDA=1 CUDA_HOME="$CUDA_HOME" CUDA_ARCHS="$ARCH" -j"$(nproc)" "$@"; }
 
 kernel_report() {
   grep -hE 'Compiling entry|spill|registers' "$native"/build/obj/ops/cuda/*.log | (c++filt 2>/dev/null || cat) >"$out/registers.txt"
@@ -78,14 +100,17 @@ stage_build() {
   step build make_native parity build/bench_gpu
   step registers kernel_report
 }
+parity() { step "parity-$1" "$native/build/parity" "$golden" --device cuda "${@:2}"; }
 stage_parity() {
   local p
   for p in fp32 bf16; do
-    step "parity-$p-portable" "$native/build/parity" "$golden" --device cuda --precision $p --isa portable
-    step "parity-$p" "$native/build/parity" "$golden" --device cuda --precision $p
+    parity $p-portable --precision $p --isa portable
+    parity $p --precision $p
+    parity $p-eager --precision $p --isa eager,one-lane
   done
-  step parity-bf16-plain "$native/build/parity" "$golden" --device cuda --precision bf16 --isa plain
-  step parity-int8 "$native/build/parity" "$golden" --device cuda --precision int8
+  parity bf16-plain --precision bf16 --isa plain
+  parity int8 --precision int8
+  parity int8-eager --precision int8 --isa eager,one-lane
 }
 stage_sanitize() {
   local tool
@@ -103,32 +128,25 @@ stage_kernels() {
 }
 stage_tiny() {
   step tiny-bf16 bench --only tiny --blocks "$blocks" --json "$out/tiny-bf16.json"
-  step tiny-int8 bench --only tiny --precision int8 --blocks $((blocks / 8 + 1)) --json "$out/tiny-int8.json"
+  step tiny-bf16-eager bench --only tiny --isa eager --blocks $((blocks / 8 + 1)) --json "$out/tiny-bf16-eager.json"
+  step tiny-bf16-one-lane bench --only tiny --isa one-lane --blocks $((blocks / 8 + 1)) --json "$out/tiny-bf16-one-lane.json"
 }
-stage_full() { step full-bf16 bench --only full --blocks $((blocks / 4 + 1)) --json "$out/full-bf16.json"; }
+stage_eight() { step tiny-int8 bench --only tiny --precision int8 --blocks $((blocks / 4 + 1)) --json "$out/tiny-int8.json"; }
+stage_full() { step full-bf16 bench --only full --blocks $((blocks / 2)) --json "$out/full-bf16.json"; }
 stage_torch() { step torch python3 "$root/bench/gpu/torch_model.py" --json "$out/torch.json"; }
 stage_collect() {
-  OUT_DIR=$out RESULTS=$root/bench/results GPU=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -1) python3 - <<'PY'
-import datetime, json, os, pathlib, re
-out, results = pathlib.Path(os.environ["OUT_DIR"]), pathlib.Path(os.environ["RESULTS"])
-parts = {p.stem: json.loads(p.read_text()) for p in sorted(out.glob("*.json")) if not p.stem.startswith("gpu-")}
-name, _, driver = os.environ["GPU"].partition(", ")
-doc = {"device": name, "driver": driver, "date": datetime.date.today().isoformat(), "parts": parts}
-file = f"gpu-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{doc['date']}.json"
-results.mkdir(parents=True, exist_ok=True)
-for folder in (out, results):
-    (folder / file).write_text(json.dumps(doc, indent=1) + "\n")
-print("wrote", file)
-PY
+  python3 "$root/bench/gpu/collect.py" "$out" "$root/bench/results" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -1)" || failed+=(collect)
+  if command -v npx >/dev/null; then (cd "$root" && npx --no-install tsx bench/gpu/report.ts); fi
 }
 
 stages=("$@")
-[[ ${#stages[@]} -gt 0 ]] || stages=(build parity sanitize kernels tiny full torch collect)
+[[ ${#stages[@]} -gt 0 ]] || stages=(build parity sanitize kernels tiny eight full torch collect)
 for s in "${stages[@]}"; do
   declare -F "stage_$s" >/dev/null || { echo "run.sh: no stage $s" >&2; exit 2; }
 done
 find_toolkit
 for s in "${stages[@]}"; do "stage_$s"; done
+if [[ ${#left[@]} -gt 0 ]]; then echo "LEFT for another call: ${left[*]}"; fi
 if [[ ${#failed[@]} -gt 0 ]]; then
   echo "FAILED: ${failed[*]}"
   exit 1

@@ -2,7 +2,8 @@
 
     python bench/gpu/torch_model.py [--blocks N] [--json FILE] [--device cuda|cpu --small]
 
-Random weights in bf16, attention through scaled_dot_product_attention; once as it is, once through torch.compile. A block
+Random weights in bf16, attention through scaled_dot_product_attention; as it is, through torch.compile, and through
+torch.compile with CUDA graphs (mode "reduce-overhead"). A block
 is four denoising passes and the context pass over 3 latent frames of 832 x 480 with the window full, decoding left out.
 """
 
@@ -23,6 +24,14 @@ from longlive_training.models.dit import CausalDiT, KVCache  # noqa: E402
 FULL = dict(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30, text_dim=4096, text_len=512)
 SMALL = dict(dim=96, ffn_dim=256, num_heads=3, num_layers=2, text_dim=64, text_len=16)
 BLOCK, WINDOW, SINK, PASSES = 3, 12, 3, 5
+
+
+def variants(model: CausalDiT) -> dict:
+    return {
+        "eager": lambda: model,
+        "compiled": lambda: torch.compile(model, dynamic=False),
+        "compiled, graphs": lambda: torch.compile(model, dynamic=False, mode="reduce-overhead"),
+    }
 
 
 def main() -> None:
@@ -59,7 +68,7 @@ def main() -> None:
 
     result = {"device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu", "torch": torch.__version__, "values": []}
     with torch.inference_mode():
-        for name, make in {"eager": lambda: model, "compiled": lambda: torch.compile(model, dynamic=False)}.items():
+        for name, make in variants(model).items():
             try:
                 times = blocks(make())
             except Exception as error:  # a compiler that fails is a result too

@@ -410,6 +410,26 @@ Napi::Value addProduct(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value planObject(Napi::Env env, const MemoryPlan& p) {
+  Napi::Object o = Napi::Object::New(env);
+  const std::pair<const char*, size_t> parts[] = {
+      {"textEncoder", p.textEncoder}, {"dit", p.dit}, {"decoder", p.decoder}, {"keysAndValues", p.keysAndValues}, {"activations", p.activations},
+      {"decoding", p.decoding}, {"pictures", p.pictures}, {"working", p.working}, {"reserve", p.reserve}};
+  for (const auto& [name, bytes] : parts) o.Set(name, static_cast<double>(bytes));
+  return o;
+}
+
+Napi::Value planMemory(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    const LoadOptions options = loadOptions(info[0]);
+    const auto worker = std::make_shared<Worker>(info.Env());
+    return worker->run(info.Env(), [options, worker]() -> Settle {
+      const MemoryPlan plan = longlive::planMemory(options);
+      return [plan, worker](Napi::Env env) { return planObject(env, plan); };
+    });
+  });
+}
+
 Napi::Value devices(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -442,6 +462,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 #endif
   exports.Set("devices", Napi::Function::New(env, devices, "devices"));
   exports.Set("loadModel", Napi::Function::New(env, loadModel, "loadModel"));
+  exports.Set("planMemory", Napi::Function::New(env, planMemory, "planMemory"));
   exports.Set("addProduct", Napi::Function::New(env, addProduct, "addProduct"));
   return exports;
 }

@@ -1,7 +1,6 @@
 // Planned memory: everything a session needs is laid out once, in one piece, when the session is created.
 #pragma once
 
-#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -46,17 +45,10 @@ class Parameters {
     return t;
   }
 
-  // A table of rows [out, in], in pieces. Throws Error{InvalidPackage} naming it where it holds NaN or infinity.
+  // A table of rows [out, in]. Throws Error{InvalidPackage} naming it where it holds NaN or infinity.
   Tensor add(const StoredMatrix& m, DType type) {
     const Tensor t = allocate(type, {m.out, m.in});
-    const int64_t step = std::max<int64_t>(1, (int64_t{1} << 20) / m.in);
-    std::vector<float> piece(static_cast<size_t>(std::min(step, m.out) * m.in));
-    for (int64_t first = 0; first < m.out; first += step) {
-      const int64_t rows = std::min(step, m.out - first);
-      for (int64_t r = 0; r < rows; ++r) toFloat(piece.data() + r * m.in, m, first + r);
-      if (!allFinite(piece.data(), rows * m.in)) refuseNotFinite(m);
-      backend_.upload(t.rows(first, rows), piece.data());
-    }
+    backend_.uploadRows(t, m);
     return t;
   }
 

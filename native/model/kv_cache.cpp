@@ -21,6 +21,13 @@ KvCache::KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64
   }
 }
 
+size_t KvCache::memoryBytes() const {
+  size_t n = 0;
+  for (const auto* tensors : {&keys_, &values_})
+    for (const Tensor& t : *tensors) n += t.bytes();
+  return n;
+}
+
 int64_t KvCache::frameOf(int64_t slot) const {
   const int64_t sink = geometry_.sink, ring = geometry_.capacity - sink;
   return slot < sink ? slot : sink + (slot - sink + indices_.turn) % ring;

@@ -84,6 +84,7 @@ class KvCache {
   Tensor keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
   Tensor values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
 
+  size_t memoryBytes() const;
   const KvGeometry& geometry() const { return geometry_; }
   int64_t frameTokens() const { return frameTokens_; }
   const Indices& indices() const { return indices_; }

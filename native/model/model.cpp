@@ -40,13 +40,13 @@ Model::~Model() = default;
 
 std::shared_ptr<Model> Model::load(const LoadOptions& options) {
   const Package package = Package::open(options.directory);
-  if (options.tinyDecoder && !package.config().tinyVae) {
-    throw Error(ErrorCode::InvalidArgument, options.directory + " has no tiny decoder: load it with decoder \"full\"");
-  }
+  requireDecoder(options, package);
+  auto backend = makeBackend(options);
+  requireRoom(package, options, *backend);
   // Every byte is checked where it is used, so nothing has to wait for the checksums.
   Checksums checksums(package);
   try {
-    auto parts = std::make_unique<Impl>(package, options, makeBackend(options));
+    auto parts = std::make_unique<Impl>(package, options, std::move(backend));
     checksums.wait();
     return std::shared_ptr<Model>(new Model(std::move(parts)));
   } catch (const Error& e) {
@@ -63,6 +63,7 @@ Model::Impl::Impl(const Package& package, const LoadOptions& options, std::uniqu
   dit = std::make_unique<Dit>(*backend, config.dit, WeightReader(video));
   const SafeTensors pixels = SafeTensors::open(package.path(options.tinyDecoder ? "tiny_vae.safetensors" : "vae.safetensors"));
   decoder = options.tinyDecoder ? loadTinyVae(*backend, *config.tinyVae, pixels) : loadWanVae(*backend, config.vae, pixels);
+  textEncoder->reserve(config.dit.textLen);
   plan = std::make_unique<SamplerPlan>(*dit, config.sampling);
 }
 

@@ -85,6 +85,14 @@ PromptChange Session::Impl::setPrompt(const Prompt& prompt, RecacheMode mode) {
   return {watch.milliseconds(), frames};
 }
 
+Step Session::Impl::step() {
+  switch (phase) {
+    case Phase::Denoise: return denoise();
+    case Phase::Frames: return decode();
+    default: return context();
+  }
+}
+
 Step Session::Impl::denoise() {
   if (!sampler.hasText()) refuse("step needs a prompt: call setPrompt first");
   if (!sampler.canStartBlock()) {
@@ -221,13 +229,7 @@ size_t Session::memoryBytes() const {
 
 PromptChange Session::setPrompt(const Prompt& prompt, RecacheMode mode) { return impl_->setPrompt(prompt, mode); }
 
-Step Session::step() {
-  switch (impl_->phase) {
-    case Impl::Phase::Denoise: return impl_->denoise();
-    case Impl::Phase::Frames: return impl_->decode();
-    default: return impl_->context();
-  }
-}
+Step Session::step() { return impl_->step(); }
 
 void Session::abandonBlock() {
   if (impl_->phase == Impl::Phase::Context) refuse("abandonBlock is too late: the block's frames were returned already");

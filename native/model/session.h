@@ -27,11 +27,15 @@ struct Model::Impl {
   std::unique_ptr<SamplerPlan> plan;
 };
 
+// Throws InvalidArgument for a decoder that the package does not have.
+void requireDecoder(const LoadOptions& options, const Package& package);
+
 struct Session::Impl {
   enum class Phase : uint8_t { Denoise, Frames, Context };
 
   Impl(std::shared_ptr<Model> owner, Model::Impl& parts, const SessionOptions& options);
 
+  Step step();
   Step denoise();
   Step decode();
   Step context();

@@ -53,6 +53,19 @@ Umt5::Linear Umt5::readLinear(WeightReader& w, const std::string& name, int64_t 
   return linear;
 }
 
+void Umt5::reserve(int64_t tokens) {
+  const DType type = backend_.activationType();
+  Workspace w;
+  w.tokens = tokens;
+  w.arena = Arena::plan(backend_, [&](Arena& a) {
+    for (Tensor* t : {&w.x, &w.normed}) *t = a.take(type, {tokens, config_.dim});
+    for (Tensor* t : {&w.q, &w.k, &w.v, &w.mixed}) *t = a.take(type, {tokens, config_.dimAttn});
+    for (Tensor* t : {&w.gate, &w.hidden}) *t = a.take(type, {tokens, config_.dimFfn});
+    w.bias = a.take(DType::F32, {config_.numHeads * tokens * tokens});
+  });
+  workspace_ = std::move(w);
+}
+
 std::vector<float> Umt5::biasOf(const Layer& layer, int64_t queries, int64_t keys) const {
   std::vector<float> bias(static_cast<size_t>(config_.numHeads * queries * keys));
   for (int64_t q = 0; q < queries; ++q) {
@@ -66,7 +79,7 @@ std::vector<float> Umt5::biasOf(const Layer& layer, int64_t queries, int64_t key
   return bias;
 }
 
-std::vector<float> Umt5::encode(std::span<const int32_t> ids, int64_t valid, const Tap* tap) const {
+std::vector<float> Umt5::encode(std::span<const int32_t> ids, int64_t valid, const Tap* tap) {
   const int64_t n = static_cast<int64_t>(ids.size());
   if (n == 0 || valid < 1 || valid > n) throw Error(ErrorCode::InvalidArgument, "a prompt needs at least one token");
   for (int32_t id : ids) {
@@ -75,15 +88,11 @@ std::vector<float> Umt5::encode(std::span<const int32_t> ids, int64_t valid, con
                                                   std::to_string(config_.vocabSize));
     }
   }
-  const DType type = backend_.activationType();
-  Tensor x, normed, q, k, v, mixed, gate, hidden, bias;
-  const Arena arena = Arena::plan(backend_, [&](Arena& a) {
-    x = a.take(type, {n, config_.dim});
-    normed = a.take(type, {n, config_.dim});
-    for (Tensor* t : {&q, &k, &v, &mixed}) *t = a.take(type, {n, config_.dimAttn});
-    for (Tensor* t : {&gate, &hidden}) *t = a.take(type, {n, config_.dimFfn});
-    bias = a.take(DType::F32, {config_.numHeads, n, valid});
-  });
+  if (n > workspace_.tokens) reserve(n);
+  const auto rows = [n](const Tensor& t) { return t.rows(0, n); };
+  const Workspace& w = workspace_;
+  const Tensor x = rows(w.x), normed = rows(w.normed), q = rows(w.q), k = rows(w.k), v = rows(w.v), mixed = rows(w.mixed);
+  const Tensor gate = rows(w.gate), hidden = rows(w.hidden), bias = w.bias.view({config_.numHeads, n, valid});
 
   backend_.embed(x, embedding_, ids);
   const KeyRange visible{0, valid};

@@ -29,10 +29,15 @@ class Umt5 {
 
   const TextEncoderConfig& config() const { return config_; }
   size_t weightBytes() const { return weightBytes_; }
+  size_t workspaceBytes() const { return workspace_.arena.bytes(); }
+
+  // Working memory for texts of so many tokens, so that encoding them allocates nothing.
+  void reserve(int64_t tokens);
 
   // Embeddings [ids, dim] F32 on the host. The first `valid` ids are real; the rest are padding, which is computed but not
   // seen. Throws Error{InvalidArgument} for an id outside the vocabulary.
-  std::vector<float> encode(std::span<const int32_t> ids, int64_t valid, const Tap* tap = nullptr) const;
+  // Longer texts than ever before make the working memory grow.
+  std::vector<float> encode(std::span<const int32_t> ids, int64_t valid, const Tap* tap = nullptr);
 
  private:
   using Linear = std::unique_ptr<LinearWeights>;
@@ -40,6 +45,12 @@ class Umt5 {
     Tensor norm1, norm2;
     Linear q, k, v, o, gate, fc1, fc2;
     std::vector<float> bias;  // [buckets, heads]
+  };
+  struct Workspace {
+    int64_t tokens = 0;
+    Tensor x, normed, q, k, v, mixed, gate, hidden;  // [tokens, ...]
+    Tensor bias;                                     // [heads * tokens * tokens]
+    Arena arena;
   };
 
   Linear readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in);
@@ -51,6 +62,7 @@ class Umt5 {
   size_t weightBytes_ = 0;
   Tensor embedding_, norm_;
   std::vector<Layer> layers_;
+  Workspace workspace_;
 };
 
 }  // namespace longlive

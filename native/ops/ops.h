@@ -113,6 +113,7 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual DeviceInfo info() const = 0;
+  virtual int64_t freeMemory() const { return 0; }  // bytes; 0 where nobody can say
   virtual Precision precision() const = 0;
   virtual DType activationType() const = 0;
   virtual DType kvType() const = 0;  // what the KV buffers hold: F32 for FP32, else BF16
@@ -121,6 +122,8 @@ class Backend {
   // -- memory ---------------------------------------------------------------------------------------------------------
   virtual std::unique_ptr<Storage> allocate(size_t bytes) = 0;  // zeroed, 64-byte aligned
   virtual void upload(const Tensor& out, const float* host) = 0;             // converts F32 to out.dtype
+  // Rows of a table as they lie in a file. Throws Error{InvalidPackage} naming it where it holds NaN or infinity.
+  virtual void uploadRows(const Tensor& out, const StoredMatrix& rows);
   virtual void download(float* host, const Tensor& in) = 0;                  // converts to F32; synchronises
   virtual void downloadBytes(void* host, const Tensor& in) = 0;              // as they are; synchronises
   virtual void zero(const Tensor& out) = 0;

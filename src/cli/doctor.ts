@@ -6,6 +6,7 @@ import { type Addon, damages, findSources, isRemote, loadAddon, type PackageSour
 import { loadConfig, type ServerConfig } from '../server/index.js';
 import { modelCache, openConfiguredStore, storeOpener } from './backend.js';
 import { EXIT, explain } from './failure.js';
+import { memoryFindings } from './memory.js';
 import { addSettings } from './settings.js';
 
 export interface Finding {
@@ -84,12 +85,30 @@ async function modelFindings(config: ServerConfig): Promise<Finding[]> {
     openStore: storeOpener(config),
   });
   const findings = await Promise.all(sources.map(packageFinding));
+  const usable = sources.filter(({ remote }, i) => !remote && findings[i]?.status === 'ok');
   for (const { message } of problems) findings.push({ topic: 'Model', status: 'note', detail: message });
   if (!findings.some(({ status }) => status === 'ok')) {
     const places = config.models.map((place) => (isRemote(place) ? place : resolve(place))).join(', ');
     findings.push({ topic: 'Model', status: 'missing', detail: `There is no usable model package in ${places}.` });
   }
-  return findings;
+  return [...findings, ...(await plans(usable))];
+}
+
+async function plans(sources: readonly PackageSource[]): Promise<Finding[]> {
+  let addon: Addon;
+  try {
+    addon = loadAddon();
+  } catch {
+    return []; // said above
+  }
+  const planned = sources.map(({ manifest, address, config }) =>
+    memoryFindings(addon, {
+      name: manifest.name,
+      directory: address,
+      hasTinyDecoder: config.tinyVae !== undefined,
+    }),
+  );
+  return (await Promise.all(planned)).flat();
 }
 
 async function packageFinding(source: PackageSource): Promise<Finding> {

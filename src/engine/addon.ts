@@ -74,11 +74,29 @@ export interface NativeModel {
   dispose(): void;
 }
 
+/** Bytes of a device (see native/include/longlive/engine.h). */
+export interface MemoryPlan {
+  /** Weights, once. */
+  textEncoder: number;
+  dit: number;
+  decoder: number;
+  /** Of each session of the package's own size. */
+  keysAndValues: number;
+  activations: number;
+  decoding: number;
+  pictures: number;
+  /** Once: staging, workspaces and scratch; and an allowance for the driver. */
+  working: number;
+  reserve: number;
+}
+
 export interface Addon {
   readonly version: string;
   readonly cudaBuilt: boolean;
   devices(): DeviceReport[];
   loadModel(options: LoadOptions): Promise<NativeModel>;
+  /** What a package would take of a device, which need not be there. */
+  planMemory(options: LoadOptions): Promise<MemoryPlan>;
   /**
    * values [rows, columns] += b [rows, rank] a [rank, columns], summed in double and rounded once, on all processors.
    * The arrays must be left alone until it is done.

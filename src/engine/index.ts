@@ -1,6 +1,6 @@
 /** The engine port over the native core: model packages, tokenizer, prompts, generations. */
 export { loadAddon } from './addon-file.js';
-export type { Addon, Device, DeviceReport, Precision } from './addon.js';
+export type { Addon, Device, DeviceReport, MemoryPlan, Precision } from './addon.js';
 export { chooseDevice, defaultCacheDirectory, type EngineOptions, NativeEngine, openEngine } from './engine.js';
 export { bytesOf, damages, findPackages, type ModelPackage, type PackageProblem, readPackage } from './package.js';
 export { PackageCache } from './package-cache.js';

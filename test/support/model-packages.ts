@@ -106,6 +106,11 @@ export class FakeAddon implements Addon {
     };
   }
 
+  async planMemory() {
+    const weights = { textEncoder: 1, dit: 1, decoder: 1 };
+    return { ...weights, keysAndValues: 1, activations: 1, decoding: 1, pictures: 1, working: 1, reserve: 0 };
+  }
+
   async addProduct(values: Float32Array, b: Float64Array, a: Float32Array, rank: number): Promise<void> {
     const columns = a.length / rank;
     values.forEach((value, i) => {

@@ -40,6 +40,21 @@ struct LoadOptions {
   std::string isa;           // CPU only; caps the instruction set, empty for the best
 };
 
+// Bytes of a device that a model and its sessions take, found by running the model's code on a backend that only counts.
+struct MemoryPlan {
+  size_t textEncoder = 0, dit = 0, decoder = 0;                           // weights, once
+  size_t keysAndValues = 0, activations = 0, decoding = 0, pictures = 0;  // of each session
+  size_t working = 0;  // once: the backend's staging, workspaces and scratch, a text that is being encoded
+  size_t reserve = 0;  // once, CUDA: an allowance for the driver's context, code and graphs
+
+  size_t weights() const { return textEncoder + dit + decoder; }
+  size_t session() const { return keysAndValues + activations + decoding + pictures; }
+  size_t total() const { return weights() + session() + working + reserve; }
+};
+
+// For sessions of width x height pixels, or the package's own size. Reads the package's files but no large weights.
+MemoryPlan planMemory(const LoadOptions& options, int64_t width = 0, int64_t height = 0);
+
 struct SessionOptions {
   uint64_t seed = 0;
   int64_t width = 0, height = 0;   // pixels, multiples of 16
@@ -74,7 +89,9 @@ struct PromptChange {
   int64_t frames = 0;  // latent frames that were computed again
 };
 
+class Backend;
 class Model;
+class Package;
 
 class Session {
  public:
@@ -107,7 +124,8 @@ class Session {
 
 class Model : public std::enable_shared_from_this<Model> {
  public:
-  // Reads and checks the package. Throws InvalidPackage (naming file and tensor), Unavailable, OutOfMemory.
+  // Reads and checks the package. Throws InvalidPackage (naming file and tensor), Unavailable, and OutOfMemory, on a GPU before
+  // anything is loaded and saying what would fit.
   static std::shared_ptr<Model> load(const LoadOptions& options);
   ~Model();
 
@@ -125,7 +143,11 @@ class Model : public std::enable_shared_from_this<Model> {
 
  private:
   friend class Session;
+  friend MemoryPlan planMemory(const LoadOptions&, int64_t, int64_t);
   struct Impl;
+  // Throws OutOfMemory if the model and a session of its own size do not fit the device, as far as the device can tell.
+  static void requireRoom(const Package& package, const LoadOptions& options, const Backend& backend);
+  static MemoryPlan planOf(const Package& package, const LoadOptions& options, int64_t width, int64_t height);
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

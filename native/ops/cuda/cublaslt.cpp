@@ -112,7 +112,7 @@ struct CublasLt::Plan {
               f.layoutCreate(&a, type, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.columns), k.stride) == 0 &&
               f.layoutCreate(&b, type, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.rows), k.depth) == 0 &&
               f.layoutCreate(&d, type, static_cast<uint64_t>(k.columns), static_cast<uint64_t>(k.rows), k.columns) == 0 &&
-              f.preferenceCreate(&preference) == 0 && prefer(kPrefWorkspace, static_cast<uint64_t>(CublasLt::kWorkspace));
+              f.preferenceCreate(&preference) == 0 && prefer(kPrefWorkspace, static_cast<uint64_t>(kWorkspaceBytes));
     for (int attribute : {kPrefAlignA, kPrefAlignB, kPrefAlignC, kPrefAlignD}) ok = ok && prefer(attribute, kAlignment);
     Heuristic best{};
     int found = 0;
@@ -164,7 +164,7 @@ bool CublasLt::multiply(cudaStream_t stream, void* workspace, const LtProduct& p
   const float one = 1.0f, addendFactor = p.addend ? 1.0f : 0.0f;
   const void* c = p.addend ? p.addend : p.out;  // not read when its factor is 0
   const int status = f_->matmul(handle_, plan->desc, &one, p.weight, plan->a, p.in, plan->b, &addendFactor, c, plan->d, p.out, plan->d,
-                                &plan->algorithm, workspace, kWorkspace, stream);
+                                &plan->algorithm, workspace, kWorkspaceBytes, stream);
   if (status != 0) throw Error(ErrorCode::DeviceFault, "cuBLASLt: matmul failed with status " + std::to_string(status));
   return true;
 }

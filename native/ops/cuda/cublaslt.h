@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "operand.h"
 #include "ops.h"
 
 namespace longlive::cuda {
@@ -31,10 +32,8 @@ class CublasLt {
   static std::unique_ptr<CublasLt> open();
   ~CublasLt();
 
-  static constexpr size_t kWorkspace = 32 << 20;  // what NVIDIA recommends for sm_90
-
   // False if the library has no algorithm for this product. Plans are made once per shape. Products that may run at the same
-  // time need workspaces (of kWorkspace bytes) of their own.
+  // time need workspaces (of kWorkspaceBytes) of their own.
   bool multiply(cudaStream_t stream, void* workspace, const LtProduct& p);
   const std::string& name() const { return name_; }
 

@@ -57,6 +57,7 @@ Gather matrixOf(const Tensor& in, int64_t rows, int64_t depth) {
 struct CudaLinear final : LinearWeights {
   std::unique_ptr<Storage> data, bias, libraryBias, scale;  // libraryBias: in the activations' type
   PackedMatrix matrix;
+  bool widened = false;  // kept in 8 bits, multiplied in bf16
 };
 
 struct CudaConv final : ConvWeights {
@@ -97,7 +98,7 @@ void CudaBackend::openLanes() {
   for (size_t i = 0; i < (features_.lanes ? lanes_.size() : 1); ++i) {
     check(cudaStreamCreateWithPriority(&lanes_[i].stream, cudaStreamNonBlocking, i == 0 ? least : greatest), "stream");
     lanes_[i].staging = std::make_unique<Staging>();
-    if (lt_) lanes_[i].workspace = deviceMemory(CublasLt::kWorkspace);
+    if (lt_) lanes_[i].workspace = deviceMemory(kWorkspaceBytes);
   }
 }
 
@@ -106,12 +107,19 @@ CudaBackend::~CudaBackend() {
   for (LaneState& l : lanes_) {
     if (!l.stream) continue;
     cudaStreamSynchronize(l.stream);
-    l.scratch.clear(), l.workspace.reset(), l.staging.reset();
+    l.scratch.clear(), l.wide.clear(), l.workspace.reset(), l.staging.reset();
     cudaStreamDestroy(l.stream);
   }
 }
 
 DeviceInfo CudaBackend::info() const { return info_; }
+
+int64_t CudaBackend::freeMemory() const {
+  check(cudaSetDevice(device_), "cudaSetDevice");
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<int64_t>(free);
+}
 
 cudaStream_t CudaBackend::stream() const {
   check(cudaSetDevice(device_), "cudaSetDevice");
@@ -144,10 +152,10 @@ std::unique_ptr<Storage> CudaBackend::uploaded(const void* host, size_t bytes) {
   return storage;
 }
 
-void* CudaBackend::scratch(size_t bytes) {
-  auto& own = lane().scratch;
-  if (own.empty() || own.back()->bytes < bytes) own.push_back(deviceMemory(bytes));
-  return own.back()->data;
+void* CudaBackend::grown(std::vector<std::unique_ptr<Storage>>& memory, size_t bytes) {
+  stream();
+  if (memory.empty() || memory.back()->bytes < bytes) memory.push_back(deviceMemory(bytes));
+  return memory.back()->data;
 }
 
 void CudaBackend::zero(const Tensor& out) {
@@ -185,18 +193,42 @@ void CudaBackend::replay(std::unique_ptr<Recording>& recording, uint64_t version
 // -- weights ----------------------------------------------------------------------------------------------------------------
 
 std::unique_ptr<LinearWeights> CudaBackend::prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive) {
+  return loadLinear({weight, DType::F32, out, in, {}, "a matrix"}, bias, sensitive ? EightBit::Never : EightBit::Full);
+}
+
+// Rows go to the device as they are packed, a few at a time. Bytes of the package that are kept alone stay bytes.
+std::unique_ptr<LinearWeights> CudaBackend::loadLinear(const StoredMatrix& m, const float* bias, EightBit eightBit) {
   auto w = std::make_unique<CudaLinear>();
-  w->in = in, w->out = out;
-  const HostMatrix m = packRows(weight, out, in, operandFor(sensitive && precision_ == Precision::INT8 ? Precision::BF16 : precision_, in));
-  w->data = uploaded(m.bytes.data(), m.bytes.size());
-  if (!m.columnScale.empty()) w->scale = uploaded(m.columnScale.data(), m.columnScale.size() * sizeof(float));
-  if (bias) {
-    w->bias = uploaded(bias, static_cast<size_t>(out) * sizeof(float));
-    w->libraryBias = allocate(static_cast<size_t>(out) * sizeOf(activationType()));
-    upload({w->libraryBias->data, activationType(), {out}}, bias);
+  w->in = m.in, w->out = m.out;
+  const bool bytes = eightBit == EightBit::Full && precision_ == Precision::INT8;
+  w->widened = eightBit == EightBit::Weights && m.dtype == DType::I8 && precision_ != Precision::FP32 && operandFor(Precision::INT8, m.in) == Operand::Int8;
+  const Precision format = bytes || w->widened ? Precision::INT8 : precision_ == Precision::INT8 ? Precision::BF16 : precision_;
+  const Operand operand = operandFor(format, m.in);
+  const int64_t stride = strideFor(operand, m.in), rowBytes = stride * sizeOf(operand), step = std::max<int64_t>(1, (8 << 20) / rowBytes);
+  w->data = deviceMemory(static_cast<size_t>(m.out * rowBytes));
+  std::vector<float> values(static_cast<size_t>(std::min(step, m.out) * m.in)), scales;
+  for (int64_t first = 0; first < m.out; first += step) {
+    const int64_t rows = std::min(step, m.out - first);
+    HostMatrix packed;
+    if (m.dtype == DType::I8 && operand == Operand::Int8) {
+      packed = packBytes(m.rows(first, rows));
+    } else {
+      for (int64_t r = 0; r < rows; ++r) toFloat(values.data() + r * m.in, m, first + r);
+      if (!allFinite(values.data(), rows * m.in)) refuseNotFinite(m);
+      packed = packRows(values.data(), rows, m.in, operand);
+    }
+    staging().uploadBytes(stream(), static_cast<char*>(w->data->data) + first * rowBytes, packed.bytes.data(), packed.bytes.size());
+    scales.insert(scales.end(), packed.columnScale.begin(), packed.columnScale.end());
   }
-  w->matrix = {w->data->data, m.operand, out, m.stride, w->bias ? static_cast<const float*>(w->bias->data) : nullptr,
+  if (!scales.empty()) w->scale = uploaded(scales.data(), scales.size() * sizeof(float));
+  if (bias) {
+    w->bias = uploaded(bias, static_cast<size_t>(m.out) * sizeof(float));
+    w->libraryBias = allocate(static_cast<size_t>(m.out) * sizeOf(activationType()));
+    upload({w->libraryBias->data, activationType(), {m.out}}, bias);
+  }
+  w->matrix = {w->data->data, operand, m.out, stride, w->bias ? static_cast<const float*>(w->bias->data) : nullptr,
                w->scale ? static_cast<const float*>(w->scale->data) : nullptr};
+  for (const Storage* s : {w->data.get(), w->scale.get(), w->bias.get(), w->libraryBias.get()}) w->bytes += s ? s->bytes : 0;
   return w;
 }
 
@@ -220,9 +252,9 @@ std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const
 
 // What cuBLASLt can do in its epilogue it does; the rest is one elementwise pass. The library adds a plain residual to the
 // unrounded sum: one rounding less than spec 2.8.
-bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const CudaLinear& w, const Epilogue& e) {
-  if (!lt_ || w.matrix.operand == Operand::Int8 || out.dtype != activationType() || in.dtype != activationType()) return false;
-  if ((w.matrix.operand == Operand::F32) != (activationType() == DType::F32)) return false;
+bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e) {
+  if (!lt_ || matrix.operand == Operand::Int8 || out.dtype != activationType() || in.dtype != activationType()) return false;
+  if ((matrix.operand == Operand::F32) != (activationType() == DType::F32)) return false;
   const bool bare = !e.multiply && !e.gate;
   const bool geluInside = e.activation == Activation::GeluTanh && bare && !e.residual;
   const bool addInside = e.activation == Activation::None && bare && e.residual && e.residual.dtype == out.dtype;
@@ -231,26 +263,37 @@ bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const Cud
   const bool apart = !finished && (overlaps(e.residual) || overlaps(e.multiply) || overlaps(in));
   Tensor product = out;
   if (apart) product.data = scratch(out.bytes());
-  const LtProduct p{product.data, in.data, w.matrix.data, w.libraryBias ? w.libraryBias->data : nullptr,
-                    addInside ? e.residual.data : nullptr, rowsOf(in), w.out, w.in, w.matrix.stride, activationType(), geluInside};
+  const LtProduct p{product.data, in.data, matrix.data, w.libraryBias ? w.libraryBias->data : nullptr,
+                    addInside ? e.residual.data : nullptr, rowsOf(in), w.out, w.in, matrix.stride, activationType(), geluInside};
   if (!lt_->multiply(stream(), lane().workspace->data, p)) return false;
   if (!finished) finishLinear(stream(), out, product, e);
   return true;
+}
+
+PackedMatrix CudaBackend::matrixFor(const CudaLinear& w) {
+  if (!w.widened) return w.matrix;
+  PackedMatrix wide = w.matrix;
+  wide.operand = Operand::Bf16, wide.columnScale = nullptr, wide.stride = strideFor(Operand::Bf16, w.in);
+  wide.data = grown(lane().wide, static_cast<size_t>(w.out * wide.stride) * 2);
+  widenRows(stream(), const_cast<void*>(wide.data), wide.stride, w.matrix);
+  return wide;
 }
 
 void CudaBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& weights, const Epilogue& e) {
   const auto& w = static_cast<const CudaLinear&>(weights);
   const int64_t rows = rowsOf(in);
   require(in.shape[-1] == w.in && out.shape[-1] == w.out && rowsOf(out) == rows, "linear: shapes do not match");
-  if (rows == 0 || linearByLibrary(out, in, w, e)) return;
+  if (rows == 0) return;
+  const PackedMatrix matrix = matrixFor(w);
+  if (linearByLibrary(out, in, w, matrix, e)) return;
   Finish f{out, e.residual, e.multiply, e.gate, nullptr, e.activation, false};
-  if (w.matrix.operand != Operand::Int8) return multiply(stream(), matrixOf(in, rows, w.in), in.dtype, w.matrix, f);
+  if (matrix.operand != Operand::Int8) return multiply(stream(), matrixOf(in, rows, w.in), in.dtype, matrix, f);
   const size_t bytes = (static_cast<size_t>(rows * w.in) + 15) / 16 * 16;
   auto* quantised = static_cast<int8_t*>(scratch(bytes + static_cast<size_t>(rows) * sizeof(float)));
   auto* scales = reinterpret_cast<float*>(quantised + bytes);
   quantiseRows(stream(), quantised, scales, in);
   f.rowScale = scales;
-  multiply(stream(), matrixOf({quantised, DType::I8, in.shape}, rows, w.in), DType::I8, w.matrix, f);
+  multiply(stream(), matrixOf({quantised, DType::I8, in.shape}, rows, w.in), DType::I8, matrix, f);
 }
 
 // -- convolution ------------------------------------------------------------------------------------------------------------

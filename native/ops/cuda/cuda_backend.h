@@ -10,6 +10,7 @@
 
 #include "cublaslt.h"
 #include "features.h"
+#include "gemm.h"
 #include "kernels.h"
 #include "staging.h"
 
@@ -21,6 +22,7 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;
 
   DeviceInfo info() const override;
+  int64_t freeMemory() const override;
   Precision precision() const override { return precision_; }
   DType activationType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
   DType kvType() const override { return activationType(); }
@@ -44,6 +46,7 @@ class CudaBackend final : public Backend {
   bool replays() const override { return features_.graphs; }
   void replay(std::unique_ptr<Recording>& recording, uint64_t version, const std::function<void()>& work) override;
 
+  std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) override;
   std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive) override;
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
                                            bool sensitive, bool upsample2x) override;
@@ -105,7 +108,7 @@ class CudaBackend final : public Backend {
     cudaStream_t stream = nullptr;
     std::unique_ptr<Staging> staging;
     std::unique_ptr<Storage> workspace;  // of cuBLASLt
-    std::vector<std::unique_ptr<Storage>> scratch;
+    std::vector<std::unique_ptr<Storage>> scratch, wide;  // wide: a matrix of bytes as bf16, for the product at hand
   };
 
   LaneState& lane() { return lanes_[static_cast<size_t>(features_.lanes ? lane_ : Lane::Main)]; }
@@ -116,8 +119,11 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Storage> uploaded(const void* host, size_t bytes);
   // Scratch for the call at hand. It grows while the largest calls are first met and then stays; what it outgrows is kept,
   // because kernels and graphs under way may refer to it.
-  void* scratch(size_t bytes);
-  bool linearByLibrary(const Tensor& out, const Tensor& in, const struct CudaLinear& w, const Epilogue& e);
+  void* scratch(size_t bytes) { return grown(lane().scratch, bytes); }
+  void* grown(std::vector<std::unique_ptr<Storage>>& memory, size_t bytes);
+  // The matrix that products take: as it is kept, or made wide for this call.
+  PackedMatrix matrixFor(const struct CudaLinear& w);
+  bool linearByLibrary(const Tensor& out, const Tensor& in, const struct CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e);
 
   Precision precision_;
   Features features_;

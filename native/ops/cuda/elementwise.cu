@@ -1,5 +1,6 @@
 // Elementwise operations. Bound: memory; one pass, 8 elements per thread where lengths allow.
 #include "device.cuh"
+#include "gemm.h"
 #include "kernels.h"
 #include "launch.h"
 
@@ -103,6 +104,20 @@ __global__ void quantiseKernel(int8_t* bytes, float* scales, const T* in, int wi
   }
 }
 
+// Eight elements per thread; strides are multiples of 8.
+__global__ void widenKernel(bf16* out, int64_t outStride, const int8_t* bytes, int64_t stride, const float* scale, int64_t rows) {
+  const int64_t i = globalThread() * 8, row = i / outStride, column = i % outStride;
+  if (row >= rows) return;
+  float x[8];
+  const uint2 eight = *reinterpret_cast<const uint2*>(bytes + row * stride + column);
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+    const uint32_t word = j < 4 ? eight.x : eight.y;
+    x[j] = static_cast<float>(static_cast<int8_t>(word >> 8 * (j % 4) & 0xff)) * scale[row];
+  }
+  store<8>(out + i, x);
+}
+
 bool aligned(const Tensor& t) { return !t.data || reinterpret_cast<uintptr_t>(t.data) % 16 == 0; }
 
 template <class F> void byType(DType type, F f) {
@@ -195,6 +210,12 @@ void finishLinear(cudaStream_t stream, const Tensor& out, const Tensor& product,
              e.multiply.as<T>(), e.residual.as<T>(), e.gate.as<T>(), e.activation, n, width, n / width / gateRows);
     });
   });
+}
+
+void widenRows(cudaStream_t stream, void* out, int64_t stride, const PackedMatrix& b) {
+  require(b.operand == Operand::Int8 && stride <= b.stride && stride % 8 == 0, "widen: rows of bytes expected");
+  launch("widen", &widenKernel, gridFor(b.columns * stride / 8), kThreads, 0, stream, static_cast<bf16*>(out), stride,
+         static_cast<const int8_t*>(b.data), b.stride, b.columnScale, b.columns);
 }
 
 void quantiseRows(cudaStream_t stream, int8_t* bytes, float* scales, const Tensor& in) {

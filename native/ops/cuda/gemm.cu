@@ -182,11 +182,6 @@ int tileColumns(int64_t columns) {
   return best;
 }
 
-Operand operandFor(Precision precision, int64_t channels) {
-  if (precision == Precision::INT8 && channels % 16 == 0) return Operand::Int8;
-  return precision != Precision::FP32 && channels % 8 == 0 ? Operand::Bf16 : Operand::F32;
-}
-
 void multiply(cudaStream_t stream, const Gather& a, DType inType, const PackedMatrix& b, const Finish& finish) {
   if (a.rows() == 0) return;
   const Output output = outputOf(finish, b, a.rows());

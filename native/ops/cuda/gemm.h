@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "operand.h"
 
 namespace longlive::cuda {
 
@@ -25,8 +26,6 @@ struct Gather {
   __host__ __device__ int64_t rows() const { return frames * gridHeight * gridWidth; }
   __host__ __device__ int64_t depth() const { return static_cast<int64_t>(kt) * kh * kw * channels; }
 };
-
-enum class Operand : uint8_t { F32, Bf16, Int8 };
 
 // B on the device. Bf16 and Int8: rows padded with zeros to whole chunks of 64 bytes, for tensor cores. F32: not padded, for
 // the plain kernel, which also takes volumes of bf16 whose channels do not come in groups of 16 bytes.
@@ -49,9 +48,8 @@ struct Finish {
 // `inType` is the element type of Gather::in (the plain kernel takes both).
 void multiply(cudaStream_t stream, const Gather& a, DType inType, const PackedMatrix& b, const Finish& finish);
 
-// Which operand a matrix of this depth can use: tensor cores want rows of A in pieces of 16 bytes.
-Operand operandFor(Precision precision, int64_t channels);
-constexpr int64_t chunkElements(Operand o) { return o == Operand::Bf16 ? 32 : o == Operand::Int8 ? 64 : 1; }
+// out[row][k] = columnScale[row] * byte, in bf16, rows `stride` elements apart; what is behind the bytes' stride is not read.
+void widenRows(cudaStream_t stream, void* out, int64_t stride, const PackedMatrix& bytes);
 
 // Columns per tile, 32, 64, 96 or 128: fewest computed in vain, then the widest.
 int tileColumns(int64_t columns);

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 
+#include "operand.h"
 #include "ops.h"
 
 namespace longlive::cuda {
@@ -22,7 +23,7 @@ class Staging {
   void downloadBytes(cudaStream_t stream, void* host, const void* device, size_t bytes);  // waits
 
  private:
-  static constexpr size_t kHalf = 4 << 20;
+  static constexpr size_t kHalf = kStagingBytes;
 
   // issue(chunk, offset, bytes) puts a copy into pinned half chunk % 2 on the stream.
   template <class Issue> void drain(cudaStream_t stream, void* host, size_t bytes, Issue issue);

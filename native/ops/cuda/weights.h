@@ -29,8 +29,8 @@ inline uint16_t roundToBf16(float x) {
 inline HostMatrix packRows(const float* weight, int64_t rows, int64_t depth, Operand operand) {
   HostMatrix m;
   m.operand = operand;
-  const int64_t chunk = chunkElements(operand), size = operand == Operand::F32 ? 4 : operand == Operand::Bf16 ? 2 : 1;
-  m.stride = (depth + chunk - 1) / chunk * chunk;
+  const int64_t size = sizeOf(operand);
+  m.stride = strideFor(operand, depth);
   m.bytes.resize(static_cast<size_t>(rows * m.stride * size));
   if (operand == Operand::Int8) m.columnScale.resize(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) {
@@ -53,6 +53,15 @@ inline HostMatrix packRows(const float* weight, int64_t rows, int64_t depth, Ope
       }
     }
   }
+  return m;
+}
+
+// Rows of I8 with their scales, as they are but for the zeros behind them.
+inline HostMatrix packBytes(const StoredMatrix& w) {
+  HostMatrix m;
+  m.operand = Operand::Int8, m.stride = strideFor(Operand::Int8, w.in), m.columnScale = w.scale;
+  m.bytes.resize(static_cast<size_t>(w.out * m.stride));
+  for (int64_t r = 0; r < w.out; ++r) std::memcpy(m.bytes.data() + r * m.stride, w.row(r), static_cast<size_t>(w.in));
   return m;
 }
 

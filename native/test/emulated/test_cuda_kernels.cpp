@@ -162,6 +162,24 @@ TEST("cuda: linear layers, every epilogue and tails") {
   compare("odd", [](Device& d) { return linear(d, 7, 13, 9, Activation::None, false, true, 0); });
 }
 
+TEST("cuda: matrices of bytes, multiplied wide") {
+  for (int64_t out : {64, 72}) {
+    compare("bytes of " + std::to_string(out), [out](Device& d) {
+      const int64_t in = 80, rows = 9;
+      std::vector<int8_t> bytes(static_cast<size_t>(out * in));
+      for (int8_t& b : bytes) b = static_cast<int8_t>(generator() % 255 - 127);
+      StoredMatrix m{bytes.data(), DType::I8, out, in, {}, "bytes"};
+      for (int64_t r = 0; r < out; ++r) m.scale.push_back(0.0005f * static_cast<float>(1 + r % 7));
+      const Values bias = random(out);
+      const auto w = d.backend->loadLinear(m, bias.data(), EightBit::Weights);
+      if (d.backend->info().kind == "cuda" && d.backend->precision() == Precision::BF16) CHECK(w->bytes < static_cast<size_t>(2 * out * in));
+      const Tensor y = d.activation({rows, out});
+      d.backend->linear(y, d.activation({rows, in}, random(rows * in)), *w, {});
+      return d.get(y);
+    }, all);
+  }
+}
+
 TEST("cuda: convolutions") {
   using Pad = Backend::ConvArgs::Pad;
   const auto run = [](const char* name, const ConvCase& c) { compare(name, [c](Device& d) { return conv(d, c); }); };

@@ -161,3 +161,31 @@ TEST("cuda: switches are named, and unknown ones refused") {
   CHECK(f.plain && f.portable && !f.graphs && !f.lanes);
   CHECK_THROWS(Features::parse("portable,avx2"), Error);
 }
+
+TEST("cuda: the plan is what the device then holds, and a model that does not fit says what would") {
+  const SyntheticPackage& p = package(RopeMode::Relative);
+  LoadOptions o;
+  o.directory = p.directory, o.device = DeviceKind::Cuda, o.precision = Precision::BF16, o.isa = "portable";
+  const MemoryPlan plan = planMemory(o, 16, 16);
+  const size_t before = emulator::memoryUsed();
+  {
+    const auto model = load(RopeMode::Relative, "portable");
+    const auto s = start(*model);
+    Bytes frames;
+    blocks(*s, 6, frames);
+    s->setPrompt(*model->encodePrompt(std::vector<int32_t>{7, 8, 1}), RecacheMode::Recache);
+    const double held = static_cast<double>(emulator::memoryUsed() - before);
+    const double planned = static_cast<double>(plan.total() - plan.reserve) - 3.0 * (32 << 20);  // "portable" has no cuBLASLt workspaces
+    CHECK(held <= planned && held > 0.98 * planned);
+  }
+  emulator::limitMemory(emulator::memoryUsed() + (64 << 20));  // enough for the backend itself
+  std::string message;
+  try {
+    load(RopeMode::Relative, "portable");
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::OutOfMemory);
+    message = e.what();
+  }
+  emulator::limitMemory(0);
+  CHECK(message.find("needs") != std::string::npos && message.find("GB free") != std::string::npos);
+}

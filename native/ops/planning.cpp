@@ -1,0 +1,95 @@
+#include "planning.h"
+
+#include <algorithm>
+
+#include "cuda/operand.h"
+
+namespace longlive {
+
+namespace {
+
+constexpr size_t kAllocation = 512;  // what a device rounds up to
+
+struct Counted final : Storage {
+  Counted(size_t& held, size_t n) : held_(held) {
+    data = reinterpret_cast<void*>(uintptr_t{1} << 40);  // tensors of nothing; never looked at
+    bytes = n, counted_ = (std::max<size_t>(n, 1) + kAllocation - 1) / kAllocation * kAllocation;
+    held_ += counted_;
+  }
+  ~Counted() override { held_ -= counted_; }
+
+ private:
+  size_t& held_;
+  size_t counted_;
+};
+
+struct PlannedLinear final : LinearWeights {
+  std::vector<std::unique_ptr<Storage>> parts;
+  bool eightBit = false, weightsOnly = false;
+};
+struct PlannedConv final : ConvWeights {
+  std::vector<std::unique_ptr<Storage>> parts;
+};
+
+}  // namespace
+
+std::unique_ptr<Storage> PlanningBackend::allocate(size_t bytes) {
+  auto storage = std::make_unique<Counted>(held_, bytes);
+  highest_ = std::max(highest_, held_);
+  return storage;
+}
+
+size_t PlanningBackend::working() const {
+  if (!cuda_) return 0;
+  constexpr size_t lanes = static_cast<size_t>(Lane::Count);
+  return lanes * static_cast<size_t>(2 * cuda::kStagingBytes + cuda::kWorkspaceBytes) + scratch_ + widened_;
+}
+
+std::unique_ptr<LinearWeights> PlanningBackend::loadLinear(const StoredMatrix& m, const float* bias, EightBit eightBit) {
+  const bool weightsOnly = eightBit == EightBit::Weights && m.dtype == DType::I8 && precision_ != Precision::FP32;
+  return matrix(m.out, m.in, bias != nullptr, eightBit == EightBit::Full && precision_ == Precision::INT8, weightsOnly);
+}
+
+std::unique_ptr<LinearWeights> PlanningBackend::prepareLinear(const float*, const float* bias, int64_t out, int64_t in, bool sensitive) {
+  return matrix(out, in, bias != nullptr, !sensitive && precision_ == Precision::INT8, false);
+}
+
+std::unique_ptr<LinearWeights> PlanningBackend::matrix(int64_t out, int64_t in, bool bias, bool eightBit, bool weightsOnly) {
+  auto w = std::make_unique<PlannedLinear>();
+  const Precision format = eightBit || weightsOnly ? Precision::INT8 : precision_ == Precision::INT8 ? Precision::BF16 : precision_;
+  const cuda::Operand o = cuda::operandFor(format, in);
+  w->in = in, w->out = out, w->eightBit = eightBit && o == cuda::Operand::Int8, w->weightsOnly = weightsOnly && o == cuda::Operand::Int8;
+  const size_t rows = static_cast<size_t>(out);
+  const auto hold = [&](size_t bytes) {
+    w->parts.push_back(allocate(bytes));
+    w->bytes += bytes;
+  };
+  hold(rows * static_cast<size_t>(cuda::strideFor(o, in) * cuda::sizeOf(o)));
+  if (o == cuda::Operand::Int8) hold(rows * sizeof(float));
+  if (bias) hold(rows * sizeof(float));
+  if (bias && cuda_) hold(rows * sizeOf(activationType()));
+  return w;
+}
+
+std::unique_ptr<ConvWeights> PlanningBackend::prepareConv(const float*, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
+                                                          bool, bool upsample2x) {
+  auto w = std::make_unique<PlannedConv>();
+  w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw;
+  const cuda::Operand o = cuda::operandFor(precision_ == Precision::INT8 ? Precision::BF16 : precision_, in);
+  const int64_t depth = in * kt * (upsample2x ? 4 : kh * kw), rows = (upsample2x ? 4 : 1) * out;
+  w->parts.push_back(allocate(static_cast<size_t>(rows * cuda::strideFor(o, depth) * cuda::sizeOf(o))));
+  if (bias) w->parts.push_back(allocate(static_cast<size_t>(out) * sizeof(float)));
+  return w;
+}
+
+// Scratch as cuda_backend.cpp takes it: quantised rows, a product that its epilogue reads beside another operand, a matrix
+// made wide for one product.
+void PlanningBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& weights, const Epilogue& e) {
+  const auto& w = static_cast<const PlannedLinear&>(weights);
+  const size_t rows = static_cast<size_t>(in.elements() / w.in);
+  if (e.multiply || e.residual) scratch_ = std::max(scratch_, out.bytes());
+  if (w.eightBit) scratch_ = std::max(scratch_, (rows * static_cast<size_t>(w.in) + 15) / 16 * 16 + rows * sizeof(float));
+  if (w.weightsOnly) widened_ = std::max(widened_, static_cast<size_t>(w.out * cuda::strideFor(cuda::Operand::Bf16, w.in)) * 2);
+}
+
+}  // namespace longlive

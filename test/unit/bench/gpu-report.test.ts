@@ -1,0 +1,128 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { expect, it } from 'vitest';
+import { type GpuResult, parseResult, report, writeReport } from '../../../bench/gpu/report.js';
+
+const root = resolve(import.meta.dirname, '../../..');
+const value = (name: string, number: number, unit: string) => ({ name, value: number, unit });
+
+/** Numbers that no device gave: they exist in this test alone. */
+const invented: GpuResult = {
+  device: 'Invented <1>',
+  driver: '0.0',
+  date: '2020-01-02',
+  parity: [
+    { configuration: 'bf16', case: 'umt5', error: 0.001, passed: true, tensors: 3, worst: 'out' },
+    { configuration: 'bf16', case: 'vae_decode', error: 0.2, passed: false, tensors: 3, worst: 'rgb' },
+  ],
+  sanitizer: [{ run: 'memcheck-bench', passed: true }],
+  parts: {
+    'ceilings-bf16': {
+      device: 'x',
+      values: [],
+      kernels: [
+        { name: 'copy, 1 MiB', ms: 1, operations: 0, bytes: 1e9 },
+        { name: 'product 8192^3', ms: 1, operations: 1e12, bytes: 0 },
+      ],
+    },
+    'kernels-bf16': {
+      device: 'x',
+      values: [],
+      kernels: [
+        { name: 'linear dim -> dim', ms: 2, operations: 1e12, bytes: 1e6 },
+        { name: 'layer norm, modulate', ms: 1, operations: 0, bytes: 0.25e9 },
+      ],
+    },
+    'tiny-bf16': {
+      device: 'x',
+      values: [
+        value('tiny decoder: sustained', 50, 'frames/s'),
+        value('tiny decoder: recache p50', 151, 'ms'),
+        value('tiny decoder: denoise p50', 30, 'ms'),
+        value('tiny decoder: context p50', 10, 'ms'),
+        value('tiny decoder: speed of the last 10 s over the first 10 s', 0.985, ''),
+      ],
+    },
+    torch: {
+      device: 'x',
+      values: [
+        value('torch eager', 160, 'ms'),
+        { name: 'torch compiled: failed', error: 'why\nwhere' },
+        value('torch compiled', 100, 'ms'),
+      ],
+    },
+  },
+};
+
+it('says on the page that nothing was measured when there is no result', () => {
+  const { page, plots } = report([]);
+  expect(page).toContain('No GPU has been measured yet.');
+  expect(plots).toEqual([]);
+});
+
+it('holds measured values against the goals and leaves out what is missing', () => {
+  const { page } = report([invented]);
+  expect(page).toContain('| bf16, tiny decoder, frames/s | 50.0 | >= 45 | met |');
+  expect(page).toContain('| recache | 151 ms | <= 150 ms | missed |');
+  expect(page).toContain('| its last 10 s over its first 10 s | 0.985 | within 1 % | missed |');
+  expect(page).toContain('| speed against PyTorch at its best, blocks without decoding | 2.50 x | >= 2 | met |');
+  expect(page).not.toContain('full VAE');
+  expect(page).not.toContain('8-bit, tiny');
+});
+
+it('measures kernels against the ceilings of the same device', () => {
+  const { page } = report([invented]);
+  expect(page).toContain('| bf16: linear dim -> dim | 2.00 | 500 | 0.500 | 50 % |');
+  expect(page).toContain('| bf16: layer norm, modulate | 1.00 |  | 250 | 25 % |');
+});
+
+it('shows failures', () => {
+  const { page } = report([invented]);
+  expect(page).toContain('| bf16 | 1 of 2 | 2.0e-1 | vae_decode |');
+  expect(page).toContain('torch compiled: failed | failed: why |');
+});
+
+it('draws bars in proportion, with escaped names', () => {
+  const { plots } = report([invented]);
+  expect(plots.map(({ file }) => file)).toEqual([
+    'gpu-invented-1--2020-01-02-speed.svg',
+    'gpu-invented-1--2020-01-02-kernels.svg',
+  ]);
+  expect(plots[1]?.svg).toContain('linear dim -&gt; dim (120x)');
+  expect(plots[1]?.svg).toContain('width="420.0"');
+  expect(plots[1]?.svg).toContain('width="157.5"');
+});
+
+it('refuses files of another kind, and toy sizes', () => {
+  expect(() => parseResult('{"device":1}', 'gpu-a.json')).toThrow(/gpu-a\.json is no result of bench\/gpu\/run\.sh/);
+  const toy = { ...invented, parts: { a: { device: 'x', small: true, values: [] } } };
+  expect(() => parseResult(JSON.stringify(toy), 'gpu-a.json')).toThrow(/toy sizes/);
+});
+
+it('makes a result file from what the stages wrote, and a page from that', async () => {
+  const stages = mkdtempSync(join(tmpdir(), 'longlive-stages-'));
+  const results = mkdtempSync(join(tmpdir(), 'longlive-results-'));
+  writeFileSync(
+    join(stages, 'parity-bf16-eager.log'),
+    'emulated GPU, sm_80, 4 threads\nrope_units                    1.25e-03  PASS    12 tensors, worst out.q\nvae                                inf  FAIL     2 tensors, worst rgb\n',
+  );
+  writeFileSync(join(stages, 'sanitize-memcheck-bench.log'), '');
+  writeFileSync(join(stages, 'tiny-bf16.json'), JSON.stringify(invented.parts['tiny-bf16']));
+  execFileSync('python3', [join(root, 'bench/gpu/collect.py'), stages, results, 'Invented, 12.3'], { stdio: 'pipe' });
+  const [file = ''] = readdirSync(results);
+  expect(file).toMatch(/^gpu-invented-\d{4}-\d\d-\d\d\.json$/);
+  const result = parseResult(readFileSync(join(results, file), 'utf8'), file);
+  expect(result).toMatchObject({
+    driver: '12.3',
+    parity: [
+      { configuration: 'bf16-eager', case: 'rope_units', error: 1.25e-3, passed: true, tensors: 12, worst: 'out.q' },
+      { case: 'vae', error: null, passed: false },
+    ],
+    sanitizer: [{ run: 'memcheck-bench', passed: false }],
+  });
+  await writeReport(results, join(results, 'benchmarks.md'));
+  expect(readFileSync(join(results, 'benchmarks.md'), 'utf8')).toContain('compute-sanitizer memcheck-bench: FAILED');
+  expect(readdirSync(join(results, 'benchmarks'))).toHaveLength(1);
+}, 60_000);

@@ -1,0 +1,141 @@
+/** bench/gpu/run.sh with programs that stand in for the compiler, the GPU and the benchmarks. */
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { expect, it } from 'vitest';
+import { parseResult } from '../../../bench/gpu/report.js';
+
+const source = resolve(import.meta.dirname, '../../../bench/gpu');
+
+/** A tree with the script and stand-ins; each stand-in notes that it was called. */
+function tree(): {
+  root: string;
+  calls: () => string[];
+  run: (...stages: string[]) => { status: number | null; text: string };
+} {
+  const root = mkdtempSync(join(tmpdir(), 'longlive-gpu-'));
+  const log = join(root, 'calls');
+  writeFileSync(log, '');
+  const program = (path: string, body: string) => {
+    writeFileSync(join(root, path), `#!/usr/bin/env bash\necho "$(basename "$0") $*" >>"${log}"\n${body}\n`);
+    chmodSync(join(root, path), 0o755);
+  };
+  for (const folder of ['bench/gpu', 'bin', 'native/build/obj/ops/cuda', 'cuda/bin'])
+    mkdirSync(join(root, folder), { recursive: true });
+  cpSync(source, join(root, 'bench/gpu'), { recursive: true });
+  program('bin/nvidia-smi', 'case "$*" in *compute_cap*) echo 9.0;; *) echo "Stand-in GPU, 1.2";; esac');
+  program(
+    'bin/make',
+    `sleep "\${NAP:-0}"; echo "ptxas info    : Compiling entry function 'k' for 'sm_90a'" >"${root}/native/build/obj/ops/cuda/a.log"`,
+  );
+  program('bin/compute-sanitizer', 'exit 0');
+  program('bin/npx', 'exit 0');
+  program('cuda/bin/nvcc', 'exit 0');
+  program(
+    'native/build/parity',
+    `[[ "$*" == *"\${FAIL:-none}"* ]] && exit 1; echo "umt5                1.00e-03  PASS     3 tensors, worst out"`,
+  );
+  program(
+    'native/build/bench_gpu',
+    `while [[ $# -gt 0 ]]; do [[ $1 == --json ]] && echo '{"device":"x","kernels":[],"values":[]}' >"$2"; shift; done`,
+  );
+  const run = (...stages: string[]) => {
+    const { status, stdout, stderr } = spawnSync('bash', [join(root, 'bench/gpu/run.sh'), ...stages], {
+      encoding: 'utf8',
+      env: {
+        ...process.env,
+        PATH: `${root}/bin:${process.env.PATH ?? ''}`,
+        CUDA_HOME: join(root, 'cuda'),
+        OUT: join(root, 'out'),
+        GOLDEN: root,
+        LONGLIVE_CUBLASLT: 'off',
+      },
+    });
+    return { status, text: stdout + stderr };
+  };
+  const calls = () =>
+    readFileSync(log, 'utf8')
+      .split('\n')
+      .filter((line) => /^(parity|bench_gpu|compute-sanitizer|make) /.test(line));
+  return { root, calls, run };
+}
+
+const STAGES = ['build', 'parity', 'sanitize', 'kernels', 'tiny', 'eight', 'full'];
+
+it('runs every stage for the GPU at hand and gathers one result', () => {
+  const { root, calls, run } = tree();
+  const { status, text } = run(...STAGES, 'collect');
+  expect(text).not.toContain('FAILED');
+  expect(status).toBe(0);
+  expect(calls().find((line) => line.startsWith('make '))).toContain('CUDA_ARCHS=90a');
+  const parity = calls().filter((line) => line.startsWith('parity '));
+  for (const configuration of [
+    'fp32 --isa portable',
+    'fp32',
+    'bf16',
+    'bf16 --isa eager,one-lane',
+    'bf16 --isa plain',
+    'int8',
+  ]) {
+    expect(parity.filter((line) => line.endsWith(`--precision ${configuration}`))).toHaveLength(1);
+  }
+  const [file = ''] = readdirSync(join(root, 'bench/results'));
+  const result = parseResult(readFileSync(join(root, 'bench/results', file), 'utf8'), file);
+  expect(Object.keys(result.parts)).toEqual(
+    expect.arrayContaining([
+      'ceilings-bf16',
+      'kernels-bf16',
+      'kernels-int8',
+      'tiny-bf16',
+      'tiny-bf16-eager',
+      'tiny-int8',
+      'full-bf16',
+    ]),
+  );
+  expect(result.parity).toHaveLength(parity.length);
+  expect(result.sanitizer.every(({ passed }) => passed)).toBe(true);
+}, 120_000);
+
+it('goes on where an earlier call ended, and repeats what failed', () => {
+  const { root, calls, run } = tree();
+  process.env.FAIL = '--precision fp32 --isa portable';
+  const first = run('build', 'parity');
+  delete process.env.FAIL;
+  expect(first.status).toBe(1);
+  expect(first.text).toContain('FAILED: parity-fp32-portable');
+  expect(existsSync(join(root, 'out/parity-bf16.ok'))).toBe(true);
+  const before = calls().length;
+  const second = run('parity', 'tiny');
+  expect(second.status).toBe(0);
+  expect(second.text).toContain('== parity-bf16 passed before');
+  expect(
+    calls()
+      .slice(before)
+      .map((line) => line.split(' ')[0]),
+  ).toEqual(['parity', 'bench_gpu', 'bench_gpu', 'bench_gpu']);
+}, 120_000);
+
+it('begins nothing more when the call is over, and says what is left', () => {
+  const { run } = tree();
+  Object.assign(process.env, { CALL: '1', NAP: '2.1' });
+  const { text } = run('build', 'parity', 'tiny', 'full');
+  delete process.env.CALL;
+  delete process.env.NAP;
+  expect(text).toMatch(/LEFT for another call: .*full-bf16/);
+}, 120_000);
+
+it('refuses a stage that it does not know', () => {
+  const { status, text } = tree().run('fly');
+  expect(status).toBe(2);
+  expect(text).toContain('no stage fly');
+}, 60_000);
