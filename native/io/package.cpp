@@ -268,6 +268,7 @@ Package Package::open(const std::string& directory) {
   Package p;
   p.directory_ = directory;
   p.readManifest();
+  compareHash(p.path("config.json"), p.files_["config.json"].sha256);  // it is small, and everything follows from it
   p.configText_ = readText(p.path("config.json"));
   try {
     p.config_ = parseConfig(Json::parse(p.configText_));

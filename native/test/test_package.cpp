@@ -192,6 +192,11 @@ TEST("package: config keys are exact") {
 
 TEST("package: the manifest guards every file") {
   const SyntheticPackage p("manifest");
+  p.writeText("config.json", "{}");
+  CHECK(has(refusal(p), "config.json: is 2 bytes, the manifest says"));
+  p.writeText("config.json", replaced(p.configText(), "\"fps\":16", "\"fps\":.6"));
+  CHECK(has(refusal(p), "config.json: checksum differs"));
+  p.writeText("config.json", p.configText());
   auto bytes = p.read("dit.safetensors");
   bytes[bytes.size() - 1] ^= 1;
   p.write("dit.safetensors", bytes);
