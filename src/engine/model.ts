@@ -49,6 +49,7 @@ export class Model implements Pooled {
   private loading: Promise<Loaded> | undefined;
   private current: Loaded | undefined;
   private measuredBytes: number | undefined;
+  private releasing: Promise<void> | undefined;
 
   constructor(
     private readonly addon: Addon,
@@ -129,12 +130,13 @@ export class Model implements Pooled {
     const loaded = this.current;
     this.current = this.loading = undefined;
     loaded?.native.dispose();
-    void loaded?.held.release().catch(() => undefined);
+    this.releasing = loaded?.held.release().catch(() => undefined);
   }
 
   async dispose(): Promise<void> {
     await this.loading?.catch(() => undefined);
     this.evict();
+    await this.releasing;
   }
 
   private loadOnce(): Promise<Loaded> {
