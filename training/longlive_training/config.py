@@ -206,7 +206,9 @@ class LongStage(Distillation):
     last_switch: int = 201  # latest latent frame of a prompt switch
     rank: int = 256
     alpha: float = 256.0
-    fresh_critic: bool = False  # begin with the teacher's weights, as the published run began with its base model's, instead of the last critic
+    fresh_critic: bool = (
+        False  # begin with the teacher's weights, as the published run began with its base model's, instead of the last critic
+    )
 
 
 @dataclass(frozen=True)
@@ -305,7 +307,10 @@ def check(preset: Preset, where: str) -> None:
         value = getattr(preset.video, key)
         require(value > 0 and value % 16 == 0, f'[video]: key "{key}" must be a multiple of 16, found {value}')
     require(preset.precision in ("fp32", "bf16"), f'key "precision" must be "fp32" or "bf16", found "{preset.precision}"')
-    require(preset.sampling.rope in ("absolute", "relative"), f'[sampling]: key "rope" must be "absolute" or "relative", found "{preset.sampling.rope}"')
+    require(
+        preset.sampling.rope in ("absolute", "relative"),
+        f'[sampling]: key "rope" must be "absolute" or "relative", found "{preset.sampling.rope}"',
+    )
     for name in ("student", "teacher"):
         dit = getattr(preset, name)
         require(dit.dim % (2 * dit.num_heads) == 0, f'[{name}]: key "dim" must be a multiple of twice "num_heads"')
@@ -324,7 +329,9 @@ def check_stage(stage: Any, preset: Preset, where: str) -> None:
     if isinstance(stage, (CausalStage, OdeStage)):
         s = preset.sampling
         if (s.window_frames, s.sink_frames, s.rope) != (3 * block, block, "relative"):
-            raise ConfigError(f'{where}: teacher forcing is written for a window of sink, one block and the block itself with "rope" relative')
+            raise ConfigError(
+                f'{where}: teacher forcing is written for a window of sink, one block and the block itself with "rope" relative'
+            )
     if isinstance(stage, LongStage) and bool(stage.prompts) != bool(stage.switch_prompts):
         raise ConfigError(f'{where}: the keys "prompts" and "switch_prompts" go together')
     for key in ("loop", "decoder", "encoder"):

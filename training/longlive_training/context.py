@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from . import distributed
 from .codec import Codec
-from .config import Dit, Loop as LoopSettings, Preset
+from .config import Dit, Preset
+from .config import Loop as LoopSettings
 from .loop import Loop, Random, Stateful, write
 from .models.dit import CausalDiT
 from .prompts import Embedder
@@ -80,7 +81,9 @@ class Context:
 
     def embedder(self) -> Embedder:
         p = self.preset
-        return Embedder(self.part("world", "tokenizer.json"), self.part("text", "text_encoder.safetensors"), p.text_encoder, p.text_len, self.device)
+        return Embedder(
+            self.part("world", "tokenizer.json"), self.part("text", "text_encoder.safetensors"), p.text_encoder, p.text_len, self.device
+        )
 
     def compiled(self, model: CausalDiT) -> CausalDiT:
         """Compiles the pass over whole windows, whose shapes never change, if the preset asks for it."""

@@ -21,7 +21,7 @@ def world_size() -> int:
 def start(device: str) -> torch.device:
     """The device of this process; joins the others if torchrun started it. `device`: "cpu", "cuda" or "auto"."""
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    local = int(os.environ.get("LOCAL_RANK", 0))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
     if "RANK" in os.environ and not dist.is_initialized():
         if kind == "cuda":
             torch.cuda.set_device(local)

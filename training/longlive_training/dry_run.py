@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .config import Dit, Distillation, DistillStage, LongStage, Preset
+from .config import Distillation, DistillStage, Dit, LongStage, Preset
 from .context import parameters
 from .models import lora
 from .models.dit import CausalDiT, GraphCache
@@ -39,6 +39,22 @@ def count(run: Callable[[], Any]) -> float:
     return float(counter.get_total_flops())
 
 
+def cost(run: Callable[[], Tensor], grad: bool) -> float:
+    """FLOPs of a pass, with its backward pass if `grad`."""
+    with torch.set_grad_enabled(grad):
+        return count(lambda: run().sum().backward() if grad else run())
+
+
+def count_layers(model: CausalDiT, measure: Callable[[], float]) -> float:
+    """`measure` for a model whose layers are all alike, from its first one and two layers."""
+    layers = model.blocks
+    try:
+        one, two = (measure() for model.blocks in (layers[:1], layers[:2]))
+    finally:
+        model.blocks = layers
+    return one + (len(layers) - 1) * (two - one)
+
+
 @dataclass
 class Networks:
     """One video's tensors and passes on the meta device."""
@@ -51,10 +67,12 @@ class Networks:
     text: UMT5Encoder
 
     @classmethod
-    def of(cls, preset: Preset) -> "Networks":
+    def of(cls, preset: Preset) -> Networks:
         with torch.device("meta"):
             vae, text = WanVAE(**vars(preset.vae)), UMT5Encoder(preset.vocab_size, **vars(preset.text_encoder))
-        return cls(preset, build(preset, preset.student), build(preset, preset.teacher), build(preset, preset.critic or preset.teacher), vae, text)
+        return cls(
+            preset, build(preset, preset.student), build(preset, preset.teacher), build(preset, preset.critic or preset.teacher), vae, text
+        )
 
     def meta(self, *shape: int) -> Tensor:
         return torch.empty(shape, device="meta")
@@ -66,34 +84,29 @@ class Networks:
         """FLOPs of the student's pass over a block when the cache holds `filled` frames; with backward pass if `grad`."""
         s, (h, w) = self.preset.sampling, self.preset.latent_size()
         tokens = (h // 2) * (w // 2)
-        with torch.no_grad():
-            keys = self.keys(self.student)
-            cache = GraphCache(self.student, 1, tokens, s.window_frames, s.sink_frames, s.rope == "relative")
-            if filled:
-                cache.begin(0, filled * tokens)
-                cache.k = cache.v = [self.meta(1, filled * tokens, *k.shape[2:]) for k in cache.k]
 
-        def run() -> None:
-            with torch.set_grad_enabled(grad):
-                flow = self.student(self.meta(1, self.preset.vae.z_dim, s.frames_per_block, h, w), self.meta(1, s.frames_per_block), keys, cache, filled)
-                if grad:
-                    flow.sum().backward()
+        def measure() -> float:
+            with torch.no_grad():
+                keys = self.keys(self.student)
+                cache = GraphCache(self.student, 1, tokens, s.window_frames, s.sink_frames, s.rope == "relative")
+                if filled:
+                    cache.begin(0, filled * tokens)
+                    cache.k = cache.v = [self.meta(1, filled * tokens, *k.shape[2:]) for k in cache.k]
+            block = self.meta(1, self.preset.vae.z_dim, s.frames_per_block, h, w)
+            return cost(lambda: self.student(block, self.meta(1, s.frames_per_block), keys, cache, filled), grad)
 
-        return count(run)
+        return count_layers(self.student, measure)
 
     def window_pass(self, model: CausalDiT, frames: int, grad: bool) -> float:
         """FLOPs of a bidirectional pass over a window."""
-        h, w = self.preset.latent_size()
-        with torch.no_grad():
-            keys = self.keys(model)
+        window = self.meta(1, self.preset.vae.z_dim, frames, *self.preset.latent_size())
 
-        def run() -> None:
-            with torch.set_grad_enabled(grad):
-                flow = model.bidirectional(self.meta(1, self.preset.vae.z_dim, frames, h, w), self.meta(1), keys)
-                if grad:
-                    flow.sum().backward()
+        def measure() -> float:
+            with torch.no_grad():
+                keys = self.keys(model)
+            return cost(lambda: model.bidirectional(window, self.meta(1), keys), grad)
 
-        return count(run)
+        return count_layers(model, measure)
 
     def reencode(self, latents: int) -> float:
         h, w = self.preset.latent_size()
@@ -172,7 +185,11 @@ def memory(networks: Networks, stage: Distillation, gpus: int) -> dict[str, floa
 
 def dry_run(preset: Preset, stages: dict[str, Any]) -> str:
     networks = Networks.of(preset)
-    lines = [f"{preset.title}: {preset.video.width} x {preset.video.height}, {preset.latent_size()[0]} x {preset.latent_size()[1]} latents, {preset.gpus} GPUs", "", "parameters"]
+    lines = [
+        f"{preset.title}: {preset.video.width} x {preset.video.height}, {preset.latent_size()[0]} x {preset.latent_size()[1]} latents, {preset.gpus} GPUs",
+        "",
+        "parameters",
+    ]
     for name in ("student", "teacher", "critic", "text", "vae"):
         lines.append(f"  {name:40} {parameters(getattr(networks, name)):>16,}")
     for name, stage in stages.items():
@@ -196,7 +213,9 @@ def dry_run(preset: Preset, stages: dict[str, Any]) -> str:
         if stage.loop.steps:
             total = cost.total() * stage.loop.steps * stage.loop.batch * preset.gpus
             at_peak = total / H100 / DAY
-            lines.append(f"  {stage.loop.steps} iterations of {preset.gpus * stage.loop.batch} videos: {total / 1e18:,.0f} EFLOP, {at_peak:,.1f} GPU-days at the H100's peak")
+            lines.append(
+                f"  {stage.loop.steps} iterations of {preset.gpus * stage.loop.batch} videos: {total / 1e18:,.0f} EFLOP, {at_peak:,.1f} GPU-days at the H100's peak"
+            )
             if isinstance(stage, LongStage) and preset.gpus == PAPER_GPUS:
                 lines.append(f"  the paper's {PAPER_GPU_DAYS} GPU-days would be {100 * at_peak / PAPER_GPU_DAYS:.0f} % of that peak")
     return "\n".join(lines)

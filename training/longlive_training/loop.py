@@ -48,7 +48,7 @@ class Random:
     shared: np.random.Generator
 
     @classmethod
-    def of(cls, device: torch.device, *key: int | str) -> "Random":
+    def of(cls, device: torch.device, *key: int | str) -> Random:
         words = [zlib.crc32(k.encode()) if isinstance(k, str) else int(k) for k in key]
         own = np.random.SeedSequence([*words, rank() + 1]).generate_state(3, np.uint64)
         tensors = torch.Generator(device).manual_seed(int(own[0] >> 1))
@@ -100,7 +100,9 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     model = [line.split(":", 1)[1].strip() for line in cpu_info() if line.startswith("model name")]
-    return f"CPU ({model[0] if model else platform.machine()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''})"
+    return (
+        f"CPU ({model[0] if model else platform.machine()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''})"
+    )
 
 
 def cpu_info() -> list[str]:

@@ -46,7 +46,7 @@ class PromptPairs:
         self.ids = torch.stack([embedder.tokens(first), embedder.tokens(second)], 1)
 
     @classmethod
-    def of_world(cls, embedder: Embedder, count: int, seed: int) -> "PromptPairs":
+    def of_world(cls, embedder: Embedder, count: int, seed: int) -> PromptPairs:
         """Captions of scenes that are not held out; the second scene always differs."""
         rng = np.random.default_rng([seed, 21])
         pairs = []
@@ -57,7 +57,7 @@ class PromptPairs:
         return cls(embedder, *map(list, zip(*pairs)))
 
     @classmethod
-    def of_files(cls, embedder: Embedder, first: Path, second: Path) -> "PromptPairs":
+    def of_files(cls, embedder: Embedder, first: Path, second: Path) -> PromptPairs:
         texts = [[line.strip() for line in path.read_text().splitlines() if line.strip()] for path in (first, second)]
         if len(texts[0]) != len(texts[1]) or not texts[0]:
             raise ConfigError(f"{first} has {len(texts[0])} prompts and {second} {len(texts[1])}; they are paired line by line")

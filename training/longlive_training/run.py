@@ -41,7 +41,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=0, help="PyTorch threads on the CPU (default: all cores)")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
-    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="leave finished stages out and go on with others")
+    parser.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True, help="leave finished stages out and go on with others"
+    )
     parser.add_argument("--minutes", type=float, help="stop in time, with exit status 75; the same command goes on")
     parser.add_argument("--dry-run", action="store_true", help="build every module without memory and print sizes, memory and FLOPs")
     return parser.parse_args(argv)
@@ -52,7 +54,9 @@ def run_stage(context: Context, name: str, settings: Any, resume: bool) -> None:
 
     folder = context.path(name)
     report = folder / "report.json"
-    identity = json.loads(json.dumps({"preset": dataclasses.asdict(context.preset), "stage": dataclasses.asdict(settings), "seed": context.seed}))
+    identity = json.loads(
+        json.dumps({"preset": dataclasses.asdict(context.preset), "stage": dataclasses.asdict(settings), "seed": context.seed})
+    )
     if not resume and not distributed.rank() and folder.exists():
         shutil.rmtree(folder)
     distributed.barrier()
@@ -79,7 +83,19 @@ class Background:
     """A stage that runs in a process of its own while others go on; `wait` joins it."""
 
     def __init__(self, args: argparse.Namespace, name: str, out: Path, device: torch.device):
-        command = [sys.executable, "-m", "longlive_training.run", "--preset", args.preset, "--stage", name, "--out", out, "--device", device.type]
+        command = [
+            sys.executable,
+            "-m",
+            "longlive_training.run",
+            "--preset",
+            args.preset,
+            "--stage",
+            name,
+            "--out",
+            out,
+            "--device",
+            device.type,
+        ]
         command += [] if args.seed is None else ["--seed", args.seed]
         self.name, self.process = name, subprocess.Popen([str(c) for c in command], cwd=Path(__file__).parents[1])
 
@@ -121,7 +137,12 @@ def main(argv: list[str] | None = None) -> None:
         for name, settings in stages.items():
             if args.stage and name not in args.stage:
                 continue
-            if isinstance(settings, ClipsStage) and settings.background and not args.stage and not context.path(name, "report.json").exists():
+            if (
+                isinstance(settings, ClipsStage)
+                and settings.background
+                and not args.stage
+                and not context.path(name, "report.json").exists()
+            ):
                 background = Background(args, name, out, device)
                 continue
             if background and name in NEEDS_CLIPS:

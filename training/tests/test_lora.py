@@ -31,7 +31,9 @@ def test_a_fresh_adapter_changes_nothing_and_is_all_that_trains() -> None:
     model = lora.adapt(build(), 4, 8)
     assert torch.equal(flow(model), flow(plain))
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
-    layers = [f"blocks.{i}.{m}" for i in range(2) for m in [f"{a}.{x}" for a in ("self_attn", "cross_attn") for x in "qkvo"] + ["ffn.0", "ffn.2"]]
+    layers = [
+        f"blocks.{i}.{m}" for i in range(2) for m in [f"{a}.{x}" for a in ("self_attn", "cross_attn") for x in "qkvo"] + ["ffn.0", "ffn.2"]
+    ]
     assert trained == {f"{layer}.lora_{x}.weight" for layer in layers for x in "AB"}
 
 
@@ -80,7 +82,9 @@ def test_adapters_are_saved_with_peft_s_names_and_loaded_again() -> None:
     with torch.no_grad():
         assert torch.equal(flow(other), flow(model))
     saved.pop("base_model.model.blocks.0.self_attn.q.lora_A.weight")
-    with pytest.raises(ValueError, match="1 adapter tensors do not fit the model, the first is base_model.model.blocks.0.self_attn.q.lora_A"):
+    with pytest.raises(
+        ValueError, match="1 adapter tensors do not fit the model, the first is base_model.model.blocks.0.self_attn.q.lora_A"
+    ):
         lora.load_adapter(other, saved)
 
 

@@ -153,7 +153,9 @@ def rerun(smoke: Path, folder: Path, stage: str, monkeypatch, stop_after: int | 
 
 
 @pytest.mark.parametrize(("stage", "stop_after"), [("distill", None), ("long", 25)])
-def test_stages_repeat_bit_for_bit_also_after_an_interruption(smoke: Path, tmp_path: Path, monkeypatch, stage: str, stop_after: int | None) -> None:
+def test_stages_repeat_bit_for_bit_also_after_an_interruption(
+    smoke: Path, tmp_path: Path, monkeypatch, stage: str, stop_after: int | None
+) -> None:
     made = rerun(smoke, tmp_path, stage, monkeypatch, stop_after)
     for name, tensor in load_file(smoke / stage / "dit.safetensors").items():
         assert torch.equal(made[name], tensor), name

@@ -33,7 +33,12 @@ def test_the_graph_cache_holds_what_the_cache_of_inference_holds(rope: str, glob
     caches = [kind(model, 2, 6, 9, 3, rope == "relative") for kind in (KVCache, GraphCache)]
     torch.manual_seed(1)
     latents, texts = torch.randn(2, 16, 18, 4, 6), [model.encode_text(torch.randn(2, 1, 4, 8)) for _ in range(2)]
-    calls = [(start, 3, t, 0) for start in range(0, 12, 3) for t in (1000.0, 625.0, 0.0)] + [(3, 9, 0.0, 1), (12, 3, 1000.0, 1), (12, 3, 0.0, 1), (15, 3, 500.0, 1)]
+    calls = [(start, 3, t, 0) for start in range(0, 12, 3) for t in (1000.0, 625.0, 0.0)] + [
+        (3, 9, 0.0, 1),
+        (12, 3, 1000.0, 1),
+        (12, 3, 0.0, 1),
+        (15, 3, 500.0, 1),
+    ]
     with torch.no_grad():
         for start, count, t, text in calls:
             if count == 9 and not global_sink:

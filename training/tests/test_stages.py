@@ -10,7 +10,7 @@ import torch
 from longlive_training.codec import Codec, patches
 from longlive_training.config import load
 from longlive_training.context import Context
-from longlive_training.data import held_out, from_indices
+from longlive_training.data import from_indices, held_out
 from longlive_training.loop import Random
 from longlive_training.models.dit import CausalDiT
 from longlive_training.quantise import int8, rounded

@@ -1,12 +1,10 @@
 """The state machine of streaming long tuning, with a roll-out that only counts."""
 
-
-
 import torch
 from torch import Tensor
 
 from longlive_training.codec import Codec
-from longlive_training.config import Loop, LongStage, load
+from longlive_training.config import LongStage, Loop, load
 from longlive_training.loop import Random
 from longlive_training.models.vae import WanVAE
 from longlive_training.sample import Sampling

@@ -130,9 +130,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, e0: Tensor, text: KeyValue, mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """x [B, F, S, D]; e0 [B, F, 6, D]; text: keys and values [B, G, L, H, d], each for F / G frames."""
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
-            m.unsqueeze(-2) for m in (self.modulation + e0).to(x.dtype).unbind(-2)
-        )
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (m.unsqueeze(-2) for m in (self.modulation + e0).to(x.dtype).unbind(-2))
         groups = text[0].shape[1]
         x = x + gate_a * self.self_attn(modulate(x, shift_a, scale_a, self.eps), mix)
         grouped = self.norm3(x).unflatten(1, (groups, -1)).flatten(2, 3)
@@ -164,8 +162,16 @@ class KVCache:
     or the cache slot (keys are stored as they are and rotated in every call, so that videos may be endless).
     """
 
-    def __init__(self, model: "CausalDiT", batch: int, tokens_per_frame: int, window: int, sink: int, relative: bool,
-                 dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        model: "CausalDiT",
+        batch: int,
+        tokens_per_frame: int,
+        window: int,
+        sink: int,
+        relative: bool,
+        dtype: torch.dtype = torch.float32,
+    ):
         self.tokens_per_frame, self.window, self.relative = tokens_per_frame, window, relative
         self.capacity, self.sink = window * tokens_per_frame, sink * tokens_per_frame
         heads = model.blocks[0].self_attn.num_heads
@@ -338,8 +344,7 @@ class CausalDiT(nn.Module):
 
     # --- with a cache ---------------------------------------------------------------------------------------------
 
-    def forward(self, latents: Tensor, t: Tensor, text: list[KeyValue], cache: KVCache, start: int = 0,
-                write_sink: bool = False) -> Tensor:
+    def forward(self, latents: Tensor, t: Tensor, text: list[KeyValue], cache: KVCache, start: int = 0, write_sink: bool = False) -> Tensor:
         """Flow [B, C, F, h, w] of frames `start`.. at timesteps t [B, F]; their keys and values enter the cache."""
         h, w = latents.shape[-2:]
         frames, tokens = latents.shape[2], cache.tokens_per_frame
@@ -413,7 +418,8 @@ class CausalDiT(nn.Module):
                     seen_v.append(v[:, n + c - 1])
                 past_k, past_v = (
                     (torch.cat(s, 1)[:, None].expand(-1, qc.shape[1], -1, -1, -1) for s in (seen_k, seen_v))
-                    if c else (kc[:, :, :0], vc[:, :, :0])
+                    if c
+                    else (kc[:, :, :0], vc[:, :, :0])
                 )
                 y = attend(qc, torch.cat([past_k, kc], 2), torch.cat([past_v, vc], 2))
                 out[c] = y[:, 0]

@@ -82,7 +82,9 @@ def each(task: Callable[..., None], jobs: list[tuple], workers: int) -> None:
 
 def clips(context: Context, settings: ClipsStage) -> dict[str, Any]:
     video = context.preset.video
-    renderer = Renderer(context.need("world", "codec.safetensors"), video.width, video.height, settings.scene_frames, settings.lead_in, context.seed)
+    renderer = Renderer(
+        context.need("world", "codec.safetensors"), video.width, video.height, settings.scene_frames, settings.lead_in, context.seed
+    )
     jobs = []
     for kind, count in (("scene", settings.scenes), ("story", settings.stories)):
         for first in range(0, count, settings.shard):
@@ -92,7 +94,12 @@ def clips(context: Context, settings: ClipsStage) -> dict[str, Any]:
     each(make_shard, jobs, settings.workers)
     print(f"clips: {settings.scenes} scenes, {settings.stories} stories", flush=True)
     workers = settings.workers or os.cpu_count() or 1
-    return {"device": f"CPU, {workers} process{'es' if workers > 1 else ''}", "scenes": settings.scenes, "stories": settings.stories, "sceneFrames": settings.scene_frames}
+    return {
+        "device": f"CPU, {workers} process{'es' if workers > 1 else ''}",
+        "scenes": settings.scenes,
+        "stories": settings.stories,
+        "sceneFrames": settings.scene_frames,
+    }
 
 
 def load(context: Context, kind: str) -> Clip:

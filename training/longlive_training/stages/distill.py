@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..config import DistillStage, Distillation
+from ..config import Distillation, DistillStage
 from ..context import Context, parameters
 from ..dmd import Scores
 from ..loop import Average, Optimiser, Random, adamw
@@ -64,7 +64,13 @@ def prompts(context: Context, settings: Distillation) -> PromptPairs:
 
 def scores(context: Context, settings: Distillation, models: Actors, pairs: PromptPairs) -> Scores:
     negative = pairs.embedder(pairs.embedder.tokens([settings.negative_prompt]))
-    return Scores(context.compiled(models.teacher), context.compiled(models.critic), negative, settings.guidance, context.preset.sampling.timestep_shift)
+    return Scores(
+        context.compiled(models.teacher),
+        context.compiled(models.critic),
+        negative,
+        settings.guidance,
+        context.preset.sampling.timestep_shift,
+    )
 
 
 def optimisers(settings: Distillation, models: Actors) -> tuple[Optimiser, Optimiser]:

@@ -58,19 +58,32 @@ def card(context: Context, settings: ExportStage, report: dict[str, Any]) -> str
                 if "lossFirst" in part:
                     loss = ", ".join(f"{k} {v:.3f} → {part['lossLast'].get(k, float('nan')):.3f}" for k, v in part["lossFirst"].items())
                 if name == stage or steps:
-                    rows.append(f"| {name} | {steps} | {part.get('wallSeconds', part.get('seconds', 0)):.0f} s | {part.get('device', made.get('device', ''))} | {loss} |")
+                    rows.append(
+                        f"| {name} | {steps} | {part.get('wallSeconds', part.get('seconds', 0)):.0f} s | {part.get('device', made.get('device', ''))} | {loss} |"
+                    )
     video = context.preset.video
     lines = [f"# {context.preset.title}", "", DESCRIPTION, "", f"{video.width} x {video.height} at {video.fps} frames/s. Preset `{context.name}`, seed {context.seed}.", "",
              "## How it was made", "", "| stage | steps | time | device | loss, first and last tenth |", "|---|---|---|---|---|", *rows, "",
              "## Lower precision", "", "PSNR of the latents of a roll-out against float32, same noise (int8 simulated):",
              ", ".join(f"{k} {v} dB" for k, v in report["latentPsnr"].items()) + ".", ""]  # fmt: skip
-    if "evaluation" in report:
-        lines += ["## How good it is", "", "```json", json.dumps(report["evaluation"], indent=1), "```", ""]
+    lines += ["## How good it is", ""]
+    lines += ["```json", json.dumps(report["evaluation"], indent=1), "```", ""] if "evaluation" in report else ["Not measured yet.", ""]
     return "\n".join(lines)
 
 
 def evaluate(package: Path, settings: ExportStage, out: Path) -> Any:
-    command = [sys.executable, "-m", "longlive_training.evaluate", "package", "--package", package, "--count", str(settings.cases), "--out", out]
+    command = [
+        sys.executable,
+        "-m",
+        "longlive_training.evaluate",
+        "package",
+        "--package",
+        package,
+        "--count",
+        str(settings.cases),
+        "--out",
+        out,
+    ]
     subprocess.run([str(c) for c in command], check=True, cwd=Path(__file__).parents[2])
     return json.loads(out.read_text())
 

@@ -88,7 +88,13 @@ def long(context: Context, settings: LongStage) -> dict[str, Any]:
     judge = scores(context, s, models, pairs)
     rollout = Rollout(models.student, preset.sampling, context.noise_shape(s.loop.batch), context.cache_dtype)
     stream = Stream(s, rollout, pairs.sample, reencoder(context))
-    states = {"student": Adapter(models.student), "critic": Adapter(models.critic), "generate": generate, "criticise": criticise, "stream": stream}
+    states = {
+        "student": Adapter(models.student),
+        "critic": Adapter(models.critic),
+        "generate": generate,
+        "criticise": criticise,
+        "stream": stream,
+    }
     loop = context.loop("long", "long", s.loop, states)
 
     def step(rng: Random, progress: float) -> dict[str, Tensor]:
@@ -111,7 +117,12 @@ def long(context: Context, settings: LongStage) -> dict[str, Any]:
 
     def measure(rng: Random) -> dict[str, Tensor]:
         """Over the second window of a new sequence, whose first frames are gone from the loss but not from the cache."""
-        fresh = Stream(s, Rollout(models.student, preset.sampling, context.noise_shape(s.loop.batch), context.cache_dtype), pairs.sample, stream.reencode)
+        fresh = Stream(
+            s,
+            Rollout(models.student, preset.sampling, context.noise_shape(s.loop.batch), context.cache_dtype),
+            pairs.sample,
+            stream.reencode,
+        )
         with context.precision():
             for _ in range(2):
                 window = fresh.next(rng, len(rollout.steps) - 1, grad=False)

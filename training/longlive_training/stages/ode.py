@@ -33,7 +33,9 @@ def kept_steps(euler_steps: int, denoising_steps: list[int]) -> list[int]:
 
 
 @torch.no_grad()
-def path(model: CausalDiT, noise: Tensor, text: Tensor, negative: Tensor, guidance: float, steps: int, shift: float, keep: list[int]) -> Tensor:
+def path(
+    model: CausalDiT, noise: Tensor, text: Tensor, negative: Tensor, guidance: float, steps: int, shift: float, keep: list[int]
+) -> Tensor:
     """States [B, len(keep) + 1, C, F, h, w] of the guided ODE, the last one its end."""
     levels = warp(1 - torch.arange(steps + 1) / steps, shift).tolist()
     keys = model.encode_text(torch.cat([text, negative.expand_as(text)])[:, None])

@@ -167,7 +167,11 @@ def vae(context: Context, settings: VaeStage) -> dict[str, Any]:
     report: dict[str, Any] = {"parameters": parameters(model)}
     for name in ("decoder", "encoder"):
         report[name] = train_part(context, settings, model, name, getattr(settings, name))
-        report[name]["psnr" if name == "decoder" else "psnrWithEncoder"] = round(quality(context, model, settings.validation, name == "encoder"), 2)
-    print(f"vae: {report['decoder']['psnr']} dB from codec latents, {report['encoder']['psnrWithEncoder']} dB through both halves", flush=True)
+        report[name]["psnr" if name == "decoder" else "psnrWithEncoder"] = round(
+            quality(context, model, settings.validation, name == "encoder"), 2
+        )
+    print(
+        f"vae: {report['decoder']['psnr']} dB from codec latents, {report['encoder']['psnrWithEncoder']} dB through both halves", flush=True
+    )
     context.save_model(model, context.path("vae", "vae.safetensors"))
     return report
