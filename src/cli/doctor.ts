@@ -3,7 +3,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { type Addon, damages, findSources, isRemote, loadAddon, type PackageSource } from '../engine/index.js';
-import { loadConfig, type ServerConfig } from '../server/index.js';
+import { loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, openConfiguredStore, storeOpener } from './backend.js';
 import { EXIT, explain } from './failure.js';
 import { memoryFindings } from './memory.js';

@@ -18,7 +18,7 @@ import {
   removePackage,
   storedPrecision,
 } from '../engine/index.js';
-import { loadConfig, type ServerConfig } from '../server/index.js';
+import { loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, storeOpener } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
