@@ -210,8 +210,9 @@ async function firstChunk(url: string): Promise<void> {
   const stream = await post(url, { query, variables: { id } }, 'text/event-stream');
   const text = new TextDecoder();
   let seen = '';
-  for await (const part of stream.body ?? []) {
-    seen += text.decode(part as Uint8Array, { stream: true });
+  if (!stream.body) throw new Error('The stream has no body.');
+  for await (const part of stream.body as unknown as AsyncIterable<Uint8Array>) {
+    seen += text.decode(part, { stream: true });
     if (seen.includes('"FrameChunk"')) return;
   }
   throw new Error(`The stream ended without a chunk: ${seen.slice(0, 500)}`);

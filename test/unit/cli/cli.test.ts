@@ -58,7 +58,15 @@ describe('the report of generate', () => {
     const { id } = await world.clock.until(world.service.createSession(input));
     const events = stored(await world.clock.until(read(world, id)));
     const session = await world.service.session(id);
-    const result = report({ session, events, model: FAKE_MODEL, startedAt: requestedAt - 500, requestedAt, out: 'v.mp4', threads: 2 });
+    const result = report({
+      session,
+      events,
+      model: FAKE_MODEL,
+      startedAt: requestedAt - 500,
+      requestedAt,
+      out: 'v.mp4',
+      threads: 2,
+    });
     // 5 blocks; a chunk comes with the fifth of six steps of 50 ms, and a recache takes 30 ms.
     expect(result).toMatchObject({
       frames: 57,
