@@ -19,7 +19,7 @@ export type TypeOf = (name: string, tensor: Tensor) => StoredType;
 /** Bytes that are worth a write of their own. */
 const TOGETHER = 2 ** 20;
 /** Elements converted at a time; of matrices, whole rows. */
-const PIECE = 4 * 2 ** 20;
+const PIECE = 2 ** 20;
 /** So that whoever maps the file finds the first tensor aligned. */
 const ALIGNMENT = 64;
 /** Wider types first keeps tensors aligned. */
