@@ -4,7 +4,7 @@
  * on after an interruption, and nothing is read twice to be verified.
  */
 
-import { type FileHandle, open } from 'node:fs/promises';
+import { constants, type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HashThread, type RemoteHash, type SharedBytes } from './hash-thread.js';
@@ -225,7 +225,7 @@ class Target {
     hash: RemoteHash,
     onBytes: DownloadOptions['onBytes'],
   ): Promise<Target> {
-    const handle = await open(join(directory, file), 'a+');
+    const handle = await open(join(directory, file), constants.O_RDWR | constants.O_CREAT);
     return new Target(file, expected, hash, handle, onBytes);
   }
 
@@ -275,7 +275,9 @@ class Target {
 
   private async write(bytes: SharedBytes): Promise<void> {
     for (let done = 0; done < bytes.length;) {
-      done += (await this.handle.write(bytes, done, bytes.length - done)).bytesWritten;
+      const { bytesWritten } = await this.handle.write(bytes, done, bytes.length - done, this.written);
+      this.written += bytesWritten;
+      done += bytesWritten;
     }
     this.unsynced += bytes.length;
     if (this.unsynced >= SYNC_BYTES) this.sync();

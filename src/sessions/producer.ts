@@ -25,6 +25,9 @@ export interface ProducerHost extends PublisherHost {
 /** FASTEST sessions come after every REALTIME one, the least advanced first. */
 const NO_DEADLINE = 1e15;
 
+/** Whoever changes control wakes the producer; this is for the case that nobody does. */
+const LOOK_MILLISECONDS = 60_000;
+
 export class Producer {
   private readonly settled = new Set<string>();
   private readonly playback: Playback;
@@ -52,6 +55,8 @@ export class Producer {
 
   /** Generates until there is a reason not to; always returns between blocks. */
   async run(): Promise<Outcome> {
+    await this.loadModel();
+    if (!this.generation && this.host.control) return this.host.control;
     const generation = await this.prepare();
     for (;;) {
       await this.pace();
@@ -77,13 +82,29 @@ export class Producer {
     if (publisher) this.host.queue.push(() => publisher.close());
   }
 
+  /**
+   * Not in a turn of the device: other sessions go on while a model is fetched and loaded. Returns early when the owner
+   * wants something else; loading then goes on for whoever asks next.
+   */
+  private async loadModel(): Promise<void> {
+    if (this.generation) return;
+    const { engine, clock } = this.host.context;
+    const ready = new AbortController();
+    const loading = engine
+      .prepare(this.host.session.model, generationOptions(this.host.session))
+      .finally(() => ready.abort());
+    loading.catch(() => undefined);
+    while (!ready.signal.aborted && !this.host.control) {
+      await this.host.wake.wait(clock, LOOK_MILLISECONDS, ready.signal);
+    }
+    if (ready.signal.aborted) await loading;
+  }
+
   private async prepare(): Promise<Generation> {
     this.publisher ??= await Publisher.open(this.host);
     if (this.generation) return this.generation;
     this.firstNew = this.host.session.chunks;
     const checkpoint = await this.latestCheckpoint();
-    // Not in a turn: other sessions go on while a model is fetched and loaded.
-    await this.host.context.engine.prepare(this.host.session.model, generationOptions(this.host.session));
     this.generation = await this.turn(() => this.open(checkpoint));
     this.lastCheckpoint = checkpoint?.blocks ?? 0;
     return this.generation;

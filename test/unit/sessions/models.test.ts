@@ -113,6 +113,21 @@ describe('a model that cannot be loaded', () => {
     await next.clock.until(next.service.stopSession(id));
   });
 
+  it('does not keep a session from being stopped or paused while it is on its way', async () => {
+    const world = makeWorld();
+    world.engine.prepare = () => world.clock.sleep(3_600_000);
+    const [stopped, paused] = [await create(world, INPUT), await create(world, INPUT)];
+    await world.clock.advance(1_000);
+    const before = world.clock.now();
+    expect((await world.clock.until(world.service.stopSession(stopped))).state).toBe('STOPPED');
+    expect((await world.clock.until(world.service.pauseSession(paused))).state).toBe('PAUSED');
+    expect(world.clock.now() - before).toBeLessThan(1_000);
+    world.engine.prepare = async () => undefined;
+    await world.clock.until(world.service.resumeSession(paused));
+    await world.clock.advance(20_000);
+    expect(await world.service.session(paused)).toMatchObject({ state: 'COMPLETED' });
+  });
+
   it('is loaded without holding up other sessions on the device', async () => {
     const world = makeWorld();
     const running = await create(world, { ...INPUT, maxSeconds: undefined });
