@@ -168,7 +168,7 @@ void runUmt5(const Case& c, Backend& backend, Report& report) {
   config.numHeads = j.at("num_heads").integer(), config.numLayers = j.at("num_layers").integer();
   config.numBuckets = j.at("num_buckets").integer(), config.maxDistance = j.at("max_distance").integer();
   config.eps = static_cast<float>(j.at("eps").number());
-  const Umt5 encoder(backend, config, WeightReader(c.weights, "weights."));
+  Umt5 encoder(backend, config, WeightReader(c.weights, "weights."));
 
   for (size_t i = 0; c.tensors.find("inputs." + std::to_string(i) + ".ids"); ++i) {
     const std::string in = "inputs." + std::to_string(i), out = "outputs." + std::to_string(i);
