@@ -155,7 +155,7 @@ class CausalStage:
     first: float = 0.3  # share of the steps that train first blocks only
     first_batch: int = 9
     context_noise: float = 0.2
-    own_from: float = 0.3  # share of the training after which the model's own pictures are used
+    own_from: int = 3000  # step from which the model's own pictures are used
     own: float = 0.5  # share of the steps that use them from then on
     rollout: float = 0.3  # share of those that are full roll-outs
     couple: bool = False  # let the first noise tell the phases of the story (data.couple)

@@ -103,7 +103,7 @@ class Context:
         loop.resume()
         return loop
 
-    def train(self, loop: Loop, step: Callable[[Random, float], dict[str, Tensor]]) -> dict[str, Any]:
+    def train(self, loop: Loop, step: Callable[[Random], dict[str, Tensor]]) -> dict[str, Any]:
         loop.run(step)
         if not distributed.rank():
             loop.plot()

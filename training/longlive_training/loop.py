@@ -123,7 +123,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class Loop:
-    """Runs `step(rng, progress) -> losses` and keeps what it needs to go on.
+    """Runs `step(rng) -> losses` and keeps what it needs to go on.
 
     `states` are the objects whose state is saved and restored. `report` is what the stage's JSON will hold. `deadline` is the
     time (of `time.monotonic`) at which to save and raise OutOfTime.
@@ -172,13 +172,9 @@ class Loop:
             factor *= 0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * left / fall))
         return factor
 
-    def progress(self) -> float:
-        """Share of the training that is done; known in advance only without a time budget."""
-        return self.step / self.total if self.settings.steps else min(1.0, self.seconds / (60 * self.settings.minutes))
-
     # --- the loop -------------------------------------------------------------------------------------------------
 
-    def run(self, step: Callable[[Random, float], dict[str, Tensor]], stop_after: int | None = None) -> None:
+    def run(self, step: Callable[[Random], dict[str, Tensor]], stop_after: int | None = None) -> None:
         """`stop_after`: stop after so many steps of this call, as if interrupted."""
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
@@ -191,7 +187,7 @@ class Loop:
             if stop_after is not None and done >= stop_after:
                 break
             rng = Random.of(self.device, self.seed, self.name, self.step)
-            losses = step(rng, self.progress())
+            losses = step(rng)
             for key, value in losses.items():
                 sums[key] = sums[key] + value.detach() if key in sums else value.detach()
                 counts[key] = counts.get(key, 0) + 1

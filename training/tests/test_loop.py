@@ -24,7 +24,7 @@ class Task:
         self.loop = Loop(folder, "task", settings, 1, CPU, states)
         self.loop.resume()
 
-    def step(self, rng: Random, progress: float) -> dict[str, Tensor]:
+    def step(self, rng: Random) -> dict[str, Tensor]:
         x = rng.normal(16, 4)
         error = (self.model(x) - x @ self.target).square().mean()
         error.backward()
@@ -95,7 +95,7 @@ def test_a_time_budget_fixes_the_number_of_steps_and_that_number_repeats_the_run
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     task = Task(tmp_path)
     with pytest.raises(FloatingPointError, match="task: a loss is not finite at step 5"):
-        task.loop.run(lambda rng, progress: {"loss": torch.tensor(float("nan"))})
+        task.loop.run(lambda rng: {"loss": torch.tensor(float("nan"))})
 
 
 def test_random_numbers_depend_on_the_key_alone() -> None:

@@ -53,6 +53,8 @@ class Stories:
         self.latents, self.attributes = clips["latents"], clips["attributes"].numpy()
         self.fixed = clips["fixed"].bool().numpy()
         self.captions = ClipCaptions(self.embedder, clips["attributes"], VARIANTS, context.seed)
+        if not self.fixed.any():
+            raise ValueError(f"none of the {len(self.fixed)} stories begins in the fixed place: ask for more stories in clips.toml")
         self.block = context.preset.sampling.frames_per_block
         self.blocks = self.attributes.shape[1]
 
@@ -151,8 +153,8 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         v = flow(model, x, table.new_full((size, 1), t), none, batch.text())
         return ((v - (x - batch.latents) / sigma).square() * weights).mean()
 
-    def whole_stories(rng: Random, progress: float) -> Tensor:
-        own_pictures = progress > s.own_from and rng.numpy.random() < s.own
+    def whole_stories(rng: Random) -> Tensor:
+        own_pictures = loop.step >= s.own_from and rng.numpy.random() < s.own
         rolled = own_pictures and rng.numpy.random() < s.rollout
         batch = stories.batch(rng, s.loop.batch, stories.blocks, only_fixed=rolled)
         size = s.loop.batch
@@ -171,9 +173,9 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         known[:, 0] = batch.fixed.float()
         return (error * known).sum() / known.sum()
 
-    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+    def step(rng: Random) -> dict[str, Tensor]:
         first = rng.numpy.random() < s.first
-        error = first_blocks(rng) if first else whole_stories(rng, progress)
+        error = first_blocks(rng) if first else whole_stories(rng)
         error.backward()
         optimiser.step(loop.rate())
         average.update(loop.step)

@@ -99,7 +99,7 @@ def distill(context: Context, settings: DistillStage) -> dict[str, Any]:
         rollout.restart()
         return rollout.roll(blocks, text, exit_step, rng, grad)
 
-    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+    def step(rng: Random) -> dict[str, Tensor]:
         losses = {}
         text, _ = pairs.sample(rng, batch)
         exit_step = int(rng.shared.integers(len(rollout.steps)))

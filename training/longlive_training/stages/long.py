@@ -97,7 +97,7 @@ def long(context: Context, settings: LongStage) -> dict[str, Any]:
     }
     loop = context.loop("long", "long", s.loop, states)
 
-    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+    def step(rng: Random) -> dict[str, Tensor]:
         losses = {}
         exit_steps = rng.shared.integers(len(rollout.steps), size=2)
         generator = loop.step % s.ratio == 0

@@ -90,7 +90,7 @@ def ode(context: Context, settings: OdeStage) -> dict[str, Any]:
     block = preset.sampling.frames_per_block
     blocks = settings.frames // block
 
-    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+    def step(rng: Random) -> dict[str, Tensor]:
         pick = rng.integers(len(states), batch)
         level = rng.integers(len(table), batch, blocks)
         chosen = states[pick].float()

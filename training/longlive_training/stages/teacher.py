@@ -40,7 +40,7 @@ def teacher(context: Context, settings: TeacherStage) -> dict[str, Any]:
     weights = channel_weights(context.codec())
     context.compiled(model)
 
-    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+    def step(rng: Random) -> dict[str, Tensor]:
         pick = rng.integers(len(latents), batch)
         x = latents[pick].float()
         ids = captions.sample(rng, pick)[:, 0]

@@ -45,7 +45,7 @@ def text(context: Context, settings: TextStage) -> dict[str, Any]:
     optimiser = Optimiser(adamw([encoder, heads], settings.loop), settings.loop.clip)
     loop = context.loop("text", "text", settings.loop, {"encoder": encoder, "heads": heads, "optimiser": optimiser})
 
-    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+    def step(rng: Random) -> dict[str, Tensor]:
         scenes = [sample_attributes(rng.numpy) for _ in range(batch)]
         ids, mask = encode(tokenizer, [caption(s, rng.numpy, full=rng.numpy.random() < 0.8) for s in scenes + scenes], preset.text_len)
         longest = int(mask.sum(1).max())

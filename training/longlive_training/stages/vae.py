@@ -129,7 +129,7 @@ def train_part(context: Context, settings: VaeStage, vae: WanVAE, name: str, loo
     loop = context.loop("vae", name, loop_settings, states)
     pool = Pool(context, settings, loop.step)
 
-    def step(rng: Random, progress: float) -> dict[str, Tensor]:
+    def step(rng: Random) -> dict[str, Tensor]:
         x, z = batch(pool, codec, rng, loop_settings.batch, settings.crop, loop.step)
         with context.precision():
             y = vae.decode(z + settings.latent_noise * rng.normal_like(z)) if name == "decoder" else vae.encode(x)
