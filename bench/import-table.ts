@@ -10,16 +10,23 @@ interface Fuzz {
   refused: number;
   failures: number;
   seconds: number;
+  /** Of the processor; the rest of the time others had it. */
+  processorSeconds?: number;
   peakMemoryBytes: number;
 }
 
 const PAGE = join(resolve(import.meta.dirname, '..'), 'docs/models.md');
 
-export async function writeTables(rehearsal: string, fuzz: string | undefined): Promise<void> {
+export async function writeTables(rehearsal: string | undefined, fuzz: readonly string[]): Promise<void> {
   let page = await readFile(PAGE, 'utf8');
-  page = between(page, 'rehearsal', rehearsalText(JSON.parse(await readFile(rehearsal, 'utf8')) as Rehearsal));
-  if (fuzz) page = between(page, 'fuzz', fuzzText(JSON.parse(await readFile(fuzz, 'utf8')) as Fuzz));
+  if (rehearsal) page = between(page, 'rehearsal', rehearsalText(await read<Rehearsal>(rehearsal)));
+  const runs = await Promise.all(fuzz.map((path) => read<Fuzz>(path)));
+  if (runs.length > 0) page = between(page, 'fuzz', runs.map(fuzzText).join('\n'));
   await writeFile(PAGE, page);
+}
+
+async function read<T>(path: string): Promise<T> {
+  return JSON.parse(await readFile(path, 'utf8')) as T;
 }
 
 function between(page: string, name: string, text: string): string {
@@ -49,10 +56,12 @@ function rehearsalText({ date, cpu, threads, memoryBytes, load, checkpoints, dis
   ].join('\n');
 }
 
-function fuzzText({ files, accepted, refused, failures, seconds, peakMemoryBytes }: Fuzz): string {
+function fuzzText({ seconds, processorSeconds, ...run }: Fuzz): string {
+  const processor =
+    processorSeconds === undefined ? '' : `, ${(processorSeconds / 60).toFixed(0)} of them on the processor`;
   return (
-    `${files} damaged files in ${(seconds / 60).toFixed(0)} minutes: ${accepted} still readable, ${refused} refused, ` +
-    `${failures} crashes or hangs; at most ${mb(peakMemoryBytes)}.`
+    `* ${run.files} damaged files in ${(seconds / 60).toFixed(0)} minutes${processor}: ${run.accepted} still readable, ` +
+    `${run.refused} refused, ${run.failures} crashes or hangs; at most ${mb(run.peakMemoryBytes)}.`
   );
 }
 

@@ -5,7 +5,7 @@
  *
  *   npm run bench:import -- [--work FOLDER] [--size 416x240] [--decoder full|tiny] [--layers N] [--no-video]
  *                           [--precisions bf16/bf16,int8/int8] [--threads 0] [--out bench/results/FILE.json]
- *   npm run bench:import -- --table bench/results/FILE.json [--fuzz bench/results/FILE.json]     (into docs/models.md)
+ *   npx tsx bench/import.ts [--table bench/results/FILE.json] [--fuzz bench/results/FILE.json ...]    (into docs/models.md)
  *
  * `--layers` is for a trial with smaller networks; `--precisions` are pairs of --precision and --text-encoder.
  */
@@ -193,11 +193,11 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '0' },
     out: { type: 'string' },
     table: { type: 'string' },
-    fuzz: { type: 'string' },
+    fuzz: { type: 'string', multiple: true, default: [] },
   },
 });
 
-if (values.table) {
+if (values.table || values.fuzz.length > 0) {
   await writeTables(values.table, values.fuzz);
 } else {
   const work = await mkdtemp(join(values.work, 'longlive-rehearsal-'));

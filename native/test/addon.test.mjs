@@ -38,6 +38,17 @@ test('devices and version', () => {
   assert.equal(cuda.device, 'cuda');
 });
 
+test('a product is added in place, and its operands are checked', async () => {
+  const values = Float32Array.of(1, 2, 3, 4, 5, 6);
+  const b = Float64Array.of(1, 10, -1, 0.5);
+  const a = Float32Array.of(1, 2, 3, 0.5, 0.25, 0.125);
+  assert.equal(await addon.addProduct(values, b, a, 2), undefined);
+  assert.deepEqual([...values], [7, 6.5, 7.25, 3.25, 3.125, 3.0625]);
+  await assert.rejects(addon.addProduct(values, b, a, 3), refusedWith('INVALID_ARGUMENT', /rank 3/));
+  await assert.rejects(addon.addProduct(values, a, a, 2), refusedWith('INVALID_ARGUMENT', /b must be a Float64Array/));
+  await assert.rejects(addon.addProduct(values, b, a), refusedWith('INVALID_ARGUMENT', /rank must be a number/));
+});
+
 test('a session steps through blocks, switches, and goes on from a checkpoint', async () => {
   const model = await addon.loadModel(load);
   assert.equal(model.config.video.width, 64);

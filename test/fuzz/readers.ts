@@ -137,6 +137,7 @@ async function main(): Promise<void> {
   const result = {
     ...{ files: runs, accepted, refused: runs - accepted - failures, failures, firstSeed: first },
     seconds: Math.round((Date.now() - began) / 1000),
+    processorSeconds: Math.round(process.cpuUsage().user / 1e6),
     // Linux and macOS both report kibibytes here.
     peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
   };
