@@ -68,7 +68,19 @@ export class PackageCache {
     bytes: number,
     fill: (directory: string, signal: AbortSignal) => Promise<void>,
   ): Promise<HeldPackage> {
-    await mkdir(this.directory, { recursive: true });
+    try {
+      await mkdir(this.directory, { recursive: true });
+      return await this.holdFilled(digest, bytes, fill);
+    } catch (error) {
+      throw this.explained(error);
+    }
+  }
+
+  private async holdFilled(
+    digest: string,
+    bytes: number,
+    fill: (directory: string, signal: AbortSignal) => Promise<void>,
+  ): Promise<HeldPackage> {
     const lock = await this.lock(digest);
     try {
       const directory = join(this.directory, digest);
@@ -80,6 +92,14 @@ export class PackageCache {
     } finally {
       await lock.release();
     }
+  }
+
+  /** A disk that is full, read-only or not there is nothing the session did. */
+  private explained(error: unknown): unknown {
+    const ofFileSystem = error instanceof Error && 'syscall' in error && 'path' in error;
+    if (!ofFileSystem) return error;
+    const message = `The model cache ${this.directory} cannot be used (${error.message}); see --model-cache.`;
+    return new DomainError('MODEL_UNAVAILABLE', message, { cause: error });
   }
 
   private async lock(digest: string): Promise<Lease> {

@@ -7,6 +7,9 @@ import { modelsCommand } from '../../../src/cli/models.js';
 import { safeTensors, writePackage } from '../../support/model-packages.js';
 import { RangeServer } from '../../support/range-server.js';
 
+// Real files that are synced, on machines that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
+
 let root: string;
 let models: string;
 let said: string;

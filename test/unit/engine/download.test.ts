@@ -2,10 +2,13 @@ import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ChecksumError, download, type DownloadOptions, readSmall } from '../../../src/engine/download.js';
 import { HttpFolder } from '../../../src/engine/http-folder.js';
 import { type Fault, RangeServer } from '../../support/range-server.js';
+
+// Real files that are synced, on machines that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const KB = 1024;
 const PATIENT_MS = 30_000;

@@ -1,10 +1,13 @@
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openEngine, PackageCache } from '../../../src/engine/index.js';
 import { ditShapes, openSource } from '../../../src/import/index.js';
 import { FakeAddon, safeTensors, writePackage } from '../../support/model-packages.js';
+
+// Real files that are synced, on machines that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const DIT = {
   ...{ dim: 4, ffnDim: 8, numHeads: 2, numLayers: 1, freqDim: 4, inDim: 2, outDim: 2, textDim: 4, textLen: 16 },

@@ -3,9 +3,12 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { isAlive, Lease } from '../../../src/engine/lease.js';
 import { PackageCache } from '../../../src/engine/package-cache.js';
+
+// Real files that are synced, on machines that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const LEASES = { renewMs: 20, deadMs: 2_000 };
 
@@ -116,6 +119,14 @@ describe('the cache of packages', () => {
       .catch(() => undefined);
     await visit('b', 600, 1_000);
     expect(readdirSync(root)).toEqual([digest('b')]);
+  });
+
+  it('says that it cannot be written, and which setting says where it is', async () => {
+    writeFileSync(join(root, 'file'), '');
+    const nowhere = new PackageCache({ directory: join(root, 'file', 'cache'), limitBytes: 1e6 });
+    const holding = nowhere.hold(digest('a'), 10, filling(10));
+    await expect(holding).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
+    await expect(holding).rejects.toThrow('--model-cache');
   });
 
   it('refuses what is larger than it may be, and says which setting to change', async () => {

@@ -1,11 +1,14 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type EngineOptions, openEngine, PackageCache, readPackage } from '../../../src/engine/index.js';
 import { findSources, installPackage, openFolder, readFolder } from '../../../src/engine/sources.js';
 import { describeFile, FakeAddon, writePackage } from '../../support/model-packages.js';
 import { RangeServer } from '../../support/range-server.js';
+
+// Real files that are synced, on machines that may be busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const SIZE = { seed: 1n, width: 192, height: 112 };
 
