@@ -153,3 +153,18 @@ def test_a_bidirectional_pass_of_one_block_is_a_cached_pass_of_it() -> None:
     changed = longer.clone()
     changed[:, :, -1] += 1
     assert not torch.allclose(model.bidirectional(longer, t, text)[:, :, 0], model.bidirectional(changed, t, text)[:, :, 0])
+
+
+def test_no_gradient_is_lost_where_weights_are_cast_ahead_of_it() -> None:
+    """Autocast keeps the cast weights of calls without gradient; if those served a later call with gradient, it would have none."""
+    model, text = build(), torch.randn(2, 4, 8)
+    gradients = []
+    for cached in (True, False):
+        model.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cached):
+            made = Rollout(model, sampling(), SHAPE, torch.bfloat16).roll(2, text, 2, Random.of(CPU, 1), True)
+            made.square().mean().backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    assert not [name for name, gradient in gradients[0].items() if gradient is None]
+    for name, gradient in gradients[0].items():
+        assert_close(gradient, gradients[1][name], 1e-2)

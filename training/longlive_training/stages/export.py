@@ -46,45 +46,48 @@ def precisions(package: Package, blocks: int) -> dict[str, float]:
     return {"bf16": round(psnr(half, full), 2), "int8": round(psnr(latents(int8(package.dit)), full), 2)}
 
 
-def card(context: Context, settings: ExportStage, report: dict[str, Any]) -> str:
-    """The model card: every figure comes from the reports that the stages wrote."""
+def stage_rows(context: Context) -> list[str]:
+    """A row of the model card for every training that left a report."""
     rows = []
     for stage in context.preset.stages:
         path = context.path(stage, "report.json")
-        if path.exists():
-            made = json.loads(path.read_text())
-            for name, part in [(stage, made)] + [(f"{stage}: {k}", v) for k, v in made.items() if isinstance(v, dict) and "steps" in v]:
-                steps, loss = part.get("steps", ""), ""
-                if "lossFirst" in part:
-                    loss = ", ".join(f"{k} {v:.3f} → {part['lossLast'].get(k, float('nan')):.3f}" for k, v in part["lossFirst"].items())
-                if name == stage or steps:
-                    rows.append(
-                        f"| {name} | {steps} | {part.get('wallSeconds', part.get('seconds', 0)):.0f} s | {part.get('device', made.get('device', ''))} | {loss} |"
-                    )
+        if not path.exists():
+            continue
+        made = json.loads(path.read_text())
+        parts = {f"{stage}, {k}": v for k, v in made.items() if isinstance(v, dict) and "lossFirst" in v} or {stage: made}
+        for name, part in parts.items():
+            losses = ", ".join(
+                f"{k} {v:.3f} → {part['lossLast'][k]:.3f}" for k, v in part.get("lossFirst", {}).items() if k in part["lossLast"]
+            )
+            seconds = part.get("seconds", made["wallSeconds"])
+            rows.append(f"| {name} | {part.get('steps', '')} | {seconds:.0f} s | {made['device']} | {losses} |")
+    return rows
+
+
+def card(context: Context, report: dict[str, Any]) -> str:
+    """The model card: every figure comes from the reports that the stages wrote."""
     video = context.preset.video
-    lines = [f"# {context.preset.title}", "", DESCRIPTION, "", f"{video.width} x {video.height} at {video.fps} frames/s. Preset `{context.name}`, seed {context.seed}.", "",
-             "## How it was made", "", "| stage | steps | time | device | loss, first and last tenth |", "|---|---|---|---|---|", *rows, "",
-             "## Lower precision", "", "PSNR of the latents of a roll-out against float32, same noise (int8 simulated):",
-             ", ".join(f"{k} {v} dB" for k, v in report["latentPsnr"].items()) + ".", ""]  # fmt: skip
+    psnrs = ", ".join(f"{k} {v} dB" for k, v in report["latentPsnr"].items())
+    lines = [f"# {context.preset.title}", "", DESCRIPTION, ""]
+    lines += [f"{video.width} x {video.height} at {video.fps} frames/s. Preset `{context.name}`, seed {context.seed}.", ""]
+    lines += [
+        "## How it was made",
+        "",
+        "| stage | steps | time | device | loss, first and last tenth |",
+        "|---|---|---|---|---|",
+        *stage_rows(context),
+        "",
+    ]
+    lines += ["## Lower precision", "", f"Latents of a roll-out against float32 with the same noise, int8 simulated: {psnrs}.", ""]
     lines += ["## How good it is", ""]
     lines += ["```json", json.dumps(report["evaluation"], indent=1), "```", ""] if "evaluation" in report else ["Not measured yet.", ""]
     return "\n".join(lines)
 
 
-def evaluate(package: Path, settings: ExportStage, out: Path) -> Any:
-    command = [
-        sys.executable,
-        "-m",
-        "longlive_training.evaluate",
-        "package",
-        "--package",
-        package,
-        "--count",
-        str(settings.cases),
-        "--out",
-        out,
-    ]
-    subprocess.run([str(c) for c in command], check=True, cwd=Path(__file__).parents[2])
+def evaluate(package: Path, cases: int, out: Path) -> Any:
+    arguments = ["--package", package, "--count", cases, "--out", out]
+    command = [sys.executable, "-m", "longlive_training.evaluate", "package", *map(str, arguments)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
     return json.loads(out.read_text())
 
 
@@ -105,7 +108,7 @@ def export(context: Context, settings: ExportStage) -> dict[str, Any]:
         raise InvalidPackage(f"{out} makes frames of {chunk.frames.shape[1:]}, not {(video.height, video.width, 3)}")
     report["latentPsnr"] = precisions(package, settings.blocks)
     if settings.judge:
-        report["evaluation"] = evaluate(out, settings, context.path("export", "evaluation.json"))
-    (out / "README.md").write_text(card(context, settings, report))
+        report["evaluation"] = evaluate(out, settings.cases, context.path("export", "evaluation.json"))
+    (out / "README.md").write_text(card(context, report))
     print(f"export: {out}, {sum(p.stat().st_size for p in out.iterdir()) / 1e6:.1f} MB, latents at {report['latentPsnr']} dB", flush=True)
     return report
