@@ -256,9 +256,13 @@ void Dit::writeKeysAndValues(const Layer& layer, int64_t index, const DitCall& c
                            positions(call.position + run.source, run.count));
     }
   }
-  backend_.linear(w.k, w.normed, *layer.self.v);
+  // Values are made where they stay, if that is of their type.
+  const bool inPlace = cache.values(index).dtype == w.k.dtype;
+  if (!inPlace) backend_.linear(w.k, w.normed, *layer.self.v);
   for (const FrameRun& run : call.pass.writes) {
-    backend_.copy(cache.values(index).rows(run.frame * s, run.count * s), w.k.rows(run.source * s, run.count * s));
+    const Tensor kept = cache.values(index).rows(run.frame * s, run.count * s);
+    if (inPlace) backend_.linear(kept, w.normed.rows(run.source * s, run.count * s), *layer.self.v);
+    else backend_.copy(kept, w.k.rows(run.source * s, run.count * s));
   }
 }
 

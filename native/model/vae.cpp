@@ -96,19 +96,20 @@ class AttentionBlock final : public VideoLayer {
   }
 
   Shape plan(VolumePlan& p, const Shape& x) const override {
-    for (Role role : {Role::Side, Role::Query, Role::Key, Role::Value}) p.needActivation(role, x);
+    for (Role role : {Role::Side, Role::Query, Role::Key, Role::Value}) p.need(role, p.backend().activationType(), x);
     return x;
   }
 
   Tensor run(VolumeStream& s, const Tensor& x) const override {
     Backend& b = s.backend();
     const int64_t rows = x.elements() / dim_, perFrame = rows / x.shape[0];
-    const Tensor norm = s.activation(Role::Side, x.shape), tokens = norm.view({rows, dim_});
+    const DType type = b.activationType();
+    const Tensor norm = s.buffer(Role::Side, type, x.shape), tokens = norm.view({rows, dim_});
     b.channelNorm(norm, x, norm_.tensor(), Activation::None);
     constexpr Role roles[3] = {Role::Query, Role::Key, Role::Value};
     Tensor qkv[3];
     for (int i = 0; i < 3; ++i) {
-      qkv[i] = s.activation(roles[i], {rows, dim_});
+      qkv[i] = s.buffer(roles[i], type, {rows, dim_});
       b.linear(qkv[i], tokens, *qkv_[i]);
     }
     for (int64_t t = 0; t < x.shape[0]; ++t) {

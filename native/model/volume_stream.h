@@ -79,7 +79,7 @@ class VolumePlan {
   Backend& backend() { return backend_; }
 
   void need(Role role, DType type, const Shape& shape);
-  void needActivation(Role role, const Shape& shape) { need(role, backend_.activationType(), shape); }
+  void needActivation(Role role, const Shape& shape) { need(role, DType::F32, shape); }
   void needConvInput(Role role, const Shape& shape) { need(role, backend_.convType(), shape); }
   // `frames` input frames [frames, H, W, C] of the convolution to remember.
   void history(const Conv& conv, int64_t frames, const Shape& input);
@@ -104,7 +104,8 @@ class VolumeStream {
   bool first = true;
 
   Tensor buffer(Role role, DType type, const Shape& shape) const;
-  Tensor activation(Role role, const Shape& shape) const { return buffer(role, backend_.activationType(), shape); }
+  // What lies between convolutions is F32 on every device: a residual stream in bf16 shows in the pictures.
+  Tensor activation(Role role, const Shape& shape) const { return buffer(role, DType::F32, shape); }
   Tensor convInput(const Shape& shape) const { return buffer(Role::ConvIn, backend_.convType(), shape); }
 
   // Runs a convolution over [history; in] and remembers the last frames of `in`. The caller fills in the other fields.

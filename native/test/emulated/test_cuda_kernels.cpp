@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "../harness.h"
+#include "../synthetic_vae.h"
+#include "model/frame_decoder.h"
 #include "ops.h"
 #include "ops/cuda/attention_plan.h"
 #include "ops/cuda/weights.h"
@@ -195,6 +197,38 @@ TEST("cuda: convolutions") {
   run("upsampling, odd channels", {1, 3, 4, 5, 3, 1, 3, 3, 1, 1, Pad::Same, true, true});
   run("pictures in", {2, 8, 8, 3, 16, 3, 3, 3});
   run("pictures out", {2, 8, 8, 32, 3, 3, 3, 3, 1, 1, Pad::Same, true, false, 2, Activation::None, false, false, true});
+}
+
+TEST("cuda: decoders, whole") {
+  // Larger sums than a single layer's, rounded at every convolution.
+  const auto decoded = [](Device& d, DecoderModel& model) {
+    const auto stream = model.createStream(3, 4, 2);
+    Values all;
+    for (int call = 0; call < 2; ++call) {
+      const Tensor latents = d.put(DType::F32, {2, 16, 3, 4}, random(2 * 16 * 12));
+      const Tensor rgb = d.empty(DType::F32, {stream->framesFor(2), 24, 32, 3});
+      stream->decode(latents, rgb);
+      const Values v = d.get(rgb);
+      all.insert(all.end(), v.begin(), v.end());
+    }
+    return all;
+  };
+  compare("Wan", [&](Device& d) {
+    VaeConfig c;
+    c.dim = 8, c.mean.assign(16, 0.0f), c.std.assign(16, 1.0f);
+    SyntheticWeights w(3);
+    syntheticWanDecoder(w, c);
+    const SafeTensors file = w.file();
+    return decoded(d, *loadWanVae(*d.backend, c, file));
+  }, all, 3e-2);
+  compare("tiny", [&](Device& d) {
+    TinyVaeConfig c;
+    c.channels = {16, 16, 8, 8};
+    SyntheticWeights w(3);
+    syntheticTinyDecoder(w, c);
+    const SafeTensors file = w.file();
+    return decoded(d, *loadTinyVae(*d.backend, c, file));
+  }, all, 3e-2);
 }
 
 TEST("cuda: attention over ranges, biases and every head width") {
