@@ -32,6 +32,17 @@ export async function openBytes(path: string): Promise<ByteSource> {
   };
 }
 
+/** A whole file that has to be small. */
+export async function readSmall(path: string, most: number): Promise<Buffer> {
+  const file = await openBytes(path);
+  try {
+    if (file.size > most) throw new ImportError(`${path} is too large for what it should be: ${file.size} bytes.`);
+    return Buffer.from(await file.read(0, file.size));
+  } finally {
+    await file.close();
+  }
+}
+
 /** Bytes in memory; what is read is a copy. */
 export function memoryBytes(bytes: Uint8Array): ByteSource {
   return {

@@ -1,7 +1,8 @@
 /** What there is in the files and folders that an import is given. */
 
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { readSmall } from './bytes.js';
 import { componentOf, readNetwork, TITLES, type Network } from './components.js';
 import { ImportError, inFile } from './errors.js';
 import { type Adapter, type AdapterOptions, isAdapter, readAdapter } from './lora.js';
@@ -28,6 +29,7 @@ export interface FindOptions {
 /** Best first. */
 const TOKENIZERS = ['tokenizer.json', 'spiece.model'];
 const DEEPEST = 3;
+const MOST_CONFIG_BYTES = 2 ** 20;
 const WEIGHTS = /\.(pt|pth|bin|safetensors|index\.json)$/;
 const OLD_BIN = /\.bin(\.index\.json)?$/;
 const SHARD = /-\d{5}-of-\d{5}\.(safetensors|bin)$/;
@@ -149,7 +151,7 @@ async function configHints(path: string): Promise<DitHints> {
 
 async function jsonBeside(path: string, name: string): Promise<Record<string, unknown>> {
   try {
-    const json = JSON.parse(await readFile(join(dirname(path), name), 'utf8')) as unknown;
+    const json = JSON.parse((await readSmall(join(dirname(path), name), MOST_CONFIG_BYTES)).toString()) as unknown;
     return typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {};
   } catch {
     return {};

@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { readSmall } from './bytes.js';
 import { type Network, TITLES } from './components.js';
 import { ImportError, inFile } from './errors.js';
 import { closeAll, findWeights, type Found } from './find.js';
@@ -65,6 +66,7 @@ const FILES: Record<Component, string> = {
 };
 const NEEDED: readonly Component[] = ['dit', 'textEncoder', 'vae'];
 const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+const MOST_TOKENIZER_BYTES = 256 * 2 ** 20;
 const STATE = 'import.json';
 /** Kept free beside the package. */
 const SPARE_BYTES = 64 * 2 ** 20;
@@ -146,9 +148,7 @@ async function readTokenizer(path: string | undefined, check?: (json: string) =>
   if (!path)
     throw new ImportError('There is no tokenizer.json or spiece.model in the sources; name one with --tokenizer.');
   return inFile(path, async () => {
-    const bytes = await readFile(path).catch((error: Error) => {
-      throw new ImportError(`${path} cannot be read: ${error.message}`);
-    });
+    const bytes = await readSmall(path, MOST_TOKENIZER_BYTES);
     const text = isJson(bytes) ? bytes.toString('utf8') : json(convertSentencePiece(bytes));
     try {
       check?.(text);

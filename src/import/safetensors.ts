@@ -1,9 +1,8 @@
 /** Reading safetensors: an 8-byte length, a JSON header, the raw tensors without gaps. */
 
 import { basename, dirname, join } from 'node:path';
-import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import type { ByteSource } from './bytes.js';
+import { type ByteSource, readSmall } from './bytes.js';
 import { ImportError } from './errors.js';
 import { countOf, isDType, sizeOf, type Tensor, viewTensor } from './tensor.js';
 
@@ -77,9 +76,9 @@ function contiguous(shape: readonly number[]): number[] {
 
 /** The files that `….safetensors.index.json` names, and which tensors it expects in each. */
 export async function readIndex(path: string): Promise<Map<string, string[]>> {
-  const text = await readFile(path, 'utf8');
-  const parsed = text.length < MOST_INDEX_BYTES ? indexSchema.safeParse(parseJson(text)) : undefined;
-  if (!parsed?.success) throw new ImportError(`${path} is not an index of safetensors files.`);
+  const text = (await readSmall(path, MOST_INDEX_BYTES)).toString('utf8');
+  const parsed = indexSchema.safeParse(parseJson(text));
+  if (!parsed.success) throw new ImportError(`${path} is not an index of safetensors files.`);
   const shards = new Map<string, string[]>();
   for (const [tensor, shard] of Object.entries(parsed.data.weight_map)) {
     if (basename(shard) !== shard || shard.startsWith('.')) {

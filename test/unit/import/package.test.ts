@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -468,11 +469,26 @@ describe('longlive import', () => {
     ['an evil checkpoint', { sources: [checkpoint('bad_pickle_call.pt')] }, /__builtin__\.print/],
     ['no tokenizer', { tokenizer: undefined }, /--tokenizer/],
     ['a tokenizer that cannot be used', { tokenizer: golden('lora_merge.json') }, /tokenizer\.json is not one/],
+    ['a file that is no tokenizer', { tokenizer: checkpoint('base_bf16.pt') }, /SentencePiece model/],
     ['an unusable name', { name: 'Mine!' }, /cannot be the name/],
   ])('refuses %s and leaves nothing', async (_what, change, message) => {
     await expect(importModel(options(change))).rejects.toThrow(message);
     expect(existsSync(join(root, 'mine'))).toBe(false);
     expect(existsSync(join(root, 'mine.partial'))).toBe(false);
+  });
+
+  it('refuses small files that are huge, without reading them', async () => {
+    const huge = (name: string) => {
+      writeFileSync(join(root, name), '{');
+      // Of a sparse file only the length is large.
+      truncateSync(join(root, name), 8 * 2 ** 30);
+      return join(root, name);
+    };
+    const given = options();
+    const refused = /too large for what it should be: 8589934592 bytes/;
+    await expect(importModel({ ...given, tokenizer: huge('tokenizer.json') })).rejects.toThrow(refused);
+    const sharded = [...given.sources, huge('model.safetensors.index.json')];
+    await expect(importModel({ ...given, sources: sharded })).rejects.toThrow(refused);
   });
 
   it('never touches a package that is there', async () => {
