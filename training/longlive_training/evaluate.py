@@ -1,18 +1,29 @@
-"""How well generated videos follow their prompts, judged by networks that never saw the model's pictures.
+"""How well generated videos follow their prompts, judged by a network that never saw the model's pictures.
 
-    python -m longlive_training.evaluate cases --out cases.json [--count 24] [--split test]
+    python -m longlive_training.evaluate cases --suite switch --out cases.json [--count 24] [--prompts FILE]
     python -m longlive_training.evaluate videos --cases cases.json --videos DIR [--out report.json]
-    python -m longlive_training.evaluate package --package models/pocket [--count 24] [--out report.json]
-    python -m longlive_training.evaluate world [--count 24]
+    python -m longlive_training.evaluate package --package models/pocket [--suite switch] [--count 24] [--out report.json]
+    python -m longlive_training.evaluate world [--suite switch] [--count 24]
 
 `cases` writes stories for any generator: per case a name, a seed, the number of blocks and a timeline of prompts with
 the block and frame at which each takes effect. `videos` judges what a generator made of them: DIR/<name>.rgb (raw RGB,
 8 bits, 192 x 112, frame after frame), .npy or .npz (`frames`), uint8 [T, H, W, 3]. `package` generates with PyTorch and
-judges; `world` judges the renderer's own pictures, which bounds what any model can reach with these judges.
+judges; `world` judges the renderer's own pictures, which bounds what any model can reach with this judge.
+`npm run bench:adherence` does all of it with the native core.
+
+Suites: `single`, one prompt for 20 s; `switch`, four prompts of 3 s; `long`, one prompt for 240 s. All scenes are among
+those that training holds out, all sentences of patterns that training never uses. Own prompts come from a file, JSON or
+one JSON object per line:
+
+    {"prompt": "a red fox runs over sand", "attributes": {"subject": "fox", "colour": "red"}, "seconds": 20, "seed": 7}
+    {"turns": [{"prompt": "...", "attributes": {...}, "seconds": 3}, ...]}
+
+`attributes` says what the judge is to find (values of world.py's ATTRIBUTES); what is left out is not judged.
 """
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,29 +32,68 @@ import numpy as np
 import torch
 
 from .captions import caption
-from .data import first_frame
+from .data import change as changed_scene
+from .data import first_frame, held_out
 from .judge import DEFAULT, Judge
-from .metrics import adherence, seam, summarise
-from .world import ATTRIBUTES, HEIGHT, render, sample_attributes
+from .metrics import Observation, observe, summarise
+from .world import ATTRIBUTES, FPS, HEIGHT, render, sample_attributes
 
 WIDTH = 192
-BLOCKS_PER_PROMPT = 5  # of 12 frames: 3.75 seconds
+# Blocks per turn, turns. The first block has 9 frames, others 12.
+SUITES = {"single": (27, 1), "switch": (4, 4), "long": (321, 1), "endless": (1601, 1)}
+FIRST_SEED = 1_000_000
 
 
-def make_cases(count: int, split: str = "test", seed: int = 0) -> list[dict]:
-    """Stories of two prompts; the second changes everything in one half of them, one or two attributes in the other."""
+def blocks_in(seconds: float) -> int:
+    """The fewest blocks that make a video at least this long."""
+    return max(1, math.ceil((seconds * FPS + 3) / 12))
+
+
+def make_cases(suite: str, count: int, split: str = "test", seed: int = 0) -> list[dict]:
+    """Stories of held-out scenes. Half of the switches change everything by chance, half one or two attributes."""
     rng = np.random.default_rng([seed, 11])
-    names = list(ATTRIBUTES)
+
+    def unseen(draw: Callable[[], dict], last: dict | None = None) -> dict:
+        while not held_out(scene := draw()) or scene == last:
+            pass
+        return scene
+
+    blocks, turns = SUITES[suite]
     cases = []
     for i in range(count):
-        first = sample_attributes(rng)
-        second = dict(first)
-        for name in names if i % 2 else rng.choice(names, size=rng.integers(1, 3), replace=False):
-            others = [v for v in ATTRIBUTES[name] if v != first[name]]
-            second[name] = others[rng.integers(len(others))]
-        timeline = [{"block": b, "frame": first_frame(b), "prompt": caption(a, rng, full=True, split=split), "attributes": a}
-                    for b, a in ((0, first), (BLOCKS_PER_PROMPT, second))]  # fmt: skip
-        cases.append({"name": f"case-{i:03d}", "seed": i, "blocks": 2 * BLOCKS_PER_PROMPT, "timeline": timeline})
+        scenes = [unseen(lambda: sample_attributes(rng))]
+        while len(scenes) < turns:
+            last = scenes[-1]
+            scenes.append(unseen(lambda: changed_scene(last, rng), last))
+        story = [{"prompt": caption(a, rng, full=True, split=split), "attributes": a, "blocks": blocks} for a in scenes]
+        cases.append(make_case(f"{suite}-{i:03d}", FIRST_SEED + i, story))
+    return cases
+
+
+def make_case(name: str, seed: int, turns: list[dict]) -> dict:
+    """turns: prompt, attributes and blocks of each."""
+    starts = np.cumsum([0, *(t["blocks"] for t in turns)]).tolist()
+    timeline = [{"block": b, "frame": first_frame(b), "prompt": t["prompt"], "attributes": t["attributes"]} for b, t in zip(starts, turns)]
+    return {"name": name, "seed": seed, "blocks": starts[-1], "timeline": timeline}
+
+
+def read_prompts(path: Path) -> list[dict]:
+    """Cases from a file of prompts; raises ValueError that names the entry."""
+    text = path.read_text().strip()
+    entries = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+    cases = []
+    for i, entry in enumerate(entries):
+        where = f"{path}, entry {i + 1}"
+        turns = entry.get("turns", [entry])
+        for turn in turns:
+            if not isinstance(turn.get("prompt"), str) or not isinstance(turn.get("attributes"), dict):
+                raise ValueError(f'{where}: needs "prompt" (text) and "attributes" (object), or "turns" of these')
+            for name, value in turn["attributes"].items():
+                if value not in ATTRIBUTES.get(name, []):
+                    raise ValueError(f"{where}: {name} {value!r} is not among {ATTRIBUTES.get(name, list(ATTRIBUTES))}")
+        seconds = 20 if len(turns) == 1 else 3
+        story = [t | {"blocks": blocks_in(t.get("seconds", seconds))} for t in turns]
+        cases.append(make_case(f"prompt-{i:03d}", int(entry.get("seed", FIRST_SEED + i)), story))
     return cases
 
 
@@ -54,7 +104,7 @@ def read_video(folder: Path, name: str) -> np.ndarray:
         if not path.exists():
             continue
         if suffix == ".rgb":
-            raw = np.fromfile(path, np.uint8)
+            raw = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
             if raw.size == 0 or raw.size % (HEIGHT * WIDTH * 3):
                 raise ValueError(f"{path}: {raw.size} bytes are not whole frames of {WIDTH} x {HEIGHT} RGB")
             return raw.reshape(-1, HEIGHT, WIDTH, 3)
@@ -65,19 +115,19 @@ def read_video(folder: Path, name: str) -> np.ndarray:
     raise FileNotFoundError(f"{folder / name}.rgb, .npy or .npz")
 
 
+def observe_case(judge: Judge, video: np.ndarray, case: dict) -> Observation:
+    story = [(t["frame"], t["attributes"]) for t in case["timeline"]]
+    return observe(judge, video, story, [first_frame(b) for b in range(1, case["blocks"])])
+
+
 def evaluate(cases: list[dict], video_of: Callable[[dict], np.ndarray], judge: Judge) -> dict:
     """The report over all cases; `video_of(case)` gives uint8 [T, H, W, 3]."""
-    results, seams = [], []
-    for case in cases:
-        video = video_of(case)
-        results.append(adherence(judge, video, [(t["frame"], t["attributes"]) for t in case["timeline"]]))
-        switches = {t["block"] for t in case["timeline"]}
-        seams.append(seam(video, [first_frame(b) for b in range(1, case["blocks"]) if b not in switches]))
-    return summarise(results) | {"seam": round(float(np.median(seams)), 3)}
+    return summarise([observe_case(judge, video_of(case), case) for case in cases])
 
 
 def from_world(case: dict) -> np.ndarray:
-    return render([(t["frame"], t["attributes"]) for t in case["timeline"]], first_frame(case["blocks"]), case["seed"])
+    """The renderer's own film of a case that names every attribute, begun where the model's stories begin."""
+    return render([(t["frame"], t["attributes"]) for t in case["timeline"]], first_frame(case["blocks"]), None)
 
 
 def from_package(folder: Path) -> Callable[[dict], np.ndarray]:
@@ -96,6 +146,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["cases", "videos", "package", "world"])
     parser.add_argument("--cases", type=Path, help="JSON made by `cases` (default: made on the spot)")
+    parser.add_argument("--prompts", type=Path, help="own prompts instead of a suite")
+    parser.add_argument("--suite", choices=SUITES, default="switch")
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--split", choices=["train", "test"], default="test", help="which sentence patterns")
     parser.add_argument("--videos", type=Path)
@@ -106,7 +158,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    cases = json.loads(args.cases.read_text()) if args.cases else make_cases(args.count, args.split)
+    if args.cases:
+        cases = json.loads(args.cases.read_text())
+    else:
+        cases = read_prompts(args.prompts) if args.prompts else make_cases(args.suite, args.count, args.split)
     if args.what == "cases":
         report = cases
     else:
@@ -127,7 +182,7 @@ def main() -> None:
     if args.what != "cases" or not args.out:
         print(text, end="")
     if args.minimum is not None and args.what != "cases":
-        reached = np.mean([report["switch"].get(n, 0) for n in ("subject", "colour", "ground")])
+        reached = np.mean([report.get("changed", {}).get(n, 0) for n in ("subject", "colour", "ground")])
         if reached < args.minimum:
             sys.exit(f"adherence after a switch is {reached:.3f}, below {args.minimum}")
 

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .card import HEADING, pictures, quality_section
 from .models.dit import CausalDiT
 from .models.umt5 import UMT5Encoder
 from .models.vae import WanVAE
@@ -188,24 +189,10 @@ def card(folder: Path, config: dict, vae: dict, text: dict, dit: dict, evaluatio
             f"* DiT: {dit['steps']} steps of {dit['batch']} stories in {dit['minutes']:.0f} minutes, {dit['blocks_seen']} blocks seen from {dit['stories']} encoded",
             f"  stories, peak learning rate {dit['lr']}. Loss at the end: " + ", ".join(f"{k} {v:.3f}" for k, v in dit["loss"].items()) + ".",
         ]
-    lines += ["", "The commands are in `training/README.md`.", "", "## How good it is", ""]
-    if evaluation:
-        lines += ["Measured by a separately trained judge on unseen prompts (shares of 1; `python -m longlive_training.evaluate package`):", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in flatten(evaluation)]
-    else:
-        lines.append("Not measured yet.")
+    lines += ["", "The commands are in `training/README.md`.", ""]
+    lines += quality_section(evaluation, pictures(folder, evaluation)) if evaluation else [HEADING, "", "Not measured yet."]
     lines += ["", "## What it does badly", "", *WEAKNESSES]
     return "\n".join(lines) + "\n"
-
-
-def flatten(report: dict, prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, value in report.items():
-        if isinstance(value, dict):
-            rows += flatten(value, f"{prefix}{key}: ")
-        elif isinstance(value, (int, float, str)):
-            rows.append((prefix + key, f"{value:.3f}" if isinstance(value, float) else str(value)))
-    return rows
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -215,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--vae", type=Path, required=True, help="folder with vae.safetensors and stats.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--version", default="0.1.0")
-    parser.add_argument("--evaluation", type=Path, help="JSON report of longlive_training.evaluate for the model card")
+    parser.add_argument("--evaluation", type=Path, help="JSON report of `npm run bench:adherence` for the model card; card.py puts a later one in")
     args = parser.parse_args(argv)
     stats = json.loads((args.vae / "stats.json").read_text())
     vocab_size = len(json.loads((args.text / "tokenizer.json").read_text())["model"]["vocab"])

@@ -1,17 +1,18 @@
 """Judges: a small network that tells the attributes of the world from pixels.
 
-    python -m longlive_training.judge --codec RUN/codec.safetensors --out judge
+    python -m longlive_training.judge [--out judge] [--steps 1500] [--looks 5000]
 
-It is trained on pictures of the renderer only, half of them degraded (the linear code of the latents, blur, noise),
-never on pictures of the model that it is to judge. One head per attribute reads a shared trunk; the action needs
-motion, so a look is `LOOK` frames of which every second one is used.
+It is trained on pictures of the renderer only, never on pictures of the model that it is to judge. Half of its looks are
+made worse in the ways that generated video is: blurred, smeared over time, noisy, brighter or darker, a little displaced.
+A look is one second, of which every second frame is used at half size: more than one turn of every gait.
 
-Writes `judge.safetensors` (half precision) and `judge.json` with the accuracy on unseen clips, clean and degraded.
+Writes `judge.safetensors` (half precision) and `judge.json` with the accuracy on looks it never saw, clean and made worse.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +21,36 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .codec import Codec
-from .world import ATTRIBUTES, TRANSITION, render, sample_attributes
+from .world import ATTRIBUTES, FPS, render, sample_attributes
 
-LOOK = 9  # frames of one look
+LOOK = FPS  # frames of one look
 STEP = 2  # every second one is used
-USED = LOOK // STEP + 1
+USED = LOOK // STEP
 DEFAULT = Path(__file__).parent.parent / "judge"
+UNSEEN = 10_000_000  # seeds from here on are not trained on
 
 
-def shrink(clips: np.ndarray) -> np.ndarray:
-    """uint8 [..., LOOK, 112, 192, 3] -> uint8 [..., USED * 3, 56, 96]: half size, frames stacked as channels."""
-    x = clips[..., ::STEP, :, :, :].astype(np.uint16)
-    x = x[..., 0::2, 0::2, :] + x[..., 1::2, 0::2, :] + x[..., 0::2, 1::2, :] + x[..., 1::2, 1::2, :]
-    x = np.moveaxis((x // 4).astype(np.uint8), -1, -3)
-    return x.reshape(*x.shape[:-4], USED * 3, *x.shape[-2:])
+def shrink(video: np.ndarray) -> np.ndarray:
+    """uint8 [T, 2 h, 2 w, 3] -> uint8 [T, 3, h, w], half as large."""
+    t, height, width, _ = video.shape
+    small = np.empty((t, 3, height // 2, width // 2), np.uint8)
+    for i in range(0, t, 64):  # minutes of video do not fit the cache, nor, widened, the memory
+        x = video[i : i + 64].astype(np.uint16)
+        x = x[:, 0::2, 0::2] + x[:, 1::2, 0::2] + x[:, 0::2, 1::2] + x[:, 1::2, 1::2]
+        small[i : i + 64] = np.moveaxis(x // 4, -1, 1)
+    return small
+
+
+def looks_at(small: np.ndarray, starts: Sequence[int]) -> Tensor:
+    """The looks that begin at the given frames of a shrunk video: uint8 [n, USED * 3, h, w], frames stacked as channels."""
+    looks = np.stack([small[s : s + LOOK : STEP] for s in starts])
+    return torch.from_numpy(looks.reshape(len(starts), USED * 3, *small.shape[-2:]))
 
 
 class Judge(nn.Module):
     """Looks uint8 or float 0..255 [n, USED * 3, 56, 96] -> logits per attribute."""
 
-    def __init__(self, width: int = 24):
+    def __init__(self, width: int = 32):
         super().__init__()
         channels = [USED * 3, width, 2 * width, 3 * width, 4 * width]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 5 if i == 0 else 3, stride=2, padding=2 if i == 0 else 1)
@@ -49,11 +59,16 @@ class Judge(nn.Module):
         self.mix = nn.Linear(channels[-1] * 4 * 6, 6 * width)
         self.heads = nn.ModuleDict({name: nn.Linear(6 * width, len(values)) for name, values in ATTRIBUTES.items()})
 
-    def forward(self, looks: Tensor) -> dict[str, Tensor]:
-        x = looks.float() / 127.5 - 1
+    def stages(self, looks: Tensor) -> list[Tensor]:
+        """The picture after each convolution, [n, channels, height, width]."""
+        x, stages = looks.float() / 127.5 - 1, []
         for conv, norm in zip(self.convs, self.norms):
             x = F.silu(norm(conv(x)))
-        x = F.silu(self.mix(x.flatten(1)))
+            stages.append(x)
+        return stages
+
+    def forward(self, looks: Tensor) -> dict[str, Tensor]:
+        x = F.silu(self.mix(self.stages(looks)[-1].flatten(1)))
         return {name: head(x) for name, head in self.heads.items()}
 
     @classmethod
@@ -63,88 +78,96 @@ class Judge(nn.Module):
         return judge.eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def probabilities(self, video: np.ndarray, starts: list[int]) -> dict[str, np.ndarray]:
-        """For looks that begin at the given frames of a video uint8 [T, 112, 192, 3]: float [looks, values] each."""
-        looks = torch.from_numpy(np.stack([shrink(video[s : s + LOOK]) for s in starts]))
-        return {name: logits.softmax(1).numpy() for name, logits in self(looks).items()}
+    def guesses(self, looks: Tensor) -> dict[str, np.ndarray]:
+        """The most probable value of each attribute, int [n] each: positions in the value lists of `ATTRIBUTES`."""
+        parts = [self(part) for part in looks.split(64)]
+        return {name: torch.cat([p[name] for p in parts]).argmax(1).numpy() for name in ATTRIBUTES}
 
 
-def make_look(seed: int, codec: Codec) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """A clean and a coded look of a settled scene, and the indices of its attributes.
-
-    In a third of the scenes the picture has only just changed from another one, as after a prompt switch.
-    """
+def make_look(seed: int) -> tuple[np.ndarray, list[int]]:
+    """A look of a settled scene, and the positions of its attributes. One in three begins where the model's stories do."""
     rng = np.random.default_rng([seed, 3])
     scene = sample_attributes(rng)
-    story = [(0, scene)] if rng.random() < 0.67 else [(0, sample_attributes(rng)), (int(rng.integers(1, 5)), scene)]
-    clip = render(story, LOOK, int(rng.integers(2**31)), start=TRANSITION + 5 + int(rng.integers(64)))
-    coded = codec.decode(codec.encode(clip))
-    return shrink(clip), shrink(coded), [values.index(scene[name]) for name, values in ATTRIBUTES.items()]
+    begin = None if rng.random() < 1 / 3 else int(rng.integers(2**31))
+    clip = render([(0, scene)], LOOK, begin, start=int(rng.integers(256)))
+    return looks_at(shrink(clip), [0])[0].numpy(), [values.index(scene[name]) for name, values in ATTRIBUTES.items()]
 
 
-def degrade(looks: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur, noise, brightness and a shift of up to three pixels, different for every look. float in, float out."""
+def worsen(looks: Tensor, rng: torch.Generator) -> Tensor:
+    """Each look in its own way and amount; float 0..255 in and out."""
     n = len(looks)
+
+    def amount(share: float) -> Tensor:
+        return torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < share)
+
     soft = F.avg_pool2d(looks, 3, 1, 1, count_include_pad=False)
-    amount = torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.5)
-    looks = looks + amount * (soft - looks)
+    softer = F.avg_pool2d(soft, 5, 1, 2, count_include_pad=False)
+    looks = looks + amount(0.5) * (soft - looks)
+    looks = looks + 0.7 * amount(0.25) * (softer - looks)
+    frames = looks.view(n, USED, 3, *looks.shape[-2:])
+    near = torch.cat([frames[:, 1:2], frames, frames[:, -2:-1]], 1)
+    looks = looks + 0.6 * amount(0.4) * ((near[:, :-2] + near[:, 2:]) / 2 - frames).view_as(looks)
     looks = looks * (0.92 + 0.16 * torch.rand(n, 1, 1, 1, generator=rng))
-    sigma = 12 * torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.5)
-    looks = looks + sigma * torch.randn(looks.shape, generator=rng)
-    dy, dx = torch.randint(-3, 4, (2,), generator=rng).tolist()
+    noisy = torch.rand(n, generator=rng) < 0.5
+    sigma = 12 * torch.rand(n, 1, 1, 1, generator=rng)[noisy]
+    looks[noisy] += sigma * torch.randn(looks[noisy].shape, generator=rng)
+    dy, dx = torch.randint(-2, 3, (2,), generator=rng).tolist()
     return looks.roll((dy, dx), (2, 3)).clamp(0, 255)
 
 
-@torch.inference_mode()
 def accuracy(judge: Judge, looks: Tensor, labels: Tensor) -> dict[str, float]:
-    guesses = [judge(part) for part in looks.split(64)]
-    return {name: (torch.cat([g[name] for g in guesses]).argmax(1) == labels[:, i]).float().mean().item()
-            for i, name in enumerate(ATTRIBUTES)}  # fmt: skip
+    return {name: round(float((guess == labels[:, i].numpy()).mean()), 4) for i, (name, guess) in enumerate(judge.guesses(looks).items())}
 
 
-def dataset(seeds: range, codec: Codec) -> tuple[Tensor, Tensor, Tensor]:
-    clean, coded, labels = zip(*(make_look(s, codec) for s in seeds))
-    return torch.from_numpy(np.stack(clean)), torch.from_numpy(np.stack(coded)), torch.tensor(labels)
+def dataset(seeds: range) -> tuple[Tensor, Tensor]:
+    looks, labels = zip(*(make_look(s) for s in seeds))
+    return torch.from_numpy(np.stack(looks)), torch.tensor(labels)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--codec", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=DEFAULT)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--clips", type=int, default=2400)
-    args = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    codec = Codec.load(args.codec)
-    clean, coded, labels = dataset(range(args.clips), codec)
-    print(f"{args.clips} looks rendered", flush=True)
-    unseen = dataset(range(10_000_000, 10_000_400), codec)
-    judge = Judge()
-    average = Judge().requires_grad_(False)
+def train(looks: Tensor, labels: Tensor, check: tuple[Tensor, Tensor], steps: int, batch: int = 48) -> Judge:
+    """The running average of the weights."""
+    judge, average = Judge().to(memory_format=torch.channels_last), Judge().requires_grad_(False)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.02)
     rng = torch.Generator().manual_seed(0)
     began = time.time()
-    for step in range(1, args.steps + 1):
-        progress = step / args.steps
+    for step in range(1, steps + 1):
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1, step / 50) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
-        pick = torch.randint(len(clean), (48,), generator=rng)
-        source = torch.where((torch.rand(48, generator=rng) < 0.5)[:, None, None, None], clean[pick], coded[pick]).float()
-        guesses = judge(degrade(source, rng))
-        loss = sum(F.cross_entropy(g, labels[pick, i], label_smoothing=0.02) for i, g in enumerate(guesses.values()))
+            group["lr"] = 2e-3 * min(1, step / 50) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        pick = torch.randint(len(looks), (batch,), generator=rng)
+        source = looks[pick].float()
+        source[batch // 2 :] = worsen(source[batch // 2 :], rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            guesses = judge(source.contiguous(memory_format=torch.channels_last))
+        loss = sum(F.cross_entropy(g.float(), labels[pick, i], label_smoothing=0.02) for i, g in enumerate(guesses.values()))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(judge.parameters()), 1 - min(0.99, step / (step + 10)))
-        if step % 100 == 0:
-            print(f"step {step} {time.time() - began:.0f} s loss {loss.item():.3f}", accuracy(average, *unseen[1:]), flush=True)
-    average.eval()
-    report = {"steps": args.steps, "clips": args.clips, "unseen": len(unseen[2]),
-              "accuracy": {"clean": accuracy(average, unseen[0], unseen[2]), "coded": accuracy(average, unseen[1], unseen[2])}}  # fmt: skip
+            torch._foreach_lerp_(list(average.parameters()), list(judge.parameters()), 1 - min(0.995, step / (step + 10)))
+        if step % 200 == 0:
+            print(f"step {step} {time.time() - began:.0f} s loss {loss.item():.3f} {accuracy(average, *check)}", flush=True)
+    return average.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=DEFAULT)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--looks", type=int, default=5000)
+    parser.add_argument("--unseen", type=int, default=1000)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    began = time.time()
+    unseen, truth = dataset(range(UNSEEN, UNSEEN + args.unseen))
+    looks, labels = dataset(range(args.looks))
+    print(f"{args.looks} looks rendered, {time.time() - began:.0f} s", flush=True)
+    judge = train(looks, labels, (unseen[:400], truth[:400]), args.steps)
+    worse = worsen(unseen.float(), torch.Generator().manual_seed(1))
+    report = {"steps": args.steps, "looks": args.looks, "unseen": args.unseen, "seconds": round(time.time() - began),
+              "accuracy": {"clean": accuracy(judge, unseen, truth), "worsened": accuracy(judge, worse, truth)}}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.half() for k, v in average.state_dict().items()}, args.out / "judge.safetensors")
+    save_file({k: v.half() for k, v in judge.state_dict().items()}, args.out / "judge.safetensors")
     (args.out / "judge.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 

@@ -1,80 +1,160 @@
-"""What is measured on generated videos, given the frames and the story that was asked for.
+"""What is measured on videos, given the frames and the story that was asked for: first `observe` each, then `summarise` all.
 
-Frames are numbers of video frames at `FPS`; a judge look covers `LOOK` of them.
+A look is one second (judge.py). Adherence counts from the second second after the beginning or a switch: a change of the
+world takes 12 frames, and what is not there after two seconds has not come. Change is the mean absolute difference of the
+pixels of neighbouring frames, 0..255.
 """
+
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .judge import LOOK, Judge
+from .features import features, frechet
+from .judge import LOOK, Judge, looks_at, shrink
 from .world import ATTRIBUTES, FPS
 
-SETTLE = 15  # frames from the beginning or a switch until adherence counts
-WITHIN = 3 * FPS  # frames in which a switch has to arrive
-STRIDE = 4  # frames between looks
+SETTLE = FPS  # frames from the beginning or a switch until adherence counts
+WITHIN = 2 * FPS  # frames in which a switch has to arrive
+STRIDE = 8  # frames between looks
+LONG = 40 * FPS  # frames from which on a video is long: its two ends are compared,
+ENDS = 30 * FPS  # this much of each, at most a quarter of all
+COURSE = 10 * FPS  # frames of one point of the course of a long video
 
 Story = list[tuple[int, dict[str, str]]]  # (frame from which they hold, attributes asked for), ascending
 
 
-def correctness(judge: Judge, video: np.ndarray, story: Story) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """First frames of the looks, and per attribute 1 / 0 / nan: seen / not seen / not asked for at that time.
+@dataclass
+class Observation:
+    """Of one video. Shares are 0..1, per attribute; an attribute that nobody asked for is absent."""
 
-    A look is held against what is asked for at its first frame.
-    """
-    starts = np.arange(0, len(video) - LOOK + 1, STRIDE)
-    seen = judge.probabilities(video, starts.tolist())
-    at = np.searchsorted([frame for frame, _ in story], starts, side="right") - 1
-    result = {}
-    for name, probabilities in seen.items():
-        guesses = probabilities.argmax(1)
-        asked = [ATTRIBUTES[name].index(story[i][1][name]) if name in story[i][1] else -1 for i in at]
-        result[name] = np.where(np.array(asked) < 0, np.nan, guesses == np.array(asked))
-    return starts, result
+    frames: int
+    prompt: dict[str, float] = field(default_factory=dict)  # settled looks of all turns
+    first: dict[str, float] = field(default_factory=dict)  # the same at the two ends of a long video
+    last: dict[str, float] = field(default_factory=dict)
+    course: list[float] = field(default_factory=list)  # the same over all attributes in every ten seconds of it
+    changed: dict[str, list[bool]] = field(default_factory=dict)  # per switch: there in the second second after it
+    kept: dict[str, list[bool]] = field(default_factory=dict)
+    arrival: list[list[float]] = field(default_factory=list)  # per switch (looks end 16, 20, .. 48 frames after it): share of the changed
+    jumps: list[float] = field(default_factory=list)  # largest change in the two seconds after each switch
+    ordinary: list[float] = field(default_factory=list)  # changes of settled frames
+    borders: list[float] = field(default_factory=list)  # those of them that lead into a block
+    features: np.ndarray | None = None  # of the settled looks
+    drift: float | None = None  # Fréchet distance between the two ends of a long video
 
 
-def adherence(judge: Judge, video: np.ndarray, story: Story) -> dict:
-    """How well one video follows its story.
+def change(video: np.ndarray) -> np.ndarray:
+    """Into each frame but the first, float [T - 1]."""
+    return np.array([np.abs(b.astype(np.int16) - a).mean() for a, b in zip(video, video[1:])])
 
-    `prompt`: per attribute the share of settled looks before the first switch that show it.
-    `switch`: per attribute, over the attributes that a switch changes, whether they are there (majority of looks)
-    in the third second after it. `switchSeconds`: time until a changed attribute is first seen, for those that arrive.
-    `kept`: the same as `switch` for attributes that a switch leaves as they were.
-    """
-    starts, correct = correctness(judge, video, story)
-    switches = [(frame, attributes) for frame, attributes in story[1:] if frame + WITHIN <= len(video)]
-    end = story[1][0] if len(story) > 1 else len(video)
-    out = {"prompt": {}, "switch": {}, "kept": {}, "switchSeconds": []}
-    for name, values in correct.items():
-        settled = (starts >= SETTLE) & (starts + LOOK <= end)
-        if settled.any() and not np.isnan(values[settled]).all():
-            out["prompt"][name] = float(np.nanmean(values[settled]))
-        for (frame, attributes), (_, before) in zip(switches, story):
-            if name not in attributes:
-                continue
-            due = (starts >= frame + WITHIN - 24) & (starts + LOOK <= frame + WITHIN)
-            changed = before.get(name) != attributes[name]
-            out["switch" if changed else "kept"].setdefault(name, []).append(bool(np.nanmean(values[due]) > 0.5))
-            arrived = (starts >= frame) & (starts + LOOK <= frame + WITHIN) & (values == 1)
-            if changed and arrived.any():
-                out["switchSeconds"].append(float(starts[arrived][0] + LOOK - frame) / FPS)
+
+def correctness(judge: Judge, small: np.ndarray, starts: np.ndarray, asked: list[dict[str, str]]) -> dict[str, np.ndarray]:
+    """Per attribute 1 / 0 / nan: seen / not seen / not asked for, for the looks that begin at `starts`."""
+    if not len(starts):
+        return {name: np.empty(0) for name in ATTRIBUTES}
+    parts = [judge.guesses(looks_at(small, starts[i : i + 64].tolist())) for i in range(0, len(starts), 64)]
+    guesses = {name: np.concatenate([p[name] for p in parts]) for name in ATTRIBUTES}
+    wanted = {name: np.array([values.index(a[name]) if name in a else -1 for a in asked]) for name, values in ATTRIBUTES.items()}
+    return {name: np.where(wanted[name] < 0, np.nan, guesses[name] == wanted[name]) for name in ATTRIBUTES}
+
+
+def _means(correct: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, float]:
+    return {name: float(np.nanmean(v[chosen])) for name, v in correct.items() if np.isfinite(v[chosen]).any()}
+
+
+def observe(judge: Judge, video: np.ndarray, story: Story, borders: list[int]) -> Observation:
+    """`video`: uint8 [T, H, W, 3] of the judge's size; `borders`: first frames of its blocks."""
+    out = Observation(len(video))
+    small = shrink(video)
+    frames = np.array([frame for frame, _ in story])
+    ends = np.append(frames[1:], len(video))
+
+    # settled looks
+    starts = np.concatenate([np.arange(f + SETTLE, e - LOOK + 1, STRIDE) for f, e in zip(frames, ends)])
+    turn = np.searchsorted(frames, starts, side="right") - 1
+    correct = correctness(judge, small, starts, [story[i][1] for i in turn])
+    out.prompt = _means(correct, np.full(len(starts), True))
+    if len(starts):
+        out.features = np.concatenate([features(judge, looks_at(small, starts[i : i + 64].tolist())) for i in range(0, len(starts), 64)])
+    if len(video) >= LONG:
+        end = min(ENDS, len(video) // 4)
+        head, tail = starts + LOOK <= end, starts >= len(video) - end
+        out.first, out.last = _means(correct, head), _means(correct, tail)
+        parts = [(starts >= f) & (starts + LOOK <= f + COURSE) for f in range(0, len(video) - COURSE + 1, COURSE)]
+        out.course = [float(np.mean([*_means(correct, part).values()])) for part in parts]
+        out.drift = frechet(out.features[head], out.features[tail])
+
+    # changes of the picture
+    changes = change(video)
+    into = np.arange(1, len(video))
+    settled = into - frames[np.searchsorted(frames, into, side="right") - 1] >= WITHIN
+    out.ordinary = changes[settled].tolist()
+    out.borders = changes[settled & np.isin(into, borders)].tolist()
+
+    # switches
+    for (frame, attributes), (_, before), end in zip(story[1:], story, ends[1:]):
+        if frame + WITHIN > end:
+            continue
+        out.jumps.append(float(changes[frame - 1 : frame - 1 + WITHIN].max()))
+        at = frame + np.arange(0, min(end - frame, 3 * FPS) - LOOK + 1, 4)
+        seen = correctness(judge, small, at, [attributes] * len(at))
+        due = int(np.flatnonzero(at == frame + WITHIN - LOOK)[0])
+        changed = [n for n in attributes if before.get(n) != attributes[n]]
+        for name in attributes:
+            (out.changed if name in changed else out.kept).setdefault(name, []).append(bool(seen[name][due]))
+        if changed:
+            out.arrival.append(np.mean([seen[n] for n in changed], 0).tolist())
     return out
 
 
-def seam(video: np.ndarray, borders: list[int]) -> float:
-    """Mean change of the picture into the frames `borders` over the mean change into all others; 1 is seamless."""
-    change = np.abs(np.diff(video.astype(np.int16), axis=0)).mean((1, 2, 3))
-    at = np.zeros(len(change), bool)
-    at[[b - 1 for b in borders if 0 < b < len(video)]] = True
-    return float(change[at].mean() / max(change[~at].mean(), 1e-6))
+def _table(shares: list[dict[str, float | list[bool]]]) -> dict[str, float]:
+    """Means per attribute over videos, and `all`, the mean over attributes."""
+    means = {name: float(np.mean(np.concatenate([np.atleast_1d(s[name]) for s in shares if name in s])))
+             for name in ATTRIBUTES if any(name in s for s in shares)}  # fmt: skip
+    return {n: round(v, 4) for n, v in means.items()} | ({"all": round(float(np.mean(list(means.values()))), 4)} if means else {})
 
 
-def summarise(results: list[dict]) -> dict:
-    """Means over videos of `adherence`, with `all` the mean over attributes."""
+def seam(borders: list[float], ordinary: list[float]) -> float:
+    """Mean change at block borders over the mean change elsewhere."""
+    elsewhere = (np.sum(ordinary) - np.sum(borders)) / (len(ordinary) - len(borders))
+    return float(np.mean(borders) / max(elsewhere, 1e-6))
 
-    def mean(kind: str) -> dict[str, float]:
-        names = sorted({name for r in results for name in r[kind]})
-        values = {n: float(np.mean(np.concatenate([np.atleast_1d(r[kind][n]) for r in results if n in r[kind]]))) for n in names}
-        return {n: round(v, 4) for n, v in values.items()} | ({"all": round(float(np.mean(list(values.values()))), 4)} if values else {})
 
-    seconds = [s for r in results for s in r["switchSeconds"]]
-    return {"videos": len(results), "prompt": mean("prompt"), "switch": mean("switch"), "kept": mean("kept"),
-            "medianSwitchSeconds": round(float(np.median(seconds)), 2) if seconds else None}  # fmt: skip
+def summarise(seen: list[Observation], rendered: list[Observation] | None = None) -> dict:
+    """One report over videos. `rendered`: the renderer's pictures of the same stories, which set the scale of `seam`
+    (gaits do not move evenly, so some borders lie where much happens) and are what `frechet` measures the distance to."""
+    report: dict = {"videos": len(seen), "frames": sum(o.frames for o in seen)}
+    pooled = {name: [x for o in seen for x in getattr(o, name)] for name in ("ordinary", "borders", "jumps")}
+    for name in ("prompt", "changed", "kept", "first", "last"):
+        if table := _table([getattr(o, name) for o in seen]):
+            report[name] = table
+    if arrivals := [a for o in seen for a in o.arrival]:
+        shortest = min(map(len, arrivals))
+        share = np.mean([a[:shortest] for a in arrivals], 0)
+        report["arrival"] = {f"{(LOOK + 4 * i) / FPS:.2f}": round(float(v), 4) for i, v in enumerate(share)}
+    if pooled["ordinary"]:
+        ordinary = float(np.percentile(pooled["ordinary"], 99))
+        report["motion"] = {"mean": round(float(np.mean(pooled["ordinary"])), 3), "p99": round(ordinary, 3)}
+        if pooled["jumps"]:
+            ratio = np.array(pooled["jumps"]) / ordinary
+            report["jump"] = {"median": round(float(np.median(ratio)), 3), "p95": round(float(np.percentile(ratio, 95)), 3),
+                              "largest": round(float(ratio.max()), 3), "within1.5": round(float((ratio <= 1.5).mean()), 4),
+                              "switches": len(ratio)}  # fmt: skip
+    if pooled["borders"]:
+        report["seam"] = round(seam(pooled["borders"], pooled["ordinary"]), 3)
+    if courses := [o.course for o in seen if o.course]:
+        shares = np.mean([c[: min(map(len, courses))] for c in courses], 0)
+        report["course"] = {str((i + 1) * COURSE // FPS): round(float(v), 4) for i, v in enumerate(shares)}
+    if drifts := [o.drift for o in seen if o.drift is not None]:
+        report["drift"] = round(float(np.mean(drifts)), 3)
+    if rendered:
+        report["frechet"] = round(frechet(*(np.concatenate([o.features for o in side if o.features is not None]) for side in (seen, rendered))), 3)
+        if pooled["borders"]:
+            theirs = seam([x for o in rendered for x in o.borders], [x for o in rendered for x in o.ordinary])
+            report["seam"] = round(seam(pooled["borders"], pooled["ordinary"]) / theirs, 3)
+    return report
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Of uint8 videos of one shape, in dB; at most 99."""
+    error = np.mean([np.mean((x.astype(np.float32) - y) ** 2) for x, y in zip(a, b)])
+    return float(min(99, 10 * np.log10(255**2 / max(error, 1e-9))))
