@@ -65,7 +65,7 @@ function lighter({ hasTinyDecoder }: PlannedPackage): Settings[] {
 }
 
 function totalOf(plan: MemoryPlan): number {
-  return Object.values(plan).reduce((sum, bytes) => sum + bytes, 0);
+  return Object.values<number>({ ...plan }).reduce((sum, bytes) => sum + bytes, 0);
 }
 
 function describe(plan: MemoryPlan): string {
