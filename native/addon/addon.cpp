@@ -350,6 +350,7 @@ LoadOptions loadOptions(const Napi::Value& value) {
   l.device = o.string("device", {"cpu", "cuda"}) == "cuda" ? DeviceKind::Cuda : DeviceKind::Cpu;
   const std::string precision = o.string("precision", {"fp32", "bf16", "int8"});
   l.precision = precision == "fp32" ? Precision::FP32 : precision == "bf16" ? Precision::BF16 : Precision::INT8;
+  if (o.has("kv") && o.string("kv", {"full", "int8"}) == "int8") l.kv = KvStorage::Int8;
   l.threads = static_cast<int>(o.integer("threads", 0, 1024));
   l.tinyDecoder = o.string("decoder", {"full", "tiny"}) == "tiny";
   l.isa = o.string("isa");

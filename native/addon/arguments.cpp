@@ -20,6 +20,8 @@ Napi::Value Options::get(const char* key) {
   return object_.Get(key);
 }
 
+bool Options::has(const char* key) { return !get(key).IsUndefined(); }
+
 std::string Options::string(const char* key, std::initializer_list<const char*> allowed) {
   const Napi::Value v = get(key);
   if (!v.IsString()) refuse(std::string(key) + " must be a string");

@@ -16,6 +16,7 @@ class Options {
  public:
   Options(const Napi::Value& value, std::string name);
 
+  bool has(const char* key);  // and is not undefined
   std::string string(const char* key, std::initializer_list<const char*> allowed = {});
   int64_t integer(const char* key, int64_t least, int64_t most);
   uint64_t seed(const char* key);

@@ -43,8 +43,8 @@ std::vector<float> timeSinusoid(std::span<const float> timesteps, int64_t dim) {
 
 // -- weights ----------------------------------------------------------------------------------------------------------------
 
-Dit::Dit(Backend& backend, const DitConfig& config, WeightReader weights)
-    : backend_(backend), config_(config), parameters_(backend) {
+Dit::Dit(Backend& backend, const DitConfig& config, WeightReader weights, KvStorage kv)
+    : backend_(backend), config_(config), parameters_(backend), kv_(kv) {
   if (config.patchSize != std::array<int64_t, 3>{1, 2, 2}) throw Error(ErrorCode::InvalidPackage, "dit.patchSize must be [1, 2, 2]");
   const int64_t dim = config.dim;
   attentionScale_ = static_cast<float>(1 / std::sqrt(static_cast<double>(config.headDim())));
@@ -126,6 +126,7 @@ DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFra
   w.hidden = arena.take(type, {chunkFrames * grid.tokens(), config_.ffnDim});
   w.flow = arena.take(type, {n, config_.outDim * kPatch});
   w.rotated = arena.take(backend_.kvType(), {rotatedFrames * grid.tokens(), dim});
+  if (kv_ == KvStorage::Int8) w.values = arena.take(backend_.kvType(), {rotatedFrames * grid.tokens(), dim});
   w.text = arena.take(type, {config_.textLen, dim});
   w.textHidden = arena.take(type, {config_.textLen, dim});
   w.chunkFrames = chunkFrames;
@@ -242,49 +243,58 @@ void Dit::forward(const DitCall& call, KvCache& cache, const TextCache& text, Ro
   show("head", -1, w.flow);
 }
 
-// Absolute mode caches keys rotated by their frame number; relative mode caches them unrotated (spec 3.5).
+// Absolute mode caches keys rotated by their frame number; relative mode caches them unrotated (spec 3.5). An 8-bit cache
+// keeps what the other would, rounded.
 void Dit::writeKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KvCache& cache, RopeMode mode,
                              const RopeTables& rope, const DitWorkspace& w) const {
   const int64_t s = cache.frameTokens();
+  const bool bytes = cache.bytes();
   backend_.linear(w.k, w.normed, *layer.self.k);
   for (const FrameRun& run : call.pass.writes) {
-    const Tensor in = w.k.rows(run.source * s, run.count * s), out = cache.keys(index).rows(run.frame * s, run.count * s);
+    const Tensor in = w.k.rows(run.source * s, run.count * s), kept = cache.keys(index).rows(run.frame * s, run.count * s);
+    const Tensor out = bytes ? in : kept;
     if (mode == RopeMode::Relative) {
       backend_.rmsNorm(out, in, layer.self.normK, config_.eps);
     } else {
       backend_.rmsNormRope(out, in, layer.self.normK, config_.eps, config_.numHeads, rope,
                            positions(call.position + run.source, run.count));
     }
+    if (bytes) backend_.toBytes(kept, cache.keyScales(index).rows(run.frame * s, run.count * s), in);
   }
   // Values are made where they stay, if that is of their type.
   const bool inPlace = cache.values(index).dtype == w.k.dtype;
   if (!inPlace) backend_.linear(w.k, w.normed, *layer.self.v);
   for (const FrameRun& run : call.pass.writes) {
-    const Tensor kept = cache.values(index).rows(run.frame * s, run.count * s);
+    const Tensor in = w.k.rows(run.source * s, run.count * s), kept = cache.values(index).rows(run.frame * s, run.count * s);
     if (inPlace) backend_.linear(kept, w.normed.rows(run.source * s, run.count * s), *layer.self.v);
-    else backend_.copy(kept, w.k.rows(run.source * s, run.count * s));
+    else if (bytes) backend_.toBytes(kept, cache.valueScales(index).rows(run.frame * s, run.count * s), in);
+    else backend_.copy(kept, in);
   }
 }
 
 void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, const KvCache& cache, RopeMode mode,
                         const RopeTables& rope, const DitWorkspace& w) const {
   const int64_t s = cache.frameTokens();
-  const bool relative = mode == RopeMode::Relative;
+  const bool relative = mode == RopeMode::Relative, bytes = cache.bytes();
   backend_.linear(w.q, w.normed, *layer.self.q);
   backend_.rmsNormRope(w.q, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope,
                        positions(relative ? call.pass.firstSlot : call.position, call.pass.frames));
   std::array<KeyRange, 4> ranges;
   size_t count = 0;
   for (const FrameRun& run : call.pass.visible) {
-    ranges[count++] = {run.frame * s, run.count * s};
-    if (!relative) continue;
-    backend_.rope(w.rotated.rows(run.frame * s, run.count * s), cache.keys(index).rows(run.frame * s, run.count * s),
-                  config_.numHeads, rope, positions(run.slot, run.count));
+    const int64_t first = run.frame * s, rows = run.count * s;
+    ranges[count++] = {first, rows};
+    const Tensor kept = cache.keys(index).rows(first, rows), ready = relative || bytes ? w.rotated.rows(first, rows) : kept;
+    if (bytes) {
+      backend_.fromBytes(ready, kept, cache.keyScales(index).rows(first, rows));
+      backend_.fromBytes(w.values.rows(first, rows), cache.values(index).rows(first, rows), cache.valueScales(index).rows(first, rows));
+    }
+    if (relative) backend_.rope(ready, bytes ? ready : kept, config_.numHeads, rope, positions(run.slot, run.count));
   }
   AttentionArgs a;
   a.out = w.mixed, a.q = w.q;
-  a.k = relative ? w.rotated : cache.keys(index);
-  a.v = cache.values(index);
+  a.k = relative || bytes ? w.rotated : cache.keys(index);
+  a.v = bytes ? w.values : cache.values(index);
   a.visible = {ranges.data(), count};
   a.heads = config_.numHeads;
   a.scale = attentionScale_;

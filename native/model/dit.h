@@ -58,7 +58,8 @@ struct DitWorkspace {
   Tensor mixed;    // [n, dim] attention's result
   Tensor hidden;   // [chunk, ffnDim]
   Tensor flow;     // [n, 4 outDim]
-  Tensor rotated;  // [capacity * frameTokens, dim], relative mode: visible keys at their slots' positions
+  Tensor rotated;  // [capacity * frameTokens, dim], relative mode or 8-bit cache: visible keys as attention takes them
+  Tensor values;   // the same of values, 8-bit cache
   Tensor text, textHidden;  // [textLen, dim]
   int64_t chunkFrames = 1;  // the feed-forward runs over this many frames at once
 };
@@ -78,11 +79,12 @@ class Dit {
   using Tap = std::function<void(std::string_view, int64_t, const Tensor&)>;
 
   // Reads all weights and refuses left-over ones. Throws Error{InvalidPackage}.
-  Dit(Backend& backend, const DitConfig& config, WeightReader weights);
+  Dit(Backend& backend, const DitConfig& config, WeightReader weights, KvStorage kv = KvStorage::Full);
 
   const DitConfig& config() const { return config_; }
   Backend& backend() const { return backend_; }
   size_t weightBytes() const { return weightBytes_; }
+  DType cacheType() const { return kv_ == KvStorage::Int8 ? DType::I8 : backend_.kvType(); }
 
   DitWorkspace layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid,
                                int64_t rotatedFrames) const;
@@ -128,6 +130,7 @@ class Dit {
   DitConfig config_;
   Parameters parameters_;
   size_t weightBytes_ = 0;
+  KvStorage kv_;
   float attentionScale_;
   Linear patch_, text0_, text2_, time0_, time2_, head_;
   std::vector<Linear> timeProjection_;  // six of [dim, dim], so that each modulation comes out contiguous

@@ -12,12 +12,16 @@ KvPass KvPass::withoutSkipped() const {
   return p;
 }
 
-KvCache::KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64_t frameTokens, int64_t width, DType type)
+KvCache::KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64_t frameTokens, int64_t width, DType type,
+                 int64_t heads)
     : geometry_(geometry), frameTokens_(frameTokens) {
   if (geometry.sink < 0 || geometry.sink >= geometry.capacity) throw std::logic_error("KvCache: the sink must leave room");
   for (int64_t l = 0; l < layers; ++l) {
     keys_.push_back(arena.take(type, {geometry.capacity * frameTokens, width}));
     values_.push_back(arena.take(type, {geometry.capacity * frameTokens, width}));
+    if (type != DType::I8) continue;
+    keyScales_.push_back(arena.take(DType::F32, {geometry.capacity * frameTokens, heads}));
+    valueScales_.push_back(arena.take(DType::F32, {geometry.capacity * frameTokens, heads}));
   }
 }
 

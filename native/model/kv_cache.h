@@ -75,14 +75,20 @@ class KvCache {
     int64_t turn = 0;
   };
 
-  // Buffers for `layers` layers of rows [frameTokens per frame, width] of dtype `type`.
-  KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64_t frameTokens, int64_t width, DType type);
+  // Buffers for `layers` layers of rows [frameTokens per frame, width] of dtype `type`. Rows of I8 have a scale for each of
+  // `heads` parts of a row (ops.h, toBytes).
+  KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64_t frameTokens, int64_t width, DType type,
+          int64_t heads = 1);
 
   // Plans one call and moves the indices. rewriteSink is the reference's sink_recache_after_switch.
   KvPass begin(int64_t start, int64_t frames, bool rewriteSink = false);
 
   Tensor keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
   Tensor values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
+  // [rows, heads] F32; empty unless the rows are I8.
+  Tensor keyScales(int64_t layer) const { return bytes() ? keyScales_[static_cast<size_t>(layer)] : Tensor{}; }
+  Tensor valueScales(int64_t layer) const { return bytes() ? valueScales_[static_cast<size_t>(layer)] : Tensor{}; }
+  bool bytes() const { return !keyScales_.empty(); }
 
   size_t memoryBytes() const;
   const KvGeometry& geometry() const { return geometry_; }
@@ -100,7 +106,7 @@ class KvCache {
   KvGeometry geometry_;
   int64_t frameTokens_;
   Indices indices_;
-  std::vector<Tensor> keys_, values_;
+  std::vector<Tensor> keys_, values_, keyScales_, valueScales_;
 };
 
 }  // namespace longlive

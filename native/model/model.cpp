@@ -41,6 +41,9 @@ Model::~Model() = default;
 std::shared_ptr<Model> Model::load(const LoadOptions& options) {
   const Package package = Package::open(options.directory);
   requireDecoder(options, package);
+  if (options.kv == KvStorage::Int8 && options.device != DeviceKind::Cpu) {
+    throw Error(ErrorCode::InvalidArgument, "kv \"int8\" is for device \"cpu\": load with kv \"full\"");
+  }
   auto backend = makeBackend(options);
   requireRoom(package, options, *backend);
   // Every byte is checked where it is used, so nothing has to wait for the checksums.
@@ -60,7 +63,7 @@ Model::Impl::Impl(const Package& package, const LoadOptions& options, std::uniqu
   const SafeTensors text = SafeTensors::open(package.path("text_encoder.safetensors"));
   textEncoder = std::make_unique<Umt5>(*backend, config.textEncoder, WeightReader(text));
   const SafeTensors video = SafeTensors::open(package.path("dit.safetensors"));
-  dit = std::make_unique<Dit>(*backend, config.dit, WeightReader(video));
+  dit = std::make_unique<Dit>(*backend, config.dit, WeightReader(video), options.kv);
   const SafeTensors pixels = SafeTensors::open(package.path(options.tinyDecoder ? "tiny_vae.safetensors" : "vae.safetensors"));
   decoder = options.tinyDecoder ? loadTinyVae(*backend, *config.tinyVae, pixels) : loadWanVae(*backend, config.vae, pixels);
   textEncoder->reserve(config.dit.textLen);

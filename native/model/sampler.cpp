@@ -55,8 +55,9 @@ Sampler::Sampler(const Dit& dit, const SamplerPlan& plan, const SamplingConfig& 
   if (block < 1 || block > geometry.capacity) throw std::logic_error("Sampler: a block must fit the window");
   arena_ = Arena::plan(backend_, [&](Arena& a) {
     const auto latents = [&](int64_t frames) { return a.take(DType::F32, {frames, channels, grid.height, grid.width}); };
-    cache_.emplace(a, geometry, dit.config().numLayers, grid.tokens(), dit.config().dim, backend_.kvType());
-    workspace_ = dit.layoutWorkspace(a, geometry.capacity, block, grid, config.rope == RopeMode::Relative ? geometry.capacity : 0);
+    cache_.emplace(a, geometry, dit.config().numLayers, grid.tokens(), dit.config().dim, dit.cacheType(), dit.config().numHeads);
+    const bool readyKeys = config.rope == RopeMode::Relative || dit.cacheType() == DType::I8;
+    workspace_ = dit.layoutWorkspace(a, geometry.capacity, block, grid, readyKeys ? geometry.capacity : 0);
     text_ = dit.layoutText(a);
     xt_ = latents(block), x0_ = latents(block), eps_ = latents(block);
     history_ = latents(geometry.capacity), ordered_ = latents(geometry.capacity), sink_ = latents(geometry.sink);

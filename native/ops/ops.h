@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 
 #include "longlive/types.h"
@@ -176,6 +177,15 @@ class Backend {
   virtual void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& rope,
                     std::span<const int32_t> temporal) = 0;
   virtual void attention(const AttentionArgs& a) = 0;
+  // 8-bit keys and values: rows [n, width] as I8, and scales [n, groups] F32 of which each holds for width / groups
+  // neighbouring channels: value = scale * byte, scale = largest magnitude of the group / 127. Only the CPU backend has
+  // these; Model::load refuses KvStorage::Int8 elsewhere.
+  virtual void toBytes(const Tensor& /*bytes*/, const Tensor& /*scales*/, const Tensor& /*in: F32*/) {
+    throw std::logic_error("toBytes: not on this device");
+  }
+  virtual void fromBytes(const Tensor& /*out: kvType()*/, const Tensor& /*bytes*/, const Tensor& /*scales*/) {
+    throw std::logic_error("fromBytes: not on this device");
+  }
 
   // -- elementwise ------------------------------------------------------------------------------------------------------
   virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;       // b may be one row, broadcast; in place

@@ -35,6 +35,7 @@ struct LoadOptions {
   std::string directory;
   DeviceKind device = DeviceKind::Cpu;
   Precision precision = Precision::BF16;
+  KvStorage kv = KvStorage::Full;  // Int8: CPU only
   int threads = 0;           // CPU only; 0 means all
   bool tinyDecoder = false;  // TAEHV instead of the Wan VAE
   std::string isa;           // CPU only; caps the instruction set, empty for the best

@@ -7,6 +7,9 @@ namespace longlive {
 
 enum class Precision : uint8_t { FP32, BF16, INT8 };
 
+// What the KV cache keeps: values as precise as the model's arithmetic, or 8-bit ones with a scale per token and head.
+enum class KvStorage : uint8_t { Full, Int8 };
+
 // Temporal positions of keys: frame numbers, or slots of the cache (the reference's infinity mode; spec 3.5).
 enum class RopeMode : uint8_t { Absolute, Relative };
 

@@ -137,6 +137,16 @@ void CpuBackend::attention(const AttentionArgs& a) {
                             a.heads, width / a.heads, a.scale, a.bias ? floats(a.bias) : nullptr, a.lastKeyLogBias});
 }
 
+void CpuBackend::toBytes(const Tensor& bytes, const Tensor& scales, const Tensor& in) {
+  require(bytes.dtype == DType::I8 && bytes.shape == in.shape && rowsOf(scales) == rowsOf(in), "toBytes: shapes do not match");
+  cpu::toBytes(context_, bytes.as<int8_t>(), const_cast<float*>(floats(scales)), floats(in), rowsOf(in), in.shape[-1], scales.shape[-1]);
+}
+
+void CpuBackend::fromBytes(const Tensor& out, const Tensor& bytes, const Tensor& scales) {
+  require(bytes.dtype == DType::I8 && bytes.shape == out.shape && rowsOf(scales) == rowsOf(out), "fromBytes: shapes do not match");
+  cpu::fromBytes(context_, out.data, out.dtype, bytes.as<int8_t>(), floats(scales), rowsOf(out), out.shape[-1], scales.shape[-1]);
+}
+
 void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
   cpu::add(context_, const_cast<float*>(floats(out)), floats(a), floats(b), a.elements(), b.elements());
 }

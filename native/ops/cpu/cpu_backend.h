@@ -42,6 +42,8 @@ class CpuBackend final : public Backend {
   void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables,
             std::span<const int32_t> temporal) override;
   void attention(const AttentionArgs& a) override;
+  void toBytes(const Tensor& bytes, const Tensor& scales, const Tensor& in) override;
+  void fromBytes(const Tensor& out, const Tensor& bytes, const Tensor& scales) override;
 
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override;
   void activate(const Tensor& out, const Tensor& in, Activation a) override;

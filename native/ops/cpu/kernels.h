@@ -88,6 +88,14 @@ struct AttentionCall {
 void attention(Context& c, const AttentionCall& a);
 void reserveAttention(Context& c, int64_t headDim);
 
+// -- 8-bit keys and values (bytes.cpp) ---------------------------------------------------------------------------------------
+
+// Rows of `width` values in `groups` equal parts: scale = largest magnitude of the part / 127, byte = round(value / scale).
+void toBytes(Context& c, int8_t* bytes, float* scales, const float* in, int64_t rows, int64_t width, int64_t groups);
+// out = scale * byte, F32 or BF16.
+void fromBytes(Context& c, void* out, DType outType, const int8_t* bytes, const float* scales, int64_t rows, int64_t width,
+               int64_t groups);
+
 // -- normalisation and rotation (norms.cpp) ---------------------------------------------------------------------------------
 
 // LayerNorm without parameters * (1 + scale) + shift; scale, shift [frames, width]. In place.
