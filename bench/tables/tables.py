@@ -93,13 +93,13 @@ TABLES = [
                   lambda r: share(r["keep cache"], "changed") < share(r["recache"], "changed"),
                   "the text reaches every layer anew in each step, and this network reads it there more than in old keys"),
         ],
-        "switch", 16, strip=[2.5, 3.2, 3.5, 4.0, 5.5], bars=["changed within 2 s", "kept"],
+        "switch", 12, strip=[2.5, 3.2, 3.5, 4.0, 5.5], bars=["changed within 2 s", "kept"],
         curve=("quality/arrival", "seconds after the switch", "changed attributes there"),
     ),
     Table(
         "window",
         "Window and sink",
-        "One prompt for a minute. *Window* counts latent frames, the sink among them. *First* and *last*: attributes right in the first and the last "
+        "One prompt for forty seconds. *Window* counts latent frames, the sink among them. *First* and *last*: attributes right in the first and the last "
         "quarter. *Drift*: Fréchet distance between the two.",
         {f"window {w}, sink {s}": window(w, s) for s in (3, 0) for w in (6, 9, 12)},
         [Column("first", "quality/first/all"), Column("last", "quality/last/all"), Column("drift", "quality/drift", "{:.3f}"),
@@ -115,7 +115,7 @@ TABLES = [
                   lambda r: not r["window 6, sink 3"].get("speed") or r["window 6, sink 3"]["speed"]["framesPerSecond"] > r["window 12, sink 3"]["speed"]["framesPerSecond"],
                   "at this size attention is a small part of a block, which the decoder dominates"),
         ],
-        "single", 4, seconds=60, strip=[2, 15, 30, 45, 60], bars=["first", "last"], curve=("quality/course", "seconds", "attributes right"),
+        "single", 3, seconds=40, strip=[2, 10, 20, 30, 40], bars=["first", "last"], curve=("quality/course", "seconds", "attributes right"),
     ),
     Table(
         "precision",
@@ -132,7 +132,7 @@ TABLES = [
             Claim("8-bit keys and values lose at most one point.", lambda r: loses_at_most(r, "bf16, KV int8", 1, "bf16"),
                   "errors of the cache are seen again by every later block"),
         ],
-        "single", 12, seconds=10, strip=[0.5, 1, 3, 6, 10], bars=["prompt"], like="fp32",
+        "single", 8, seconds=10, strip=[0.5, 1, 3, 6, 10], bars=["prompt"], like="fp32",
     ),
     Table(
         "steps",
@@ -147,7 +147,7 @@ TABLES = [
             Claim("Four steps are better than one.", lambda r: r["4 steps"]["quality"]["frechet"] < r["1 step"]["quality"]["frechet"],
                   "the world is so predictable from prompt and past that the first guess is already the picture"),
         ],
-        "switch", 16, strip=[1, 2.5, 3.5, 5, 8], bars=["prompt", "changed within 2 s", "kept"],
+        "switch", 8, strip=[1, 2.5, 3.5, 5, 8], bars=["prompt", "changed within 2 s", "kept"],
     ),
 ]  # fmt: skip
 
