@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "harness.h"
+#include "io/sha256.h"
 #include "longlive/engine.h"
 #include "synthetic_package.h"
 
@@ -21,6 +22,7 @@ class HollowPackage {
     directory = (std::filesystem::temp_directory_path() / ("longlive-hollow-" + std::to_string(::getpid()))).string();
     std::filesystem::create_directories(directory);
     std::ofstream(directory + "/config.json") << config;
+    configHash_ = sha256Hex({reinterpret_cast<const uint8_t*>(config.data()), config.size()});
   }
   ~HollowPackage() { std::filesystem::remove_all(directory); }
 
@@ -50,8 +52,10 @@ class HollowPackage {
   void manifest() const {
     std::string files;
     for (const auto& e : std::filesystem::directory_iterator(directory)) {
-      files += std::string(files.empty() ? "" : ",") + "\"" + e.path().filename().string() + "\":{\"bytes\":" +
-               std::to_string(e.file_size()) + ",\"sha256\":\"" + std::string(64, '0') + "\"}";
+      const std::string name = e.path().filename().string();
+      const std::string hash = name == "config.json" ? configHash_ : std::string(64, '0');  // planning reads no weights
+      files += std::string(files.empty() ? "" : ",") + "\"" + name + "\":{\"bytes\":" + std::to_string(e.file_size()) +
+               ",\"sha256\":\"" + hash + "\"}";
     }
     std::ofstream(directory + "/manifest.json") << R"({"formatVersion":1,"name":"hollow","version":"1","title":"t","description":"d","license":"l","createdAt":"2026-01-01T00:00:00Z","files":{)" << files << "}}";
   }
@@ -59,7 +63,7 @@ class HollowPackage {
   std::string directory;
 
  private:
-  std::string header_;
+  std::string header_, configHash_;
   int64_t at_ = 0;
 };
 
