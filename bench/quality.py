@@ -32,7 +32,7 @@ from longlive_training.judge import DEFAULT, UNSEEN
 from longlive_training.metrics import psnr
 
 # Seconds of the frames that are shown, and of how many films. Switches come at 2.8, 5.8 and 8.8 s.
-STRIPS = {"single": ([0.2, 1, 4, 8, 14, 20], 4), "switch": ([2.6, 3.2, 3.6, 5.6, 6.3, 8.6], 2)}
+STRIPS = {"single": ([0.2, 2, 8, 14, 20], 3), "switch": ([2.6, 3.3, 5.6, 6.2, 8.6], 2)}
 MANY_STEPS = {"denoisingSteps": list(range(1000, 0, -50))}  # the best this network can do, whatever it was distilled to
 
 

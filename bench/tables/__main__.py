@@ -51,7 +51,7 @@ def measure(bench: Bench, table: Table, package: Path, cases: list[dict], speeds
     if speeds != "none":
         for row, report in zip(rows, bench.speeds([*setups.values()], cases[0], speeds == "anew")):
             row["speed"] = report
-    strips = [(label, bench.stills(setup, cases, table.strip)[0][1]) for label, setup in setups.items()]
+    strips = [(label, bench.stills(setup, cases, table.strip, 2)[-1][1]) for label, setup in setups.items()]
     save_strip(strips, OUT / f"{table.name}-strip.png")
     return rows
 

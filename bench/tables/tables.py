@@ -89,8 +89,8 @@ TABLES = [
             Claim("Recache is as smooth as keeping the cache (median jump within 10 %).",
                   lambda r: r["recache"]["quality"]["jump"]["median"] <= 1.1 * r["keep cache"]["quality"]["jump"]["median"],
                   "what arrives sooner moves more: where the kept cache holds on to the old story nothing jumps because nothing happens"),
-            Claim("Keeping the cache follows the new prompt later than recache.",
-                  lambda r: share(r["keep cache"], "changed") < share(r["recache"], "changed"),
+            Claim("Keeping the cache follows the new prompt worse than recache (by more than 2 points).",
+                  lambda r: share(r["keep cache"], "changed") < share(r["recache"], "changed") - 0.02,
                   "the text reaches every layer anew in each step, and this network reads it there more than in old keys"),
         ],
         "switch", 12, strip=[2.5, 3.2, 3.5, 4.0, 5.5], bars=["changed within 2 s", "kept"],
@@ -115,7 +115,7 @@ TABLES = [
                   lambda r: not r["window 6, sink 3"].get("speed") or r["window 6, sink 3"]["speed"]["framesPerSecond"] > r["window 12, sink 3"]["speed"]["framesPerSecond"],
                   "at this size attention is a small part of a block, which the decoder dominates"),
         ],
-        "single", 3, seconds=40, strip=[2, 10, 20, 30, 40], bars=["first", "last"], curve=("quality/course", "seconds", "attributes right"),
+        "single", 2, seconds=40, strip=[2, 10, 20, 30, 40], bars=["first", "last"], curve=("quality/course", "seconds", "attributes right"),
     ),
     Table(
         "precision",
@@ -132,7 +132,7 @@ TABLES = [
             Claim("8-bit keys and values lose at most one point.", lambda r: loses_at_most(r, "bf16, KV int8", 1, "bf16"),
                   "errors of the cache are seen again by every later block"),
         ],
-        "single", 8, seconds=10, strip=[0.5, 1, 3, 6, 10], bars=["prompt"], like="fp32",
+        "single", 6, seconds=10, strip=[0.5, 1, 3, 6, 10], bars=["prompt"], like="fp32",
     ),
     Table(
         "steps",
@@ -147,7 +147,7 @@ TABLES = [
             Claim("Four steps are better than one.", lambda r: r["4 steps"]["quality"]["frechet"] < r["1 step"]["quality"]["frechet"],
                   "the world is so predictable from prompt and past that the first guess is already the picture"),
         ],
-        "switch", 8, strip=[1, 2.5, 3.5, 5, 8], bars=["prompt", "changed within 2 s", "kept"],
+        "switch", 6, strip=[1, 2.5, 3.5, 5, 8], bars=["prompt", "changed within 2 s", "kept"],
     ),
 ]  # fmt: skip
 
