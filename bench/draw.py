@@ -25,4 +25,4 @@ def save_strip(rows: list[tuple[str, np.ndarray]], path: Path) -> None:
 
 def palette(image: Image.Image) -> Image.Image:
     """In few colours, so that the file stays small."""
-    return image.convert("RGB").quantize(96, dither=Image.Dither.NONE)
+    return image.convert("RGB").quantize(48, dither=Image.Dither.NONE)
