@@ -15,7 +15,7 @@ namespace longlive {
 
 namespace {
 
-constexpr size_t kAhead = 64u << 20;    // enough to keep a disk busy while a large matrix is packed
+constexpr size_t kAhead = 512u << 20;   // enough to keep a disk busy while a large matrix is packed
 constexpr size_t kRequest = 256u << 10;  // the kernel cuts larger requests off
 constexpr uintptr_t kPage = 4096;
 
