@@ -15,9 +15,13 @@ namespace longlive {
 
 namespace {
 
-constexpr size_t kAhead = 512u << 20;   // enough to keep a disk busy while a large matrix is packed
-constexpr size_t kRequest = 256u << 10;  // the kernel cuts larger requests off
+constexpr size_t kAhead = 192u << 20;  // enough to keep a disk busy while a large matrix is packed; counts as this process's memory
+constexpr size_t kRequest = 4u << 20;
 constexpr uintptr_t kPage = 4096;
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 }  // namespace
 
@@ -39,16 +43,41 @@ Mapping::Mapping(const std::string& path) {
 }
 
 Mapping::~Mapping() {
+  if (reader_.joinable()) {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    changed_.notify_one();
+    reader_.join();
+  }
   if (data_) ::munmap(const_cast<uint8_t*>(data_), size_);
 }
 
 void Mapping::willRead(std::span<const uint8_t> part) const {
-  const size_t begin = static_cast<size_t>(part.data() - data_), end = std::min(size_, begin + part.size() + kAhead);
-  const size_t from = std::max(requested_.load(std::memory_order_relaxed), begin / kPage * kPage);
-  if (from >= end) return;
-  requested_.store(end, std::memory_order_relaxed);
-  for (size_t at = from / kPage * kPage; at < end; at += kRequest) {
-    ::madvise(const_cast<uint8_t*>(data_ + at), std::min(kRequest, end - at), MADV_WILLNEED);
+  const size_t begin = static_cast<size_t>(part.data() - data_) / kPage * kPage;
+  const size_t end = std::min(size_, static_cast<size_t>(part.data() - data_) + part.size() + kAhead);
+  {
+    const std::lock_guard lock(mutex_);
+    if (end <= until_) return;
+    from_ = std::max(from_, begin);
+    until_ = end;
+    if (!reader_.joinable()) reader_ = std::thread([this] { readAhead(); });
+  }
+  changed_.notify_one();
+}
+
+void Mapping::readAhead() const {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return over_ || from_ < until_; });
+    if (over_) return;
+    const size_t at = from_, size = std::min(kRequest, until_ - at);
+    from_ = (at + size + kPage - 1) / kPage * kPage;
+    lock.unlock();
+    uint8_t* data = const_cast<uint8_t*>(data_ + at);
+    if (::madvise(data, size, MADV_POPULATE_READ) != 0) ::madvise(data, size, MADV_WILLNEED);  // kernels before 5.14
+    lock.lock();
   }
 }
 
