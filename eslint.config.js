@@ -5,6 +5,7 @@ import tseslint from 'typescript-eslint';
  * The layers of docs/design: cli -> server -> api -> sessions -> {engine, media, storage, cluster}.
  * A folder may import what stands to its right; engine, media, storage and cluster implement interfaces that sessions
  * owns (src/sessions/ports.ts and errors.ts) and may import those, nothing else of it. import stands alone under cli and engine.
+ * files is what engine and import have in common of the file system, and imports nothing.
  */
 const forbidden = {
   api: ['cli', 'server', 'engine', 'media', 'storage', 'cluster'],
@@ -14,6 +15,7 @@ const forbidden = {
   storage: ['cli', 'server', 'api', 'engine', 'media', 'cluster'],
   cluster: ['cli', 'server', 'api', 'engine', 'media'],
   import: ['cli', 'server', 'api', 'sessions', 'engine', 'media', 'storage', 'cluster'],
+  files: ['cli', 'server', 'api', 'sessions', 'engine', 'media', 'storage', 'cluster', 'import'],
   server: ['cli'],
 };
 

@@ -13,7 +13,7 @@ import { lstat, mkdir, readdir, rename, rm, stat, statfs, utimes } from 'node:fs
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DomainError } from '../sessions/errors.js';
-import { isAlive, Lease, LEASE_TIMES, type LeaseTimes } from './lease.js';
+import { isAlive, Lease, LEASE_TIMES, type LeaseTimes } from '../files/lease.js';
 import type { HeldPackage } from './package.js';
 
 export interface CacheOptions {

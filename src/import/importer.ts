@@ -110,11 +110,12 @@ async function write(out: string, name: string, found: Found, options: ImportOpt
   const config = configOf(found);
   const parts = partsOf(found, options);
   await mkdir(dirname(out), { recursive: true });
-  return withLock(`${out}.lock`, async () => {
+  return withLock(`${out}.lock`, async (lost) => {
     await refuseExisting(out);
     const files = await writeFiles(`${out}.partial`, parts, found, options, { tokenizer, config });
     await writeText(join(`${out}.partial`, 'manifest.json'), json(manifestOf(name, files, options)));
     await rm(join(`${out}.partial`, STATE));
+    lost.throwIfAborted();
     await rename(`${out}.partial`, out);
     return summaryOf(out, found, files);
   });

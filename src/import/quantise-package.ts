@@ -52,7 +52,7 @@ export async function quantisePackage(options: QuantiseOptions): Promise<Quantis
   if (!NAME.test(name))
     throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
   await mkdir(dirname(out), { recursive: true });
-  return withLock(lockOf(out), async () => {
+  return withLock(lockOf(out), async (lost) => {
     if (await exists(out)) throw new ImportError(`${out} exists already; remove it or choose another --out.`);
     options.onBegin?.();
     const partial = partialOf(out);
@@ -62,10 +62,11 @@ export async function quantisePackage(options: QuantiseOptions): Promise<Quantis
       const files = await writeFiles(partial, options);
       await writeFile(join(partial, 'manifest.json'), manifestOf(name, files, options), { flush: true });
       await options.trial?.(partial);
+      lost.throwIfAborted();
       await rename(partial, out);
       return { directory: out, files };
     } finally {
-      await rm(partial, { recursive: true, force: true });
+      if (!lost.aborted) await rm(partial, { recursive: true, force: true });
     }
   });
 }

@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { isAlive, Lease } from '../../../src/engine/lease.js';
+import { isAlive, Lease } from '../../../src/files/lease.js';
 import { PackageCache } from '../../../src/engine/package-cache.js';
 
 // Real files that are synced, on machines that may be busy.
@@ -94,7 +94,7 @@ describe('the cache of packages', () => {
   it('evicts what a process used that died', async () => {
     await visit('a', 600, 1_000);
     const left = join(root, `${digest('a')}.use.of-a-dead-process`);
-    writeFileSync(left, 'token');
+    writeFileSync(left, randomUUID());
     utimesSync(left, 1, 1);
     await visit('b', 600, 1_000);
     expect(present('a', 'b')).toEqual(['b']);
@@ -103,7 +103,7 @@ describe('the cache of packages', () => {
 
   it('goes on where a process died while it filled', async () => {
     const lock = join(root, `${digest('a')}.lock`);
-    writeFileSync(lock, 'token');
+    writeFileSync(lock, randomUUID());
     utimesSync(lock, 1, 1);
     await visit('a', 10, 1_000);
     expect(present('a')).toEqual(['a']);

@@ -1,9 +1,11 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { withLock } from '../../../src/import/lock.js';
+
+const TIMES = { renewMs: 20, deadMs: 2_000 };
 
 let root: string;
 let lock: string;
@@ -13,62 +15,72 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-const leave = (owner: object) => writeFileSync(lock, JSON.stringify({ id: 'left', host: hostname(), ...owner }));
-const deadProcess = () => spawnSync(process.execPath, ['-e', '']).pid;
+/** As by a process that wrote it so long ago. */
+function leave(secondsAgo: number, content = `${crypto.randomUUID()} process 7 on elsewhere`): void {
+  writeFileSync(lock, content);
+  const at = Date.now() / 1_000 - secondsAgo;
+  utimesSync(lock, at, at);
+}
+
+const enter = <T>(work: (lost: AbortSignal) => Promise<T>) => withLock(lock, work, TIMES);
 
 describe('the lock of an import', () => {
-  it('lets one in at a time and leaves nothing behind', async () => {
+  it('lets one in at a time, says who is inside, and leaves nothing behind', async () => {
     let inside = 0;
     const work = async () => {
       inside++;
-      await expect(withLock(lock, async () => undefined)).rejects.toThrow(
-        new RegExp(`process ${process.pid} on .*remove .*mine\\.lock`),
+      await expect(enter(async () => undefined)).rejects.toThrow(
+        new RegExp(`Another import .* is running: process ${process.pid} on `),
       );
       expect(existsSync(lock)).toBe(true);
       return 'done';
     };
-    expect(await withLock(lock, work)).toBe('done');
-    expect(await withLock(lock, work)).toBe('done');
+    expect(await enter(work)).toBe('done');
+    expect(await enter(work)).toBe('done');
     expect(inside).toBe(2);
     expect(readdirSync(root)).toEqual([]);
   });
 
   it('is given back when the work fails', async () => {
-    await expect(withLock(lock, () => Promise.reject(new Error('no')))).rejects.toThrow('no');
+    await expect(enter(() => Promise.reject(new Error('no')))).rejects.toThrow('no');
     expect(readdirSync(root)).toEqual([]);
   });
 
-  it('is taken from a process that is gone, by one of many', async () => {
-    leave({ pid: deadProcess() });
-    let inside = 0;
+  it('is taken from a process that is silent for long, by one of many', async () => {
+    leave(10);
+    let [inside, entered] = [0, 0];
     const attempts = Array.from({ length: 8 }, () =>
-      withLock(lock, async () => {
-        inside++;
-        expect(inside).toBe(1);
-        await new Promise((done) => setTimeout(done, 50));
+      enter(async () => {
+        expect(++inside).toBe(1);
+        entered++;
+        await sleep(100);
         inside--;
       }),
     );
-    const outcomes = await Promise.allSettled(attempts);
-    expect(outcomes.filter(({ status }) => status === 'fulfilled').length).toBeGreaterThanOrEqual(1);
+    await Promise.allSettled(attempts);
+    expect(entered).toBeGreaterThanOrEqual(1);
+    expect(inside).toBe(0);
     expect(readdirSync(root)).toEqual([]);
   });
 
-  it('is taken from an earlier process with this one’s number', async () => {
-    leave({ pid: process.pid });
-    expect(await withLock(lock, async () => 'done')).toBe('done');
+  it('is waited for when its holder was killed just now', async () => {
+    leave(1.8);
+    expect(await enter(async () => 'done')).toBe('done');
   });
 
-  it('is not taken from another machine, nor from a process that lives', async () => {
-    leave({ pid: deadProcess(), host: 'elsewhere' });
-    await expect(withLock(lock, async () => undefined)).rejects.toThrow(/on elsewhere/);
-    leave({ pid: process.ppid });
-    await expect(withLock(lock, async () => undefined)).rejects.toThrow(`process ${process.ppid} `);
-    expect(readFileSync(lock, 'utf8')).toContain('left');
+  it('tells the work when somebody has taken it all the same', async () => {
+    const work = async (lost: AbortSignal) => {
+      leave(0);
+      await expect.poll(() => lost.aborted).toBe(true);
+      lost.throwIfAborted();
+    };
+    await expect(enter(work)).rejects.toThrow('taken over by another process');
+    expect(readFileSync(lock, 'utf8')).toContain('elsewhere');
   });
 
-  it('says so when something else is in its place', async () => {
-    writeFileSync(lock, 'not a lock');
-    await expect(withLock(lock, async () => undefined)).rejects.toThrow(/not a lock; remove it/);
+  it('says so when something else is in its place, and leaves that alone', async () => {
+    leave(10, 'my notes');
+    await expect(enter(async () => undefined)).rejects.toThrow(/mine\.lock is in the way/);
+    expect(readFileSync(lock, 'utf8')).toBe('my notes');
   });
 });

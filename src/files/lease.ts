@@ -1,11 +1,14 @@
 /**
- * A file that says that a living process is at work. Its holder writes it anew all the time; what was not written for
- * long was left behind by a process that died. Times are those of the file system, so clocks need not agree.
+ * A file that keeps others away while a living process is at work. Its holder writes it anew all the time; what was not
+ * written for long was left behind by a process that died. Times are those of the file system, so clocks need not agree,
+ * and process numbers mean nothing, so containers may share the directory.
  */
 
 import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface LeaseTimes {
   renewMs: number;
@@ -14,6 +17,9 @@ export interface LeaseTimes {
 
 export const LEASE_TIMES: LeaseTimes = { renewMs: 5_000, deadMs: 60_000 };
 
+/** A token that no two leases share, and for people whose it is; nothing yet, when its maker died on the way. */
+const CONTENT = /^(?:[0-9a-f-]{36}(?: (?<holder>process \d+ on .*))?)?$/;
+
 export class Lease {
   private readonly lostController = new AbortController();
   private readonly timer: NodeJS.Timeout;
@@ -21,7 +27,7 @@ export class Lease {
 
   private constructor(
     private readonly path: string,
-    private readonly token: string,
+    private readonly content: string,
     { renewMs }: LeaseTimes,
   ) {
     this.timer = setInterval(() => void (this.renewing = this.renew()), renewMs);
@@ -33,17 +39,29 @@ export class Lease {
     return this.lostController.signal;
   }
 
-  /** `undefined` when a living process holds it. */
+  /** `undefined` when a living process holds it; rejects when what is at the path is no lease. */
   static async take(path: string, times: LeaseTimes = LEASE_TIMES): Promise<Lease | undefined> {
     const token = randomUUID();
+    const content = `${token} process ${process.pid} on ${hostname()}`;
     for (;;) {
       try {
-        await writeFile(path, token, { flag: 'wx' });
-        return new Lease(path, token, times);
+        await writeFile(path, content, { flag: 'wx' });
+        return new Lease(path, content, times);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
       if (!(await bury(path, token, times))) return undefined;
+    }
+  }
+
+  /** The same, but of one whose holder gives no sign of life it waits until that is certain. */
+  static async takeFromSilent(path: string, times: LeaseTimes): Promise<Lease | undefined> {
+    const before = await writtenAt(path);
+    for (;;) {
+      const lease = await Lease.take(path, times);
+      if (lease) return lease;
+      if (before !== undefined && (await writtenAt(path)) !== before) return undefined;
+      await sleep(times.renewMs / 2);
     }
   }
 
@@ -55,7 +73,7 @@ export class Lease {
 
   private async renew(): Promise<void> {
     try {
-      if (await this.isMine()) await writeFile(this.path, this.token, { flag: 'r+' });
+      if (await this.isMine()) await writeFile(this.path, this.content, { flag: 'r+' });
       else this.lose();
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.lose();
@@ -68,19 +86,28 @@ export class Lease {
   }
 
   private async isMine(): Promise<boolean> {
-    return (await readFile(this.path, 'utf8').catch(() => '')) === this.token;
+    return (await readFile(this.path, 'utf8').catch(() => '')) === this.content;
   }
 }
 
 /** Whether a living process holds the lease at a path. */
 export async function isAlive(path: string, { deadMs }: LeaseTimes = LEASE_TIMES): Promise<boolean> {
-  const found = await stat(path).catch(() => undefined);
-  return found !== undefined && (await now(dirname(path))) - found.mtimeMs < deadMs;
+  const written = await writtenAt(path);
+  return written !== undefined && (await now(dirname(path))) - written < deadMs;
+}
+
+/** Whose lease it is, for people. */
+export async function holderOf(path: string): Promise<string> {
+  const content = await readFile(path, 'utf8').catch(() => '');
+  return CONTENT.exec(content)?.groups?.['holder'] ?? 'another process';
 }
 
 /** Removes what a dead process left behind; false when it is alive after all. */
 async function bury(path: string, token: string, times: LeaseTimes): Promise<boolean> {
   if (await isAlive(path, times)) return false;
+  if (!CONTENT.test(await readFile(path, 'utf8').catch(() => ''))) {
+    throw new Error(`${path} is in the way: it is no lock of this program. Remove it if nothing needs it.`);
+  }
   const grave = `${path}.${token}`;
   const moved = await rename(path, grave).then(
     () => true,
@@ -92,6 +119,13 @@ async function bury(path: string, token: string, times: LeaseTimes): Promise<boo
   if (alive) await link(grave, path).catch(() => undefined);
   await rm(grave, { force: true });
   return !alive;
+}
+
+async function writtenAt(path: string): Promise<number | undefined> {
+  return stat(path).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => undefined,
+  );
 }
 
 async function now(directory: string): Promise<number> {
