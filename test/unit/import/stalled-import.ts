@@ -18,7 +18,7 @@ await importModel({
   addProduct,
   onProgress(_bytes, file) {
     if (file !== 'vae.safetensors') return;
-    disk.write = () => new Promise(() => undefined);
+    disk.write = () => new Promise<never>(() => undefined);
     writeSync(1, `${file}\n`);
   },
 });
