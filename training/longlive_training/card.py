@@ -35,7 +35,7 @@ def quality_section(report: dict, pictures: str | None = None) -> list[str]:
         lines += [f"![frames of videos that were judged; the sentences above the rows are their prompts]({pictures})", ""]
     lines += [
         f"Version {report['version']}, {report['precision']}, native core on {report['cpu']}, {report['date']}. Scenes and sentences are held out of training. The judge",
-        f"has seen the renderer's pictures only; on {report['judge']['unseen']} renders it never saw, as they are and made worse, it is right in at least "
+        f"has seen the renderer's pictures only; on {report['judge']['unseen']} renders of {report['judge']['size']} it never saw, as they are and made worse, it is right in at least "
         + ", ".join(f"{name} {_percent(value)}" for name, value in judged.items())
         + ".",
         "The *renderer* rows are its verdict on the true pictures of the same stories.",
@@ -63,7 +63,7 @@ def quality_section(report: dict, pictures: str | None = None) -> list[str]:
         lines.append(f"| change at chunk borders over change elsewhere, relative to the renderer's | <= 1.05 | {single['seam']:.3f} |")
         lines.append(f"| Fréchet distance of features to renders of the same stories | | {single['frechet']:.3f} |")
     if steps := report.get("steps"):
-        lines.append(f"| Fréchet distance, over that of 20 steps of the same network ({steps['films']} videos) | <= 1.3 | {steps['ratio']:.2f} |")
+        lines.append(f"| Fréchet distance after switches ({steps['films']} videos), over that of the same stories in 20 steps of {steps['teacher']} | <= 1.3 | {steps['ratio']:.2f} |")
     lines.append(f"| reconstruction through encoder and decoder, {report['vae']['stories']} unseen stories (videos are made by the decoder alone; its figure is above) | >= 32 dB | {report['vae']['psnr']:.1f} dB |")
     if below := misses(report):
         lines += ["", "Below its bar: " + "; ".join(below) + "."]

@@ -1,17 +1,14 @@
 """The latents of the pocket model: a linear code of 4 x 8 x 8 pixel blocks, standardised.
 
-    python -m longlive_training.codec --out RUN/codec.safetensors
-
 An autoencoder of the Wan shape learns slowly from nothing on a CPU. The best linear code is known in closed form
 (principal components), costs one matrix product per video and needs no training; so it defines the latents, the DiT
-can train on them at once, and the Wan decoder and encoder are trained to be its inverse and its equal (train_vae.py).
+can train on them at once, and the Wan decoder and encoder are trained to be its inverse and its equal (stages/vae.py).
 
 A latent frame holds four video frames, the first one only the first frame (taken four times).
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -63,25 +60,3 @@ class Codec:
         x = x.view(t, h, w, STRIDE, PATCH, PATCH, 3).permute(0, 3, 1, 4, 2, 5, 6).reshape(t * STRIDE, h * PATCH, w * PATCH, 3)
         return ((x[STRIDE - 1 :].clamp(-1, 1) + 1) * 127.5).to(torch.uint8).numpy()
 
-
-def main() -> None:
-    from .data import render_story, sample_story
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--stories", type=int, default=40)
-    parser.add_argument("--first-seed", type=int, default=1_000_000)
-    args = parser.parse_args()
-    seeds = range(args.first_seed, args.first_seed + args.stories)
-    samples = [patches(render_story(sample_story(np.random.default_rng([s, 1])), s)).flatten(0, 2)[::7] for s in seeds]
-    codec = Codec.fit(torch.cat(samples))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    codec.save(args.out)
-    seed = args.first_seed + args.stories
-    video = render_story(sample_story(np.random.default_rng([seed, 1])), seed)
-    error = (codec.decode(codec.encode(video)).astype(np.float32) - video) / 255
-    print(f"an unseen story at {-10 * np.log10((error**2).mean()):.1f} dB")
-
-
-if __name__ == "__main__":
-    main()

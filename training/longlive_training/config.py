@@ -117,9 +117,10 @@ class ClipsStage:
 
     scenes: int  # clips of one scene, for the teacher
     stories: int  # clips with prompt switches, for the causal student
+    beginnings: int  # first blocks of so many scenes, for it too
     scene_frames: int = 21  # latent frames
     lead_in: float = 0.3  # share of the scenes that begin with another one and its change, as a window after a switch does
-    shard: int = 20
+    shard: int = 40
     background: bool = False  # let the following stages begin before it is done
     workers: int = 0  # processes; 0: one per core
 
@@ -128,6 +129,8 @@ class ClipsStage:
 class VaeStage:
     decoder: Loop
     encoder: Loop
+    init: str = ""  # weights to start from; a path in the folder of results
+    frames: int = 6  # latent frames of a clip
     crop: int = 8  # latent pixels
     pool: int = 240  # rendered clips kept; each batch renders `fresh` new ones
     fresh: float = 0.5  # per step
@@ -145,20 +148,22 @@ class TextStage:
 class TeacherStage:
     loop: Loop
     drop_text: float = 0.1  # share of captions replaced by the empty one, for classifier-free guidance
-    init: str = ""  # safetensors to start from
+    init: str = ""  # weights to start from; a path in the folder of results
 
 
 @dataclass(frozen=True)
 class CausalStage:
     loop: Loop
     from_teacher: bool = True  # start from the teacher's weights (equal shapes only)
+    init: str = ""  # weights to start from instead; a path in the folder of results
     first: float = 0.3  # share of the steps that train first blocks only
     first_batch: int = 9
     context_noise: float = 0.2
     own_from: int = 3000  # step from which the model's own pictures are used
     own: float = 0.5  # share of the steps that use them from then on
     rollout: float = 0.3  # share of those that are full roll-outs
-    couple: bool = False  # let the first noise tell the phases of the story (data.couple)
+    subject_weight: float = 2.5  # in the loss, of latents where the world draws its subject
+    switch_weight: float = 2.0  # in the loss, of blocks in which something changes and of those that follow one
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,9 @@ class LongStage(Distillation):
 class ExportStage:
     name: str
     version: str = "0.1.0"
+    description: str = "A LongLive model of a drawn side-view world, trained from scratch."
+    introduction: list[str] = field(default_factory=list)  # lines of the model card
+    weaknesses: list[str] = field(default_factory=list)  # what the card says it does badly
     blocks: int = 4  # of the roll-out that compares precisions
     judge: bool = True  # run longlive_training.evaluate on the package
     cases: int = 24

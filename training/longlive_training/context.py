@@ -40,6 +40,13 @@ class Context:
         codec = Codec.load(self.need("world", "codec.safetensors"))
         return Codec(*(t.to(self.device) for t in (codec.mean, codec.basis, codec.scale)))
 
+    def given(self, file: str) -> Path:
+        """A file that a stage's configuration names."""
+        path = self.path(file)
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: the configuration begins with these weights (README.md says where they come from)")
+        return path
+
     def need(self, stage: str, file: str) -> Path:
         path = self.path(stage, file)
         if not path.exists():

@@ -7,8 +7,9 @@
 
 `cases` writes stories for any generator: per case a name, a seed, the number of blocks and a timeline of prompts with
 the block and frame at which each takes effect. `videos` judges what a generator made of them: DIR/<name>.rgb (raw RGB,
-8 bits, 192 x 112, frame after frame), .npy or .npz (`frames`), uint8 [T, H, W, 3]. `package` generates with PyTorch and
-judges; `world` judges the renderer's own pictures, which bounds what any model can reach with this judge.
+8 bits, frame after frame), .npy or .npz (`frames`), uint8 [T, H, W, 3]. `package` generates with PyTorch and judges; `world`
+judges the renderer's own pictures, which bounds what any model can reach with this judge. The size of raw videos and of the
+renderer's pictures is --size, else that of --package.
 `npm run bench:adherence` does all of it with the native core.
 
 Suites: `single`, one prompt for 20 s; `switch`, four prompts of 3 s; `long`, one prompt for 240 s. All scenes are among
@@ -25,7 +26,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,11 @@ import torch
 from .captions import caption
 from .data import change as changed_scene
 from .data import first_frame, held_out
-from .judge import DEFAULT, Judge
-from .metrics import Observation, observe, summarise
-from .world import ATTRIBUTES, FPS, HEIGHT, render, sample_attributes
+from .judge import DEFAULT, Judge, Size, parse_size, size_name
+from .metrics import PIECE, Observation, Video, observe, summarise
+from .world import ATTRIBUTES, FPS, render, sample_attributes
 
-WIDTH = 192
+POCKET = Path(__file__).parents[2] / "models/pocket"
 # Blocks per turn, turns. The first block has 9 frames, others 12.
 SUITES = {"single": (27, 1), "switch": (4, 4), "long": (321, 1), "endless": (1601, 1)}
 FIRST_SEED = 1_000_000
@@ -97,47 +98,56 @@ def read_prompts(path: Path) -> list[dict]:
     return cases
 
 
-def read_video(folder: Path, name: str) -> np.ndarray:
-    """uint8 [T, H, W, 3] from name.rgb, name.npy or name.npz."""
+def package_size(folder: Path) -> Size:
+    """Width and height of the package's own pictures."""
+    video = json.loads((folder / "config.json").read_text())["video"]
+    return video["width"], video["height"]
+
+
+def read_video(folder: Path, name: str, size: Size) -> np.ndarray:
+    """uint8 [T, H, W, 3] from name.rgb, which is of this size, name.npy or name.npz."""
+    width, height = size
     for suffix in (".rgb", ".npy", ".npz"):
         path = folder / (name + suffix)
         if not path.exists():
             continue
         if suffix == ".rgb":
             raw = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
-            if raw.size == 0 or raw.size % (HEIGHT * WIDTH * 3):
-                raise ValueError(f"{path}: {raw.size} bytes are not whole frames of {WIDTH} x {HEIGHT} RGB")
-            return raw.reshape(-1, HEIGHT, WIDTH, 3)
+            if raw.size == 0 or raw.size % (height * width * 3):
+                raise ValueError(f"{path}: {raw.size} bytes are not whole frames of {size_name(size)} RGB; --size says the size")
+            return raw.reshape(-1, height, width, 3)
         video = np.load(path) if suffix == ".npy" else np.load(path)["frames"]
-        if video.dtype != np.uint8 or video.shape[1:] != (HEIGHT, WIDTH, 3):
-            raise ValueError(f"{path}: expected uint8 [T, {HEIGHT}, {WIDTH}, 3], found {video.dtype} {list(video.shape)}")
+        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3:
+            raise ValueError(f"{path}: expected uint8 [T, H, W, 3], found {video.dtype} {list(video.shape)}")
         return video
     raise FileNotFoundError(f"{folder / name}.rgb, .npy or .npz")
 
 
-def observe_case(judge: Judge, video: np.ndarray, case: dict) -> Observation:
+def observe_case(judge: Judge, video: Video, case: dict) -> Observation:
     story = [(t["frame"], t["attributes"]) for t in case["timeline"]]
-    return observe(judge, video, story, [first_frame(b) for b in range(1, case["blocks"])])
+    return observe(judge, video, story, [first_frame(b) for b in range(1, case["blocks"])], first_frame(case["blocks"]))
 
 
-def evaluate(cases: list[dict], video_of: Callable[[dict], np.ndarray], judge: Judge) -> dict:
-    """The report over all cases; `video_of(case)` gives uint8 [T, H, W, 3]."""
+def evaluate(cases: list[dict], video_of: Callable[[dict], Video], judge: Judge) -> dict:
+    """The report over all cases."""
     return summarise([observe_case(judge, video_of(case), case) for case in cases])
 
 
-def from_world(case: dict) -> np.ndarray:
-    """The renderer's own film of a case that names every attribute, begun where the model's stories begin."""
-    return render([(t["frame"], t["attributes"]) for t in case["timeline"]], first_frame(case["blocks"]), None)
+def from_world(case: dict, size: Size) -> Iterator[np.ndarray]:
+    """The renderer's own film of a case that names every attribute, begun where the model's stories begin, piece by piece."""
+    timeline, frames = [(t["frame"], t["attributes"]) for t in case["timeline"]], first_frame(case["blocks"])
+    for start in range(0, frames, PIECE):
+        yield render(timeline, min(PIECE, frames - start), None, *size, start=start)
 
 
-def from_package(folder: Path) -> Callable[[dict], np.ndarray]:
+def from_package(folder: Path) -> Callable[[dict], Iterator[np.ndarray]]:
     from .inference import Package
 
     package = Package(folder)
 
-    def video_of(case: dict) -> np.ndarray:
+    def video_of(case: dict) -> Iterator[np.ndarray]:
         prompts = [(t["block"], t["prompt"]) for t in case["timeline"]]
-        return np.concatenate([chunk.frames for chunk in package.generate(prompts, case["blocks"], case["seed"])])
+        return (chunk.frames for chunk in package.generate(prompts, case["blocks"], case["seed"]))
 
     return video_of
 
@@ -151,7 +161,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--split", choices=["train", "test"], default="test", help="which sentence patterns")
     parser.add_argument("--videos", type=Path)
-    parser.add_argument("--package", type=Path)
+    parser.add_argument("--package", type=Path, default=POCKET)
+    parser.add_argument("--size", type=parse_size, help="WIDTHxHEIGHT")
     parser.add_argument("--judge", type=Path, default=DEFAULT)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minimum", type=float, help="fail if the mean of subject, colour and ground after a switch is below")
@@ -165,16 +176,15 @@ def main() -> None:
     if args.what == "cases":
         report = cases
     else:
+        size = args.size or package_size(args.package)
         if args.what == "videos":
             if not args.videos:
                 parser.error("videos needs --videos")
-            video_of = lambda case: read_video(args.videos, case["name"])  # noqa: E731
+            video_of = lambda case: read_video(args.videos, case["name"], size)  # noqa: E731
         elif args.what == "package":
-            if not args.package:
-                parser.error("package needs --package")
             video_of = from_package(args.package)
         else:
-            video_of = from_world
+            video_of = lambda case: from_world(case, size)  # noqa: E731
         report = evaluate(cases, video_of, Judge.load(args.judge))
     text = json.dumps(report, indent=1) + "\n"
     if args.out:

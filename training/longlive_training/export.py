@@ -1,14 +1,10 @@
-"""Write a model package from the trained parts (format: docs/model-package.md).
+"""Write and check model packages (format: docs/model-package.md).
 
-    python -m longlive_training.export --text RUN --dit RUN/dit --vae RUN/vae --out models/pocket [--evaluation FILE]
-
-Matrices are stored as BF16; norms, biases and modulation stay F32. README.md, the model card, is written from the
-reports of the training runs.
+Matrices are stored as BF16; norms, biases and modulation stay F32.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import hashlib
 import json
@@ -19,25 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .card import HEADING, pictures, quality_section
 from .models.dit import CausalDiT
 from .models.umt5 import UMT5Encoder
 from .models.vae import WanVAE
 from .sample import Sampling
-from .train_dit import CONFIG as DIT
-from .train_dit import SAMPLING
-from .train_text import CONFIG as TEXT
-from .world import FPS
 
-NAME, TITLE, LICENSE = "pocket", "Pocket", "Apache-2.0"
-DESCRIPTION = "A small LongLive model of a drawn side-view world, trained from scratch; real time on two CPU cores."
-WEAKNESSES = [
-    "* Small moving parts (legs, wings, faces) are soft: 16 numbers per 4 x 8 x 8 pixels do not hold them, and the decoder invents little.",
-    "* A subject that comes out of the puff after a switch is sometimes a blur, most of all one that jumps, at night or in snowfall.",
-    "* The seed changes little: every story begins in the same place (training/longlive_training/data.py says why), so the same prompt",
-    "  gives nearly the same picture.",
-]
-VIDEO = {"width": 192, "height": 112, "fps": FPS}
+LICENSE = "Apache-2.0"
 ROPE_TABLE = 1024
 
 
@@ -57,8 +40,7 @@ def stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: (v.bfloat16() if narrow(k, v) else v.float()).contiguous() for k, v in tensors.items()}
 
 
-def config(vocab_size: int, vae: dict, mean: list[float], std: list[float], dit: dict = DIT, text: dict = TEXT,
-           sampling: Sampling = SAMPLING, video: dict = VIDEO) -> dict:  # fmt: skip
+def config(vocab_size: int, vae: dict, mean: list[float], std: list[float], dit: dict, text: dict, sampling: Sampling, video: dict) -> dict:
     common = {"in_dim": 16, "out_dim": 16, "freq_dim": 256, "patch_size": [1, 2, 2], "eps": 1e-6, "rope_theta": 10000, "rope_table_length": ROPE_TABLE}
     return {
         "formatVersion": 1,
@@ -71,7 +53,7 @@ def config(vocab_size: int, vae: dict, mean: list[float], std: list[float], dit:
     }
 
 
-def manifest(folder: Path, version: str, name: str = NAME, title: str = TITLE, description: str = DESCRIPTION) -> dict:
+def manifest(folder: Path, version: str, name: str, title: str, description: str) -> dict:
     files = sorted(p for p in folder.iterdir() if p.name not in ("manifest.json", "README.md"))
     return {
         "formatVersion": 1,
@@ -135,88 +117,3 @@ def validate(folder: Path) -> dict[str, int]:
     if pieces != text["vocab_size"]:
         raise InvalidPackage(f"{folder / 'tokenizer.json'} has {pieces} pieces, config.json says {text['vocab_size']}")
     return counts
-
-
-def read_report(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def card(folder: Path, config: dict, vae: dict, text: dict, dit: dict, evaluation: dict) -> str:
-    """The model card, from the reports that the training runs wrote."""
-    s = config["sampling"]
-
-    def millions(name: str) -> str:
-        return f"{sum(v.numel() for v in load_file(folder / f'{name}.safetensors').values()) / 1e6:.2f} M"
-
-    def percent(figures: dict) -> str:
-        return ", ".join(f"{name} {value:.1%}" for name, value in figures.items())
-
-    lines = [
-        f"# {TITLE}",
-        "",
-        DESCRIPTION,
-        "",
-        "It has the architecture and the inference of LongLive (arXiv 2509.22622) at a small size: a UMT5 text encoder, a causal diffusion",
-        "transformer with sink, window and KV recache, and the Wan2.1 video VAE. It was trained from random weights on procedurally",
-        "drawn videos only; no weights or data of others are in it. It shows the service at work. It is not a general video model:",
-        "it knows six subjects, six colours, four actions, five grounds, four skies and three weathers, and draws nothing else.",
-        "",
-        "## Parts",
-        "",
-        "| part | parameters |",
-        "|---|---|",
-        f"| text encoder ({config['textEncoder']['numLayers']} layers, width {config['textEncoder']['dim']}) | {millions('text_encoder')} |",
-        f"| DiT ({config['dit']['numLayers']} layers, width {config['dit']['dim']}, {config['dit']['numHeads']} heads) | {millions('dit')} |",
-        f"| VAE (width {config['vae']['dim']}) | {millions('vae')} |",
-        "",
-        f"{VIDEO['width']} x {VIDEO['height']} at {VIDEO['fps']} frames/s; blocks of {s['framesPerBlock']} latent frames, window {s['windowFrames']}, sink {s['sinkFrames']},",
-        f"{s['rope']} positions, {len(s['denoisingSteps'])} denoising steps. There is no tiny decoder.",
-        "",
-        "## How it was made",
-        "",
-        "Trained on a CPU (bf16 arithmetic, float32 master weights; one thread), from the weights of version 0.1.0, which were made in the same",
-        "way from random ones on the world as it was then (every gait and place at random): 79 minutes for the DiT, 45 for the decoder.",
-        "",
-    ]
-    if vae:
-        lines.append(f"* VAE: {vae['steps']} steps in {vae['seconds'] / 60:.0f} minutes; reconstructs unseen stories at {vae['psnr']:.1f} dB PSNR.")
-    if text:
-        lines.append(f"* Text encoder: {text['steps']} steps in {text['seconds'] / 60:.1f} minutes. Attributes read off its mean embedding of captions")
-        lines += [f"  ({split} phrasing): {percent(figures)}." for split, figures in text["accuracy"].items()]
-    if dit:
-        lines += [
-            f"* DiT: {dit['steps']} steps of {dit['batch']} stories in {dit['minutes']:.0f} minutes, {dit['blocks_seen']} blocks seen from {dit['stories']} encoded",
-            f"  stories, peak learning rate {dit['lr']}. Loss at the end: " + ", ".join(f"{k} {v:.3f}" for k, v in dit["loss"].items()) + ".",
-        ]
-    lines += ["", "The commands are in `training/README.md`.", ""]
-    lines += quality_section(evaluation, pictures(folder, evaluation)) if evaluation else [HEADING, "", "Not measured yet."]
-    lines += ["", "## What it does badly", "", *WEAKNESSES]
-    return "\n".join(lines) + "\n"
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, required=True, help="folder with tokenizer.json and text_encoder.safetensors")
-    parser.add_argument("--dit", type=Path, required=True, help="folder with dit.safetensors")
-    parser.add_argument("--vae", type=Path, required=True, help="folder with vae.safetensors and stats.json")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--version", default="0.1.0")
-    parser.add_argument("--evaluation", type=Path, help="JSON report of `npm run bench:adherence` for the model card; card.py puts a later one in")
-    args = parser.parse_args(argv)
-    stats = json.loads((args.vae / "stats.json").read_text())
-    vocab_size = len(json.loads((args.text / "tokenizer.json").read_text())["model"]["vocab"])
-    vae = {"dim": stats["dim"], "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "temporal_downsample": [False, True, True]}
-    settings = config(vocab_size, vae, stats["mean"], stats["std"])
-    sources = {"dit": args.dit / "dit", "text_encoder": args.text / "text_encoder", "vae": args.vae / "vae"}
-    write_package(args.out, {k: v.with_suffix(".safetensors") for k, v in sources.items()}, args.text / "tokenizer.json", settings, args.version)
-    reports = {"vae": stats if "psnr" in stats else {}, "text": read_report(args.text / "text_encoder.json"), "dit": read_report(args.dit / "dit.json")}
-    evaluation = read_report(args.evaluation) if args.evaluation else {}
-    (args.out / "README.md").write_text(card(args.out, settings, **reports, evaluation=evaluation))
-    (args.out / "README.md").chmod(0o644)
-    validate(args.out)
-    total = sum(p.stat().st_size for p in args.out.iterdir())
-    print(f"{args.out}: {total / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()

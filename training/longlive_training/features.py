@@ -14,10 +14,15 @@ from .judge import Judge
 STAGE = 1
 
 
-@torch.inference_mode()
 def features(judge: Judge, looks: Tensor) -> np.ndarray:
     """float64 [n, 2 * channels]."""
-    x = judge.stages(looks)[STAGE]
+    with torch.inference_mode():
+        return pooled_stage(judge.stages(looks))
+
+
+def pooled_stage(stages: list[Tensor]) -> np.ndarray:
+    """The features of looks that the judge has already looked at."""
+    x = stages[STAGE]
     return torch.cat([x.mean((2, 3)), x.std((2, 3))], 1).double().numpy()
 
 

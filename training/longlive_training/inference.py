@@ -20,12 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from .models.dit import CausalDiT
+from .models.umt5 import UMT5Encoder
 from .models.vae import WanVAE
 from .sample import Generator, Sampling
-from .train_text import Text
+from .tokenizer import encode
 
 FRAME_STRIDE, SPATIAL_STRIDE = 4, 8  # of the VAE
 
@@ -36,6 +38,20 @@ def snake(name: str) -> str:
 
 def snake_keys(section: dict) -> dict:
     return {snake(k): v for k, v in section.items()}
+
+
+class Text:
+    """A frozen encoder with its tokenizer: `text(["..."])` gives embeddings [n, length, dim]."""
+
+    def __init__(self, tokenizer: Path, weights: Path, config: dict, length: int):
+        self.tokenizer = Tokenizer.from_file(str(tokenizer))
+        self.encoder = UMT5Encoder(self.tokenizer.get_vocab_size(), **config).eval().requires_grad_(False)
+        self.encoder.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
+        self.length = length
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        with torch.no_grad():
+            return self.encoder(*encode(self.tokenizer, texts, self.length))
 
 
 @dataclass

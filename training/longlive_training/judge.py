@@ -1,18 +1,22 @@
 """Judges: a small network that tells the attributes of the world from pixels.
 
     python -m longlive_training.judge [--out judge] [--steps 1500] [--looks 5000]
+    python -m longlive_training.judge --measure 256x144 [--out judge]
 
 It is trained on pictures of the renderer only, never on pictures of the model that it is to judge. Half of its looks are
 made worse in the ways that generated video is: blurred, smeared over time, noisy, brighter or darker, a little displaced.
 A look is one second, of which every second frame is used at half size: more than one turn of every gait.
 
-Writes `judge.safetensors` (half precision) and `judge.json` with the accuracy on looks it never saw, clean and made worse.
+It looks at the world's stage, whatever the size of the pictures (`shrink`). Writes `judge.safetensors` (half precision) and
+`judge.json` with the accuracy on looks it never saw, clean and made worse, by the size of the renders; `--measure` adds that on
+another size.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,24 +25,44 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .world import ATTRIBUTES, FPS, render, sample_attributes
+from .world import ATTRIBUTES, FPS, STAGE, View, render, sample_attributes
 
 LOOK = FPS  # frames of one look
 STEP = 2  # every second one is used
 USED = LOOK // STEP
+Size = tuple[int, int]  # width, height
+TRAINED: Size = STAGE  # of the renderer's pictures it is trained on
+SMALL = (STAGE[1] // 2, STAGE[0] // 2)  # rows and columns that the judge sees
 DEFAULT = Path(__file__).parent.parent / "judge"
 UNSEEN = 10_000_000  # seeds from here on are not trained on
 
 
 def shrink(video: np.ndarray) -> np.ndarray:
-    """uint8 [T, 2 h, 2 w, 3] -> uint8 [T, 3, h, w], half as large."""
+    """uint8 [T, H, W, 3] of any size -> uint8 [T, 3, *SMALL]: the world's stage (`world.View`), scaled by areas to the judge's size.
+
+    A picture that is larger than the stage shows more around it, which the judge does not look at.
+    """
     t, height, width, _ = video.shape
-    small = np.empty((t, 3, height // 2, width // 2), np.uint8)
-    for i in range(0, t, 64):  # minutes of video do not fit the cache, nor, widened, the memory
-        x = video[i : i + 64].astype(np.uint16)
-        x = x[:, 0::2, 0::2] + x[:, 1::2, 0::2] + x[:, 0::2, 1::2] + x[:, 1::2, 1::2]
-        small[i : i + 64] = np.moveaxis(x // 4, -1, 1)
+    view = View(width, height)
+    rows, columns = SMALL
+    if view.left > 0.001 * STAGE[0]:
+        raise ValueError(f"the judge looks at pictures that show the whole stage, {STAGE[0]} x {STAGE[1]} units; {width} x {height} pixels are too narrow")
+    scale = STAGE[1] / rows * view.scale  # pixels of the video to one of the judge
+    down, across = _areas(height, rows, scale, -view.top * view.scale), _areas(width, columns, scale, -view.left * view.scale)
+    across = torch.kron(across.T.contiguous(), torch.eye(3)).view(width * 3, columns, 3).transpose(1, 2).reshape(width * 3, 3 * columns)
+    small = np.empty((t, 3, rows, columns), np.uint8)
+    for i in range(0, t, 16):  # as much as fits the cache
+        x = torch.from_numpy(np.ascontiguousarray(video[i : i + 16])).float().view(-1, height, width * 3)
+        small[i : i + 16] = (torch.matmul(down, x) @ across).view(-1, rows, 3, columns).transpose(1, 2).to(torch.uint8)
     return small
+
+
+@lru_cache(maxsize=8)
+def _areas(pixels: int, count: int, scale: float, first: float) -> Tensor:
+    """[count, pixels]: the share that each pixel has in each of `count` intervals of length `scale` that begin at `first`."""
+    begin = first + scale * torch.arange(count, dtype=torch.float64)[:, None]
+    at = torch.arange(pixels)[None]
+    return ((torch.minimum(begin + scale, at + 1) - torch.maximum(begin, at)).clamp(0) / scale).float()
 
 
 def looks_at(small: np.ndarray, starts: Sequence[int]) -> Tensor:
@@ -67,9 +91,12 @@ class Judge(nn.Module):
             stages.append(x)
         return stages
 
-    def forward(self, looks: Tensor) -> dict[str, Tensor]:
-        x = F.silu(self.mix(self.stages(looks)[-1].flatten(1)))
+    def answers(self, stages: list[Tensor]) -> dict[str, Tensor]:
+        x = F.silu(self.mix(stages[-1].flatten(1)))
         return {name: head(x) for name, head in self.heads.items()}
+
+    def forward(self, looks: Tensor) -> dict[str, Tensor]:
+        return self.answers(self.stages(looks))
 
     @classmethod
     def load(cls, folder: Path = DEFAULT) -> "Judge":
@@ -84,12 +111,13 @@ class Judge(nn.Module):
         return {name: torch.cat([p[name] for p in parts]).argmax(1).numpy() for name in ATTRIBUTES}
 
 
-def make_look(seed: int) -> tuple[np.ndarray, list[int]]:
-    """A look of a settled scene, and the positions of its attributes. One in three begins where the model's stories do."""
+def make_look(seed: int, size: Size) -> tuple[np.ndarray, list[int]]:
+    """A look of a settled scene in pictures of `size` (width, height), and the positions of its attributes. One in three begins
+    where the model's stories do."""
     rng = np.random.default_rng([seed, 3])
     scene = sample_attributes(rng)
     begin = None if rng.random() < 1 / 3 else int(rng.integers(2**31))
-    clip = render([(0, scene)], LOOK, begin, start=int(rng.integers(256)))
+    clip = render([(0, scene)], LOOK, begin, *size, start=int(rng.integers(256)))
     return looks_at(shrink(clip), [0])[0].numpy(), [values.index(scene[name]) for name, values in ATTRIBUTES.items()]
 
 
@@ -119,9 +147,25 @@ def accuracy(judge: Judge, looks: Tensor, labels: Tensor) -> dict[str, float]:
     return {name: round(float((guess == labels[:, i].numpy()).mean()), 4) for i, (name, guess) in enumerate(judge.guesses(looks).items())}
 
 
-def dataset(seeds: range) -> tuple[Tensor, Tensor]:
-    looks, labels = zip(*(make_look(s) for s in seeds))
+def accuracies(judge: Judge, looks: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
+    """As they are and made worse."""
+    worse = worsen(looks.float(), torch.Generator().manual_seed(1))
+    return {"clean": accuracy(judge, looks, labels), "worsened": accuracy(judge, worse, labels)}
+
+
+def dataset(seeds: range, size: Size) -> tuple[Tensor, Tensor]:
+    looks, labels = zip(*(make_look(s, size) for s in seeds))
     return torch.from_numpy(np.stack(looks)), torch.tensor(labels)
+
+
+def size_name(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def parse_size(text: str) -> Size:
+    """WIDTHxHEIGHT; raises ValueError."""
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 def train(looks: Tensor, labels: Tensor, check: tuple[Tensor, Tensor], steps: int, batch: int = 48) -> Judge:
@@ -155,19 +199,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--looks", type=int, default=5000)
     parser.add_argument("--unseen", type=int, default=1000)
+    parser.add_argument("--measure", type=parse_size, metavar="SIZE", help="do not train: measure the judge in --out on renders of this size")
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     began = time.time()
-    unseen, truth = dataset(range(UNSEEN, UNSEEN + args.unseen))
-    looks, labels = dataset(range(args.looks))
-    print(f"{args.looks} looks rendered, {time.time() - began:.0f} s", flush=True)
-    judge = train(looks, labels, (unseen[:400], truth[:400]), args.steps)
-    worse = worsen(unseen.float(), torch.Generator().manual_seed(1))
-    report = {"steps": args.steps, "looks": args.looks, "unseen": args.unseen, "seconds": round(time.time() - began),
-              "accuracy": {"clean": accuracy(judge, unseen, truth), "worsened": accuracy(judge, worse, truth)}}  # fmt: skip
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.half() for k, v in judge.state_dict().items()}, args.out / "judge.safetensors")
+    unseen = range(UNSEEN, UNSEEN + args.unseen)
+    if args.measure:
+        judge, report = Judge.load(args.out), json.loads((args.out / "judge.json").read_text())
+        if args.unseen != report["unseen"]:
+            parser.error(f"the accuracy in {args.out}/judge.json is that of {report['unseen']} looks; measure as many")
+        report["accuracy"][size_name(args.measure)] = accuracies(judge, *dataset(unseen, args.measure))
+    else:
+        check = dataset(unseen, TRAINED)
+        looks, labels = dataset(range(args.looks), TRAINED)
+        print(f"{args.looks} looks rendered, {time.time() - began:.0f} s", flush=True)
+        judge = train(looks, labels, (check[0][:400], check[1][:400]), args.steps)
+        report = {"steps": args.steps, "looks": args.looks, "unseen": args.unseen, "seconds": round(time.time() - began),
+                  "accuracy": {size_name(TRAINED): accuracies(judge, *check)}}  # fmt: skip
+        args.out.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.half() for k, v in judge.state_dict().items()}, args.out / "judge.safetensors")
     (args.out / "judge.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 

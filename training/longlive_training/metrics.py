@@ -3,14 +3,19 @@
 A look is one second (judge.py). Adherence counts from the second second after the beginning or a switch: a change of the
 world takes 12 frames, and what is not there after two seconds has not come. Change is the mean absolute difference of the
 pixels of neighbouring frames, 0..255.
+
+Videos may have any size that the judge can look at, and come whole or in pieces: no more than a piece and a look is held of one
+that comes in pieces, so that twenty minutes take no more memory than twenty seconds.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
-from .features import features, frechet
-from .judge import LOOK, Judge, looks_at, shrink
+from .features import frechet, pooled_stage
+from .judge import LOOK, SMALL, Judge, looks_at, shrink
 from .world import ATTRIBUTES, FPS
 
 SETTLE = FPS  # frames from the beginning or a switch until adherence counts
@@ -19,7 +24,10 @@ STRIDE = 8  # frames between looks
 LONG = 40 * FPS  # frames from which on a video is long: its two ends are compared,
 ENDS = 30 * FPS  # this much of each, at most a quarter of all
 COURSE = 10 * FPS  # frames of one point of the course of a long video
+PIECE = 48  # frames that a whole video is taken in at once
+BATCH = 64  # looks that the judge is given at once
 
+Video = np.ndarray | Iterable[np.ndarray]  # uint8 [T, H, W, 3], or such pieces one after another
 Story = list[tuple[int, dict[str, str]]]  # (frame from which they hold, attributes asked for), ascending
 
 
@@ -42,61 +50,109 @@ class Observation:
     drift: float | None = None  # Fréchet distance between the two ends of a long video
 
 
-def change(video: np.ndarray) -> np.ndarray:
-    """Into each frame but the first, float [T - 1]."""
-    return np.array([np.abs(b.astype(np.int16) - a).mean() for a, b in zip(video, video[1:])])
+@dataclass
+class Sight:
+    """One pass over a video."""
+
+    frames: int
+    changes: np.ndarray  # into each frame but the first
+    starts: np.ndarray  # first frames of the looks, ascending
+    guesses: dict[str, np.ndarray]  # per attribute and look: position in the value list
+    features: np.ndarray  # [looks, d]
+
+    def at(self, starts: np.ndarray) -> np.ndarray:
+        """Which looks begin at these frames."""
+        return np.searchsorted(self.starts, starts)
+
+    def correct(self, starts: np.ndarray, asked: list[dict[str, str]]) -> dict[str, np.ndarray]:
+        """Per attribute 1 / 0 / nan: seen / not seen / not asked for, for the looks that begin at `starts`."""
+        wanted = {name: np.array([values.index(a[name]) if name in a else -1 for a in asked], int) for name, values in ATTRIBUTES.items()}
+        looks = self.at(starts)
+        return {name: np.where(wanted[name] < 0, np.nan, self.guesses[name][looks] == wanted[name]) for name in ATTRIBUTES}
 
 
-def correctness(judge: Judge, small: np.ndarray, starts: np.ndarray, asked: list[dict[str, str]]) -> dict[str, np.ndarray]:
-    """Per attribute 1 / 0 / nan: seen / not seen / not asked for, for the looks that begin at `starts`."""
-    if not len(starts):
-        return {name: np.empty(0) for name in ATTRIBUTES}
-    parts = [judge.guesses(looks_at(small, starts[i : i + 64].tolist())) for i in range(0, len(starts), 64)]
-    guesses = {name: np.concatenate([p[name] for p in parts]) for name in ATTRIBUTES}
-    wanted = {name: np.array([values.index(a[name]) if name in a else -1 for a in asked]) for name, values in ATTRIBUTES.items()}
-    return {name: np.where(wanted[name] < 0, np.nan, guesses[name] == wanted[name]) for name in ATTRIBUTES}
+def pieces_of(video: Video) -> Iterable[np.ndarray]:
+    return (video[i : i + PIECE] for i in range(0, len(video), PIECE)) if isinstance(video, np.ndarray) else video
+
+
+def watch(judge: Judge, video: Video, starts: np.ndarray) -> Sight:
+    """`starts`: first frames of the looks to take, ascending."""
+    kept, first, taken = np.empty((0, 3, *SMALL), np.uint8), 0, 0  # small frames that are still needed, the number of the first
+    changes: list[float] = []
+    looks: list[tuple[np.ndarray, np.ndarray]] = []
+    last: np.ndarray | None = None
+    for piece in pieces_of(video):
+        before = piece[:1] if last is None else last
+        changes += [float(np.abs(b.astype(np.int16) - a).mean()) for a, b in zip(np.concatenate([before, piece]), piece)]
+        last = piece[-1:].copy()
+        kept = np.concatenate([kept, shrink(piece)])
+        end = first + len(kept)
+        ready = int(np.searchsorted(starts, end - LOOK, side="right"))
+        for i in range(taken, ready, BATCH):
+            looks.append(_answers(judge, kept, starts[i : min(i + BATCH, ready)] - first))
+        taken = max(taken, ready)
+        needed = min(starts[taken], end) if taken < len(starts) else end
+        kept, first = kept[needed - first :].copy(), int(needed)
+    if taken < len(starts):
+        raise ValueError(f"the video ends after {first + len(kept)} frames, a look was to begin at frame {starts[taken]}")
+    guesses = np.concatenate([g for g, _ in looks], 1) if looks else np.empty((len(ATTRIBUTES), 0), int)
+    features = np.concatenate([f for _, f in looks]) if looks else np.empty((0, 0))
+    return Sight(first + len(kept), np.array(changes[1:]), starts, dict(zip(ATTRIBUTES, guesses)), features)
+
+
+@torch.inference_mode()
+def _answers(judge: Judge, small: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Guesses [attributes, n] and features [n, d] of looks, in one pass through the judge."""
+    stages = judge.stages(looks_at(small, starts.tolist()))
+    answers = judge.answers(stages)
+    return np.stack([answers[name].argmax(1).numpy() for name in ATTRIBUTES]), pooled_stage(stages)
 
 
 def _means(correct: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, float]:
     return {name: float(np.nanmean(v[chosen])) for name, v in correct.items() if np.isfinite(v[chosen]).any()}
 
 
-def observe(judge: Judge, video: np.ndarray, story: Story, borders: list[int]) -> Observation:
-    """`video`: uint8 [T, H, W, 3] of the judge's size; `borders`: first frames of its blocks."""
-    out = Observation(len(video))
-    small = shrink(video)
+def observe(judge: Judge, video: Video, story: Story, borders: list[int], length: int | None = None) -> Observation:
+    """`borders`: first frames of the video's blocks; `length`: its frames, needed of one that comes in pieces."""
+    total = len(video) if isinstance(video, np.ndarray) else length
     frames = np.array([frame for frame, _ in story])
-    ends = np.append(frames[1:], len(video))
+    ends = np.append(frames[1:], total)
+
+    # looks: at settled frames, and more closely after each switch
+    starts = np.concatenate([np.arange(f + SETTLE, e - LOOK + 1, STRIDE) for f, e in zip(frames, ends)])
+    after = {f: f + np.arange(0, min(e - f, 3 * FPS) - LOOK + 1, 4) for f, e in zip(frames[1:], ends[1:]) if f + WITHIN <= e}
+    sight = watch(judge, video, np.unique(np.concatenate([starts, *after.values()])))
+    if sight.frames != total:
+        raise ValueError(f"the video has {sight.frames} frames, its story {total}")
+    out = Observation(total)
 
     # settled looks
-    starts = np.concatenate([np.arange(f + SETTLE, e - LOOK + 1, STRIDE) for f, e in zip(frames, ends)])
     turn = np.searchsorted(frames, starts, side="right") - 1
-    correct = correctness(judge, small, starts, [story[i][1] for i in turn])
+    correct = sight.correct(starts, [story[i][1] for i in turn])
     out.prompt = _means(correct, np.full(len(starts), True))
     if len(starts):
-        out.features = np.concatenate([features(judge, looks_at(small, starts[i : i + 64].tolist())) for i in range(0, len(starts), 64)])
-    if len(video) >= LONG:
-        end = min(ENDS, len(video) // 4)
-        head, tail = starts + LOOK <= end, starts >= len(video) - end
+        out.features = sight.features[sight.at(starts)]
+    if total >= LONG:
+        end = min(ENDS, total // 4)
+        head, tail = starts + LOOK <= end, starts >= total - end
         out.first, out.last = _means(correct, head), _means(correct, tail)
-        parts = [(starts >= f) & (starts + LOOK <= f + COURSE) for f in range(0, len(video) - COURSE + 1, COURSE)]
+        parts = [(starts >= f) & (starts + LOOK <= f + COURSE) for f in range(0, total - COURSE + 1, COURSE)]
         out.course = [float(np.mean([*_means(correct, part).values()])) for part in parts]
         out.drift = frechet(out.features[head], out.features[tail])
 
     # changes of the picture
-    changes = change(video)
-    into = np.arange(1, len(video))
+    into = np.arange(1, total)
     settled = into - frames[np.searchsorted(frames, into, side="right") - 1] >= WITHIN
-    out.ordinary = changes[settled].tolist()
-    out.borders = changes[settled & np.isin(into, borders)].tolist()
+    out.ordinary = sight.changes[settled].tolist()
+    out.borders = sight.changes[settled & np.isin(into, borders)].tolist()
 
     # switches
-    for (frame, attributes), (_, before), end in zip(story[1:], story, ends[1:]):
-        if frame + WITHIN > end:
+    for (frame, attributes), (_, before) in zip(story[1:], story):
+        if frame not in after:
             continue
-        out.jumps.append(float(changes[frame - 1 : frame - 1 + WITHIN].max()))
-        at = frame + np.arange(0, min(end - frame, 3 * FPS) - LOOK + 1, 4)
-        seen = correctness(judge, small, at, [attributes] * len(at))
+        out.jumps.append(float(sight.changes[frame - 1 : frame - 1 + WITHIN].max()))
+        at = after[frame]
+        seen = sight.correct(at, [attributes] * len(at))
         due = int(np.flatnonzero(at == frame + WITHIN - LOOK)[0])
         changed = [n for n in attributes if before.get(n) != attributes[n]]
         for name in attributes:

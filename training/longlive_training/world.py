@@ -7,10 +7,12 @@ does depends on the frame within the block and not on history. The seed only cho
 prompt switch is an event in the world that lasts `TRANSITION` frames: the sky turns, the ground sweeps in from the
 right, the subject vanishes in a puff.
 
-Units: world units are pixels of a 112-row picture; x runs right, y runs down (subject space: y up from the
-feet). Times are frames at 16 per second.
+Units: x runs right and y down from the corner of the stage, 192 x 112 units around everything that matters (subject space: y up
+from the feet). A picture shows the stage in its middle and at its bottom; up to 144 rows a unit is a pixel, and what there is more
+than the stage shows more sky and more scenery at both sides. Times are frames at 16 per second.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +21,8 @@ from PIL import Image, ImageDraw
 FPS = 16
 TRANSITION = 12  # frames that a change of attributes takes
 CYCLE = 12  # frames of one gait cycle and of one turn of the weather
-HEIGHT = 112  # world units per picture height
+STAGE = (192, 112)  # units
+SKYWARD = 32  # units above the stage that the highest view shows
 
 ATTRIBUTES: dict[str, list[str]] = {
     "subject": ["fox", "rabbit", "bird", "robot", "car", "dinosaur"],
@@ -59,7 +62,7 @@ SKIES = {
 
 HORIZON = 78  # row where the ground begins
 FEET = 96  # row the subject stands on
-SUBJECT_X = 0.46  # of the width
+SUBJECT_X = 88.32
 LAYERS = {"clouds": (0.125, 256), "hills": (0.25, 128), "props": (0.5, 96), "ground": (1.0, 96)}  # parallax, period
 
 
@@ -85,16 +88,21 @@ def gait(action: "_Curve", frames: np.ndarray) -> np.ndarray:
 
 
 class _Tile:
-    """A horizontally periodic RGBA drawing, 4x supersampled. Coordinates are world units."""
+    """A horizontally periodic RGBA drawing, 4x supersampled. Coordinates are world units.
+
+    A period is a whole number of pixels, so that scenery comes back to the same place at any scale; a unit of x is therefore
+    `size / period` pixels wide, which differs from `scale` by less than half a percent.
+    """
 
     def __init__(self, period: int, top: int, bottom: int, scale: float):
         self.period, self.top, self.k = period, top, 4 * scale
         self.size = (round(period * scale), round((bottom - top) * scale))
+        self.k_across = 4 * self.size[0] / period
         self.image = Image.new("RGBA", (self.size[0] * 4, self.size[1] * 4))
         self.draw = ImageDraw.Draw(self.image)
 
     def _points(self, points, dx):
-        return [((x + dx) * self.k, (y - self.top) * self.k) for x, y in points]
+        return [((x + dx) * self.k_across, (y - self.top) * self.k) for x, y in points]
 
     def polygon(self, points, colour):
         for dx in (-self.period, 0, self.period):
@@ -185,7 +193,7 @@ def _props(ground: str, scale: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _ground(ground: str, scale: float) -> np.ndarray:
-    t = _Tile(96, HORIZON, HEIGHT, scale)
+    t = _Tile(96, HORIZON, STAGE[1], scale)
     near, far = {
         "grass": ((74, 138, 50), (134, 186, 82)),
         "sand": ((222, 172, 100), (244, 212, 146)),
@@ -193,7 +201,7 @@ def _ground(ground: str, scale: float) -> np.ndarray:
         "water": ((20, 84, 158), (56, 146, 200)),
         "road": ((70, 72, 82), (98, 100, 112)),
     }[ground]
-    rows = HEIGHT - HORIZON
+    rows = STAGE[1] - HORIZON
     for i in range(rows):
         f = i / rows
         t.box(0, HORIZON + i, 96, HORIZON + i + 1, tuple(round(a * f + b * (1 - f)) for a, b in zip(near, far)))
@@ -223,22 +231,55 @@ def _ground(ground: str, scale: float) -> np.ndarray:
     return t.array()
 
 
+@dataclass(frozen=True)
+class View:
+    """What a picture of width x height pixels shows of the world."""
+
+    width: int
+    height: int
+
+    @property
+    def scale(self) -> float:
+        """Pixels per unit."""
+        return self.height / min(max(self.height, STAGE[1]), STAGE[1] + SKYWARD)
+
+    @property
+    def top(self) -> float:
+        """y of the upper edge."""
+        return STAGE[1] - self.height / self.scale
+
+    @property
+    def left(self) -> float:
+        """x of the left edge."""
+        return (STAGE[0] - self.width / self.scale) / 2
+
+    @property
+    def right(self) -> float:
+        return self.left + self.width / self.scale
+
+    def row(self, y: float) -> int:
+        return round((y - self.top) * self.scale)
+
+    def column(self, x: float) -> int:
+        return min(max(round((x - self.left) * self.scale), 0), self.width)
+
+    def grid(self, bottom: float = STAGE[1]) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates of the pixels' centres: y [rows, 1] from the top to `bottom`, x [1, width]."""
+        y = self.top + (np.arange(self.row(bottom), dtype=np.float32)[:, None] + 0.5) / self.scale
+        return y, self.left + (np.arange(self.width, dtype=np.float32)[None] + 0.5) / self.scale
+
+
 @lru_cache(maxsize=8)
-def _stars(width: int, scale: float) -> np.ndarray:
-    """float32 [rows, width]: brightness of a fixed field of stars above the hills."""
+def _stars(view: View) -> np.ndarray:
+    """float32 [rows, width]: brightness of a fixed field of stars above the hills, which comes again beside and above itself."""
     rng = np.random.default_rng(7)
-    y, x = _grid(0, 56, width, scale)
-    out = np.zeros((y.shape[0], width), np.float32)
-    for cx, cy, r in zip(rng.uniform(0, width / scale, 26), rng.uniform(2, 52, 26), rng.uniform(0.7, 1.3, 26)):
-        out = np.maximum(out, _cover(np.hypot(x - cx, y - cy) - r, scale))
+    y, x = view.grid(56)
+    out = np.zeros((y.shape[0], view.width), np.float32)
+    for cx, cy, r in zip(rng.uniform(0, STAGE[0], 26), rng.uniform(2, 52, 26), rng.uniform(0.7, 1.3, 26)):
+        for dx in (-STAGE[0], 0, STAGE[0]):
+            for up in (0, 1) if view.top < 0 else (0,):
+                out = np.maximum(out, _cover(np.hypot(x - cx - dx - 77 * up, y - cy + 54 * up) - r, view.scale))
     return out
-
-
-def _grid(top, bottom, width, scale):
-    """Pixel-centre coordinates in world units: y [rows, 1], x [1, width]."""
-    rows = round((bottom - top) * scale)
-    y = top + (np.arange(rows, dtype=np.float32)[:, None] + 0.5) / scale
-    return y, (np.arange(width, dtype=np.float32)[None] + 0.5) / scale
 
 
 def _cover(distance, scale):
@@ -246,14 +287,14 @@ def _cover(distance, scale):
     return np.clip(0.5 - distance * np.float32(scale), 0, 1)
 
 
-def _scrolled(tile: np.ndarray, offset: np.ndarray, width: int, scale: float) -> np.ndarray:
-    """The window of a periodic tile [c, rows, period] that starts at offset [T] (world units): [c, T, rows, width]."""
+def _scrolled(tile: np.ndarray, turns: np.ndarray, width: int) -> np.ndarray:
+    """The window of a periodic tile [c, rows, period] whose left edge is at turns [T] (periods): [c, T, rows, width]."""
     period = tile.shape[2]
     wide = np.concatenate([tile] * (width // period + 3), 2)
-    position = (offset * scale) % period
+    position = turns % 1 * period
     whole = np.floor(position).astype(int)
     part = (position - whole).astype(np.float32)
-    out = np.empty((tile.shape[0], len(offset), tile.shape[1], width), np.float32)
+    out = np.empty((tile.shape[0], len(turns), tile.shape[1], width), np.float32)
     for i, (w, p) in enumerate(zip(whole, part)):
         out[:, i] = wide[:, :, w : w + width]
         if p > 1e-4:
@@ -262,27 +303,30 @@ def _scrolled(tile: np.ndarray, offset: np.ndarray, width: int, scale: float) ->
 
 
 @lru_cache(maxsize=16)
-def _fall(kind: str, width: int, scale: float) -> np.ndarray:
+def _fall(kind: str, view: View) -> np.ndarray:
     """One period of falling rain or snow: coverage float32 [period in frames, rows, width].
 
-    Rain repeats every 4 frames, so that it is steady under the VAE's 4x time stride, and snow every `CYCLE`.
+    Rain repeats every 4 frames, so that it is steady under the VAE's 4x time stride, and snow every `CYCLE`. Beside the
+    stage the same drops come again.
     """
     rng = np.random.default_rng({"rain": 1, "snow": 2}[kind])
     period, loop, slant = (4, 56, 0.22) if kind == "rain" else (CYCLE, 28, 0.25)
-    y, x = _grid(0, HEIGHT, width, scale)
-    count = round((26 if kind == "rain" else 20) * width / scale / 192)
+    y, x = view.grid()
+    count, breadth = 26 if kind == "rain" else 20, STAGE[0] + 30
     out = np.zeros((period, *np.broadcast_shapes(y.shape, x.shape)), np.float32)
-    spots = np.arange(count) * (width / scale + 30) / count + rng.uniform(-2, 2, count)
-    for u, phase, size in zip(spots, rng.uniform(0, loop, count), rng.uniform(0.85, 1.15, count)):
+    spots = np.arange(count) * breadth / count + rng.uniform(-2, 2, count)
+    drops = [*zip(spots, rng.uniform(0, loop, count), rng.uniform(0.85, 1.15, count))]
+    drops += [(u + side, *rest) for u, *rest in drops for side in (-breadth, breadth) if view.left - 40 < u + side < view.right + 40]
+    for u, phase, size in drops:
         for frame in range(period):
-            for k in range(-1, HEIGHT // loop + 2):
+            for k in range(int(view.top // loop) - 1, STAGE[1] // loop + 2):
                 cy = phase + loop * (frame / period + k)
                 if kind == "rain":
                     along = np.clip(y - cy, -6 * size, 6 * size)
                     d = np.hypot(x - (u - slant * (cy + along)), y - cy - along) - 0.9
                 else:
                     d = np.hypot(x - (u - slant * cy), y - cy) - 2.1 * size
-                out[frame] = np.maximum(out[frame], _cover(d, scale))
+                out[frame] = np.maximum(out[frame], _cover(d, view.scale))
     return out
 
 
@@ -468,7 +512,13 @@ class _Curve:
         return out
 
 
-def render(timeline, num_frames: int, seed: int | None, width: int = 192, height: int = HEIGHT, start: int = 0) -> np.ndarray:
+def subject_box(width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixel rows and columns (first, behind the last) that the subject and its shadow are drawn in."""
+    view = View(width, height)
+    return (view.row(FEET - 72), view.row(FEET + 6)), (view.column(SUBJECT_X - 38), view.column(SUBJECT_X + 38))
+
+
+def render(timeline, num_frames: int, seed: int | None, width: int = STAGE[0], height: int = STAGE[1], start: int = 0) -> np.ndarray:
     """Renders frames start .. start + num_frames - 1 of the story as uint8 [T, height, width, 3].
 
     timeline: [(frame, attributes), ...] with ascending frames; the first entry holds from the beginning.
@@ -477,7 +527,7 @@ def render(timeline, num_frames: int, seed: int | None, width: int = 192, height
     n = start + num_frames
     curves = {name: _Curve(name, timeline, n) for name in ATTRIBUTES}
     turns = phases(seed)
-    phase = {name: turn * period for turn, (name, (_, period)) in zip(turns, LAYERS.items())}
+    phase = dict(zip(LAYERS, turns))
     motion = curves["action"].blend(np.array([ACTIONS[a] for a in ATTRIBUTES["action"]]))
     scroll = np.cumsum(motion[:, 0], dtype=np.float64)
     steps = gait(curves["action"], np.arange(n))
@@ -488,7 +538,7 @@ def render(timeline, num_frames: int, seed: int | None, width: int = 192, height
         frames = np.arange(sel.start, sel.stop)
         picture = _compose(
             {k: c.slice(sel) for k, c in curves.items()}, motion[sel], scroll[sel], steps[sel], phase,
-            frames, width, height / HEIGHT,
+            frames, View(width, height),
         )
         np.clip(picture, 0, 255, out=picture)
         out[a - start : sel.stop - start] = np.moveaxis((picture + 0.5).astype(np.uint8), 0, -1)
@@ -501,9 +551,9 @@ def _over(base, alpha, colour):
         channel += alpha * (value - channel)
 
 
-def _compose(curve, motion, scroll, steps, phase, frames, width, scale) -> np.ndarray:
+def _compose(curve, motion, scroll, steps, phase, frames, view: View) -> np.ndarray:
     """float32 [3, n, rows, width] in 0..255 for n consecutive frames."""
-    n = len(scroll)
+    n, width, scale = len(scroll), view.width, view.scale
     col = lambda v: np.asarray(v, np.float32).reshape(n, 1, 1)
     rain, snow = curve["weather"].weight("rain"), curve["weather"].weight("snow")
     skies = [SKIES[s] for s in ATTRIBUTES["sky"]]
@@ -517,25 +567,25 @@ def _compose(curve, motion, scroll, steps, phase, frames, width, scale) -> np.nd
     clear = 1 - 0.75 * rain - 0.55 * snow
 
     # sky, celestial disc, stars, clouds
-    y, x = _grid(0, HEIGHT, width, scale)
+    y, x = view.grid()
     picture = np.empty((3, n, y.shape[0], width), np.float32)
     depth = np.clip(y / HORIZON, 0, 1) ** 1.2
     picture[:] = (zenith.T[:, :, None] + (horizon - zenith).T[:, :, None] * depth[None, None, :, 0])[..., None]
-    rows = round(HORIZON * scale)
+    rows = view.row(HORIZON)
     sky = picture[:, :, :rows]
-    r = np.hypot(x[None] - col(disc[:, 0] * width / scale), y[None, :rows] - col(disc[:, 1]))
+    r = np.hypot(x[None] - col(disc[:, 0] * STAGE[0]), y[None, :rows] - col(disc[:, 1]))
     glow = np.clip(1 - r / (col(disc[:, 2]) * 3), 0, 1) ** 2 * 0.35
     alpha = np.maximum(_cover(r - col(disc[:, 2]), scale), glow) * col(clear)
     _over(sky, alpha, [col(c) for c in disc_colour.T])
     if stars.max() > 0:
-        field = _stars(width, scale)
+        field = _stars(view)
         _over(picture[:, :, : field.shape[0]], field[None] * col(stars[:, 0] * clear), (255, 255, 240))
 
     def layer(name, tile, top, colour=None, mask=None):
         """Draws a scrolling tile; with `colour` [n, 3] the tile is only a stencil."""
-        parallax, _ = LAYERS[name]
-        strip = _scrolled(tile, scroll * parallax + phase[name], width, scale)
-        first = round(top * scale)
+        parallax, period = LAYERS[name]
+        strip = _scrolled(tile, (scroll * parallax + view.left) / period + phase[name], width)
+        first = view.row(top)
         target = picture[:, :, first : first + strip.shape[2]]
         keep = 1 - (strip[3] if mask is None else strip[3] * mask)
         for c in range(3):
@@ -549,7 +599,7 @@ def _compose(curve, motion, scroll, steps, phase, frames, width, scale) -> np.nd
 
     # ground and the things that stand on it; a new ground sweeps in from the right
     ground = curve["ground"]
-    front = width / scale * (1.08 - 1.16 * ground.progress)
+    front = view.left + width / scale * (1.08 - 1.16 * ground.progress)
     new = np.clip(0.5 + (x[None] - col(front)) / 14, 0, 1)  # [n, 1, width]: how much of the new ground
     grounds_drawn = []
     for index, label in enumerate(ground.values):
@@ -560,7 +610,7 @@ def _compose(curve, motion, scroll, steps, phase, frames, width, scale) -> np.nd
     floor = picture[:, :, rows:]
     floor[:] = 0
     for label, share in grounds_drawn:
-        strip = _scrolled(_ground(label, scale), scroll + phase["ground"], width, scale)
+        strip = _scrolled(_ground(label, scale), (scroll + view.left) / LAYERS["ground"][1] + phase["ground"], width)
         for c in range(3):
             floor[c] += strip[c] * (share * col(light[:, c]))
 
@@ -568,27 +618,27 @@ def _compose(curve, motion, scroll, steps, phase, frames, width, scale) -> np.nd
     wet = sum((share for label, share in grounds_drawn if label == "water"), np.float32(0))
     if np.any(wet):
         rows_y = y[None, rows:]
-        away = np.abs(x[None] - col(disc[:, 0] * width / scale)) / (5 + 0.22 * (rows_y - HORIZON) + col(disc[:, 2]) * 0.6)
+        away = np.abs(x[None] - col(disc[:, 0] * STAGE[0])) / (5 + 0.22 * (rows_y - HORIZON) + col(disc[:, 2]) * 0.6)
         ripple = np.clip(np.sin(rows_y * 1.7 + 0.9 * np.sin(x[None] * 0.21)), 0, 1)
         _over(floor, np.clip(1.4 - away, 0, 1) * ripple * wet * col(0.62 * clear), [col(c) for c in disc_colour.T])
 
-    _subject(picture, curve, motion, steps, light, width, scale)
+    _subject(picture, curve, motion, steps, light, view)
 
     for kind, weight, colour, strength in (
         ("rain", rain, (214, 228, 250), 0.75),
         ("snow", snow, (255, 255, 255), 0.92),
     ):
         if weight.max() > 0:
-            drops = _fall(kind, width, scale)
+            drops = _fall(kind, view)
             bright = 0.55 + 0.45 * light
             _over(picture, drops[frames % len(drops)] * col(weight * strength),
                   [v * col(bright[:, i]) for i, v in enumerate(colour)])
     return picture
 
 
-def _subject(picture, curve, motion, steps, light, width, scale):
+def _subject(picture, curve, motion, steps, light, view: View):
     """Draws shadow, subject and, during a change of subject, the puff that hides it. In place."""
-    n = len(steps)
+    n, scale = len(steps), view.scale
     col = lambda v: np.asarray(v, np.float32).reshape(-1, 1, 1)
     angle = 2 * np.pi * steps
     hop = steps % 1
@@ -599,15 +649,13 @@ def _subject(picture, curve, motion, steps, light, width, scale):
     puff = np.where(p < 1, np.sin(np.pi * p), 0)
     who = np.where(p < 0.5, change.before, change.after)
 
-    centre = SUBJECT_X * width / scale
-    left, right = max(0, round((centre - 38) * scale)), min(width, round((centre + 38) * scale))
-    top = round((FEET - 72) * scale)
-    y, x = _grid(0, HEIGHT, width, scale)
-    x, y = x[None, :, left:right] - centre, FEET - y[None, top:]
+    (top, _), (left, right) = subject_box(view.width, view.height)
+    y, x = view.grid()
+    x, y = x[None, :, left:right] - SUBJECT_X, FEET - y[None, top:]
     patch = picture[:, :, top:, left:right]
 
     shadow = 0.34 * np.clip(1 - lift / 40, 0.4, 1) * size
-    low = slice(round((FEET - 6) * scale) - top, round((FEET + 6) * scale) - top)
+    low = slice(view.row(FEET - 6) - top, view.row(FEET + 6) - top)
     d = _ellipse(x / col(size), y[:, low], 0, 0, 23, 3.6)
     _over(patch[:, :, low], _cover(d, scale) * col(shadow), (18, 20, 40))
 

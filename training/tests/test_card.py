@@ -5,11 +5,11 @@ SHARES = dict.fromkeys([*ATTRIBUTES, "all"], 0.9)
 JUMP = {"median": 1.0, "p95": 1.2, "largest": 1.4, "within1.5": 1.0, "switches": 6}
 REPORT = {
     "model": "pocket", "version": "9.9.9", "precision": "bf16", "cpu": "a processor", "date": "2026-01-02",
-    "judge": {"unseen": 10, "accuracy": {"clean": dict.fromkeys(ATTRIBUTES, 1.0), "worsened": dict.fromkeys(ATTRIBUTES, 0.98)}},
+    "judge": {"unseen": 10, "size": "256x144", "accuracy": {"clean": dict.fromkeys(ATTRIBUTES, 1.0), "worsened": dict.fromkeys(ATTRIBUTES, 0.98)}},
     "single": {"videos": 2, "prompt": SHARES | {"sky": 0.4321}, "seam": 1.01, "frechet": 0.5, "renderer": {"prompt": SHARES}},
     "switch": {"changed": SHARES, "kept": SHARES, "jump": JUMP, "renderer": {"changed": SHARES, "jump": JUMP}},
     "long": {"videos": 1, "first": SHARES, "last": SHARES},
-    "steps": {"films": 4, "ratio": 1.25}, "vae": {"stories": 8, "psnr": 31.25},
+    "steps": {"films": 4, "ratio": 1.25, "teacher": "pocket 9.9.9"}, "vae": {"stories": 8, "psnr": 31.25},
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def edit(folder: Path, file: str, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-@pytest.mark.parametrize("preset", ["smoke", "pocket", "wan-1.3b"])
+@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.3", "wan-1.3b"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_presets_of_the_repository_are_valid(preset: str, device: str) -> None:
     shared, stages = load(preset, device)
@@ -28,7 +28,7 @@ def test_presets_of_the_repository_are_valid(preset: str, device: str) -> None:
 
 def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
     (cpu, on_cpu), (gpu, on_gpu) = (load("pocket", device) for device in ("cpu", "cuda"))
-    assert (cpu.video.width, gpu.video.width, gpu.video.fps) == (192, 256, 16)
+    assert (cpu.teacher.dim, gpu.teacher.dim, gpu.teacher.num_layers) == (192, 384, 8) and gpu.video == cpu.video
     assert on_gpu["distill"].loop.batch > on_cpu["distill"].loop.batch
     assert on_gpu["distill"].loop.lr == on_cpu["distill"].loop.lr
     minutes = sum(getattr(s, k).minutes for s in on_gpu.values() for k in ("loop", "decoder", "encoder") if hasattr(s, k))
@@ -38,7 +38,7 @@ def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("vae.toml", "crop = 4", "corp = 4", r'vae.toml: unknown key "corp"; known keys are decoder, encoder, crop'),
+        ("vae.toml", "crop = 4", "corp = 4", r'vae.toml: unknown key "corp"; known keys are decoder, encoder, init, frames, crop'),
         ("vae.toml", "[decoder]\n", "[decoder]\nstep = 40\n", r'vae.toml: \[decoder\]: unknown key "step"'),
         ("ode.toml", "pairs = 8\n", "", r'ode.toml: key "pairs" is missing'),
         ("teacher.toml", "warmup = 5", 'warmup = "5"', r"""teacher.toml: \[loop\]: key "warmup" must be int, found '5'"""),

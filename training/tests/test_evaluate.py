@@ -1,17 +1,19 @@
+import itertools
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
 from longlive_training.data import first_frame, held_out
-from longlive_training.evaluate import SUITES, evaluate, from_world, make_cases, observe_case, read_prompts, read_video
+from longlive_training.evaluate import POCKET, SUITES, evaluate, from_world, make_cases, observe_case, package_size, read_prompts, read_video
 from longlive_training.features import features, frechet
-from longlive_training.judge import DEFAULT, LOOK, USED, Judge, looks_at, make_look, shrink, worsen
-from longlive_training.metrics import SETTLE, WITHIN, observe, psnr, seam, summarise
-from longlive_training.world import ATTRIBUTES, FPS, render
+from longlive_training.judge import DEFAULT, LOOK, SMALL, TRAINED, USED, Judge, looks_at, make_look, shrink, size_name, worsen
+from longlive_training.metrics import SETTLE, WITHIN, observe, psnr, seam, summarise, watch
+from longlive_training.world import ATTRIBUTES, FPS, View, render
 
 SCENE = {"subject": "fox", "colour": "red", "action": "walk", "ground": "grass", "sky": "day", "weather": "clear"}
 OTHER = {"subject": "car", "colour": "blue", "action": "run", "ground": "snow", "sky": "night", "weather": "rain"}
@@ -30,10 +32,30 @@ def test_looks_are_half_size_and_skip_every_second_frame() -> None:
     assert look.shape == (2, USED * 3, 56, 96) and look[1, 3 + 1, 2, 4] == 200 and look.sum() == 200
 
 
+@pytest.mark.parametrize("size", [(256, 144), (384, 224), (512, 288), (208, 112)])
+def test_the_judge_looks_at_the_stage_in_pictures_of_any_size(size) -> None:
+    view, rows, columns = View(*size), *SMALL
+    y, x = (axis.astype(np.float64) for axis in view.grid())
+    video = np.stack(np.broadcast_arrays(2 * y.clip(0), (x + 20).clip(0, 255), np.float64(77)), 2)[None].round().astype(np.uint8)
+    small = shrink(video)[0].astype(float)
+    assert small.shape == (3, rows, columns) and (small[2] == 77).all()
+    assert np.abs(small[0] - 4 * (np.arange(rows) + 0.5)[:, None]).max() <= 1.5
+    assert np.abs(small[1] - (2 * (np.arange(columns) + 0.5) + 20)[None]).max() <= 1.5
+    with pytest.raises(ValueError, match="too narrow"):
+        shrink(video[:, :, :columns])
+
+
+@pytest.mark.parametrize("scene", [SCENE, OTHER])
+def test_a_larger_picture_shows_the_judge_what_a_small_one_does(scene) -> None:
+    small, large = (shrink(render([(0, scene)], 4, 1, *size, start=40)).astype(float) for size in (TRAINED, (256, 144)))
+    assert np.abs(small - large).mean() < 1
+
+
 def test_the_committed_judge_is_accurate_on_pictures_it_never_saw(judge: Judge) -> None:
     accuracy = json.loads((DEFAULT / "judge.json").read_text())["accuracy"]
-    assert min(accuracy["clean"].values()) >= 0.985 and min(accuracy["worsened"].values()) >= 0.95
-    looks, labels = zip(*(make_look(20_000_000 + i) for i in range(60)))
+    assert size_name(package_size(POCKET)) in accuracy
+    assert min(share for kinds in accuracy.values() for kind in kinds.values() for share in kind.values()) >= 0.99
+    looks, labels = zip(*(make_look(20_000_000 + i, size) for i, size in zip(range(60), itertools.cycle([TRAINED, (256, 144)]))))
     looks, labels = torch.from_numpy(np.stack(looks)), np.array(labels)
     for seen in (looks, worsen(looks.float(), torch.Generator().manual_seed(5))):
         guesses = judge.guesses(seen)
@@ -44,6 +66,34 @@ def test_worsening_keeps_size_and_range() -> None:
     looks = torch.randint(0, 256, (6, USED * 3, 56, 96)).float()
     worse = worsen(looks.clone(), torch.Generator().manual_seed(0))
     assert worse.shape == looks.shape and worse.min() >= 0 and worse.max() <= 255 and not torch.equal(worse, looks)
+
+
+def test_a_video_in_pieces_is_seen_as_a_whole_one(judge: Judge) -> None:
+    story, borders = [(0, SCENE), (SWITCH, OTHER)], [first_frame(b) for b in range(1, 8)]
+    video = render(story, FRAMES, 1)
+    whole = observe(judge, video, story, borders)
+    for sizes in ([9] + [12] * 7, [1] * FRAMES, [FRAMES]):
+        ends = np.cumsum(sizes)
+        pieces = (video[end - n : end] for n, end in zip(sizes, ends))
+        seen = observe(judge, pieces, story, borders, FRAMES)
+        assert np.allclose(seen.features, whole.features, atol=1e-5)
+        seen.features = whole.features
+        assert seen == whole
+    with pytest.raises(ValueError, match="ends after 40 frames"):
+        observe(judge, iter([video[:40]]), story, borders, FRAMES)
+    with pytest.raises(ValueError, match=f"has {FRAMES} frames, its story {FRAMES - 1}"):
+        observe(judge, iter([video]), story, borders, FRAMES - 1)
+
+
+def test_a_long_video_is_not_held_in_memory(judge: Judge) -> None:
+    piece = np.zeros((12, 56, 96, 3), np.uint8)
+    count, starts = 400, np.arange(0, 4800 - LOOK, 400)
+    tracemalloc.start()
+    sight = watch(judge, (piece for _ in range(count)), starts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sight.frames == 12 * count and len(sight.features) == len(starts)
+    assert peak < 8 << 20 < piece.nbytes * count // 8
 
 
 def test_a_video_that_ignores_the_switch_is_found_out(judge: Judge) -> None:
@@ -121,7 +171,7 @@ def test_psnr() -> None:
 
 def test_the_renderer_itself_scores_high_and_is_its_own_scale(judge: Judge) -> None:
     cases = make_cases("switch", 3, seed=99)
-    seen = [observe_case(judge, from_world(c), c) for c in cases]
+    seen = [observe_case(judge, from_world(c, (256, 144)), c) for c in cases]
     report = summarise(seen, seen)
     assert report["videos"] == 3 and report["prompt"]["all"] > 0.9 and report["changed"]["all"] > 0.9 and report["kept"]["all"] > 0.9
     assert report["seam"] == 1 and report["frechet"] == pytest.approx(0, abs=1e-3)
@@ -155,29 +205,29 @@ def test_own_prompts_are_read_from_lines_or_a_list(tmp_path) -> None:
 
 
 def test_reads_raw_and_numpy_videos_and_refuses_torn_ones(tmp_path) -> None:
-    video = np.random.default_rng(0).integers(0, 256, (3, 112, 192, 3), np.uint8)
+    video, size = np.random.default_rng(0).integers(0, 256, (3, 6, 10, 3), np.uint8), (10, 6)
     (tmp_path / "a.rgb").write_bytes(video.tobytes())
     np.save(tmp_path / "b.npy", video)
     np.savez(tmp_path / "c.npz", frames=video)
-    assert all(np.array_equal(read_video(tmp_path, n), video) for n in "abc")
+    assert all(np.array_equal(read_video(tmp_path, n, size), video) for n in "abc")
     (tmp_path / "d.rgb").write_bytes(video.tobytes()[:-1])
     with pytest.raises(ValueError, match="not whole frames"):
-        read_video(tmp_path, "d")
+        read_video(tmp_path, "d", size)
     with pytest.raises(FileNotFoundError):
-        read_video(tmp_path, "e")
+        read_video(tmp_path, "e", size)
 
 
 def test_the_command_judges_a_folder_of_videos_and_can_fail(tmp_path) -> None:
     cases = make_cases("switch", 2, seed=5)
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     for case in cases:
-        (tmp_path / f"{case['name']}.rgb").write_bytes(np.full((first_frame(case["blocks"]), 112, 192, 3), 128, np.uint8).tobytes())
-    command = [sys.executable, "-m", "longlive_training.evaluate", "videos", "--cases", tmp_path / "cases.json", "--videos", tmp_path]
+        (tmp_path / f"{case['name']}.rgb").write_bytes(np.full((first_frame(case["blocks"]), 28, 48, 3), 128, np.uint8).tobytes())
+    command = [sys.executable, "-m", "longlive_training.evaluate", "videos", "--cases", tmp_path / "cases.json", "--videos", tmp_path, "--size", "48x28"]
     done = subprocess.run([*command, "--minimum", "0.9"], capture_output=True, text=True, cwd=DEFAULT.parent)
     assert done.returncode == 1 and "below 0.9" in done.stderr and json.loads(done.stdout)["videos"] == 2
 
 
 def test_evaluate_gives_one_report(judge: Judge) -> None:
     [case] = make_cases("switch", 1, seed=3)
-    report = evaluate([case], from_world, judge)
+    report = evaluate([case], lambda c: from_world(c, TRAINED), judge)
     assert report["videos"] == 1 and {"prompt", "changed", "arrival", "motion", "jump", "seam"} <= set(report)

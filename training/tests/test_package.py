@@ -13,9 +13,13 @@ from longlive_training.inference import Package
 from longlive_training.models.dit import CausalDiT
 from longlive_training.models.umt5 import UMT5Encoder
 from longlive_training.models.vae import WanVAE
+from longlive_training.sample import Sampling
 from longlive_training.tokenizer import train
-from longlive_training.train_dit import CONFIG as DIT
-from longlive_training.train_text import CONFIG as TEXT
+
+DIT = {"dim": 192, "ffn_dim": 768, "num_heads": 3, "num_layers": 6, "text_dim": 128, "text_len": 64}
+TEXT = {"dim": 128, "dim_attn": 128, "dim_ffn": 256, "num_heads": 4, "num_layers": 2, "num_buckets": 32, "max_distance": 128, "eps": 1e-6}
+VAE = {"dim": 8, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "temporal_downsample": [False, True, True]}
+VIDEO = {"width": 192, "height": 112, "fps": 16}
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +33,9 @@ def folder(tmp_path_factory):
     torch.nn.init.normal_(dit.head.head.weight, std=0.02)
     save_file(dit.state_dict(), run / "dit.safetensors")
     save_file(WanVAE(8).state_dict(), run / "vae.safetensors")
-    (run / "stats.json").write_text(json.dumps({"dim": 8, "mean": [0.1] * 16, "std": [2.0] * 16}))
-    export.main(["--text", str(run), "--dit", str(run), "--vae", str(run), "--out", str(out)])
+    settings = export.config(tokenizer.get_vocab_size(), VAE, [0.1] * 16, [2.0] * 16, DIT, TEXT, Sampling(window_frames=9, rope="relative"), VIDEO)
+    parts = {part: run / f"{part}.safetensors" for part in ("dit", "text_encoder", "vae")}
+    export.write_package(out, parts, run / "tokenizer.json", settings, "0.1.0", name="small", title="Small", description="Random weights.")
     return out
 
 

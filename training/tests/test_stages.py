@@ -14,16 +14,18 @@ from longlive_training.data import from_indices, held_out
 from longlive_training.loop import Random
 from longlive_training.models.dit import CausalDiT
 from longlive_training.quantise import int8, rounded
+from longlive_training.stages.causal import picture_weights
 from longlive_training.stages.clips import Renderer, each
 from longlive_training.stages.ode import kept_steps, path
-from longlive_training.stages.vae import Pool, batch, encode, make_clip
+from longlive_training.stages.vae import Pool, batch, encode, make_clip, picture_loss, psnr
+from longlive_training.world import subject_box
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def codec() -> Codec:
-    return Codec.fit(torch.cat([patches(make_clip((0, i), 96, 64)).flatten(0, 2) for i in range(4)]))
+    return Codec.fit(torch.cat([patches(make_clip((0, i), 9, 96, 64)).flatten(0, 2) for i in range(4)]))
 
 
 def context(folder: Path) -> Context:
@@ -31,14 +33,14 @@ def context(folder: Path) -> Context:
 
 
 def test_videos_are_coded_on_the_device_as_by_the_codec(codec: Codec) -> None:
-    clip = make_clip((1,), 96, 64)
+    clip = make_clip((1,), 9, 96, 64)
     video = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     assert torch.allclose(encode(codec, video)[0], codec.encode(clip), atol=1e-4)
 
 
 def test_crops_and_their_latents_belong_together(codec: Codec, tmp_path: Path) -> None:
     pool = Pool(context(tmp_path), replace(load("smoke", "cpu")[1]["vae"], pool=3), 0)
-    for step, size in ((0, (3, 9, 32, 32)), (7, (3, 9, 64, 96))):
+    for step, size in ((0, (3, 9, 32, 32)), (15, (3, 9, 64, 96))):
         videos, latents = batch(pool, codec, Random.of(CPU, 1), 2, 4, step)
         assert videos.shape[1:] == size and torch.allclose(encode(codec, videos), latents)
 
@@ -60,8 +62,25 @@ def test_clips_hold_no_held_out_scene_and_do_not_depend_on_the_number_of_workers
         assert scene["latents"].shape == (16, 9, 8, 12) and scene["attributes"].shape == (1, 6)
         assert story["latents"].shape == (16, 15, 8, 12) and story["attributes"].shape == (5, 6)
         assert not any(held_out(from_indices(row)) for row in (*scene["attributes"], *story["attributes"]))
+        assert story["fixed"] in (0, 1) and not held_out(from_indices(renderer.beginning(codec, index)["attributes"][0]))
         again = renderer.scene(codec, index)
         assert all(torch.equal(scene[k], again[k]) for k in scene)
+
+
+def test_losses_measure_the_error() -> None:
+    x = torch.rand(1, 3, 2, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert picture_loss(x, x) == 0 and picture_loss(x + 0.1, x) > 0.1
+    assert psnr(torch.zeros(4), torch.full((4,), 0.2)) == pytest.approx(20)
+
+
+def test_blocks_at_a_switch_count_more_and_the_subject_does(codec: Codec, tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    codec.save(tmp_path / "world" / "codec.safetensors")
+    weight = picture_weights(context(tmp_path), 2.5)
+    assert weight.shape == (16, 1, 8, 12) and abs(weight.mean() - 1) < 1e-5
+    (top, bottom), (left, right) = subject_box(96, 64)
+    inside, outside = weight[0, 0, (top + bottom) // 16, (left + right) // 16], weight[0, 0, 0, 0]
+    assert inside == pytest.approx(2.5 * outside.item()) and outside > weight[15, 0, 0, 0]
 
 
 def note(folder: Path, value: int) -> None:

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ sys.path.insert(0, str(BENCH))
 
 from draw import save_strip  # noqa: E402
 from film import Setup, Studio, edit_package  # noqa: E402
-from measure import Cache  # noqa: E402
+from measure import Cache, some  # noqa: E402
 from tables.report import markdown, plot  # noqa: E402
 from tables.tables import TABLES, Claim, long_table  # noqa: E402
 
@@ -29,7 +30,7 @@ def row(label: str, value: float = 0.9, jump: float = 1.0) -> dict:
     return {"label": label, "quality": quality, "psnr": psnr, "speed": {"framesPerSecond": 50.0, "weightBytes": 3 << 20, "sessionBytes": 5 << 20, "switchMilliseconds": 80.0}}
 
 
-@pytest.mark.parametrize("table", [*TABLES, long_table({}, {})], ids=lambda t: t.name)
+@pytest.mark.parametrize("table", [*TABLES, long_table(PACKAGE, PACKAGE)], ids=lambda t: t.name)
 def test_every_table_is_written_whole(table, tmp_path) -> None:
     rows = [row(label, 0.9 - 0.1 * i) for i, label in enumerate(table.rows)]
     text = markdown(table, rows, "conditions")
@@ -70,15 +71,24 @@ def test_an_edited_package_is_whole_and_the_original_untouched(tmp_path) -> None
         edit_package(PACKAGE, {"windows": 6}, tmp_path / "other")
 
 
-WORKER = """
+WIDTH, HEIGHT = Setup(PACKAGE).size()
+# Films of as many frames as blocks, each filled with the seed; their seconds are the threads that were asked for.
+WORKER = f"""
 import json, sys
 for line in sys.stdin:
     job = json.loads(line)
     if "wrong" in job["timeline"]:
-        print(json.dumps({"error": "what went wrong"}), flush=True)
+        print(json.dumps({{"error": "what went wrong"}}), flush=True)
         continue
-    open(job["out"], "wb").write(bytes([job["seed"]]))
-    print(json.dumps({"frames": job["blocks"], "seconds": 1.5, "blockMilliseconds": [], "recacheMilliseconds": [], "sessionBytes": 1, "weightBytes": 2}), flush=True)
+    for block in range(job["blocks"] if job["frames"] else 0):
+        frame = bytes([job["seed"]]) * {WIDTH * HEIGHT * 3}
+        print(json.dumps({{"bytes": len(frame)}}), flush=True)
+        sys.stdout.buffer.write(frame[:100] if "torn" in job["timeline"] else frame)
+        sys.stdout.buffer.flush()
+        if "torn" in job["timeline"]:
+            sys.exit()
+    print(json.dumps({{"frames": job["blocks"], "seconds": job["load"]["threads"], "blockMilliseconds": [], "recacheMilliseconds": [],
+                      "sessionBytes": 1, "weightBytes": 2}}), flush=True)
 """
 
 
@@ -86,26 +96,46 @@ def case(seed: int, timeline: object = ()) -> dict:
     return {"name": f"case-{seed}", "seed": seed, "blocks": 3, "timeline": timeline}
 
 
+def whole(_: dict, pieces: Iterator[np.ndarray]) -> np.ndarray:
+    return np.concatenate([*pieces])
+
+
 def test_films_come_in_order_and_can_be_kept(tmp_path) -> None:
     command = [sys.executable, "-c", WORKER]
     cases = [case(i) for i in range(5)]
     with Studio(2, command=command) as studio:
-        films = [*studio.shoot(Setup(PACKAGE), cases)]
-        assert [c["seed"] for c, _ in films] == [film.path.read_bytes()[0] for _, film in films] == [0, 1, 2, 3, 4]
-        studio.discard(films[0][1])
-        assert not films[0][1].path.exists() and films[1][1].path.exists()
-    assert not films[1][1].path.exists()
+        films = [*studio.shoot(Setup(PACKAGE), cases, whole)]
+        assert [c["seed"] for c, _, _ in films] == [seen.max() for _, _, seen in films] == [seen.min() for _, _, seen in films] == [0, 1, 2, 3, 4]
+        assert {seen.shape for _, _, seen in films} == {(3, HEIGHT, WIDTH, 3)} and not [*studio.folder.iterdir()]
+        assert [seen for _, _, seen in studio.shoot(Setup(PACKAGE), cases)] == [None] * 5
     for made in (command, [sys.executable, "-c", ""]):  # the second cannot film, and need not
         with Studio(1, keep=tmp_path / "kept", command=made) as studio:
-            [(_, film)] = studio.shoot(Setup(PACKAGE), cases[:1])
-            studio.discard(film)
-            assert film.path.exists() and film.frames == 3
+            [(_, film, seen)] = studio.shoot(Setup(PACKAGE), cases[1:2], whole)
+            assert film.frames == 3 and seen.shape == (3, HEIGHT, WIDTH, 3) and seen.max() == 1
+
+
+def test_a_film_alone_has_all_threads() -> None:
+    with Studio(3, command=[sys.executable, "-c", WORKER]) as studio:
+        assert [f.seconds for _, f, _ in studio.shoot(Setup(PACKAGE), [case(0)])] == [3]
+        assert [f.seconds for _, f, _ in studio.shoot(Setup(PACKAGE), [case(0), case(1)])] == [1, 1]
+
+
+def test_frames_pass_through_and_some_are_copied() -> None:
+    video, kept = np.arange(27, dtype=np.uint8).reshape(27, 1, 1, 1), []
+    assert np.array_equal(np.concatenate([*some(iter([video[:9], video[9:21], video[21:]]), 5, kept)]), video)
+    assert [int(f.item()) for f in kept] == [0, 5, 10, 15, 20, 25]
 
 
 def test_a_film_that_fails_says_why() -> None:
-    for command, message in (([sys.executable, "-c", WORKER], "what went wrong"), ([sys.executable, "-c", ""], "has ended")):
+    worker = [sys.executable, "-c", WORKER]
+    for command, fault, message in ((worker, "wrong", "what went wrong"), (worker, "torn", "has ended"), ([sys.executable, "-c", ""], "", "has ended")):
         with Studio(1, command=command) as studio, pytest.raises(RuntimeError, match=message):
-            list(studio.shoot(Setup(PACKAGE), [case(1, ["wrong"])]))
+            list(studio.shoot(Setup(PACKAGE), [case(1, [fault])], whole))
+
+
+def test_who_does_not_look_to_the_end_is_told() -> None:
+    with Studio(1, command=[sys.executable, "-c", WORKER]) as studio, pytest.raises(RuntimeError, match="unseen"):
+        list(studio.shoot(Setup(PACKAGE), [case(1)], lambda _, pieces: next(pieces)))
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path) -> None:

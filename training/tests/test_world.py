@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from longlive_training.captions import ACTIONS, CAR_ACTIONS, COLOURS, GROUNDS, SKIES, SUBJECTS, WEATHERS, caption
-from longlive_training.world import ATTRIBUTES, COLOURS as PAINTS, CYCLE, FEET, LAYERS, TRANSITION, _Curve as Curve, gait, phases, render, sample_attributes
+from longlive_training.world import ATTRIBUTES, COLOURS as PAINTS, CYCLE, FEET, LAYERS, TRANSITION, _Curve as Curve, gait, phases, render, sample_attributes, subject_box
 
 SCENE = {"subject": "fox", "colour": "red", "action": "walk", "ground": "grass", "sky": "day", "weather": "clear"}
 
@@ -54,11 +54,25 @@ def test_the_subject_has_its_colour() -> None:
         assert close > 150, colour
 
 
-def test_other_sizes_keep_the_picture() -> None:
-    small = render([(0, SCENE)], 2, seed=9)
-    large = render([(0, SCENE)], 2, seed=9, width=384, height=224)
-    halved = large.reshape(2, 112, 2, 192, 2, 3).mean((2, 4))
-    assert large.shape == (2, 224, 384, 3) and difference(small, halved) < 2
+def test_a_larger_picture_shows_more_around_the_same_stage() -> None:
+    for scene in (SCENE, SCENE | {"weather": "snow", "sky": "night", "ground": "water"}):
+        small, large = (render([(0, scene)], 3, None, *size, start=20) for size in ((192, 112), (256, 144)))
+        assert np.array_equal(large[:, 32:, 32:224], small)
+
+
+def test_pictures_beyond_144_rows_show_the_same_in_finer_pixels() -> None:
+    small = render([(0, SCENE)], 2, seed=9, width=256, height=144)
+    large = render([(0, SCENE)], 2, seed=9, width=512, height=288)
+    halved = large.reshape(2, 144, 2, 256, 2, 3).mean((2, 4))
+    assert large.shape == (2, 288, 512, 3) and difference(small, halved) < 2
+
+
+def test_the_subject_is_drawn_in_its_box_only() -> None:
+    for size in ((192, 112), (256, 144), (96, 64)):
+        (top, bottom), (left, right) = subject_box(*size)
+        red, blue = (render([(0, SCENE | {"colour": colour})], 12, None, *size) for colour in ("red", "blue"))
+        rows, columns = np.nonzero((red != blue).any((0, 3)))
+        assert top <= rows.min() and rows.max() < bottom and left <= columns.min() and columns.max() < right
 
 
 def test_phases_are_all_that_the_seed_decides() -> None:

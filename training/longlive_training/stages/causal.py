@@ -6,6 +6,8 @@ prompt switch does: it recomputes the cache under the new prompt. A share of the
 nothing to copy from and decide what the whole video shows. The first blocks of stories that begin elsewhere than in the
 fixed place (data.py) are context and not a target.
 
+The subject counts more than scenery, and blocks in which something changes more than others: only the text tells what they show.
+
 Against the drift of a model that reads its own pictures clean context is noised a little, and in part of the steps context and
 noisy input are what the averaged model makes of the same story, still asking for the true picture.
 """
@@ -17,19 +19,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from ..codec import PATCH
 from ..config import CausalStage
-from ..context import Context, parameters
+from ..context import Context, parameters, read_weights
 from ..loop import Average, Optimiser, Random, adamw
 from ..models.dit import CausalDiT
 from ..prompts import ClipCaptions
 from ..sample import Generator
+from ..world import subject_box
 from .clips import load
-from .teacher import VARIANTS, channel_weights
+from .teacher import channel_weights
 
 RECACHED_SINK = 0.5  # share of the stories that switch at the third block whose sink is recomputed, too
+VARIANTS = 4  # captions per scene of a clip
 KEPT = 0.1  # share of the clean blocks that keep their own text, as a switch without recache leaves them
 
 
@@ -40,6 +44,7 @@ class Batch:
     prompts: Tensor  # embeddings [B, blocks, L, dim]
     context: Tensor  # embeddings of the clean blocks [B, blocks - 1, L, dim]
     fixed: Tensor  # bool [B]: begins in the fixed place
+    changed: Tensor  # bool [B, blocks]: something changes in this block, or did in the one before
     switches: list[int]  # blocks with which the prompt of any row changes
 
     def text(self) -> Tensor:
@@ -47,22 +52,24 @@ class Batch:
 
 
 class Stories:
-    def __init__(self, context: Context):
-        clips = load(context, "story")
+    """Clips of a kind with captions, in random batches."""
+
+    def __init__(self, context: Context, kind: str):
+        clips = load(context, kind)
         self.embedder, self.device = context.embedder(), context.device
         self.latents, self.attributes = clips["latents"], clips["attributes"].numpy()
-        self.fixed = clips["fixed"].bool().numpy()
+        fixed = clips.get("fixed", torch.ones(len(self.latents)))
+        self.fixed = fixed.bool().numpy()
         self.captions = ClipCaptions(self.embedder, clips["attributes"], VARIANTS, context.seed)
-        if not self.fixed.any():
-            raise ValueError(f"none of the {len(self.fixed)} stories begins in the fixed place: ask for more stories in clips.toml")
         self.block = context.preset.sampling.frames_per_block
         self.blocks = self.attributes.shape[1]
 
-    def batch(self, rng: Random, size: int, blocks: int, only_fixed: bool) -> Batch:
+    def batch(self, rng: Random, size: int, only_fixed: bool = False) -> Batch:
         """Choices are made on the host, so that nothing waits for the device."""
+        blocks = self.blocks
         candidates = np.flatnonzero(self.fixed) if only_fixed else np.arange(len(self.fixed))
         chosen = candidates[rng.numpy.integers(len(candidates), size=size)]
-        story = self.attributes[chosen, :blocks]
+        story = self.attributes[chosen]
         changes = (story[:, 1:] != story[:, :-1]).any(2)  # [B, blocks - 1]
         reader = np.tile(np.arange(1, blocks), (size, 1))
         for i in range(size):
@@ -72,24 +79,42 @@ class Stories:
                 if rng.numpy.random() < KEPT:
                     reader[i, b] = b
         index = torch.from_numpy(chosen).to(self.device)
-        prompts = self.embedder(self.captions.sample(rng, index)[:, :blocks])
+        prompts = self.embedder(self.captions.sample(rng, index))
         context = prompts[torch.arange(size, device=self.device)[:, None], torch.from_numpy(reader).to(self.device)]
-        latents = self.latents[index][:, :, : blocks * self.block].float()
+        latents = self.latents[index].float()
         switches = [int(b) + 1 for b in np.flatnonzero(changes.any(0))]
-        return Batch(latents, rng.normal_like(latents), prompts, context, torch.from_numpy(self.fixed[chosen]).to(self.device), switches)
+        at = np.pad(changes, ((0, 0), (1, 0)))
+        changed = torch.from_numpy(at | np.pad(at[:, :-1], ((0, 0), (1, 0)))).to(self.device)
+        fixed = torch.from_numpy(self.fixed[chosen]).to(self.device)
+        return Batch(latents, rng.normal_like(latents), prompts, context, fixed, changed, switches)
+
+
+def picture_weights(context: Context, subject: float) -> Tensor:
+    """[C, 1, h, w], mean 1: by channel (`channel_weights`), and `subject` times as much where the world draws its subject."""
+    video = context.preset.video
+    (top, bottom), (left, right) = subject_box(video.width, video.height)
+    rows, columns = context.preset.latent_size()
+    weight = channel_weights(context.codec()).repeat(1, 1, rows, columns)
+    weight[:, :, top // PATCH : -(-bottom // PATCH), left // PATCH : -(-right // PATCH)] *= subject
+    return weight / weight.mean()
 
 
 def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
     preset, s, device = context.preset, settings, context.device
     sampling = preset.sampling
     model = context.dit(preset.student, "student")
-    if s.from_teacher:
-        model.load_state_dict({k: v.float() for k, v in load_file(context.need("teacher", "dit.safetensors")).items()})
+    if init := context.given(s.init) if s.init else context.need("teacher", "dit.safetensors") if s.from_teacher else None:
+        model.load_state_dict({k: v.float() for k, v in read_weights(init).items()})
     average = Average(model, s.loop.ema)
     optimiser = Optimiser(adamw([model], s.loop), s.loop.clip)
     loop = context.loop("causal", "causal", s.loop, {"model": model, "average": average, "optimiser": optimiser})
-    stories = Stories(context)
-    weights = channel_weights(context.codec())
+    stories, beginnings = Stories(context, "story"), Stories(context, "beginning")
+    if not stories.fixed.any():
+        raise ValueError(f"none of the {len(stories.fixed)} stories begins in the fixed place: ask for more stories in clips.toml")
+    weights = picture_weights(context, s.subject_weight)
+    for network in (model, average.module):
+        if preset.compile:
+            network.teacher_forcing = torch.compile(network.teacher_forcing)  # type: ignore[method-assign]
     steps = sampling.steps()
     table = torch.tensor(steps, device=device)  # [levels, (timestep, sigma)]
     block = sampling.frames_per_block
@@ -137,7 +162,7 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
 
     def first_blocks(rng: Random) -> Tensor:
         """Half of them at the noise levels of the data, half after the sampler's own previous steps."""
-        batch = stories.batch(rng, s.first_batch, 1, only_fixed=True)
+        batch = beginnings.batch(rng, s.first_batch)
         size, none = s.first_batch, batch.latents[:, :, :0]
         level = int(rng.numpy.integers(len(steps)))
         t, sigma = steps[level]
@@ -156,7 +181,7 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
     def whole_stories(rng: Random) -> Tensor:
         own_pictures = loop.step >= s.own_from and rng.numpy.random() < s.own
         rolled = own_pictures and rng.numpy.random() < s.rollout
-        batch = stories.batch(rng, s.loop.batch, stories.blocks, only_fixed=rolled)
+        batch = stories.batch(rng, s.loop.batch, only_fixed=rolled)
         size = s.loop.batch
         level = rng.integers(len(steps), size, stories.blocks)
         sigma = frames(table[level, 1])
@@ -169,9 +194,9 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         x = (1 - sigma) * base + sigma * noise
         v = flow(model, x, table[level, 0], clean, batch.text())
         error = ((v - (x - batch.latents) / sigma).square() * weights).unflatten(2, (stories.blocks, block)).mean((1, 3, 4, 5))
-        known = torch.ones_like(error)
-        known[:, 0] = batch.fixed.float()
-        return (error * known).sum() / known.sum()
+        weight = 1 + (s.switch_weight - 1) * batch.changed.float()
+        weight[:, 0] *= batch.fixed
+        return (error * weight).sum() / weight.sum()
 
     def step(rng: Random) -> dict[str, Tensor]:
         first = rng.numpy.random() < s.first

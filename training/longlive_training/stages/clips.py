@@ -23,7 +23,7 @@ from torch import Tensor
 from ..codec import Codec
 from ..config import ClipsStage
 from ..context import Context
-from ..data import FIXED, first_frame, sample_story, timeline, to_indices
+from ..data import FIXED, first_frame, render_story, sample_story, scenes, to_indices
 from ..loop import write
 from ..world import CYCLE, render
 
@@ -55,8 +55,14 @@ class Renderer:
         rng = np.random.default_rng([self.seed, index, 1])
         story = sample_story(rng)
         fixed = rng.random() < FIXED
-        video = render(timeline(story), first_frame(len(story)), None if fixed else index, self.width, self.height)
+        video = render_story(story, None if fixed else index, self.width, self.height)
         return {"latents": codec.encode(video).half(), "attributes": to_indices(story), "fixed": torch.tensor(fixed, dtype=torch.uint8)}
+
+    def beginning(self, codec: Codec, index: int) -> Clip:
+        every = scenes()
+        story = [every[np.random.default_rng(0).permutation(len(every))[index]]]
+        video = render_story(story, None, self.width, self.height)
+        return {"latents": codec.encode(video).half(), "attributes": to_indices(story)}
 
 
 def make_shard(renderer: Renderer, kind: str, path: Path, indices: range) -> None:
@@ -86,18 +92,19 @@ def clips(context: Context, settings: ClipsStage) -> dict[str, Any]:
         context.need("world", "codec.safetensors"), video.width, video.height, settings.scene_frames, settings.lead_in, context.seed
     )
     jobs = []
-    for kind, count in (("scene", settings.scenes), ("story", settings.stories)):
+    for kind, count in (("beginning", settings.beginnings), ("story", settings.stories), ("scene", settings.scenes)):
         for first in range(0, count, settings.shard):
             path = context.path("clips", kind, f"{first:07d}.safetensors")
             if not path.exists():
                 jobs.append((renderer, kind, path, range(first, min(first + settings.shard, count))))
     each(make_shard, jobs, settings.workers)
-    print(f"clips: {settings.scenes} scenes, {settings.stories} stories", flush=True)
+    print(f"clips: {settings.scenes} scenes, {settings.stories} stories, {settings.beginnings} beginnings", flush=True)
     workers = settings.workers or os.cpu_count() or 1
     return {
         "device": f"CPU, {workers} process{'es' if workers > 1 else ''}",
         "scenes": settings.scenes,
         "stories": settings.stories,
+        "beginnings": settings.beginnings,
         "sceneFrames": settings.scene_frames,
     }
 

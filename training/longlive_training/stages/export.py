@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..card import HEADING, pictures, quality_section
 from ..config import ExportStage
 from ..context import Context
 from ..export import InvalidPackage, config, validate, write_package
@@ -17,7 +18,6 @@ from ..inference import Package
 from ..quantise import int8, psnr
 from ..sample import Generator
 
-DESCRIPTION = "A small LongLive model of a drawn side-view world, trained from scratch by teacher, distillation and streaming long tuning."
 STUDENTS = ["long", "distill", "ode", "causal"]
 
 
@@ -47,41 +47,59 @@ def precisions(package: Package, blocks: int) -> dict[str, float]:
 
 
 def stage_rows(context: Context) -> list[str]:
-    """A row of the model card for every training that left a report."""
+    """A row of the model card for every stage that left a report."""
     rows = []
     for stage in context.preset.stages:
         path = context.path(stage, "report.json")
         if not path.exists():
             continue
         made = json.loads(path.read_text())
-        parts = {f"{stage}, {k}": v for k, v in made.items() if isinstance(v, dict) and "lossFirst" in v} or {stage: made}
-        for name, part in parts.items():
-            losses = ", ".join(
-                f"{k} {v:.3f} → {part['lossLast'][k]:.3f}" for k, v in part.get("lossFirst", {}).items() if k in part["lossLast"]
-            )
+        trained = {f"{stage}, {k}": v for k, v in made.items() if isinstance(v, dict) and "lossFirst" in v} or {stage: made}
+        for name, part in trained.items():
+            results = [f"{k} {v:.3f} → {part['lossLast'][k]:.3f}" for k, v in part.get("lossFirst", {}).items() if k in part["lossLast"]]
+            results = [f"loss, first and last tenth: {', '.join(results)}"] if results else []
+            results += [f"{value} dB" for key, value in part.items() if key.startswith(("psnr", "codecPsnr"))]
+            results += [f"{made[key]} {key}" for key in ("scenes", "stories", "beginnings") if stage == "clips" and made.get(key)]
             seconds = part.get("seconds", made["wallSeconds"])
-            rows.append(f"| {name} | {part.get('steps', '')} | {seconds:.0f} s | {made['device']} | {losses} |")
+            rows.append(f"| {name} | {part.get('steps', '')} | {seconds / 60:.1f} min | {made['device']} | {'; '.join(results)} |")
     return rows
 
 
-def card(context: Context, report: dict[str, Any]) -> str:
+def card(context: Context, settings: ExportStage, out: Path, report: dict[str, Any]) -> str:
     """The model card: every figure comes from the reports that the stages wrote."""
-    video = context.preset.video
+    preset, parts = context.preset, report["parameters"]
+    video, sampling = preset.video, preset.sampling
+
+    def row(name: str, part: str, size: str) -> str:
+        return f"| {name} ({size}) | {parts[part] / 1e6:.2f} M |"
+
     psnrs = ", ".join(f"{k} {v} dB" for k, v in report["latentPsnr"].items())
-    lines = [f"# {context.preset.title}", "", DESCRIPTION, ""]
-    lines += [f"{video.width} x {video.height} at {video.fps} frames/s. Preset `{context.name}`, seed {context.seed}.", ""]
+    text, dit = preset.text_encoder, preset.student
+    lines = [f"# {preset.title}", "", settings.description, "", *settings.introduction, "", "## Parts", ""]
     lines += [
+        "| part | parameters |",
+        "|---|---|",
+        row("text encoder", "text_encoder", f"{text.num_layers} layers, width {text.dim}"),
+        row("DiT", "dit", f"{dit.num_layers} layers, width {dit.dim}, {dit.num_heads} heads"),
+        row("VAE", "vae", f"width {preset.vae.dim}"),
+        "",
+        f"{video.width} x {video.height} at {video.fps} frames/s; blocks of {sampling.frames_per_block} latent frames, window {sampling.window_frames}, "
+        f"sink {sampling.sink_frames}, {sampling.rope} positions, {len(sampling.denoising_steps)} denoising steps.",
+        "",
         "## How it was made",
         "",
-        "| stage | steps | time | device | loss, first and last tenth |",
+        f"Preset `{context.name}` of `training/configs`, seed {context.seed}, {preset.precision} arithmetic over float32 weights.",
+        "",
+        "| stage | steps | time | device | result |",
         "|---|---|---|---|---|",
         *stage_rows(context),
         "",
+        f"Latents of a roll-out against float32 with the same noise: {psnrs} (int8 simulated).",
+        "",
+        *(quality_section(quality, pictures(out, quality)) if (quality := report.get("evaluation")) else [HEADING, "", "Not measured yet."]),
     ]
-    lines += ["## Lower precision", "", f"Latents of a roll-out against float32 with the same noise, int8 simulated: {psnrs}.", ""]
-    lines += ["## How good it is", ""]
-    lines += ["```json", json.dumps(report["evaluation"], indent=1), "```", ""] if "evaluation" in report else ["Not measured yet.", ""]
-    return "\n".join(lines)
+    lines += ["", "## What it does badly", "", *(f"* {line}" for line in settings.weaknesses)] if settings.weaknesses else []
+    return "\n".join(lines) + "\n"
 
 
 def evaluate(package: Path, cases: int, out: Path) -> Any:
@@ -98,7 +116,7 @@ def export(context: Context, settings: ExportStage) -> dict[str, Any]:
     tokenizer = context.need("world", "tokenizer.json")
     vocab_size = len(json.loads(tokenizer.read_text())["model"]["vocab"])
     out = context.path("export", settings.name)
-    names = {"name": settings.name, "title": context.preset.title, "description": DESCRIPTION}
+    names = {"name": settings.name, "title": context.preset.title, "description": settings.description}
     write_package(out, parts, tokenizer, package_settings(context, vocab_size), settings.version, **names)
     report: dict[str, Any] = {"package": str(out), "parameters": validate(out)}
     package = Package(out, torch.float32)
@@ -109,6 +127,6 @@ def export(context: Context, settings: ExportStage) -> dict[str, Any]:
     report["latentPsnr"] = precisions(package, settings.blocks)
     if settings.judge:
         report["evaluation"] = evaluate(out, settings.cases, context.path("export", "evaluation.json"))
-    (out / "README.md").write_text(card(context, report))
+    (out / "README.md").write_text(card(context, settings, out, report))
     print(f"export: {out}, {sum(p.stat().st_size for p in out.iterdir()) / 1e6:.1f} MB, latents at {report['latentPsnr']} dB", flush=True)
     return report

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..codec import Codec
 from ..config import TeacherStage
-from ..context import Context, parameters
+from ..context import Context, parameters, read_weights
 from ..dmd import add_noise, warp
 from ..loop import Average, Optimiser, Random, adamw
 from ..prompts import ClipCaptions
@@ -30,7 +29,7 @@ def teacher(context: Context, settings: TeacherStage) -> dict[str, Any]:
     preset, batch = context.preset, settings.loop.batch
     model = context.dit(preset.teacher, "teacher")
     if settings.init:
-        model.load_state_dict({k: v.float() for k, v in load_file(settings.init).items()})
+        model.load_state_dict({k: v.float() for k, v in read_weights(context.given(settings.init)).items()})
     average = Average(model, settings.loop.ema)
     optimiser = Optimiser(adamw([model], settings.loop), settings.loop.clip)
     loop = context.loop("teacher", "teacher", settings.loop, {"model": model, "average": average, "optimiser": optimiser})

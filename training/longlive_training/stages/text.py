@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
@@ -20,7 +21,6 @@ from ..data import to_indices
 from ..loop import Optimiser, Random, adamw
 from ..models.umt5 import UMT5Encoder
 from ..tokenizer import PAD, UNK, encode
-from ..train_text import accuracy, pooled
 from ..world import ATTRIBUTES, sample_attributes
 
 UNKNOWN = 0.05  # share of pieces that are replaced by the unknown one
@@ -31,6 +31,21 @@ def initialise(encoder: UMT5Encoder, settings: TextEncoder) -> None:
         if weight.dim() == 2:
             scale = 0.02 if "pos_embedding" in name else 1.0 if "token" in name else weight.shape[1] ** -0.5
             nn.init.normal_(weight, std=scale * (settings.dim // settings.num_heads) ** -0.5 if "attn.q" in name else scale)
+
+
+def pooled(embeddings: Tensor, mask: Tensor) -> Tensor:
+    return embeddings.sum(1) / mask.sum(1, keepdim=True)
+
+
+def accuracy(encoder: UMT5Encoder, heads: nn.ModuleList, tokenizer: Tokenizer, length: int, split: str, count: int = 500) -> dict[str, float]:
+    """Share of captions whose attributes are told rightly, by attribute."""
+    rng = np.random.default_rng(12345)
+    scenes = [sample_attributes(rng) for _ in range(count)]
+    ids, mask = encode(tokenizer, [caption(s, rng, full=True, split=split) for s in scenes], length)
+    with torch.inference_mode():
+        pool = pooled(encoder(ids, mask), mask)
+        guesses = torch.stack([head(pool).argmax(1) for head in heads], 1)
+    return dict(zip(ATTRIBUTES, (guesses == to_indices(scenes).long()).float().mean(0).tolist()))
 
 
 def text(context: Context, settings: TextStage) -> dict[str, Any]:

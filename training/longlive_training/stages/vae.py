@@ -6,6 +6,7 @@ rendered frames; the encoder is regressed to the latents. Convolutions are train
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -19,21 +20,63 @@ from torch import Tensor, nn
 from ..codec import PATCH, Codec
 from ..config import Loop as LoopSettings
 from ..config import VaeStage
-from ..context import Context, parameters
+from ..context import Context, parameters, read_weights
 from ..loop import Average, Optimiser, Random
-from ..models.vae import WanVAE
-from ..train_vae import FRAMES, Muon, channels_last, initialise, picture_loss, psnr, to_tensor
+from ..models.vae import ResidualBlock, WanVAE
+from ..muon import Muon
 from ..world import CYCLE, TRANSITION, render, sample_attributes
 
 
-def make_clip(seed: tuple[int, ...], width: int, height: int) -> np.ndarray:
-    """uint8 [FRAMES, H, W, 3]: a random scene; about half of the clips contain (part of) a switch."""
+def initialise(vae: WanVAE) -> None:
+    """Weights that keep the variance, residual branches that start small, latents passed on as they are."""
+    with torch.no_grad():
+        for layer in vae.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
+                nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+                nn.init.zeros_(layer.bias)
+        for layer in vae.modules():
+            if isinstance(layer, ResidualBlock):
+                layer.residual[6].weight.mul_(0.3)
+        for layer in (vae.conv1, vae.conv2):
+            layer.weight.copy_(torch.eye(layer.weight.shape[0])[:, :, None, None, None])
+
+
+def channels_last(vae: WanVAE) -> WanVAE:
+    for p in vae.parameters():
+        if p.dim() == 5:
+            p.data = p.data.contiguous(memory_format=torch.channels_last_3d)
+    return vae
+
+
+def picture_loss(y: Tensor, x: Tensor) -> Tensor:
+    """L1 and squared error of pixels, L1 of their spatial differences and of a quarter-size picture. [B, 3, T, H, W]."""
+    error = y - x
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    coarse = F.avg_pool3d(error, (1, 4, 4)).abs().mean()
+    return error.abs().mean() + error.square().mean() + 0.3 * edges + 0.3 * coarse
+
+
+def psnr(y: Tensor, x: Tensor) -> float:
+    """dB between videos in [-1, 1]; y is clamped."""
+    return -10 * math.log10(((y.clamp(-1, 1) - x) / 2).square().mean().item())
+
+
+def to_tensor(clip: np.ndarray) -> Tensor:
+    """uint8 [T, H, W, 3] -> float [3, T, H, W] in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(clip)).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def make_clip(seed: tuple[int, ...], frames: int, width: int, height: int) -> np.ndarray:
+    """uint8 [frames, H, W, 3]: a random scene; about half of the clips contain (part of) a switch."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     start = int(rng.integers(TRANSITION, 5 * CYCLE))
-    at = start + int(rng.integers(-TRANSITION, 2 * FRAMES))
+    at = start + int(rng.integers(-TRANSITION, 2 * frames))
     story = [(0, sample_attributes(rng)), (max(1, at), sample_attributes(rng))]
-    return render(story, FRAMES, int(rng.integers(2**31)), width, height, start)
+    return render(story, frames, int(rng.integers(2**31)), width, height, start)
+
+
+VALIDATION_FRAMES = 57  # longer than what the causal convolutions look back: a video is mostly what comes after that
 
 
 class Pool:
@@ -45,14 +88,15 @@ class Pool:
     def __init__(self, context: Context, settings: VaeStage, first_step: int):
         video = context.preset.video
         self.size, self.fresh, self.device = settings.pool, settings.fresh, context.device
-        self.arguments = lambda index: ((context.seed, 30, index), video.width, video.height)
+        frames = 1 + 4 * (settings.frames - 1)
+        self.arguments = lambda index: ((context.seed, 30, index), frames, video.width, video.height)
         workers = settings.workers or os.cpu_count() or 1
         self.workers = ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) if workers > 1 else None
         self.ahead: dict[int, Future] = {}
         self.done = self.made(first_step)
         # The newest clip of every place.
         indices = range(max(0, self.done - self.size), self.done)
-        self.videos = torch.empty(self.size, FRAMES, video.height, video.width, 3, dtype=torch.uint8, device=self.device)
+        self.videos = torch.empty(self.size, frames, video.height, video.width, 3, dtype=torch.uint8, device=self.device)
         for index in indices:
             self.ask(index)
         for index in indices:
@@ -91,18 +135,18 @@ def encode(codec: Codec, videos: Tensor) -> Tensor:
 
 
 def batch(pool: Pool, codec: Codec, rng: Random, count: int, crop: int, step: int) -> tuple[Tensor, Tensor]:
-    """Videos [count, 3, T, 8 crop, 8 crop] and their latents; every eighth batch is one whole picture. Every second crop is in
-    the middle, where the subject is."""
+    """Videos [count, 3, T, 8 crop, 8 crop] and their latents; every sixteenth batch is one whole picture. Every second crop
+    is in the middle, where the subject is."""
     pool.advance(step)
     _, _, h, w, _ = pool.videos.shape
-    if step % 8 == 7:
+    if step % 16 == 15:
         cut = pool.videos[rng.numpy.integers(pool.size, size=1)]
     else:
         side, parts = crop * PATCH, []
         for i in range(count):
             y = PATCH * int(rng.numpy.integers((h - side) // PATCH + 1))
             room = (w - side) // PATCH
-            x = PATCH * int(rng.numpy.integers(room // 4, max(room // 2, room // 4) + 1) if i % 2 else rng.numpy.integers(room + 1))
+            x = PATCH * int(rng.numpy.integers(room // 4, max(room // 2, room // 4) + 1) if (step + i) % 2 else rng.numpy.integers(room + 1))
             parts.append(pool.videos[rng.numpy.integers(pool.size), :, y : y + side, x : x + side])
         cut = torch.stack(parts)
     videos = (cut.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last_3d)
@@ -151,7 +195,7 @@ def quality(context: Context, vae: WanVAE, count: int, with_encoder: bool) -> fl
     """Mean PSNR in dB over whole unseen clips: of the decoder on codec latents, or of decoder after encoder."""
     video, codec, figures = context.preset.video, context.codec(), []
     for i in range(count):
-        x = to_tensor(make_clip((context.seed, 31, i), video.width, video.height))[None].to(context.device)
+        x = to_tensor(make_clip((context.seed, 31, i), VALIDATION_FRAMES, video.width, video.height))[None].to(context.device)
         with context.precision():
             y = vae.decode(vae.encode(x) if with_encoder else encode(codec, x)).float()
         figures.append(psnr(y, x))
@@ -163,6 +207,8 @@ def vae(context: Context, settings: VaeStage) -> dict[str, Any]:
         torch.manual_seed(context.seed)
         model = WanVAE(**vars(context.preset.vae))
         initialise(model)
+    if settings.init:
+        model.load_state_dict({k: v.float() for k, v in read_weights(context.given(settings.init)).items()})
     model = channels_last(model.to(context.device))
     report: dict[str, Any] = {"parameters": parameters(model)}
     for name in ("decoder", "encoder"):

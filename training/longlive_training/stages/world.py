@@ -11,17 +11,11 @@ from ..captions import caption
 from ..codec import Codec, patches
 from ..config import WorldStage
 from ..context import Context
-from ..data import first_frame, sample_story, timeline
+from ..data import render_story, sample_story
 from ..tokenizer import train
-from ..world import render, sample_attributes
+from ..world import sample_attributes
 
 FIRST_SEED = 1_000_000  # of the stories that the codec is fitted to
-
-
-def render_at(context: Context, story: list[dict[str, str]], seed: int | None) -> np.ndarray:
-    """The frames of a story in the preset's size."""
-    video = context.preset.video
-    return render(timeline(story), first_frame(len(story)), seed, video.width, video.height)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -33,7 +27,8 @@ def world(context: Context, settings: WorldStage) -> dict[str, Any]:
     folder = context.path("world")
     folder.mkdir(parents=True, exist_ok=True)
     stories = [sample_story(np.random.default_rng([context.seed, FIRST_SEED + i])) for i in range(settings.codec_stories + 1)]
-    videos = [render_at(context, story, FIRST_SEED + i) for i, story in enumerate(stories)]
+    size = context.preset.video
+    videos = [render_story(story, FIRST_SEED + i, size.width, size.height) for i, story in enumerate(stories)]
     torch.manual_seed(context.seed)  # the fit draws random projections
     codec = Codec.fit(torch.cat([patches(v).flatten(0, 2)[::7] for v in videos[:-1]]))
     codec.save(folder / "codec.safetensors")

@@ -1,0 +1,37 @@
+"""Puts what a preset begins with into the folder of a run: codec, tokenizer and text encoder as if their stages were done, and the
+weights that `init` names.
+
+    python -m longlive_training.start --package PACKAGE --codec configs/pocket-0.3/codec.safetensors --out RUN
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+
+def start(package: Path, codec: Path, out: Path) -> None:
+    for source, target in (
+        (codec, "world/codec.safetensors"),
+        (package / "tokenizer.json", "world/tokenizer.json"),
+        (package / "text_encoder.safetensors", "text/text_encoder.safetensors"),
+        (package / "dit.safetensors", "start/dit.safetensors"),
+        (package / "vae.safetensors", "start/vae.safetensors"),
+    ):
+        path = out / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--package", type=Path, required=True, help="model package to go on from")
+    parser.add_argument("--codec", type=Path, required=True, help="the linear code of its latents")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    args = parser.parse_args()
+    start(args.package, args.codec, args.out)
+
+
+if __name__ == "__main__":
+    main()
