@@ -4,11 +4,13 @@
 #
 #   build     parity and bench_gpu for this GPU, and the register and spill report of every kernel
 #   parity    every golden case on the device: fp32 to 1e-4, bf16 to 3e-2 (each with and without special kernels, and with
-#             single launches instead of graphs), int8 reported
+#             single launches instead of graphs); int8, 8-bit attention and, where the chip has it, fp8 reported
 #   sanitize  compute-sanitizer (memcheck, racecheck) over a small case and a small bench
-#   kernels   ceilings and the kernel table, bf16 and int8
-#   tiny      blocks, first chunk, recache and prompt switch with the tiny decoder; the same without graphs and lanes
-#   eight     the same in int8
+#   kernels   ceilings and the kernel table, bf16 and 8 bits
+#   tiny      blocks, first chunk, recache and prompt switch with the tiny decoder; the same without graphs, without lanes, and
+#             without a step of the next block beside decoding
+#   eight     the same in 8 bits: linear layers in int8 and fp8, attention, and both
+#   quality   latents of these against bf16 on the same noise
 #   full      the same with the full VAE, bf16
 #   torch     the same network in PyTorch
 #   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote, and docs/benchmarks.md where node is
@@ -16,7 +18,7 @@
 #   bench/gpu/run.sh build parity          and later, in another call on the same machine
 #   bench/gpu/run.sh                       goes on where the first one ended: a step that passed with these binaries is not run again
 #
-# Every step ends within LIMIT seconds (540), so that calls of ten minutes do; all together take less than half an hour.
+# Every step ends within LIMIT seconds (540), so that calls of ten minutes do; none needs more than a call.
 # Everything is also written to $OUT (default: build/gpu beside the native build). Environment: GOLDEN (folder of golden
 # cases), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), CALL (seconds after which no
 # further step is begun; default none).
@@ -42,6 +44,8 @@ architecture() {
   c=$(capability)
   [[ ${c:-0} -ge 90 && ${c:-0} -lt 120 ]] && echo "${c}a" || echo "$c"
 }
+
+has_fp8() { [[ $(capability) -ge 89 ]]; }
 
 find_toolkit() {
   if [[ -z ${CUDA_HOME:-} ]]; then
@@ -109,6 +113,8 @@ stage_parity() {
     parity $p-eager --precision $p --isa eager,one-lane
   done
   parity bf16-plain --precision bf16 --isa plain
+  parity bf16-attention-int8 --precision bf16 --attention int8
+  has_fp8 && parity fp8-attention-int8 --precision fp8 --attention int8
   parity int8 --precision int8
   parity int8-eager --precision int8 --isa eager,one-lane
 }
@@ -117,6 +123,7 @@ stage_sanitize() {
   for tool in memcheck racecheck; do
     step "sanitize-$tool-parity" compute-sanitizer --tool $tool --error-exitcode 9 "$native/build/parity" "$golden" --device cuda --precision bf16 --only dit_block_hd128 --isa portable
     step "sanitize-$tool-bench" compute-sanitizer --tool $tool --error-exitcode 9 "$native/build/bench_gpu" --small --blocks 1
+    step "sanitize-$tool-eight" compute-sanitizer --tool $tool --error-exitcode 9 "$native/build/bench_gpu" --small --blocks 1 --precision int8 --attention int8
   done
 }
 bench() { "$native/build/bench_gpu" "$@"; }
@@ -124,15 +131,32 @@ stage_kernels() {
   step kernels-bf16 bench --only ceilings --json "$out/ceilings-bf16.json"
   step kernels-bf16-table bench --only kernels --json "$out/kernels-bf16.json"
   step kernels-bf16-portable bench --only kernels --isa portable --json "$out/kernels-bf16-portable.json"
-  step kernels-int8 bench --only kernels --precision int8 --json "$out/kernels-int8.json"
+  step kernels-int8-attention bench --only kernels --precision int8 --attention int8 --json "$out/kernels-int8-attention.json"
+  has_fp8 && step kernels-fp8 bench --only kernels --precision fp8 --json "$out/kernels-fp8.json"
 }
 stage_tiny() {
   step tiny-bf16 bench --only tiny --blocks "$blocks" --json "$out/tiny-bf16.json"
   step tiny-bf16-eager bench --only tiny --isa eager --blocks $((blocks / 8 + 1)) --json "$out/tiny-bf16-eager.json"
   step tiny-bf16-one-lane bench --only tiny --isa one-lane --blocks $((blocks / 8 + 1)) --json "$out/tiny-bf16-one-lane.json"
+  step tiny-bf16-in-turn bench --only tiny --isa in-turn --blocks $((blocks / 8 + 1)) --json "$out/tiny-bf16-in-turn.json"
 }
-stage_eight() { step tiny-int8 bench --only tiny --precision int8 --blocks $((blocks / 4 + 1)) --json "$out/tiny-int8.json"; }
-stage_full() { step full-bf16 bench --only full --blocks $((blocks / 2)) --json "$out/full-bf16.json"; }
+# Runs "$@" NAME OPTIONS... for every 8-bit configuration of this chip.
+each_eight() {
+  "$@" int8 --precision int8
+  "$@" bf16-attention --precision bf16 --attention int8
+  "$@" int8-attention --precision int8 --attention int8
+  has_fp8 || return 0
+  "$@" fp8 --precision fp8
+  "$@" fp8-attention --precision fp8 --attention int8
+}
+eight() { step "tiny-$1" bench --only tiny "${@:2}" --blocks $((blocks / 4 + 1)) --json "$out/tiny-$1.json"; }
+quality() { step "quality-$1" bench --only quality "${@:2}" --json "$out/quality-$1.json"; }
+stage_eight() { each_eight eight; }
+stage_quality() { each_eight quality; }
+stage_full() {
+  step full-bf16 bench --only full --blocks $((blocks / 2)) --json "$out/full-bf16.json"
+  step full-bf16-in-turn bench --only full --isa in-turn --blocks $((blocks / 8 + 1)) --json "$out/full-bf16-in-turn.json"
+}
 stage_torch() { step torch python3 "$root/bench/gpu/torch_model.py" --json "$out/torch.json"; }
 stage_collect() {
   python3 "$root/bench/gpu/collect.py" "$out" "$root/bench/results" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -1)" || failed+=(collect)
@@ -140,7 +164,7 @@ stage_collect() {
 }
 
 stages=("$@")
-[[ ${#stages[@]} -gt 0 ]] || stages=(build parity sanitize kernels tiny eight full torch collect)
+[[ ${#stages[@]} -gt 0 ]] || stages=(build parity sanitize kernels tiny eight quality full torch collect)
 for s in "${stages[@]}"; do
   declare -F "stage_$s" >/dev/null || { echo "run.sh: no stage $s" >&2; exit 2; }
 done

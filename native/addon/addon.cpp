@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "longlive/engine.h"
+#include "longlive/names.h"
 #include "longlive/weights.h"
 #include "worker.h"
 
@@ -348,9 +349,9 @@ LoadOptions loadOptions(const Napi::Value& value) {
   LoadOptions l;
   l.directory = o.string("directory");
   l.device = o.string("device", {"cpu", "cuda"}) == "cuda" ? DeviceKind::Cuda : DeviceKind::Cpu;
-  const std::string precision = o.string("precision", {"fp32", "bf16", "int8"});
-  l.precision = precision == "fp32" ? Precision::FP32 : precision == "bf16" ? Precision::BF16 : Precision::INT8;
+  l.precision = *precisionNamed(o.string("precision", {"fp32", "bf16", "int8", "fp8"}));
   if (o.has("kv") && o.string("kv", {"full", "int8"}) == "int8") l.kv = KvStorage::Int8;
+  if (o.has("attention")) l.attention = *attentionNamed(o.string("attention", {"full", "int8"}));
   l.threads = static_cast<int>(o.integer("threads", 0, 1024));
   l.tinyDecoder = o.string("decoder", {"full", "tiny"}) == "tiny";
   l.isa = o.string("isa");

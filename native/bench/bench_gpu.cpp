@@ -2,10 +2,11 @@
 // values do not change the speed. Written against Backend alone, so that the same program measures every backend and is
 // tested without a device.
 //
-//   bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8] [--isa NAME] [--only PART] [--blocks N] [--small] [--json FILE]
+//   bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--isa NAME] [--only PART] [--blocks N]
+//             [--small] [--json FILE]
 //
-// PART: ceilings, kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE). --small takes toy sizes, to
-// see that everything runs. Times are taken on the host around work that ends in synchronize(): single kernels by many
+// PART: ceilings, kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE), quality (latents against bf16 on
+// the same noise, where there is a difference). --small takes toy sizes, to see that everything runs. Times are taken on the host around work that ends in synchronize(): single kernels by many
 // launches back to back, blocks one by one.
 #include <algorithm>
 #include <chrono>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "longlive/error.h"
+#include "longlive/names.h"
 #include "model/frame_decoder.h"
 #include "model/sampler.h"
 #include "test/synthetic_package.h"
@@ -72,9 +74,9 @@ class Results {
     if (o.json.empty()) return;
     std::FILE* f = std::fopen(o.json.c_str(), "w");
     if (!f) throw Error(ErrorCode::InvalidArgument, "cannot write " + o.json);
-    const char* precision = o.backend.precision == Precision::FP32 ? "fp32" : o.backend.precision == Precision::BF16 ? "bf16" : "int8";
-    std::fprintf(f, "{\"device\":%s,\"isa\":%s,\"precision\":\"%s\",\"small\":%s,\n\"kernels\":[%s],\n\"values\":[%s]}\n", quoted(d.name).c_str(),
-                 quoted(d.isa).c_str(), precision, o.small ? "true" : "false", kernels_.c_str(), values_.c_str());
+    std::fprintf(f, "{\"device\":%s,\"isa\":%s,\"precision\":\"%s\",\"attention\":\"%s\",\"small\":%s,\n\"kernels\":[%s],\n\"values\":[%s]}\n",
+                 quoted(d.name).c_str(), quoted(d.isa).c_str(), nameOf(o.backend.precision), nameOf(o.backend.attention), o.small ? "true" : "false",
+                 kernels_.c_str(), values_.c_str());
     std::fclose(f);
   }
 
@@ -125,8 +127,8 @@ class Kernels {
     for (int64_t i = 0; i < n / (gridH * gridW); ++i) frames.push_back(static_cast<int32_t>(i));
     measure("rms norm, rotation", 0, e * 2 * nd, [&] { b_.rmsNormRope(y, x, row.view({dim}), 1e-6f, heads, rope, frames); });
     const Tensor k = activation({keys, dim}), v = activation({keys, dim});
-    for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attention(y, x, k, v, heads, visible, "self-attention, keys ");
-    attention(y, x, k, v, heads, small_ ? 7 : 64, "cross-attention, keys ");
+    for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attention(y, x, k, v, heads, visible, true, "self-attention, keys ");
+    attention(y, x, k, v, heads, small_ ? 7 : 64, false, "cross-attention, keys ");
     storage_.clear();
   }
 
@@ -185,11 +187,11 @@ class Kernels {
   std::unique_ptr<ConvWeights> convolution(int64_t out, int64_t in, int kt) {
     return b_.prepareConv(values(out * in * kt * 9, in * kt * 9).data(), values(out, 100).data(), out, in, kt, 3, 3);
   }
-  void attention(const Tensor& out, const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, int64_t visible, const char* name) {
+  void attention(const Tensor& out, const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, int64_t visible, bool self, const char* name) {
     // Two runs, as a ring gives them.
     const KeyRange ranges[] = {{visible / 2, visible - visible / 2}, {0, visible / 2}};
     AttentionArgs a;
-    a.out = out, a.q = q, a.k = k, a.v = v, a.visible = ranges, a.heads = heads;
+    a.out = out, a.q = q, a.k = k, a.v = v, a.visible = ranges, a.heads = heads, a.eightBit = self;
     const int64_t width = q.shape[1];
     a.scale = 1.0f / std::sqrt(static_cast<float>(width / heads));
     measure(name + std::to_string(visible), 4.0 * static_cast<double>(q.shape[0] * visible * width),
@@ -229,6 +231,7 @@ class Video {
         decoder_(decoder.createStream(grid.height, grid.width, sampling.framesPerBlock)) {
     const int64_t frames = 4 * sampling.framesPerBlock, h = 8 * grid.height, w = 8 * grid.width;
     arena_ = Arena::plan(b_, [&](Arena& a) {
+      if (b_.runsAhead()) shown_ = a.take(DType::F32, sampler_.clean().shape);
       text_ = a.take(b_.activationType(), {kTokens + 1, dit.config().textDim});
       rgb_ = a.take(DType::U8, {frames, h, w, 3});
       i420_ = a.take(DType::U8, {frames, h * w * 3 / 2});
@@ -245,11 +248,12 @@ class Video {
 
   struct Times { double denoise, decode, context; };
 
-  // A block as a session makes it (model/session.cpp): the context pass is under way while frames are decoded and copied, and
-  // is not waited for. Milliseconds until the frames are in host memory.
+  // A block as a session makes it (model/session.cpp): the context pass and the next block's first step are under way while
+  // frames are decoded and copied, and are not waited for. Milliseconds until the frames are in host memory.
   double block() {
     const double start = now();
     while (!sampler_.denoised()) sampler_.denoise(noise_, index_);
+    if (shown_) b_.copy(shown_, sampler_.clean());
     b_.mark(*clean_);
     if (b_.concurrent()) sampler_.context();
     {
@@ -257,6 +261,7 @@ class Video {
       b_.follow(*clean_);
       decode();
     }
+    if (b_.runsAhead()) sampler_.denoise(noise_, index_ + 1);
     b_.wait(*decoded_);
     if (!b_.concurrent()) sampler_.context();
     ++index_;
@@ -264,9 +269,10 @@ class Video {
   }
   // Its parts one after another.
   Times parts() {
-    b_.synchronize();
+    settle();
     const double start = now();
     while (!sampler_.denoised()) sampler_.denoise(noise_, index_);
+    if (shown_) b_.copy(shown_, sampler_.clean());
     b_.synchronize();
     const double denoised = now();
     decode();
@@ -278,8 +284,13 @@ class Video {
     return {denoised - start, decoded - denoised, now() - decoded};
   }
   double recache() {
-    b_.synchronize();
+    settle();
+    return switchPrompt();
+  }
+  // What a session does when it is told so; the device may have passes to finish and a step to forget.
+  double switchPrompt() {
     const double start = now();
+    sampler_.abandon();
     sampler_.setText(text_, kTokens, RecacheMode::Recache);
     b_.synchronize();
     return now() - start;
@@ -289,11 +300,17 @@ class Video {
  private:
   static constexpr int64_t kTokens = 40;
 
+  // Nothing is under way, nothing is taken ahead.
+  void settle() {
+    sampler_.abandon();
+    b_.synchronize();
+  }
+
   void decode() {
     const int64_t frames = decoder_->framesFor(sampling_.framesPerBlock);
     const Tensor rgb = rgb_.rows(0, frames), out = i420_.rows(0, frames);
     const auto work = [&] {
-      decoder_->decode(sampler_.clean(), rgb);
+      decoder_->decode(shown_ ? shown_ : sampler_.clean(), rgb);
       b_.toI420(out, rgb);
     };
     if (index_ == 0) work();
@@ -308,7 +325,7 @@ class Video {
   Sampler sampler_;
   std::unique_ptr<FrameDecoder> decoder_;
   Arena arena_;
-  Tensor text_, rgb_, i420_;
+  Tensor shown_, text_, rgb_, i420_;
   std::unique_ptr<Storage> host_;
   std::unique_ptr<Mark> clean_, decoded_;
   std::unique_ptr<Recording> decoding_;
@@ -339,18 +356,18 @@ class Model {
     const SafeTensors file = w.file();
     const auto decoder = full ? loadWanVae(b_, config_.vae, file) : loadTinyVae(b_, tiny(), file);
     const std::string name = full ? "full VAE: " : "tiny decoder: ";
-    const LatentGrid grid = small_ ? LatentGrid{4, 6} : LatentGrid{60, 104};
+    const LatentGrid size = grid();
 
     {  // a session that starts on a warm process: its second video
-      Video(b_, *dit_, *plan_, config_.sampling, *decoder, grid).block();
-      Video second(b_, *dit_, *plan_, config_.sampling, *decoder, grid);
+      Video(b_, *dit_, *plan_, config_.sampling, *decoder, size).block();
+      Video second(b_, *dit_, *plan_, config_.sampling, *decoder, size);
       results.value(name + "first chunk, warm", second.block(), "ms");
       results.value(name + "memory of a session", static_cast<double>(second.memoryBytes()) / 1e6, "MB");
     }
-    Video video(b_, *dit_, *plan_, config_.sampling, *decoder, grid);
+    Video video(b_, *dit_, *plan_, config_.sampling, *decoder, size);
     for (int i = 0; i < (small_ ? 1 : 16); ++i) video.block();  // fills the window; every turn of the ring is met twice
     sustained(results, name, video, blocks);
-    std::vector<double> denoise, decode, context, recache, change;
+    std::vector<double> denoise, decode, context, recache, change, busy;
     for (int i = 0; i < (small_ ? 1 : 9); ++i) {
       const auto t = video.parts();
       denoise.push_back(t.denoise), decode.push_back(t.decode), context.push_back(t.context);
@@ -362,10 +379,39 @@ class Model {
       recache.push_back(video.recache());
       change.push_back(recache.back() + video.block());
       video.block();
+      busy.push_back(video.switchPrompt());
+      busy.back() += video.block();
     }
     results.value(name + "recache p50", quantile(recache, 0.5), "ms");
     results.value(name + "prompt switch to first new chunk p50", quantile(change, 0.5), "ms");
+    results.value(name + "prompt switch to first new chunk, asked for when frames arrive, p50", quantile(busy, 0.5), "ms");
   }
+
+  // Clean latents of a video's first blocks, block after block.
+  std::vector<float> latents() {
+    const LatentGrid size = grid();
+    Sampler sampler(*dit_, *plan_, config_.sampling, geometryOf(config_.sampling), size);
+    PhiloxNoise noise(1);
+    const int64_t tokens = std::min<int64_t>(40, config_.dit.textLen - 1), textSize = (tokens + 1) * config_.dit.textDim;
+    std::vector<float> text(static_cast<size_t>(textSize));
+    SyntheticWeights random(9);
+    for (float& f : text) f = random.uniform();
+    const auto storage = b_.allocate(static_cast<size_t>(textSize) * sizeOf(b_.activationType()));
+    const Tensor embeddings{storage->data, b_.activationType(), {tokens + 1, config_.dit.textDim}};
+    b_.upload(embeddings, text.data());
+    sampler.setText(embeddings, tokens, RecacheMode::Keep);
+    std::vector<float> all;
+    for (int64_t block = 0; block < kQualityBlocks; ++block) {
+      while (!sampler.denoised()) sampler.denoise(noise, block);
+      const size_t size = static_cast<size_t>(sampler.clean().elements());
+      all.resize(all.size() + size);
+      b_.download(all.data() + all.size() - size, sampler.clean());
+      sampler.context();
+    }
+    return all;
+  }
+
+  static constexpr int64_t kQualityBlocks = 6;  // the window is full and has turned
 
  private:
   // The speed of many blocks back to back, and whether it lasts: the last ten seconds against the first ten.
@@ -391,6 +437,8 @@ class Model {
     results.value(name + "speed of the last 10 s over the first 10 s", last > 0 && first > 0 ? first / last : 0, "");
   }
 
+  LatentGrid grid() const { return small_ ? LatentGrid{4, 6} : LatentGrid{60, 104}; }
+
   TinyVaeConfig tiny() const {
     TinyVaeConfig c;
     if (small_) c.channels = {16, 16, 8, 8};
@@ -403,6 +451,25 @@ class Model {
   std::unique_ptr<Dit> dit_;
   std::unique_ptr<SamplerPlan> plan_;
 };
+
+// The latents of a backend against those of bf16 on the same noise: how far they are after a block, and after several, each of
+// which has gone on from its own past.
+void compareQuality(Results& results, const std::vector<float>& got, const std::vector<float>& want, int64_t blocks) {
+  const auto relative = [&](size_t n) {
+    double error = 0, size = 0;
+    for (size_t i = 0; i < n; ++i) error += std::pow(got[i] - want[i], 2), size += std::pow(want[i], 2);
+    return std::sqrt(error / size);
+  };
+  double squares = 0;
+  for (size_t i = 0; i < want.size(); ++i) squares += std::pow(got[i] - want[i], 2);
+  const auto [low, high] = std::minmax_element(want.begin(), want.end());
+  const std::string several = std::to_string(blocks) + " blocks";
+  results.value("latents against bf16, relative error, first block", relative(want.size() / static_cast<size_t>(blocks)), "");
+  results.value("latents against bf16, relative error, " + several, relative(want.size()), "");
+  results.value("latents against bf16, PSNR, " + several, 20 * std::log10((*high - *low) / std::sqrt(squares / static_cast<double>(want.size()))), "dB");
+}
+
+std::unique_ptr<Backend> open(const Options& o) { return o.device == "cuda" ? makeCudaBackend(o.backend) : makeCpuBackend(o.backend); }
 
 bool parse(int argc, char** argv, Options& o) {
   for (int i = 1; i < argc; ++i) {
@@ -418,8 +485,8 @@ bool parse(int argc, char** argv, Options& o) {
     else if (arg == "--only") o.only = value;
     else if (arg == "--json") o.json = value;
     else if (arg == "--blocks") o.blocks = std::max(1, std::atoi(value.c_str()));
-    else if (arg == "--precision" && (value == "fp32" || value == "bf16" || value == "int8"))
-      o.backend.precision = value == "fp32" ? Precision::FP32 : value == "bf16" ? Precision::BF16 : Precision::INT8;
+    else if (arg == "--precision" && precisionNamed(value)) o.backend.precision = *precisionNamed(value);
+    else if (arg == "--attention" && attentionNamed(value)) o.backend.attention = *attentionNamed(value);
     else return false;
   }
   return o.device == "cuda" || o.device == "cpu";
@@ -437,7 +504,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    const auto backend = o.device == "cuda" ? makeCudaBackend(o.backend) : makeCpuBackend(o.backend);
+    const auto backend = open(o);
     const DeviceInfo device = backend->info();
     std::printf("%s, %s\n", device.name.c_str(), device.isa.c_str());
     Results results;
@@ -451,6 +518,13 @@ int main(int argc, char** argv) {
       if (wanted("tiny")) model.run(results, false, o.blocks);
       results.write(o, device);
       if (wanted("full")) model.run(results, true, o.blocks);
+      results.write(o, device);
+    }
+    if (wanted("quality") && (o.backend.precision != Precision::BF16 || o.backend.attention != AttentionArithmetic::Full)) {
+      const std::vector<float> got = Model(*backend, o.small).latents();
+      Options bf16 = o;
+      bf16.backend.precision = Precision::BF16, bf16.backend.attention = AttentionArithmetic::Full;
+      compareQuality(results, got, Model(*open(bf16), o.small).latents(), Model::kQualityBlocks);
       results.write(o, device);
     }
     return 0;

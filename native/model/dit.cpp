@@ -298,6 +298,7 @@ void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, 
   a.visible = {ranges.data(), count};
   a.heads = config_.numHeads;
   a.scale = attentionScale_;
+  a.eightBit = true;
   backend_.attention(a);
 }
 

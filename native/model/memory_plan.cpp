@@ -36,7 +36,7 @@ MemoryPlan planMemory(const LoadOptions& options, int64_t width, int64_t height)
 }
 
 MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int64_t width, int64_t height) {
-  auto counting = std::make_unique<PlanningBackend>(options.device, options.precision);
+  auto counting = std::make_unique<PlanningBackend>(options.device, options.precision, options.attention);
   const PlanningBackend& backend = *counting;
   const std::shared_ptr<Model> model(new Model(std::make_unique<Impl>(package, options, std::move(counting))));
   Impl& parts = *model->impl_;
@@ -58,7 +58,7 @@ MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int
   const int32_t anything = 0;
   parts.textEncoder->encode({&anything, 1}, 1);
   session.setPrompt(text, RecacheMode::Keep);
-  while (session.sampler.remembered() < session.sampler.cache().geometry().capacity) session.step();
+  while (session.sampler.remembered() < session.sampler.cache().geometry().capacity || session.phase != Session::Impl::Phase::Denoise) session.step();
   session.setPrompt(text, RecacheMode::Recache);
   plan.working = backend.working() + parts.textEncoder->workspaceBytes();
   plan.reserve = options.device == DeviceKind::Cuda ? kReserve : 0;
@@ -80,9 +80,9 @@ void Model::requireRoom(const Package& package, const LoadOptions& options, cons
   other.tinyDecoder = true;
   if (!options.tinyDecoder && package.config().tinyVae) consider(other, "decoder \"tiny\"");
   other = options, other.precision = Precision::INT8;
-  if (options.precision != Precision::INT8) consider(other, "precision \"int8\"");
+  if (!isEightBit(options.precision)) consider(other, "precision \"int8\"");
   other.tinyDecoder = true;
-  if (options.precision != Precision::INT8 && !options.tinyDecoder && package.config().tinyVae) consider(other, "both");
+  if (!isEightBit(options.precision) && !options.tinyDecoder && package.config().tinyVae) consider(other, "both");
   if (fitting.empty()) fitting = "; a package with an 8-bit text encoder (longlive import) or a smaller window takes less";
   throw Error(ErrorCode::OutOfMemory, options.directory + " needs " + describe(plan) + ", and the GPU has " + gigabytes(room) + " free" + fitting);
 }

@@ -8,7 +8,7 @@ namespace {
 
 BackendOptions backendOptions(const LoadOptions& o) {
   BackendOptions b;
-  b.precision = o.precision, b.threads = o.threads, b.isa = o.isa;
+  b.precision = o.precision, b.threads = o.threads, b.isa = o.isa, b.attention = o.attention;
   return b;
 }
 

@@ -59,15 +59,16 @@ Session::Impl::Impl(std::shared_ptr<Model> owner, Model::Impl& p, const SessionO
   const DitConfig& dit = p.dit->config();
   arena = Arena::plan(backend, [&](Arena& a) {
     embeddings = a.take(backend.activationType(), {dit.textLen, dit.textDim});
+    if (backend.runsAhead()) shown = a.take(DType::F32, sampler.clean().shape);
     rgb = a.take(DType::U8, {frames, o.height, o.width, 3});
     i420 = a.take(DType::U8, {frames, pixels * 3 / 2});
   });
   for (auto& host : i420Host) host = backend.allocateHost(i420.bytes());
-  for (auto* m : {&clean, &decoded, &issued[0], &issued[1]}) *m = backend.makeMark();
+  for (auto* m : {&clean, &decoded, &passes[0], &passes[1], &passes[2]}) *m = backend.makeMark();
 }
 
 void Session::Impl::requireBetweenBlocks(const char* what) const {
-  if (phase == Phase::Denoise && sampler.step() == 0) return;
+  if (phase == Phase::Denoise && reportedSteps() == 0) return;
   refuse(std::string(what) + " is only possible between blocks: finish the block or call abandonBlock()");
 }
 
@@ -78,6 +79,7 @@ void Session::Impl::upload(const Prompt& prompt) {
 PromptChange Session::Impl::setPrompt(const Prompt& prompt, RecacheMode mode) {
   requireBetweenBlocks("setPrompt");
   const Stopwatch watch;
+  dropStepAhead();
   upload(prompt);
   const int64_t rows = static_cast<int64_t>(prompt.embeddings.size()) / embeddings.shape[1];
   const int64_t frames = sampler.setText(embeddings.rows(0, rows), prompt.tokens, mode);
@@ -95,14 +97,18 @@ Step Session::Impl::step() {
 
 Step Session::Impl::denoise() {
   if (!sampler.hasText()) refuse("step needs a prompt: call setPrompt first");
-  if (!sampler.canStartBlock()) {
+  if (!ahead && !sampler.canStartBlock()) {
     refuse("absolute positions end at latent frame " + std::to_string(parts.dit->config().ropeTableLength) +
            ": use rope \"relative\" for endless videos, or set a prompt with mode \"clear\"");
   }
   const Stopwatch watch;
   Step s;
-  s.kind = Step::Kind::Denoise, s.block = block, s.step = sampler.step();
-  sampler.denoise(noise, block);
+  s.kind = Step::Kind::Denoise, s.block = block, s.step = reportedSteps();
+  if (!ahead) {
+    sampler.denoise(noise, block);
+    markPass();
+  }
+  ahead = false;
   pace();
   if (sampler.denoised()) phase = Phase::Frames;
   s.milliseconds = watch.milliseconds();
@@ -116,25 +122,41 @@ int64_t Session::Impl::decodeInto(const Tensor& latents) {
 }
 
 void Session::Impl::pace() {
-  backend.mark(*issued[turn]);
-  turn ^= 1;
-  backend.wait(*issued[turn]);
+  if (reported++ > 0) backend.wait(*passes[(reported - 2) % passes.size()]);
 }
 
-// Where lanes run beside each other the context pass is given to the device before the host waits for the frames: neither
-// needs the other. Frames come first, because their lane has the right of way.
+void Session::Impl::runAhead() {
+  if (!backend.runsAhead() || !sampler.canStartBlock()) return;
+  sampler.denoise(noise, block + 1);
+  markPass();
+  ahead = true;
+}
+
+void Session::Impl::dropStepAhead() {
+  if (!ahead) return;
+  sampler.abandon();
+  ahead = false, reported = given;
+}
+
+// Where lanes run beside each other the context pass, and a step of the next block, are given to the device before the host
+// waits for the frames: none needs them. The frames' lane has the right of way.
 Step Session::Impl::decode() {
   const Stopwatch watch;
+  const Tensor latents = shown ? shown : sampler.clean();
+  if (shown) backend.copy(shown, sampler.clean());
   backend.mark(*clean);
-  if (backend.concurrent()) sampler.context();
+  if (backend.concurrent()) {
+    sampler.context();
+    markPass();
+  }
   Storage& host = *i420Host[static_cast<size_t>(block % 2)];
-  rgbFrames = decoder->framesFor(sampler.clean().shape[0]);
+  rgbFrames = decoder->framesFor(latents.shape[0]);
   const Tensor out = i420.rows(0, rgbFrames);
   {
     const LaneScope lane(backend, Lane::Decode);
     backend.follow(*clean);
     const auto work = [&] {
-      decodeInto(sampler.clean());
+      decodeInto(latents);
       backend.toI420(out, rgb.rows(0, rgbFrames));
     };
     if (block == 0) work();  // the first block gives fewer frames
@@ -142,6 +164,7 @@ Step Session::Impl::decode() {
     backend.copyOut(host.data, out);
     backend.mark(*decoded);
   }
+  runAhead();
   backend.wait(*decoded);
   phase = Phase::Context;
   Step s;
@@ -154,7 +177,10 @@ Step Session::Impl::decode() {
 
 Step Session::Impl::context() {
   const Stopwatch watch;
-  if (!backend.concurrent()) sampler.context();
+  if (!backend.concurrent()) {
+    sampler.context();
+    markPass();
+  }
   pace();
   phase = Phase::Denoise;
   Step s;
@@ -233,6 +259,7 @@ Step Session::step() { return impl_->step(); }
 
 void Session::abandonBlock() {
   if (impl_->phase == Impl::Phase::Context) refuse("abandonBlock is too late: the block's frames were returned already");
+  impl_->dropStepAhead();
   impl_->sampler.abandon();
   impl_->phase = Impl::Phase::Denoise;
 }

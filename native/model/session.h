@@ -39,8 +39,15 @@ struct Session::Impl {
   Step denoise();
   Step decode();
   Step context();
-  // Lets the host run one step ahead of the device, no more: the device never idles, and a block can still be abandoned.
+  // What was given to the device since the last call is a pass. pace() reports one, oldest first, and waits for the one before it:
+  // the host runs one pass ahead of the device, so that it never idles, and no more, so that a block can still be abandoned.
+  void markPass() { backend.mark(*passes[given++ % passes.size()]); }
   void pace();
+  // The next block's first step, while this one's frames are decoded.
+  void runAhead();
+  void dropStepAhead();
+  // Denoising steps that were reported of the current block.
+  int64_t reportedSteps() const { return ahead ? 0 : sampler.step(); }
   // Decodes `latents` into rgb_; the number of frames.
   int64_t decodeInto(const Tensor& latents);
   PromptChange setPrompt(const Prompt& prompt, RecacheMode mode);
@@ -59,13 +66,15 @@ struct Session::Impl {
   std::unique_ptr<FrameDecoder> decoder;
   Arena arena;
   Tensor embeddings;  // [textLen, textDim]
+  Tensor shown;       // [framesPerBlock, C, h, w] F32: what is decoded while the sampler goes on
   Tensor rgb;         // [framesPerBlock * 4, height, width, 3] U8
   Tensor i420;        // [framesPerBlock * 4, height * width * 3 / 2] U8
   std::array<std::unique_ptr<Storage>, 2> i420Host;  // in turn, block by block
   std::unique_ptr<Mark> clean, decoded;              // x0 is final; the frames are in host memory
-  std::array<std::unique_ptr<Mark>, 2> issued;       // this step's work and the one's before
+  std::array<std::unique_ptr<Mark>, 3> passes;       // in turn: one that is waited for, and two that are under way
   std::unique_ptr<Recording> decoding;               // of every block but the first
-  size_t turn = 0;
+  uint64_t given = 0, reported = 0;  // passes
+  bool ahead = false;                // the next block's first step was given to the device already
   Phase phase = Phase::Denoise;
   int64_t block = 0;
   int64_t rgbFrames = 0;

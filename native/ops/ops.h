@@ -32,7 +32,7 @@ enum class Activation : uint8_t { None, GeluTanh, Silu, Relu };
 enum class EightBit : uint8_t {
   Never,    // embeddings, head, time projection
   Weights,  // its weights alone, where the package stores them so: the text encoder, whose activations have outliers
-  Full,     // weights and activations, under Precision::INT8
+  Full,     // weights and activations, under Precision::INT8 and FP8
 };
 
 // Weights in the layout and precision a backend's kernels want. Built once at load.
@@ -76,6 +76,7 @@ struct AttentionArgs {
   float scale = 1.0f;
   Tensor bias;            // optional [heads, n, keys] F32 added to the logits (UMT5); keys = sum of visible counts
   float lastKeyLogBias = 0.0f;  // added to the logit of the very last visible key (collapsed text padding, spec 2.5)
+  bool eightBit = false;        // BackendOptions::attention may choose 8-bit products here; not with biases
 };
 
 struct DeviceInfo {
@@ -138,6 +139,8 @@ class Backend {
   // -- order ------------------------------------------------------------------------------------------------------------
   // Without lanes everything has happened when a call returns, and these have nothing to do.
   virtual bool concurrent() const { return false; }
+  // Whether a session gives the next block's first step to the device while this block's frames are decoded.
+  virtual bool runsAhead() const { return concurrent(); }
   virtual Lane use(Lane) { return Lane::Main; }  // what follows goes to this lane; gives the one before
   virtual std::unique_ptr<Mark> makeMark() { return std::make_unique<Mark>(); }
   virtual void mark(Mark&) {}                    // all that the current lane was given so far
@@ -250,10 +253,12 @@ struct BackendOptions {
   Precision precision = Precision::FP32;
   int threads = 0;       // CPU: 0 means all cores
   int deviceIndex = 0;   // CUDA
+  AttentionArithmetic attention = AttentionArithmetic::Full;  // Int8: CUDA only
   // CPU: force "portable" | "avx2" | "avx512". CUDA: a list of switches, see ops/cuda/features.h. Empty picks the best.
   std::string isa;
 };
 
+// Both throw Error{InvalidArgument} for arithmetic that the device does not have.
 std::unique_ptr<Backend> makeCpuBackend(const BackendOptions& options);
 // Throws Error{Unavailable} when the build has no CUDA or the machine no device.
 std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options);

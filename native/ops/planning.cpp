@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/attention_plan.h"
 #include "cuda/operand.h"
 
 namespace longlive {
@@ -47,25 +48,25 @@ size_t PlanningBackend::working() const {
 
 std::unique_ptr<LinearWeights> PlanningBackend::loadLinear(const StoredMatrix& m, const float* bias, EightBit eightBit) {
   const bool weightsOnly = eightBit == EightBit::Weights && m.dtype == DType::I8 && precision_ != Precision::FP32;
-  return matrix(m.out, m.in, bias != nullptr, eightBit == EightBit::Full && precision_ == Precision::INT8, weightsOnly);
+  return matrix(m.out, m.in, bias != nullptr, eightBit == EightBit::Full && isEightBit(precision_), weightsOnly);
 }
 
 std::unique_ptr<LinearWeights> PlanningBackend::prepareLinear(const float*, const float* bias, int64_t out, int64_t in, bool sensitive) {
-  return matrix(out, in, bias != nullptr, !sensitive && precision_ == Precision::INT8, false);
+  return matrix(out, in, bias != nullptr, !sensitive && isEightBit(precision_), false);
 }
 
 std::unique_ptr<LinearWeights> PlanningBackend::matrix(int64_t out, int64_t in, bool bias, bool eightBit, bool weightsOnly) {
   auto w = std::make_unique<PlannedLinear>();
-  const Precision format = eightBit || weightsOnly ? Precision::INT8 : precision_ == Precision::INT8 ? Precision::BF16 : precision_;
+  const Precision format = weightsOnly ? Precision::INT8 : eightBit ? precision_ : withoutEightBit(precision_);
   const cuda::Operand o = cuda::operandFor(format, in);
-  w->in = in, w->out = out, w->eightBit = eightBit && o == cuda::Operand::Int8, w->weightsOnly = weightsOnly && o == cuda::Operand::Int8;
+  w->in = in, w->out = out, w->eightBit = eightBit && cuda::isEightBit(o), w->weightsOnly = weightsOnly && cuda::isEightBit(o);
   const size_t rows = static_cast<size_t>(out);
   const auto hold = [&](size_t bytes) {
     w->parts.push_back(allocate(bytes));
     w->bytes += bytes;
   };
   hold(rows * static_cast<size_t>(cuda::strideFor(o, in) * cuda::sizeOf(o)));
-  if (o == cuda::Operand::Int8) hold(rows * sizeof(float));
+  if (cuda::isEightBit(o)) hold(rows * sizeof(float));
   if (bias) hold(rows * sizeof(float));
   if (bias && cuda_) hold(rows * sizeOf(activationType()));
   return w;
@@ -75,7 +76,7 @@ std::unique_ptr<ConvWeights> PlanningBackend::prepareConv(const float*, const fl
                                                           bool, bool upsample2x) {
   auto w = std::make_unique<PlannedConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw;
-  const cuda::Operand o = cuda::operandFor(precision_ == Precision::INT8 ? Precision::BF16 : precision_, in);
+  const cuda::Operand o = cuda::operandFor(withoutEightBit(precision_), in);
   const int64_t depth = in * kt * (upsample2x ? 4 : kh * kw), rows = (upsample2x ? 4 : 1) * out;
   w->parts.push_back(allocate(static_cast<size_t>(rows * cuda::strideFor(o, depth) * cuda::sizeOf(o))));
   if (bias) w->parts.push_back(allocate(static_cast<size_t>(out) * sizeof(float)));
@@ -90,6 +91,11 @@ void PlanningBackend::linear(const Tensor& out, const Tensor& in, const LinearWe
   if (e.multiply || e.residual) scratch_ = std::max(scratch_, out.bytes());
   if (w.eightBit) scratch_ = std::max(scratch_, (rows * static_cast<size_t>(w.in) + 15) / 16 * 16 + rows * sizeof(float));
   if (w.weightsOnly) widened_ = std::max(widened_, static_cast<size_t>(w.out * cuda::strideFor(cuda::Operand::Bf16, w.in)) * 2);
+}
+
+// As if the chip had fp8, which takes more.
+void PlanningBackend::attention(const AttentionArgs& a) {
+  if (cuda_ && attention_ == AttentionArithmetic::Int8 && cuda::fitsEightBit(a)) scratch_ = std::max(scratch_, cuda::layoutEightBit(a, true).bytes);
 }
 
 }  // namespace longlive

@@ -9,7 +9,8 @@ namespace longlive {
 
 class PlanningBackend final : public Backend {
  public:
-  PlanningBackend(DeviceKind kind, Precision precision) : cuda_(kind == DeviceKind::Cuda), precision_(precision) {}
+  PlanningBackend(DeviceKind kind, Precision precision, AttentionArithmetic attention)
+      : cuda_(kind == DeviceKind::Cuda), precision_(precision), attention_(attention) {}
 
   size_t highest() const { return highest_; }  // most bytes that were held at once
   size_t working() const;                      // what the backend takes for itself: staging, workspaces, scratch
@@ -21,6 +22,7 @@ class PlanningBackend final : public Backend {
   // On the CPU this depends on its instructions; F32 is the most it can be.
   DType convType() const override { return activationType(); }
 
+  bool concurrent() const override { return cuda_; }
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor&, const float*) override {}
   void uploadRows(const Tensor&, const StoredMatrix&) override {}
@@ -42,7 +44,7 @@ class PlanningBackend final : public Backend {
   void rmsNorm(const Tensor&, const Tensor&, const Tensor&, float) override {}
   void rmsNormRope(const Tensor&, const Tensor&, const Tensor&, float, int64_t, const RopeTables&, std::span<const int32_t>) override {}
   void rope(const Tensor&, const Tensor&, int64_t, const RopeTables&, std::span<const int32_t>) override {}
-  void attention(const AttentionArgs&) override {}
+  void attention(const AttentionArgs& a) override;
   void add(const Tensor&, const Tensor&, const Tensor&) override {}
   void activate(const Tensor&, const Tensor&, Activation) override {}
   void embed(const Tensor&, const Tensor&, std::span<const int32_t>) override {}
@@ -64,6 +66,7 @@ class PlanningBackend final : public Backend {
 
   bool cuda_;
   Precision precision_;
+  AttentionArithmetic attention_;
   size_t held_ = 0, highest_ = 0, scratch_ = 0, widened_ = 0;
 };
 

@@ -1,11 +1,11 @@
 #include "stored_matrix.h"
 
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
 
+#include "e4m3.h"
 #include "longlive/error.h"
 
 namespace longlive {
@@ -20,19 +20,6 @@ float fromHalf(uint16_t h) {
   }
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
-}
-
-// S EEEE MMM with bias 7; all ones is NaN, nothing is infinite.
-std::array<float, 256> eightBitFloats() {
-  std::array<float, 256> table{};
-  for (int bits = 0; bits < 256; ++bits) {
-    const int exponent = bits >> 3 & 15, fraction = bits & 7;
-    const float magnitude = (bits & 0x7f) == 0x7f ? NAN
-                            : exponent == 0       ? std::ldexp(static_cast<float>(fraction), -9)
-                                                  : std::ldexp(static_cast<float>(8 + fraction), exponent - 10);
-    table[static_cast<size_t>(bits)] = bits & 0x80 ? -magnitude : magnitude;
-  }
-  return table;
 }
 
 template <class T, class F>
@@ -55,7 +42,6 @@ StoredMatrix StoredMatrix::rows(int64_t begin, int64_t count) const {
 }
 
 void toFloat(float* out, const void* in, DType type, int64_t n) {
-  static const std::array<float, 256> eightBit = eightBitFloats();
   switch (type) {
     case DType::F32:
       if (n) std::memcpy(out, in, static_cast<size_t>(n) * sizeof(float));
@@ -64,7 +50,7 @@ void toFloat(float* out, const void* in, DType type, int64_t n) {
     case DType::F16: return convert<uint16_t>(out, in, n, fromHalf);
     case DType::F64: return convert<double>(out, in, n, [](double v) { return static_cast<float>(v); });
     case DType::I8: return convert<int8_t>(out, in, n, [](int8_t v) { return static_cast<float>(v); });
-    case DType::F8_E4M3: return convert<uint8_t>(out, in, n, [](uint8_t v) { return eightBit[v]; });
+    case DType::F8_E4M3: return convert<uint8_t>(out, in, n, fromE4m3);
     default: throw std::logic_error("toFloat: not a type of weights");
   }
 }

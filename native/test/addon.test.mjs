@@ -93,7 +93,9 @@ test('arguments are refused by name', async () => {
   bad({ extra: 1 }, /^options\.extra is unknown/);
   assert.throws(() => model.createSession(), refusedWith('INVALID_ARGUMENT', /options must be an object/));
   const refuses = (promise, message, code = 'INVALID_ARGUMENT') => assert.rejects(promise, refusedWith(code, message));
-  await refuses(addon.loadModel({ ...load, precision: 'fp8' }), /^options\.precision must be one of/);
+  await refuses(addon.loadModel({ ...load, precision: 'fp4' }), /^options\.precision must be one of/);
+  await refuses(addon.loadModel({ ...load, precision: 'fp8' }), /^precision "fp8" is for device "cuda": load with precision "int8" or "bf16"$/);
+  await refuses(addon.loadModel({ ...load, attention: 'int8' }), /^attention "int8" is for device "cuda": load with attention "full"$/);
   await refuses(addon.loadModel({ ...load, threads: 1.5 }), /^options\.threads/);
   await refuses(addon.loadModel({ ...load, isa: 'mmx' }), /mmx/);
   await refuses(addon.loadModel({ ...load, directory: '/nowhere' }), /manifest\.json/, 'INVALID_PACKAGE');

@@ -36,6 +36,7 @@ struct LoadOptions {
   DeviceKind device = DeviceKind::Cpu;
   Precision precision = Precision::BF16;
   KvStorage kv = KvStorage::Full;  // Int8: CPU only
+  AttentionArithmetic attention = AttentionArithmetic::Full;  // Int8: CUDA only, and not with FP32
   int threads = 0;           // CPU only; 0 means all
   bool tinyDecoder = false;  // TAEHV instead of the Wan VAE
   std::string isa;           // CPU only; caps the instruction set, empty for the best

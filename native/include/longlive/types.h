@@ -5,7 +5,15 @@
 
 namespace longlive {
 
-enum class Precision : uint8_t { FP32, BF16, INT8 };
+// INT8 and FP8 (CUDA only): matrices and activations of the large linear layers in 8 bits, everything else in BF16.
+enum class Precision : uint8_t { FP32, BF16, INT8, FP8 };
+
+constexpr bool isEightBit(Precision p) { return p == Precision::INT8 || p == Precision::FP8; }
+// What the rest of a model has where its large linear layers have 8 bits.
+constexpr Precision withoutEightBit(Precision p) { return isEightBit(p) ? Precision::BF16 : p; }
+
+// Arithmetic of self-attention: the model's own, or 8-bit products (CUDA only).
+enum class AttentionArithmetic : uint8_t { Full, Int8 };
 
 // What the KV cache keeps: values as precise as the model's arithmetic, or 8-bit ones with a scale per token and head.
 enum class KvStorage : uint8_t { Full, Int8 };

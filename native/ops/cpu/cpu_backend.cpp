@@ -25,6 +25,12 @@ int checkThreads(int threads) {
   return threads;
 }
 
+Precision checkArithmetic(const BackendOptions& o) {
+  if (o.precision == Precision::FP8) throw Error(ErrorCode::InvalidArgument, "precision \"fp8\" is for device \"cuda\": load with precision \"int8\" or \"bf16\"");
+  if (o.attention != AttentionArithmetic::Full) throw Error(ErrorCode::InvalidArgument, "attention \"int8\" is for device \"cuda\": load with attention \"full\"");
+  return o.precision;
+}
+
 void require(bool condition, const char* what) {
   if (!condition) throw std::logic_error(what);
 }
@@ -44,7 +50,7 @@ RopeShape shapeOf(const RopeTables& r, int64_t heads, std::span<const int32_t> t
 }  // namespace
 
 CpuBackend::CpuBackend(const BackendOptions& options)
-    : pool_(checkThreads(options.threads)), context_(pool_, chooseIsa(options.isa)), precision_(options.precision) {}
+    : pool_(checkThreads(options.threads)), context_(pool_, chooseIsa(options.isa)), precision_(checkArithmetic(options)) {}
 
 DeviceInfo CpuBackend::info() const {
   const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);

@@ -37,6 +37,7 @@ const GemmKernel& gemmKernel(Isa isa, Precision p) {
       if (isa >= Isa::Amx) return amx::gemmInt8;
       if (isa >= Isa::Avx512Vnni) return avx512vnni::gemmInt8;
       return isa >= Isa::Avx512 ? avx512::gemmInt8 : isa >= Isa::Avx2 ? avx2::gemmInt8 : portable::gemmInt8;
+    case Precision::FP8: break;  // refused by the backend
   }
 #endif
   (void)isa;

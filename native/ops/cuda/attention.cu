@@ -196,7 +196,7 @@ bool attentionPortable(cudaStream_t stream, const AttentionCall& a) {
   return true;
 }
 
-void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel choice, int computeMajor) {
+AttentionCall attentionCall(const AttentionArgs& args) {
   const int64_t width = args.q.shape[-1], queries = rowsOf(args.q), rows = rowsOf(args.k);
   require(args.heads > 0 && width % args.heads == 0 && args.k.shape[-1] == width && args.v.shape[-1] == width &&
               args.out.shape[-1] == width && rowsOf(args.out) == queries && rowsOf(args.v) >= rows,
@@ -204,14 +204,19 @@ void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel c
   require(isFloat(args.q) && args.q.dtype == args.k.dtype && args.q.dtype == args.v.dtype && args.q.dtype == args.out.dtype,
           "attention: q, k, v and out must have one type");
   require(!args.bias || args.bias.dtype == DType::F32, "attention: the bias must be F32");
-  if (queries == 0) return;
   AttentionCall a{};
   a.runs = planKeys(args.visible, rows);
   a.out = args.out.data, a.q = args.q.data, a.k = args.k.data, a.v = args.v.data, a.bias = args.bias.as<float>();
   a.queries = queries, a.keys = a.runs.total, a.heads = static_cast<int>(args.heads), a.headDim = static_cast<int>(width / args.heads);
   a.scale = args.scale, a.lastKeyLogBias = args.lastKeyLogBias;
+  return a;
+}
+
+void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel choice, int computeMajor) {
+  const AttentionCall a = attentionCall(args);
+  if (a.queries == 0) return;
   if (args.q.dtype == DType::BF16 && choice != AttentionKernel::Plain) {
-    if (choice == AttentionKernel::Best && computeMajor == 9 && attentionHopper(stream, a, rows)) return;
+    if (choice == AttentionKernel::Best && computeMajor == 9 && attentionHopper(stream, a, rowsOf(args.k))) return;
     if (attentionPortable(stream, a)) return;
   }
   attentionPlain(stream, a, args.q.dtype);

@@ -20,6 +20,16 @@ struct AttentionCall {
   KeyRuns runs;
 };
 
+// Checks the shapes.
+AttentionCall attentionCall(const AttentionArgs& args);  // attention.cu
+
+// Row of the `index`-th visible key.
+__device__ __forceinline__ int64_t rowOfKey(const KeyRuns& runs, int64_t index) {
+  int run = 0;
+  while (index >= runs.count[run]) index -= runs.count[run++];
+  return runs.begin[run] + index;
+}
+
 // Walks over the tiles of the runs.
 struct KeyTiles {
   int run = 0;
@@ -37,6 +47,17 @@ struct KeyTiles {
     seen += count;
     used += count;
     if (used == runs.count[run]) ++run, used = 0;
+  }
+  // The tile that next() gives at the number-th call.
+  __device__ __forceinline__ void at(const KeyRuns& runs, int size, int64_t number) {
+    for (int64_t tiles = 0;; ++run) {
+      const int64_t here = (runs.count[run] + size - 1) / size;
+      if (number < tiles + here) {
+        used = (number - tiles) * size;
+        return next(runs, size);
+      }
+      tiles += here;
+    }
   }
 };
 

@@ -44,4 +44,44 @@ inline KeyRuns planKeys(std::span<const KeyRange> visible, int64_t rows) {
   return runs;
 }
 
+// -- 8-bit attention (attention_eight.cu) -----------------------------------------------------------------------------------
+
+constexpr int kEightQueries = 128, kEightKeys = 64;  // of a tile
+constexpr int kEightChunks = 64;                     // of the keys whose mean is taken
+
+// Whether a call may be, and can be, calculated with 8-bit products.
+inline bool fitsEightBit(const AttentionArgs& a) {
+  const int64_t width = a.q.shape[-1], headDim = a.heads > 0 ? width / a.heads : 0;
+  return a.eightBit && a.q.dtype == DType::BF16 && headDim > 0 && headDim % 16 == 0 && headDim <= 128 && !a.bias && a.lastKeyLogBias == 0 && a.scale > 0;
+}
+
+// Where a call's quantised operands lie in scratch, in bytes from its beginning. Sized for all rows of K, so that a window that
+// fills asks for the same memory from the beginning.
+struct EightBitLayout {
+  int64_t headBytes = 0;                     // a head's row of Q or K, padded to 64 or 128
+  int64_t tiles = 0;                         // at most
+  bool fp8 = false;                          // values in fp8; else they stay where they are
+  size_t q = 0, qScale = 0;                  // [heads, queries, headBytes] I8, [heads, queries] F32
+  size_t k = 0, kScale = 0;                  // [heads, tiles * 64, headBytes] I8, [heads, tiles] F32
+  size_t v = 0;                              // [heads, headBytes, tiles * 64] fp8: transposed
+  size_t sums = 0, mean = 0, vScale = 0;     // [2, chunks, width], [width], [width] F32
+  size_t bytes = 0;
+};
+
+inline EightBitLayout layoutEightBit(const AttentionArgs& a, bool fp8) {
+  const int64_t width = a.q.shape[-1], queries = a.q.elements() / width, rows = a.k.elements() / width;
+  EightBitLayout l;
+  l.headBytes = width / a.heads <= 64 ? 64 : 128, l.tiles = (rows + kEightKeys - 1) / kEightKeys + kMaxKeyRanges, l.fp8 = fp8;
+  const auto take = [&](int64_t bytes) {
+    const size_t at = l.bytes;
+    l.bytes += (static_cast<size_t>(bytes) + 255) / 256 * 256;
+    return at;
+  };
+  l.q = take(a.heads * queries * l.headBytes), l.qScale = take(a.heads * queries * 4);
+  l.k = take(a.heads * l.tiles * kEightKeys * l.headBytes), l.kScale = take(a.heads * l.tiles * 4);
+  if (fp8) l.v = take(a.heads * l.tiles * kEightKeys * l.headBytes);
+  l.sums = take(2 * kEightChunks * width * 4), l.mean = take(width * 4), l.vScale = take(width * 4);
+  return l;
+}
+
 }  // namespace longlive::cuda

@@ -51,8 +51,8 @@ __device__ __forceinline__ void waitFor(uint64_t* b, uint32_t parity) {
       ".reg .pred done;\n"
       "again:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra.uni finished;\n"
-      "bra.uni again;\n"
+      "@done bra finished;\n"  // lanes may find it done one after another
+      "bra again;\n"
       "finished:\n"
       "}\n" ::"r"(sharedAddress(b)), "r"(parity) : "memory");
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "attention_plan.h"
 #include "gemm.h"
 #include "graph.h"
 #include "launch.h"
@@ -44,6 +45,13 @@ std::unique_ptr<DeviceStorage> deviceMemory(size_t bytes) {
   return s;
 }
 
+// The operand that bytes of a package are as they are; F32 for all others.
+Operand operandOf(DType stored) { return stored == DType::I8 ? Operand::Int8 : stored == DType::F8_E4M3 ? Operand::Fp8 : Operand::F32; }
+
+bool hasNan(const char* e4m3, int64_t n) {
+  return std::any_of(e4m3, e4m3 + n, [](char bits) { return (bits & 0x7f) == 0x7f; });
+}
+
 Gather matrixOf(const Tensor& in, int64_t rows, int64_t depth) {
   Gather g;
   g.in = in.data;
@@ -69,7 +77,7 @@ struct CudaConv final : ConvWeights {
 // -- the device -------------------------------------------------------------------------------------------------------------
 
 CudaBackend::CudaBackend(const BackendOptions& options)
-    : precision_(options.precision), features_(Features::parse(options.isa)), device_(options.deviceIndex) {
+    : precision_(options.precision), attention_(options.attention), features_(Features::parse(options.isa)), device_(options.deviceIndex) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
@@ -83,12 +91,26 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   check(cudaGetDeviceProperties(&p, device_), "cudaGetDeviceProperties");
   if (p.major < 8) throw Error(ErrorCode::Unavailable, std::string(p.name) + " is too old: compute capability 8.0 is the least");
   computeMajor_ = p.major;
-  info_ = {"cuda", p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), p.multiProcessorCount};
   check(cudaSetDevice(device_), "cudaSetDevice");
+  fp8_ = p.major * 10 + p.minor >= 89 && hasFp8();
+  requireArithmetic(options, p);
+  info_ = {"cuda", p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), p.multiProcessorCount};
   if (features_.plain) attentionKernel_ = AttentionKernel::Plain;
   else if (features_.portable) attentionKernel_ = AttentionKernel::Portable;
   if (!features_.portable && (lt_ = CublasLt::open())) info_.isa += "+cublaslt";
   openLanes();
+}
+
+void CudaBackend::requireArithmetic(const BackendOptions& options, const cudaDeviceProp& p) const {
+  if (options.precision == Precision::FP8 && !fp8_) {
+    const std::string chip = std::string(p.name) + " (compute capability " + std::to_string(p.major) + "." + std::to_string(p.minor) + ")";
+    throw Error(ErrorCode::InvalidArgument, (p.major * 10 + p.minor >= 89 ? "this build has no fp8 code for " + chip + ": build it with that chip in CUDA_ARCHS, or"
+                                                                          : chip + " has no fp8, which begins with 8.9:") +
+                                                " load with precision \"int8\" or \"bf16\"");
+  }
+  if (options.attention == AttentionArithmetic::Int8 && options.precision == Precision::FP32) {
+    throw Error(ErrorCode::InvalidArgument, "attention \"int8\" is not for precision \"fp32\": load with attention \"full\", or with another precision");
+  }
 }
 
 // Pictures and text are waited for by somebody: their kernels go first where a multiprocessor becomes free.
@@ -200,9 +222,9 @@ std::unique_ptr<LinearWeights> CudaBackend::prepareLinear(const float* weight, c
 std::unique_ptr<LinearWeights> CudaBackend::loadLinear(const StoredMatrix& m, const float* bias, EightBit eightBit) {
   auto w = std::make_unique<CudaLinear>();
   w->in = m.in, w->out = m.out;
-  const bool bytes = eightBit == EightBit::Full && precision_ == Precision::INT8;
+  const bool bytes = eightBit == EightBit::Full && isEightBit(precision_);
   w->widened = eightBit == EightBit::Weights && m.dtype == DType::I8 && precision_ != Precision::FP32 && operandFor(Precision::INT8, m.in) == Operand::Int8;
-  const Precision format = bytes || w->widened ? Precision::INT8 : precision_ == Precision::INT8 ? Precision::BF16 : precision_;
+  const Precision format = w->widened ? Precision::INT8 : bytes ? precision_ : withoutEightBit(precision_);
   const Operand operand = operandFor(format, m.in);
   const int64_t stride = strideFor(operand, m.in), rowBytes = stride * sizeOf(operand), step = std::max<int64_t>(1, (8 << 20) / rowBytes);
   w->data = deviceMemory(static_cast<size_t>(m.out * rowBytes));
@@ -210,7 +232,8 @@ std::unique_ptr<LinearWeights> CudaBackend::loadLinear(const StoredMatrix& m, co
   for (int64_t first = 0; first < m.out; first += step) {
     const int64_t rows = std::min(step, m.out - first);
     HostMatrix packed;
-    if (m.dtype == DType::I8 && operand == Operand::Int8) {
+    if (isEightBit(operand) && operand == operandOf(m.dtype)) {
+      if (operand == Operand::Fp8 && hasNan(m.row(first), rows * m.in)) refuseNotFinite(m);
       packed = packBytes(m.rows(first, rows));
     } else {
       for (int64_t r = 0; r < rows; ++r) toFloat(values.data() + r * m.in, m, first + r);
@@ -237,8 +260,8 @@ std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const
   require(kt > 0 && kh > 0 && kw > 0 && (!upsample2x || (kh == 3 && kw == 3)), "conv: unknown kernel");
   auto w = std::make_unique<CudaConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw, w->upsample2x = upsample2x;
-  // Convolutions stay bf16 under INT8: their activations have no per-row scale.
-  const Operand operand = operandFor(precision_ == Precision::INT8 ? Precision::BF16 : precision_, in);
+  // Convolutions stay bf16: their activations have no per-row scale.
+  const Operand operand = operandFor(withoutEightBit(precision_), in);
   const std::vector<float> rows = convRows(weight, out, in, kt, kh, kw, upsample2x);
   const int64_t columns = (upsample2x ? 4 : 1) * out;
   const HostMatrix m = packRows(rows.data(), columns, static_cast<int64_t>(rows.size()) / columns, operand);
@@ -253,7 +276,7 @@ std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const
 // What cuBLASLt can do in its epilogue it does; the rest is one elementwise pass. The library adds a plain residual to the
 // unrounded sum: one rounding less than spec 2.8.
 bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e) {
-  if (!lt_ || matrix.operand == Operand::Int8 || out.dtype != activationType() || in.dtype != activationType()) return false;
+  if (!lt_ || isEightBit(matrix.operand) || out.dtype != activationType() || in.dtype != activationType()) return false;
   if ((matrix.operand == Operand::F32) != (activationType() == DType::F32)) return false;
   const bool bare = !e.multiply && !e.gate;
   const bool geluInside = e.activation == Activation::GeluTanh && bare && !e.residual;
@@ -287,13 +310,24 @@ void CudaBackend::linear(const Tensor& out, const Tensor& in, const LinearWeight
   const PackedMatrix matrix = matrixFor(w);
   if (linearByLibrary(out, in, w, matrix, e)) return;
   Finish f{out, e.residual, e.multiply, e.gate, nullptr, e.activation, false};
-  if (matrix.operand != Operand::Int8) return multiply(stream(), matrixOf(in, rows, w.in), in.dtype, matrix, f);
+  if (!isEightBit(matrix.operand)) return multiply(stream(), matrixOf(in, rows, w.in), in.dtype, matrix, f);
   const size_t bytes = (static_cast<size_t>(rows * w.in) + 15) / 16 * 16;
-  auto* quantised = static_cast<int8_t*>(scratch(bytes + static_cast<size_t>(rows) * sizeof(float)));
-  auto* scales = reinterpret_cast<float*>(quantised + bytes);
-  quantiseRows(stream(), quantised, scales, in);
+  const DType type = matrix.operand == Operand::Int8 ? DType::I8 : DType::F8_E4M3;
+  const Tensor quantised{scratch(bytes + static_cast<size_t>(rows) * sizeof(float)), type, in.shape};
+  auto* scales = reinterpret_cast<float*>(quantised.as<char>() + bytes);
+  quantiseRows(stream(), quantised.data, scales, in, type);
   f.rowScale = scales;
-  multiply(stream(), matrixOf({quantised, DType::I8, in.shape}, rows, w.in), DType::I8, matrix, f);
+  multiply(stream(), matrixOf(quantised, rows, w.in), type, matrix, f);
+}
+
+// -- attention --------------------------------------------------------------------------------------------------------------
+
+void CudaBackend::attention(const AttentionArgs& a) {
+  if (attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain && fitsEightBit(a)) {
+    const EightBitLayout layout = layoutEightBit(a, fp8_);
+    return attentionEightBit(stream(), a, layout, scratch(layout.bytes));
+  }
+  cuda::attention(stream(), a, attentionKernel_, computeMajor_);
 }
 
 // -- convolution ------------------------------------------------------------------------------------------------------------

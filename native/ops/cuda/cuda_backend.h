@@ -38,6 +38,7 @@ class CudaBackend final : public Backend {
   void copyOut(void* host, const Tensor& in) override;
 
   bool concurrent() const override { return features_.lanes; }
+  bool runsAhead() const override { return features_.lanes && features_.ahead; }
   Lane use(Lane lane) override;
   std::unique_ptr<Mark> makeMark() override;
   void mark(Mark& m) override;
@@ -68,7 +69,7 @@ class CudaBackend final : public Backend {
   void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables, std::span<const int32_t> temporal) override {
     cuda::rope(stream(), out, in, heads, tables, temporal);
   }
-  void attention(const AttentionArgs& a) override { cuda::attention(stream(), a, attentionKernel_, computeMajor_); }
+  void attention(const AttentionArgs& a) override;
 
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override { cuda::add(stream(), out, a, b); }
   void activate(const Tensor& out, const Tensor& in, Activation a) override { cuda::activate(stream(), out, in, a); }
@@ -115,6 +116,8 @@ class CudaBackend final : public Backend {
   const LaneState& lane() const { return lanes_[static_cast<size_t>(features_.lanes ? lane_ : Lane::Main)]; }
   Staging& staging() { return *lane().staging; }
   void openLanes();
+  // Throws Error{InvalidArgument} for arithmetic that the chip does not have.
+  void requireArithmetic(const BackendOptions& options, const cudaDeviceProp& p) const;
   // Uploads once, at load.
   std::unique_ptr<Storage> uploaded(const void* host, size_t bytes);
   // Scratch for the call at hand. It grows while the largest calls are first met and then stays; what it outgrows is kept,
@@ -126,8 +129,10 @@ class CudaBackend final : public Backend {
   bool linearByLibrary(const Tensor& out, const Tensor& in, const struct CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e);
 
   Precision precision_;
+  AttentionArithmetic attention_;
   Features features_;
   int device_ = 0, computeMajor_ = 0;
+  bool fp8_ = false;
   AttentionKernel attentionKernel_ = AttentionKernel::Best;
   DeviceInfo info_;
   Lane lane_ = Lane::Main;

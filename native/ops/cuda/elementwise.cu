@@ -3,6 +3,7 @@
 #include "gemm.h"
 #include "kernels.h"
 #include "launch.h"
+#include "ptx.cuh"
 
 namespace longlive::cuda {
 namespace {
@@ -87,20 +88,31 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
   store<V>(out + i, y);
 }
 
-template <class T>
-__global__ void quantiseKernel(int8_t* bytes, float* scales, const T* in, int width) {
+// Rows are multiples of 16 wide.
+template <class T, bool Fp8>
+__global__ void quantiseKernel(uint2* bytes, float* scales, const T* in, int width) {
+  constexpr float kMost = Fp8 ? kE4m3Max : 127.0f;
   __shared__ float partial[kThreads / 32];
-  const T* row = in + static_cast<int64_t>(blockIdx.x) * width;
-  float highest = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < width; i += static_cast<int>(blockDim.x)) highest = fmaxf(highest, fabsf(toFloat(row[i])));
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * width;
+  float x[8], highest = 0;
+  for (int i = 8 * static_cast<int>(threadIdx.x); i < width; i += 8 * kThreads) {
+    load<8>(x, in + row + i);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) highest = fmaxf(highest, fabsf(x[j]));
+  }
   highest = warpMax(highest);
   if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = highest;
   __syncthreads();
-  for (int w = 0; w < static_cast<int>(blockDim.x) / 32; ++w) highest = fmaxf(highest, partial[w]);
-  if (threadIdx.x == 0) scales[blockIdx.x] = highest / 127.0f;
-  const float inverse = highest > 0 ? 127.0f / highest : 0.0f;
-  for (int i = static_cast<int>(threadIdx.x); i < width; i += static_cast<int>(blockDim.x)) {
-    bytes[static_cast<int64_t>(blockIdx.x) * width + i] = static_cast<int8_t>(__float2int_rn(toFloat(row[i]) * inverse));
+  for (int w = 0; w < kThreads / 32; ++w) highest = fmaxf(highest, partial[w]);
+  if (threadIdx.x == 0) scales[blockIdx.x] = highest / kMost;
+  const float inverse = highest > 0 ? kMost / highest : 0.0f;
+  for (int i = 8 * static_cast<int>(threadIdx.x); i < width; i += 8 * kThreads) {
+    load<8>(x, in + row + i);
+    const auto pack = [&](int j) {
+      const float a = x[j] * inverse, b = x[j + 1] * inverse, c = x[j + 2] * inverse, d = x[j + 3] * inverse;
+      return Fp8 ? packFp8(a, b, c, d) : packInt8(a, b, c, d);
+    };
+    bytes[(row + i) / 8] = make_uint2(pack(0), pack(4));
   }
 }
 
@@ -218,11 +230,13 @@ void widenRows(cudaStream_t stream, void* out, int64_t stride, const PackedMatri
          static_cast<const int8_t*>(b.data), b.stride, b.columnScale, b.columns);
 }
 
-void quantiseRows(cudaStream_t stream, int8_t* bytes, float* scales, const Tensor& in) {
+void quantiseRows(cudaStream_t stream, void* bytes, float* scales, const Tensor& in, DType type) {
+  const int64_t width = in.shape[-1];
+  require(isFloat(in) && width % 16 == 0 && aligned(in) && (type == DType::I8 || type == DType::F8_E4M3), "quantise: wide rows of floats expected");
   byType(in.dtype, [&](auto element) {
     using T = decltype(element);
-    launch("quantise", &quantiseKernel<T>, dim3(static_cast<unsigned>(rowsOf(in))), kThreads, 0, stream, bytes, scales, in.as<T>(),
-           static_cast<int>(in.shape[-1]));
+    launch("quantise", type == DType::I8 ? &quantiseKernel<T, false> : &quantiseKernel<T, true>, dim3(static_cast<unsigned>(rowsOf(in))), kThreads, 0,
+           stream, static_cast<uint2*>(bytes), scales, in.as<T>(), static_cast<int>(width));
   });
 }
 

@@ -4,6 +4,7 @@
 //   plain      also attention in F32 arithmetic
 //   eager      no graphs: every operation is launched by itself
 //   one-lane   decoding and text on the stream of everything else
+//   in-turn    no step of the next block before this block's frames are there
 //
 // What is left out is what the rest is compared with when a result looks wrong.
 #pragma once
@@ -16,7 +17,7 @@
 namespace longlive::cuda {
 
 struct Features {
-  bool portable = false, plain = false, graphs = true, lanes = true;
+  bool portable = false, plain = false, graphs = true, lanes = true, ahead = true;
 
   static Features parse(std::string_view text) {
     Features f;
@@ -28,7 +29,8 @@ struct Features {
       else if (name == "plain") f.portable = f.plain = true;
       else if (name == "eager") f.graphs = false;
       else if (name == "one-lane") f.lanes = false;
-      else throw Error(ErrorCode::InvalidArgument, "isa \"" + std::string(name) + "\": CUDA knows portable, plain, eager and one-lane, with commas between them");
+      else if (name == "in-turn") f.ahead = false;
+      else throw Error(ErrorCode::InvalidArgument, "isa \"" + std::string(name) + "\": CUDA knows portable, plain, eager, one-lane and in-turn, with commas between them");
     }
     return f;
   }

@@ -1,9 +1,10 @@
-// Tensor-core matrix product and convolution (gemm.h) for bf16 and int8: mma.sync, sm_80 and later.
+// Tensor-core matrix product and convolution (gemm.h) for bf16, int8 and fp8: mma.sync, sm_80 and later (fp8: sm_89).
 //
 //   tile      128 rows x 32 w columns (w = 1..4) per block of 8 warps, 2 x 4, each 64 x 8 w; accumulators in registers
-//   pipeline  k in chunks of 64 bytes (32 bf16, 64 int8), 4 stages of shared memory filled by cp.async
+//   pipeline  k in chunks of 64 bytes (32 bf16, 64 of 8 bits), 4 stages of shared memory filled by cp.async
 //   shared    rows of 64 bytes at a stride of 80: the eight rows of any ldmatrix fall into different banks
-//   epilogue  int8 scales, bias, activation, multiply, gate and residual on the accumulators, with the roundings of spec 2.8
+//   fp8       the products of a chunk are summed by the tensor cores, chunks in F32 (ptx.cuh, multiplyAddFp8)
+//   epilogue  scales of 8-bit rows and columns, bias, activation, multiply, gate and residual on the accumulators, with the roundings of spec 2.8
 //
 // Bound: arithmetic, 2 rows columns depth operations; on sm_90 mma.sync reaches about two thirds of what wgmma does, so
 // large products go to cuBLASLt where it can be loaded, and this kernel is the fallback, the convolution, and the test.
@@ -12,6 +13,8 @@
 #include "gemm_device.cuh"
 #include "launch.h"
 #include "ptx.cuh"
+
+#include <type_traits>
 
 namespace longlive::cuda {
 namespace {
@@ -27,6 +30,7 @@ template <int W> constexpr bool kTileFits = kRows * kTileStride<W> * 4 <= kStage
 static_assert(kTileFits<1> && kTileFits<2> && kTileFits<3> && kTileFits<4>);
 
 struct Int8 { int8_t value; };
+struct Fp8 { uint8_t bits; };
 
 // Where this thread's pieces of A come from. A thread loads the same 16-byte piece of two rows of every chunk; its tap moves
 // on with the chunks, so that no division is left in the loop.
@@ -111,14 +115,33 @@ gemmKernel(const __grid_constant__ Gather g, const Element* b, int64_t stride, i
     for (int n = 0; n < W; ++n) {
       loadMatrices(columnWords[n], stage + (kRows + warpColumn + n * 8 + lane % 8) * kStrideBytes + lane / 8 * 16);
     }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    const auto loadRows = [&](uint32_t (&words)[4], int m, int half) {
+      loadMatrices(words, stage + (warpRow + m * 16 + lane / 8 % 2 * 8 + lane % 8) * kStrideBytes + (2 * half + lane / 16) * 16);
+    };
+    if constexpr (std::is_same_v<Element, Fp8>) {
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {
-        uint32_t rowWords[4];
-        loadMatrices(rowWords, stage + (warpRow + m * 16 + lane / 8 % 2 * 8 + lane % 8) * kStrideBytes + (2 * half + lane / 16) * 16);
+        uint32_t rowWords[2][4];
+        loadRows(rowWords[0], m, 0), loadRows(rowWords[1], m, 1);
 #pragma unroll
-        for (int n = 0; n < W; ++n) multiplyAdd(sum[m][n], rowWords, columnWords[n][2 * half], columnWords[n][2 * half + 1]);
+        for (int n = 0; n < W; ++n) {
+          float part[4] = {};
+#pragma unroll
+          for (int half = 0; half < 2; ++half) multiplyAddFp8(part, rowWords[half], columnWords[n][2 * half], columnWords[n][2 * half + 1]);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) sum[m][n][i] += part[i];
+        }
+      }
+    } else {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) {
+          uint32_t rowWords[4];
+          loadRows(rowWords, m, half);
+#pragma unroll
+          for (int n = 0; n < W; ++n) multiplyAdd(sum[m][n], rowWords, columnWords[n][2 * half], columnWords[n][2 * half + 1]);
+        }
       }
     }
   }
@@ -175,6 +198,13 @@ void runTiled(cudaStream_t stream, const Gather& g, const PackedMatrix& b, const
 
 }  // namespace
 
+// A device without machine code in this build runs what its driver makes of PTX, which may be that of an older chip.
+bool hasFp8() {
+  cudaFuncAttributes attributes;
+  check(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&gemmKernel<Fp8, float, 1>)), "cudaFuncGetAttributes");
+  return attributes.ptxVersion >= 89;
+}
+
 int tileColumns(int64_t columns) {
   int best = 128;
   for (int tile : {96, 64, 32})
@@ -192,6 +222,9 @@ void multiply(cudaStream_t stream, const Gather& a, DType inType, const PackedMa
     case Operand::Int8:
       require(inType == DType::I8 && finish.rowScale && b.columnScale, "gemm: int8 needs scales");
       return runTiled<Int8, int32_t>(stream, a, b, output);
+    case Operand::Fp8:
+      require(inType == DType::F8_E4M3 && finish.rowScale && b.columnScale, "gemm: fp8 needs scales");
+      return runTiled<Fp8, float>(stream, a, b, output);
     case Operand::F32: return multiplyPlain(stream, a, inType, b, output);
   }
 }

@@ -27,26 +27,29 @@ struct Gather {
   __host__ __device__ int64_t depth() const { return static_cast<int64_t>(kt) * kh * kw * channels; }
 };
 
-// B on the device. Bf16 and Int8: rows padded with zeros to whole chunks of 64 bytes, for tensor cores. F32: not padded, for
+// B on the device. Bf16, Int8 and Fp8: rows padded with zeros to whole chunks of 64 bytes, for tensor cores. F32: not padded, for
 // the plain kernel, which also takes volumes of bf16 whose channels do not come in groups of 16 bytes.
 struct PackedMatrix {
   const void* data = nullptr;  // [phases][columns][stride]
   Operand operand = Operand::F32;
   int64_t columns = 0, stride = 0;
   const float* bias = nullptr;         // [columns] or null
-  const float* columnScale = nullptr;  // Int8: [columns]
+  const float* columnScale = nullptr;  // Int8, Fp8: [columns]
 };
 
 struct Finish {
   Tensor out, residual;          // F32 or BF16 each; rows x columns
   Tensor multiply, gate;         // linear layers; as Epilogue
-  const float* rowScale = nullptr;  // Int8: [rows]
+  const float* rowScale = nullptr;  // Int8, Fp8: [rows]
   Activation activation = Activation::None;
   bool activationAfterResidual = false;
 };
 
-// `inType` is the element type of Gather::in (the plain kernel takes both).
+// `inType` is the element type of Gather::in (the plain kernel takes both floats).
 void multiply(cudaStream_t stream, const Gather& a, DType inType, const PackedMatrix& b, const Finish& finish);
+
+// Whether the current device has fp8 and this build code for it.
+bool hasFp8();
 
 // out[row][k] = columnScale[row] * byte, in bf16, rows `stride` elements apart; what is behind the bytes' stride is not read.
 void widenRows(cudaStream_t stream, void* out, int64_t stride, const PackedMatrix& bytes);

@@ -35,8 +35,8 @@ void activate(cudaStream_t, const Tensor& out, const Tensor& in, Activation a);
 void embed(cudaStream_t, const Tensor& out, const Tensor& table, std::span<const int32_t> ids);
 // out = residual + gate * product, what remains of a linear's epilogue after a library's product. All of out's type.
 void finishLinear(cudaStream_t, const Tensor& out, const Tensor& product, const Epilogue& e);
-// Per row: bytes[i] = round(in[i] / scale), scale = max |in| / 127.
-void quantiseRows(cudaStream_t, int8_t* bytes, float* scales, const Tensor& in);
+// Per row: bytes[i] = round(in[i] / scale), as int8 with scale = max |in| / 127, or as fp8 with max |in| / 448.
+void quantiseRows(cudaStream_t, void* bytes, float* scales, const Tensor& in, DType type);
 
 // sampling.cu
 void patchify(cudaStream_t, const Tensor& tokens, const Tensor& latents);
@@ -55,5 +55,8 @@ void toI420(cudaStream_t, const Tensor& out, const Tensor& rgb);
 // attention.cu, attention_plain.cu, attention_sm90.cu
 enum class AttentionKernel : uint8_t { Best, Portable, Plain };
 void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, int computeMajor);
+// attention_eight.cu; for calls that fitsEightBit
+struct EightBitLayout;
+void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, void* scratch);
 
 }  // namespace longlive::cuda

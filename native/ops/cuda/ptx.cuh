@@ -1,15 +1,21 @@
-// The few instructions that C++ has no words for: asynchronous copies, ldmatrix and the tensor cores' mma (sm_80 and later).
+// The few instructions that C++ has no words for: asynchronous copies, ldmatrix and the tensor cores' mma (sm_80 and later; fp8
+// from sm_89 on).
 // Each has an emulated twin that follows the fragment layouts of the PTX manual word by word, so that kernels written with
 // them are tested on the processor.
 //
-// Fragments of one warp, lane = 4 g + t (g: 0..7, t: 0..3); a word holds two bf16 or four int8, 4 bytes of a row:
+// Fragments of one warp, lane = 4 g + t (g: 0..7, t: 0..3); a word holds two bf16 or four bytes, int8 or fp8, of a row:
 //   A (16 rows x 32 bytes): a0 = row g, word t; a1 = row g + 8, word t; a2 = row g, word t + 4; a3 = row g + 8, word t + 4
 //   B (8 columns x 32 bytes, each column contiguous): b0 = column g, word t; b1 = column g, word t + 4
 //   C (16 x 8): c0, c1 = row g, columns 2 t, 2 t + 1; c2, c3 = row g + 8
-// int8 k = 32 and bf16 k = 16 are both 32 bytes: the same loads serve both.
+// k = 32 of 8 bits and k = 16 of bf16 are both 32 bytes: the same loads serve both.
 #pragma once
 
 #include "device.cuh"
+#include "e4m3.h"
+
+#if defined(LONGLIVE_CUDA_EMULATED) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890)
+#define LONGLIVE_FP8 1  // elsewhere kernels that need it are compiled, empty, and never launched (hasFp8)
+#endif
 
 namespace longlive::cuda {
 
@@ -56,12 +62,16 @@ template <bool Transposed> void loadMatrices(void** all) {
   for (int lane = 0; lane < 32; ++lane) std::memcpy(static_cast<MatrixLane*>(all[lane])->words, result[lane], 16);
 }
 template <class C> struct MmaLane { C* c; const uint32_t* a; const uint32_t* b; };
-inline float multiplyWords(float c, uint32_t a, uint32_t b) { return c + lowFloat(a) * lowFloat(b) + highFloat(a) * highFloat(b); }
-inline int32_t multiplyWords(int32_t c, uint32_t a, uint32_t b) {
+inline float multiplyBf16(float c, uint32_t a, uint32_t b) { return c + lowFloat(a) * lowFloat(b) + highFloat(a) * highFloat(b); }
+inline int32_t multiplyInt8(int32_t c, uint32_t a, uint32_t b) {
   for (int i = 0; i < 4; ++i) c += static_cast<int8_t>(a >> 8 * i) * static_cast<int8_t>(b >> 8 * i);
   return c;
 }
-template <class C> void multiply(void** all) {
+inline float multiplyFp8(float c, uint32_t a, uint32_t b) {
+  for (int i = 0; i < 4; ++i) c += fromE4m3(static_cast<uint8_t>(a >> 8 * i)) * fromE4m3(static_cast<uint8_t>(b >> 8 * i));
+  return c;
+}
+template <class C, C (*Words)(C, uint32_t, uint32_t)> void multiply(void** all) {
   uint32_t a[16][8], b[8][8];
   for (int lane = 0; lane < 32; ++lane) {
     const auto& l = *static_cast<MmaLane<C>*>(all[lane]);
@@ -73,7 +83,7 @@ template <class C> void multiply(void** all) {
     C* c = static_cast<MmaLane<C>*>(all[lane])->c;
     const int g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; ++i)
-      for (int w = 0; w < 8; ++w) c[i] = multiplyWords(c[i], a[g + i / 2 * 8][w], b[2 * t + i % 2][w]);
+      for (int w = 0; w < 8; ++w) c[i] = Words(c[i], a[g + i / 2 * 8][w], b[2 * t + i % 2][w]);
   }
 }
 }  // namespace emulated
@@ -103,7 +113,7 @@ __device__ __forceinline__ void multiplyAdd(float (&c)[4], const uint32_t (&a)[4
 #ifdef LONGLIVE_CUDA_EMULATED
   const uint32_t b[2] = {b0, b1};
   emulated::MmaLane<float> lane{c, a, b};
-  emulator::warp(&lane, &emulated::multiply<float>);
+  emulator::warp(&lane, &emulated::multiply<float, emulated::multiplyBf16>);
 #else
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -116,12 +126,49 @@ __device__ __forceinline__ void multiplyAdd(int32_t (&c)[4], const uint32_t (&a)
 #ifdef LONGLIVE_CUDA_EMULATED
   const uint32_t b[2] = {b0, b1};
   emulated::MmaLane<int32_t> lane{c, a, b};
-  emulator::warp(&lane, &emulated::multiply<int32_t>);
+  emulator::warp(&lane, &emulated::multiply<int32_t, emulated::multiplyInt8>);
 #else
   asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
+}
+
+// c += a b^T over fp8, k = 32. The tensor cores of sm_89 and sm_90 keep fewer bits of such sums than F32 has: long ones are to be
+// taken over into F32 now and then.
+__device__ __forceinline__ void multiplyAddFp8(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+#ifdef LONGLIVE_CUDA_EMULATED
+  const uint32_t b[2] = {b0, b1};
+  emulated::MmaLane<float> lane{c, a, b};
+  emulator::warp(&lane, &emulated::multiply<float, emulated::multiplyFp8>);
+#elif defined(LONGLIVE_FP8)
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  __trap();
+#endif
+}
+
+// Four fp8 in a word, x0 at the lowest address; to nearest even, what is too large becomes the largest number.
+__device__ __forceinline__ uint32_t packFp8(float x0, float x1, float x2, float x3) {
+#ifdef LONGLIVE_CUDA_EMULATED
+  return roundToE4m3(x0) | roundToE4m3(x1) << 8 | roundToE4m3(x2) << 16 | static_cast<uint32_t>(roundToE4m3(x3)) << 24;
+#elif defined(LONGLIVE_FP8)
+  uint16_t low, high;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(low) : "f"(x1), "f"(x0));
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(high) : "f"(x3), "f"(x2));
+  return low | static_cast<uint32_t>(high) << 16;
+#else
+  __trap();
+  return 0;
+#endif
+}
+
+// Four int8 in a word, of values within -127..127.
+__device__ __forceinline__ uint32_t packInt8(float x0, float x1, float x2, float x3) {
+  const auto byte = [](float x) { return static_cast<uint32_t>(__float2int_rn(x)) & 0xffu; };
+  return byte(x0) | byte(x1) << 8 | byte(x2) << 16 | byte(x3) << 24;
 }
 
 // 2^x by the special function unit.

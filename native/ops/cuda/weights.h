@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "e4m3.h"
 #include "gemm.h"
 
 namespace longlive::cuda {
@@ -15,7 +16,7 @@ struct HostMatrix {
   Operand operand = Operand::F32;
   int64_t stride = 0;
   std::vector<unsigned char> bytes;
-  std::vector<float> columnScale;  // Int8
+  std::vector<float> columnScale;  // Int8, Fp8
 };
 
 inline uint16_t roundToBf16(float x) {
@@ -25,14 +26,14 @@ inline uint16_t roundToBf16(float x) {
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-// rows x depth of F32 to the operand's type, each row padded with zeros. Int8: symmetric, one scale per row.
+// rows x depth of F32 to the operand's type, each row padded with zeros. Int8 and Fp8: symmetric, one scale per row.
 inline HostMatrix packRows(const float* weight, int64_t rows, int64_t depth, Operand operand) {
   HostMatrix m;
   m.operand = operand;
   const int64_t size = sizeOf(operand);
   m.stride = strideFor(operand, depth);
   m.bytes.resize(static_cast<size_t>(rows * m.stride * size));
-  if (operand == Operand::Int8) m.columnScale.resize(static_cast<size_t>(rows));
+  if (isEightBit(operand)) m.columnScale.resize(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = weight + r * depth;
     unsigned char* to = m.bytes.data() + r * m.stride * size;
@@ -46,20 +47,22 @@ inline HostMatrix packRows(const float* weight, int64_t rows, int64_t depth, Ope
     } else {
       float highest = 0;
       for (int64_t k = 0; k < depth; ++k) highest = std::max(highest, std::fabs(from[k]));
-      const float inverse = highest > 0 ? 127.0f / highest : 0.0f;
-      m.columnScale[static_cast<size_t>(r)] = highest / 127.0f;
+      const float most = operand == Operand::Int8 ? 127.0f : kE4m3Max, inverse = highest > 0 ? most / highest : 0.0f;
+      m.columnScale[static_cast<size_t>(r)] = highest / most;
       for (int64_t k = 0; k < depth; ++k) {
-        to[k] = static_cast<unsigned char>(static_cast<int8_t>(std::nearbyint(static_cast<double>(from[k]) * inverse)));
+        to[k] = operand == Operand::Fp8 ? roundToE4m3(from[k] * inverse)
+                                        : static_cast<unsigned char>(static_cast<int8_t>(std::nearbyint(static_cast<double>(from[k]) * inverse)));
       }
     }
   }
   return m;
 }
 
-// Rows of I8 with their scales, as they are but for the zeros behind them.
+// Rows of I8 or F8_E4M3 with their scales, as they are but for the zeros behind them.
 inline HostMatrix packBytes(const StoredMatrix& w) {
   HostMatrix m;
-  m.operand = Operand::Int8, m.stride = strideFor(Operand::Int8, w.in), m.columnScale = w.scale;
+  m.operand = w.dtype == DType::I8 ? Operand::Int8 : Operand::Fp8, m.stride = strideFor(m.operand, w.in), m.columnScale = w.scale;
+  if (m.columnScale.empty()) m.columnScale.assign(static_cast<size_t>(w.out), 1.0f);
   m.bytes.resize(static_cast<size_t>(w.out * m.stride));
   for (int64_t r = 0; r < w.out; ++r) std::memcpy(m.bytes.data() + r * m.stride, w.row(r), static_cast<size_t>(w.in));
   return m;

@@ -9,7 +9,8 @@
 //     they are issued (the earliest): a missing wait or a buffer reused too early shows as another result.
 //   * Shared memory starts as NaN in every block.
 //   * Streams keep order within themselves only. With LONGLIVE_EMULATOR_STREAMS=late (or emulator::lateStreams) nothing runs
-//     before the host waits for it, and then only what that wait needs: an event that is missing shows as another result.
+//     before the host waits for it, and then only what that wait needs: an event that is missing shows as another result. With
+//     emulator::jealousStreams all other streams run first then, as far as events let them.
 //   * Graphs are captured, updated and launched as what they are: lists of launches with the arguments they had.
 //   * Faults and a small memory can be ordered (emulator::failLaunch, emulator::limitMemory).
 // It is not a model of speed, of memory ordering between warps, or of the PTX text itself: that needs a device.
@@ -125,11 +126,17 @@ enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 struct cudaGraphExecUpdateResultInfo { int result; };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 
+namespace emulator {
+struct Capability { int major = 8, minor = 0; };
+inline Capability capability;  // of the emulated chip; for tests
+}  // namespace emulator
+
 struct cudaDeviceProp {
   char name[256] = "emulated GPU";
   size_t totalGlobalMem = size_t{4} << 30, sharedMemPerBlockOptin = 232448;
-  int major = 8, minor = 0, multiProcessorCount = 4;
+  int major = emulator::capability.major, minor = emulator::capability.minor, multiProcessorCount = 4;
 };
+struct cudaFuncAttributes { int ptxVersion = 0; };
 
 namespace emulator {
 
@@ -145,6 +152,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, s
 
 // For tests.
 void lateStreams(bool late);
+void jealousStreams(bool jealous);  // late, and what a wait needs comes last
 // The n-th piece of work from now fails as a device fault does: it and everything after it is lost. 0: the device is well again.
 void failLaunch(int n, cudaError_t error = cudaErrorIllegalAddress);
 void limitMemory(size_t bytes);  // of all allocations together; 0: none
@@ -160,6 +168,10 @@ cudaError_t cudaGetLastError();
 inline cudaError_t cudaGetDeviceCount(int* n) { *n = 1; return cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) { *p = {}; return cudaSuccess; }
+template <class Kernel> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, Kernel) {
+  a->ptxVersion = 10 * emulator::capability.major + emulator::capability.minor;
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) { *least = 0, *greatest = -5; return cudaSuccess; }
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int priority);

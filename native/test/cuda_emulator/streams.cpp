@@ -48,6 +48,7 @@ struct Device {
   std::map<void*, size_t> blocks;
   size_t used = 0, limit = 0;
   bool late = std::getenv("LONGLIVE_EMULATOR_STREAMS") && std::strcmp(std::getenv("LONGLIVE_EMULATOR_STREAMS"), "late") == 0;
+  bool jealous = false;
   int failAt = 0;
   cudaError_t failure = cudaSuccess, sticky = cudaSuccess;
   Counts counts{};
@@ -71,6 +72,14 @@ void advance(Stream& s, uint64_t count) {
     }
     ++s.done;
   }
+}
+
+// The host waits for the stream to have done `count` pieces.
+void waitFor(Stream& s, uint64_t count) {
+  Device& d = device();
+  for (Stream* other : d.streams)
+    if (d.jealous && other != &s) advance(*other, other->issued);
+  advance(s, count);
 }
 
 void issue(Stream& s, Work work) {
@@ -110,6 +119,10 @@ cudaError_t enqueue(cudaStream_t stream, const void* what, std::function<void()>
 void lateStreams(bool late) {
   waitForAll();
   device().late = late;
+}
+void jealousStreams(bool jealous) {
+  lateStreams(jealous);
+  device().jealous = jealous;
 }
 void failLaunch(int n, cudaError_t error) {
   Device& d = device();
@@ -155,7 +168,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   if (emulator::breaksCapture()) return cudaErrorStreamCaptureUnsupported;
-  emulator::advance(*s, s->issued);
+  emulator::waitFor(*s, s->issued);
   return device().sticky;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
@@ -177,7 +190,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
   return device().sticky;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
-  if (e->stream && device().streams.count(e->stream)) emulator::advance(*e->stream, e->count);
+  if (e->stream && device().streams.count(e->stream)) emulator::waitFor(*e->stream, e->count);
   return device().sticky;
 }
 

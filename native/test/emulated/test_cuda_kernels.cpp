@@ -1,9 +1,11 @@
 // Every CUDA kernel, run on the processor (test/cuda_emulator), against the CPU backend in F32 on the same random inputs:
 // shapes with tails in every direction, all types, the paths that golden data do not reach.
+#include <cuda_runtime.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <random>
 #include <string>
@@ -13,6 +15,7 @@
 #include "../synthetic_vae.h"
 #include "model/frame_decoder.h"
 #include "ops.h"
+#include "longlive/error.h"
 #include "ops/cuda/attention_plan.h"
 #include "ops/cuda/weights.h"
 
@@ -81,7 +84,8 @@ void compare(const std::string& what, const std::function<Values(Device&)>& run,
   for (Precision p : precisions) {
     options.precision = p;
     const double d = difference(seeded(makeCudaBackend(options)), want);
-    const double limit = p == Precision::FP32 ? 5e-6 : p == Precision::BF16 ? bf16Limit : 4e-2;
+    // 8 bits: rows and columns rounded to 1/254 of their largest values, or (fp8) each number by 2.6 % on average.
+    const double limit = p == Precision::FP32 ? 5e-6 : p == Precision::BF16 ? bf16Limit : p == Precision::INT8 ? 4e-2 : 7e-2;
     if (!(d <= limit)) std::fprintf(stderr, "%s, precision %d: relative difference %g\n", what.c_str(), static_cast<int>(p), d);
     CHECK(d <= limit);
   }
@@ -153,6 +157,21 @@ Values attention(Device& d, int64_t queries, int64_t rows, int64_t heads, int64_
 constexpr Precision kAll[] = {Precision::FP32, Precision::BF16, Precision::INT8};
 const std::vector<Precision> all(std::begin(kAll), std::end(kAll));
 
+// While it lives the emulated chip is another.
+struct Chip {
+  explicit Chip(int major, int minor) { emulator::capability = {major, minor}; }
+  ~Chip() { emulator::capability = {}; }
+};
+
+std::string refusal(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.code() == ErrorCode::InvalidArgument ? e.what() : std::string("another error: ") + e.what();
+  }
+  return "none";
+}
+
 }  // namespace
 
 TEST("cuda: linear layers, every epilogue and tails") {
@@ -180,6 +199,59 @@ TEST("cuda: matrices of bytes, multiplied wide") {
       return d.get(y);
     }, all);
   }
+}
+
+TEST("cuda: fp8 numbers") {
+  for (int bits = 0; bits < 256; ++bits) {
+    const float x = fromE4m3(static_cast<uint8_t>(bits));
+    if ((bits & 0x7f) == 0x7f) CHECK(std::isnan(x));
+    else CHECK(roundToE4m3(x) == bits);
+    if ((bits & 0x7f) >= 0x7e) continue;
+    const float next = fromE4m3(static_cast<uint8_t>(bits + 1));
+    CHECK(roundToE4m3((x + next) / 2) == (bits & 1 ? bits + 1 : bits));  // ties go to the even one
+    CHECK(roundToE4m3(x + (next - x) * 0.499f) == bits && roundToE4m3(x + (next - x) * 0.501f) == bits + 1);
+  }
+  CHECK(fromE4m3(0x7e) == 448.0f && roundToE4m3(1e9f) == 0x7e && roundToE4m3(-INFINITY) == 0xfe && (roundToE4m3(NAN) & 0x7f) == 0x7f);
+}
+
+TEST("cuda: linear layers in fp8, and matrices that are stored so") {
+  const Chip ada(8, 9);
+  const std::vector<Precision> fp8 = {Precision::FP8};
+  compare("plain", [](Device& d) { return linear(d, 5, 64, 48, Activation::None, false, false, 0); }, fp8);
+  compare("two tiles", [](Device& d) { return linear(d, 150, 96, 136, Activation::GeluTanh, false, false, 0); }, fp8);
+  compare("gated", [](Device& d) { return linear(d, 12, 128, 96, Activation::None, false, true, 3); }, fp8);
+  compare("multiply", [](Device& d) { return linear(d, 9, 48, 64, Activation::Silu, true, true, 0); }, fp8);
+  const auto stored = [](Device& d, uint8_t first) {
+    const int64_t in = 96, out = 40, rows = 9;
+    std::vector<uint8_t> bytes(static_cast<size_t>(out * in));
+    for (uint8_t& b : bytes) b = static_cast<uint8_t>(generator() % 2 << 7 | generator() % 0x7f);
+    if (first) bytes[0] = first;
+    StoredMatrix m{bytes.data(), DType::F8_E4M3, out, in, {}, "a matrix of bytes"};
+    for (int64_t r = 0; r < out; ++r) m.scale.push_back(0.0005f * static_cast<float>(1 + r % 7));
+    const auto w = d.backend->loadLinear(m, nullptr, EightBit::Full);
+    if (d.backend->precision() == Precision::FP8) CHECK(w->bytes < static_cast<size_t>(2 * out * in));
+    const Tensor y = d.activation({rows, out});
+    d.backend->linear(y, d.activation({rows, in}, random(rows * in)), *w, {});
+    return d.get(y);
+  };
+  compare("stored", [&](Device& d) { return stored(d, 0); }, fp8);
+  BackendOptions options;
+  options.precision = Precision::FP8;
+  Device d(makeCudaBackend(options));
+  CHECK_THROWS(stored(d, 0x7f), Error);  // NaN
+}
+
+TEST("cuda: arithmetic that a device does not have is refused, and the message says what to do") {
+  BackendOptions fp8, attention;
+  fp8.precision = Precision::FP8;
+  attention.precision = Precision::BF16, attention.attention = AttentionArithmetic::Int8;
+  const std::string old = refusal([&] { makeCudaBackend(fp8); });
+  CHECK(old.find("compute capability 8.0") != std::string::npos && old.find("\"int8\" or \"bf16\"") != std::string::npos);
+  CHECK(refusal([&] { makeCpuBackend(fp8); }).find("is for device \"cuda\"") != std::string::npos);
+  CHECK(refusal([&] { makeCpuBackend(attention); }).find("load with attention \"full\"") != std::string::npos);
+  CHECK(refusal([&] { makeCudaBackend(attention); }) == "none");
+  attention.precision = Precision::FP32;
+  CHECK(refusal([&] { makeCudaBackend(attention); }).find("not for precision \"fp32\"") != std::string::npos);
 }
 
 TEST("cuda: convolutions") {
@@ -241,6 +313,126 @@ TEST("cuda: attention over ranges, biases and every head width") {
   compare("relative bias", [](Device& d) { return attention(d, 19, 19, 2, 64, {{0, 19}}, true, 0.0f); });
   compare("awkward head", [](Device& d) { return attention(d, 11, 13, 3, 6, {{0, 13}}, true, 1.0f); });
   compare("long", [](Device& d) { return attention(d, 20, 400, 1, 128, {{200, 200}, {0, 150}}, false, 0.0f); });
+}
+
+// The error of 8-bit attention against bf16 on the same inputs, held against what its roundings must give. To first order, with
+// p_j the weights, the error of output c of a query has the variance
+//   sum_j p_j^2 (v_jc - out_c)^2 logit_j^2  +  sum_j p_j^2 v_jc^2 (weight^2 + value^2)  +  bf16's own
+// logit_j^2 = scale^2 (|k_j - mean|^2 Q's step^2 + |q|^2 K's step^2) / 12: both rounded to steps of 1/127 of the largest value, of a row
+// of Q and of a tile of K. weight, value: relative roundings; to a mantissa of b bits 2^-(b + 1) / sqrt(3) of the power of two below,
+// which is 1 / sqrt(2) of a number on average.
+double relativeRounding(int bits) { return std::ldexp(1.0, -(bits + 1)) / std::sqrt(3.0) / std::sqrt(2.0); }
+
+struct EightBitError { double rms, worst; };  // in units of that standard deviation
+
+EightBitError eightBitError(bool fp8, int64_t queries, int64_t rows, int64_t heads, int64_t headDim, const std::vector<KeyRange>& visible, float common) {
+  generator.seed(23);
+  const Chip chip(8, fp8 ? 9 : 0);
+  const int64_t width = heads * headDim;
+  const auto rounded = [](Values v) {
+    for (float& x : v) {
+      const uint32_t bits = static_cast<uint32_t>(cuda::roundToBf16(x)) << 16;
+      std::memcpy(&x, &bits, 4);
+    }
+    return v;
+  };
+  Values k = random(rows * width);
+  const Values q = rounded(random(queries * width, 1.5f)), v = rounded(random(rows * width)), offset = random(width, common);
+  for (int64_t i = 0; i < rows * width; ++i) k[static_cast<size_t>(i)] += offset[static_cast<size_t>(i % width)];
+  k = rounded(k);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(headDim));
+  const auto run = [&](AttentionArithmetic arithmetic) {
+    BackendOptions options;
+    options.precision = Precision::BF16, options.attention = arithmetic;
+    Device d(makeCudaBackend(options));
+    AttentionArgs a;
+    a.q = d.activation({queries, width}, q), a.k = d.activation({rows, width}, k), a.v = d.activation({rows, width}, v);
+    a.out = d.activation({queries, width}), a.visible = visible, a.heads = heads, a.scale = scale, a.eightBit = true;
+    d.backend->attention(a);
+    return d.get(a.out);
+  };
+  const Values got = run(AttentionArithmetic::Int8), want = run(AttentionArithmetic::Full);
+
+  std::vector<int64_t> keys, tile;  // rows of the visible keys, and their tiles: of 64, none across two ranges
+  int64_t tiles = 0;
+  for (const KeyRange& r : visible) {
+    for (int64_t i = 0; i < r.count; ++i) keys.push_back(r.begin + i), tile.push_back(tiles + i / 64);
+    tiles += (r.count + 63) / 64;
+  }
+  const double weight = relativeRounding(fp8 ? 3 : 7), value = fp8 ? relativeRounding(3) : 0, last = relativeRounding(7);
+  double squares = 0, worst = 0;
+  for (int64_t h = 0; h < heads; ++h) {
+    const auto at = [&](const Values& m, int64_t row, int64_t c) { return static_cast<double>(m[static_cast<size_t>(row * width + h * headDim + c)]); };
+    std::vector<double> mean(static_cast<size_t>(headDim)), norm(keys.size()), step(static_cast<size_t>(tiles));
+    for (int64_t c = 0; c < headDim; ++c)
+      for (int64_t key : keys) mean[static_cast<size_t>(c)] += at(k, key, c) / static_cast<double>(keys.size());
+    for (size_t j = 0; j < keys.size(); ++j)
+      for (int64_t c = 0; c < headDim; ++c) {
+        const double x = at(k, keys[j], c) - mean[static_cast<size_t>(c)];
+        norm[j] += x * x;
+        step[static_cast<size_t>(tile[j])] = std::max(step[static_cast<size_t>(tile[j])], std::fabs(x) / 127);
+      }
+    for (int64_t i = 0; i < queries; ++i) {
+      std::vector<double> p(keys.size());
+      double total = 0, length = 0, largest = 0;
+      for (int64_t c = 0; c < headDim; ++c) length += at(q, i, c) * at(q, i, c), largest = std::max(largest, std::fabs(at(q, i, c)));
+      for (size_t j = 0; j < keys.size(); ++j) {
+        double dot = 0;
+        for (int64_t c = 0; c < headDim; ++c) dot += at(q, i, c) * (at(k, keys[j], c) - mean[static_cast<size_t>(c)]);
+        total += p[j] = std::exp(dot * static_cast<double>(scale));
+      }
+      for (int64_t c = 0; c < headDim; ++c) {
+        const double out = at(want, i, c), rounding = last * out;
+        double variance = 2 * rounding * rounding;  // of both results
+        for (size_t j = 0; j < keys.size(); ++j) {
+          const double pj = p[j] / total, vj = at(v, keys[j], c), s = step[static_cast<size_t>(tile[j])];
+          const double logit = static_cast<double>(scale) * static_cast<double>(scale) * (norm[j] * largest * largest / 127 / 127 + length * s * s) / 12;
+          variance += pj * pj * ((vj - out) * (vj - out) * logit + vj * vj * (weight * weight + value * value));
+        }
+        const double error = std::fabs(at(got, i, c) - out) / std::sqrt(variance);
+        squares += error * error, worst = std::max(worst, std::isnan(error) ? 1e30 : error);
+      }
+    }
+  }
+  return {std::sqrt(squares / static_cast<double>(queries * width)), worst};
+}
+
+TEST("cuda: 8-bit attention errs as much as its roundings say, and no more") {
+  const std::vector<KeyRange> runs = {{120, 70}, {0, 3}, {10, 90}};
+  for (bool fp8 : {true, false}) {
+    for (int64_t headDim : {128, 112, 96, 48, 16}) {
+      // What all keys have in common is a multiple of what tells them apart: without smoothing the error would be as much larger.
+      for (float common : {0.0f, 20.0f}) {
+        if (common > 0 && headDim != 128) continue;
+        const EightBitError e = eightBitError(fp8, 70, 190, headDim == 128 ? 1 : 2, headDim, runs, common);
+        const bool ok = e.rms > 0.8 && e.rms < 1.2 && e.worst < 6;
+        if (!ok) std::fprintf(stderr, "fp8 %d, head %d, common %g: rms %g, worst %g\n", fp8, static_cast<int>(headDim), static_cast<double>(common), e.rms, e.worst);
+        CHECK(ok);
+      }
+    }
+  }
+}
+
+TEST("cuda: 8-bit attention leaves alone what it is not for") {
+  BackendOptions options;
+  options.precision = Precision::BF16;
+  const auto run = [&](AttentionArithmetic arithmetic, int64_t headDim, bool asked, float last) {
+    options.attention = arithmetic;
+    generator.seed(5);
+    Device d(makeCudaBackend(options));
+    const int64_t width = 2 * headDim;
+    const KeyRange all{0, 30};
+    AttentionArgs a;
+    a.q = d.activation({9, width}, random(9 * width)), a.k = d.activation({30, width}, random(30 * width)), a.v = d.activation({30, width}, random(30 * width));
+    a.out = d.activation({9, width}), a.visible = {&all, 1}, a.heads = 2, a.eightBit = asked, a.lastKeyLogBias = last;
+    d.backend->attention(a);
+    return d.get(a.out);
+  };
+  const auto same = [&](int64_t headDim, bool asked, float last) {
+    return run(AttentionArithmetic::Int8, headDim, asked, last) == run(AttentionArithmetic::Full, headDim, asked, last);
+  };
+  CHECK(!same(64, true, 0));
+  CHECK(same(64, false, 0) && same(64, true, 2) && same(24, true, 0) && same(384, true, 0));
 }
 
 TEST("cuda: norms and rotations") {

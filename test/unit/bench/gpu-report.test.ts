@@ -45,6 +45,25 @@ const invented: GpuResult = {
         value('tiny decoder: speed of the last 10 s over the first 10 s', 0.985, ''),
       ],
     },
+    'tiny-bf16-in-turn': { device: 'x', precision: 'bf16', values: [value('tiny decoder: sustained', 75, 'frames/s')] },
+    'tiny-int8': { device: 'x', precision: 'int8', values: [value('tiny decoder: sustained', 60, 'frames/s')] },
+    'tiny-fp8-attention': {
+      device: 'x',
+      precision: 'fp8',
+      attention: 'int8',
+      values: [value('tiny decoder: sustained', 71, 'frames/s')],
+    },
+    'tiny-bf16-attention': {
+      device: 'x',
+      precision: 'bf16',
+      attention: 'int8',
+      values: [value('tiny decoder: sustained', 55, 'frames/s')],
+    },
+    'quality-int8': {
+      device: 'x',
+      precision: 'int8',
+      values: [value('latents against bf16, relative error, first block', 0.0123, '')],
+    },
     torch: {
       device: 'x',
       values: [
@@ -69,7 +88,14 @@ it('holds measured values against the goals and leaves out what is missing', () 
   expect(page).toContain('| its last 10 s over its first 10 s | 0.985 | within 1 % | missed |');
   expect(page).toContain('| speed against PyTorch at its best, blocks without decoding | 2.50 x | >= 2 | met |');
   expect(page).not.toContain('full VAE');
-  expect(page).not.toContain('8-bit, tiny');
+  expect(page).toContain('| best 8-bit (fp8-attention), tiny decoder, frames/s | 71.0 | >= 70 | met |');
+  expect(page).toContain('| quality-int8: latents against bf16, relative error, first block | 0.0123 |');
+});
+
+it('names no best 8-bit configuration when none was measured', () => {
+  const { torch, 'tiny-bf16': tiny } = invented.parts;
+  const { page } = report([{ ...invented, parts: { torch: torch!, 'tiny-bf16': tiny! } }]);
+  expect(page).not.toContain('8-bit');
 });
 
 it('measures kernels against the ceilings of the same device', () => {

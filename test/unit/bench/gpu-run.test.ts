@@ -33,7 +33,10 @@ function tree(): {
   for (const folder of ['bench/gpu', 'bin', 'native/build/obj/ops/cuda', 'cuda/bin'])
     mkdirSync(join(root, folder), { recursive: true });
   cpSync(source, join(root, 'bench/gpu'), { recursive: true });
-  program('bin/nvidia-smi', 'case "$*" in *compute_cap*) echo 9.0;; *) echo "Stand-in GPU, 1.2";; esac');
+  program(
+    'bin/nvidia-smi',
+    'case "$*" in *compute_cap*) echo "${CAPABILITY:-9.0}";; *) echo "Stand-in GPU, 1.2";; esac',
+  );
   program(
     'bin/make',
     `sleep "\${NAP:-0}"; echo "ptxas info    : Compiling entry function 'k' for 'sm_90a'" >"${root}/native/build/obj/ops/cuda/a.log"`,
@@ -70,7 +73,7 @@ function tree(): {
   return { root, calls, run };
 }
 
-const STAGES = ['build', 'parity', 'sanitize', 'kernels', 'tiny', 'eight', 'full'];
+const STAGES = ['build', 'parity', 'sanitize', 'kernels', 'tiny', 'eight', 'quality', 'full'];
 
 it('runs every stage for the GPU at hand and gathers one result', () => {
   const { root, calls, run } = tree();
@@ -86,6 +89,8 @@ it('runs every stage for the GPU at hand and gathers one result', () => {
     'bf16 --isa eager,one-lane',
     'bf16 --isa plain',
     'int8',
+    'bf16 --attention int8',
+    'fp8 --attention int8',
   ]) {
     expect(parity.filter((line) => line.endsWith(`--precision ${configuration}`))).toHaveLength(1);
   }
@@ -95,15 +100,30 @@ it('runs every stage for the GPU at hand and gathers one result', () => {
     expect.arrayContaining([
       'ceilings-bf16',
       'kernels-bf16',
-      'kernels-int8',
+      'kernels-int8-attention',
+      'kernels-fp8',
       'tiny-bf16',
       'tiny-bf16-eager',
+      'tiny-bf16-in-turn',
       'tiny-int8',
+      'tiny-fp8-attention',
+      'quality-int8',
+      'quality-bf16-attention',
       'full-bf16',
     ]),
   );
   expect(result.parity).toHaveLength(parity.length);
   expect(result.sanitizer.every(({ passed }) => passed)).toBe(true);
+}, 120_000);
+
+it('leaves fp8 out on a chip without it', () => {
+  const { calls, run } = tree();
+  process.env.CAPABILITY = '8.0';
+  const { status } = run('build', 'parity', 'kernels', 'eight', 'quality');
+  delete process.env.CAPABILITY;
+  expect(status).toBe(0);
+  expect(calls().some((line) => line.includes('int8'))).toBe(true);
+  expect(calls().some((line) => line.includes('fp8'))).toBe(false);
 }, 120_000);
 
 it('goes on where an earlier call ended, and repeats what failed', () => {
@@ -122,7 +142,7 @@ it('goes on where an earlier call ended, and repeats what failed', () => {
     calls()
       .slice(before)
       .map((line) => line.split(' ')[0]),
-  ).toEqual(['parity', 'bench_gpu', 'bench_gpu', 'bench_gpu']);
+  ).toEqual(['parity', 'bench_gpu', 'bench_gpu', 'bench_gpu', 'bench_gpu']);
 }, 120_000);
 
 it('begins nothing more when the call is over, and says what is left', () => {
