@@ -38,7 +38,13 @@ builder.node(Model, {
     framesPerBlock: t.exposeInt('framesPerBlock', { description: 'Latent frames that are made at once.' }),
     denoisingSteps: t.exposeInt('denoisingSteps'),
     device: t.exposeString('device'),
-    precision: t.exposeString('precision'),
+    precision: t.exposeString('precision', {
+      description: 'What it is calculated with: `fp32`, `bf16`, `int8` or `fp8`.',
+    }),
+    storedPrecision: t.exposeString('storedPrecision', {
+      nullable: true,
+      description: 'What most of its weights are stored as; null when that is not known before they are fetched.',
+    }),
     digest: t.exposeString('digest', { description: 'SHA-256 of the package manifest.' }),
     bytes: t.float({ description: 'Size of the package.', resolve: ({ bytes }) => bytes }),
     state: t.expose('state', { type: ModelState, description: 'At this replica.' }),
@@ -54,6 +60,6 @@ builder.queryField('models', (t) =>
   t.field({
     type: [Model],
     description: 'The model packages that can be used now.',
-    resolve: (_root, _args, { sessions }) => sessions.models(),
+    resolve: (_root, _args, { sessions }) => sessions.findModels(),
   }),
 );

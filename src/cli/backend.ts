@@ -5,12 +5,18 @@ import { pathToFileURL } from 'node:url';
 import { LocalCluster } from '../cluster/index.js';
 import type { NativeEngine } from '../engine/index.js';
 import {
+  arithmeticOf,
+  chooseDevice,
   defaultCacheDirectory,
+  type Device,
   type EngineOptions,
   type FetchProgress,
   isRemote,
+  loadAddon,
   openEngine,
   PackageCache,
+  type PackageSource,
+  type Precision,
 } from '../engine/index.js';
 import { type ClosableMediaFactory, createMediaFactory } from '../media/index.js';
 import { ConfigError, environmentName, type ServerConfig } from '../server/config.js';
@@ -34,8 +40,8 @@ export interface ComposedBackend extends Backend {
 /** A backend over what the configuration names; unfinished sessions of earlier runs are taken over. */
 export async function openBackend(config: ServerConfig, logger: Logger): Promise<ComposedBackend> {
   const store = openConfiguredStore(config);
-  const { engine, media } = await openParts(config, { onProgress: reporting(logger) });
-  for (const { message } of engine.problems) logger.warn({}, message);
+  const warn = (message: string) => logger.warn({}, message);
+  const { engine, media } = await openParts(config, { onProgress: reporting(logger), warn });
   const backend = compose({ engine, media, store, logger, policy: policyOf(config) });
   try {
     await backend.sessions.start();
@@ -49,7 +55,7 @@ export async function openBackend(config: ServerConfig, logger: Logger): Promise
 /** The engine with its default model loaded, and beside that an encoder made ready. */
 export async function openParts(
   config: ServerConfig,
-  options: Pick<EngineOptions, 'onProgress'> = {},
+  options: Pick<EngineOptions, 'onProgress' | 'warn'> = {},
 ): Promise<Pick<Parts, 'engine' | 'media'>> {
   const media = createMediaFactory({ workers: config.encoderThreads });
   media.prepare();
@@ -74,15 +80,29 @@ export function compose({ engine, store, media, policy, logger }: Parts): Compos
 }
 
 export function engineOptions(config: ServerConfig): EngineOptions {
-  const { models, model, loras, device, precision, decoder, threads, modelMemoryGigabytes } = config;
+  const { models, model, loras, device, precision, attention, decoder, threads, modelMemoryGigabytes } = config;
   return {
-    ...{ model, device, precision, decoder, threads },
+    ...{ model, device, precision, attention, decoder, threads },
     models: models.map((place) => (isRemote(place) ? place : resolve(place))),
     ...(loras !== undefined && { loras: resolve(loras) }),
     ...(modelMemoryGigabytes > 0 && { modelMemoryBytes: modelMemoryGigabytes * 1e9 }),
     cache: modelCache(config),
     openStore: storeOpener(config),
   };
+}
+
+/** What a package would be calculated with here. */
+export function runningPrecision(source: PackageSource, { device, precision }: ServerConfig): Precision {
+  return arithmeticOf(precision, source.storedPrecision, likelyDevice(device));
+}
+
+/** Where there is no native core there is no GPU either. */
+function likelyDevice(wanted: ServerConfig['device']): Device {
+  try {
+    return chooseDevice(loadAddon(), wanted);
+  } catch {
+    return wanted === 'auto' ? 'cpu' : wanted;
+  }
 }
 
 export function modelCache({ modelCache, modelCacheGigabytes }: ServerConfig): PackageCache {

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { type Addon, damages, findSources, isRemote, loadAddon, type PackageSource } from '../engine/index.js';
 import { loadConfig, type ServerConfig } from '../server/config.js';
-import { modelCache, openConfiguredStore, storeOpener } from './backend.js';
+import { modelCache, openConfiguredStore, runningPrecision, storeOpener } from './backend.js';
 import { EXIT, explain } from './failure.js';
 import { memoryFindings } from './memory.js';
 import { addSettings } from './settings.js';
@@ -15,12 +15,14 @@ export interface Finding {
   detail: string;
 }
 
+const SETTINGS = ['models', 'modelCache', 'device', 'precision', 'store', 's3Endpoint', 's3Region'];
+
 /** `longlive doctor`: what this machine can run and what is missing; fails when it cannot serve. */
 export function doctorCommand(): Command {
   const command = new Command('doctor')
     .description('say what this machine can run and what is missing')
     .option('--json', 'print the findings as JSON');
-  return addSettings(command, ['models', 'store', 's3Endpoint', 's3Region']).action(doctor);
+  return addSettings(command, SETTINGS).action(doctor);
 }
 
 async function doctor(flags: Record<string, unknown>): Promise<void> {
@@ -84,7 +86,7 @@ async function modelFindings(config: ServerConfig): Promise<Finding[]> {
   const { sources, problems } = await findSources(config.models, modelCache(config), {
     openStore: storeOpener(config),
   });
-  const findings = await Promise.all(sources.map(packageFinding));
+  const findings = await Promise.all(sources.map((source) => packageFinding(source, config)));
   const usable = sources.filter(({ remote }, i) => !remote && findings[i]?.status === 'ok');
   for (const { message } of problems) findings.push({ topic: 'Model', status: 'note', detail: message });
   if (!findings.some(({ status }) => status === 'ok')) {
@@ -101,21 +103,23 @@ async function plans(sources: readonly PackageSource[]): Promise<Finding[]> {
   } catch {
     return []; // said above
   }
-  const planned = sources.map(({ manifest, address, config }) =>
+  const planned = sources.map(({ manifest, address, config, storedPrecision }) =>
     memoryFindings(addon, {
       name: manifest.name,
       directory: address,
+      storedPrecision,
       hasTinyDecoder: config.tinyVae !== undefined,
     }),
   );
   return (await Promise.all(planned)).flat();
 }
 
-async function packageFinding(source: PackageSource): Promise<Finding> {
+async function packageFinding(source: PackageSource, settings: ServerConfig): Promise<Finding> {
   const { name, version, title } = source.manifest;
   const { width, height, fps } = source.config.video;
   const topic = `Model ${name}`;
-  const what = `${title} ${version}, ${width}x${height} at ${fps} frames/s`;
+  const stored = source.storedPrecision ?? 'unknown precision';
+  const what = `${title} ${version}, ${width}x${height} at ${fps} frames/s, stored in ${stored}, runs in ${runningPrecision(source, settings)}`;
   if (source.remote) return { topic, status: 'ok', detail: `${what}, fetched from ${source.address} when needed` };
   const damaged: string[] = [];
   for await (const damage of damages({ ...source, directory: source.address })) damaged.push(damage);

@@ -43,7 +43,7 @@ export function generateCommand(): Command {
     .option('--seed <number>', 'the same seed gives the same video; random when absent', seedNumber)
     .option('--size <WxH>', "for example 192x112; the model's own when absent", sizeOf)
     .option('--json', 'print one JSON object with the measurements, and nothing else, to standard output');
-  return addSettings(command, ['models', 'model', 'device', 'precision', 'decoder', 'threads']).action(generate);
+  return addSettings(command, ['models', 'model', 'device', 'precision', 'attention', 'decoder', 'threads']).action(generate);
 }
 
 async function generate(flags: Flags): Promise<void> {
@@ -66,7 +66,7 @@ async function generate(flags: Flags): Promise<void> {
 }
 
 async function openPrivateBackend(config: ServerConfig, directory: string): Promise<ComposedBackend> {
-  const parts = await openParts(config);
+  const parts = await openParts(config, { warn: (message) => STDERR.warn({}, message) });
   const store = openStore(pathToFileURL(directory).href);
   const policy = { idleSeconds: 0, checkpointBlocks: Number.MAX_SAFE_INTEGER };
   return compose({ ...parts, store, policy, logger: STDERR });

@@ -1,5 +1,5 @@
 import { totalmem } from 'node:os';
-import type { Addon, Device, MemoryPlan } from '../engine/index.js';
+import { type Addon, arithmeticOf, type Device, type MemoryPlan } from '../engine/index.js';
 import { explain } from './failure.js';
 
 export interface MemoryFinding {
@@ -12,6 +12,7 @@ export interface MemoryFinding {
 export interface PlannedPackage {
   name: string;
   directory: string;
+  storedPrecision: string | null;
   hasTinyDecoder: boolean;
 }
 
@@ -28,14 +29,14 @@ async function finding(addon: Planner, source: PlannedPackage, device: Device): 
   const room = roomOf(addon, device);
   const plan = (settings: Settings) =>
     addon.planMemory({ directory: source.directory, device, threads: 0, isa: '', ...settings });
-  const usual: Settings = { decoder: 'full', precision: 'bf16' };
+  const usual: Settings = { decoder: 'full', precision: arithmeticOf('auto', source.storedPrecision, device) };
   try {
     const needed = await plan(usual);
     if (room === undefined)
       return { topic, status: 'note', detail: `${describe(needed)}; there is no such device here` };
     if (totalOf(needed) <= room) return { topic, status: 'ok', detail: `${describe(needed)} of ${gigabytes(room)}` };
     const others = await Promise.all(
-      lighter(source).map(async (settings) => ({ settings, bytes: totalOf(await plan(settings)) })),
+      lighter(source, usual).map(async (settings) => ({ settings, bytes: totalOf(await plan(settings)) })),
     );
     const fitting = others.filter(({ bytes }) => bytes <= room);
     const advice = fitting
@@ -57,11 +58,11 @@ function roomOf(addon: Planner, device: Device): number | undefined {
   return report?.available ? report.totalMemory : undefined;
 }
 
-function lighter({ hasTinyDecoder }: PlannedPackage): Settings[] {
-  const int8: Settings[] = [{ decoder: 'full', precision: 'int8' }];
-  return hasTinyDecoder
-    ? [{ decoder: 'tiny', precision: 'bf16' }, ...int8, { decoder: 'tiny', precision: 'int8' }]
-    : int8;
+function lighter({ hasTinyDecoder }: PlannedPackage, { precision }: Settings): Settings[] {
+  const narrow = precision === 'bf16' ? [precision, 'int8' as const] : [precision];
+  const decoders = hasTinyDecoder ? (['full', 'tiny'] as const) : (['full'] as const);
+  const all = narrow.flatMap((each) => decoders.map((decoder): Settings => ({ decoder, precision: each })));
+  return all.slice(1);
 }
 
 function totalOf(plan: MemoryPlan): number {

@@ -11,15 +11,13 @@ import {
   installPackage,
   isRemote,
   openFolder,
-  type PackageProblem,
   type PackageSource,
   readFolder,
   type RemoteOptions,
   removePackage,
-  storedPrecision,
 } from '../engine/index.js';
 import { loadConfig, type ServerConfig } from '../server/config.js';
-import { modelCache, storeOpener } from './backend.js';
+import { modelCache, runningPrecision, storeOpener } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
 
@@ -47,7 +45,7 @@ export function modelsCommand(): Command {
     .option('--yes', 'do not ask');
   return new Command('models')
     .description('list, add, verify and remove model packages')
-    .addCommand(addSettings(list, [...SETTINGS, 'token']).action(runList))
+    .addCommand(addSettings(list, [...SETTINGS, 'device', 'precision', 'token']).action(runList))
     .addCommand(addSettings(add, SETTINGS).action(runAdd))
     .addCommand(addSettings(verify, SETTINGS).action(runVerify))
     .addCommand(addSettings(remove, ['models']).action(runRemove));
@@ -63,8 +61,10 @@ interface Listed {
   width: number;
   height: number;
   bytes: number;
-  /** Of the weights in the package. */
-  precision: string | null;
+  /** Of most weights of the video network in the package. */
+  storedPrecision: string | null;
+  /** What it is, or would be, calculated with. */
+  precision: string;
   digest: string;
   source: string;
   /** On this machine. */
@@ -76,13 +76,13 @@ interface Listed {
 async function runList(flags: Record<string, unknown> & { service?: string }): Promise<void> {
   const config = loadConfig(process.env, flags);
   const { sources, problems } = await find(config);
-  const states = flags.service === undefined ? undefined : await statesOf(flags.service, config.token);
-  const rows = await Promise.all(sources.map((source) => describe(source, config, states)));
+  const running = flags.service === undefined ? undefined : await modelsOf(flags.service, config.token);
+  const rows = await Promise.all(sources.map((source) => describe(source, config, running)));
   process.stdout.write(flags.json ? `${JSON.stringify(rows, null, 2)}\n` : `${table(rows)}\n`);
   for (const { message } of problems) process.stderr.write(`${message}\n`);
 }
 
-function find(config: ServerConfig): Promise<{ sources: PackageSource[]; problems: PackageProblem[] }> {
+function find(config: ServerConfig): ReturnType<typeof findSources> {
   return findSources(config.models, modelCache(config), remoteOptions(config));
 }
 
@@ -93,14 +93,13 @@ function remoteOptions(config: ServerConfig): RemoteOptions {
 async function describe(
   source: PackageSource,
   config: ServerConfig,
-  states: ReadonlyMap<string, string> | undefined,
+  running: ReadonlyMap<string, Running> | undefined,
 ): Promise<Listed> {
   const { manifest, digest, address } = source;
   const { name, version, title, license } = manifest;
   const { width, height } = source.config.video;
   const directory = await directoryOf(source, config);
-  const precision = directory === undefined ? null : await storedPrecision(directory);
-  const state = states?.get(digest) ?? null;
+  const there = running?.get(digest);
   const local = directory !== undefined;
   return {
     name,
@@ -110,11 +109,12 @@ async function describe(
     width,
     height,
     bytes: bytesOf(manifest),
-    precision,
+    storedPrecision: source.storedPrecision,
+    precision: there?.precision ?? runningPrecision(source, config),
     digest,
     source: address,
     local,
-    state,
+    state: there?.state ?? null,
   };
 }
 
@@ -128,18 +128,24 @@ async function directoryOf(
   return (await cache.has(digest)) ? join(cache.directory, digest) : undefined;
 }
 
+interface Running {
+  digest: string;
+  state: string;
+  precision: string;
+}
+
 /** What a running service says of its models, by digest. */
-async function statesOf(url: string, token: string | undefined): Promise<Map<string, string>> {
+async function modelsOf(url: string, token: string | undefined): Promise<Map<string, Running>> {
   try {
     const response = await fetch(new URL('/graphql', url), {
       method: 'POST',
       headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
-      body: JSON.stringify({ query: '{ models { digest state } }' }),
+      body: JSON.stringify({ query: '{ models { digest state precision } }' }),
       signal: AbortSignal.timeout(SERVICE_TIMEOUT_MS),
     });
     if (!response.ok) throw new Error(`it answered ${response.status}`);
-    const { data } = (await response.json()) as { data: { models: { digest: string; state: string }[] } };
-    return new Map(data.models.map(({ digest, state }) => [digest, state]));
+    const { data } = (await response.json()) as { data: { models: Running[] } };
+    return new Map(data.models.map((model) => [model.digest, model]));
   } catch (error) {
     throw new Failure(
       EXIT.unavailable,
@@ -150,13 +156,21 @@ async function statesOf(url: string, token: string | undefined): Promise<Map<str
 
 function table(rows: readonly Listed[]): string {
   if (rows.length === 0) return 'There are no model packages; docs/models.md says how to get some.';
-  const cells = rows.map(({ name, version, width, height, bytes, precision, license, local, state }) => [
-    ...[name, version, `${width}x${height}`, `${(bytes / 1e9).toFixed(2)} GB`, precision ?? '-', license],
-    state?.toLowerCase() ?? (local ? 'here' : 'elsewhere'),
-  ]);
+  const cells = rows.map(
+    ({ name, version, width, height, bytes, storedPrecision, precision, license, local, state }) => [
+      ...[name, version, `${width}x${height}`, `${(bytes / 1e9).toFixed(2)} GB`],
+      ...[precisionCell(storedPrecision, precision), license],
+      state?.toLowerCase() ?? (local ? 'here' : 'elsewhere'),
+    ],
+  );
   const widths = cells[0]?.map((_, i) => Math.max(...cells.map((row) => (row[i] as string).length))) ?? [];
   const lines = cells.map((row) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  '));
   return lines.map((line) => line.trimEnd()).join('\n');
+}
+
+function precisionCell(stored: string | null, running: string): string {
+  if (stored === running) return stored;
+  return [stored, `runs in ${running}`].filter(Boolean).join(', ');
 }
 
 // -- add

@@ -7,7 +7,8 @@
 import type { Step } from '../sessions/ports.js';
 
 export type Device = 'cpu' | 'cuda';
-export type Precision = 'fp32' | 'bf16' | 'int8';
+/** `fp8` is for GPUs that have it. */
+export type Precision = 'fp32' | 'bf16' | 'int8' | 'fp8';
 export type RecacheMode = 'recache' | 'keep' | 'clear';
 
 export interface DeviceReport {
@@ -26,6 +27,8 @@ export interface LoadOptions {
   precision: Precision;
   /** What the KV cache keeps; `int8`, on the CPU only, halves it. Absent means `full`. */
   kv?: 'full' | 'int8';
+  /** Products of self-attention; `int8`, on a GPU only and not with `fp32`, takes 8 bits. Absent means `full`. */
+  attention?: 'full' | 'int8';
   /** CPU threads; 0 means all. */
   threads: number;
   /** `full` is the Wan VAE, `tiny` the TAEHV decoder. */

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HashThread, type RemoteHash, type SharedBytes } from './hash-thread.js';
 import { changed } from './http-folder.js';
-import { type RemoteBody, RemoteError, type RemoteFolder } from './remote-folder.js';
+import { type ByteRange, type RemoteBody, RemoteError, type RemoteFolder } from './remote-folder.js';
 
 export interface ExpectedFile {
   bytes: number;
@@ -135,26 +135,28 @@ async function readPart(folder: RemoteFolder, part: Part, buffer: SharedBytes, s
   }
 }
 
-/** A small file whole; one that is larger than expected is not read to its end. */
+/** A small file whole, or a range of one; what is larger than expected is not read to its end. */
 export async function readSmall(
   folder: RemoteFolder,
   file: string,
   mostBytes: number,
   options: DownloadOptions = {},
+  range?: ByteRange,
 ): Promise<Uint8Array> {
   const settings: Settings = { ...DEFAULTS, ...options, signal: options.signal ?? new AbortController().signal };
   for (let attempt = 1; ; attempt++) {
     try {
       const patience = AbortSignal.any([settings.signal, AbortSignal.timeout(settings.attemptMs)]);
-      const body = await folder.read(file, { signal: patience });
-      return await collect(file, body, mostBytes);
+      const body = await race(folder.read(file, { signal: patience, ...(range && { range }) }), patience);
+      const size = range ? range.end - range.start + 1 : body.size;
+      return await race(collect(file, body.bytes, size, mostBytes), patience);
     } catch (error) {
       await waitOrThrow(error, attempt, settings);
     }
   }
 }
 
-async function collect(file: string, { size, bytes }: RemoteBody, mostBytes: number): Promise<Uint8Array> {
+async function collect(file: string, bytes: RemoteBody['bytes'], size: number, mostBytes: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let length = 0;
   for await (const part of bytes) {
@@ -291,12 +293,12 @@ function withResolvers(): { promise: Promise<void>; resolve: () => void } {
 }
 
 /** The promise, unless the signal aborts first. */
-async function race(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+async function race<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   let stop!: () => void;
   const aborted = new Promise<void>((resolve) => (stop = resolve));
   signal.addEventListener('abort', stop, { once: true });
-  await Promise.race([promise, aborted]);
-  signal.removeEventListener('abort', stop);
+  await Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', stop));
   signal.throwIfAborted();
+  return promise;
 }

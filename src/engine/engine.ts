@@ -4,12 +4,13 @@ import { DomainError, invalid } from '../sessions/errors.js';
 import type { Engine, Generation, GenerationOptions, LoraChoice, LoraInfo, ModelInfo } from '../sessions/ports.js';
 import type { AdapterFile, AdapterLibrary } from './adapters.js';
 import { loadAddon } from './addon-file.js';
-import type { Addon, Device, LoadOptions, Precision } from './addon.js';
-import { DeviceHealth, Model } from './model.js';
+import type { Addon, Device, Precision } from './addon.js';
+import { isEightBit } from './arithmetic.js';
+import { Catalog, type CatalogTimes, type Found } from './catalog.js';
+import { DeviceHealth, Model, type ModelOptions, type ModelSurroundings } from './model.js';
 import { ModelPool } from './model-pool.js';
 import { PackageCache } from './package-cache.js';
-import type { PackageProblem } from './package.js';
-import { findSources, type PackageSource, type RemoteOptions } from './sources.js';
+import type { PackageSource, RemoteOptions } from './sources.js';
 import { variantKey, variantOf, type WeightedAdapter } from './variants.js';
 
 export interface EngineOptions extends RemoteOptions {
@@ -21,6 +22,8 @@ export interface EngineOptions extends RemoteOptions {
   loras?: string;
   device?: Device | 'auto';
   precision?: Precision | 'auto';
+  /** Products of self-attention: the precision's own, or 8-bit ones on a GPU. Default `full`. */
+  attention?: 'full' | 'int8';
   decoder?: 'full' | 'tiny' | 'auto';
   /** CPU threads, 0 for all. */
   threads?: number;
@@ -30,6 +33,10 @@ export interface EngineOptions extends RemoteOptions {
   modelMemoryBytes?: number;
   /** Where fetched packages and merged adapters are kept; default: in the user's cache. */
   cache?: PackageCache;
+  /** How often and for how long places are looked at. */
+  times?: CatalogTimes;
+  /** Told of packages and adapters that cannot be used, and of models that run otherwise than one might expect. */
+  warn?: (message: string) => void;
   addon?: Addon;
 }
 
@@ -63,23 +70,17 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   const device = chooseDevice(addon, options.device);
   const addresses = typeof options.models === 'string' ? [options.models] : options.models;
   const cache = options.cache ?? new PackageCache({ directory: defaultCacheDirectory(), limitBytes: CACHE_BYTES });
-  const { sources, problems } = await findSources(addresses, cache, options);
-  const ordered = defaultFirst(sources, problems, addresses, options.model);
-  const library = await openLibrary(options.loras);
-  const { precision = 'auto', decoder = 'auto', threads = 0 } = options;
+  const catalog = new Catalog(addresses, cache, options, options.times);
+  mustHaveDefault(await catalog.lookEverywhere(), addresses, options.model);
+  const { precision = 'auto', attention = 'full', decoder = 'auto', threads = 0, model, warn = () => undefined } = options;
   const engine = new NativeEngine({
-    addon,
-    sources: ordered,
-    library,
-    problems: [...problems, ...library.problems],
-    cache,
+    ...{ addon, catalog, model, cache, warn },
+    library: await openLibrary(options.loras),
     memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(addon, device),
     load: {
-      device,
-      precision: precision === 'auto' ? 'bf16' : precision,
+      ...{ device, precision, threads, isa: '' },
       decoder: decoder === 'auto' ? 'full' : decoder,
-      threads,
-      isa: '',
+      ...(attention !== 'full' && { attention }),
     },
   });
   if (options.preload ?? true) await engine.load();
@@ -98,15 +99,10 @@ function memoryOf(addon: Addon, device: Device): number {
   return addon.devices().find((report) => report.device === device)?.totalMemory ?? totalmem();
 }
 
-function defaultFirst(
-  sources: readonly PackageSource[],
-  problems: readonly PackageProblem[],
-  addresses: readonly string[],
-  model: string | undefined,
-): PackageSource[] {
-  const wanted = model ?? (sources.some(({ manifest }) => manifest.name === 'pocket') ? 'pocket' : undefined);
-  const first = wanted === undefined ? sources[0] : sources.find(({ manifest }) => manifest.name === wanted);
-  if (first) return [first, ...sources.filter((other) => other !== first)];
+const USUAL = 'pocket';
+
+function mustHaveDefault({ sources, problems }: Found, addresses: readonly string[], model: string | undefined): void {
+  if (sources.some(({ manifest }) => model === undefined || manifest.name === model)) return;
   const what = model === undefined ? 'no usable model package' : `no model package "${model}"`;
   const why = problems.map(({ message }) => `\n  ${message}`).join('');
   throw new DomainError('MODEL_UNAVAILABLE', `There is ${what} in ${addresses.join(', ')}.${why}`);
@@ -114,13 +110,15 @@ function defaultFirst(
 
 export interface EngineParts {
   addon: Addon;
-  /** The default first. */
-  sources: readonly PackageSource[];
+  /** Looked at once. */
+  catalog: Catalog;
+  /** Name of the default package, when one was named. */
+  model: string | undefined;
   library: AdapterLibrary;
-  problems: readonly PackageProblem[];
   cache: PackageCache;
   memoryBytes: number;
-  load: Omit<LoadOptions, 'directory'>;
+  load: ModelOptions;
+  warn: (message: string) => void;
 }
 
 /** A model of its own, and those with adapters merged into it. */
@@ -130,20 +128,33 @@ interface Family {
 }
 
 export class NativeEngine implements Engine {
-  /** Packages and adapters that were found and cannot be used. */
-  readonly problems: readonly PackageProblem[];
-  private readonly families: Map<string, Family>;
+  /** By name, the default first. */
+  private families = new Map<string, Family>();
   private readonly pool: ModelPool;
-  private readonly health = new DeviceHealth();
+  private readonly surroundings: ModelSurroundings;
+  private told: ReadonlySet<string> = new Set();
 
   constructor(private readonly parts: EngineParts) {
-    this.problems = parts.problems;
+    const { addon, load, warn, library, catalog } = parts;
+    this.surroundings = { addon, load, warn, health: new DeviceHealth() };
     this.pool = new ModelPool(parts.memoryBytes);
-    this.families = new Map(parts.sources.map((source) => [source.manifest.name, this.family(source)]));
+    for (const { message } of library.problems) warn(message);
+    this.adopt(catalog.found);
+    catalog.watch((found) => this.adopt(found));
   }
 
   models(): ModelInfo[] {
     return [...this.families.values()].map(({ base }) => base.info);
+  }
+
+  async refresh(name?: string): Promise<void> {
+    const { catalog } = this.parts;
+    const unknown = name !== undefined && !this.families.has(name);
+    this.adopt(unknown ? await catalog.lookEverywhere() : await catalog.lookAround());
+  }
+
+  get fault(): string | undefined {
+    return this.surroundings.health.fault?.message;
   }
 
   check(name: string, options: GenerationOptions): void {
@@ -172,14 +183,35 @@ export class NativeEngine implements Engine {
   }
 
   async close(): Promise<void> {
-    const models = [...this.families.values()].flatMap(({ base, variants }) => [base, ...variants.values()]);
-    await Promise.all(models.map((model) => model.dispose()));
+    this.parts.catalog.close();
+    await Promise.all([...this.families.values()].flatMap(modelsOf).map((model) => model.dispose()));
+  }
+
+  /** What was not found any more but is loaded stays until it would have to be loaded again. */
+  private adopt({ sources, problems }: Found): void {
+    const messages = problems.map(({ message }) => message);
+    for (const message of messages) if (!this.told.has(message)) this.parts.warn(message);
+    this.told = new Set(messages);
+    const before = this.families;
+    const after = new Map<string, Family>();
+    for (const source of sources) {
+      const known = before.get(source.manifest.name);
+      after.set(source.manifest.name, known && isSame(known.base.source, source) ? known : this.family(source));
+    }
+    for (const [name, family] of before) {
+      if (after.get(name) === family) continue;
+      const models = modelsOf(family);
+      if (!after.has(name) && models.some(({ state }) => state !== 'AVAILABLE')) after.set(name, family);
+      else for (const model of models) this.pool.retire(model);
+    }
+    const first = this.parts.model ?? USUAL;
+    this.families = new Map([...after].sort(([a], [b]) => Number(b === first) - Number(a === first)));
   }
 
   private family(source: PackageSource): Family {
-    const { addon, load, library } = this.parts;
+    const { library } = this.parts;
     const fitting = library.adapters.filter((adapter) => library.misfit(adapter, source) === undefined).map(loraInfo);
-    return { base: new Model(addon, source, load, this.health, fitting), variants: new Map() };
+    return { base: new Model(source, this.surroundings, fitting), variants: new Map() };
   }
 
   private async generation(model: Model, open: () => Promise<Generation>): Promise<Generation> {
@@ -214,11 +246,13 @@ export class NativeEngine implements Engine {
   }
 
   private variant({ base, variants }: Family, loras: readonly LoraChoice[]): Model {
-    const { addon, load, cache } = this.parts;
+    const { addon, cache, warn } = this.parts;
+    const eightBit = isEightBit(base.precision);
     const chosen = loras.map((lora, index) => this.adapter(base, lora, `loras[${index}].name`));
-    const key = variantKey(base.source, chosen);
-    const source = variantOf(base.source, chosen, cache, (...product) => addon.addProduct(...product));
-    const known = variants.get(key) ?? new Model(addon, source, load, this.health);
+    const key = variantKey(base.source, chosen, eightBit);
+    const addProduct: Addon['addProduct'] = (...product) => addon.addProduct(...product);
+    const surroundings = { cache, addProduct, eightBit, warn };
+    const known = variants.get(key) ?? new Model(variantOf(base.source, chosen, surroundings), this.surroundings);
     variants.delete(key);
     variants.set(key, known);
     const idle = [...variants].find(([, model]) => model.state === 'AVAILABLE' && model !== known);
@@ -237,6 +271,15 @@ export class NativeEngine implements Engine {
     if (why !== undefined) throw invalid(field, `LoRA "${name}" does not fit model "${base.name}": ${why}`);
     return { adapter, weight };
   }
+}
+
+function modelsOf({ base, variants }: Family): Model[] {
+  return [base, ...variants.values()];
+}
+
+/** Whether what was loaded from one is what would be loaded from the other. */
+function isSame(a: PackageSource, b: PackageSource): boolean {
+  return a.digest === b.digest && a.address === b.address;
 }
 
 function loraInfo({ name, digest, bytes, pairs }: AdapterFile): LoraInfo {

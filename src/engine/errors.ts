@@ -27,6 +27,11 @@ export function runningError(error: unknown): DomainError {
   return new DomainError('ENGINE', messageOf(error), { cause: error });
 }
 
+/** Of loading: the device does not have what the options ask for. */
+export function isUnsupported(error: unknown): boolean {
+  return nativeCode(error) === 'INVALID_ARGUMENT';
+}
+
 export function isDeviceFault(error: unknown): boolean {
   return nativeCode(error) === 'DEVICE_FAULT';
 }

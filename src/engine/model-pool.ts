@@ -20,6 +20,9 @@ export class ModelPool {
   /** With the number of users, least recently used first. */
   private readonly resident = new Map<Pooled, number>();
 
+  /** Those that nobody may ask for any more. */
+  private readonly retired = new WeakSet<Pooled>();
+
   constructor(private readonly budgetBytes: number) {}
 
   /** Throws AT_CAPACITY when the model is not on the device and everything in its way is in use. */
@@ -56,6 +59,12 @@ export class ModelPool {
     }
   }
 
+  /** Evicts a model for good, as soon as nobody uses it any more. */
+  retire(model: Pooled): void {
+    this.retired.add(model);
+    if (this.resident.get(model) === 0) this.drop(model);
+  }
+
   /** Evicts all that is idle; whether there was anything. */
   evictIdle(): boolean {
     const idle = [...this.resident].filter(([, users]) => users === 0).map(([model]) => model);
@@ -66,6 +75,7 @@ export class ModelPool {
   private leave(model: Pooled): void {
     this.touch(model, (this.resident.get(model) ?? 1) - 1);
     if (this.resident.get(model) === 0 && !model.loaded) this.resident.delete(model);
+    if (this.resident.get(model) === 0 && this.retired.has(model)) this.drop(model);
     this.trim();
   }
 

@@ -11,9 +11,18 @@ import type {
   RecacheMode,
   Step,
 } from '../sessions/ports.js';
-import type { Addon, LoadOptions, NativeModel, NativePrompt, NativeSession, SessionOptions } from './addon.js';
+import type {
+  Addon,
+  LoadOptions,
+  NativeModel,
+  NativePrompt,
+  NativeSession,
+  Precision,
+  SessionOptions,
+} from './addon.js';
 import { DomainError, invalid } from '../sessions/errors.js';
-import { isDeviceFault, openingError, runningError } from './errors.js';
+import { arithmeticOf, isEightBit } from './arithmetic.js';
+import { isDeviceFault, isUnsupported, openingError, runningError } from './errors.js';
 import type { Pooled } from './model-pool.js';
 import { bytesOf, type HeldPackage } from './package.js';
 import type { PackageSource } from './sources.js';
@@ -30,7 +39,7 @@ const NATIVE_MODE = { RECACHE: 'recache', KEEP_CACHE: 'keep', CLEAR_CACHE: 'clea
 
 /** What the models of one engine share. */
 export class DeviceHealth {
-  private fault: DomainError | undefined;
+  fault: DomainError | undefined;
 
   /** After a device fault nothing of this process can be trusted on the device any more. */
   note(error: unknown): void {
@@ -45,20 +54,45 @@ export class DeviceHealth {
   }
 }
 
+export type ModelOptions = Omit<LoadOptions, 'directory' | 'precision'> & { precision: Precision | 'auto' };
+
+export interface ModelSurroundings {
+  addon: Addon;
+  load: ModelOptions;
+  health: DeviceHealth;
+  /** Told of what is not as one might expect. */
+  warn: (message: string) => void;
+}
+
 export class Model implements Pooled {
   private loading: Promise<Loaded> | undefined;
   private current: Loaded | undefined;
   private measuredBytes: number | undefined;
   private releasing: Promise<void> | undefined;
+  /** What it is calculated with where the device lacks what was chosen. */
+  private fallback: Precision | undefined;
+  private readonly addon: Addon;
+  private readonly options: ModelOptions;
+  private readonly health: DeviceHealth;
+  private readonly warn: (message: string) => void;
 
   constructor(
-    private readonly addon: Addon,
     readonly source: PackageSource,
-    private readonly options: Omit<LoadOptions, 'directory'>,
-    private readonly health: DeviceHealth,
+    { addon, load, health, warn }: ModelSurroundings,
     /** Adapters that may be merged into it. */
     private readonly loras: readonly LoraInfo[] = [],
-  ) {}
+  ) {
+    this.addon = addon;
+    this.options = load;
+    this.health = health;
+    this.warn = warn;
+  }
+
+  /** What it is calculated with. */
+  get precision(): Precision {
+    const { precision, device } = this.options;
+    return this.fallback ?? arithmeticOf(precision, this.source.storedPrecision, device);
+  }
 
   get name(): string {
     return this.source.manifest.name;
@@ -82,12 +116,12 @@ export class Model implements Pooled {
   }
 
   get info(): ModelInfo {
-    const { manifest, config, digest } = this.source;
+    const { manifest, config, digest, storedPrecision } = this.source;
     const { name, version, title, description, license } = manifest;
-    const { device, precision } = this.options;
-    const { state, loras } = this;
+    const { device } = this.options;
+    const { precision, state, loras } = this;
     return {
-      ...{ name, version, title, description, license, digest, device, precision, state, loras },
+      ...{ name, version, title, description, license, digest, device, precision, storedPrecision, state, loras },
       ...config.video,
       framesPerBlock: config.sampling.framesPerBlock,
       denoisingSteps: config.sampling.denoisingSteps.length,
@@ -96,6 +130,7 @@ export class Model implements Pooled {
   }
 
   check({ width, height }: GenerationOptions): void {
+    this.health.check();
     const { video } = this.source.config;
     const area = LARGEST_AREA * video.width * video.height;
     if (width * height > area) {
@@ -153,14 +188,36 @@ export class Model implements Pooled {
     try {
       const { directory } = held;
       const tokenizer = Tokenizer.parse(await readFile(join(directory, 'tokenizer.json'), 'utf8'));
-      const native = await this.addon.loadModel({ ...this.options, directory });
+      const native = await this.loadNative(directory);
       this.measuredBytes = native.weightBytes || undefined;
       this.current = { held, native, prompts: new PromptCache(native, tokenizer, this.source.config.dit.textLen) };
       return this.current;
     } catch (error) {
+      this.health.note(error);
       await held.release();
       throw openingError(error);
     }
+  }
+
+  private async loadNative(directory: string): Promise<NativeModel> {
+    const { options, precision } = this;
+    try {
+      return await this.addon.loadModel({ ...options, precision, directory });
+    } catch (error) {
+      if (options.precision !== 'auto' || !isEightBit(precision) || !isUnsupported(error)) throw error;
+      this.fallback = 'bf16';
+      return await this.addon.loadModel({ ...options, precision: this.fallback, directory });
+    } finally {
+      this.tellPrecision();
+    }
+  }
+
+  private tellPrecision(): void {
+    const { storedPrecision: stored } = this.source;
+    if (this.options.precision !== 'auto' || !isEightBit(stored) || stored === this.precision) return;
+    this.warn(
+      `Model "${this.name}" is stored in ${stored}, which device ${this.options.device} does not calculate with; it runs in ${this.precision}.`,
+    );
   }
 
   private generation(loaded: Loaded, session: NativeSession): Generation {

@@ -6,10 +6,11 @@
  *   <digest>.partial/      one that is being filled, or was when its process died
  *   <digest>.lock          held while the two above change
  *   <digest>.use.<id>      held while a process uses the package
+ *   <address>.source       the digest of the package that was last used from the address with this SHA-256
  */
 
-import { randomUUID } from 'node:crypto';
-import { lstat, mkdir, readdir, rename, rm, stat, statfs, utimes } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { lstat, mkdir, readdir, readFile, rename, rm, stat, statfs, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DomainError } from '../sessions/errors.js';
@@ -36,6 +37,7 @@ const POLL_MS = 250;
 /** Left free on the disk. */
 const SPARE_BYTES = 64 * 2 ** 20;
 const RETRY_SECONDS = 30;
+const DIGEST = /^[0-9a-f]{64}$/;
 const ENTRY = /^([0-9a-f]{64})(\.partial)?$/;
 
 export class PackageCache {
@@ -57,6 +59,33 @@ export class PackageCache {
       (found) => found.isFile(),
       () => false,
     );
+  }
+
+  /** Where a package that is here, whole, lies. */
+  directoryOf(digest: string): string {
+    return join(this.directory, digest);
+  }
+
+  /** Notes what comes from an address, for starts at which it cannot be asked. */
+  async remember(address: string, digest: string): Promise<void> {
+    const path = this.notePath(address);
+    const note = `${path}.${randomUUID()}`;
+    try {
+      await writeFile(note, digest);
+      await rename(note, path);
+    } catch {
+      await rm(note, { force: true }); // Nothing depends on it now.
+    }
+  }
+
+  /** The digest of what came from an address last, if it is still here. */
+  async recall(address: string): Promise<string | undefined> {
+    const digest = await readFile(this.notePath(address), 'utf8').catch(() => '');
+    return DIGEST.test(digest) && (await this.has(digest)) ? digest : undefined;
+  }
+
+  private notePath(address: string): string {
+    return join(this.directory, `${createHash('sha256').update(address).digest('hex')}.source`);
   }
 
   /**

@@ -1,4 +1,4 @@
-/** Where model packages come from: directories of this machine, `s3://bucket/prefix/` and `https://host/path/`. */
+/** Packages at their places: directories of this machine, `s3://bucket/prefix/` and `https://host/path/`. */
 
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -6,18 +6,7 @@ import { DomainError } from '../sessions/errors.js';
 import type { ObjectStore } from '../sessions/ports.js';
 import { ChecksumError, download, type DownloadOptions, readSmall } from './download.js';
 import { HttpFolder } from './http-folder.js';
-import type { PackageCache } from './package-cache.js';
-import {
-  bytesOf,
-  digestOf,
-  findPackages,
-  type HeldPackage,
-  type ModelPackage,
-  type PackageFacts,
-  type PackageProblem,
-  parseConfig,
-  parseManifest,
-} from './package.js';
+import { bytesOf, digestOf, type HeldPackage, type PackageFacts, parseConfig, parseManifest } from './package.js';
 import { LocalFolder, RemoteError, type RemoteFolder, StoreFolder } from './remote-folder.js';
 
 /** A package that may still be elsewhere. */
@@ -25,6 +14,8 @@ export interface PackageSource extends PackageFacts {
   /** Where it comes from. */
   readonly address: string;
   readonly remote: boolean;
+  /** What most weights of its video network are stored as; `null` when that is not known. */
+  readonly storedPrecision: string | null;
   /** Makes it available on this machine; what is remote is fetched into the cache unless it is there. */
   hold(): Promise<HeldPackage>;
 }
@@ -46,66 +37,6 @@ const MOST_JSON_BYTES = 1 << 20;
 
 export function isRemote(address: string): boolean {
   return /^[a-z][a-z0-9+.-]+:\/\//i.test(address);
-}
-
-/** Every package at the addresses, those of a directory by name. Where two have one name, the first counts. */
-export async function findSources(
-  addresses: readonly string[],
-  cache: PackageCache,
-  options: RemoteOptions = {},
-): Promise<{ sources: PackageSource[]; problems: PackageProblem[] }> {
-  const found = await Promise.all(
-    addresses.map((address) =>
-      isRemote(address) ? remoteSource(address, cache, options) : localSources(resolve(address)),
-    ),
-  );
-  const problems = found.flatMap((each) => each.problems);
-  const sources = new Map<string, PackageSource>();
-  for (const source of found.flatMap((each) => each.sources)) {
-    const { name } = source.manifest;
-    const first = sources.get(name);
-    if (!first) sources.set(name, source);
-    else
-      problems.push({
-        directory: source.address,
-        message: `${source.address}: model "${name}" is taken from ${first.address}.`,
-      });
-  }
-  return { sources: [...sources.values()], problems };
-}
-
-interface Sources {
-  sources: PackageSource[];
-  problems: PackageProblem[];
-}
-
-async function localSources(path: string): Promise<Sources> {
-  const { packages, problems } = await findPackages(path);
-  return { sources: packages.map(localSource), problems };
-}
-
-export function localSource(found: ModelPackage): PackageSource {
-  const { directory, ...facts } = found;
-  const hold = async () => ({ directory, release: async () => undefined });
-  return { ...facts, address: directory, remote: false, hold };
-}
-
-async function remoteSource(address: string, cache: PackageCache, options: RemoteOptions): Promise<Sources> {
-  try {
-    const folder = openFolder(address, options);
-    const found = await readFolder(folder, options.download);
-    const { manifest, config, digest } = found;
-    const hold = () =>
-      cache.hold(digest, bytesOf(manifest), (directory, signal) =>
-        fetchPackage(found, directory, { ...options, signal }),
-      );
-    return {
-      sources: [{ manifest, config, digest, address: folder.address, remote: true, hold: named(hold) }],
-      problems: [],
-    };
-  } catch (error) {
-    return { sources: [], problems: [{ directory: address, message: problemOf(address, error) }] };
-  }
 }
 
 /** Throws a TypeError when packages cannot be fetched from such an address. */
@@ -198,20 +129,9 @@ async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
 }
 
 /** Failures of fetching in the domain's words. */
-function named(hold: () => Promise<HeldPackage>): () => Promise<HeldPackage> {
-  return () =>
-    hold().catch((error: unknown) => {
-      throw fetchError(error);
-    });
-}
-
 export function fetchError(error: unknown): unknown {
   if (!(error instanceof RemoteError || error instanceof ChecksumError)) return error;
   return new DomainError('MODEL_UNAVAILABLE', `The model package cannot be fetched: ${error.message}`, {
     cause: error,
   });
-}
-
-function problemOf(address: string, error: unknown): string {
-  return `Model package ${address}: ${error instanceof Error ? error.message : String(error)}`;
 }

@@ -1,13 +1,14 @@
 /** Other people's checkpoints to model packages. */
+export { toFloat32 } from './convert.js';
 export { ImportError } from './errors.js';
 export { closeAll, findWeights } from './find.js';
 export { importModel, type Imported, type ImportOptions, type Precision, type TextPrecision } from './importer.js';
 export { type AddProduct, mergeAdapters } from './lora.js';
-export { dequantised, isQuantised, quantiseRows } from './quantise.js';
+export { dequantised, isQuantised, isQuantisedType, quantiseRows, valuesOf } from './quantise.js';
 export { lockOf, partialOf, quantisePackage, type QuantiseOptions } from './quantise-package.js';
 export { convertSentencePiece } from './sentencepiece.js';
 export { ditShapes } from './shapes.js';
 export { openSource } from './source.js';
 export type { Tensor } from './tensor.js';
 export { readValues } from './values.js';
-export { type StoredType, writeSafeTensors, type WrittenFile } from './writer.js';
+export { type OnQuantised, type StoredType, writeSafeTensors, type WrittenFile } from './writer.js';

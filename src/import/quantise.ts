@@ -107,9 +107,9 @@ function normalCode(size: number): number {
   return Math.min(code, LARGEST_CODE);
 }
 
-/** The tensors of a package's file with its quantised matrices as F32, and without their scales. */
-export function dequantised(stored: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
-  const quantised = [...stored].filter(([, { dtype }]) => isQuantisedType(dtype));
+/** The tensors of a package's file with its quantised matrices, or those of some names, as F32, and without their scales. */
+export function dequantised(stored: ReadonlyMap<string, Tensor>, matrices?: ReadonlySet<string>): Map<string, Tensor> {
+  const quantised = [...stored].filter(([name, { dtype }]) => (matrices?.has(name) ?? true) && isQuantisedType(dtype));
   const scales = new Set(quantised.map(([name]) => scaleName(name)));
   const plain = new Map([...stored].filter(([name]) => !scales.has(name)));
   for (const [name, matrix] of quantised) {
@@ -132,13 +132,25 @@ async function readScaled(
   const bytes = await matrix.read(from, to);
   const first = Math.floor(from / columns);
   const scales = toFloat32(await scale.read(first, Math.ceil(to / columns)), 'F32');
-  const numbers = NUMBERS[matrix.dtype as QuantisedType];
+  const values = valuesOf(bytes, scales, columns, matrix.dtype as QuantisedType, from % columns);
+  return new Uint8Array(values.buffer);
+}
+
+/** What rows in 8 bits stand for, the first of which may begin at a column of its own. */
+export function valuesOf(
+  bytes: Uint8Array,
+  scales: Float32Array,
+  columns: number,
+  type: QuantisedType,
+  column = 0,
+): Float32Array {
+  const numbers = NUMBERS[type];
   const values = new Float32Array(bytes.length);
-  for (let i = 0, column = from % columns, row = 0; i < bytes.length; i++, column++) {
+  for (let i = 0, row = 0; i < bytes.length; i++, column++) {
     if (column === columns) [column, row] = [0, row + 1];
     values[i] = (numbers[bytes[i] as number] as number) * (scales[row] as number);
   }
-  return new Uint8Array(values.buffer);
+  return values;
 }
 
 /** What each byte stands for. */

@@ -14,6 +14,18 @@ export interface WrittenFile {
 
 /** How a tensor is stored; the 8-bit types come with scales (quantise.ts). */
 export type StoredType = TargetType | QuantisedType;
+/** Rows that were just quantised, and where in their tensor they begin. */
+export interface QuantisedRows {
+  name: string;
+  type: QuantisedType;
+  from: number;
+  columns: number;
+  values: Float32Array;
+  bytes: Uint8Array;
+  scales: Float32Array;
+}
+export type OnQuantised = (rows: QuantisedRows) => Promise<void>;
+
 export type TypeOf = (name: string, tensor: Tensor) => StoredType;
 
 /** Bytes that are worth a write of their own. */
@@ -40,8 +52,9 @@ export async function writeSafeTensors(
   tensors: ReadonlyMap<string, Tensor>,
   typeOf: TypeOf,
   onBytes: (bytes: number) => void,
+  onQuantised?: OnQuantised,
 ): Promise<WrittenFile> {
-  const entries = entriesOf(tensors, typeOf);
+  const entries = entriesOf(tensors, typeOf, onQuantised);
   const file = await open(path, 'w');
   try {
     const sink = new Sink(file);
@@ -65,8 +78,11 @@ interface Entry {
   write: () => AsyncGenerator<Uint8Array>;
 }
 
-/** In the order of the file. The scales of a matrix are known when it has been written, so they come last. */
-function entriesOf(tensors: ReadonlyMap<string, Tensor>, typeOf: TypeOf): Entry[] {
+/**
+ * In the order of the file. The scales of a matrix are known when it has been quantised, so they come last; those of one that
+ * is so already are among the tensors.
+ */
+function entriesOf(tensors: ReadonlyMap<string, Tensor>, typeOf: TypeOf, onQuantised?: OnQuantised): Entry[] {
   const entries: Entry[] = [];
   const scales: Entry[] = [];
   for (const [name, tensor] of tensors) {
@@ -76,9 +92,13 @@ function entriesOf(tensors: ReadonlyMap<string, Tensor>, typeOf: TypeOf): Entry[
       entries.push({ name, type, shape, write: () => converted(name, tensor, type) });
       continue;
     }
+    if (tensor.dtype === type) {
+      entries.push({ name, type, shape, write: () => unchanged(tensor) });
+      continue;
+    }
     const rows = shape[0] ?? 1;
     const scale = new Float32Array(rows);
-    entries.push({ name, type, shape, write: () => quantised(name, tensor, type, scale) });
+    entries.push({ name, type, shape, write: () => quantised(name, tensor, type, scale, onQuantised) });
     scales.push({ name: scaleName(name), type: 'F32', shape: [rows], write: () => bytesOf(scale) });
   }
   return [...entries.sort((a, b) => ORDER.indexOf(a.type) - ORDER.indexOf(b.type)), ...scales];
@@ -103,17 +123,24 @@ async function* converted(name: string, tensor: Tensor, type: TargetType): Async
   for await (const { bytes } of pieces(tensor)) yield usable(name, () => convert(bytes, tensor.dtype, type));
 }
 
+async function* unchanged(tensor: Tensor): AsyncGenerator<Uint8Array> {
+  for await (const { bytes } of pieces(tensor)) yield bytes;
+}
+
 async function* quantised(
   name: string,
   tensor: Tensor,
   type: QuantisedType,
   scale: Float32Array,
+  onQuantised?: OnQuantised,
 ): AsyncGenerator<Uint8Array> {
   const columns = rowOf(tensor.shape);
   if (columns > PIECE) throw new ImportError(`"${name}" is too wide to be quantised.`);
   for await (const { from, bytes } of pieces(tensor)) {
-    const part = usable(name, () => quantiseRows(toFloat32(bytes, tensor.dtype), columns, type));
+    const values = toFloat32(bytes, tensor.dtype);
+    const part = usable(name, () => quantiseRows(values, columns, type));
     scale.set(part.scales, from / columns);
+    await onQuantised?.({ name, type, from, columns, values, ...part });
     yield part.bytes;
   }
 }

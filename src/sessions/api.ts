@@ -42,7 +42,10 @@ export interface ServiceStatus {
  * is a DomainError unless it is a bug.
  */
 export interface Sessions {
+  /** Those found last, the default first. */
   models(): ModelInfo[];
+  /** The same after looking whether some came or went. */
+  findModels(): Promise<ModelInfo[]>;
   status(): ServiceStatus;
 
   /** INVALID_INPUT, MODEL_UNAVAILABLE, AT_CAPACITY, CONFLICT (idempotency key reused with other input), STORAGE. */

@@ -175,7 +175,7 @@ export class OwnedSession implements ProducerHost {
     return this.exclusively(async () => {
       this.mustNotBeEnded('cannot be resumed');
       if (this.driving) return this.view();
-      this.mustHaveModel();
+      await this.mustHaveModel();
       this.context.capacity.enter(this.id, () => this.session);
       await this.leaveTrouble();
       if (this.ending) return this.view();
@@ -234,15 +234,18 @@ export class OwnedSession implements ProducerHost {
   }
 
   /** Also that there is room for it now. */
-  private mustHaveModel(): void {
+  private async mustHaveModel(): Promise<void> {
     const { model, modelDigest, loras = [] } = this.session;
-    const loaded = this.context.engine.models().find(({ name }) => name === model);
+    const { engine } = this.context;
+    const find = () => engine.models().find(({ name }) => name === model);
+    if (find()?.digest !== modelDigest) await engine.refresh(model);
+    const loaded = find();
     if (loaded?.digest !== modelDigest) throw missing(`Model "${model}"`, loaded !== undefined);
     for (const { name, digest } of loras) {
       const found = loaded.loras.find((lora) => lora.name === name);
       if (found?.digest !== digest) throw missing(`LoRA "${name}"`, found !== undefined);
     }
-    this.context.engine.check(model, generationOptions(this.session));
+    engine.check(model, generationOptions(this.session));
   }
 
   private knownRequest(key: string): Promise<SwitchReceipt> | SwitchReceipt | undefined {

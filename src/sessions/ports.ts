@@ -48,7 +48,10 @@ export interface ModelInfo {
   framesPerBlock: number;
   denoisingSteps: number;
   device: string;
+  /** What it is calculated with. */
   precision: string;
+  /** What most of its weights are stored as; `null` when that is not known. */
+  storedPrecision: string | null;
   /** SHA-256 of the manifest: what a checkpoint and a determinism claim refer to. */
   digest: string;
   /** Of the package's files. */
@@ -82,11 +85,18 @@ export interface Generation {
 }
 
 export interface Engine {
-  /** The default first. */
+  /** Why the device cannot be used any more, until the service is started anew; undefined while it is well. */
+  readonly fault?: string | undefined;
+  /** Those found last, the default first. */
   models(): ModelInfo[];
   /**
+   * Looks for models that have come or gone, where that is quick; when the one that is named is not known, everywhere.
+   * Nothing is looked at all the time, so it may be called often. Never rejects.
+   */
+  refresh(model?: string): Promise<void>;
+  /**
    * Throws a DomainError: INVALID_INPUT when size or adapters are not possible with the model, AT_CAPACITY when the models
-   * in use leave it no memory.
+   * in use leave it no memory, MODEL_UNAVAILABLE after a fault of the device.
    */
   check(model: string, options: GenerationOptions): void;
   /** Brings the model onto the device ahead of `open` and `restore`, which would load it too, in a turn of the device. */

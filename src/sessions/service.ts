@@ -70,6 +70,11 @@ export class SessionService implements Sessions {
     return this.context.engine.models();
   }
 
+  async findModels(): Promise<ModelInfo[]> {
+    await this.context.engine.refresh();
+    return this.models();
+  }
+
   status(): ServiceStatus {
     const sessions: ServiceStatus['sessions'] = {};
     for (const owned of this.owned.values()) {
@@ -127,6 +132,8 @@ export class SessionService implements Sessions {
   async createSession(input: CreateSessionInput): Promise<Session> {
     this.mustBeOpen();
     const { policy, engine, clock } = this.context;
+    const { model: wanted } = input;
+    if (wanted !== undefined && !this.models().some(({ name }) => name === wanted)) await engine.refresh(wanted);
     const request = checkCreate(input, engine.models(), { seed: randomSeed, maxSeconds: policy.maxSeconds });
     const { idempotencyKey, ...rest } = input;
     const inputDigest = digestInput(rest);
@@ -217,7 +224,8 @@ export class SessionService implements Sessions {
 
   private whyNotAccepting(): string | undefined {
     if (this.closing) return 'The worker is shutting down.';
-    return this.models().length === 0 ? 'No model package is loaded.' : undefined;
+    if (this.models().length === 0) return 'No model package is loaded.';
+    return this.context.engine.fault;
   }
 
   private mustBeOpen(): void {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import {
   type Clock,
+  DomainError,
   type Engine,
   type Generation,
   type GenerationOptions,
@@ -23,6 +24,7 @@ export const FAKE_MODEL: ModelInfo = {
   denoisingSteps: 4,
   device: 'cpu',
   precision: 'fp32',
+  storedPrecision: 'fp32',
   digest: 'd1',
   bytes: 1_000,
   state: 'LOADED',
@@ -41,11 +43,14 @@ export interface FakeTimes {
 export class FakeEngine implements Engine {
   readonly opened: string[] = [];
   readonly prepared: string[] = [];
+  fault: string | undefined;
   failToPrepare: (() => Error | undefined) | undefined;
   active = 0;
   /** Calls under way on the device; more than one is the scheduler's mistake. */
   concurrent = 0;
   mostConcurrent = 0;
+  /** Models that are found when somebody looks. */
+  readonly arriving: ModelInfo[] = [];
   failAt: ((block: number) => Error | undefined) | undefined;
 
   constructor(
@@ -58,7 +63,12 @@ export class FakeEngine implements Engine {
     return this.infos;
   }
 
+  async refresh(): Promise<void> {
+    this.infos.push(...this.arriving.splice(0));
+  }
+
   check(model: string, { width, height, loras = [] }: GenerationOptions): void {
+    if (this.fault !== undefined) throw new DomainError('MODEL_UNAVAILABLE', this.fault);
     const known = this.infos.find(({ name }) => name === model)?.loras ?? [];
     const unknown = loras.findIndex(({ name }) => !known.some((lora) => lora.name === name));
     if (unknown >= 0) throw invalid(`loras[${unknown}].name`, 'There is no such LoRA.');

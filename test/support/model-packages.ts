@@ -1,7 +1,14 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Addon, NativeModel, NativePrompt, NativeSession } from '../../src/engine/addon.js';
+import type {
+  Addon,
+  LoadOptions,
+  NativeModel,
+  NativePrompt,
+  NativeSession,
+  Precision,
+} from '../../src/engine/addon.js';
 
 const TOKENIZER = new URL('../unit/engine/fixtures/tokenizer.json', import.meta.url);
 
@@ -62,11 +69,23 @@ export function safeTensors(tensors: Record<string, { shape: number[]; values: r
   return Buffer.concat([length, json, ...body]);
 }
 
+/** A safetensors file with one matrix of a type of which only the header is looked at. */
+export function storedAs(dtype: string): Buffer {
+  const json = Buffer.from(
+    JSON.stringify({ __metadata__: { format: 'pt' }, a: { dtype, shape: [4, 4], data_offsets: [0, 0] } }),
+  );
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  return Buffer.concat([length, json]);
+}
+
 /** The native core, but for everything that is hard. */
 export class FakeAddon implements Addon {
   readonly version = 'test';
   readonly cudaBuilt = false;
   readonly loaded: string[] = [];
+  /** What each of these was to be calculated with. */
+  readonly precisions: Precision[] = [];
   readonly encoded: number[][] = [];
   /** Of the models that are loaded now. */
   readonly resident = new Set<string>();
@@ -85,8 +104,9 @@ export class FakeAddon implements Addon {
     ];
   }
 
-  async loadModel({ directory }: { directory: string }): Promise<NativeModel> {
+  async loadModel({ directory, precision }: Pick<LoadOptions, 'directory' | 'precision'>): Promise<NativeModel> {
     this.loaded.push(directory);
+    this.precisions.push(precision);
     await this.gate;
     if (this.loadError) throw this.loadError;
     this.resident.add(directory);

@@ -24,6 +24,7 @@ export const PAINTING_MODEL: ModelInfo = {
   denoisingSteps: STEPS,
   device: 'cpu',
   precision: 'fp32',
+  storedPrecision: 'fp32',
   digest: 'painting',
   bytes: 1_000,
   state: 'LOADED',
@@ -34,6 +35,10 @@ export const PAINTING_MODEL: ModelInfo = {
 export class PaintingEngine implements Engine {
   models(): ModelInfo[] {
     return [PAINTING_MODEL];
+  }
+
+  async refresh(): Promise<void> {
+    // There are no others.
   }
 
   check(): void {

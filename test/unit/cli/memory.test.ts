@@ -30,7 +30,7 @@ function planner(
     planMemory: async ({ decoder, precision }) => ({ ...nothing, ...plan(decoder, precision) }),
   };
 }
-const source = { name: 'pocket', directory: '/p', hasTinyDecoder: true };
+const source = { name: 'pocket', directory: '/p', storedPrecision: 'bf16', hasTinyDecoder: true };
 
 it('says what a model takes and of how much', async () => {
   const addon = planner(16 * GB, () => ({ dit: 2.8 * GB, keysAndValues: 3.5 * GB, working: 0.1 * GB }));
@@ -82,4 +82,10 @@ it('reports a package that cannot be planned', async () => {
   };
   const [, cuda] = await memoryFindings(addon, source);
   expect(cuda?.detail).toContain('dit.safetensors is damaged');
+});
+
+it('plans an 8-bit package as it will run', async () => {
+  const addon = planner(16 * GB, (_decoder, precision) => ({ dit: (precision === 'int8' ? 10 : 20) * GB }));
+  const [, cuda] = await memoryFindings(addon, { ...source, storedPrecision: 'int8' });
+  expect(cuda).toMatchObject({ status: 'ok', detail: expect.stringContaining('weights 10.0 GB') as string });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { EXIT, explain } from '../../../src/cli/failure.js';
 import { modelsCommand } from '../../../src/cli/models.js';
-import { safeTensors, writePackage } from '../../support/model-packages.js';
+import { safeTensors, storedAs, writePackage } from '../../support/model-packages.js';
 import { RangeServer } from '../../support/range-server.js';
 
 // Real files that are synced, on machines that may be busy.
@@ -53,9 +53,9 @@ describe('longlive models add', () => {
   it('copies a directory, so that list and verify know it', async () => {
     const dit = safeTensors({ a: { shape: [2], values: [1, 2] } });
     await run('add', writePackage(root, 'near', { files: { 'dit.safetensors': dit } }));
-    expect(await run('list')).toMatch(/^near +1\.0\.0 +192x112 +0\.00 GB +fp32 +Apache-2\.0 +here\n$/);
+    expect(await run('list')).toMatch(/^near +1\.0\.0 +192x112 +0\.00 GB +fp32, runs in bf16 +Apache-2\.0 +here\n$/);
     expect(JSON.parse(await run('list', '--json'))).toMatchObject([
-      { name: 'near', precision: 'fp32', license: 'Apache-2.0', local: true, state: null },
+      { name: 'near', storedPrecision: 'fp32', precision: 'bf16', license: 'Apache-2.0', local: true, state: null },
     ]);
     expect(await run('verify')).toBe('near: every file matches its checksum\n');
   });
@@ -114,17 +114,27 @@ describe('longlive models remove', () => {
 });
 
 describe('longlive models list', () => {
+  it('says what weights are stored in, and what they are calculated with where that differs', async () => {
+    for (const [name, dtype] of Object.entries({ a: 'I8', b: 'F8_E4M3', c: 'I8' })) {
+      writePackage(models, name, { files: { 'dit.safetensors': storedAs(dtype) } });
+    }
+    const cells = async (...words: string[]) =>
+      (await run('list', '--device', 'cpu', ...words)).split('\n').map((line) => line.split(/ {2,}/)[4]);
+    expect((await cells()).slice(0, 3)).toEqual(['int8', 'fp8, runs in bf16', 'int8']);
+    expect((await cells('--precision', 'bf16')).at(0)).toBe('int8, runs in bf16');
+  });
+
   it('names what is elsewhere, and asks a service what it has loaded', async () => {
     const server = new RangeServer();
     const origin = await server.start();
     const directory = writePackage(root, 'far');
     for (const file of readdirSync(directory)) server.files.set(file, readFileSync(join(directory, file)));
     models = `${models},${origin}/packages/far/`;
-    expect(await run('list')).toMatch(/^far .* - +Apache-2\.0 +elsewhere\n$/);
+    expect(await run('list')).toMatch(/^far .* runs in bf16 +Apache-2\.0 +elsewhere\n$/);
     const [{ digest }] = JSON.parse(await run('list', '--json')) as [{ digest: string }];
-    const answer = { data: { models: [{ digest, state: 'LOADED' }] } };
+    const answer = { data: { models: [{ digest, state: 'LOADED', precision: 'fp32' }] } };
     server.files.set('graphql', Buffer.from(JSON.stringify(answer)));
-    expect(await run('list', '--service', origin)).toMatch(/ loaded\n$/);
+    expect(await run('list', '--service', origin)).toMatch(/ runs in fp32 .* loaded\n$/);
     server.files.delete('graphql');
     expect((await failure('list', '--service', origin)).message).toContain('it answered 404');
     expect(await run('verify', 'far')).toContain('not fetched');

@@ -1,9 +1,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { damages, findPackages, openEngine } from '../../../src/engine/index.js';
-import { describeFile, FakeAddon, nativeError, writePackage as write } from '../../support/model-packages.js';
+import { describeFile, FakeAddon, nativeError, storedAs, writePackage as write } from '../../support/model-packages.js';
 
 let root: string;
 beforeEach(() => (root = mkdtempSync(join(tmpdir(), 'longlive-test-'))));
@@ -134,6 +134,20 @@ describe('a generation', () => {
     addon.stepError = nativeError('DEVICE_FAULT', 'bus');
     await expect(generation.step()).rejects.toMatchObject({ code: 'ENGINE' });
     await expect(engine.open('pocket', SIZE)).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
+    expect(() => engine.check('pocket', SIZE)).toThrow(expect.objectContaining({ code: 'MODEL_UNAVAILABLE' }));
+    expect(engine.fault).toMatch(/device has failed/);
+  });
+
+  it('loads with the arithmetic asked for', async () => {
+    writePackage('pocket');
+    const addon = new FakeAddon();
+    const load = vi.spyOn(addon, 'loadModel');
+    await openEngine({ models: root, addon });
+    await openEngine({ models: root, addon, precision: 'fp8', attention: 'int8' });
+    expect(load.mock.calls.map(([{ precision, attention }]) => [precision, attention])).toEqual([
+      ['bf16', undefined],
+      ['fp8', 'int8'],
+    ]);
   });
 });
 
@@ -208,8 +222,127 @@ describe('several models', () => {
     writePackage('alpha');
     const elsewhere = join(root, 'elsewhere');
     write(elsewhere, 'alpha', { files: { 'dit.safetensors': 'other' } });
-    const engine = await openEngine({ models: [elsewhere, root], addon: new FakeAddon() });
+    const told: string[] = [];
+    const warn = (message: string) => told.push(message);
+    const engine = await openEngine({ models: [elsewhere, root], addon: new FakeAddon(), warn });
     expect(engine.models()).toHaveLength(1);
-    expect(engine.problems[0]?.message).toContain(`"alpha" is taken from ${join(elsewhere, 'alpha')}`);
+    expect(told[0]).toContain(`"alpha" is taken from ${join(elsewhere, 'alpha')}`);
+  });
+});
+
+describe('the precision of a model', () => {
+  class WithGpu extends FakeAddon {
+    constructor(private readonly hasFp8: boolean) {
+      super();
+    }
+    override devices() {
+      return super.devices().map((device) => ({ ...device, available: true }));
+    }
+    override async loadModel(options: Parameters<FakeAddon['loadModel']>[0]) {
+      if (options.precision === 'fp8' && !this.hasFp8) throw nativeError('INVALID_ARGUMENT', 'no fp8 here');
+      return super.loadModel(options);
+    }
+  }
+
+  async function open(dtype: string, options: object = {}) {
+    write(root, 'pocket', { files: { 'dit.safetensors': storedAs(dtype) } });
+    const told: string[] = [];
+    const addon = new FakeAddon();
+    const warn = (message: string) => told.push(message);
+    const engine = await openEngine({ models: root, addon, warn, ...options });
+    return { info: engine.models()[0], addon, told };
+  }
+
+  it.each([
+    ['I8', 'int8', 'int8'],
+    ['BF16', 'bf16', 'bf16'],
+    ['F32', 'fp32', 'bf16'],
+  ])('follows what is stored: %s', async (dtype, storedPrecision, precision) => {
+    const { info, addon, told } = await open(dtype);
+    expect(info).toMatchObject({ storedPrecision, precision });
+    expect(addon.precisions).toEqual([precision]);
+    expect(told).toEqual([]);
+  });
+
+  it('is bf16, and that is told, for what a CPU does not calculate with', async () => {
+    const { info, addon, told } = await open('F8_E4M3');
+    expect(info).toMatchObject({ storedPrecision: 'fp8', precision: 'bf16' });
+    expect(addon.precisions).toEqual(['bf16']);
+    expect(told).toEqual([
+      'Model "pocket" is stored in fp8, which device cpu does not calculate with; it runs in bf16.',
+    ]);
+  });
+
+  it('is fp8 on a GPU that has it, and bf16 on one that has not', async () => {
+    const having = new WithGpu(true);
+    expect((await open('F8_E4M3', { addon: having })).told).toEqual([]);
+    expect(having.precisions).toEqual(['fp8']);
+    const lacking = new WithGpu(false);
+    const { info, told } = await open('F8_E4M3', { addon: lacking });
+    expect(lacking.precisions).toEqual(['bf16']);
+    expect(info).toMatchObject({ precision: 'bf16' });
+    expect(told[0]).toContain('device cuda does not calculate with');
+  });
+
+  it('is what was asked for, and then what is impossible is refused', async () => {
+    expect((await open('I8', { precision: 'bf16' })).addon.precisions).toEqual(['bf16']);
+    const opening = open('F8_E4M3', { precision: 'fp8', addon: new WithGpu(false) });
+    await expect(opening).rejects.toThrow('no fp8 here');
+  });
+});
+
+describe('packages that come and go', () => {
+  async function open(...names: string[]) {
+    for (const name of names) writePackage(name);
+    const addon = new FakeAddon();
+    const engine = await openEngine({ models: root, addon, preload: false });
+    return { addon, engine, names: () => engine.models().map(({ name }) => name) };
+  }
+
+  it('are seen when somebody looks, though not all the time', async () => {
+    const { engine, names } = await open('pocket');
+    writePackage('alpha');
+    await engine.refresh();
+    expect(names()).toEqual(['pocket']);
+    vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 1_001);
+    await engine.refresh();
+    vi.restoreAllMocks();
+    expect(names()).toEqual(['pocket', 'alpha']);
+  });
+
+  it('are seen at once when one is asked for that is not known', async () => {
+    const { engine } = await open('pocket');
+    writePackage('alpha');
+    await engine.refresh('alpha');
+    (await engine.open('alpha', SIZE)).dispose();
+    await engine.refresh('beta');
+    await expect(engine.open('beta', SIZE)).rejects.toThrow('There is no model "beta"');
+  });
+
+  it('are gone when they are removed, but for what is loaded', async () => {
+    const { addon, engine, names } = await open('alpha', 'beta', 'pocket');
+    const generation = await engine.open('beta', SIZE);
+    for (const name of ['alpha', 'beta']) rmSync(join(root, name), { recursive: true });
+    await engine.refresh('none');
+    expect(names()).toEqual(['pocket', 'beta']);
+    (await engine.open('beta', SIZE)).dispose();
+    generation.dispose();
+    expect(addon.loaded).toHaveLength(1);
+  });
+
+  it('are another model in another version, while the old one is used to its end', async () => {
+    const { addon, engine } = await open('pocket');
+    const before = await engine.open('pocket', SIZE);
+    const { digest } = engine.models()[0] as { digest: string };
+    writePackage('pocket', (manifest) => (manifest.version = '2.0.0'));
+    await engine.refresh('none');
+    expect(engine.models()).toMatchObject([{ version: '2.0.0', state: 'AVAILABLE' }]);
+    expect(engine.models()[0]?.digest).not.toBe(digest);
+    await before.setPrompt('a fox', 'RECACHE');
+    expect(addon.disposed).toBe(0);
+    before.dispose();
+    expect(addon.disposed).toBe(1);
+    (await engine.open('pocket', SIZE)).dispose();
+    expect(addon.loaded).toHaveLength(2);
   });
 });

@@ -2,8 +2,19 @@ import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, s
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { openEngine, PackageCache } from '../../../src/engine/index.js';
-import { ditShapes, openSource } from '../../../src/import/index.js';
+import { type EngineOptions, openEngine, PackageCache } from '../../../src/engine/index.js';
+import {
+  ditShapes,
+  isQuantised,
+  openSource,
+  quantiseRows,
+  type Tensor,
+  toFloat32,
+  valuesOf,
+  writeSafeTensors,
+} from '../../../src/import/index.js';
+import { randomOf } from '../../support/fake-service.js';
+import { memoryTensor } from '../../support/memory-tensor.js';
 import { FakeAddon, safeTensors, writePackage } from '../../support/model-packages.js';
 
 // Real files that are synced, on machines that may be busy.
@@ -42,13 +53,22 @@ function writeLora(name: string, value: number, module = 'blocks.0.ffn.0', [rows
   writeFileSync(join(root, 'loras', `${name}.safetensors`), safeTensors(tensors));
 }
 
-async function open() {
+async function open(options: Partial<EngineOptions> = {}) {
   const dit = safeTensors(Object.fromEntries([...ditShapes(DIT)].map(([name, shape]) => [name, ones(shape)])));
-  writePackage(join(root, 'models'), 'tiny', { files: { 'config.json': CONFIG, 'dit.safetensors': dit } });
+  return openOver(dit, options);
+}
+
+async function openOver(dit: Buffer, options: Partial<EngineOptions> = {}, config = CONFIG) {
+  writePackage(join(root, 'models'), 'tiny', { files: { 'config.json': config, 'dit.safetensors': dit } });
   const addon = new FakeAddon();
   const cache = new PackageCache({ directory: join(root, 'cache'), limitBytes: 1e9 });
-  const engine = await openEngine({ models: join(root, 'models'), loras: join(root, 'loras'), addon, cache });
-  return { engine, addon };
+  const told: string[] = [];
+  const warn = (message: string) => void told.push(message);
+  const engine = await openEngine({
+    ...{ models: join(root, 'models'), loras: join(root, 'loras'), addon, cache, warn },
+    ...options,
+  });
+  return { engine, addon, told };
 }
 
 async function values(directory: string, name: string): Promise<number[]> {
@@ -68,10 +88,10 @@ describe('LoRA adapters', () => {
     writeLora('for-another', 1, 'blocks.7.ffn.0');
     writeFileSync(join(root, 'loras', 'torn.safetensors'), 'no tensors');
     writeFileSync(join(root, 'loras', 'notes.txt'), 'nothing');
-    const { engine } = await open();
+    const { engine, told } = await open();
     expect(engine.models()[0]?.loras).toMatchObject([{ name: 'bright', matrices: 1 }]);
     expect(engine.models()[0]?.loras[0]?.digest).toMatch(/^[0-9a-f]{64}$/);
-    expect(engine.problems.map(({ message }) => message)).toEqual([expect.stringMatching(/^LoRA torn: /)]);
+    expect(told).toEqual([expect.stringMatching(/^LoRA torn: /)]);
   });
 
   it('are merged into a package of their own, which shares what is not changed', async () => {
@@ -132,5 +152,115 @@ describe('LoRA adapters', () => {
     const loras = [{ name: '../models/tiny/dit', weight: 1 }];
     expect(() => engine.check('tiny', { ...SIZE, loras })).toThrow(/There is no LoRA/);
     expect(readFileSync(join(root, 'models', 'tiny', 'config.json'), 'utf8')).toBe(CONFIG);
+  });
+});
+
+describe('LoRA adapters for a package in 8 bits', () => {
+  const random = randomOf(3);
+  const noise = (count: number) => Float32Array.from({ length: count }, () => random() - 0.5);
+  const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+  /** Deep enough that most of its weights are in layers. */
+  const DEEP = { ...DIT, numLayers: 6 };
+  const config = CONFIG.replace('"numLayers":1', '"numLayers":6');
+  const TYPES = { int8: 'I8', fp8: 'F8_E4M3' } as const;
+
+  async function quantised(precision: keyof typeof TYPES): Promise<Buffer> {
+    const path = join(root, 'quantised');
+    const tensors = [...ditShapes(DEEP)].map(([name, shape]) => [name, memoryTensor(name, shape, noise(count(shape)))]);
+    const typeOf = (name: string) => (isQuantised('dit', name) ? TYPES[precision] : 'BF16');
+    await writeSafeTensors(path, new Map(tensors as [string, Tensor][]), typeOf, () => undefined);
+    return readFileSync(path);
+  }
+
+  async function tensorsOf(directory: string): Promise<Map<string, { dtype: string; bytes: Uint8Array }>> {
+    const source = await openSource(join(directory, 'dit.safetensors'));
+    const read = source.tensors.map(async (tensor) => {
+      const bytes = await tensor.read(0, count(tensor.shape));
+      return [tensor.name, { dtype: tensor.dtype, bytes }] as const;
+    });
+    const all = new Map(await Promise.all(read));
+    await source.close();
+    return all;
+  }
+
+  /** What the adapted matrix stands for, before anything is added. */
+  function adaptedValues(tensors: Map<string, { dtype: string; bytes: Uint8Array }>, precision: keyof typeof TYPES) {
+    const [matrix, scale] = [tensors.get(ADAPTED), tensors.get(`${ADAPTED}_scale`)];
+    const scales = toFloat32(scale?.bytes ?? new Uint8Array(), 'F32');
+    return valuesOf(matrix?.bytes ?? new Uint8Array(), scales, DIT.dim, TYPES[precision]);
+  }
+
+  const use = async ({ engine }: Awaited<ReturnType<typeof open>>, weight = 1) => {
+    (await engine.open('tiny', { ...SIZE, loras: [{ name: 'bright', weight }] })).dispose();
+  };
+
+  it('are merged in float and quantised again, and nothing else is touched', async () => {
+    writeLora('bright', 0.25);
+    const opened = await openOver(await quantised('int8'), {}, config);
+    await use(opened);
+    expect(opened.addon.precisions).toEqual(['int8', 'int8']);
+    const [before, after] = await Promise.all(opened.addon.loaded.map(tensorsOf));
+    if (!before || !after) throw new Error('not loaded');
+    expect([...after.keys()].sort()).toEqual([...before.keys()].sort());
+    const wanted = quantiseRows(
+      adaptedValues(before, 'int8').map((value) => value + 0.25),
+      DIT.dim,
+      'I8',
+    );
+    expect(after.get(ADAPTED)?.dtype).toBe('I8');
+    expect(Buffer.from(after.get(ADAPTED)?.bytes ?? []).equals(wanted.bytes)).toBe(true);
+    expect(toFloat32(after.get(`${ADAPTED}_scale`)?.bytes ?? new Uint8Array(), 'F32')).toEqual(wanted.scales);
+    for (const [name, { dtype, bytes }] of before) {
+      if (name.startsWith(ADAPTED)) continue;
+      expect([name, after.get(name)?.dtype]).toEqual([name, dtype]);
+      expect(Buffer.from(after.get(name)?.bytes ?? []).equals(bytes), name).toBe(true);
+    }
+    expect(opened.told.filter((message) => message.includes('%'))).toEqual([]);
+  });
+
+  it('that rounding would swallow are refused with the way out, and merged only once to find that', async () => {
+    writeLora('bright', 0.0005);
+    const opened = await openOver(await quantised('int8'), {}, config);
+    await expect(use(opened)).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
+    const product = vi.spyOn(opened.addon, 'addProduct');
+    const refused = use(opened);
+    await expect(refused).rejects.toThrow(
+      /LoRA "bright" has \d+ % of its effect in the 8-bit weights of model "tiny": its changes are too small/,
+    );
+    await expect(refused).rejects.toThrow(/longlive import … --lora FILE --precision int8\), or .* --precision bf16/);
+    expect(product).not.toHaveBeenCalled();
+    expect(opened.addon.loaded).toHaveLength(1);
+  });
+
+  it.each([
+    ['int8', 'bf16'],
+    ['fp8', 'auto'],
+  ] as const)('keep even that where it is stored in %s and calculated with in bf16', async (stored, precision) => {
+    writeLora('bright', 0.0005);
+    const opened = await openOver(await quantised(stored), { precision }, config);
+    await use(opened, 2);
+    const [before, after] = await Promise.all(opened.addon.loaded.map(tensorsOf));
+    if (!before || !after) throw new Error('not loaded');
+    expect(after.get(ADAPTED)?.dtype).toBe('BF16');
+    expect(after.has(`${ADAPTED}_scale`)).toBe(false);
+    expect(after.get('blocks.0.ffn.2.weight')).toEqual(before.get('blocks.0.ffn.2.weight'));
+    const [values, merged] = [
+      adaptedValues(before, stored),
+      toFloat32(after.get(ADAPTED)?.bytes ?? new Uint8Array(), 'BF16'),
+    ];
+    const change = values.reduce((sum, value, i) => sum + ((merged[i] ?? 0) - value), 0) / values.length;
+    expect(change).toBeGreaterThan(0.0005);
+    expect(change).toBeLessThan(0.0015);
+  });
+
+  it('are told of when rounding takes or adds a little', async () => {
+    const tensors = {
+      'blocks.0.ffn.0.lora_A.weight': { shape: [1, 4], values: [0.5, -0.3, 0.2, -0.45] },
+      'blocks.0.ffn.0.lora_B.weight': ones([8, 1], 0.02),
+    };
+    writeFileSync(join(root, 'loras', 'bright.safetensors'), safeTensors(tensors));
+    const opened = await openOver(await quantised('int8'), {}, config);
+    await use(opened);
+    expect(opened.told).toEqual([expect.stringMatching(/^LoRA "bright" has \d+ % of its effect in the 8-bit weights/)]);
   });
 });

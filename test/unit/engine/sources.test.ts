@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type EngineOptions, openEngine, PackageCache, readPackage } from '../../../src/engine/index.js';
-import { findSources, installPackage, openFolder, readFolder } from '../../../src/engine/sources.js';
+import { findSources } from '../../../src/engine/catalog.js';
+import { installPackage, openFolder, readFolder } from '../../../src/engine/sources.js';
 import { describeFile, FakeAddon, writePackage } from '../../support/model-packages.js';
 import { RangeServer } from '../../support/range-server.js';
 
@@ -70,9 +71,10 @@ describe('a package behind a URL', () => {
   it('that cannot be reached is a problem, and does not stop others', async () => {
     const directory = writePackage(root, 'pocket');
     server.fault = () => ({ status: 500 });
-    const engine = await open({ models: [address, directory] });
+    const told: string[] = [];
+    const engine = await open({ models: [address, directory], warn: (message) => told.push(message) });
     expect(engine.models().map(({ name }) => name)).toEqual(['pocket']);
-    expect(engine.problems[0]?.message).toMatch(/packages\/far\/: manifest\.json: the server answered 500/);
+    expect(told[0]).toMatch(/packages\/far\/: manifest\.json: the server answered 500/);
     await expect(open()).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
   });
 

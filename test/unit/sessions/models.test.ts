@@ -145,3 +145,34 @@ describe('a model that cannot be loaded', () => {
     await world.clock.until(world.service.stopSession(running));
   });
 });
+
+describe('a model that was added while the service runs', () => {
+  it('is listed when somebody looks', async () => {
+    const world = makeWorld();
+    world.engine.arriving.push(model({ name: 'new' }));
+    expect(world.service.models().map(({ name }) => name)).toEqual(['fake']);
+    expect((await world.service.findModels()).map(({ name }) => name)).toEqual(['fake', 'new']);
+  });
+
+  it('is found by the session that names it', async () => {
+    const world = makeWorld();
+    world.engine.arriving.push(model({ name: 'new' }));
+    const id = await create(world, { ...INPUT, model: 'new' });
+    expect(await world.service.session(id)).toMatchObject({ model: 'new' });
+    await expect(world.clock.until(world.service.createSession({ ...INPUT, model: 'none' }))).rejects.toMatchObject({
+      code: 'MODEL_UNAVAILABLE',
+      field: 'model',
+    });
+  });
+
+  it('is found by the session that is resumed with it', async () => {
+    const world = makeWorld({ policy: { checkpointBlocks: 1 } });
+    const id = await create(world, INPUT);
+    await world.clock.advance(1_500);
+    const next = await elsewhere(world, [model({ name: 'other' })]);
+    next.engine.arriving.push(FAKE_MODEL);
+    await next.clock.until(next.service.start());
+    await next.clock.until(next.service.resumeSession(id));
+    expect((await next.service.session(id)).state).not.toBe('FAILED');
+  });
+});
