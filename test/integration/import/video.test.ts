@@ -6,13 +6,14 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type SourceTensor, writeTorch } from '../../../scripts/torch-writer.js';
 import type { LoadOptions } from '../../../src/engine/addon.js';
-import { loadAddon } from '../../../src/engine/index.js';
+import { findPackages, loadAddon, openEngine } from '../../../src/engine/index.js';
 import { convert } from '../../../src/import/convert.js';
-import { importModel, type ImportOptions, openSource } from '../../../src/import/index.js';
+import { importModel, type ImportOptions, openSource, quantisePackage } from '../../../src/import/index.js';
 import { wholeTensor } from '../../../src/import/tensor.js';
 
+const models = fileURLToPath(new URL('../../../models', import.meta.url));
 /** The default model as others would release it: its video network as a checkpoint, the rest as safetensors. */
-const pocket = fileURLToPath(new URL('../../../models/pocket', import.meta.url));
+const pocket = join(models, 'pocket');
 const root = mkdtempSync(join(tmpdir(), 'longlive-video-'));
 const checkpoint = join(root, 'base.pt');
 const lora = join(root, 'lora.pt');
@@ -87,6 +88,30 @@ async function video(directory: string, precision: LoadOptions['precision']): Pr
     model.dispose();
   }
 }
+
+describe('the int8 variant of the default model', () => {
+  const shipped = join(models, 'pocket-int8');
+
+  it('is what `npm run pocket:int8` makes of the default one', async () => {
+    const { packages } = await findPackages(models);
+    const source = packages.find(({ directory }) => directory === pocket);
+    const variant = packages.find(({ directory }) => directory === shipped);
+    if (!source || !variant) throw new Error('models/ has to hold pocket and pocket-int8');
+    const { files } = await quantisePackage({ source, out: join(root, 'pocket-int8'), precision: 'int8' });
+    expect(variant.manifest).toMatchObject({ name: 'pocket-int8', version: source.manifest.version, files });
+  });
+
+  it('makes, bit for bit, the video of the default one quantised when it is loaded', async () => {
+    expect((await video(shipped, 'int8')).equals(await video(pocket, 'int8'))).toBe(true);
+  });
+
+  it('stands beside the default one, which stays the default', async () => {
+    const engine = await openEngine({ models, threads: 1 });
+    const names = engine.models().map(({ name }) => name);
+    await engine.close();
+    expect([names[0], names.includes('pocket-int8')]).toEqual(['pocket', true]);
+  });
+});
 
 describe('a video from an imported package', () => {
   it('is, bit for bit, that of the package the checkpoint came from', async () => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +16,10 @@ import { safeTensors } from '../../support/model-packages.js';
 /** Pocket on the native core, with and without an adapter that is made here. */
 
 const MODELS = fileURLToPath(new URL('../../../models', import.meta.url));
-const WIDTH = 192;
+const { dit } = JSON.parse(readFileSync(join(MODELS, 'pocket/config.json'), 'utf8')) as {
+  dit: { dim: number; numLayers: number };
+};
+const WIDTH = dit.dim;
 const RANK = 2;
 
 let root: string;
@@ -30,7 +33,7 @@ function writeLora(name: string, change: (width: number) => number = (width) => 
     shape: [rows, columns],
     values: Array.from({ length: rows * columns }, () => 0.2 * (random() - 0.5)),
   });
-  const tensors = Array.from({ length: 6 }, (_, block) => `blocks.${block}.self_attn.o`).flatMap((module) => [
+  const tensors = Array.from({ length: dit.numLayers }, (_, block) => `blocks.${block}.self_attn.o`).flatMap((module) => [
     [`${module}.lora_A.weight`, matrix(RANK, change(WIDTH))] as const,
     [`${module}.lora_B.weight`, matrix(WIDTH, RANK)] as const,
   ]);
@@ -80,5 +83,6 @@ test('an adapter changes the video by its weight, the same way every time', asyn
 test('an adapter for a network of another width is refused with both shapes', async () => {
   const refused = sessions.createSession({ prompt: 'a fox', loras: [{ name: 'narrow' }] });
   await expect(refused).rejects.toMatchObject({ code: 'INVALID_INPUT', field: 'loras[0].name' });
-  await expect(refused).rejects.toThrow('blocks.0.self_attn.o.weight is [192, 192], the adapter is made for [192, 191]');
+  const why = `blocks.0.self_attn.o.weight is [${WIDTH}, ${WIDTH}], the adapter is made for [${WIDTH}, ${WIDTH - 1}]`;
+  await expect(refused).rejects.toThrow(why);
 });
