@@ -148,7 +148,27 @@ async function* received(file: string, response: IncomingMessage): AsyncGenerato
   }
 }
 
+/** What Node says of a certificate whose authority it does not know. */
+const UNTRUSTED: ReadonlySet<string> = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+const UNFIT = /^(ERR_TLS_CERT_|CERT_)/;
+
 function unreachable(url: URL, error: Error): RemoteError {
+  const code = 'code' in error ? String(error.code) : '';
+  if (UNTRUSTED.has(code)) {
+    const message = `${url.host} is not trusted (${messageOf(error)}). If its authority is yours, name a file with that authority's certificate in NODE_EXTRA_CA_CERTS.`;
+    return new RemoteError(message, false, { cause: error });
+  }
+  if (UNFIT.test(code)) {
+    return new RemoteError(`The certificate of ${url.host} cannot be used (${messageOf(error)}).`, false, {
+      cause: error,
+    });
+  }
   return new RemoteError(`${url.host} cannot be reached (${messageOf(error)}).`, true, { cause: error });
 }
 

@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
 /** What a server may do wrong with one request. */
@@ -33,10 +34,12 @@ export class RangeServer {
   mostActive = 0;
   private server: Server | undefined;
 
-  async start(): Promise<string> {
-    this.server = createServer((request, response) => this.answer(request, response));
+  /** Over TLS when there is something to show. */
+  async start(tls?: { key: string; cert: string }): Promise<string> {
+    const answer = (request: IncomingMessage, response: ServerResponse) => this.answer(request, response);
+    this.server = tls ? createHttpsServer(tls, answer) : createServer(answer);
     await new Promise<void>((resolve) => this.server?.listen(0, '127.0.0.1', resolve));
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+    return `${tls ? 'https' : 'http'}://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
   }
 
   async stop(): Promise<void> {

@@ -1,0 +1,86 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { generate } from 'selfsigned';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { EXIT } from '../../../src/cli/failure.js';
+import { writePackage } from '../../support/model-packages.js';
+import { RangeServer } from '../../support/range-server.js';
+
+/** A package behind a certificate that only this test has issued, fetched by the command as people call it. */
+
+const COMMAND = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
+const weights = Buffer.alloc(3_000_000, 7);
+
+let root: string;
+let authority: string;
+let server: RangeServer;
+let port: string;
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), 'longlive-https-'));
+  const names = [{ type: 2 as const, value: 'localhost' }];
+  const { private: key, cert } = await generate([{ name: 'commonName', value: 'localhost' }], {
+    keyType: 'ec',
+    algorithm: 'sha256',
+    extensions: [
+      { name: 'basicConstraints', cA: true, critical: true },
+      { name: 'subjectAltName', altNames: names },
+    ],
+  });
+  authority = join(root, 'authority.pem');
+  writeFileSync(authority, cert);
+  server = new RangeServer();
+  port = new URL(await server.start({ key, cert })).port;
+  const directory = writePackage(root, 'far', { files: { 'dit.safetensors': weights } });
+  for (const file of readdirSync(directory)) server.files.set(file, readFileSync(join(directory, file)));
+});
+afterAll(async () => {
+  await server.stop();
+  rmSync(root, { recursive: true, force: true });
+});
+beforeEach(() => {
+  rmSync(join(root, 'models'), { recursive: true, force: true });
+  mkdirSync(join(root, 'models'));
+});
+
+async function add(host: string, trusted: boolean): Promise<{ code: number; said: string; complaint: string }> {
+  const places = ['--models', join(root, 'models'), '--model-cache', join(root, 'cache')];
+  const words = ['models', 'add', `https://${host}:${port}/packages/far/`, ...places];
+  const environment = { ...process.env };
+  delete environment['NODE_EXTRA_CA_CERTS'];
+  const child = spawn(process.execPath, ['--import', 'tsx', COMMAND, ...words], {
+    env: { ...environment, ...(trusted && { NODE_EXTRA_CA_CERTS: authority }) },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [said, complaint, [code]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, 'close') as Promise<[number]>,
+  ]);
+  return { code, said, complaint };
+}
+
+test('a package comes over https from a server whose authority is named', async () => {
+  expect(await add('localhost', true)).toMatchObject({ code: EXIT.ok, said: expect.stringContaining('far') as string });
+  expect(readFileSync(join(root, 'models', 'far', 'dit.safetensors')).equals(weights)).toBe(true);
+  expect(server.requests.some(({ range }) => range !== undefined)).toBe(true);
+});
+
+test('a server that is not trusted is told apart from one that is not there, at once and with the way out', async () => {
+  const before = server.requests.length;
+  const { code, complaint } = await add('localhost', false);
+  expect(code).toBe(EXIT.unavailable);
+  expect(complaint).toMatch(/localhost:\d+ is not trusted \(self-signed certificate\)\. .* NODE_EXTRA_CA_CERTS/);
+  expect(server.requests).toHaveLength(before);
+  expect(readdirSync(join(root, 'models'))).toEqual([]);
+});
+
+test('a certificate for another name is refused, whoever has issued it', async () => {
+  const { code, complaint } = await add('127.0.0.1', true);
+  expect(code).toBe(EXIT.unavailable);
+  expect(complaint).toMatch(/The certificate of 127\.0\.0\.1:\d+ cannot be used/);
+});
