@@ -1,15 +1,14 @@
 /**
- * Films for the benchmarks: reads one job per line (JSON) from standard input, generates it with the native core, writes the
- * frames as raw RGB and answers with one line. The Python side is film.py.
+ * Films for the benchmarks: reads one job per line (JSON) from standard input, generates it with the native core and answers on
+ * standard output: for each block, where the job wants frames, a line {"bytes": n} and as many bytes of raw RGB, at the end one
+ * line. Frames that nobody reads hold up the generation. The Python side is film.py.
  *
  * The model stays loaded as long as jobs ask for the same package in the same way.
  */
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { finished } from 'node:stream/promises';
 import type { LoadOptions, NativeModel, RecacheMode, SessionOptions } from '../src/engine/addon.js';
 import { loadAddon, Tokenizer } from '../src/engine/index.js';
 
@@ -21,13 +20,12 @@ interface Job {
   seed: number;
   blocks: number;
   timeline: { block: number; prompt: string }[];
-  /** File for the frames; none is written when absent. */
-  out?: string;
+  frames: boolean;
 }
 
 interface Reply {
   frames: number;
-  /** Everything but writing the file. */
+  /** Everything but handing over the frames. */
   seconds: number;
   blockMilliseconds: number[];
   recacheMilliseconds: number[];
@@ -65,7 +63,6 @@ async function shoot(job: Job): Promise<Reply> {
   const { video, dit } = model.config as Config;
   const { width, height } = video;
   const session = model.createSession({ seed: BigInt(job.seed), width, height, rope: job.rope });
-  const file = job.out === undefined ? undefined : createWriteStream(job.out);
   const reply: Reply = {
     frames: 0,
     seconds: 0,
@@ -87,21 +84,22 @@ async function shoot(job: Job): Promise<Reply> {
       for (let step = await session.step(); step.kind !== 'context'; step = await session.step()) {
         if (step.kind !== 'frames') continue;
         reply.frames += step.frames.count;
-        rgb = file && session.lastRgb();
+        rgb = job.frames ? session.lastRgb() : undefined;
       }
       const milliseconds = performance.now() - began;
       reply.blockMilliseconds.push(milliseconds);
       reply.seconds += milliseconds / 1000;
-      if (file && rgb && !file.write(rgb)) await once(file, 'drain');
+      if (rgb) await send(rgb);
     }
   } finally {
     session.dispose();
-    if (file) {
-      file.end();
-      await finished(file);
-    }
   }
   return reply;
+}
+
+async function send(rgb: Uint8Array): Promise<void> {
+  process.stdout.write(`${JSON.stringify({ bytes: rgb.byteLength })}\n`);
+  if (!process.stdout.write(rgb)) await once(process.stdout, 'drain');
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

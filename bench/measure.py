@@ -7,37 +7,45 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from film import Setup, Studio, machine
 
-from longlive_training.evaluate import WIDTH, blocks_in, from_world, make_case, observe_case
-from longlive_training.judge import DEFAULT, Judge
+import longlive_training
+from longlive_training.data import first_frame
+from longlive_training.evaluate import blocks_in, from_world, make_case, observe_case
+from longlive_training.judge import DEFAULT, Judge, Size
 from longlive_training.metrics import Observation, psnr, summarise
-from longlive_training.world import ATTRIBUTES, FPS, HEIGHT
+from longlive_training.world import ATTRIBUTES, FPS
 
 SPEED_SECONDS, WARM_BLOCKS = 8, 3
 STILLS = 64  # frames that are kept of a film, of so many films:
 SHOWN = 4
+CODE = Path(longlive_training.__file__).parent
 WORK = Path(tempfile.gettempdir()) / "longlive-measured"
 
 
+def digest(*paths: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
 class Cache:
-    """JSON reports by what they depend on; a report may have pictures beside it."""
+    """What was measured, by what it depends on: reports as JSON, films as observations."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.judge = hashlib.sha256((DEFAULT / "judge.safetensors").read_bytes()).hexdigest()
+        self.judge = digest(DEFAULT / "judge.safetensors", *(CODE / f"{name}.py" for name in ("judge", "features", "metrics")))
 
-    def path(self, *parts: object) -> Path:
+    def path(self, suffix: str, *parts: object) -> Path:
         key = json.dumps([self.judge, *parts], sort_keys=True)
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}{suffix}"
 
     def get(self, make: Callable[[], dict], *parts: object) -> dict:
-        path = self.path(*parts)
+        path = self.path(".json", *parts)
         if not path.exists():
             began = time.time()
             report = make() | {"wallSeconds": round(time.time() - began, 1)}
@@ -46,13 +54,31 @@ class Cache:
             part.rename(path)
         return json.loads(path.read_text())
 
+    def has(self, *parts: object) -> bool:
+        return self.path(".npz", *parts).exists()
+
+    def put(self, seen: Observation, stills: list[np.ndarray], *parts: object) -> None:
+        path = self.path(".npz", *parts)
+        part = path.with_suffix(".part.npz")
+        rest = json.dumps({k: v for k, v in vars(seen).items() if k != "features"})
+        np.savez(part, rest=rest, **({} if seen.features is None else {"features": seen.features}), **({"stills": np.stack(stills)} if stills else {}))
+        part.rename(path)
+
+    def observation(self, *parts: object) -> Observation:
+        with np.load(self.path(".npz", *parts)) as kept:
+            return Observation(**json.loads(kept["rest"].item()), features=kept["features"] if "features" in kept else None)
+
+    def stills(self, *parts: object) -> np.ndarray:
+        with np.load(self.path(".npz", *parts)) as kept:
+            return kept["stills"]
+
 
 class Bench:
-    def __init__(self, work: Path = WORK, workers: int = 2, films: Path | None = None):
-        self.cache, self.judge, self.workers, self.keep = Cache(work), Judge.load(), workers, films
+    def __init__(self, work: Path = WORK, workers: int = 2, keep: Path | None = None):
+        self.cache, self.judge, self.workers, self.keep = Cache(work), Judge.load(), workers, keep
+        self.world = digest(CODE / "world.py")
         self.studio: Studio | None = None
-        self.rendered: dict[str, list[Observation]] = {}
-        self.films: dict[tuple[str, str], np.ndarray] = {}
+        self.short: dict[tuple[str, str], np.ndarray] = {}
 
     def __enter__(self) -> Bench:
         self.studio = Studio(self.workers, keep=self.keep)
@@ -63,45 +89,46 @@ class Bench:
 
     def quality(self, setup: Setup, cases: list[dict], label: str, rendered: bool = True) -> dict:
         """The report of metrics.py over the films of all cases. `rendered`: with distances to the renderer's own films."""
-        key = ("quality", setup.key(), cases, rendered)
+        began, setup_key = time.time(), setup.key()
+        # of the first films, the same ones whatever the number of cases, frames are kept to be shown
+        keys = {c["name"]: ("film", setup_key, c, i < SHOWN) for i, c in enumerate(cases)}
+        due = [c for c in cases if not self.cache.has(*keys[c["name"]])]
 
-        def measure() -> dict:
-            seen, stills = [], {}
-            for i, (case, film) in enumerate(self.studio.shoot(setup, cases)):
-                print(f"\r\x1b[K  {label}: film {i + 1} of {len(cases)}", end="", file=sys.stderr, flush=True)
-                video = read_film(film.path)
-                if i < SHOWN:
-                    stills[case["name"]] = video[:: max(1, len(video) // STILLS)].copy()
-                seen.append(observe_case(self.judge, video, case))
-                self.studio.discard(film)
-            np.savez(self.cache.path(*key).with_suffix(".npz"), **stills)
-            return summarise(seen, self.render(cases) if rendered else None)
+        def see(case: dict, pieces: Iterator[np.ndarray]) -> None:
+            key, stills = keys[case["name"]], []
+            seen = observe_case(self.judge, some(pieces, apart(case), stills) if key[-1] else pieces, case)
+            self.cache.put(seen, stills, *key)
 
-        began = time.time()
-        report = self.cache.get(measure, *key)
-        print(f"\r\x1b[K  {label}: {time.time() - began:.0f} s", file=sys.stderr)
+        for i, _ in enumerate(self.studio.shoot(setup, due, see) if due else ()):
+            print(f"\r\x1b[K  {label}: film {i + 1} of {len(due)}", end="", file=sys.stderr, flush=True)
+        report = summarise([self.cache.observation(*keys[c["name"]]) for c in cases], self.render(cases, setup.size()) if rendered else None)
+        print(f"\r\x1b[K  {label}: {time.time() - began:.0f} s, {len(due)} of {len(cases)} films made", file=sys.stderr)
         return report
 
-    def stills(self, setup: Setup, cases: list[dict], seconds: list[float], films: int = 1, rendered: bool = True) -> list[tuple[dict, np.ndarray]]:
+    def stills(self, setup: Setup, cases: list[dict], seconds: list[float], films: int = 1) -> list[tuple[dict, np.ndarray]]:
         """Of the first films of what `quality` has measured: case, and frames at about these seconds."""
-        kept = np.load(self.cache.path("quality", setup.key(), cases, rendered).with_suffix(".npz"))
         shown = []
-        for case in cases[:films]:
-            frames = kept[case["name"]]
-            total = 12 * case["blocks"] - 3
-            every = max(1, total // STILLS)
-            shown.append((case, frames[[min(round(s * FPS / every), len(frames) - 1) for s in seconds]]))
+        for case in cases[: min(films, SHOWN)]:
+            frames = self.cache.stills("film", setup.key(), case, True)
+            shown.append((case, frames[[min(round(s * FPS / apart(case)), len(frames) - 1) for s in seconds]]))
         return shown
 
-    def render(self, cases: list[dict]) -> list[Observation] | None:
-        """The renderer's films of the cases, if these say everything that is to be seen."""
-        key = json.dumps(cases)
-        if key not in self.rendered and all(set(t["attributes"]) == set(ATTRIBUTES) for c in cases for t in c["timeline"]):
-            self.rendered[key] = [observe_case(self.judge, from_world(case), case) for case in cases]
-        return self.rendered.get(key)
+    def render(self, cases: list[dict], size: Size) -> list[Observation] | None:
+        """The renderer's films of the cases, of the same size, if these say everything that is to be seen."""
+        if not all(set(t["attributes"]) == set(ATTRIBUTES) for c in cases for t in c["timeline"]):
+            return None
+        keys = [("render", self.world, size, case) for case in cases]
 
-    def renderer(self, cases: list[dict]) -> dict:
-        return self.cache.get(lambda: summarise(self.render(cases)), "renderer", cases)
+        def make(key: tuple) -> None:
+            *_, size, case = key
+            self.cache.put(observe_case(self.judge, from_world(case, size), case), [], *key)
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            list(pool.map(make, (key for key in keys if not self.cache.has(*key))))
+        return [self.cache.observation(*key) for key in keys]
+
+    def renderer(self, cases: list[dict], size: Size) -> dict:
+        return summarise(self.render(cases, size))
 
     def likeness(self, setup: Setup, base: Setup, cases: list[dict], seconds: int) -> dict:
         """PSNR of short films to those of another setup from the same noise, over the first second and over all."""
@@ -109,11 +136,10 @@ class Bench:
 
         def frames(of: Setup, case: dict) -> np.ndarray:
             key = of.key(), case["name"]
-            if key not in self.films:
-                for other, film in self.studio.shoot(of, short):
-                    self.films[of.key(), other["name"]] = np.fromfile(film.path, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
-                    self.studio.discard(film)
-            return self.films[key]
+            if key not in self.short:
+                for other, _, film in self.studio.shoot(of, short, lambda _, pieces: np.concatenate([*pieces])):
+                    self.short[of.key(), other["name"]] = film
+            return self.short[key]
 
         def measure() -> dict:
             pairs = [(frames(setup, c), frames(base, c)) for c in short]
@@ -128,13 +154,23 @@ class Bench:
             reports = []
             for setup in setups:
                 if anew:
-                    self.cache.path("speed", setup.key()).unlink(missing_ok=True)
+                    self.cache.path(".json", "speed", setup.key()).unlink(missing_ok=True)
                 reports.append(self.cache.get(lambda: speed(studio, setup, case), "speed", setup.key()))  # noqa: B023
             return reports
 
 
-def read_film(path: Path) -> np.ndarray:
-    return np.memmap(path, np.uint8, "r").reshape(-1, HEIGHT, WIDTH, 3)
+def apart(case: dict) -> int:
+    """Frames from one still to the next."""
+    return max(1, first_frame(case["blocks"]) // STILLS)
+
+
+def some(pieces: Iterator[np.ndarray], every: int, into: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The pieces as they are; copies of some frames go into a list."""
+    at = 0
+    for piece in pieces:
+        into.extend(piece[-at % every :: every].copy())
+        at += len(piece)
+        yield piece
 
 
 def speed(studio: Studio, setup: Setup, case: dict) -> dict:
@@ -143,7 +179,7 @@ def speed(studio: Studio, setup: Setup, case: dict) -> dict:
     switch = WARM_BLOCKS + (blocks - WARM_BLOCKS) // 2
     prompt = case["timeline"][0]["prompt"]
     timeline = [{"block": 0, "prompt": prompt}, {"block": switch, "prompt": f"{prompt}."}]
-    [(_, film)] = studio.shoot(setup, [case | {"blocks": blocks, "timeline": timeline}], frames=False)
+    [(_, film, _)] = studio.shoot(setup, [case | {"blocks": blocks, "timeline": timeline}])
     times = np.array(film.blockMilliseconds)[WARM_BLOCKS:]
     steady = np.delete(times, switch - WARM_BLOCKS)
     return {

@@ -1,11 +1,13 @@
 """How good the native core's videos of a package are: prompts followed, switches, long videos, fidelity.
 
-    npm run bench:adherence -- [--package models/pocket] [--count 24] [--long 4] [--endless 0] [--prompts FILE] [--precision bf16]
+    npm run bench:adherence -- [--package models/pocket] [--films 24] [--long 4] [--endless 0] [--prompts FILE] [--precision bf16]
 
 Scenes and sentences are held out of training, the judge has seen the renderer's pictures only; the same measures on the
-renderer's own films of the same stories (`renderer`) bound what can be reached. `--endless` films 20 minutes with relative
-positions. What is measured is explained in training/longlive_training/metrics.py, the format of --prompts in evaluate.py.
-What has been measured is kept in --work, so that a run that was cut short goes on.
+renderer's own films of the same stories, of the same size (`renderer`), bound what can be reached. `--endless` films 20 minutes
+with relative positions. Fidelity (`steps`): the distance to the renderer's films of the suite `switch`, over that of the same
+stories sampled in 20 steps, by --teacher if one is named, else by the same network. What is measured is explained in
+training/longlive_training/metrics.py, the format of --prompts in evaluate.py. What has been measured is kept in --work, so that a
+run that was cut short goes on; films are judged while they are made and not stored.
 Writes bench/results/quality-MODEL-CPU-DATE.json and docs/results/MODEL.png, frames of some of the videos.
 """
 
@@ -25,11 +27,12 @@ from draw import save_strip
 from film import ROOT, Setup, machine
 from measure import WORK, Bench
 
-from longlive_training.data import render_story, sample_story
+from longlive_training.data import first_frame, sample_story, timeline
 from longlive_training.evaluate import SUITES, make_cases, read_prompts
 from longlive_training.inference import Package
-from longlive_training.judge import DEFAULT, UNSEEN
+from longlive_training.judge import DEFAULT, UNSEEN, Size, size_name
 from longlive_training.metrics import psnr
+from longlive_training.world import render
 
 # Seconds of the frames that are shown, and of how many films. Switches come at 2.8, 5.8 and 8.8 s.
 STRIPS = {"single": ([0.2, 2, 8, 14, 20], 3), "switch": ([2.6, 3.3, 5.6, 6.2, 8.6], 2)}
@@ -37,55 +40,66 @@ MANY_STEPS = {"denoisingSteps": list(range(1000, 0, -50))}  # the best this netw
 
 
 @torch.inference_mode()
-def reconstruction(package: Path, count: int) -> dict:
+def reconstruction(package: Path, size: Size, count: int) -> dict:
     """Encoder and decoder of the package on stories that nothing was trained on (PyTorch, fp32)."""
     vae = Package(package, torch.float32).vae
     values = []
     for seed in range(UNSEEN, UNSEEN + count):
-        video = render_story(sample_story(np.random.default_rng([seed, 1])), None)
+        story = sample_story(np.random.default_rng([seed, 1]))
+        video = render(timeline(story), first_frame(len(story)), None, *size)
         x = torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
         back = ((vae.decode(vae.encode(x), {})[0].clamp(-1, 1) + 1) * 127.5).to(torch.uint8).permute(1, 2, 3, 0).numpy()
         values.append(psnr(back, video))
     return {"stories": count, "psnr": round(float(np.mean(values)), 2)}
 
 
+def judged(size: Size) -> dict:
+    """What is known of the judge's accuracy on pictures of this size."""
+    report, name = json.loads((DEFAULT / "judge.json").read_text()), size_name(size)
+    if name not in report["accuracy"]:
+        sys.exit(f"How accurate the judge is on pictures of {name} has not been measured: cd training && python -m longlive_training.judge --measure {name}")
+    return {"unseen": report["unseen"], "size": name, "accuracy": report["accuracy"][name]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="npm run bench:adherence --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, default=ROOT / "models/pocket")
     parser.add_argument("--precision", choices=["fp32", "bf16", "int8"], default="bf16")
-    parser.add_argument("--count", type=int, default=24, help="videos of each of the suites `single` and `switch`")
+    parser.add_argument("--films", type=int, default=24, help="videos of each of the suites `single` and `switch`")
     parser.add_argument("--long", type=int, default=4, help="videos of 240 s")
     parser.add_argument("--endless", type=int, default=0, help="videos of 20 minutes")
     parser.add_argument("--prompts", type=Path, help="own prompts instead of the suites")
+    parser.add_argument("--teacher", type=Path, help="package whose films in 20 steps set the scale of fidelity (default: --package)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=Path, default=WORK)
-    parser.add_argument("--films", type=Path, help="keep the films in this folder, and use those that are there")
+    parser.add_argument("--keep", type=Path, help="keep the films in this folder, and use those that are there")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     setup = Setup(args.package, precision=args.precision)
-    manifest, here = json.loads((args.package / "manifest.json").read_text()), machine()
+    manifest, here, size = json.loads((args.package / "manifest.json").read_text()), machine(), setup.size()
     date = datetime.date.today().isoformat()
-    accuracy = json.loads((DEFAULT / "judge.json").read_text())
-    report: dict = {"model": manifest["name"], "version": manifest["version"], "precision": args.precision, "date": date, **here,
-                    "judge": {k: accuracy[k] for k in ("unseen", "accuracy")}}  # fmt: skip
+    report: dict = {"model": manifest["name"], "version": manifest["version"], "size": size_name(size), "precision": args.precision, "date": date,
+                    **here, "judge": judged(size)}  # fmt: skip
 
-    counts = {"single": args.count, "switch": args.count, "long": args.long, "endless": args.endless}
+    counts = {"single": args.films, "switch": args.films, "long": args.long, "endless": args.endless}
     suites = {"prompts": read_prompts(args.prompts)} if args.prompts else {s: make_cases(s, counts[s]) for s in SUITES if counts[s]}
     strips = []
-    with Bench(args.work, args.workers, args.films) as bench:
+    with Bench(args.work, args.workers, args.keep) as bench:
         for name, cases in suites.items():
             how = replace(setup, rope="relative") if name == "endless" else setup
             report[name] = bench.quality(how, cases, name, name in STRIPS)
             if name in STRIPS:
-                report[name]["renderer"] = bench.renderer(cases)
+                report[name]["renderer"] = bench.renderer(cases, size)
                 seconds, films = STRIPS[name]
                 strips += [(" / ".join(t["prompt"] for t in c["timeline"][:3]), f) for c, f in bench.stills(how, cases, seconds, films)]
         if "switch" in suites:
-            some = suites["switch"][: max(4, args.count // 2)]  # distances compare on the same films only
-            few, many = (bench.quality(how, some, label)["frechet"] for label, how in (("few steps", setup), ("20 steps", replace(setup, config=MANY_STEPS))))
-            report["steps"] = {"films": len(some), "frechet": few, "frechetOf20Steps": many, "ratio": round(few / many, 3)}
-        report["vae"] = bench.cache.get(lambda: reconstruction(args.package, 8), "vae", setup.key())
+            teacher = replace(setup, package=args.teacher or args.package, config=MANY_STEPS)
+            of = json.loads((teacher.package / "manifest.json").read_text())
+            few, many = report["switch"]["frechet"], bench.quality(teacher, suites["switch"], "20 steps")["frechet"]
+            report["steps"] = {"films": len(suites["switch"]), "frechet": few, "frechetOf20Steps": many, "ratio": round(few / many, 3),
+                               "teacher": f"{of['name']} {of['version']}"}  # fmt: skip
+        report["vae"] = bench.cache.get(lambda: reconstruction(args.package, size, 8), "vae", setup.key())
     slug = re.sub(r"[^a-z0-9]+", "-", here["cpu"].lower()).strip("-")
     out = args.out or ROOT / f"bench/results/quality-{manifest['name']}-{slug}-{date}.json"
     out.write_text(json.dumps(report, indent=1) + "\n")

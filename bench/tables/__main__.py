@@ -1,10 +1,11 @@
 """The tables of docs/results, each from one command: its numbers, a plot and a strip of frames.
 
-    npm run tables -- recache | window | precision | steps | all [--package models/pocket] [--count N]
-    npm run tables -- long --tuned PACKAGE
+    npm run tables -- recache | window | precision | steps | all [--package models/pocket] [--films N]
+    npm run tables -- long | all --tuned PACKAGE [--base models/pocket] [--films N]
 
 Needs training/requirements.txt (LONGLIVE_PYTHON names the interpreter). What has been measured is kept in --work, so that a
 run that was cut short goes on; speeds want a quiet machine: `--no-speed` leaves them out, `--speed` measures them anew.
+--films is for each row; without it `all` takes some minutes on two cores, most of them for the table that compares within 2 points.
 Writes docs/results/NAME.md, .json, .png and -strip.png.
 """
 
@@ -32,6 +33,10 @@ OUT = ROOT / "docs/results"
 COMPARED, COMPARED_SECONDS = 3, 5  # films that are held against those of another setup
 
 
+def manifest_of(package: Path) -> dict:
+    return json.loads((package / "manifest.json").read_text())
+
+
 def cases_of(table: Table, count: int) -> list[dict]:
     cases = make_cases(table.suite, count)
     if table.seconds is None:
@@ -57,11 +62,17 @@ def measure(bench: Bench, table: Table, package: Path, cases: list[dict], speeds
 
 
 def write(table: Table, rows: list[Row], package: Path, count: int) -> None:
-    manifest, here, date = json.loads((package / "manifest.json").read_text()), machine(), datetime.date.today().isoformat()
-    conditions = f"{manifest['title']} {manifest['version']}, native core, {here['cpu']}, {here['cores']} cores, {date}; {count} films a row, scenes and sentences held out of training."
+    here, date = machine(), datetime.date.today().isoformat()
+    packages = {label: manifest_of(fields.get("package", package)) for label, fields in table.rows.items()}
+    names = sorted({f"{m['title']} {m['version']} ({m['name']})" for m in packages.values()})
+    width, height = Setup(package).size()
+    conditions = (f"{', '.join(names)}, {width}x{height}, native core, {here['cpu']}, {here['cores']} cores, {date}; {count} films a row, "
+                  "scenes and sentences held out of training.")  # fmt: skip
+    for row in rows:
+        row |= {"model": packages[row["label"]]["name"], "version": packages[row["label"]]["version"]}
     plot(table, rows, OUT / f"{table.name}.png")
     (OUT / f"{table.name}.md").write_text(markdown(table, rows, conditions))
-    report = {"table": table.name, "model": manifest["name"], "version": manifest["version"], "date": date, **here, "films": count, "rows": rows}
+    report = {"table": table.name, "size": f"{width}x{height}", "date": date, **here, "films": count, "rows": rows}
     (OUT / f"{table.name}.json").write_text(json.dumps(report, indent=1) + "\n")
     print(OUT / f"{table.name}.md")
 
@@ -71,25 +82,28 @@ def main() -> None:
     parser.add_argument("table", choices=[*(t.name for t in TABLES), "long", "all"])
     parser.add_argument("--package", type=Path, default=ROOT / "models/pocket")
     parser.add_argument("--tuned", type=Path, help="for `long`: the package after streaming long tuning")
-    parser.add_argument("--count", type=int, help="films a row")
+    parser.add_argument("--base", type=Path, help="for `long`: the one that the tuning began from (default: --package)")
+    parser.add_argument("--films", type=int, help="films a row")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=Path, default=WORK)
-    parser.add_argument("--films", type=Path, help="keep the films in this folder, and use those that are there")
+    parser.add_argument("--keep", type=Path, help="keep the films in this folder, and use those that are there")
     speeds = parser.add_mutually_exclusive_group()
     speeds.add_argument("--speed", dest="speeds", action="store_const", const="anew", default="kept")
     speeds.add_argument("--no-speed", dest="speeds", action="store_const", const="none")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.table == "long" and not args.tuned:
-        sys.exit("There is no package after streaming long tuning yet: that training has not been made. Name one with --tuned.")
-    tables = [long_table({"package": args.tuned}, {})] if args.table == "long" else [t for t in TABLES if args.table in (t.name, "all")]
+        parser.error("`long` compares two packages: name the one after streaming long tuning with --tuned")
+    every = [*TABLES, *([long_table(args.tuned, args.base or args.package)] if args.tuned else [])]
+    tables = [t for t in every if args.table in (t.name, "all")]
     OUT.mkdir(parents=True, exist_ok=True)
-    with Bench(args.work, args.workers, args.films) as bench:
+    with Bench(args.work, args.workers, args.keep) as bench:
         for table in tables:
-            cases = cases_of(table, args.count or table.count)
+            cases = cases_of(table, args.films or table.count)
             frames = len(table.rows) * sum(12 * c["blocks"] - 3 for c in cases)
             print(f"{table.title}: {len(table.rows)} rows of {len(cases)} films, {frames} frames", file=sys.stderr)
-            write(table, measure(bench, table, args.package, cases, args.speeds), args.package, len(cases))
+            package = args.tuned if table.name == "long" else args.package
+            write(table, measure(bench, table, package, cases, args.speeds), package, len(cases))
 
 
 if __name__ == "__main__":

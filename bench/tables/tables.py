@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 Row = dict  # label, quality, speed
 
@@ -152,12 +153,12 @@ TABLES = [
 ]  # fmt: skip
 
 
-def long_table(tuned: dict, plain: dict) -> Table:
+def long_table(tuned: Path, base: Path) -> Table:
     return Table(
         "long",
         "Streaming long tuning",
         "One prompt for four minutes; attributes right in the ten seconds before each time.",
-        {"with long tuning": tuned, "without": plain},
+        {"with long tuning": {"package": tuned}, "without": {"package": base}},
         [Column(f"{s} s", f"quality/course/{s}") for s in (30, 60, 120, 240)] + [Column("drift", "quality/drift", "{:.3f}"), Column("seam", "quality/seam", "{:.2f}")],
         [Claim("Long tuning holds a video together for minutes.",
                lambda r: r["with long tuning"]["quality"]["course"]["240"] > r["without"]["quality"]["course"]["240"],

@@ -14,7 +14,11 @@ sys.path.insert(0, str(BENCH))
 
 from draw import save_strip  # noqa: E402
 from film import Setup, Studio, edit_package  # noqa: E402
-from measure import Cache, some  # noqa: E402
+from measure import Bench, Cache, some  # noqa: E402
+from longlive_training.evaluate import from_world, make_case, make_cases  # noqa: E402
+from longlive_training.metrics import Observation  # noqa: E402
+from longlive_training.world import STAGE  # noqa: E402
+
 from tables.report import markdown, plot  # noqa: E402
 from tables.tables import TABLES, Claim, long_table  # noqa: E402
 
@@ -154,6 +158,37 @@ def test_what_was_measured_is_not_measured_again(tmp_path) -> None:
     with pytest.raises(RuntimeError):
         cache.get(fail, "c")
     assert cache.get(measure, "c")["value"] == 3
+
+
+def test_an_observation_comes_back_as_it_was(tmp_path) -> None:
+    cache = Cache(tmp_path)
+    seen = Observation(9, {"sky": 0.5}, changed={"sky": [True, False]}, jumps=[1.5], features=np.arange(6.0).reshape(2, 3), drift=0.25)
+    frames = [np.full((2, 2, 3), i, np.uint8) for i in range(3)]
+    cache.put(seen, frames, "film", "a")
+    assert cache.has("film", "a") and not cache.has("film", "b")
+    back = cache.observation("film", "a")
+    assert np.array_equal(back.features, seen.features) and np.array_equal(cache.stills("film", "a"), np.stack(frames))
+    back.features = seen.features
+    assert back == seen
+    cache.put(Observation(1), [], "film", "b")
+    assert cache.observation("film", "b") == Observation(1)
+
+
+def test_only_films_that_are_missing_are_made(tmp_path, monkeypatch) -> None:
+    made, cases = [], [make_case(c["name"], 1, [{**c["timeline"][0], "blocks": 4}]) for c in make_cases("single", 3)]
+
+    def shoot(self, setup, cases, see):
+        for case in cases:
+            made.append(case["name"])
+            yield case, None, see(case, from_world(case, STAGE))
+
+    monkeypatch.setattr(Studio, "shoot", shoot)
+    with Bench(tmp_path, 1) as bench:
+        first = bench.quality(Setup(PACKAGE), cases[:2], "some", rendered=False)
+        again = bench.quality(Setup(PACKAGE), cases, "all", rendered=False)
+        assert made == [c["name"] for c in cases] and first["videos"] == 2 and again["videos"] == 3
+        shown = bench.stills(Setup(PACKAGE), cases, [0.5, 2], 2)
+        assert [c["name"] for c, _ in shown] == made[:2] and shown[0][1].shape == (2, STAGE[1], STAGE[0], 3)
 
 
 def test_a_strip_has_a_labelled_row_for_each_film(tmp_path) -> None:
