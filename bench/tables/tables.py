@@ -133,7 +133,7 @@ TABLES = [
             Claim("8-bit keys and values lose at most one point.", lambda r: loses_at_most(r, "bf16, KV int8", 1, "bf16"),
                   "errors of the cache are seen again by every later block"),
         ],
-        "single", 6, seconds=10, strip=[0.5, 1, 3, 6, 10], bars=["prompt"], like="fp32",
+        "single", 3, seconds=10, strip=[0.5, 1, 3, 6, 10], bars=["prompt"], like="fp32",
     ),
     Table(
         "steps",
@@ -148,7 +148,7 @@ TABLES = [
             Claim("Four steps are better than one.", lambda r: r["4 steps"]["quality"]["frechet"] < r["1 step"]["quality"]["frechet"],
                   "the world is so predictable from prompt and past that the first guess is already the picture"),
         ],
-        "switch", 6, strip=[1, 2.5, 3.5, 5, 8], bars=["prompt", "changed within 2 s", "kept"],
+        "switch", 3, strip=[1, 2.5, 3.5, 5, 8], bars=["prompt", "changed within 2 s", "kept"],
     ),
 ]  # fmt: skip
 
