@@ -44,7 +44,14 @@ export const configSchema = z.strictObject({
   modelCacheGigabytes: gigabytes(100).describe('Disk space for these; the least recently used ones go'),
   modelMemoryGigabytes: gigabytes(0).describe('Device memory for loaded models; 0 for 60 % of what there is'),
   device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where models run'),
-  precision: z.enum(['auto', 'fp32', 'bf16', 'int8']).default('auto').describe('Arithmetic of the model'),
+  precision: z
+    .enum(['auto', 'fp32', 'bf16', 'int8', 'fp8'])
+    .default('auto')
+    .describe('Arithmetic of the model; fp8 on GPUs that have it'),
+  attention: z
+    .enum(['full', 'int8'])
+    .default('full')
+    .describe('Arithmetic of self-attention: that of the model, or on a GPU 8-bit products'),
   decoder: z.enum(['auto', 'full', 'tiny']).default('auto').describe('Video decoder of the model'),
   threads: z.coerce.number().int().min(0).max(1024).default(0).describe('CPU threads for the model; 0 for all'),
   encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4))).describe('Workers that encode video'),

@@ -353,6 +353,19 @@ describe('operations', () => {
     server.store.check = () => Promise.reject(new StoreError('UNREACHABLE', 'Nobody home.'));
     const unready = await fetch(`${server.url}/readyz`);
     expect([unready.status, await unready.text()]).toEqual([503, expect.stringContaining('Nobody home')]);
+    server.store.check = () => Promise.resolve();
+    server.engine.fault = 'The device has failed.';
+    const faulty = await fetch(`${server.url}/readyz`);
+    expect([faulty.status, await faulty.json()]).toEqual([
+      503,
+      { status: 'not ready', problems: ['The device has failed.'] },
+    ]);
+    const { createSession: refused } = await server.query<{ createSession: object }>(
+      `mutation { createSession(input: { prompt: "a fox" }) { __typename ... on Error { message } } }`,
+    );
+    expect(refused).toMatchObject({ __typename: 'UnavailableError', message: 'The device has failed.' });
+    server.engine.fault = undefined;
+    expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
     const metrics = await (await fetch(`${server.url}/metrics`)).text();
     for (const name of [
       'longlive_sessions',
