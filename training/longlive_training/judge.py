@@ -52,7 +52,7 @@ def shrink(video: np.ndarray) -> np.ndarray:
     across = torch.kron(across.T.contiguous(), torch.eye(3)).view(width * 3, columns, 3).transpose(1, 2).reshape(width * 3, 3 * columns)
     small = np.empty((t, 3, rows, columns), np.uint8)
     for i in range(0, t, 16):  # as much as fits the cache
-        x = torch.from_numpy(np.ascontiguousarray(video[i : i + 16])).float().view(-1, height, width * 3)
+        x = torch.from_numpy(video[i : i + 16].astype(np.float32)).view(-1, height, width * 3)
         small[i : i + 16] = (torch.matmul(down, x) @ across).view(-1, rows, 3, columns).transpose(1, 2).to(torch.uint8)
     return small
 
