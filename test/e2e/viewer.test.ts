@@ -4,6 +4,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { RunningServer } from '../../src/server/index.js';
 import { difference, hasBrowser, look, openBrowser, playsUntil } from '../support/browser.js';
+import { PAINTING_MODEL } from '../support/painting-engine.js';
 import { startPaintingServer } from '../support/painting-server.js';
 import { startPocketServer } from '../support/pocket-server.js';
 
@@ -129,5 +130,59 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
     expect(await page.getByRole('alert').innerText()).toContain('maxSeconds must be');
     await page.close();
     await server.close();
+  });
+
+  describe('where there is a choice of models', () => {
+    const INK = { name: 'ink', digest: 'i1', bytes: 5_400_000, matrices: 40 };
+    const RAIN = { name: 'rain-at-night', digest: 'r1', bytes: 180_000_000, matrices: 300 };
+    const LARGE = {
+      ...PAINTING_MODEL,
+      ...{
+        name: 'large',
+        title: 'Painting, large',
+        precision: 'int8',
+        storedPrecision: 'int8',
+        state: 'AVAILABLE' as const,
+      },
+      ...{ bytes: 7.4 * 2 ** 30, license: 'CC-BY-NC-SA-4.0', loras: [INK, RAIN] },
+    };
+
+    test('starts the session with the model and the adapters that were picked', async () => {
+      const server = await startPaintingServer({}, {}, [PAINTING_MODEL, LARGE]);
+      const page = await browser.newPage();
+      await page.goto(server.url);
+      const picker = page.getByRole('combobox', { name: 'Model' });
+      expect(await picker.locator('option').allInnerTexts()).toEqual([
+        'Painting · 1 KB · fp32 · Apache-2.0',
+        'Painting, large · 7.4 GB · int8 · CC-BY-NC-SA-4.0',
+      ]);
+      expect(await page.getByRole('group', { name: 'Adapters' }).count()).toBe(0);
+      await picker.selectOption('large');
+      await page.getByRole('checkbox', { name: 'ink 5.1 MB' }).check();
+      await page.getByRole('checkbox', { name: 'rain-at-night' }).check();
+      await page.getByRole('checkbox', { name: 'rain-at-night' }).uncheck();
+      const weight = page.getByRole('spinbutton', { name: 'Weight of ink' });
+      expect(await weight.inputValue()).toBe('1');
+      await weight.fill('0.5');
+      await page.getByRole('textbox', { name: 'Prompt' }).fill('a bar that moves');
+      await page.getByRole('button', { name: 'Start', exact: true }).click();
+      await playsUntil(page, 0.5, 30_000);
+      await page.getByText('Painting, large · cpu · int8 · ink 0.5').waitFor();
+      const [session] = (await server.sessions.sessions()).items;
+      expect(session).toMatchObject({ model: 'large', loras: [{ name: 'ink', weight: 0.5, digest: 'i1' }] });
+      await page.close();
+      await server.close();
+    });
+
+    test('shows no picker where there is none', async () => {
+      const server = await startPaintingServer();
+      const page = await browser.newPage();
+      await page.goto(server.url);
+      await page.getByText('Painting · cpu · fp32').waitFor();
+      expect(await page.getByRole('combobox').count()).toBe(0);
+      expect(await page.getByRole('group', { name: 'Adapters' }).count()).toBe(0);
+      await page.close();
+      await server.close();
+    });
   });
 });

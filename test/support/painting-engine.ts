@@ -33,8 +33,10 @@ export const PAINTING_MODEL: ModelInfo = {
 
 /** An engine for tests that look at pictures: what is on screen follows from the prompt and the time, at little cost. */
 export class PaintingEngine implements Engine {
+  constructor(private readonly infos: ModelInfo[] = [PAINTING_MODEL]) {}
+
   models(): ModelInfo[] {
-    return [PAINTING_MODEL];
+    return this.infos;
   }
 
   async refresh(): Promise<void> {

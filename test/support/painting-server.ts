@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { LocalCluster } from '../../src/cluster/index.js';
 import { createMediaFactory } from '../../src/media/index.js';
 import { loadConfig, serve, type RunningServer, type ServerSettings } from '../../src/server/index.js';
-import { SessionService, type SessionPolicy } from '../../src/sessions/index.js';
+import { type ModelInfo, SessionService, type SessionPolicy } from '../../src/sessions/index.js';
 import { openStore } from '../../src/storage/index.js';
 import { PaintingEngine } from './painting-engine.js';
 
@@ -14,11 +14,12 @@ const QUIET = { debug: () => undefined, info: () => undefined, warn: () => undef
 export async function startPaintingServer(
   settings: Partial<ServerSettings> = {},
   policy: Partial<SessionPolicy> = {},
+  models?: ModelInfo[],
 ): Promise<RunningServer> {
   const directory = await mkdtemp(join(tmpdir(), 'longlive-'));
   const store = openStore(`file://${directory}`);
   const media = createMediaFactory({ workers: 1 });
-  const engine = new PaintingEngine();
+  const engine = new PaintingEngine(models);
   const sessions = new SessionService({ engine, media, store, cluster: new LocalCluster(), policy });
   const close = async () => {
     await media.close();

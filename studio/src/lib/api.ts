@@ -23,6 +23,7 @@ export interface Session {
   failure: Failure | null;
   prompt: string;
   modelName: string;
+  loras: { name: string; weight: number }[];
   seed: string;
   width: number;
   height: number;
@@ -93,7 +94,7 @@ export class ServiceError extends Error {
 }
 
 const SESSION = `fragment S on Session {
-  id state reason failure { code message } prompt modelName seed width height seconds viewers createdAt finishedAt playlistUrl
+  id state reason failure { code message } prompt modelName loras { name weight } seed width height seconds viewers createdAt finishedAt playlistUrl
   timeline { receiptId prompt seconds recacheMilliseconds }
   artifacts { kind url bytes }
 }`;
@@ -106,17 +107,36 @@ function unwrap<Value extends object>(result: Result<Value>): Value {
   return result;
 }
 
-export async function fetchService() {
-  const { service } = await request<{
-    service: {
-      version: string;
-      accepting: boolean;
-      detail: string | null;
-      heartbeatSeconds: number;
-      defaultModel: { title: string; device: string; precision: string } | null;
-    };
-  }>('{ service { version accepting detail heartbeatSeconds defaultModel { title device precision } } }');
-  return service;
+export interface Lora {
+  name: string;
+  bytes: number;
+}
+
+export interface Model {
+  name: string;
+  title: string;
+  description: string;
+  license: string;
+  device: string;
+  precision: string;
+  bytes: number;
+  loras: Lora[];
+}
+
+export interface Service {
+  version: string;
+  accepting: boolean;
+  detail: string | null;
+  heartbeatSeconds: number;
+}
+
+/** The service, and its models with the default one first. */
+export async function fetchService(): Promise<Service & { models: Model[] }> {
+  const { service, models } = await request<{ service: Service; models: Model[] }>(`{
+    service { version accepting detail heartbeatSeconds }
+    models { name title description license device precision bytes loras { name bytes } }
+  }`);
+  return { ...service, models };
 }
 
 export async function fetchRecent(): Promise<Session[]> {
@@ -136,6 +156,8 @@ export async function fetchSession(id: string): Promise<Session> {
 
 export interface CreateInput {
   prompt: string;
+  model?: string;
+  loras?: { name: string; weight: number }[];
   seed?: string;
   maxSeconds?: number;
 }

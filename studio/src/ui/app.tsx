@@ -1,8 +1,9 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { createSession, type CreateInput, fetchService, fetchSession, type Session } from '../lib/api';
+import { createSession, type CreateInput, fetchService, fetchSession, type Model, type Session } from '../lib/api';
 import { RequestError, setToken } from '../lib/graphql';
 import { Watching } from '../lib/watching';
 import { Home } from './home';
+import { type Choice, choiceInput, chosenModel, ModelPicker } from './model-picker';
 import { PromptBox } from './prompt-box';
 import { Stage } from './stage';
 import { TokenForm } from './token-form';
@@ -16,6 +17,8 @@ export function App() {
   const [watching, setWatching] = useState<Watching>();
   const [problem, setProblem] = useState<string>();
   const [locked, setLocked] = useState(false);
+  const [choice, setChoice] = useState<Choice>({ loras: {} });
+  const models = service?.models ?? [];
 
   const report = (error: unknown) => {
     if (error instanceof RequestError && error.status === 401) setLocked(true);
@@ -34,13 +37,18 @@ export function App() {
     setWatching(undefined);
     setProblem(undefined);
     history.replaceState(null, '', location.pathname);
+    void begin(); // What there is to choose from may be another.
   };
 
   const start = async (input: CreateInput) => {
     const askedAt = performance.now();
     setProblem(undefined);
     try {
-      watch(await createSession(input), service?.heartbeatSeconds ?? 10, askedAt);
+      watch(
+        await createSession({ ...choiceInput(models, choice), ...input }),
+        service?.heartbeatSeconds ?? 10,
+        askedAt,
+      );
     } catch (error) {
       report(error);
     }
@@ -77,7 +85,6 @@ export function App() {
       />
     );
   }
-  const model = service?.defaultModel;
   return (
     <main class={watching ? 'watching' : 'home'}>
       <header>
@@ -85,7 +92,9 @@ export function App() {
           <img src="/favicon.svg" alt="" width="26" height="26" />
           LongLive
         </button>
-        <span class="muted">{model ? `${model.title} · ${model.device} · ${model.precision}` : ''}</span>
+        <span class="muted">
+          {watching ? made(watching.store.state.session, models) : runs(chosenModel(models, choice))}
+        </span>
         <nav>
           {watching && <button onClick={leave}>New session</button>}
           <a href="/graphql">API</a>
@@ -96,7 +105,10 @@ export function App() {
         <Watcher watching={watching} video={video} onStart={start} />
       ) : (
         <>
-          <PromptBox live={false} onSubmit={(prompt, { seed, maxSeconds }) => start({ prompt, seed, maxSeconds })} />
+          <div class="beginning">
+            <PromptBox live={false} onSubmit={(prompt, { seed, maxSeconds }) => start({ prompt, seed, maxSeconds })} />
+            <ModelPicker models={models} choice={choice} onChange={setChoice} />
+          </div>
           {service && (
             <Home
               onOpen={(id) => void open(id, service.heartbeatSeconds)}
@@ -113,4 +125,14 @@ export function App() {
       {service && !service.accepting && <p class="problem">The service takes no sessions now. {service.detail}</p>}
     </main>
   );
+}
+
+function runs(model: Model | undefined): string {
+  return model ? `${model.title} · ${model.device} · ${model.precision}` : '';
+}
+
+/** What a session is made with. */
+function made({ modelName, loras }: Session, models: Model[]): string {
+  const model = models.find(({ name }) => name === modelName);
+  return [model ? runs(model) : modelName, ...loras.map(({ name, weight }) => `${name} ${weight}`)].join(' · ');
 }

@@ -10,5 +10,6 @@ export function span(milliseconds: number | undefined): string {
 }
 
 export function size(bytes: number): string {
-  return bytes < 2 ** 20 ? `${Math.round(bytes / 1024)} KB` : `${(bytes / 2 ** 20).toFixed(1)} MB`;
+  if (bytes < 2 ** 20) return `${Math.round(bytes / 1024)} KB`;
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MB` : `${(bytes / 2 ** 30).toFixed(1)} GB`;
 }
