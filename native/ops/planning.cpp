@@ -88,8 +88,10 @@ std::unique_ptr<ConvWeights> PlanningBackend::prepareConv(const float*, const fl
 void PlanningBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& weights, const Epilogue& e) {
   const auto& w = static_cast<const PlannedLinear&>(weights);
   const size_t rows = static_cast<size_t>(in.elements() / w.in);
-  if (e.multiply || e.residual) scratch_ = std::max(scratch_, out.bytes());
-  if (w.eightBit) scratch_ = std::max(scratch_, (rows * static_cast<size_t>(w.in) + 15) / 16 * 16 + rows * sizeof(float));
+  const auto padded = [](size_t n) { return (n + 255) / 256 * 256; };
+  const size_t quantised = w.eightBit ? padded(rows * static_cast<size_t>(w.in)) + padded(rows * sizeof(float)) : 0;
+  const bool apart = w.eightBit ? precision_ == Precision::FP8 : e.multiply || e.residual;
+  scratch_ = std::max(scratch_, quantised + (apart ? out.bytes() : 0));
   if (w.weightsOnly) widened_ = std::max(widened_, static_cast<size_t>(w.out * cuda::strideFor(cuda::Operand::Bf16, w.in)) * 2);
 }
 

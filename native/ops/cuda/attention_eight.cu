@@ -1,5 +1,5 @@
-// Attention with 8-bit products on tensor cores by mma.sync: S = Q K^T in int8, P V in fp8 where the chip has it (sm_89), else in
-// bf16. The scheme is that of attention.cu; heads of up to 128, padded to 64 or 128.
+// Attention with 8-bit products on tensor cores by mma.sync: S = Q K^T in int8, P V in fp8 where mma.sync has that (sm_89,
+// sm_120), else in bf16. The scheme is that of attention.cu; heads of up to 128, padded to 64 or 128.
 //
 //   means     K_c over the visible keys of every channel, and the largest |V_c|: two small kernels
 //   quantise  Q per row and head: q = scale_i a_i;  K per tile of 64 keys and head, smoothed: k - mean = scale_j b_j;  V per

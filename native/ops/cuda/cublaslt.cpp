@@ -21,8 +21,10 @@ constexpr uint32_t kAlignment = 16;      // of all pointers and rows
 // Constants of the ABI.
 constexpr int kOpN = 0, kOpT = 1;
 constexpr int kCompute32F = 68;
-constexpr int kReal32F = 0, kReal16Bf = 14;
+constexpr int kReal32F = 0, kReal16Bf = 14, kReal8F = 28;
 constexpr int kDescTransA = 3, kDescTransB = 4, kDescEpilogue = 7, kDescBias = 8, kDescBiasType = 26;
+constexpr int kDescScaleA = 17, kDescScaleB = 18, kDescScaleModeA = 31, kDescScaleModeB = 32;
+constexpr int32_t kScaleVectors = 3;
 constexpr uint32_t kEpilogueNone = 1, kEpilogueBias = 4, kEpilogueGelu = 32;
 constexpr int kPrefWorkspace = 1, kPrefAlignA = 5, kPrefAlignB = 6, kPrefAlignC = 7, kPrefAlignD = 8;
 
@@ -41,6 +43,11 @@ static_assert(kReal32F == CUDA_R_32F && kReal16Bf == CUDA_R_16BF);
 static_assert(kDescTransA == CUBLASLT_MATMUL_DESC_TRANSA && kDescTransB == CUBLASLT_MATMUL_DESC_TRANSB);
 static_assert(kDescEpilogue == CUBLASLT_MATMUL_DESC_EPILOGUE && kDescBias == CUBLASLT_MATMUL_DESC_BIAS_POINTER);
 static_assert(kDescBiasType == CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE);
+static_assert(kReal8F == CUDA_R_8F_E4M3 && kDescScaleA == CUBLASLT_MATMUL_DESC_A_SCALE_POINTER && kDescScaleB == CUBLASLT_MATMUL_DESC_B_SCALE_POINTER);
+#if CUBLAS_VERSION >= 120900
+static_assert(kDescScaleModeA == CUBLASLT_MATMUL_DESC_A_SCALE_MODE && kDescScaleModeB == CUBLASLT_MATMUL_DESC_B_SCALE_MODE);
+static_assert(kScaleVectors == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+#endif
 static_assert(kEpilogueNone == CUBLASLT_EPILOGUE_DEFAULT && kEpilogueBias == CUBLASLT_EPILOGUE_BIAS);
 static_assert(kEpilogueGelu == CUBLASLT_EPILOGUE_GELU && (kEpilogueGelu | kEpilogueBias) == CUBLASLT_EPILOGUE_GELU_BIAS);
 static_assert(kPrefWorkspace == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES);
@@ -49,6 +56,8 @@ static_assert(kPrefAlignC == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES && kPref
 static_assert(sizeof(Algorithm) == sizeof(cublasLtMatmulAlgo_t) && sizeof(Heuristic) == sizeof(cublasLtMatmulHeuristicResult_t));
 static_assert(offsetof(Heuristic, workspace) == offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize));
 #endif
+
+int realOf(DType type) { return type == DType::F32 ? kReal32F : type == DType::BF16 ? kReal16Bf : kReal8F; }
 
 void* openLibrary(std::string& name) {
   const char* chosen = std::getenv("LONGLIVE_CUBLASLT");
@@ -102,15 +111,16 @@ struct CublasLt::Plan {
   bool usable = false;
 
   Plan(const Functions& functions, void* handle, const Key& k) : f(functions) {
-    const int type = k.type == DType::F32 ? kReal32F : kReal16Bf;
+    const int type = realOf(k.type), operands = realOf(k.operands);
     const uint32_t epilogue = (k.gelu ? kEpilogueGelu : 0) | (k.bias ? kEpilogueBias : 0);
     void* preference = nullptr;
     const auto set = [&](int attribute, const auto& value) { return f.descSet(desc, attribute, &value, sizeof value) == 0; };
     const auto prefer = [&](int attribute, const auto& value) { return f.preferenceSet(preference, attribute, &value, sizeof value) == 0; };
     bool ok = f.descCreate(&desc, kCompute32F, kReal32F) == 0 && set(kDescTransA, kOpT) && set(kDescTransB, kOpN) &&
               set(kDescEpilogue, epilogue ? epilogue : kEpilogueNone) && (!k.bias || set(kDescBiasType, type)) &&
-              f.layoutCreate(&a, type, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.columns), k.stride) == 0 &&
-              f.layoutCreate(&b, type, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.rows), k.depth) == 0 &&
+              (operands != kReal8F || (set(kDescScaleModeA, kScaleVectors) && set(kDescScaleModeB, kScaleVectors))) &&
+              f.layoutCreate(&a, operands, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.columns), k.stride) == 0 &&
+              f.layoutCreate(&b, operands, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.rows), k.depth) == 0 &&
               f.layoutCreate(&d, type, static_cast<uint64_t>(k.columns), static_cast<uint64_t>(k.rows), k.columns) == 0 &&
               f.preferenceCreate(&preference) == 0 && prefer(kPrefWorkspace, static_cast<uint64_t>(kWorkspaceBytes));
     for (int attribute : {kPrefAlignA, kPrefAlignB, kPrefAlignC, kPrefAlignD}) ok = ok && prefer(attribute, kAlignment);
@@ -153,14 +163,16 @@ CublasLt::Plan* CublasLt::plan(const Key& key) {
 }
 
 bool CublasLt::multiply(cudaStream_t stream, void* workspace, const LtProduct& p) {
-  const int64_t size = static_cast<int64_t>(sizeOf(p.type));
-  for (int64_t row : {p.depth, p.stride, p.columns})
-    if (row * size % kAlignment != 0) return false;
-  for (const void* pointer : {static_cast<const void*>(p.out), p.in, p.weight, p.bias, p.addend})
+  for (int64_t bytes : {p.depth * static_cast<int64_t>(sizeOf(p.operands)), p.stride * static_cast<int64_t>(sizeOf(p.operands)),
+                        p.columns * static_cast<int64_t>(sizeOf(p.type))})
+    if (bytes % kAlignment != 0) return false;
+  for (const void* pointer : {static_cast<const void*>(p.out), p.in, p.weight, p.bias, p.addend, static_cast<const void*>(p.rowScale),
+                              static_cast<const void*>(p.columnScale)})
     if (reinterpret_cast<uintptr_t>(pointer) % kAlignment != 0) return false;
-  Plan* plan = this->plan({p.rows, p.columns, p.depth, p.stride, p.type, p.gelu, p.bias != nullptr, p.addend != nullptr});
+  Plan* plan = this->plan({p.rows, p.columns, p.depth, p.stride, p.type, p.operands, p.gelu, p.bias != nullptr, p.addend != nullptr});
   if (!plan) return false;
-  if (p.bias && f_->descSet(plan->desc, kDescBias, &p.bias, sizeof p.bias) != 0) return false;
+  const auto point = [&](int attribute, const auto* pointer) { return !pointer || f_->descSet(plan->desc, attribute, &pointer, sizeof pointer) == 0; };
+  if (!point(kDescBias, p.bias) || !point(kDescScaleA, p.columnScale) || !point(kDescScaleB, p.rowScale)) return false;
   const float one = 1.0f, addendFactor = p.addend ? 1.0f : 0.0f;
   const void* c = p.addend ? p.addend : p.out;  // not read when its factor is 0
   const int status = f_->matmul(handle_, plan->desc, &one, p.weight, plan->a, p.in, plan->b, &addendFactor, c, plan->d, p.out, plan->d,

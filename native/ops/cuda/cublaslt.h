@@ -17,13 +17,15 @@
 namespace longlive::cuda {
 
 // out[rows, columns] = gelu?(in[rows, depth] weight[columns, depth]^T + bias) + addend?
-// All of one type, F32 (F32 arithmetic, no TF32) or BF16 (F32 sums); weight rows lie `stride` elements apart.
+// All of one type, F32 (F32 arithmetic, no TF32) or BF16 (F32 sums); or in and weight F8_E4M3, with a scale for each row and
+// column of the product, which few libraries and chips have. Weight rows lie `stride` elements apart.
 struct LtProduct {
   void* out;
   const void *in, *weight, *bias, *addend;
   int64_t rows, columns, depth, stride;
-  DType type;
+  DType type, operands;  // operands: type, or F8_E4M3
   bool gelu;
+  const float *rowScale = nullptr, *columnScale = nullptr;  // F8_E4M3
 };
 
 class CublasLt {
@@ -42,7 +44,7 @@ class CublasLt {
   struct Plan;
   struct Key {
     int64_t rows, columns, depth, stride;
-    DType type;
+    DType type, operands;
     bool gelu, bias, addend;
     auto operator<=>(const Key&) const = default;
   };

@@ -93,6 +93,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   computeMajor_ = p.major;
   check(cudaSetDevice(device_), "cudaSetDevice");
   fp8_ = p.major * 10 + p.minor >= 89 && hasFp8();
+  nativeFp8_ = fp8_ && (p.major == 8 || p.major >= 12);
   requireArithmetic(options, p);
   info_ = {"cuda", p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), p.multiProcessorCount};
   if (features_.plain) attentionKernel_ = AttentionKernel::Plain;
@@ -273,22 +274,37 @@ std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const
 
 // -- linear -----------------------------------------------------------------------------------------------------------------
 
+CudaBackend::Quantised CudaBackend::quantise(const Tensor& in, Operand operand, size_t spare) {
+  const DType type = operand == Operand::Int8 ? DType::I8 : DType::F8_E4M3;
+  const auto padded = [](size_t n) { return (n + 255) / 256 * 256; };
+  const size_t bytes = padded(static_cast<size_t>(in.elements())), scales = padded(static_cast<size_t>(rowsOf(in)) * sizeof(float));
+  auto* memory = static_cast<char*>(scratch(bytes + scales + spare));
+  const Quantised q{{memory, type, in.shape}, reinterpret_cast<float*>(memory + bytes), memory + bytes + scales};
+  quantiseRows(stream(), q.rows.data, q.scale, in, type);
+  return q;
+}
+
 // What cuBLASLt can do in its epilogue it does; the rest is one elementwise pass. The library adds a plain residual to the
-// unrounded sum: one rounding less than spec 2.8.
-bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e) {
-  if (!lt_ || isEightBit(matrix.operand) || out.dtype != activationType() || in.dtype != activationType()) return false;
+// unrounded sum: one rounding less than spec 2.8. With fp8 it may have no GELU, and on most chips nothing at all.
+bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const Quantised& bytes, const CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e) {
+  if (!lt_ || matrix.operand == Operand::Int8 || out.dtype != activationType() || in.dtype != activationType()) return false;
   if ((matrix.operand == Operand::F32) != (activationType() == DType::F32)) return false;
   const bool bare = !e.multiply && !e.gate;
   const bool geluInside = e.activation == Activation::GeluTanh && bare && !e.residual;
   const bool addInside = e.activation == Activation::None && bare && e.residual && e.residual.dtype == out.dtype;
-  const bool finished = geluInside || addInside || (e.activation == Activation::None && bare && !e.residual);
+  bool finished = geluInside || addInside || (e.activation == Activation::None && bare && !e.residual);
   const auto overlaps = [&](const Tensor& t) { return t && t.data == out.data; };
   const bool apart = !finished && (overlaps(e.residual) || overlaps(e.multiply) || overlaps(in));
   Tensor product = out;
-  if (apart) product.data = scratch(out.bytes());
-  const LtProduct p{product.data, in.data, matrix.data, w.libraryBias ? w.libraryBias->data : nullptr,
-                    addInside ? e.residual.data : nullptr, rowsOf(in), w.out, w.in, matrix.stride, activationType(), geluInside};
-  if (!lt_->multiply(stream(), lane().workspace->data, p)) return false;
+  if (apart) product.data = bytes.spare ? bytes.spare : scratch(out.bytes());
+  const Tensor& operand = bytes.rows ? bytes.rows : in;
+  LtProduct p{product.data, operand.data, matrix.data, w.libraryBias ? w.libraryBias->data : nullptr, addInside ? e.residual.data : nullptr,
+              rowsOf(in), w.out, w.in, matrix.stride, activationType(), operand.dtype, geluInside, bytes.scale, matrix.columnScale};
+  if (!lt_->multiply(stream(), lane().workspace->data, p)) {
+    if (!geluInside) return false;
+    p.gelu = finished = false;
+    if (!lt_->multiply(stream(), lane().workspace->data, p)) return false;
+  }
   if (!finished) finishLinear(stream(), out, product, e);
   return true;
 }
@@ -308,23 +324,22 @@ void CudaBackend::linear(const Tensor& out, const Tensor& in, const LinearWeight
   require(in.shape[-1] == w.in && out.shape[-1] == w.out && rowsOf(out) == rows, "linear: shapes do not match");
   if (rows == 0) return;
   const PackedMatrix matrix = matrixFor(w);
-  if (linearByLibrary(out, in, w, matrix, e)) return;
   Finish f{out, e.residual, e.multiply, e.gate, nullptr, e.activation, false};
-  if (!isEightBit(matrix.operand)) return multiply(stream(), matrixOf(in, rows, w.in), in.dtype, matrix, f);
-  const size_t bytes = (static_cast<size_t>(rows * w.in) + 15) / 16 * 16;
-  const DType type = matrix.operand == Operand::Int8 ? DType::I8 : DType::F8_E4M3;
-  const Tensor quantised{scratch(bytes + static_cast<size_t>(rows) * sizeof(float)), type, in.shape};
-  auto* scales = reinterpret_cast<float*>(quantised.as<char>() + bytes);
-  quantiseRows(stream(), quantised.data, scales, in, type);
-  f.rowScale = scales;
-  multiply(stream(), matrixOf(quantised, rows, w.in), type, matrix, f);
+  if (!isEightBit(matrix.operand)) {
+    if (linearByLibrary(out, in, {}, w, matrix, e)) return;
+    return multiply(stream(), matrixOf(in, rows, w.in), in.dtype, matrix, f);
+  }
+  const Quantised q = quantise(in, matrix.operand, matrix.operand == Operand::Fp8 ? out.bytes() : 0);
+  if (linearByLibrary(out, in, q, w, matrix, e)) return;
+  f.rowScale = q.scale;
+  multiply(stream(), matrixOf(q.rows, rows, w.in), q.rows.dtype, matrix, f);
 }
 
 // -- attention --------------------------------------------------------------------------------------------------------------
 
 void CudaBackend::attention(const AttentionArgs& a) {
   if (attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain && fitsEightBit(a)) {
-    const EightBitLayout layout = layoutEightBit(a, fp8_);
+    const EightBitLayout layout = layoutEightBit(a, nativeFp8_);
     return attentionEightBit(stream(), a, layout, scratch(layout.bytes));
   }
   cuda::attention(stream(), a, attentionKernel_, computeMajor_);

@@ -126,13 +126,17 @@ class CudaBackend final : public Backend {
   void* grown(std::vector<std::unique_ptr<Storage>>& memory, size_t bytes);
   // The matrix that products take: as it is kept, or made wide for this call.
   PackedMatrix matrixFor(const struct CudaLinear& w);
-  bool linearByLibrary(const Tensor& out, const Tensor& in, const struct CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e);
+  // Rows of a layer's input in 8 bits, in scratch; behind them `spare` bytes.
+  struct Quantised { Tensor rows; float* scale = nullptr; void* spare = nullptr; };
+  Quantised quantise(const Tensor& in, Operand operand, size_t spare);
+  bool linearByLibrary(const Tensor& out, const Tensor& in, const Quantised& bytes, const struct CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e);
 
   Precision precision_;
   AttentionArithmetic attention_;
   Features features_;
   int device_ = 0, computeMajor_ = 0;
-  bool fp8_ = false;
+  bool fp8_ = false;        // there is code for it
+  bool nativeFp8_ = false;  // and mma.sync is not made of conversions and f16 products, as it is for sm_90 and sm_100
   AttentionKernel attentionKernel_ = AttentionKernel::Best;
   DeviceInfo info_;
   Lane lane_ = Lane::Main;

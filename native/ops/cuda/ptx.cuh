@@ -134,8 +134,8 @@ __device__ __forceinline__ void multiplyAdd(int32_t (&c)[4], const uint32_t (&a)
 #endif
 }
 
-// c += a b^T over fp8, k = 32. The tensor cores of sm_89 and sm_90 keep fewer bits of such sums than F32 has: long ones are to be
-// taken over into F32 now and then.
+// c += a b^T over fp8, k = 32. Chips of 8.9 and 12.x have the instruction; for 9.0 and 10.x the compiler converts to f16 and multiplies that.
+// Tensor cores may keep fewer bits of such sums than F32 has: long ones are to be taken over into F32 now and then.
 __device__ __forceinline__ void multiplyAddFp8(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
 #ifdef LONGLIVE_CUDA_EMULATED
   const uint32_t b[2] = {b0, b1};

@@ -4,12 +4,17 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../../ops/e4m3.h"
+
 namespace {
 
+constexpr int kFp8 = 28;
+
 struct Desc {
-  int transA = 0, transB = 0, biasType = -1;
+  int transA = 0, transB = 0, biasType = -1, scaleModeA = 0, scaleModeB = 0;
   uint32_t epilogue = 1;
   const void* bias = nullptr;
+  const float *scaleA = nullptr, *scaleB = nullptr;
 };
 struct Layout {
   int type;
@@ -19,6 +24,7 @@ struct Layout {
 
 float get(const void* p, int type, int64_t i) {
   if (type == 0) return static_cast<const float*>(p)[i];
+  if (type == kFp8) return longlive::fromE4m3(static_cast<const uint8_t*>(p)[i]);
   const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(p)[i]) << 16;
   float f;
   std::memcpy(&f, &bits, 4);
@@ -35,9 +41,13 @@ void put(void* p, int type, int64_t i, float f) {
   static_cast<uint16_t*>(p)[i] = static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+int products[64];  // by the type of their operands
+
 }  // namespace
 
 extern "C" {
+
+int fakeCublasLtProducts(int type) { return products[type]; }
 
 int cublasLtCreate(void** h) { return *h = new int, 0; }
 int cublasLtDestroy(void* h) { return delete static_cast<int*>(h), 0; }
@@ -50,6 +60,10 @@ int cublasLtMatmulDescSetAttribute(void* desc, int attribute, const void* value,
     case 4: return bytes == 4 ? std::memcpy(&d.transB, value, 4), 0 : 7;
     case 7: return bytes == 4 ? std::memcpy(&d.epilogue, value, 4), 0 : 7;
     case 8: return bytes == 8 ? std::memcpy(&d.bias, value, 8), 0 : 7;
+    case 17: return bytes == 8 ? std::memcpy(&d.scaleA, value, 8), 0 : 7;
+    case 18: return bytes == 8 ? std::memcpy(&d.scaleB, value, 8), 0 : 7;
+    case 31: return bytes == 4 ? std::memcpy(&d.scaleModeA, value, 4), 0 : 7;
+    case 32: return bytes == 4 ? std::memcpy(&d.scaleModeB, value, 4), 0 : 7;
     case 26: return bytes == 4 ? std::memcpy(&d.biasType, value, 4), 0 : 7;
     default: return 7;
   }
@@ -63,9 +77,11 @@ int cublasLtMatmulPreferenceDestroy(void* p) { return delete static_cast<int*>(p
 int cublasLtMatmulPreferenceSetAttribute(void*, int attribute, const void*, size_t bytes) {
   return attribute == 1 ? (bytes == 8 ? 0 : 7) : (attribute >= 5 && attribute <= 8 && bytes == 4 ? 0 : 7);
 }
-int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void*, void*, int wanted, void* result, int* found) {
+// No GELU behind fp8: what uses the library must do without.
+int cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void* a, void*, void*, void*, void*, int wanted, void* result, int* found) {
   std::memset(result, 0, 96);
-  *found = wanted;
+  const bool refused = static_cast<Layout*>(a)->type == kFp8 && (static_cast<Desc*>(desc)->epilogue & 32);
+  *found = refused ? 0 : wanted;
   return 0;
 }
 
@@ -75,6 +91,9 @@ int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* aL
   const Layout &la = *static_cast<Layout*>(aLayout), &lb = *static_cast<Layout*>(bLayout), &ld = *static_cast<Layout*>(dLayout);
   if (x.transA != 1 || x.transB != 0 || la.rows != lb.rows || la.columns != ld.rows || lb.columns != ld.columns) return 7;
   if ((x.epilogue & 4) && (!x.bias || x.biasType != ld.type)) return 7;
+  const bool fp8 = la.type == kFp8;
+  if (la.type != lb.type || (fp8 ? ld.type != 14 || x.scaleModeA != 3 || x.scaleModeB != 3 || !x.scaleA || !x.scaleB : la.type != ld.type)) return 7;
+  ++products[la.type];
   const float factor = *static_cast<const float*>(alpha), add = *static_cast<const float*>(beta);
   for (uint64_t j = 0; j < ld.columns; ++j)
     for (uint64_t i = 0; i < ld.rows; ++i) {
@@ -83,7 +102,7 @@ int cublasLtMatmul(void*, void* desc, const void* alpha, const void* a, void* aL
         sum += get(a, la.type, static_cast<int64_t>(i) * la.leading + static_cast<int64_t>(k)) *
                get(b, lb.type, static_cast<int64_t>(j) * lb.leading + static_cast<int64_t>(k));
       const int64_t at = static_cast<int64_t>(j) * ld.leading + static_cast<int64_t>(i);
-      float y = factor * sum;
+      float y = factor * sum * (fp8 ? x.scaleA[i] * x.scaleB[j] : 1.0f);
       if (add != 0) y += add * get(c, ld.type, at);
       if (x.epilogue & 4) y += get(x.bias, ld.type, static_cast<int64_t>(i));
       if (x.epilogue & 32) y = 0.5f * y * (1 + std::tanh(0.7978845608f * (y + 0.044715f * y * y * y)));

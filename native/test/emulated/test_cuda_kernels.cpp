@@ -1,6 +1,7 @@
 // Every CUDA kernel, run on the processor (test/cuda_emulator), against the CPU backend in F32 on the same random inputs:
 // shapes with tails in every direction, all types, the paths that golden data do not reach.
 #include <cuda_runtime.h>
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -413,6 +414,23 @@ TEST("cuda: 8-bit attention errs as much as its roundings say, and no more") {
   }
 }
 
+TEST("cuda: 8-bit attention multiplies values in fp8 where mma.sync has that") {
+  BackendOptions options;
+  options.precision = Precision::BF16, options.attention = AttentionArithmetic::Int8;
+  const auto run = [&](int major, int minor) {
+    const Chip chip(major, minor);
+    generator.seed(5);
+    Device d(makeCudaBackend(options));
+    const KeyRange all{0, 30};
+    AttentionArgs a;
+    a.q = d.activation({9, 64}, random(9 * 64)), a.k = d.activation({30, 64}, random(30 * 64)), a.v = d.activation({30, 64}, random(30 * 64));
+    a.out = d.activation({9, 64}), a.visible = {&all, 1}, a.eightBit = true;
+    d.backend->attention(a);
+    return d.get(a.out);
+  };
+  CHECK(run(8, 9) == run(12, 0) && run(8, 0) == run(9, 0) && run(9, 0) == run(10, 0) && run(8, 9) != run(8, 0));
+}
+
 TEST("cuda: 8-bit attention leaves alone what it is not for") {
   BackendOptions options;
   options.precision = Precision::BF16;
@@ -554,6 +572,17 @@ TEST("cuda: linear layers by a library") {
   compare("multiply", [](Device& d) { return linear(d, 9, 48, 64, Activation::None, true, false, 0); }, both);
   compare("everything", [](Device& d) { return linear(d, 12, 48, 64, Activation::GeluTanh, true, true, 4); }, both);
   compare("refused for its alignment", [](Device& d) { return linear(d, 7, 13, 9, Activation::None, false, true, 0); }, both);
+  const Chip hopper(9, 0);
+  const std::vector<Precision> fp8 = {Precision::FP8};
+  void* handle = dlopen(library.c_str(), RTLD_NOW);
+  const auto products = reinterpret_cast<int (*)(int)>(handle ? dlsym(handle, "fakeCublasLtProducts") : nullptr);
+  CHECK(products && products(28) == 0);
+  compare("fp8", [](Device& d) { return linear(d, 5, 64, 48, Activation::None, false, false, 0); }, fp8);
+  compare("fp8, no gelu in the library", [](Device& d) { return linear(d, 15, 96, 136, Activation::GeluTanh, false, false, 0); }, fp8);
+  compare("fp8, gate and residual in place", [](Device& d) { return linear(d, 12, 128, 96, Activation::None, false, true, 3); }, fp8);
+  compare("fp8, residual in place", [](Device& d) { return linear(d, 33, 48, 32, Activation::None, false, true, 0); }, fp8);
+  compare("fp8, everything", [](Device& d) { return linear(d, 12, 48, 64, Activation::GeluTanh, true, true, 4); }, fp8);
+  CHECK(products && products(28) == 5);
   setenv("LONGLIVE_CUBLASLT", "off", 1);
 }
 
