@@ -6,6 +6,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { basename, extname } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { centralHeader, endRecords, LOCAL_BYTES, localHeader, type ZipEntry } from './zip-records.js';
 
 export type StorageType = 'F32' | 'F16' | 'BF16';
 
@@ -25,8 +26,6 @@ export interface Contents {
 export const BYTES: Record<StorageType, number> = { F32: 4, F16: 2, BF16: 2 };
 const STORAGES: Record<StorageType, string> = { F32: 'FloatStorage', F16: 'HalfStorage', BF16: 'BFloat16Storage' };
 const ALIGNMENT = 64;
-const LOCAL_BYTES = 30;
-const MOST_32 = 0xffffffff;
 
 export async function writeTorch(path: string, contents: Contents | readonly SourceTensor[]): Promise<number> {
   const tensors: SourceTensor[] = [];
@@ -101,16 +100,9 @@ function int(number: number): Buffer {
 
 // -- the archive
 
-interface Written {
-  name: Buffer;
-  crc: number;
-  bytes: number;
-  offset: number;
-}
-
 class Archive {
   private at = 0;
-  private readonly entries: Written[] = [];
+  private readonly entries: ZipEntry[] = [];
 
   constructor(
     private readonly file: FileHandle,
@@ -119,21 +111,20 @@ class Archive {
 
   /** The chunks are asked for twice: for the checksum, which stands in front of them, and for the file. */
   async add(path: string, chunks: () => Iterable<Uint8Array>): Promise<void> {
-    const name = Buffer.from(`${this.folder}/${path}`);
+    const name = `${this.folder}/${path}`;
     let [crc, bytes] = [0, 0];
     for (const chunk of chunks()) [crc, bytes] = [crc32(chunk, crc), bytes + chunk.length];
-    if (bytes >= MOST_32) throw new Error(`${path} is too large for one entry.`);
     const entry = { name, crc, bytes, offset: this.at };
     this.entries.push(entry);
-    await this.write(localHeader(entry));
+    await this.write(localHeader(entry, padding(entry)));
     for (const chunk of chunks()) await this.write(chunk);
   }
 
   async finish(): Promise<number> {
     const from = this.at;
-    const directory = Buffer.concat(this.entries.map(centralHeader));
+    const directory = Buffer.concat(this.entries.map((entry) => centralHeader(entry)));
     await this.write(directory);
-    await this.write(endRecords(from, directory.length, this.entries.length));
+    await this.write(endRecords(from, directory.length, this.entries.length, true));
     await this.file.sync();
     return this.at;
   }
@@ -150,56 +141,12 @@ class Archive {
   }
 }
 
-/** Padded so that the data behind it is aligned. */
-function localHeader({ name, crc, bytes, offset }: Written): Buffer {
-  const bare = LOCAL_BYTES + name.length + 4;
-  const padding = (ALIGNMENT - ((offset + bare) % ALIGNMENT)) % ALIGNMENT;
-  const header = Buffer.alloc(bare + padding, 'Z');
-  header.fill(0, 0, LOCAL_BYTES);
-  header.writeUInt32LE(0x04034b50, 0);
-  header.writeUInt32LE(crc, 14);
-  header.writeUInt32LE(bytes, 18);
-  header.writeUInt32LE(bytes, 22);
-  header.writeUInt16LE(name.length, 26);
-  header.writeUInt16LE(4 + padding, 28);
-  name.copy(header, LOCAL_BYTES);
-  header.write('FB', LOCAL_BYTES + name.length);
-  header.writeUInt16LE(padding, LOCAL_BYTES + name.length + 2);
-  return header;
-}
-
-/** An offset beyond 4 GiB stands in a zip64 field. */
-function centralHeader({ name, crc, bytes, offset }: Written): Buffer {
-  const wide = offset >= MOST_32;
-  const header = Buffer.alloc(46);
-  header.writeUInt32LE(0x02014b50, 0);
-  header.writeUInt32LE(crc, 16);
-  header.writeUInt32LE(bytes, 20);
-  header.writeUInt32LE(bytes, 24);
-  header.writeUInt16LE(name.length, 28);
-  header.writeUInt16LE(wide ? 12 : 0, 30);
-  header.writeUInt32LE(wide ? MOST_32 : offset, 42);
-  if (!wide) return Buffer.concat([header, name]);
-  const extra = Buffer.alloc(12);
-  extra.writeUInt16LE(1, 0);
-  extra.writeUInt16LE(8, 2);
-  extra.writeBigUInt64LE(BigInt(offset), 4);
-  return Buffer.concat([header, name, extra]);
-}
-
-/** The zip64 end record, its locator, and the old end record. */
-function endRecords(from: number, bytes: number, entries: number): Buffer {
-  const record = Buffer.alloc(56 + 20 + 22);
-  record.writeUInt32LE(0x06064b50, 0);
-  record.writeBigUInt64LE(44n, 4);
-  [entries, entries, bytes, from].forEach((field, i) => record.writeBigUInt64LE(BigInt(field), 24 + 8 * i));
-  record.writeUInt32LE(0x07064b50, 56);
-  record.writeBigUInt64LE(BigInt(from + bytes), 64);
-  record.writeUInt32LE(1, 72);
-  record.writeUInt32LE(0x06054b50, 76);
-  record.writeUInt16LE(Math.min(entries, 0xffff), 84);
-  record.writeUInt16LE(Math.min(entries, 0xffff), 86);
-  record.writeUInt32LE(Math.min(bytes, MOST_32), 88);
-  record.writeUInt32LE(Math.min(from, MOST_32), 92);
-  return record;
+/** An extra field as torch writes it, so that the data behind it is aligned. */
+function padding({ name, offset }: ZipEntry): Buffer {
+  const bare = LOCAL_BYTES + Buffer.byteLength(name) + 4;
+  const length = (ALIGNMENT - ((offset + bare) % ALIGNMENT)) % ALIGNMENT;
+  const field = Buffer.alloc(4 + length, 'Z');
+  field.write('FB');
+  field.writeUInt16LE(length, 2);
+  return field;
 }
