@@ -64,9 +64,9 @@ def measure(bench: Bench, table: Table, package: Path, cases: list[dict], speeds
 def write(table: Table, rows: list[Row], package: Path, count: int) -> None:
     here, date = machine(), datetime.date.today().isoformat()
     packages = {label: manifest_of(fields.get("package", package)) for label, fields in table.rows.items()}
-    names = sorted({f"{m['title']} {m['version']} ({m['name']})" for m in packages.values()})
+    names = dict.fromkeys(f"{m['title']} {m['version']} ({m['name']})" for m in packages.values())
     width, height = Setup(package).size()
-    conditions = (f"{', '.join(names)}, {width}x{height}, native core, {here['cpu']}, {here['cores']} cores, {date}; {count} films a row, "
+    conditions = (f"{', '.join(names)}, {width}x{height}, native core, {here['cpu']}, {here['cores']} cores, {date}; {count} film{'s' if count > 1 else ''} a row, "
                   "scenes and sentences held out of training.")  # fmt: skip
     for row in rows:
         row |= {"model": packages[row["label"]]["name"], "version": packages[row["label"]]["version"]}
