@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What can be known of the CUDA backend without a GPU: everything compiles and links for Hopper, the hot kernels keep within
-# their registers, the addon loads where no driver is, and every kernel and every order of streams is right on the emulator.
+# their registers, the benchmarks run, the addon loads where no driver is, and every kernel and every order of streams is right
+# on the emulator.
 #
 #   scripts/check-cuda.sh            needs python3 with pip (NVIDIA's compiler comes from its wheels), g++, make, node
 #
@@ -21,6 +22,9 @@ say 'everything compiles and links'
 
 npx --no-install tsx scripts/cuda-registers.ts native/build/cuda/obj/ops/cuda native/ops/cuda/registers.json "sm_$arch"
 say 'kernels keep within their registers'
+
+native/build/cuda/bench_gpu --device cpu --small --blocks 1 --precision int8 | tail -n 3
+say 'the benchmarks run, with toy sizes on the processor'
 
 node -e '
   const addon = require("./native/build/cuda/longlive.node");
