@@ -84,27 +84,31 @@ def main() -> None:
 
     counts = {"single": args.films, "switch": args.films, "long": args.long, "endless": args.endless}
     suites = {"prompts": read_prompts(args.prompts)} if args.prompts else {s: make_cases(s, counts[s]) for s in SUITES if counts[s]}
-    strips = []
+    slug = re.sub(r"[^a-z0-9]+", "-", here["cpu"].lower()).strip("-")
+    out, strips = args.out or ROOT / f"bench/results/quality-{manifest['name']}-{slug}-{date}.json", []
+
+    def found(**part: dict) -> None:
+        """What there is so far is in the report, should the rest be cut short."""
+        report.update(part)
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
     with Bench(args.work, args.workers, args.keep) as bench:
         for name, cases in suites.items():
             how = replace(setup, rope="relative") if name == "endless" else setup
-            report[name] = bench.quality(how, cases, name, name in STRIPS)
+            seen = bench.quality(how, cases, name, name in STRIPS)
             if name in STRIPS:
-                report[name]["renderer"] = bench.renderer(cases, size)
+                seen["renderer"] = bench.renderer(cases, size)
                 seconds, films = STRIPS[name]
                 strips += [(" / ".join(t["prompt"] for t in c["timeline"][:3]), f) for c, f in bench.stills(how, cases, seconds, films)]
-        if "switch" in suites:
-            teacher = replace(setup, package=args.teacher or args.package, config=MANY_STEPS)
-            of = json.loads((teacher.package / "manifest.json").read_text())
-            few, many = report["switch"]["frechet"], bench.quality(teacher, suites["switch"], "20 steps")["frechet"]
-            report["steps"] = {"films": len(suites["switch"]), "frechet": few, "frechetOf20Steps": many, "ratio": round(few / many, 3),
-                               "teacher": f"{of['name']} {of['version']}"}  # fmt: skip
-        report["vae"] = bench.cache.get(lambda: reconstruction(args.package, size, 8), "vae", setup.key())
-    slug = re.sub(r"[^a-z0-9]+", "-", here["cpu"].lower()).strip("-")
-    out = args.out or ROOT / f"bench/results/quality-{manifest['name']}-{slug}-{date}.json"
-    out.write_text(json.dumps(report, indent=1) + "\n")
-    if strips:
-        save_strip(strips, ROOT / f"docs/results/{manifest['name']}.png")
+                save_strip(strips, ROOT / f"docs/results/{manifest['name']}.png")
+            found(**{name: seen})
+            if name == "switch":
+                teacher = replace(setup, package=args.teacher or args.package, config=MANY_STEPS)
+                of = json.loads((teacher.package / "manifest.json").read_text())
+                few, many = seen["frechet"], bench.quality(teacher, cases, "20 steps")["frechet"]
+                found(steps={"films": len(cases), "frechet": few, "frechetOf20Steps": many, "ratio": round(few / many, 3), "teacher": f"{of['name']} {of['version']}"})
+    torch.set_num_threads(int(here["cores"]))
+    found(vae=bench.cache.get(lambda: reconstruction(args.package, size, 8), "vae", setup.key()))
     print(json.dumps(report, indent=1))
     print(out, file=sys.stderr)
 

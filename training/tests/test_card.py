@@ -33,6 +33,13 @@ def test_what_is_below_its_bar_is_named() -> None:
     assert not any("changed" in f and "un" not in f for f in found)
 
 
+def test_a_report_that_was_cut_short_makes_a_card() -> None:
+    cut = {k: v for k, v in REPORT.items() if k not in ("switch", "long", "steps", "vae")}
+    text = "\n".join(quality_section(cut))
+    assert "43.2%" in text and "32 dB" not in text and "switch" not in text.split("Below")[0]
+    assert misses(cut) == [f"{name} on one prompt ({share})" for name, share in zip(ATTRIBUTES, ["90.0%"] * 4 + ["43.2%"] + ["90.0%"])]
+
+
 def test_only_the_section_is_replaced() -> None:
     card = f"# Pocket\n\nfirst\n\n{HEADING}\n\nold 1\nold 2\n\n## What it does badly\n\nlast\n"
     once = replace_section(card, [HEADING, "", "new"])
