@@ -43,7 +43,9 @@ export function generateCommand(): Command {
     .option('--seed <number>', 'the same seed gives the same video; random when absent', seedNumber)
     .option('--size <WxH>', "for example 192x112; the model's own when absent", sizeOf)
     .option('--json', 'print one JSON object with the measurements, and nothing else, to standard output');
-  return addSettings(command, ['models', 'model', 'device', 'precision', 'attention', 'decoder', 'threads']).action(generate);
+  return addSettings(command, ['models', 'model', 'device', 'precision', 'attention', 'decoder', 'threads']).action(
+    generate,
+  );
 }
 
 async function generate(flags: Flags): Promise<void> {

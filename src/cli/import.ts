@@ -1,4 +1,4 @@
-import { basename, resolve } from 'node:path';
+import { basename, relative } from 'node:path';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { loadAddon, Tokenizer } from '../engine/index.js';
@@ -105,8 +105,13 @@ function summaryOf({ directory, bytes, parameters, adapters }: Imported): string
   return [
     `${directory}: ${(parameters / 1e9).toFixed(2)} billion parameters in ${(bytes / 2 ** 30).toFixed(2)} GiB`,
     ...adapters.map(({ path, modules }) => `merged ${basename(path)} into ${modules} matrices`),
-    `Next: longlive models verify ${basename(resolve(directory))}`,
+    verifyHint(directory),
   ].join('\n');
+}
+
+/** By its place, for a package may be called otherwise than its directory. */
+export function verifyHint(directory: string): string {
+  return `Next: longlive models verify --models ${relative('', directory) || '.'}`;
 }
 
 /** A weight is what follows the last colon, if that is a number. */

@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { damages, findPackages, type ModelPackage } from '../engine/index.js';
@@ -8,6 +8,7 @@ import { lockOf, partialOf, quantisePackage } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { CALIBRATION_PROMPTS, type Loss, measureLoss } from './calibration.js';
 import { EXIT, Failure } from './failure.js';
+import { verifyHint } from './import.js';
 import { addSettings } from './settings.js';
 
 interface QuantizeFlags extends Record<string, unknown> {
@@ -142,7 +143,7 @@ export function table({ directory, precision, files, loss }: Result): string {
       : []),
     '',
     `${directory} is ready.`,
-    `Next: longlive models verify ${basename(directory)}`,
+    verifyHint(directory),
   ].join('\n');
 }
 

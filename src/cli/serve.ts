@@ -13,7 +13,7 @@ export function serveCommand(): Command {
 
 async function runServer(flags: Record<string, unknown>): Promise<void> {
   const config = loadConfig(process.env, flags);
-  const log = pino({ level: config.logLevel });
+  const log = pino({ level: config.logLevel, serializers: { error: pino.stdSerializers.err } });
   // The model and the server's modules come at the same time.
   const [backend, { serve }] = await Promise.all([openBackend(config, log), import('../server/index.js')]);
   let running: RunningServer;

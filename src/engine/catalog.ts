@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { DomainError } from '../sessions/errors.js';
 import type { PackageCache } from './package-cache.js';
 import { bytesOf, findPackages, type PackageProblem, readPackage } from './package.js';
 import { LocalFolder, type RemoteFolder } from './remote-folder.js';
@@ -171,7 +172,11 @@ class LocalPlace extends Paced {
     for (const { directory, ...facts } of packages) {
       const precision = known.get(facts.digest) ?? (await storedPrecision(new LocalFolder(directory), facts.manifest));
       this.precisions.set(facts.digest, precision);
-      const hold = async () => ({ directory, release: async () => undefined });
+      const hold = async () => {
+        const now = await readPackage(directory).catch(() => undefined);
+        if (now?.digest === facts.digest) return { directory, release: async () => undefined };
+        throw new DomainError('MODEL_UNAVAILABLE', `Model package ${directory} was removed or replaced.`);
+      };
       sources.push({ ...facts, address: directory, remote: false, storedPrecision: precision, hold });
     }
     this.found = { sources, problems };

@@ -72,7 +72,14 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   const cache = options.cache ?? new PackageCache({ directory: defaultCacheDirectory(), limitBytes: CACHE_BYTES });
   const catalog = new Catalog(addresses, cache, options, options.times);
   mustHaveDefault(await catalog.lookEverywhere(), addresses, options.model);
-  const { precision = 'auto', attention = 'full', decoder = 'auto', threads = 0, model, warn = () => undefined } = options;
+  const {
+    precision = 'auto',
+    attention = 'full',
+    decoder = 'auto',
+    threads = 0,
+    model,
+    warn = () => undefined,
+  } = options;
   const engine = new NativeEngine({
     ...{ addon, catalog, model, cache, warn },
     library: await openLibrary(options.loras),
@@ -200,9 +207,8 @@ export class NativeEngine implements Engine {
     }
     for (const [name, family] of before) {
       if (after.get(name) === family) continue;
-      const models = modelsOf(family);
-      if (!after.has(name) && models.some(({ state }) => state !== 'AVAILABLE')) after.set(name, family);
-      else for (const model of models) this.pool.retire(model);
+      if (!after.has(name) && family.base.state !== 'AVAILABLE') after.set(name, family);
+      else for (const model of modelsOf(family)) this.pool.retire(model);
     }
     const first = this.parts.model ?? USUAL;
     this.families = new Map([...after].sort(([a], [b]) => Number(b === first) - Number(a === first)));

@@ -189,6 +189,7 @@ export class Model implements Pooled {
       const { directory } = held;
       const tokenizer = Tokenizer.parse(await readFile(join(directory, 'tokenizer.json'), 'utf8'));
       const native = await this.loadNative(directory);
+      this.tellPrecision();
       this.measuredBytes = native.weightBytes || undefined;
       this.current = { held, native, prompts: new PromptCache(native, tokenizer, this.source.config.dit.textLen) };
       return this.current;
@@ -201,14 +202,14 @@ export class Model implements Pooled {
 
   private async loadNative(directory: string): Promise<NativeModel> {
     const { options, precision } = this;
+    const load = (chosen: Precision) => this.addon.loadModel({ ...options, precision: chosen, directory });
     try {
-      return await this.addon.loadModel({ ...options, precision, directory });
+      return await load(precision);
     } catch (error) {
       if (options.precision !== 'auto' || !isEightBit(precision) || !isUnsupported(error)) throw error;
+      const native = await load('bf16');
       this.fallback = 'bf16';
-      return await this.addon.loadModel({ ...options, precision: this.fallback, directory });
-    } finally {
-      this.tellPrecision();
+      return native;
     }
   }
 

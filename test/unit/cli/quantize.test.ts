@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import type { Command } from 'commander';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { psnr, relativeError } from '../../../src/cli/calibration.js';
@@ -62,6 +62,6 @@ describe('the loss of a quantised package', () => {
     expect(text).toMatch(/^all +10\.00 MB +6\.00 MB +x 0\.60$/m);
     expect(text).toMatch(/^a fox +1\.23 % +41\.3 dB$/m);
     expect(text).toMatch(/^a robot +0\.00 % +equal$/m);
-    expect(text).toContain('Next: longlive models verify small');
+    expect(text).toContain(`Next: longlive models verify --models ${relative('', '/models/small')}`);
   });
 });

@@ -331,6 +331,15 @@ describe('packages that come and go', () => {
     expect(addon.loaded).toHaveLength(1);
   });
 
+  it('are refused when they went since somebody looked', async () => {
+    const { addon, engine } = await open('pocket');
+    rmSync(join(root, 'pocket'), { recursive: true });
+    const opening = engine.open('pocket', SIZE);
+    await expect(opening).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
+    await expect(opening).rejects.toThrow('was removed or replaced');
+    expect(addon.loaded).toEqual([]);
+  });
+
   it('are another model in another version, while the old one is used to its end', async () => {
     const { addon, engine } = await open('pocket');
     const before = await engine.open('pocket', SIZE);
