@@ -59,8 +59,8 @@ afterAll(async () => {
 });
 
 /** Digest of all the video of a session. */
-async function video(loras: { name: string; weight?: number }[]): Promise<string> {
-  const input = { prompt: 'a red fox walks over green grass', width: 64, height: 64, seed: 3n, maxSeconds: 0.5, loras };
+async function video(loras: { name: string; weight?: number }[], model = 'pocket'): Promise<string> {
+  const input = { prompt: 'a red fox walks over green grass', width: 64, height: 64, seed: 3n, maxSeconds: 0.5, model, loras };
   const { id } = await sessions.createSession({ ...input, pace: 'FASTEST' });
   const hash = createHash('sha256');
   for await (const event of sessions.subscribe(id)) {
@@ -86,3 +86,13 @@ test('an adapter for a network of another width is refused with both shapes', as
   const why = `blocks.0.self_attn.o.weight is [${WIDTH}, ${WIDTH}], the adapter is made for [${WIDTH}, ${WIDTH - 1}]`;
   await expect(refused).rejects.toThrow(why);
 });
+
+test('an adapter changes the video of a package in int8 too, which goes on to run in int8', async () => {
+  const plain = await video([], 'pocket-int8');
+  const adapted = await video([{ name: 'sketch' }], 'pocket-int8');
+  expect(adapted).not.toBe(plain);
+  expect(adapted).not.toBe(await video([{ name: 'sketch' }]));
+  expect(await video([{ name: 'sketch', weight: 1 }], 'pocket-int8')).toBe(adapted);
+  const info = engine.models().find(({ name }) => name === 'pocket-int8');
+  expect(info).toMatchObject({ storedPrecision: 'int8', precision: 'int8' });
+}, 240_000);

@@ -80,6 +80,26 @@ describe('a source that cannot be asked at the start', () => {
     expect(addon.loaded[0]).toContain(join(root, 'cache'));
   });
 
+  it('may be a bucket that never says anything', async () => {
+    const directory = writePackage(root, 'far');
+    let silent = false;
+    const get = async (key: string, range?: { start: number; end: number }) => {
+      if (silent) return new Promise<never>(() => undefined);
+      const content = readFileSync(join(directory, key));
+      const part = range ? content.subarray(range.start, range.end + 1) : content;
+      const body = (async function* () {
+        yield part;
+      })();
+      return { size: content.length, etag: 'one', contentType: '', body };
+    };
+    const options = { models: ['s3://bucket/far/'], openStore: () => ({ get }) };
+    await (await open(options)).engine.close();
+    silent = true;
+    const { engine } = await open(options);
+    expect(engine.models()).toMatchObject([{ name: 'far', state: 'LOADED' }]);
+    expect(told).toEqual([expect.stringContaining('s3://bucket/far/: it does not answer; version 1.0.0')]);
+  });
+
   it('is asked again in the background', async () => {
     serve('first');
     server.fault = () => ({ status: 503 });
