@@ -71,7 +71,7 @@ def write(table: Table, rows: list[Row], package: Path, count: int) -> None:
     for row in rows:
         row |= {"model": packages[row["label"]]["name"], "version": packages[row["label"]]["version"]}
     plot(table, rows, OUT / f"{table.name}.png")
-    (OUT / f"{table.name}.md").write_text(markdown(table, rows, conditions))
+    (OUT / f"{table.name}.md").write_text(markdown(table, rows, conditions, count))
     report = {"table": table.name, "size": f"{width}x{height}", "date": date, **here, "films": count, "rows": rows}
     (OUT / f"{table.name}.json").write_text(json.dumps(report, indent=1) + "\n")
     print(OUT / f"{table.name}.md")

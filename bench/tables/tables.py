@@ -116,7 +116,7 @@ TABLES = [
                   lambda r: not r["window 6, sink 3"].get("speed") or r["window 6, sink 3"]["speed"]["framesPerSecond"] > r["window 12, sink 3"]["speed"]["framesPerSecond"],
                   "at this size attention is a small part of a block, which the decoder dominates"),
         ],
-        "single", 2, seconds=40, strip=[2, 10, 20, 30, 40], bars=["first", "last"], curve=("quality/course", "seconds", "attributes right"),
+        "single", 1, seconds=40, strip=[2, 10, 20, 30, 40], bars=["first", "last"], curve=("quality/course", "seconds", "attributes right"),
     ),
     Table(
         "precision",
@@ -133,7 +133,7 @@ TABLES = [
             Claim("8-bit keys and values lose at most one point.", lambda r: loses_at_most(r, "bf16, KV int8", 1, "bf16"),
                   "errors of the cache are seen again by every later block"),
         ],
-        "single", 3, seconds=10, strip=[0.5, 1, 3, 6, 10], bars=["prompt"], like="fp32",
+        "single", 4, seconds=10, strip=[0.5, 1, 3, 6, 10], bars=["prompt"], like="fp32",
     ),
     Table(
         "steps",

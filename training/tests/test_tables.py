@@ -37,7 +37,7 @@ def row(label: str, value: float = 0.9, jump: float = 1.0) -> dict:
 @pytest.mark.parametrize("table", [*TABLES, long_table(PACKAGE, PACKAGE)], ids=lambda t: t.name)
 def test_every_table_is_written_whole(table, tmp_path) -> None:
     rows = [row(label, 0.9 - 0.1 * i) for i, label in enumerate(table.rows)]
-    text = markdown(table, rows, "conditions")
+    text = markdown(table, rows, "conditions", table.count)
     body = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert len(body) == len(table.rows) and all(line.count("|") == len(table.columns) + 2 and "| |" not in line for line in body)
     assert all(claim.text in text for claim in table.claims)
@@ -52,7 +52,7 @@ def test_claims_are_held_against_the_numbers() -> None:
     assert all(claim.holds(good) for claim in recache.claims)
     assert not recache.claims[0].holds(good | {"recache": row("recache", 0.8)})
     assert not recache.claims[1].holds(good | {"recache": row("recache", 0.9, jump=1.2)})
-    text = markdown(replace(recache, claims=[Claim("All is well.", lambda rows: False, "it is not")]), [*good.values()], "")
+    text = markdown(replace(recache, claims=[Claim("All is well.", lambda rows: False, "it is not")]), [*good.values()], "", 2)
     assert "All is well. **Does not hold here:** it is not." in text
 
 
