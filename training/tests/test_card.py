@@ -18,6 +18,9 @@ def test_the_section_tells_every_measure_beside_its_bar() -> None:
     for part in ("43.2%", "98.0%", "1.25", "31.2 dB", ">= 32 dB", "![", "frames.png", "9.9.9", "within 2 points", "1.010"):
         assert part in text, part
     assert "20 minutes" not in text
+    endless = "\n".join(quality_section(REPORT | {"endless": {"videos": 1, "first": SHARES, "last": SHARES | {"all": 0.8123}}}))
+    assert "20 minutes, relative positions: last 30 s | within 4 points" in endless and "81.2%" in endless
+    assert "the last 30 s of 20 minutes (8.8 points lost)" in endless
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| ") and ("prompt" in line or "renderer*" in line)}
     assert len(widths) == 1
 
