@@ -141,8 +141,8 @@ int main(int argc, char** argv) {
   if (top >= Isa::Avx512Vnni) std::printf("peak int8 (VPDPBUSD) %.0f GOP/s\n", peak(pool, peakVnni, 64));
 #endif
 
-  const int64_t shapes[][3] = {{1, 1536, 1536},   {252, 192, 192},   {252, 192, 576},    {252, 576, 192},    {252, 192, 768},
-                               {1008, 192, 576},  {256, 1536, 1536}, {1024, 1536, 1536}, {1024, 1536, 8960}, {1024, 8960, 1536}};
+  const int64_t shapes[][3] = {{1, 1536, 1536},   {432, 192, 192},   {432, 192, 576},    {432, 576, 192},    {432, 192, 768},
+                               {1728, 192, 576},  {256, 1536, 1536}, {1024, 1536, 1536}, {1024, 1536, 8960}, {1024, 8960, 1536}};
   std::printf("\n%-22s %-20s", "linear, kernel", "");
   for (const auto& s : shapes) std::printf(" %5ldx%ldx%ld", static_cast<long>(s[0]), static_cast<long>(s[1]), static_cast<long>(s[2]));
   std::printf("\n");

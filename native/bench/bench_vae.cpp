@@ -1,6 +1,6 @@
 // How fast a video decoder turns latents into pictures, and which of its layers cost what.
 //
-//   bench_vae [--dim 16] [--tiny 64,32,16,16] [--size 192x112] [--precision bf16] [--threads 0] [--isa ""] [--repeat 20]
+//   bench_vae [--dim 16] [--tiny 64,32,16,16] [--size 256x144] [--precision bf16] [--threads 0] [--isa ""] [--repeat 20]
 //
 // Prints each kind of layer of a Wan VAE of that width at that size (best of several runs; GFLOP/s count the arithmetic
 // of the definition, so folded upsampling counts 2.25 times what is computed), then whole blocks of 3 latents.
@@ -20,7 +20,7 @@ namespace longlive {
 namespace {
 
 struct Options {
-  int64_t dim = 16, width = 192, height = 112;
+  int64_t dim = 16, width = 256, height = 144;
   std::vector<int64_t> tiny{64, 32, 16, 16};
   int repeat = 20;
   BackendOptions backend;
