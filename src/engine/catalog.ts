@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DomainError } from '../sessions/errors.js';
 import type { PackageCache } from './package-cache.js';
-import { bytesOf, findPackages, type PackageProblem, readPackage } from './package.js';
+import { bytesOf, findPackages, type ModelPackage, type PackageProblem, readPackage } from './package.js';
 import { LocalFolder, type RemoteFolder } from './remote-folder.js';
 import {
   fetchError,
@@ -166,21 +166,24 @@ class LocalPlace extends Paced {
 
   protected async lookNow(): Promise<void> {
     const { packages, problems } = await findPackages(this.path);
-    const known = this.precisions;
-    this.precisions = new Map();
-    const sources: PackageSource[] = [];
-    for (const { directory, ...facts } of packages) {
-      const precision = known.get(facts.digest) ?? (await storedPrecision(new LocalFolder(directory), facts.manifest));
-      this.precisions.set(facts.digest, precision);
-      const hold = async () => {
-        const now = await readPackage(directory).catch(() => undefined);
-        if (now?.digest === facts.digest) return { directory, release: async () => undefined };
-        throw new DomainError('MODEL_UNAVAILABLE', `Model package ${directory} was removed or replaced.`);
-      };
-      sources.push({ ...facts, address: directory, remote: false, storedPrecision: precision, hold });
-    }
+    const precisions = await Promise.all(packages.map((found) => this.precisionOf(found)));
+    this.precisions = new Map(packages.map(({ digest }, i) => [digest, precisions[i] ?? null]));
+    const sources = packages.map((found, i) => localSource(found, precisions[i] ?? null));
     this.found = { sources, problems };
   }
+
+  private async precisionOf({ directory, manifest, digest }: ModelPackage): Promise<string | null> {
+    return this.precisions.get(digest) ?? storedPrecision(new LocalFolder(directory), manifest);
+  }
+}
+
+function localSource({ directory, ...facts }: ModelPackage, precision: string | null): PackageSource {
+  const hold = async () => {
+    const now = await readPackage(directory).catch(() => undefined);
+    if (now?.digest === facts.digest) return { directory, release: async () => undefined };
+    throw new DomainError('MODEL_UNAVAILABLE', `Model package ${directory} was removed or replaced.`);
+  };
+  return { ...facts, address: directory, remote: false, storedPrecision: precision, hold };
 }
 
 /**

@@ -4,6 +4,8 @@ import type { RemoteFolder } from './remote-folder.js';
 
 const NETWORK = 'dit.safetensors';
 const LENGTH_BYTES = 8;
+/** Read at once: the whole header of a small network. */
+const FIRST_BYTES = 64 << 10;
 const MOST_HEADER_BYTES = 16 << 20;
 const NAMES: Readonly<Record<string, string>> = { F32: 'fp32', F16: 'fp16', BF16: 'bf16', I8: 'int8', F8_E4M3: 'fp8' };
 
@@ -16,15 +18,17 @@ export async function storedPrecision(
   { files }: Manifest,
   options: DownloadOptions = {},
 ): Promise<string | null> {
-  if ((files[NETWORK]?.bytes ?? 0) <= LENGTH_BYTES) return null;
+  const { bytes = 0 } = files[NETWORK] ?? {};
+  if (bytes <= LENGTH_BYTES) return null;
+  const read = (start: number, end: number) =>
+    readSmall(folder, NETWORK, end - start, options, { start, end: end - 1 });
   try {
-    const length = Buffer.from(
-      await readSmall(folder, NETWORK, LENGTH_BYTES, options, { start: 0, end: 7 }),
-    ).readBigUInt64LE();
+    const first = Buffer.from(await read(0, Math.min(bytes, FIRST_BYTES)));
+    const length = first.readBigUInt64LE();
     if (length > MOST_HEADER_BYTES) return null;
-    const range = { start: 8, end: 7 + Number(length) };
-    const header = await readSmall(folder, NETWORK, Number(length), options, range);
-    return mostCommon(JSON.parse(Buffer.from(header).toString()) as Header);
+    const end = LENGTH_BYTES + Number(length);
+    const header = end <= first.length ? first.subarray(LENGTH_BYTES, end) : Buffer.from(await read(LENGTH_BYTES, end));
+    return mostCommon(JSON.parse(header.toString()) as Header);
   } catch {
     return null;
   }

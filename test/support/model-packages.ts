@@ -69,11 +69,10 @@ export function safeTensors(tensors: Record<string, { shape: number[]; values: r
   return Buffer.concat([length, json, ...body]);
 }
 
-/** A safetensors file with one matrix of a type of which only the header is looked at. */
-export function storedAs(dtype: string): Buffer {
-  const json = Buffer.from(
-    JSON.stringify({ __metadata__: { format: 'pt' }, a: { dtype, shape: [4, 4], data_offsets: [0, 0] } }),
-  );
+/** A safetensors file with one matrix of a type, of which only the header is looked at; that has some bytes more if asked. */
+export function storedAs(dtype: string, more = 0): Buffer {
+  const matrix = { dtype, shape: [4, 4], data_offsets: [0, 0] };
+  const json = Buffer.from(JSON.stringify({ __metadata__: { format: 'pt', more: 'x'.repeat(more) }, a: matrix }));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.length));
   return Buffer.concat([length, json]);

@@ -245,8 +245,8 @@ describe('the precision of a model', () => {
     }
   }
 
-  async function open(dtype: string, options: object = {}) {
-    write(root, 'pocket', { files: { 'dit.safetensors': storedAs(dtype) } });
+  async function open(dtype: string, options: object = {}, more = 0) {
+    write(root, 'pocket', { files: { 'dit.safetensors': storedAs(dtype, more) } });
     const told: string[] = [];
     const addon = new FakeAddon();
     const warn = (message: string) => told.push(message);
@@ -263,6 +263,10 @@ describe('the precision of a model', () => {
     expect(info).toMatchObject({ storedPrecision, precision });
     expect(addon.precisions).toEqual([precision]);
     expect(told).toEqual([]);
+  });
+
+  it('is read from a header of any size', async () => {
+    expect((await open('I8', {}, 200_000)).info).toMatchObject({ storedPrecision: 'int8' });
   });
 
   it('is bf16, and that is told, for what a CPU does not calculate with', async () => {
