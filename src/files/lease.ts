@@ -5,7 +5,7 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -41,8 +41,7 @@ export class Lease {
 
   /** `undefined` when a living process holds it; rejects when what is at the path is no lease. */
   static async take(path: string, times: LeaseTimes = LEASE_TIMES): Promise<Lease | undefined> {
-    const token = randomUUID();
-    const content = `${token} process ${process.pid} on ${hostname()}`;
+    const content = `${randomUUID()} process ${process.pid} on ${hostname()}`;
     for (;;) {
       try {
         await writeFile(path, content, { flag: 'wx' });
@@ -50,7 +49,7 @@ export class Lease {
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
-      if (!(await bury(path, token, times))) return undefined;
+      if (!(await bury(path, times))) return undefined;
     }
   }
 
@@ -102,23 +101,35 @@ export async function holderOf(path: string): Promise<string> {
   return CONTENT.exec(content)?.groups?.['holder'] ?? 'another process';
 }
 
-/** Removes what a dead process left behind; false when it is alive after all. */
-async function bury(path: string, token: string, times: LeaseTimes): Promise<boolean> {
+/**
+ * Removes what a dead process left behind; false when it is alive after all, or somebody else is at it.
+ *
+ * Whoever makes the file that is named after the dead lease may remove it, and nobody else: one who saw it dead long ago
+ * cannot remove what has come in its place.
+ */
+async function bury(path: string, times: LeaseTimes): Promise<boolean> {
   if (await isAlive(path, times)) return false;
-  if (!CONTENT.test(await readFile(path, 'utf8').catch(() => ''))) {
+  const dead = await readFile(path, 'utf8').catch(() => undefined);
+  if (dead === undefined) return true;
+  if (!CONTENT.test(dead)) {
     throw new Error(`${path} is in the way: it is no lock of this program. Remove it if nothing needs it.`);
   }
-  const grave = `${path}.${token}`;
-  const moved = await rename(path, grave).then(
-    () => true,
-    () => false,
-  );
-  if (!moved) return true;
-  // Somebody may have been faster, and what was moved away be the new holder's.
-  const alive = await isAlive(grave, times);
-  if (alive) await link(grave, path).catch(() => undefined);
-  await rm(grave, { force: true });
-  return !alive;
+  const grave = `${path}.${dead.slice(0, 36) || 'unnamed'}`;
+  try {
+    await writeFile(grave, '', { flag: 'wx' });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    if (await isAlive(grave, times)) return false;
+    await rm(grave, { force: true });
+    return true;
+  }
+  try {
+    const still = await readFile(path, 'utf8').catch(() => undefined);
+    if (still === dead && !(await isAlive(path, times))) await rm(path, { force: true });
+    return true;
+  } finally {
+    await rm(grave, { force: true });
+  }
 }
 
 async function writtenAt(path: string): Promise<number | undefined> {
