@@ -8,7 +8,7 @@ with relative positions. Fidelity (`steps`): the distance to the renderer's film
 stories sampled in 20 steps, by --teacher if one is named, else by the same network. What is measured is explained in
 training/longlive_training/metrics.py, the format of --prompts in evaluate.py. What has been measured is kept in --work, so that a
 run that was cut short goes on; films are judged while they are made and not stored.
-Writes bench/results/quality-MODEL-CPU-DATE.json and docs/results/MODEL.png, frames of some of the videos.
+Writes bench/results/quality-MODEL-CPU-DATE.json and docs/results/MODEL.jpg, frames of some of the videos.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main() -> None:
                 seen["renderer"] = bench.renderer(cases, size)
                 seconds, films = STRIPS[name]
                 strips += [(" / ".join(t["prompt"] for t in c["timeline"][:3]), f) for c, f in bench.stills(how, cases, seconds, films)]
-                save_strip(strips, ROOT / f"docs/results/{manifest['name']}.png")
+                save_strip(strips, ROOT / f"docs/results/{manifest['name']}.jpg")
             found(**{name: seen})
             if name == "switch":
                 teacher = replace(setup, package=args.teacher or args.package, config=MANY_STEPS)

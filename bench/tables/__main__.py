@@ -6,7 +6,7 @@
 Needs training/requirements.txt (LONGLIVE_PYTHON names the interpreter). What has been measured is kept in --work, so that a
 run that was cut short goes on; speeds want a quiet machine: `--no-speed` leaves them out, `--speed` measures them anew.
 --films is for each row; without it `all` takes some minutes on two cores, most of them for the table that compares within 2 points.
-Writes docs/results/NAME.md, .json, .png and -strip.png.
+Writes docs/results/NAME.md, .json, .png and -strip.jpg.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def measure(bench: Bench, table: Table, package: Path, cases: list[dict], speeds
         for row, report in zip(rows, bench.speeds([*setups.values()], cases[0], speeds == "anew")):
             row["speed"] = report
     strips = [(label, bench.stills(setup, cases, table.strip, 2)[-1][1]) for label, setup in setups.items()]
-    save_strip(strips, OUT / f"{table.name}-strip.png")
+    save_strip(strips, OUT / f"{table.name}-strip.jpg")
     return rows
 
 

@@ -20,7 +20,7 @@ def markdown(table: Table, rows: list[Row], conditions: str, films: int) -> str:
     lines = [f"# {table.title}", "", conditions, "", table.intro, ""]
     lines += ["| | " + " | ".join(c.title for c in table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
     lines += [f"| {row['label']} | " + " | ".join(c.text(row) for c in table.columns) + " |" for row in rows]
-    lines += ["", f"![plot]({table.name}.png)", "", f"![frames]({table.name}-strip.png)", ""]
+    lines += ["", f"![plot]({table.name}.png)", "", f"![frames]({table.name}-strip.jpg)", ""]
     lines += ["Frames at " + ", ".join(f"{s:g}" for s in table.strip) + f" seconds of the {'second' if films > 1 else 'only'} film; rows as in the table.", ""]
     for claim in table.claims:
         lines.append(f"* {claim.text} {'**Holds.**' if claim.holds(named) else f'**Does not hold here:** {claim.otherwise}.'}")

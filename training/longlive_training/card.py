@@ -73,7 +73,7 @@ def quality_section(report: dict, pictures: str | None = None) -> list[str]:
 
 def pictures(package: Path, report: dict) -> str | None:
     """The frames that bench:adherence left beside its report, relative to the card."""
-    frames = ROOT / f"docs/results/{report['model']}.png"
+    frames = ROOT / f"docs/results/{report['model']}.jpg"
     return os.path.relpath(frames, package.resolve()) if frames.exists() else None
 
 

@@ -193,5 +193,5 @@ def test_only_films_that_are_missing_are_made(tmp_path, monkeypatch) -> None:
 
 def test_a_strip_has_a_labelled_row_for_each_film(tmp_path) -> None:
     frames = np.zeros((3, 20, 30, 3), np.uint8)
-    save_strip([("one", frames), ("two", frames[:2])], tmp_path / "strip.png")
-    assert Image.open(tmp_path / "strip.png").size == (3 * 32 - 2, 2 * 36)
+    save_strip([("one", frames), ("two", frames[:2])], tmp_path / "strip.jpg")
+    assert Image.open(tmp_path / "strip.jpg").size == (3 * 32 - 2, 2 * 36)
