@@ -75,7 +75,7 @@ class Context:
         """A DiT from a file, or from a folder of shards. On several GPUs it stays in host memory until it is sharded."""
         device = torch.device("cpu") if distributed.world_size() > 1 else self.device
         model = self.dit(settings, "loaded", device=torch.device("meta")).to_empty(device=device)
-        model.load_state_dict({k: v.float() for k, v in read_weights(path).items()})
+        model.load_state_dict(read_weights(path))
         if frozen:
             model.eval().requires_grad_(False)
             if self.preset.precision == "bf16":
@@ -125,10 +125,11 @@ class Context:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights in float32 of a file, or of a folder of shards."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not files or not files[0].exists():
         raise FileNotFoundError(f"{path} is missing: weights in safetensors format, a file or a folder of shards")
-    return {k: v for file in files for k, v in load_file(file).items()}
+    return {k: v.float() for file in files for k, v in load_file(file).items()}
 
 
 def parameters(module: nn.Module) -> int:

@@ -638,7 +638,7 @@ def _compose(curve, motion, scroll, steps, phase, frames, view: View) -> np.ndar
 
 def _subject(picture, curve, motion, steps, light, view: View):
     """Draws shadow, subject and, during a change of subject, the puff that hides it. In place."""
-    n, scale = len(steps), view.scale
+    scale = view.scale
     col = lambda v: np.asarray(v, np.float32).reshape(-1, 1, 1)
     angle = 2 * np.pi * steps
     hop = steps % 1

@@ -61,7 +61,6 @@ class Stories:
         fixed = clips.get("fixed", torch.ones(len(self.latents)))
         self.fixed = fixed.bool().numpy()
         self.captions = ClipCaptions(self.embedder, clips["attributes"], VARIANTS, context.seed)
-        self.block = context.preset.sampling.frames_per_block
         self.blocks = self.attributes.shape[1]
 
     def batch(self, rng: Random, size: int, only_fixed: bool = False) -> Batch:
@@ -104,7 +103,7 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
     sampling = preset.sampling
     model = context.dit(preset.student, "student")
     if init := context.given(s.init) if s.init else context.need("teacher", "dit.safetensors") if s.from_teacher else None:
-        model.load_state_dict({k: v.float() for k, v in read_weights(init).items()})
+        model.load_state_dict(read_weights(init))
     average = Average(model, s.loop.ema)
     optimiser = Optimiser(adamw([model], s.loop), s.loop.clip)
     loop = context.loop("causal", "causal", s.loop, {"model": model, "average": average, "optimiser": optimiser})

@@ -29,7 +29,7 @@ def teacher(context: Context, settings: TeacherStage) -> dict[str, Any]:
     preset, batch = context.preset, settings.loop.batch
     model = context.dit(preset.teacher, "teacher")
     if settings.init:
-        model.load_state_dict({k: v.float() for k, v in read_weights(context.given(settings.init)).items()})
+        model.load_state_dict(read_weights(context.given(settings.init)))
     average = Average(model, settings.loop.ema)
     optimiser = Optimiser(adamw([model], settings.loop), settings.loop.clip)
     loop = context.loop("teacher", "teacher", settings.loop, {"model": model, "average": average, "optimiser": optimiser})

@@ -208,7 +208,7 @@ def vae(context: Context, settings: VaeStage) -> dict[str, Any]:
         model = WanVAE(**vars(context.preset.vae))
         initialise(model)
     if settings.init:
-        model.load_state_dict({k: v.float() for k, v in read_weights(context.given(settings.init)).items()})
+        model.load_state_dict(read_weights(context.given(settings.init)))
     model = channels_last(model.to(context.device))
     report: dict[str, Any] = {"parameters": parameters(model)}
     for name in ("decoder", "encoder"):
