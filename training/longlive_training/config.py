@@ -184,7 +184,7 @@ class Distillation:
     critic_lr: float
     guidance: float = 3.0  # x_real = cond + guidance (cond - uncond)
     ratio: int = 5  # iterations per generator update
-    init: str = ""  # weights of generator, teacher and critic; default: those of the stages before
+    init: str = ""  # weights of generator, teacher and critic, paths in the folder of results; default: those of the stages before
     teacher_init: str = ""
     critic_init: str = ""
     prompts: str = ""  # text files, one prompt per line, paired line by line; default: captions of the world

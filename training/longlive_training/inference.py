@@ -20,14 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor
 
+from .config import TextEncoder
 from .models.dit import CausalDiT
-from .models.umt5 import UMT5Encoder
 from .models.vae import WanVAE
+from .prompts import Embedder
 from .sample import Generator, Sampling
-from .tokenizer import encode
 
 FRAME_STRIDE, SPATIAL_STRIDE = 4, 8  # of the VAE
 
@@ -38,20 +37,6 @@ def snake(name: str) -> str:
 
 def snake_keys(section: dict) -> dict:
     return {snake(k): v for k, v in section.items()}
-
-
-class Text:
-    """A frozen encoder with its tokenizer: `text(["..."])` gives embeddings [n, length, dim]."""
-
-    def __init__(self, tokenizer: Path, weights: Path, config: dict, length: int):
-        self.tokenizer = Tokenizer.from_file(str(tokenizer))
-        self.encoder = UMT5Encoder(self.tokenizer.get_vocab_size(), **config).eval().requires_grad_(False)
-        self.encoder.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
-        self.length = length
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        with torch.no_grad():
-            return self.encoder(*encode(self.tokenizer, texts, self.length))
 
 
 @dataclass
@@ -70,8 +55,8 @@ class Package:
         self.folder, self.dtype, self.video = folder, dtype, config["video"]
         self.sampling = Sampling(**snake_keys(config["sampling"]))
         dit = snake_keys(config["dit"])
-        text = snake_keys(config["textEncoder"])
-        self.text = Text(folder / "tokenizer.json", folder / "text_encoder.safetensors", {k: v for k, v in text.items() if k != "vocab_size"}, dit["text_len"])
+        text = TextEncoder(**{k: v for k, v in snake_keys(config["textEncoder"]).items() if k != "vocab_size"})
+        self.text = Embedder(folder / "tokenizer.json", folder / "text_encoder.safetensors", text, dit["text_len"], torch.device("cpu")).text
         self.dit = CausalDiT(**{k: v for k, v in dit.items() if k != "rope_table_length"}).eval().requires_grad_(False)
         self.dit.load_state_dict({k: v.float() for k, v in load_file(folder / "dit.safetensors").items()})
         vae = snake_keys(config["vae"])

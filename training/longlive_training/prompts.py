@@ -1,4 +1,4 @@
-"""Texts as the trainings need them: tokenised ahead, embedded on the device by the frozen encoder."""
+"""Texts as the networks need them: tokenised, for trainings ahead, and embedded on the device by the frozen encoder."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ class Embedder:
     def __call__(self, ids: Tensor) -> Tensor:
         flat = ids.reshape(-1, ids.shape[-1])
         return self.encoder(flat, flat != PAD).view(*ids.shape, -1)
+
+    def text(self, texts: list[str]) -> Tensor:
+        """[n, L, dim]."""
+        return self(self.tokens(texts))
 
 
 class PromptPairs:

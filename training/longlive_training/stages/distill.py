@@ -46,11 +46,11 @@ def actors(context: Context, settings: Distillation, before: str) -> Actors:
     preset = context.preset
     earlier = preset.stages[: preset.stages.index(before)]
     student = next((s for s in STUDENTS if s in earlier), "")
-    student_file = Path(settings.init) if settings.init else context.part(student, "dit.safetensors")
-    teacher_file = Path(settings.teacher_init) if settings.teacher_init else context.need("teacher", "dit.safetensors")
+    student_file = context.given(settings.init) if settings.init else context.part(student, "dit.safetensors")
+    teacher_file = context.given(settings.teacher_init) if settings.teacher_init else context.need("teacher", "dit.safetensors")
     trained = student == "distill" and not getattr(settings, "fresh_critic", False)
     own_critic = context.need("distill", "critic.safetensors") if trained else teacher_file
-    critic_file = Path(settings.critic_init) if settings.critic_init else own_critic
+    critic_file = context.given(settings.critic_init) if settings.critic_init else own_critic
     teacher = context.load_dit(preset.teacher, teacher_file, frozen=True)
     return Actors(context.load_dit(preset.student, student_file), teacher, context.load_dit(preset.critic or preset.teacher, critic_file))
 
@@ -63,7 +63,7 @@ def prompts(context: Context, settings: Distillation) -> PromptPairs:
 
 
 def scores(context: Context, settings: Distillation, models: Actors, pairs: PromptPairs) -> Scores:
-    negative = pairs.embedder(pairs.embedder.tokens([settings.negative_prompt]))
+    negative = pairs.embedder.text([settings.negative_prompt])
     return Scores(
         context.compiled(models.teacher),
         context.compiled(models.critic),

@@ -57,7 +57,7 @@ def make_pairs(context: Context, settings: OdeStage) -> tuple[Tensor, Tensor]:
     context.compiled(model)
     embedder = context.embedder()
     ids = PromptPairs.of_world(embedder, min(PROMPTS, settings.pairs), context.seed).ids[:, 0]
-    negative = embedder(embedder.tokens([""]))
+    negative = embedder.text([""])
     batch, channels, h, w = context.noise_shape(settings.pair_batch)
     for first in range(0, settings.pairs, batch):
         target = context.path("ode", "pairs", f"{first:06d}.safetensors")
