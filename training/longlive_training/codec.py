@@ -36,14 +36,14 @@ class Codec:
         self.mean, self.basis, self.scale = mean, basis, scale
 
     @classmethod
-    def fit(cls, samples: Tensor) -> "Codec":
+    def fit(cls, samples: Tensor) -> Codec:
         """The principal components of samples [n, 768]."""
         mean = samples.mean(0)
         _, _, basis = torch.pca_lowrank(samples - mean, q=DIM, niter=4)
         return cls(mean, basis, ((samples - mean) @ basis).std(0))
 
     @classmethod
-    def load(cls, path: Path) -> "Codec":
+    def load(cls, path: Path) -> Codec:
         return cls(**load_file(path))
 
     def save(self, path: Path) -> None:

@@ -58,7 +58,7 @@ def sample_story(rng: np.random.Generator, blocks: int = BLOCKS) -> list[dict[st
     story = [allowed(lambda: sample_attributes(rng))]
     for _ in range(blocks - 1):
         last = story[-1]
-        story.append(allowed(lambda: change(last, rng)) if rng.random() < SWITCH else last)
+        story.append(allowed(lambda last=last: change(last, rng)) if rng.random() < SWITCH else last)
     return story
 
 

@@ -33,8 +33,7 @@ import numpy as np
 import torch
 
 from .captions import caption
-from .data import change as changed_scene
-from .data import first_frame, held_out
+from .data import change as changed_scene, first_frame, held_out
 from .judge import DEFAULT, Judge, Size, parse_size, size_name
 from .metrics import PIECE, Observation, Video, observe, summarise
 from .world import ATTRIBUTES, FPS, render, sample_attributes
@@ -65,7 +64,7 @@ def make_cases(suite: str, count: int, split: str = "test", seed: int = 0) -> li
         scenes = [unseen(lambda: sample_attributes(rng))]
         while len(scenes) < turns:
             last = scenes[-1]
-            scenes.append(unseen(lambda: changed_scene(last, rng), last))
+            scenes.append(unseen(lambda last=last: changed_scene(last, rng), last))
         story = [{"prompt": caption(a, rng, full=True, split=split), "attributes": a, "blocks": blocks} for a in scenes]
         cases.append(make_case(f"{suite}-{i:03d}", FIRST_SEED + i, story))
     return cases
@@ -180,11 +179,11 @@ def main() -> None:
         if args.what == "videos":
             if not args.videos:
                 parser.error("videos needs --videos")
-            video_of = lambda case: read_video(args.videos, case["name"], size)  # noqa: E731
+            video_of = lambda case: read_video(args.videos, case["name"], size)
         elif args.what == "package":
             video_of = from_package(args.package)
         else:
-            video_of = lambda case: from_world(case, size)  # noqa: E731
+            video_of = lambda case: from_world(case, size)
         report = evaluate(cases, video_of, Judge.load(args.judge))
     text = json.dumps(report, indent=1) + "\n"
     if args.out:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -113,10 +114,8 @@ class Package:
         return math.ceil((frame + FRAME_STRIDE - 1) / (self.sampling.frames_per_block * FRAME_STRIDE)) if frame > 0 else 0
 
 
-def contact_sheet(video: np.ndarray, columns: int = 8, every: int = 12) -> "Image":
+def contact_sheet(video: np.ndarray, columns: int = 8, every: int = 12) -> Image.Image:
     """Every n-th frame of uint8 [T, H, W, 3] in reading order."""
-    from PIL import Image
-
     frames = list(video[::every])
     frames += [np.zeros_like(frames[0])] * (-len(frames) % columns)
     rows = [np.concatenate(frames[i : i + columns], axis=1) for i in range(0, len(frames), columns)]

@@ -78,7 +78,7 @@ class Generator:
     def block(self) -> Tensor:
         """Clean latents [B, C, frames_per_block, h, w] of the next block."""
         start = self.index * self.sampling.frames_per_block
-        x = self.noise(self.index, 0)
+        x = x0 = self.noise(self.index, 0)
         for step, (t, sigma) in enumerate(self.sampling.steps()):
             if step > 0:
                 x = (1 - sigma) * x0 + sigma * self.noise(self.index, step)

@@ -164,7 +164,7 @@ class KVCache:
 
     def __init__(
         self,
-        model: "CausalDiT",
+        model: CausalDiT,
         batch: int,
         tokens_per_frame: int,
         window: int,
@@ -356,7 +356,7 @@ class CausalDiT(nn.Module):
         slots = self.rope.table(0, cache.window, *grid, x) if cache.relative else None
         for i, block in enumerate(self.blocks):
 
-            def mix(q: Tensor, k: Tensor, v: Tensor, write=cache.writer(i)) -> Tensor:
+            def mix(q: Tensor, k: Tensor, v: Tensor, write=cache.writer(i)) -> Tensor:  # noqa: B008
                 q, k, v = (y.flatten(1, 2) for y in (q, k, v))
                 keys, values = write(k if cache.relative else rotate(k, here), v)
                 if slots is not None:

@@ -11,6 +11,8 @@ encoder mean; normalisation by the per-channel statistics of the package is the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -136,7 +138,7 @@ def middle(dim: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    def __init__(self, dim: int, z_dim: int, dim_mult: list[int], num_res_blocks: int, temporal_downsample: list[bool]):
+    def __init__(self, dim: int, z_dim: int, dim_mult: Sequence[int], num_res_blocks: int, temporal_downsample: Sequence[bool]):
         super().__init__()
         dims = [dim] + [dim * m for m in dim_mult]
         self.conv1 = CausalConv3d(3, dim, 3)
@@ -157,9 +159,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, dim: int, z_dim: int, dim_mult: list[int], num_res_blocks: int, temporal_upsample: list[bool]):
+    def __init__(self, dim: int, z_dim: int, dim_mult: Sequence[int], num_res_blocks: int, temporal_upsample: Sequence[bool]):
         super().__init__()
-        dims = [dim * m for m in [dim_mult[-1]] + dim_mult[::-1]]
+        dims = [dim * m for m in (dim_mult[-1], *dim_mult[::-1])]
         self.conv1 = CausalConv3d(z_dim, dims[0], 3)
         self.middle = middle(dims[0])
         layers: list[nn.Module] = []
@@ -183,9 +185,9 @@ class WanVAE(nn.Module):
         self,
         dim: int = 96,
         z_dim: int = 16,
-        dim_mult: list[int] = [1, 2, 4, 4],
+        dim_mult: Sequence[int] = (1, 2, 4, 4),
         num_res_blocks: int = 2,
-        temporal_downsample: list[bool] = [False, True, True],
+        temporal_downsample: Sequence[bool] = (False, True, True),
     ):
         super().__init__()
         self.z_dim = z_dim
