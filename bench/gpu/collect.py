@@ -43,18 +43,27 @@ def sanitizer(stages: Path) -> list[dict]:
     ]
 
 
+def read(file: Path) -> tuple[str, dict] | None:
+    """A part, unless what wrote it was cut off."""
+    try:
+        return file.stem, json.loads(file.read_text())
+    except ValueError as error:
+        print(f"left out: {file.name}: {error}", file=sys.stderr)
+        return None
+
+
 def main(stages: Path, results: Path, gpu: str) -> None:
     name, _, driver = gpu.partition(", ")
-    parts = {p.stem: json.loads(p.read_text()) for p in sorted(stages.glob("*.json")) if not p.stem.startswith("gpu-")}
+    parts = dict(part for p in sorted(stages.glob("*.json")) if not p.stem.startswith("gpu-") if (part := read(p)))
     document = {
-        "device": name,
+        "device": name or "unknown",
         "driver": driver,
         "date": datetime.date.today().isoformat(),
         "parity": parity(stages),
         "sanitizer": sanitizer(stages),
         "parts": parts,
     }
-    file = f"gpu-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{document['date']}.json"
+    file = f"gpu-{re.sub(r'[^a-z0-9]+', '-', document['device'].lower()).strip('-')}-{document['date']}.json"
     results.mkdir(parents=True, exist_ok=True)
     for folder in (stages, results):
         (folder / file).write_text(json.dumps(document, indent=1) + "\n")

@@ -4,45 +4,60 @@
 #
 #   build     parity and bench_gpu for this GPU, and the register and spill report of every kernel
 #   parity    every golden case on the device: fp32 to 1e-4, bf16 to 3e-2 (each with and without special kernels, and with
-#             single launches instead of graphs); int8, 8-bit attention and, where the chip has it, fp8 reported
-#   sanitize  compute-sanitizer (memcheck, racecheck) over a small case and a small bench
+#             single launches instead of graphs); int8, 8-bit attention and, where the chip has it, fp8 reported; and the fast
+#             kernels against plain ones at the sizes of 1.3B, which no golden case has
 #   kernels   ceilings and the kernel table, bf16 and 8 bits
-#   tiny      blocks, first chunk, recache and prompt switch with the tiny decoder; the same without graphs, without lanes, and
-#             without a step of the next block beside decoding
-#   eight     the same in 8 bits: linear layers in int8 and fp8, attention, and both
-#   quality   latents of these against bf16 on the same noise
-#   full      the same with the full VAE, bf16
+#   tiny      blocks, first chunk, recache and prompt switch with the tiny decoder; the same without graphs, without lanes,
+#             without a step of the next block beside decoding, and with portable kernels
 #   torch     the same network in PyTorch
-#   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote, and docs/benchmarks.md where node is
+#   full      the same with the full VAE, bf16
+#   eight     tiny in 8 bits: linear layers in int8 and fp8, attention, and both
+#   quality   latents of these against bf16 on the same noise
+#   sanitize  compute-sanitizer (memcheck, racecheck) over a small case and a small bench
+#   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote (which every stage does at its end), and
+#             docs/benchmarks.md where node is
 #
 #   bench/gpu/run.sh build parity          and later, in another call on the same machine
 #   bench/gpu/run.sh                       goes on where the first one ended: a step that passed with these binaries is not run again
 #
-# Every step ends within LIMIT seconds (540), so that calls of ten minutes do; none needs more than a call.
-# Everything is also written to $OUT (default: build/gpu beside the native build). Environment: GOLDEN (folder of golden
-# cases), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), CALL (seconds after which no
-# further step is begun; default none).
+# A stage or step that fails keeps nobody from the others. Steps have limits of their own (a kernel that hangs costs no more);
+# what a step measured before its limit is kept. After bf16 with all kernels has hung, only portable ones are measured.
+#
+# Everything is kept in native/build/gpu: binaries, and state/ with the logs and numbers of every step. If OUT names a folder,
+# state.tar.gz and the result file are put there after every step. To go on on another machine, unpack state.tar.gz into
+# native/build/gpu/state there. Binaries may be built elsewhere (ARCH=90a bench/gpu/run.sh build, no GPU needed) and brought as
+# native/build/gpu/{parity,bench_gpu,stamp}: where they run and fit the sources, nothing is compiled.
+#
+# Environment: GOLDEN (folder of golden cases), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's
+# own), LIMIT (no step gets more seconds, 540), CALL (seconds after which everything has ended; default none).
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 native=$root/native
-out=${OUT:-$native/build/gpu}
+build=$native/build/gpu
+state=$build/state
 golden=${GOLDEN:-$root/test/golden}
 blocks=${BLOCKS:-320}
 limit=${LIMIT:-540}
 call=${CALL:-0}
-mkdir -p "$out"
+mkdir -p "$state"
 failed=()
 left=()
-export native out
+export native build state
 
-capability() { nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d '. '; }
+# 90 for 9.0; asked once.
+capability() {
+  [[ -n ${known:-} ]] || known=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d '. ')
+  [[ $known =~ ^[0-9]+$ ]] || known=$(tr -cd 0-9 <<<"${ARCH:-}")
+  [[ -n $known ]] || known=$(python3 -c 'import torch;print("%d%d" % torch.cuda.get_device_capability())' 2>/dev/null)
+  echo "${known:-0}"
+}
 
 # Hopper and later have instructions of their own behind the suffix "a".
 architecture() {
   local c
   c=$(capability)
-  [[ ${c:-0} -ge 90 && ${c:-0} -lt 120 ]] && echo "${c}a" || echo "$c"
+  [[ $c -ge 90 && $c -lt 120 ]] && echo "${c}a" || echo "$c"
 }
 
 has_fp8() { [[ $(capability) -ge 89 ]]; }
@@ -51,8 +66,14 @@ find_toolkit() {
   if [[ -z ${CUDA_HOME:-} ]]; then
     local nvcc
     nvcc=$(command -v nvcc || ls /usr/local/cuda*/bin/nvcc 2>/dev/null | tail -1)
-    [[ -n $nvcc ]] || { echo "run.sh: no nvcc; set CUDA_HOME" >&2; exit 1; }
-    CUDA_HOME=$(cd "$(dirname "$(readlink -f "$nvcc")")/.." && pwd)
+    if [[ -n $nvcc ]]; then
+      CUDA_HOME=$(cd "$(dirname "$(readlink -f "$nvcc")")/.." && pwd)
+    elif [[ -x $build/bench_gpu ]]; then
+      CUDA_HOME=/usr/local/cuda  # binaries were brought
+    else
+      echo "run.sh: no nvcc; set CUDA_HOME" >&2
+      exit 1
+    fi
   fi
   export CUDA_HOME ARCH=${ARCH:-$(architecture)}
   # cuBLASLt from the toolkit, or the one that PyTorch brings.
@@ -65,111 +86,170 @@ find_toolkit() {
   echo "nvcc: $CUDA_HOME; cuBLASLt: ${LONGLIVE_CUBLASLT:-none}"
 }
 
-# step NAME COMMAND...: shows the end of the output, keeps all of it, remembers a failure. What passed with the binaries that are
-# there is not run again.
+# What binaries are made from.
+sources() {
+  (cd "$native" && find . -path ./build -prune -o -type f \( -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name Makefile \) -print0 |
+    LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+}
+binaries() { cat "$build/parity" "$build/bench_gpu" 2>/dev/null | sha256sum | cut -c1-16; }
+
+# What is there so far goes where it is wanted, so that a call that is cut off has given it.
+deliver() {
+  [[ -n ${OUT:-} ]] || return 0
+  mkdir -p "$OUT"
+  tar -czf "$OUT/.state" -C "$state" . && mv -f "$OUT/.state" "$OUT/state.tar.gz"
+  cp -f "$state"/gpu-*.json "$OUT" 2>/dev/null || true
+}
+
+# step NAME SECONDS COMMAND...: shows the end of the output, keeps all of it, remembers a failure. What passed with the binaries
+# that are there is not run again.
 step() {
-  local name=$1 began=$SECONDS
-  shift
-  if [[ $name != build && -f $out/$name.ok && $out/$name.ok -nt $native/build/parity && $out/$name.ok -nt $native/build/bench_gpu ]]; then
+  local name=$1 seconds=$2 began=$SECONDS status
+  shift 2
+  if [[ $name != build && -f $state/$name.ok && $(<"$state/$name.ok") == "$made" ]]; then
     echo "== $name passed before"
     return
   fi
-  if [[ $call -gt 0 && $SECONDS -gt $call ]]; then
-    left+=("$name")
-    return
+  ((seconds < limit)) || seconds=$limit
+  if [[ $call -gt 0 ]]; then
+    # The last seconds are for an end by force, and for what remains to be gathered.
+    local remaining=$((call - SECONDS - 15))
+    if ((remaining < 15)); then
+      left+=("$name")
+      return
+    fi
+    ((seconds < remaining)) || seconds=$remaining
   fi
   echo "== $name"
-  rm -f "$out/$name.ok"
-  export -f bench make_native kernel_report
-  if timeout "$limit" bash -c '"$@"' step "$@" >"$out/$name.log" 2>&1; then
-    tail -n 40 "$out/$name.log"
-    touch "$out/$name.ok"
+  rm -f "$state/$name.ok" "$state/$name.hung"
+  export -f bench make_native sources kernel_report
+  timeout -k 10 "$seconds" bash -c '"$@"' step "$@" >"$state/$name.log" 2>&1
+  status=$?
+  if [[ $status -eq 0 ]]; then
+    tail -n 40 "$state/$name.log"
+    [[ $name == build ]] && made=$(binaries)
+    echo "$made" >"$state/$name.ok"
   else
-    tail -n 60 "$out/$name.log"
-    echo "== $name FAILED"
+    tail -n 60 "$state/$name.log"
+    echo "== $name FAILED ($status)"
+    [[ $status -eq 124 || $status -eq 137 ]] && touch "$state/$name.hung"
     failed+=("$name")
   fi
   echo "== $name took $((SECONDS - began)) s"
+  deliver
 }
 
-make_native() { make -C "$native" CUDA=1 CUDA_HOME="$CUDA_HOME" CUDA_ARCHS="$ARCH" -j"$(nproc)" "$@"; }
+make_native() {
+  local stamp
+  stamp="$(sources) $ARCH"
+  if [[ $stamp == "$(cat "$build/stamp" 2>/dev/null)" ]] && "$build/bench_gpu" --device cpu --small --only ceilings && [[ -x $build/parity ]]; then
+    echo "binaries of these sources are there"
+    return
+  fi
+  make -C "$native" BUILD=build/gpu CUDA=1 CUDA_HOME="$CUDA_HOME" CUDA_ARCHS="$ARCH" -j"$(nproc)" "$@" && echo "$stamp" >"$build/stamp"
+}
 
 kernel_report() {
-  grep -hE 'Compiling entry|spill|registers' "$native"/build/obj/ops/cuda/*.log | (c++filt 2>/dev/null || cat) >"$out/registers.txt"
+  ls "$build"/obj/ops/cuda/*.log >/dev/null 2>&1 || { echo "binaries were built elsewhere"; return 0; }
+  grep -hE 'Compiling entry|spill|registers' "$build"/obj/ops/cuda/*.log | (c++filt 2>/dev/null || cat) >"$state/registers.txt"
   echo "kernels that spill:"
-  grep -B1 -E '[1-9][0-9]* bytes spill' "$out/registers.txt" || echo "  none"
+  grep -B1 -E '[1-9][0-9]* bytes spill' "$state/registers.txt" || echo "  none"
 }
 
 stage_build() {
-  step build make_native parity build/bench_gpu
-  step registers kernel_report
+  step build 420 make_native parity build/gpu/bench_gpu
+  step registers 20 kernel_report
 }
-parity() { step "parity-$1" "$native/build/parity" "$golden" --device cuda "${@:2}"; }
+parity() { step "parity-$1" 100 "$build/parity" "$golden" --device cuda "${@:2}"; }
 stage_parity() {
   local p
   for p in fp32 bf16; do
     parity $p-portable --precision $p --isa portable
     parity $p --precision $p
-    parity $p-eager --precision $p --isa eager,one-lane
   done
-  parity bf16-plain --precision bf16 --isa plain
-  parity bf16-attention-int8 --precision bf16 --attention int8
-  has_fp8 && parity fp8-attention-int8 --precision fp8 --attention int8
+  local check=(--only check --precision)
+  step check-bf16 120 bench "${check[@]}" bf16 --json "$state/check-bf16.json"
   parity int8 --precision int8
-  parity int8-eager --precision int8 --isa eager,one-lane
+  measure check-int8 120 "${check[@]}" int8 --attention int8
+  has_fp8 && measure check-fp8 120 "${check[@]}" fp8
+  has_fp8 && parity fp8-attention-int8 --precision fp8 --attention int8
+  parity bf16-attention-int8 --precision bf16 --attention int8
+  for p in fp32 bf16 int8; do parity $p-eager --precision $p --isa eager,one-lane; done
+  parity bf16-plain --precision bf16 --isa plain
 }
-stage_sanitize() {
-  local tool
-  for tool in memcheck racecheck; do
-    step "sanitize-$tool-parity" compute-sanitizer --tool $tool --error-exitcode 9 "$native/build/parity" "$golden" --device cuda --precision bf16 --only dit_block_hd128 --isa portable
-    step "sanitize-$tool-bench" compute-sanitizer --tool $tool --error-exitcode 9 "$native/build/bench_gpu" --small --blocks 1
-    step "sanitize-$tool-eight" compute-sanitizer --tool $tool --error-exitcode 9 "$native/build/bench_gpu" --small --blocks 1 --precision int8 --attention int8
-  done
+bench() { "$build/bench_gpu" "$@"; }
+# measure NAME SECONDS OPTIONS...: bench_gpu with these options, into NAME.json.
+measure() {
+  local name=$1 seconds=$2
+  if [[ (-f $state/parity-bf16.hung || -f $state/check-bf16.hung) && " $* " != *portable* ]]; then
+    echo "== $name left out: bf16 hung"
+    failed+=("$name")
+    return
+  fi
+  step "$name" "$seconds" bench "${@:3}" --json "$state/$name.json"
 }
-bench() { "$native/build/bench_gpu" "$@"; }
 stage_kernels() {
-  step kernels-bf16 bench --only ceilings --json "$out/ceilings-bf16.json"
-  step kernels-bf16-table bench --only kernels --json "$out/kernels-bf16.json"
-  step kernels-bf16-portable bench --only kernels --isa portable --json "$out/kernels-bf16-portable.json"
-  step kernels-int8-attention bench --only kernels --precision int8 --attention int8 --json "$out/kernels-int8-attention.json"
-  has_fp8 && step kernels-fp8 bench --only kernels --precision fp8 --json "$out/kernels-fp8.json"
+  measure kernels-bf16-portable 90 --only kernels --isa portable
+  measure ceilings-bf16 60 --only ceilings
+  measure kernels-bf16 90 --only kernels
+  measure kernels-int8-attention 90 --only kernels --precision int8 --attention int8
+  has_fp8 && measure kernels-fp8 90 --only kernels --precision fp8
 }
 stage_tiny() {
-  step tiny-bf16 bench --only tiny --blocks "$blocks" --json "$out/tiny-bf16.json"
-  step tiny-bf16-eager bench --only tiny --isa eager --blocks $((blocks / 8 + 1)) --json "$out/tiny-bf16-eager.json"
-  step tiny-bf16-one-lane bench --only tiny --isa one-lane --blocks $((blocks / 8 + 1)) --json "$out/tiny-bf16-one-lane.json"
-  step tiny-bf16-in-turn bench --only tiny --isa in-turn --blocks $((blocks / 8 + 1)) --json "$out/tiny-bf16-in-turn.json"
+  measure tiny-bf16 240 --only tiny --blocks "$blocks"
+  local name
+  for name in eager one-lane in-turn portable; do
+    measure "tiny-bf16-$name" 120 --only tiny --isa $name --blocks $((blocks / 8 + 1))
+  done
 }
 # Runs "$@" NAME OPTIONS... for every 8-bit configuration of this chip.
 each_eight() {
+  "$@" int8-attention --precision int8 --attention int8
   "$@" int8 --precision int8
   "$@" bf16-attention --precision bf16 --attention int8
-  "$@" int8-attention --precision int8 --attention int8
   has_fp8 || return 0
   "$@" fp8 --precision fp8
   "$@" fp8-attention --precision fp8 --attention int8
 }
-eight() { step "tiny-$1" bench --only tiny "${@:2}" --blocks $((blocks / 4 + 1)) --json "$out/tiny-$1.json"; }
-quality() { step "quality-$1" bench --only quality "${@:2}" --json "$out/quality-$1.json"; }
+eight() { measure "tiny-$1" 150 --only tiny "${@:2}" --blocks $((blocks / 4 + 1)); }
+quality() { measure "quality-$1" 120 --only quality "${@:2}"; }
 stage_eight() { each_eight eight; }
 stage_quality() { each_eight quality; }
 stage_full() {
-  step full-bf16 bench --only full --blocks $((blocks / 2)) --json "$out/full-bf16.json"
-  step full-bf16-in-turn bench --only full --isa in-turn --blocks $((blocks / 8 + 1)) --json "$out/full-bf16-in-turn.json"
+  measure full-bf16 240 --only full --blocks $((blocks / 2))
+  measure full-bf16-in-turn 120 --only full --isa in-turn --blocks $((blocks / 8 + 1))
 }
-stage_torch() { step torch python3 "$root/bench/gpu/torch_model.py" --json "$out/torch.json"; }
+stage_torch() { step torch 300 python3 "$root/bench/gpu/torch_model.py" --json "$state/torch.json"; }
+stage_sanitize() {
+  local tool sanitizer
+  sanitizer=$(command -v compute-sanitizer || echo "$CUDA_HOME/bin/compute-sanitizer")
+  for tool in memcheck racecheck; do
+    step "sanitize-$tool-parity" 90 "$sanitizer" --tool $tool --error-exitcode 9 "$build/parity" "$golden" --device cuda --precision bf16 --only dit_block --isa portable
+    step "sanitize-$tool-bench" 120 "$sanitizer" --tool $tool --error-exitcode 9 "$build/bench_gpu" --small --blocks 1
+    step "sanitize-$tool-eight" 120 "$sanitizer" --tool $tool --error-exitcode 9 "$build/bench_gpu" --small --blocks 1 --precision int8 --attention int8
+  done
+}
+gather() {
+  python3 "$root/bench/gpu/collect.py" "$state" "$root/bench/results" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1)" || failed+=(collect)
+  deliver
+}
 stage_collect() {
-  python3 "$root/bench/gpu/collect.py" "$out" "$root/bench/results" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -1)" || failed+=(collect)
-  if command -v npx >/dev/null; then (cd "$root" && npx --no-install tsx bench/gpu/report.ts); fi
+  if command -v npx >/dev/null; then (cd "$root" && npx --no-install tsx bench/gpu/report.ts) || failed+=(report); fi
 }
 
 stages=("$@")
-[[ ${#stages[@]} -gt 0 ]] || stages=(build parity sanitize kernels tiny eight quality full torch collect)
+[[ ${#stages[@]} -gt 0 ]] || stages=(build parity kernels tiny torch full eight quality sanitize collect)
 for s in "${stages[@]}"; do
   declare -F "stage_$s" >/dev/null || { echo "run.sh: no stage $s" >&2; exit 2; }
 done
+capability >/dev/null
 find_toolkit
-for s in "${stages[@]}"; do "stage_$s"; done
+made=$(binaries)
+for s in "${stages[@]}"; do
+  [[ $s == collect ]] && gather
+  "stage_$s"
+  [[ $s == build || $s == collect ]] || gather
+done
 if [[ ${#left[@]} -gt 0 ]]; then echo "LEFT for another call: ${left[*]}"; fi
 if [[ ${#failed[@]} -gt 0 ]]; then
   echo "FAILED: ${failed[*]}"

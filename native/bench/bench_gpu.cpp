@@ -5,8 +5,9 @@
 //   bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--isa NAME] [--only PART] [--blocks N]
 //             [--small] [--json FILE]
 //
-// PART: ceilings, kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE), quality (latents against bf16 on
-// the same noise, where there is a difference). --small takes toy sizes, to see that everything runs. Times are taken on the host around work that ends in synchronize(): single kernels by many
+// PART: ceilings, check (the fast linear layers and attention against the plain ones, at the sizes that are measured; ends in failure
+// where they differ by more than rounding explains), kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE),
+// quality (latents against bf16 on the same noise, where there is a difference). --small takes toy sizes, to see that everything runs. Times are taken on the host around work that ends in synchronize(): single kernels by many
 // launches back to back, blocks one by one.
 #include <algorithm>
 #include <chrono>
@@ -57,31 +58,44 @@ std::string quoted(const std::string& s) {
 std::string number(double x) {
   char text[32];
   std::snprintf(text, sizeof text, "%.6g", x);
-  return text;
+  return std::isfinite(x) ? text : "null";
 }
 
 class Results {
  public:
+  Results(const Options& options, DeviceInfo device) : options_(options), device_(std::move(device)) {}
+
   void kernel(const std::string& name, double ms, double operations, double bytes) {
     std::printf("  %-46s %9.4f ms %9.1f TFLOP/s %9.1f GB/s\n", name.c_str(), ms, operations / ms * 1e-9, bytes / ms * 1e-6);
     add(kernels_, "{\"name\":" + quoted(name) + ",\"ms\":" + number(ms) + ",\"operations\":" + number(operations) + ",\"bytes\":" + number(bytes) + "}");
   }
   void value(const std::string& name, double x, const char* unit) {
-    std::printf("  %-46s %9.2f %s\n", name.c_str(), x, unit);
-    add(values_, "{\"name\":" + quoted(name) + ",\"value\":" + number(x) + ",\"unit\":" + quoted(unit) + "}");
+    std::printf("  %-62s %10.5g %s\n", name.c_str(), x, unit);
+    const std::string result = std::isfinite(x) ? ",\"value\":" + number(x) : ",\"error\":\"not a number\"";
+    add(values_, "{\"name\":" + quoted(name) + result + ",\"unit\":" + quoted(unit) + "}");
   }
-  void write(const Options& o, const DeviceInfo& d) const {
+  // Written beside and moved into place after every entry: what was measured stays if a time limit ends the run.
+  void write() const {
+    const Options& o = options_;
+    const DeviceInfo& d = device_;
     if (o.json.empty()) return;
-    std::FILE* f = std::fopen(o.json.c_str(), "w");
-    if (!f) throw Error(ErrorCode::InvalidArgument, "cannot write " + o.json);
+    const std::string beside = o.json + ".part";
+    std::FILE* f = std::fopen(beside.c_str(), "w");
+    if (!f) throw Error(ErrorCode::InvalidArgument, "cannot write " + beside);
     std::fprintf(f, "{\"device\":%s,\"isa\":%s,\"precision\":\"%s\",\"attention\":\"%s\",\"small\":%s,\n\"kernels\":[%s],\n\"values\":[%s]}\n",
                  quoted(d.name).c_str(), quoted(d.isa).c_str(), nameOf(o.backend.precision), nameOf(o.backend.attention), o.small ? "true" : "false",
                  kernels_.c_str(), values_.c_str());
-    std::fclose(f);
+    if (std::fclose(f) != 0 || std::rename(beside.c_str(), o.json.c_str()) != 0) throw Error(ErrorCode::InvalidArgument, "cannot write " + o.json);
   }
 
  private:
-  static void add(std::string& list, const std::string& item) { list += (list.empty() ? "" : ",\n") + item; }
+  void add(std::string& list, const std::string& item) {
+    list += (list.empty() ? "" : ",\n") + item;
+    write();
+  }
+
+  const Options& options_;
+  DeviceInfo device_;
   std::string kernels_, values_;
 };
 
@@ -130,6 +144,60 @@ class Kernels {
     for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attention(y, x, k, v, heads, visible, true, "self-attention, keys ");
     attention(y, x, k, v, heads, small_ ? 7 : 64, false, "cross-attention, keys ");
     storage_.clear();
+  }
+
+  // The same calls on this backend and on `plain`, which shares its memory. No golden case has these sizes.
+  bool check(Backend& plain, bool eightBit) {
+    const DitConfig c;
+    const int64_t n = small_ ? 200 : 4680, dim = small_ ? 128 : c.dim, ffn = small_ ? 256 : c.ffnDim, heads = small_ ? 1 : c.numHeads;
+    const int64_t keys = 4 * n, text = small_ ? 64 : c.textDim;
+    const Tensor x = activation({n, dim}), hidden = activation({n, ffn}), words = activation({41, text}), row = activation({1, dim}), rest = activation({n, dim});
+    bool same = true;
+    const auto compare = [&](const std::string& name, const Tensor& got, double limit, const std::function<void(Backend&, const Tensor&)>& work) {
+      const Tensor want = empty(got.dtype, got.shape);
+      work(b_, got), b_.synchronize();
+      work(plain, want), plain.synchronize();
+      std::vector<float> a(static_cast<size_t>(got.elements())), e(a.size());
+      b_.download(a.data(), got), b_.download(e.data(), want);
+      double difference = 0, most = 0;
+      for (size_t i = 0; i < a.size(); ++i) {
+        const double d = std::fabs(static_cast<double>(a[i]) - e[i]);
+        difference = std::isnan(d) ? HUGE_VAL : std::max(difference, d), most = std::max(most, std::fabs(static_cast<double>(e[i])));
+      }
+      const double relative = difference / most;
+      results_.value("check: " + name + ", largest difference", relative, "");
+      if (relative <= limit) return;
+      same = false;
+      std::printf("  FAIL: over the limit of %g\n", limit);
+    };
+    const auto layer = [&](const char* name, const Tensor& in, int64_t out, const Epilogue& e, bool sensitive) {
+      const int64_t depth = in.shape[1];
+      const std::vector<float> w = values(out * depth, depth), bias = values(out, 100);
+      const auto fast = b_.prepareLinear(w.data(), bias.data(), out, depth, sensitive), slow = plain.prepareLinear(w.data(), bias.data(), out, depth, sensitive);
+      compare(name, activation({in.shape[0], out}), eightBit && !sensitive ? 0.1 : 0.02,
+              [&](Backend& b, const Tensor& to) { b.linear(to, in, &b == &b_ ? *fast : *slow, e); });
+    };
+    layer("linear dim -> dim", x, dim, {}, false);
+    layer("linear dim -> dim, residual", x, dim, {.residual = rest}, false);
+    layer("linear dim -> dim, gate, residual", x, dim, {.residual = rest, .gate = row}, false);
+    layer("linear dim -> ffn, gelu", x, ffn, {.activation = Activation::GeluTanh}, false);
+    layer("linear ffn -> dim, gate, residual", hidden, dim, {.residual = rest, .gate = row}, false);
+    layer("linear text -> dim, gelu", words, dim, {.activation = Activation::GeluTanh}, true);
+    const Tensor k = activation({keys, dim}), v = activation({keys, dim});
+    const auto attend = [&](const std::string& name, int64_t visible, bool self) {
+      compare(name + std::to_string(visible), activation({n, dim}), eightBit && self ? 0.25 : 0.02, [&](Backend& b, const Tensor& to) {
+        const KeyRange ranges[] = {{keys - visible / 2, visible / 2}, {0, visible - visible / 2}};
+        AttentionArgs a;
+        a.out = to, a.q = x, a.k = k, a.v = v, a.visible = ranges, a.heads = heads, a.eightBit = self;
+        a.scale = 8.0f / std::sqrt(static_cast<float>(dim / heads));  // a few keys count, so that mixed up ones show
+        if (!self) a.lastKeyLogBias = 5.0f;
+        b.attention(a);
+      });
+    };
+    for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attend("self-attention, keys ", visible, true);
+    attend("cross-attention, keys ", 41, false);
+    storage_.clear();
+    return same;
   }
 
   void pictures() {
@@ -499,7 +567,7 @@ int main(int argc, char** argv) {
   Options o;
   o.backend.precision = Precision::BF16;
   if (!parse(argc, argv, o)) {
-    std::fprintf(stderr, "usage: bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8] [--isa NAME] [--only ceilings|kernels|tiny|full]\n"
+    std::fprintf(stderr, "usage: bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8] [--isa NAME] [--only ceilings|check|kernels|tiny|full|quality]\n"
                          "                 [--blocks N] [--small] [--json FILE]\n");
     return 2;
   }
@@ -507,27 +575,32 @@ int main(int argc, char** argv) {
     const auto backend = open(o);
     const DeviceInfo device = backend->info();
     std::printf("%s, %s\n", device.name.c_str(), device.isa.c_str());
-    Results results;
+    Results results(o, device);
     const auto wanted = [&](const char* part) { return o.only.empty() || o.only == part; };
     Kernels kernels(*backend, results, o.small);
     if (wanted("ceilings")) kernels.ceilings();
     if (wanted("kernels")) kernels.model(), kernels.pictures();
-    results.write(o, device);
+    bool same = true;
+    if (wanted("check")) {
+      Options plain = o;
+      plain.backend.precision = withoutEightBit(o.backend.precision), plain.backend.attention = AttentionArithmetic::Full;
+      plain.backend.isa = o.device == "cuda" ? "plain,eager,one-lane" : "portable";
+      const bool eightBit = isEightBit(o.backend.precision) || o.backend.attention != AttentionArithmetic::Full;
+      same = kernels.check(*open(plain), eightBit);
+    }
+    results.write();
     if (wanted("tiny") || wanted("full")) {
       Model model(*backend, o.small);
       if (wanted("tiny")) model.run(results, false, o.blocks);
-      results.write(o, device);
       if (wanted("full")) model.run(results, true, o.blocks);
-      results.write(o, device);
     }
     if (wanted("quality") && (o.backend.precision != Precision::BF16 || o.backend.attention != AttentionArithmetic::Full)) {
       const std::vector<float> got = Model(*backend, o.small).latents();
       Options bf16 = o;
       bf16.backend.precision = Precision::BF16, bf16.backend.attention = AttentionArithmetic::Full;
       compareQuality(results, got, Model(*open(bf16), o.small).latents(), Model::kQualityBlocks);
-      results.write(o, device);
     }
-    return 0;
+    return same ? 0 : 1;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "bench_gpu: %s\n", e.what());
     return 1;

@@ -136,6 +136,7 @@ it('makes a result file from what the stages wrote, and a page from that', async
   );
   writeFileSync(join(stages, 'sanitize-memcheck-bench.log'), '');
   writeFileSync(join(stages, 'tiny-bf16.json'), JSON.stringify(invented.parts['tiny-bf16']));
+  writeFileSync(join(stages, 'full-bf16.json'), '{"device":"x","values":[');
   execFileSync('python3', [join(root, 'bench/gpu/collect.py'), stages, results, 'Invented, 12.3'], { stdio: 'pipe' });
   const [file = ''] = readdirSync(results);
   expect(file).toMatch(/^gpu-invented-\d{4}-\d\d-\d\d\.json$/);

@@ -30,7 +30,7 @@ function tree(): {
     writeFileSync(join(root, path), `#!/usr/bin/env bash\necho "$(basename "$0") $*" >>"${log}"\n${body}\n`);
     chmodSync(join(root, path), 0o755);
   };
-  for (const folder of ['bench/gpu', 'bin', 'native/build/obj/ops/cuda', 'cuda/bin'])
+  for (const folder of ['bench/gpu', 'bin', 'native/build/gpu/obj/ops/cuda', 'cuda/bin'])
     mkdirSync(join(root, folder), { recursive: true });
   cpSync(source, join(root, 'bench/gpu'), { recursive: true });
   program(
@@ -39,17 +39,17 @@ function tree(): {
   );
   program(
     'bin/make',
-    `sleep "\${NAP:-0}"; echo "ptxas info    : Compiling entry function 'k' for 'sm_90a'" >"${root}/native/build/obj/ops/cuda/a.log"`,
+    `sleep "\${NAP:-0}"; echo "ptxas info    : Compiling entry function 'k' for 'sm_90a'" >"${root}/native/build/gpu/obj/ops/cuda/a.log"`,
   );
   program('bin/compute-sanitizer', 'exit 0');
   program('bin/npx', 'exit 0');
   program('cuda/bin/nvcc', 'exit 0');
   program(
-    'native/build/parity',
-    `[[ "$*" == *"\${FAIL:-none}"* ]] && exit 1; echo "umt5                1.00e-03  PASS     3 tensors, worst out"`,
+    'native/build/gpu/parity',
+    `[[ "$*" == *"\${FAIL:-none}" ]] && exit 1; [[ "$*" == *"\${HANG:-none}" ]] && sleep 60; echo "umt5                1.00e-03  PASS     3 tensors, worst out"`,
   );
   program(
-    'native/build/bench_gpu',
+    'native/build/gpu/bench_gpu',
     `while [[ $# -gt 0 ]]; do [[ $1 == --json ]] && echo '{"device":"x","kernels":[],"values":[]}' >"$2"; shift; done`,
   );
   const run = (...stages: string[]) => {
@@ -133,7 +133,7 @@ it('goes on where an earlier call ended, and repeats what failed', () => {
   delete process.env.FAIL;
   expect(first.status).toBe(1);
   expect(first.text).toContain('FAILED: parity-fp32-portable');
-  expect(existsSync(join(root, 'out/parity-bf16.ok'))).toBe(true);
+  expect(existsSync(join(root, 'native/build/gpu/state/parity-bf16.ok'))).toBe(true);
   const before = calls().length;
   const second = run('parity', 'tiny');
   expect(second.status).toBe(0);
@@ -142,16 +142,48 @@ it('goes on where an earlier call ended, and repeats what failed', () => {
     calls()
       .slice(before)
       .map((line) => line.split(' ')[0]),
-  ).toEqual(['parity', 'bench_gpu', 'bench_gpu', 'bench_gpu', 'bench_gpu']);
+  ).toEqual(['parity', 'bench_gpu', 'bench_gpu', 'bench_gpu', 'bench_gpu', 'bench_gpu']);
 }, 120_000);
 
 it('begins nothing more when the call is over, and says what is left', () => {
   const { run } = tree();
-  Object.assign(process.env, { CALL: '1', NAP: '2.1' });
+  Object.assign(process.env, { CALL: '31', NAP: '2.1' });
   const { text } = run('build', 'parity', 'tiny', 'full');
   delete process.env.CALL;
   delete process.env.NAP;
   expect(text).toMatch(/LEFT for another call: .*full-bf16/);
+}, 120_000);
+
+it('gives what there is after every step, in one file', () => {
+  const { root, run } = tree();
+  run('parity');
+  expect(readdirSync(join(root, 'out')).sort()).toEqual([
+    expect.stringMatching(/^gpu-stand-in-gpu-.*\.json$/),
+    'state.tar.gz',
+  ]);
+  const { stdout } = spawnSync('tar', ['-tzf', join(root, 'out/state.tar.gz')], { encoding: 'utf8' });
+  expect(stdout).toContain('./parity-bf16.ok');
+}, 120_000);
+
+it('ends what hangs, and measures only portable kernels then', () => {
+  const { root, calls, run } = tree();
+  Object.assign(process.env, { HANG: '--precision bf16', LIMIT: '2' });
+  const { text } = run('parity', 'kernels');
+  delete process.env.HANG;
+  delete process.env.LIMIT;
+  expect(text).toContain('== parity-bf16 FAILED (124)');
+  expect(text).toContain('== kernels-bf16 left out: bf16 hung');
+  expect(calls().filter((line) => line.startsWith('bench_gpu ') && line.includes('--only kernels'))).toEqual([
+    expect.stringContaining('--isa portable'),
+  ]);
+  expect(readdirSync(join(root, 'bench/results'))).toHaveLength(1);
+}, 120_000);
+
+it('does not compile what was brought and fits the sources', () => {
+  const { calls, run } = tree();
+  expect(run('build').status).toBe(0);
+  expect(run('build').text).toContain('binaries of these sources are there');
+  expect(calls().filter((line) => line.startsWith('make '))).toHaveLength(1);
 }, 120_000);
 
 it('refuses a stage that it does not know', () => {
