@@ -1,7 +1,8 @@
 // The Node addon: exactly the interface of src/engine/addon.ts over longlive/engine.h. Thin: arguments in, promises out.
 //
 // Every engine call of a model runs on that model's worker thread. Functions that answer at once (createSession,
-// abandonBlock, checkpoint, lastRgb) touch a session only while none of its calls is running.
+// abandonBlock, checkpoint, lastRgb) touch a session only while none of its calls is running; calls of the model's other sessions
+// may be, and the core keeps them apart where a device needs that.
 #include <napi.h>
 
 #include <memory>

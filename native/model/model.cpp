@@ -59,7 +59,7 @@ std::shared_ptr<Model> Model::load(const LoadOptions& options) {
 }
 
 Model::Impl::Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device)
-    : configText(package.configText()), config(package.config()), backend(std::move(device)) {
+    : onGpu(options.device == DeviceKind::Cuda), configText(package.configText()), config(package.config()), backend(std::move(device)) {
   const SafeTensors text = SafeTensors::open(package.path("text_encoder.safetensors"));
   textEncoder = std::make_unique<Umt5>(*backend, config.textEncoder, WeightReader(text));
   const SafeTensors video = SafeTensors::open(package.path("dit.safetensors"));
@@ -83,6 +83,7 @@ std::shared_ptr<const Prompt> Model::encodePrompt(std::span<const int32_t> ids) 
   if (n > textLen) {
     throw Error(ErrorCode::InvalidArgument, "a prompt may have " + std::to_string(textLen) + " tokens, got " + std::to_string(n));
   }
+  const auto claim = impl_->claim();
   const LaneScope lane(*impl_->backend, Lane::Text);  // denoising that is under way goes on
   auto prompt = std::make_shared<Prompt>();
   prompt->tokens = n;
@@ -92,11 +93,13 @@ std::shared_ptr<const Prompt> Model::encodePrompt(std::span<const int32_t> ids) 
 }
 
 std::unique_ptr<Session> Model::createSession(const SessionOptions& options) {
+  const auto claim = impl_->claim();
   return std::unique_ptr<Session>(new Session(std::make_unique<Session::Impl>(shared_from_this(), *impl_, options)));
 }
 
 std::unique_ptr<Session> Model::restoreSession(const SessionOptions& options, std::span<const uint8_t> checkpoint,
                                                const Prompt& prompt) {
+  const auto claim = impl_->claim();
   auto session = createSession(options);
   session->impl_->restore(checkpoint, prompt);
   return session;

@@ -243,7 +243,11 @@ void Session::Impl::restore(std::span<const uint8_t> bytes, const Prompt& prompt
 // -- the public face --------------------------------------------------------------------------------------------------------
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Session::~Session() = default;
+Session::~Session() {
+  const std::shared_ptr<Model> alive = impl_->model;  // longer than the claim
+  const auto claim = impl_->parts.claim();
+  impl_.reset();
+}
 
 int64_t Session::block() const { return impl_->block; }
 int64_t Session::width() const { return impl_->options.width; }
@@ -253,20 +257,31 @@ size_t Session::memoryBytes() const {
   return impl_->arena.bytes() + impl_->sampler.memoryBytes() + impl_->decoder->memoryBytes();
 }
 
-PromptChange Session::setPrompt(const Prompt& prompt, RecacheMode mode) { return impl_->setPrompt(prompt, mode); }
+PromptChange Session::setPrompt(const Prompt& prompt, RecacheMode mode) {
+  const auto claim = impl_->parts.claim();
+  return impl_->setPrompt(prompt, mode);
+}
 
-Step Session::step() { return impl_->step(); }
+Step Session::step() {
+  const auto claim = impl_->parts.claim();
+  return impl_->step();
+}
 
 void Session::abandonBlock() {
+  const auto claim = impl_->parts.claim();
   if (impl_->phase == Impl::Phase::Context) refuse("abandonBlock is too late: the block's frames were returned already");
   impl_->dropStepAhead();
   impl_->sampler.abandon();
   impl_->phase = Impl::Phase::Denoise;
 }
 
-std::vector<uint8_t> Session::checkpoint() const { return impl_->checkpoint(); }
+std::vector<uint8_t> Session::checkpoint() const {
+  const auto claim = impl_->parts.claim();
+  return impl_->checkpoint();
+}
 
 std::vector<uint8_t> Session::lastRgb() const {
+  const auto claim = impl_->parts.claim();
   std::vector<uint8_t> out(impl_->rgb.rows(0, impl_->rgbFrames).bytes());
   impl_->backend.downloadBytes(out.data(), impl_->rgb.rows(0, impl_->rgbFrames));
   return out;

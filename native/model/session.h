@@ -3,6 +3,7 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -18,6 +19,13 @@ namespace longlive {
 struct Model::Impl {
   Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device);
 
+  // Sessions of a model share its backend, and some of their calls come from another thread than the rest (addon.cpp). What a GPU
+  // keeps between operations (the current lane, staging, scratch, a stream that is being recorded) belongs to one call at a time.
+  // On the CPU such calls share nothing that is written, and need not wait for a step.
+  std::unique_lock<std::recursive_mutex> claim() { return onGpu ? std::unique_lock(calls) : std::unique_lock<std::recursive_mutex>(); }
+
+  bool onGpu = false;
+  std::recursive_mutex calls;
   std::string configText;
   ModelConfig config;
   std::unique_ptr<Backend> backend;

@@ -2,8 +2,11 @@
 // which streams run; and a device that fails says so.
 #include <cuda_runtime.h>
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <functional>
+#include <thread>
 
 #include "../harness.h"
 #include "../synthetic_package.h"
@@ -107,6 +110,34 @@ TEST("cuda: graphs and lanes change no bit, in whatever order streams run") {
     if (rope == RopeMode::Relative) CHECK(video(rope, "portable,in-turn") == want);
     emulator::jealousStreams(false);
   }
+}
+
+// As in the addon: sessions are made, saved and closed on one thread while others make blocks and read prompts on another.
+TEST("cuda: a session's bits do not depend on what another thread does with the model's other sessions") {
+  const auto model = load(RopeMode::Relative, "portable");
+  const auto alone = start(*model);
+  Bytes want, got;
+  blocks(*alone, 10, want);
+  const Bytes saved = alone->checkpoint();
+  const auto busy = start(*model);
+  bool same = true;
+  std::atomic<bool> finished = false;
+  std::thread worker([&] {
+    blocks(*busy, 5, got);
+    model->encodePrompt(std::vector<int32_t>{7, 8, 1});
+    blocks(*busy, 5, got);
+    finished = true;
+  });
+  while (!finished) {
+    SessionOptions o;
+    o.width = o.height = 16;
+    model->createSession(o);
+    same = same && alone->checkpoint() == saved;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  worker.join();
+  CHECK(same);
+  CHECK(got == want);
 }
 
 TEST("cuda: 8-bit arithmetic gives the same bits with graphs, lanes and any order of streams") {
