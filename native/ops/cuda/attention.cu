@@ -191,7 +191,7 @@ bool attentionPortable(cudaStream_t stream, const AttentionCall& a) {
   if (a.headDim <= 32) run<32, 32, 2, 64, 2>(stream, a);
   else if (a.headDim <= 64) run<64, 64, 2, 64, 2>(stream, a);
   else if (a.headDim <= 96) run<96, 96, 2, 64, 2>(stream, a);
-  else if (a.headDim <= 128) run<128, 128, 2, 64, 2>(stream, a);
+  else if (a.headDim <= 128) Layout<128, 128, 2, 64, 2>::kShared <= sharedLimit() ? run<128, 128, 2, 64, 2>(stream, a) : run<128, 128, 2, 48, 2>(stream, a);
   else run<384, 128, 1, 32, 1>(stream, a);
   return true;
 }

@@ -2,7 +2,7 @@
 //
 //   out = softmax(scale q K^T + bias) V, online over tiles of 32 keys
 //
-// A warp per query, eight queries per block. A tile of K and V lies in shared memory as F32; lane i computes the logit of
+// A warp per query, eight queries per block. A tile of K, then of V, lies in shared memory as F32; lane i computes the logit of
 // key i, then every lane owns each 32nd channel of the output. Bound: shared memory, two words read per multiply-add.
 #include "attention_device.cuh"
 #include "launch.h"
@@ -20,9 +20,8 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) plainKernel(const __grid_constant__ AttentionCall a) {
   float* shared = reinterpret_cast<float*>(dynamicShared());
   const int d = a.headDim, stride = strideOf(d);
-  float* keys = shared;
-  float* values = keys + kKeys * stride;
-  float* queries = values + kKeys * stride;
+  float* rows = shared;
+  float* queries = rows + kKeys * stride;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32, head = static_cast<int>(blockIdx.y);
   const int64_t width = static_cast<int64_t>(a.heads) * d, query = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
   const bool inside = query < a.queries;
@@ -31,18 +30,19 @@ __global__ void __launch_bounds__(kThreads) plainKernel(const __grid_constant__ 
 
   float out[kPerLane] = {}, maximum = -INFINITY, sum = 0;
   KeyTiles tile;
-  for (int64_t done = 0; done < a.keys; done += tile.count) {
-    tile.next(a.runs, kKeys);
-    __syncthreads();
+  const auto fill = [&](const void* from) {
+    __syncthreads();  // everybody is done with what is there
     for (int i = thread; i < kKeys * d; i += kThreads) {
       const int row = i / d, c = i % d;
-      const int64_t at = (tile.first + row) * width + head * d + c;
-      keys[row * stride + c] = row < tile.count ? toFloat(static_cast<const T*>(a.k)[at]) : 0.0f;
-      values[row * stride + c] = row < tile.count ? toFloat(static_cast<const T*>(a.v)[at]) : 0.0f;
+      rows[row * stride + c] = row < tile.count ? toFloat(static_cast<const T*>(from)[(tile.first + row) * width + head * d + c]) : 0.0f;
     }
     __syncthreads();
+  };
+  for (int64_t done = 0; done < a.keys; done += tile.count) {
+    tile.next(a.runs, kKeys);
+    fill(a.k);
     float logit = 0;
-    for (int c = 0; c < d; ++c) logit += q[c] * keys[lane * stride + c];
+    for (int c = 0; c < d; ++c) logit += q[c] * rows[lane * stride + c];
     const int64_t index = tile.index + lane;
     if (a.bias && inside && lane < tile.count) logit += a.bias[(head * a.queries + query) * a.keys + index];
     if (index == a.keys - 1) logit += a.lastKeyLogBias;
@@ -52,11 +52,12 @@ __global__ void __launch_bounds__(kThreads) plainKernel(const __grid_constant__ 
     sum = sum * shrink + warpSum(p);
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) out[i] *= shrink;
+    fill(a.v);
     for (int j = 0; j < kKeys; ++j) {
       const float weight = __shfl_sync(0xffffffffu, p, j);
 #pragma unroll
       for (int i = 0; i < kPerLane; ++i)
-        if (lane + 32 * i < d) out[i] += weight * values[j * stride + lane + 32 * i];
+        if (lane + 32 * i < d) out[i] += weight * rows[j * stride + lane + 32 * i];
     }
   }
   if (!inside) return;
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(kThreads) plainKernel(const __grid_constant__ 
 
 void attentionPlain(cudaStream_t stream, const AttentionCall& a, DType type) {
   require(a.headDim <= kMaxHeadDim, "attention: heads may be 512 wide at most");
-  const size_t shared = (2 * kKeys * strideOf(a.headDim) + kWarps * a.headDim) * sizeof(float);
+  const size_t shared = (kKeys * strideOf(a.headDim) + kWarps * a.headDim) * sizeof(float);
   const dim3 grid(static_cast<unsigned>(ceilDiv(a.queries, kWarps)), static_cast<unsigned>(a.heads));
   if (type == DType::BF16) launch("attentionPlain", &plainKernel<bf16>, grid, kThreads, shared, stream, a);
   else launch("attentionPlain", &plainKernel<float>, grid, kThreads, shared, stream, a);

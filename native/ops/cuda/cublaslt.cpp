@@ -110,7 +110,7 @@ struct CublasLt::Plan {
   Algorithm algorithm{};
   bool usable = false;
 
-  Plan(const Functions& functions, void* handle, const Key& k) : f(functions) {
+  Plan(const Functions& functions, void* handle, const Key& k, const LtProduct& p) : f(functions) {
     const int type = realOf(k.type), operands = realOf(k.operands);
     const uint32_t epilogue = (k.gelu ? kEpilogueGelu : 0) | (k.bias ? kEpilogueBias : 0);
     void* preference = nullptr;
@@ -118,7 +118,7 @@ struct CublasLt::Plan {
     const auto prefer = [&](int attribute, const auto& value) { return f.preferenceSet(preference, attribute, &value, sizeof value) == 0; };
     bool ok = f.descCreate(&desc, kCompute32F, kReal32F) == 0 && set(kDescTransA, kOpT) && set(kDescTransB, kOpN) &&
               set(kDescEpilogue, epilogue ? epilogue : kEpilogueNone) && (!k.bias || set(kDescBiasType, type)) &&
-              (operands != kReal8F || (set(kDescScaleModeA, kScaleVectors) && set(kDescScaleModeB, kScaleVectors))) &&
+              (operands != kReal8F || (set(kDescScaleModeA, kScaleVectors) && set(kDescScaleModeB, kScaleVectors))) && point(p) &&
               f.layoutCreate(&a, operands, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.columns), k.stride) == 0 &&
               f.layoutCreate(&b, operands, static_cast<uint64_t>(k.depth), static_cast<uint64_t>(k.rows), k.depth) == 0 &&
               f.layoutCreate(&d, type, static_cast<uint64_t>(k.columns), static_cast<uint64_t>(k.rows), k.columns) == 0 &&
@@ -137,6 +137,13 @@ struct CublasLt::Plan {
       if (layout) f.layoutDestroy(layout);
   }
   Plan(const Plan&) = delete;
+
+  // Where this call's bias and scales lie. The library must know before it is asked for an algorithm, too: it has none for vectors of
+  // scales that lie nowhere.
+  bool point(const LtProduct& p) {
+    const auto at = [&](int attribute, const auto* pointer) { return !pointer || f.descSet(desc, attribute, &pointer, sizeof pointer) == 0; };
+    return at(kDescBias, p.bias) && at(kDescScaleA, p.columnScale) && at(kDescScaleB, p.rowScale);
+  }
 };
 
 CublasLt::CublasLt() = default;
@@ -156,10 +163,11 @@ CublasLt::~CublasLt() {
   if (handle_) f_->destroy(handle_);
 }
 
-CublasLt::Plan* CublasLt::plan(const Key& key) {
-  std::unique_ptr<Plan>& p = plans_[key];
-  if (!p) p = std::make_unique<Plan>(*f_, handle_, key);
-  return p->usable ? p.get() : nullptr;
+CublasLt::Plan* CublasLt::plan(const LtProduct& p) {
+  const Key key{p.rows, p.columns, p.depth, p.stride, p.type, p.operands, p.gelu, p.bias != nullptr, p.addend != nullptr};
+  std::unique_ptr<Plan>& made = plans_[key];
+  if (!made) made = std::make_unique<Plan>(*f_, handle_, key, p);
+  return made->usable && made->point(p) ? made.get() : nullptr;
 }
 
 bool CublasLt::multiply(cudaStream_t stream, void* workspace, const LtProduct& p) {
@@ -169,10 +177,8 @@ bool CublasLt::multiply(cudaStream_t stream, void* workspace, const LtProduct& p
   for (const void* pointer : {static_cast<const void*>(p.out), p.in, p.weight, p.bias, p.addend, static_cast<const void*>(p.rowScale),
                               static_cast<const void*>(p.columnScale)})
     if (reinterpret_cast<uintptr_t>(pointer) % kAlignment != 0) return false;
-  Plan* plan = this->plan({p.rows, p.columns, p.depth, p.stride, p.type, p.operands, p.gelu, p.bias != nullptr, p.addend != nullptr});
+  Plan* plan = this->plan(p);
   if (!plan) return false;
-  const auto point = [&](int attribute, const auto* pointer) { return !pointer || f_->descSet(plan->desc, attribute, &pointer, sizeof pointer) == 0; };
-  if (!point(kDescBias, p.bias) || !point(kDescScaleA, p.columnScale) || !point(kDescScaleB, p.rowScale)) return false;
   const float one = 1.0f, addendFactor = p.addend ? 1.0f : 0.0f;
   const void* c = p.addend ? p.addend : p.out;  // not read when its factor is 0
   const int status = f_->matmul(handle_, plan->desc, &one, p.weight, plan->a, p.in, plan->b, &addendFactor, c, plan->d, p.out, plan->d,

@@ -50,7 +50,7 @@ class CublasLt {
   };
 
   CublasLt();
-  Plan* plan(const Key& key);
+  Plan* plan(const LtProduct& p);  // null if there is no algorithm
 
   std::string name_;
   std::unique_ptr<Functions> f_;

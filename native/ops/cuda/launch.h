@@ -17,6 +17,14 @@ inline void check(cudaError_t status, const char* what) {
   throw Error(code, std::string("CUDA: ") + what + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status));
 }
 
+// Bytes of shared memory that a block may have on the current device: 99 KB on chips of 8.6, 8.9 and 12.x, 163 KB and more on others.
+inline size_t sharedLimit() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
+  return static_cast<size_t>(bytes);
+}
+
 // kernel<<<grid, threads, shared, stream>>>(args...) in plain C++; threads are one-dimensional.
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared, cudaStream_t stream,

@@ -122,6 +122,7 @@ enum cudaError_t {
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 struct cudaGraphExecUpdateResultInfo { int result; };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
@@ -129,11 +130,16 @@ constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 namespace emulator {
 struct Capability { int major = 8, minor = 0; };
 inline Capability capability;  // of the emulated chip; for tests
+// Shared memory that a block of it may have.
+inline int sharedLimit() {
+  const auto [major, minor] = capability;
+  return ((major == 8 && minor != 0 && minor != 7) || major == 12 ? 99 : major == 8 ? 163 : 227) << 10;
+}
 }  // namespace emulator
 
 struct cudaDeviceProp {
   char name[256] = "emulated GPU";
-  size_t totalGlobalMem = size_t{4} << 30, sharedMemPerBlockOptin = 232448;
+  size_t totalGlobalMem = size_t{4} << 30, sharedMemPerBlockOptin = static_cast<size_t>(emulator::sharedLimit());
   int major = emulator::capability.major, minor = emulator::capability.minor, multiProcessorCount = 4;
 };
 struct cudaFuncAttributes { int ptxVersion = 0; };
@@ -167,6 +173,8 @@ const char* cudaGetErrorName(cudaError_t);
 cudaError_t cudaGetLastError();
 inline cudaError_t cudaGetDeviceCount(int* n) { *n = 1; return cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaGetDevice(int* device) { *device = 0; return cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { *value = emulator::sharedLimit(); return cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) { *p = {}; return cudaSuccess; }
 template <class Kernel> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, Kernel) {
   a->ptxVersion = 10 * emulator::capability.major + emulator::capability.minor;

@@ -171,7 +171,7 @@ void runBlock() {
 void run(dim3 grid, unsigned threads, size_t sharedBytes, const std::function<void()>& body) {
   if (threads == 0 || threads > kMaxThreads || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)
     die("a launch outside the limits");
-  if (sharedBytes > 232448) die("too much shared memory");
+  if (sharedBytes > static_cast<size_t>(sharedLimit())) die("too much shared memory");
   if (sharedMemory.size() < sharedBytes + 2048) sharedMemory.resize(sharedBytes + 2048);
   sharedBase = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(sharedMemory.data()) + 1023) / 1024 * 1024);
   block.threads = threads, block.body = &body;

@@ -77,10 +77,12 @@ int cublasLtMatmulPreferenceDestroy(void* p) { return delete static_cast<int*>(p
 int cublasLtMatmulPreferenceSetAttribute(void*, int attribute, const void*, size_t bytes) {
   return attribute == 1 ? (bytes == 8 ? 0 : 7) : (attribute >= 5 && attribute <= 8 && bytes == 4 ? 0 : 7);
 }
-// No GELU behind fp8: what uses the library must do without.
+// No GELU behind fp8: what uses the library must do without. Vectors of scales must lie somewhere already.
 int cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void* a, void*, void*, void*, void*, int wanted, void* result, int* found) {
   std::memset(result, 0, 96);
-  const bool refused = static_cast<Layout*>(a)->type == kFp8 && (static_cast<Desc*>(desc)->epilogue & 32);
+  const Desc& d = *static_cast<Desc*>(desc);
+  if ((d.scaleModeA != 0 && !d.scaleA) || (d.scaleModeB != 0 && !d.scaleB)) return 7;
+  const bool refused = static_cast<Layout*>(a)->type == kFp8 && (d.epilogue & 32);
   *found = refused ? 0 : wanted;
   return 0;
 }

@@ -314,6 +314,12 @@ TEST("cuda: attention over ranges, biases and every head width") {
   compare("relative bias", [](Device& d) { return attention(d, 19, 19, 2, 64, {{0, 19}}, true, 0.0f); });
   compare("awkward head", [](Device& d) { return attention(d, 11, 13, 3, 6, {{0, 13}}, true, 1.0f); });
   compare("long", [](Device& d) { return attention(d, 20, 400, 1, 128, {{200, 200}, {0, 150}}, false, 0.0f); });
+  const Chip ada(8, 9);  // the least shared memory
+  for (int64_t d : {128, 384, 512}) {
+    compare("little shared memory, head " + std::to_string(d), [d](Device& dev) {
+      return attention(dev, 70, 150, 1, d, {{80, 70}, {0, 3}, {3, 20}, {40, 25}}, false, 2.0f);
+    });
+  }
 }
 
 // The error of 8-bit attention against bf16 on the same inputs, held against what its roundings must give. To first order, with
