@@ -23,7 +23,14 @@ const wordsSchema = z.object({
   pretokenizers: z.tuple([z.object({ type: z.literal('WhitespaceSplit') }), metaspaceSchema]),
 });
 
+/** Longer texts are cut, for every use of the package. */
+const truncationSchema = z.object({
+  direction: z.literal('Right'),
+  max_length: z.number().int().positive(),
+});
+
 const schema = z.object({
+  truncation: truncationSchema.nullish(),
   normalizer: normalizerSchema.nullable(),
   pre_tokenizer: z.discriminatedUnion('type', [metaspaceSchema, wordsSchema]),
   post_processor: z.object({
@@ -88,10 +95,11 @@ export class Tokenizer {
     throw new Error(`tokenizer.json is not one this engine can use:\n${z.prettifyError(parsed.error)}`);
   }
 
-  /** Ids of a text with its special tokens; cut so that these still end it when longer than `limit`. */
+  /** Ids of a text with its special tokens; cut so that these still end it when longer than `limit` or than the file allows. */
   encode(text: string, limit: number): Int32Array {
     const ids = this.words(this.normalize(text)).flatMap((word) => this.cut(word));
-    const room = Math.max(0, limit - this.before.length - this.after.length);
+    const most = Math.min(limit, this.definition.truncation?.max_length ?? limit);
+    const room = Math.max(0, most - this.before.length - this.after.length);
     return Int32Array.from([...this.before, ...ids.slice(0, room), ...this.after]);
   }
 

@@ -223,6 +223,7 @@ class ExportStage:
     description: str = "A LongLive model of a drawn side-view world, trained from scratch."
     introduction: list[str] = field(default_factory=list)  # lines of the model card
     weaknesses: list[str] = field(default_factory=list)  # what the card says it does badly
+    text_len: int = 0  # rows of text of the package, if more than in training (`SPARE_ROWS` in stages/export.py)
     blocks: int = 4  # of the roll-out that compares precisions
     judge: bool = True  # run longlive_training.evaluate on the package
     cases: int = 24

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -67,12 +66,10 @@ def manifest(folder: Path, version: str, name: str, title: str, description: str
     }
 
 
-def write_package(out: Path, parts: dict[str, Path], tokenizer: Path, settings: dict, version: str, **names: str) -> None:
-    """Weights (`parts`: dit, text_encoder, vae), tokenizer, config.json and manifest.json; `names`: name, title, description."""
-    out.mkdir(parents=True, exist_ok=True)
+def write_package(out: Path, parts: dict[str, Path], settings: dict, version: str, **names: str) -> None:
+    """Adds weights (`parts`: dit, text_encoder, vae), config.json and manifest.json to a tokenizer.json; `names`: name, title, description."""
     for name, path in parts.items():
         save_file(stored(load_file(path)), out / f"{name}.safetensors")
-    shutil.copyfile(tokenizer, out / "tokenizer.json")
     (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (out / "manifest.json").write_text(json.dumps(manifest(out, version, **names), indent=2) + "\n")
     for path in out.iterdir():

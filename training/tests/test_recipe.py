@@ -22,6 +22,7 @@ from longlive_training.inference import Package
 from longlive_training.loop import Loop
 from longlive_training.parity import record
 from longlive_training.stages import STAGES
+from longlive_training.stages.export import SPARE_ROWS
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +92,12 @@ def test_the_package_is_valid_and_makes_video(smoke: Path) -> None:
     assert [c.frames.shape for c in chunks] == [(9, 64, 96, 3), (12, 64, 96, 3)] and chunks[1].switched
     assert min(report(smoke, "export")["latentPsnr"].values()) > 20
     assert "| distill | 60 |" in (folder / "README.md").read_text()
+
+
+def test_the_package_cuts_texts_before_the_rows_are_full(smoke: Path) -> None:
+    package = Package(smoke / "export" / "smoke", torch.float32)
+    rows = package.text(["a fox that nobody has words for, " * 20])[0]
+    assert rows.shape[0] - int(rows.any(1).sum()) == SPARE_ROWS
 
 
 @pytest.mark.parametrize("damage", ["byte", "tensor", "file"])

@@ -14,11 +14,11 @@ from longlive_training.data import from_indices, held_out
 from longlive_training.loop import Random
 from longlive_training.models.dit import CausalDiT
 from longlive_training.quantise import int8, rounded
-from longlive_training.stages.causal import picture_weights
+from longlive_training.stages.causal import darkness, picture_weights
 from longlive_training.stages.clips import Renderer, each
 from longlive_training.stages.ode import kept_steps, path
 from longlive_training.stages.vae import Pool, batch, encode, make_clip, picture_loss, psnr
-from longlive_training.world import subject_box
+from longlive_training.world import ATTRIBUTES, render, subject_box
 
 CPU = torch.device("cpu")
 
@@ -71,6 +71,18 @@ def test_losses_measure_the_error() -> None:
     x = torch.rand(1, 3, 2, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert picture_loss(x, x) == 0 and picture_loss(x + 0.1, x) > 0.1
     assert psnr(torch.zeros(4), torch.full((4,), 0.2)) == pytest.approx(20)
+
+
+def test_scenery_in_the_wrong_place_costs_as_much_by_night_as_by_day() -> None:
+    def mistake(sky: str) -> float:
+        scene = {"subject": "fox", "colour": "white", "action": "stand", "ground": "road", "sky": sky, "weather": "clear"}
+        here, elsewhere = (render([(0, scene)], 1, seed).astype(np.float32)[:, 60:] for seed in (None, 3))
+        return float(np.mean((here - elsewhere) ** 2))
+
+    day, night = mistake("day"), mistake("night")
+    weight = dict(zip(ATTRIBUTES["sky"], darkness().tolist()))
+    assert night / day < 0.4
+    assert 0.6 < night * weight["night"] / (day * weight["day"]) < 1.6
 
 
 def test_blocks_at_a_switch_count_more_and_the_subject_does(codec: Codec, tmp_path: Path) -> None:

@@ -24,6 +24,22 @@ describe('the tokenizer', () => {
     expect(cut).toEqual([...whole.slice(0, 15), 1]);
   });
 
+  it('cuts where the file says, even when the model could take more', () => {
+    const definition = JSON.parse(json) as object;
+    const with12 = (direction: string) =>
+      Tokenizer.parse(
+        JSON.stringify({
+          ...definition,
+          truncation: { direction, max_length: 12, strategy: 'LongestFirst', stride: 0 },
+        }),
+      );
+    const whole = [...tokenizer.encode('a red fox '.repeat(50).trim(), 10_000)];
+    expect([...with12('Right').encode('a red fox '.repeat(50).trim(), 10_000)]).toEqual([...whole.slice(0, 11), 1]);
+    expect(with12('Right').encode('a red fox '.repeat(50).trim(), 8)).toHaveLength(8);
+    expect([...with12('Right').encode('a red fox', 10_000)]).toEqual([...tokenizer.encode('a red fox', 10_000)]);
+    expect(() => with12('Left')).toThrow(/truncation/);
+  });
+
   it('never makes a reserved piece of text that spells one', () => {
     expect([...tokenizer.encode('<pad></s><0x41>', 100)].slice(0, -1).every((id) => id > 2)).toBe(true);
   });

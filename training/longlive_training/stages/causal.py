@@ -7,6 +7,8 @@ nothing to copy from and decide what the whole video shows. The first blocks of 
 fixed place (data.py) are context and not a target.
 
 The subject counts more than scenery, and blocks in which something changes more than others: only the text tells what they show.
+What is dark counts as much as what is bright: without that the model moves the scenery of a night as it likes, since a mistake there
+costs a quarter of the same mistake by day.
 
 Against the drift of a model that reads its own pictures clean context is noised a little, and in part of the steps context and
 noisy input are what the averaged model makes of the same story, still asking for the true picture.
@@ -24,11 +26,12 @@ from torch import Tensor
 from ..codec import PATCH
 from ..config import CausalStage
 from ..context import Context, parameters, read_weights
+from ..data import NAMES
 from ..loop import Average, Optimiser, Random, adamw
 from ..models.dit import CausalDiT
 from ..prompts import ClipCaptions
 from ..sample import Generator
-from ..world import subject_box
+from ..world import ATTRIBUTES, SKIES, subject_box
 from .clips import load
 from .teacher import channel_weights
 
@@ -45,6 +48,7 @@ class Batch:
     context: Tensor  # embeddings of the clean blocks [B, blocks - 1, L, dim]
     fixed: Tensor  # bool [B]: begins in the fixed place
     changed: Tensor  # bool [B, blocks]: something changes in this block, or did in the one before
+    dark: Tensor  # [B, blocks]: `darkness` of its sky
     switches: list[int]  # blocks with which the prompt of any row changes
 
     def text(self) -> Tensor:
@@ -85,7 +89,14 @@ class Stories:
         at = np.pad(changes, ((0, 0), (1, 0)))
         changed = torch.from_numpy(at | np.pad(at[:, :-1], ((0, 0), (1, 0)))).to(self.device)
         fixed = torch.from_numpy(self.fixed[chosen]).to(self.device)
-        return Batch(latents, rng.normal_like(latents), prompts, context, fixed, changed, switches)
+        dark = darkness()[story[:, :, NAMES.index("sky")].astype(int)].to(self.device)
+        return Batch(latents, rng.normal_like(latents), prompts, context, fixed, changed, dark, switches)
+
+
+def darkness() -> Tensor:
+    """[skies], mean 1: what a squared error has to be multiplied with to count as much by night as by day."""
+    light = torch.tensor([np.mean(SKIES[sky][5]) for sky in ATTRIBUTES["sky"]], dtype=torch.float32)
+    return light**-2 / (light**-2).mean()
 
 
 def picture_weights(context: Context, subject: float) -> Tensor:
@@ -175,7 +186,7 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
             base = torch.where(rng.uniform(size, 1, 1, 1, 1) < 0.5, own, base)
         x = (1 - sigma) * base + sigma * (batch.noise if level == 0 else rng.normal_like(base))
         v = flow(model, x, table.new_full((size, 1), t), none, batch.text())
-        return ((v - (x - batch.latents) / sigma).square() * weights).mean()
+        return ((v - (x - batch.latents) / sigma).square() * weights * frames(batch.dark)).mean()
 
     def whole_stories(rng: Random) -> Tensor:
         own_pictures = loop.step >= s.own_from and rng.numpy.random() < s.own
@@ -192,7 +203,7 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
             base = torch.where(frames(rng.uniform(size, stories.blocks)) < 0.5, own, base)
         x = (1 - sigma) * base + sigma * noise
         v = flow(model, x, table[level, 0], clean, batch.text())
-        error = ((v - (x - batch.latents) / sigma).square() * weights).unflatten(2, (stories.blocks, block)).mean((1, 3, 4, 5))
+        error = ((v - (x - batch.latents) / sigma).square() * weights * frames(batch.dark)).unflatten(2, (stories.blocks, block)).mean((1, 3, 4, 5))
         weight = 1 + (s.switch_weight - 1) * batch.changed.float()
         weight[:, 0] *= batch.fixed
         return (error * weight).sum() / weight.sum()
