@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     run, out = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("package")
     torch.manual_seed(0)
     tokenizer = train(["a red fox runs through the snow at night"] * 20, 600)
-    tokenizer.save(str(run / "tokenizer.json"))
+    tokenizer.save(str(out / "tokenizer.json"))
     save_file(UMT5Encoder(tokenizer.get_vocab_size(), **TEXT).state_dict(), run / "text_encoder.safetensors")
     dit = CausalDiT(**DIT)
     torch.nn.init.normal_(dit.head.head.weight, std=0.02)
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     save_file(WanVAE(8).state_dict(), run / "vae.safetensors")
     settings = export.config(tokenizer.get_vocab_size(), VAE, [0.1] * 16, [2.0] * 16, DIT, TEXT, Sampling(window_frames=9, rope="relative"), VIDEO)
     parts = {part: run / f"{part}.safetensors" for part in ("dit", "text_encoder", "vae")}
-    export.write_package(out, parts, run / "tokenizer.json", settings, "0.1.0", name="small", title="Small", description="Random weights.")
+    export.write_package(out, parts, settings, "0.1.0", name="small", title="Small", description="Random weights.")
     return out
 
 
