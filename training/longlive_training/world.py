@@ -5,7 +5,8 @@ four parallax layers. Everything is periodic and moves at constant speed, so the
 what comes next. Gait, rain and snowfall repeat within `CYCLE` frames, the length of a block, so what the subject
 does depends on the frame within the block and not on history. The seed only chooses where the scenery begins. A
 prompt switch is an event in the world that lasts `TRANSITION` frames: the sky turns, the ground sweeps in from the
-right, the subject vanishes in a puff.
+right, the subject vanishes in a puff. What stands on a new ground is at the fixed place when it has arrived: a prompt
+alone tells what comes, and a model need not guess where.
 
 Units: x runs right and y down from the corner of the stage, 192 x 112 units around everything that matters (subject space: y up
 from the feet). A picture shows the stage in its middle and at its bottom; up to 144 rows a unit is a pixel, and what there is more
@@ -56,7 +57,7 @@ GAIT_START = 3
 SKIES = {
     "day": ((70, 150, 235), (186, 226, 250), (0.80, 21, 9), (255, 240, 150), (255, 255, 255), (1.0, 1.0, 1.0), 0),
     "sunset": ((96, 52, 128), (255, 138, 62), (0.76, 58, 15), (255, 214, 90), (255, 150, 120), (1.0, 0.76, 0.64), 0),
-    "night": ((10, 14, 44), (40, 54, 108), (0.80, 21, 9), (240, 242, 255), (44, 54, 98), (0.42, 0.47, 0.72), 1),
+    "night": ((30, 40, 92), (80, 98, 160), (0.80, 21, 9), (240, 242, 255), (92, 106, 158), (0.64, 0.69, 0.92), 1),
     "dawn": ((120, 190, 205), (255, 206, 214), (0.22, 54, 11), (255, 250, 220), (255, 226, 232), (0.94, 0.86, 0.92), 0),
 }
 
@@ -474,8 +475,9 @@ def _shapes(subject, x, y, gait, swing):
 
 
 def _smooth(p):
+    """Progress with a gentle start and end; at most 1.25 times as fast as an even one, so that no single frame looks like a cut."""
     p = np.clip(p, 0, 1)
-    return p * p * (3 - 2 * p)
+    return 0.5 * p + 0.5 * p * p * (3 - 2 * p)
 
 
 class _Curve:
@@ -525,24 +527,39 @@ def render(timeline, num_frames: int, seed: int | None, width: int = STAGE[0], h
     A switch at frame f begins to show in frame f. Equal arguments give equal pixels.
     """
     n = start + num_frames
-    curves = {name: _Curve(name, timeline, n) for name in ATTRIBUTES}
-    turns = phases(seed)
-    phase = dict(zip(LAYERS, turns))
+    curves = {name: _Curve(name, timeline, n + TRANSITION) for name in ATTRIBUTES}  # a change at the end is to know where it arrives
     motion = curves["action"].blend(np.array([ACTIONS[a] for a in ATTRIBUTES["action"]]))
     scroll = np.cumsum(motion[:, 0], dtype=np.float64)
-    steps = gait(curves["action"], np.arange(n))
+    steps = gait(curves["action"], np.arange(n + TRANSITION))
+    places = _places(curves["ground"], scroll, dict(zip(LAYERS, phases(seed))))
 
     out = np.empty((num_frames, height, width, 3), np.uint8)
     for a in range(start, n, 16):
         sel = slice(a, min(a + 16, n))
         frames = np.arange(sel.start, sel.stop)
         picture = _compose(
-            {k: c.slice(sel) for k, c in curves.items()}, motion[sel], scroll[sel], steps[sel], phase,
+            {k: c.slice(sel) for k, c in curves.items()}, motion[sel], steps[sel], {k: p[..., sel] for k, p in places.items()},
             frames, View(width, height),
         )
         np.clip(picture, 0, 255, out=picture)
         out[a - start : sel.stop - start] = np.moveaxis((picture + 0.5).astype(np.uint8), 0, -1)
     return out
+
+
+def _places(ground: _Curve, scroll: np.ndarray, phase: dict[str, float]) -> dict[str, np.ndarray]:
+    """Where each layer is in each frame, in turns at x = 0: clouds and hills [n], props and ground [2, n], of the ground that goes
+    and of the one that comes. A new ground is in the fixed place in the last frame of its arrival."""
+    arrival = (np.diff(ground.progress, prepend=1) < 0).cumsum()  # how many new grounds have come
+    last = np.array([0.0] + [scroll[min(i + TRANSITION, len(scroll)) - 1] for i in np.flatnonzero(np.diff(arrival, prepend=0))])
+    places = {}
+    for name, (parallax, period) in LAYERS.items():
+        at = scroll * parallax / period + phase[name]
+        if name in ("props", "ground"):
+            fixed = (scroll - last[:, None]) * parallax / period
+            fixed[0] = at
+            at = np.stack([np.take_along_axis(fixed, which[None], 0)[0] for which in (np.maximum(arrival - 1, 0), arrival)])
+        places[name] = at
+    return places
 
 
 def _over(base, alpha, colour):
@@ -551,9 +568,9 @@ def _over(base, alpha, colour):
         channel += alpha * (value - channel)
 
 
-def _compose(curve, motion, scroll, steps, phase, frames, view: View) -> np.ndarray:
+def _compose(curve, motion, steps, places, frames, view: View) -> np.ndarray:
     """float32 [3, n, rows, width] in 0..255 for n consecutive frames."""
-    n, width, scale = len(scroll), view.width, view.scale
+    n, width, scale = len(frames), view.width, view.scale
     col = lambda v: np.asarray(v, np.float32).reshape(n, 1, 1)
     rain, snow = curve["weather"].weight("rain"), curve["weather"].weight("snow")
     skies = [SKIES[s] for s in ATTRIBUTES["sky"]]
@@ -581,10 +598,12 @@ def _compose(curve, motion, scroll, steps, phase, frames, view: View) -> np.ndar
         field = _stars(view)
         _over(picture[:, :, : field.shape[0]], field[None] * col(stars[:, 0] * clear), (255, 255, 240))
 
-    def layer(name, tile, top, colour=None, mask=None):
-        """Draws a scrolling tile; with `colour` [n, 3] the tile is only a stencil."""
-        parallax, period = LAYERS[name]
-        strip = _scrolled(tile, (scroll * parallax + view.left) / period + phase[name], width)
+    def scrolled(name, tile, at):
+        return _scrolled(tile, at + view.left / LAYERS[name][1], width)
+
+    def layer(name, tile, top, at, colour=None, mask=None):
+        """Draws a scrolling tile that is `at` turns [n]; with `colour` [n, 3] the tile is only a stencil."""
+        strip = scrolled(name, tile, at)
         first = view.row(top)
         target = picture[:, :, first : first + strip.shape[2]]
         keep = 1 - (strip[3] if mask is None else strip[3] * mask)
@@ -593,9 +612,9 @@ def _compose(curve, motion, scroll, steps, phase, frames, view: View) -> np.ndar
             target[c] *= keep
             target[c] += ink if mask is None else ink * mask
 
-    layer("clouds", _clouds(scale) * 0.85, 8, cloud_colour)
+    layer("clouds", _clouds(scale) * 0.85, 8, places["clouds"], cloud_colour)
     grounds = np.array([_ground(g, scale)[:3].mean((1, 2)) for g in ATTRIBUTES["ground"]])
-    layer("hills", _hills(scale), 48, 0.55 * horizon + 0.45 * curve["ground"].blend(grounds) * light)
+    layer("hills", _hills(scale), 48, places["hills"], 0.55 * horizon + 0.45 * curve["ground"].blend(grounds) * light)
 
     # ground and the things that stand on it; a new ground sweeps in from the right
     ground = curve["ground"]
@@ -605,17 +624,18 @@ def _compose(curve, motion, scroll, steps, phase, frames, view: View) -> np.ndar
     for index, label in enumerate(ground.values):
         share = col(ground.after == index) * new + col(ground.before == index) * (1 - new)
         if share.any():
-            layer("props", _props(label, scale), 30, mask=share)
-            grounds_drawn.append((label, share))
+            comes = ground.after == index
+            layer("props", _props(label, scale), 30, np.where(comes, *places["props"][::-1]), mask=share)
+            grounds_drawn.append((label, share, comes))
     floor = picture[:, :, rows:]
     floor[:] = 0
-    for label, share in grounds_drawn:
-        strip = _scrolled(_ground(label, scale), (scroll + view.left) / LAYERS["ground"][1] + phase["ground"], width)
+    for label, share, comes in grounds_drawn:
+        strip = scrolled("ground", _ground(label, scale), np.where(comes, *places["ground"][::-1]))
         for c in range(3):
             floor[c] += strip[c] * (share * col(light[:, c]))
 
     # the sun or moon glitters on water
-    wet = sum((share for label, share in grounds_drawn if label == "water"), np.float32(0))
+    wet = sum((share for label, share, _ in grounds_drawn if label == "water"), np.float32(0))
     if np.any(wet):
         rows_y = y[None, rows:]
         away = np.abs(x[None] - col(disc[:, 0] * STAGE[0])) / (5 + 0.22 * (rows_y - HORIZON) + col(disc[:, 2]) * 0.6)

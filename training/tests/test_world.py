@@ -35,8 +35,29 @@ def test_a_change_begins_at_its_frame_and_ends_after_the_transition(name: str) -
     changed, same, other = (render(s, at + TRANSITION + 16, seed=2) for s in ([(0, old), (at, new)], [(0, old)], [(0, new)]))
     assert np.array_equal(changed[:at], same[:at])
     assert not np.array_equal(changed[at], same[at])
-    if name != "action":  # an action also moves what comes after it
+    if name not in ("action", "ground"):  # they also move what comes after them
         assert np.array_equal(changed[at + TRANSITION :], other[at + TRANSITION :])
+
+
+def test_a_new_ground_arrives_in_the_fixed_place_whatever_was_before() -> None:
+    new, at = SCENE | {"ground": "road", "action": "run"}, 16
+    before = [(SCENE, 1), (SCENE | {"action": "stand", "ground": "snow"}, 2), (SCENE | {"action": "run", "ground": "water"}, 3)]
+    road = [render([(0, old), (at, new)], at + 2 * TRANSITION, seed, 256, 144)[at + TRANSITION - 1 :, 32 + FEET + 8 :] for old, seed in before]
+    assert np.array_equal(road[0], road[1]) and np.array_equal(road[0], road[2])
+
+
+def test_what_a_frame_shows_does_not_depend_on_how_many_are_drawn() -> None:
+    story = [(0, SCENE), (10, SCENE | {"ground": "road", "action": "run"}), (15, SCENE | {"ground": "sand"})]
+    whole = render(story, 40, seed=3)
+    for count in (11, 14, 17, 20):
+        assert np.array_equal(render(story, count, seed=3), whole[:count])
+
+
+def test_no_frame_of_a_change_of_sky_takes_much_more_than_its_share() -> None:
+    story = [(0, SCENE | {"action": "stand"}), (4, SCENE | {"action": "stand", "sky": "night"})]
+    sky = render(story, 4 + TRANSITION, seed=1)[:, 0, 0].astype(float)
+    steps = np.abs(np.diff(sky, axis=0)).sum(1)[3:]
+    assert steps.min() > 0 and steps.max() < 1.4 * steps.mean()
 
 
 def test_standing_still_moves_only_the_subject_and_walking_scrolls_two_pixels_a_frame() -> None:
