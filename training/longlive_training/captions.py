@@ -69,6 +69,8 @@ ENDINGS = {
     "test": ["award-winning", "side view", "in the style of a storybook", "very pretty"],
 }  # fmt: skip
 
+WORDY = 0.12  # share of the sentences for training that say a lot more of such things, as people do
+
 # s: subject with colour, v: verb, p: participle, a, b, c: ground, sky and weather in any order
 PATTERNS = {
     "train": [
@@ -124,6 +126,9 @@ def caption(attributes: dict[str, str], rng: np.random.Generator, full: bool = T
         text = f"{pick(OPENINGS[split])} {text}"
     if chance(0.2):
         text = f"{text}, {pick(ENDINGS[split])}"
+    if split == "train" and chance(WORDY):
+        aside = ", ".join(pick(ENDINGS[split]) for _ in range(rng.integers(2, 9)))
+        text = f"{aside}: {text}" if chance(0.5) else f"{text}, {aside}"
     text = " ".join(text.split())
     for stray, tidy in ((" ,", ","), (",,", ","), (" :", ":"), (",:", ":"), (" .", "."), (",.", "."), (",,", ",")):
         text = text.replace(stray, tidy)

@@ -91,7 +91,7 @@ class Preset:
     critic: Dit | None = None  # default: as the teacher
     package: str = ""  # a model package that gives tokenizer, text encoder, VAE and generator instead of stages
     sampling: Sampling = field(default_factory=Sampling)
-    text_len: int = 64
+    text_len: int = 128
     vocab_size: int = 1024
     seed: int = 0
     precision: str = "fp32"  # or "bf16": autocast; weights stay float32
@@ -159,9 +159,8 @@ class CausalStage:
     first: float = 0.3  # share of the steps that train first blocks only
     first_batch: int = 9
     context_noise: float = 0.2
-    own_from: int = 3000  # step from which the model's own pictures are used
-    own: float = 0.5  # share of the steps that use them from then on
-    rollout: float = 0.3  # share of those that are full roll-outs
+    own_from: int = 3000  # step from which the model works from what it makes itself
+    rollout: float = 0.3  # share of the steps that are roll-outs of whole stories from then on
     subject_weight: float = 2.5  # in the loss, of latents where the world draws its subject
     switch_weight: float = 2.0  # in the loss, of blocks in which something changes and of those that follow one
 
@@ -223,7 +222,6 @@ class ExportStage:
     description: str = "A LongLive model of a drawn side-view world, trained from scratch."
     introduction: list[str] = field(default_factory=list)  # lines of the model card
     weaknesses: list[str] = field(default_factory=list)  # what the card says it does badly
-    text_len: int = 0  # rows of text of the package, if more than in training (`SPARE_ROWS` in stages/export.py)
     blocks: int = 4  # of the roll-out that compares precisions
     judge: bool = True  # run longlive_training.evaluate on the package
     cases: int = 24

@@ -28,3 +28,10 @@ def test_splits_share_no_pattern_and_the_generator_decides() -> None:
     a = sample_attributes(np.random.default_rng(1))
     assert caption(a, np.random.default_rng(2)) == caption(a, np.random.default_rng(2))
     assert len({caption(a, np.random.default_rng(i), full=False) for i in range(50)}) > 25
+
+
+def test_some_sentences_for_training_say_much_more_than_the_scene() -> None:
+    rng = np.random.default_rng(3)
+    words = {split: [len(caption(sample_attributes(rng), rng, split=split).split()) for _ in range(500)] for split in ("train", "test")}
+    assert 0.02 < np.mean(np.array(words["train"]) > 32) < 0.15
+    assert max(words["test"]) <= 32

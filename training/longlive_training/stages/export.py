@@ -20,8 +20,8 @@ from ..quantise import int8, psnr
 from ..sample import Generator
 
 STUDENTS = ["long", "distill", "ode", "causal"]
-# Cross-attention rests on the empty rows behind a text, and paints noise when there are almost none: captions of the world leave 10
-# of 64 and more, but what a person types may be long. So a package has more rows than the training, and cuts texts before they are full.
+# Cross-attention rests on the empty rows behind a text, and paints noise when there are almost none, as captions of the world hardly
+# ever leave: so a package cuts texts before its rows are full.
 SPARE_ROWS = 16
 
 
@@ -117,7 +117,7 @@ def export(context: Context, settings: ExportStage) -> dict[str, Any]:
     student = next(s for s in STUDENTS if s in context.preset.stages)
     parts = {"dit": context.need(student, "dit.safetensors"), "text_encoder": context.need("text", "text_encoder.safetensors"),
              "vae": context.need("vae", "vae.safetensors")}  # fmt: skip
-    tokenizer, text_len = Tokenizer.from_file(str(context.need("world", "tokenizer.json"))), settings.text_len or context.preset.text_len
+    tokenizer, text_len = Tokenizer.from_file(str(context.need("world", "tokenizer.json"))), context.preset.text_len
     tokenizer.enable_truncation(text_len - SPARE_ROWS)
     out = context.path("export", settings.name)
     out.mkdir(parents=True, exist_ok=True)
