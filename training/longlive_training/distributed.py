@@ -1,4 +1,5 @@
-"""Training on several GPUs: one process each (torchrun), weights, gradients and optimiser states sharded (FSDP2)."""
+"""Training in several processes (torchrun): large models with weights, gradients and optimiser states sharded (FSDP2) on one GPU
+each, small ones whole in each, with the mean of the gradients."""
 
 from __future__ import annotations
 
@@ -49,6 +50,17 @@ def shard(model: CausalDiT, bf16: bool) -> CausalDiT:
     for name in ("encode_text", "bidirectional", "teacher_forcing"):
         register_fsdp_forward_method(model, name)
     return model
+
+
+def mean_gradients(model: torch.nn.Module) -> None:
+    """Means over all processes of the gradients of a model that each of them holds whole."""
+    if world_size() == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, mean in zip(gradients, (flat / world_size()).split([g.numel() for g in gradients])):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def whole(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Two processes with sharded weights compute what one does."""
+"""Two processes compute what one does: with sharded weights, and with whole weights and their own videos."""
 
 import os
 import socket
@@ -51,23 +51,39 @@ def one_update(file: Path) -> None:
         torch.save({"loss": loss.item(), "critic loss": critic_loss.item(), **states}, file)
 
 
+def gradient(model: CausalDiT, seeds: list[int]) -> list[torch.Tensor]:
+    """Of a loss over the videos of some seeds, averaged over all processes."""
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        noisy, text = torch.randn(1, 16, 3, 4, 6, generator=generator), torch.randn(1, 1, 4, 8, generator=generator)
+        flow = model.teacher_forcing(noisy, torch.full((1, 1), 500.0), noisy[:, :, :0], model.encode_text(text), 3)
+        (flow.square().mean() / len(seeds)).backward()
+    distributed.mean_gradients(model)
+    return [p.grad for p in model.parameters() if p.grad is not None]
+
+
 def process(rank: int, port: int, file: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     distributed.start("cpu")
     assert distributed.world_size() == 2
     one_update(file)
+    gradients = gradient(build(0), [11 + rank])
+    if not rank:
+        torch.save(gradients, file.with_suffix(".gradients"))
     distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
-def test_sharded_training_equals_training_in_one_process(tmp_path: Path) -> None:
+def test_training_in_two_processes_equals_training_in_one(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     one_update(tmp_path / "one.pt")
     mp.spawn(process, (port, tmp_path / "two.pt"), nprocs=2)
+    for both, mine in zip(torch.load(tmp_path / "two.gradients"), gradient(build(0), [11, 12]), strict=True):
+        assert mine.abs().sum() > 0 and torch.allclose(both, mine, atol=1e-6)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-4) and two["critic loss"] == pytest.approx(one["critic loss"], rel=1e-4)
     before = lora.adapt(build(0), 4, 4, torch.Generator().manual_seed(5)).state_dict()

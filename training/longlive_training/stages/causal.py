@@ -1,17 +1,19 @@
-"""Stage 4, first part: the causal student learns from renders by teacher forcing.
+"""Stage 4, first part: the causal student learns from renders.
 
-One step is one pass over all blocks of a few stories (`CausalDiT.teacher_forcing`) with the weighted flow loss. Noise levels
-are only those that the sampler visits. A clean block carries the text of the block that reads it, because that is what a
-prompt switch does: it recomputes the cache under the new prompt. A share of the steps trains first blocks only: they have
-nothing to copy from and decide what the whole video shows. The first blocks of stories that begin elsewhere than in the
-fixed place (data.py) are context and not a target.
+It begins by teacher forcing: one step is one pass over all blocks of a few stories (`CausalDiT.teacher_forcing`) with the
+weighted flow loss. Noise levels are only those that the sampler visits. A clean block carries the text of the block that reads it,
+because that is what a prompt switch does: it recomputes the cache under the new prompt. A share of the steps trains first blocks
+only: they have nothing to copy from and decide what the whole video shows. The first blocks of stories that begin elsewhere than
+in the fixed place (data.py) are context and not a target.
+
+From `own_from` on the model works from what it makes itself, asking for the true picture still. What a later denoising step gets
+is what the steps before it made of noise and never the true picture: given that, a model learns to keep what it sees, and keeps its own
+mistakes. What a block sees of the past is, in a share of the steps, what the model made of the whole story so far (Self-Forcing's
+roll-outs, with the renderer's picture in place of a teacher).
 
 The subject counts more than scenery, and blocks in which something changes more than others: only the text tells what they show.
 What is dark counts as much as what is bright: without that the model moves the scenery of a night as it likes, since a mistake there
-costs a quarter of the same mistake by day.
-
-Against the drift of a model that reads its own pictures clean context is noised a little, and in part of the steps context and
-noisy input are what the averaged model makes of the same story, still asking for the true picture.
+costs a fraction of the same mistake by day.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ from torch import Tensor
 
 from ..codec import PATCH
 from ..config import CausalStage
+from .. import distributed
 from ..context import Context, parameters, read_weights
 from ..data import NAMES
 from ..loop import Average, Optimiser, Random, adamw
 from ..models.dit import CausalDiT
 from ..prompts import ClipCaptions
-from ..sample import Generator
+from ..rollout import Rollout
 from ..world import ATTRIBUTES, SKIES, subject_box
 from .clips import load
 from .teacher import channel_weights
@@ -145,76 +148,67 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         return clean + sigma * rng.normal_like(clean)
 
     @torch.no_grad()
-    def one_step(rng: Random, batch: Batch) -> Tensor:
-        """What the averaged model makes of each block in one step from true context."""
-        t = table[0, 0].expand(len(batch.latents), stories.blocks)
-        own = batch.noise - flow(average.module, batch.noise, t, corrupt(rng, batch.latents), batch.text())
-        elsewhere = ~batch.fixed.view(-1, 1, 1, 1, 1)
-        first = torch.where(elsewhere, batch.latents[:, :, :block], own[:, :, :block])
-        return torch.cat([first, own[:, :, block:]], 2)
+    def denoised(rng: Random, batch: Batch, clean: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """What the averaged model hands to denoising step `level` > 0: its x0 of each block so far, and that noised anew."""
+        x = batch.noise
+        for i, (t, sigma) in enumerate(steps[:level]):
+            own = x - sigma * flow(average.module, x, table.new_full((len(x), x.shape[2] // block), t), clean, batch.text())
+            following = steps[i + 1][1]
+            x = (1 - following) * own + following * rng.normal_like(own)
+        return own, x
 
-    @torch.no_grad()
-    def rollout(rng: Random, batch: Batch) -> Tensor:
-        """What the averaged model makes of the stories with the cached sampler."""
-
-        def noise(index: int, step: int) -> Tensor:
-            part = batch.noise[:, :, index * block : (index + 1) * block]
-            return part if step == 0 else rng.normal_like(part)
-
-        made = []
-        with context.precision():
-            generator = Generator(average.module, sampling, batch.prompts[:, 0], noise)
-            for i in range(stories.blocks):
-                if i in batch.switches:
-                    generator.switch(batch.prompts[:, i])
-                made.append(generator.block().float())
-        return torch.cat(made, 2)
-
-    def first_blocks(rng: Random) -> Tensor:
-        """Half of them at the noise levels of the data, half after the sampler's own previous steps."""
+    def first_blocks(rng: Random, level: int) -> Tensor:
         batch = beginnings.batch(rng, s.first_batch)
-        size, none = s.first_batch, batch.latents[:, :, :0]
-        level = int(rng.numpy.integers(len(steps)))
-        t, sigma = steps[level]
-        base = batch.latents
+        none, (t, sigma) = batch.latents[:, :, :0], steps[level]
+        x = batch.noise
         if level > 0:
-            with torch.no_grad():
-                own = x = batch.noise
-                for i, (t_before, s_before) in enumerate(steps[:level]):
-                    x = x if i == 0 else (1 - s_before) * own + s_before * rng.normal_like(own)
-                    own = x - s_before * flow(average.module, x, table.new_full((size, 1), t_before), none, batch.text())
-            base = torch.where(rng.uniform(size, 1, 1, 1, 1) < 0.5, own, base)
-        x = (1 - sigma) * base + sigma * (batch.noise if level == 0 else rng.normal_like(base))
-        v = flow(model, x, table.new_full((size, 1), t), none, batch.text())
+            x = denoised(rng, batch, none, level)[1] if loop.step >= s.own_from else (1 - sigma) * batch.latents + sigma * x
+        v = flow(model, x, table.new_full((s.first_batch, 1), t), none, batch.text())
         return ((v - (x - batch.latents) / sigma).square() * weights * frames(batch.dark)).mean()
 
-    def whole_stories(rng: Random) -> Tensor:
-        own_pictures = loop.step >= s.own_from and rng.numpy.random() < s.own
-        rolled = own_pictures and rng.numpy.random() < s.rollout
-        batch = stories.batch(rng, s.loop.batch, only_fixed=rolled)
-        size = s.loop.batch
-        level = rng.integers(len(steps), size, stories.blocks)
-        sigma = frames(table[level, 1])
-        noise = torch.where(sigma == 1, batch.noise, rng.normal_like(batch.noise))
-        clean, base = corrupt(rng, batch.latents), batch.latents
-        if own_pictures:
-            own = rollout(rng, batch) if rolled else one_step(rng, batch)
-            clean = torch.where(rng.uniform(size, 1, 1, 1, 1) < 0.7, own[:, :, :-block], clean)
-            base = torch.where(frames(rng.uniform(size, stories.blocks)) < 0.5, own, base)
-        x = (1 - sigma) * base + sigma * noise
-        v = flow(model, x, table[level, 0], clean, batch.text())
-        error = ((v - (x - batch.latents) / sigma).square() * weights * frames(batch.dark)).unflatten(2, (stories.blocks, block)).mean((1, 3, 4, 5))
+    def story_loss(batch: Batch, error: Tensor) -> Tensor:
+        """Of errors of the flow, shaped as the latents."""
+        each = (error.square() * weights * frames(batch.dark)).unflatten(2, (stories.blocks, block)).mean((1, 3, 4, 5))
         weight = 1 + (s.switch_weight - 1) * batch.changed.float()
         weight[:, 0] *= batch.fixed
-        return (error * weight).sum() / weight.sum()
+        return (each * weight).sum() / weight.sum()
+
+    def whole_stories(rng: Random, level: int) -> Tensor:
+        batch, (t, sigma) = stories.batch(rng, s.loop.batch), steps[level]
+        clean, x = corrupt(rng, batch.latents), batch.noise
+        if level > 0 and loop.step < s.own_from:
+            x = (1 - sigma) * batch.latents + sigma * x
+        elif level > 0:
+            own, x = denoised(rng, batch, clean, level)
+            keep = rng.uniform(s.loop.batch, stories.blocks - 1) < 0.5
+            keep[:, 0] |= ~batch.fixed
+            clean = torch.where(frames(keep), clean, own[:, :, :-block])
+        v = flow(model, x, table.new_full((s.loop.batch, stories.blocks), t), clean, batch.text())
+        return story_loss(batch, v - (x - batch.latents) / sigma)
+
+    def rolled_stories(rng: Random, level: int) -> Tensor:
+        """The stories as the model makes them from their beginning, every block ending with denoising step `level`."""
+        batch = stories.batch(rng, s.loop.batch, only_fixed=True)
+        video = Rollout(model, sampling, context.noise_shape(s.loop.batch), context.cache_dtype)
+        made = []
+        with context.precision():
+            for i in range(stories.blocks):
+                if i in batch.switches:
+                    video.recache(batch.prompts[:, i])
+                made.append(video.roll(1, batch.prompts[:, i], level, rng, grad=True))
+        return story_loss(batch, (torch.cat(made, 2).float() - batch.latents) / steps[level][1])
 
     def step(rng: Random) -> dict[str, Tensor]:
-        first = rng.numpy.random() < s.first
-        error = first_blocks(rng) if first else whole_stories(rng)
+        # Shared, because all processes should take equally long.
+        level, kind = int(rng.shared.integers(len(steps))), rng.shared.random()
+        rolled = loop.step >= s.own_from and kind < s.first + s.rollout
+        name, loss = ("first blocks", first_blocks) if kind < s.first else ("roll-outs", rolled_stories) if rolled else ("stories", whole_stories)
+        error = loss(rng, level)
         error.backward()
+        distributed.mean_gradients(model)
         optimiser.step(loop.rate())
         average.update(loop.step)
-        return {"first blocks" if first else "stories": error}
+        return {name: error}
 
     report = context.train(loop, step)
     context.save_model(average.module, context.path("causal", "dit.safetensors"))
