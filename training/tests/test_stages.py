@@ -81,7 +81,7 @@ def test_scenery_in_the_wrong_place_costs_as_much_by_night_as_by_day() -> None:
 
     day, night = mistake("day"), mistake("night")
     weight = dict(zip(ATTRIBUTES["sky"], darkness().tolist()))
-    assert night / day < 0.4
+    assert night / day < 0.6
     assert 0.6 < night * weight["night"] / (day * weight["day"]) < 1.6
 
 
