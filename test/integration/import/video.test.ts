@@ -117,7 +117,7 @@ describe('a video from an imported package', () => {
   it('is, bit for bit, that of the package the checkpoint came from', async () => {
     const made = adopt(await imported('exact', { precision: 'fp32' }));
     const expected = await video(pocket, 'bf16');
-    expect(new Set(expected).size).toBeGreaterThan(50);
+    expect(new Set(expected).size).toBeGreaterThan(20);
     expect((await video(made, 'bf16')).equals(expected)).toBe(true);
   });
 
