@@ -1,7 +1,7 @@
 """Puts what a preset begins with into the folder of a run: codec, tokenizer, text encoder and VAE as if their stages were done (a
 preset that trains one replaces it), and the weights that `init` names.
 
-    python -m longlive_training.start --package PACKAGE --codec configs/pocket-0.5/codec.safetensors --out RUN
+    python -m longlive_training.start --package PACKAGE --codec configs/pocket-0.6/codec.safetensors --out RUN
 """
 
 from __future__ import annotations
