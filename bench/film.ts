@@ -62,7 +62,7 @@ async function shoot(job: Job): Promise<Reply> {
   const { model, tokenizer } = await load(job);
   const { video, dit } = model.config as Config;
   const { width, height } = video;
-  const session = model.createSession({ seed: BigInt(job.seed), width, height, rope: job.rope });
+  const session = await model.createSession({ seed: BigInt(job.seed), width, height, rope: job.rope });
   const reply: Reply = {
     frames: 0,
     seconds: 0,
@@ -84,7 +84,7 @@ async function shoot(job: Job): Promise<Reply> {
       for (let step = await session.step(); step.kind !== 'context'; step = await session.step()) {
         if (step.kind !== 'frames') continue;
         reply.frames += step.frames.count;
-        rgb = job.frames ? session.lastRgb() : undefined;
+        rgb = job.frames ? await session.lastRgb() : undefined;
       }
       const milliseconds = performance.now() - began;
       reply.blockMilliseconds.push(milliseconds);

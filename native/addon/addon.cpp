@@ -1,8 +1,7 @@
 // The Node addon: exactly the interface of src/engine/addon.ts over longlive/engine.h. Thin: arguments in, promises out.
 //
-// Every engine call of a model runs on that model's worker thread. Functions that answer at once (createSession,
-// abandonBlock, checkpoint, lastRgb) touch a session only while none of its calls is running; calls of the model's other sessions
-// may be, and the core keeps them apart where a device needs that.
+// Every engine call of a model runs on that model's worker thread, the end of a session too: none may make JavaScript wait for a
+// device that is at work for another session.
 #include <napi.h>
 
 #include <memory>
@@ -101,8 +100,10 @@ class JsPrompt : public Napi::ObjectWrap<JsPrompt> {
 // What a session object and its running call share.
 struct SessionHandle {
   std::shared_ptr<Worker> worker;
-  std::unique_ptr<Session> session;
+  std::shared_ptr<Session> session;
   bool busy = false;
+
+  ~SessionHandle() { worker->discard(std::move(session)); }
 };
 
 RecacheMode recacheMode(const Napi::Value& v) {
@@ -162,26 +163,27 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   }
 
  private:
-  // The session, if it may be used now.
-  Session& idle(Napi::Env env) {
+  void requireIdle(Napi::Env env) {
     if (!handle_) refuse(env, "the session was disposed");
     if (handle_->busy) refuse(env, "the session is busy: wait for its last call");
-    return *handle_->session;
   }
 
   // Runs a call on the worker; the object is kept alive until it settles.
   template <class F>
-  Napi::Promise call(const Napi::CallbackInfo& info, F&& f) {
-    const Shared handle = handle_;
-    handle->busy = true;
-    Ref();
-    return handle->worker->run(
-        info.Env(), [handle, f = std::forward<F>(f)] { return f(*handle->session); },
-        [this, handle] {
-          handle->busy = false;
-          block_ = handle->session->block();
-          Unref();
-        });
+  Napi::Value call(const Napi::CallbackInfo& info, F&& f) {
+    return promised(info.Env(), [&]() -> Napi::Value {
+      requireIdle(info.Env());
+      const Shared handle = handle_;
+      handle->busy = true;
+      Ref();
+      return handle->worker->run(
+          info.Env(), [handle, f = std::forward<F>(f)] { return f(*handle->session); },
+          [this, handle] {
+            handle->busy = false;
+            block_ = handle->session->block();
+            Unref();
+          });
+    });
   }
 
   Napi::Value block(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(block_)); }
@@ -189,9 +191,13 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
     return Napi::Number::New(info.Env(), handle_ ? static_cast<double>(memoryBytes_) : 0);
   }
 
+  // A call without arguments that answers with bytes.
+  Napi::Value bytes(const Napi::CallbackInfo& info, std::vector<uint8_t> (Session::*read)() const) {
+    return call(info, [read](Session& s) -> Settle { return [made = (s.*read)()](Napi::Env env) { return toArray(env, made); }; });
+  }
+
   Napi::Value setPrompt(const Napi::CallbackInfo& info) {
     return promised(info.Env(), [&]() -> Napi::Value {
-      idle(info.Env());
       const auto prompt = JsPrompt::from(info[0]);
       const RecacheMode mode = recacheMode(info[1]);
       return call(info, [prompt, mode](Session& s) -> Settle {
@@ -207,26 +213,21 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   }
 
   Napi::Value step(const Napi::CallbackInfo& info) {
-    return promised(info.Env(), [&]() -> Napi::Value {
-      idle(info.Env());
-      const Shared handle = handle_;
-      return call(info, [handle](Session& s) -> Settle {
-        const Step step = s.step();
-        // The frames stay in the session's buffer until its next call, which cannot start before this one settles.
-        return [step, handle](Napi::Env env) { return stepObject(env, step); };
-      });
+    return call(info, [handle = handle_](Session& s) -> Settle {
+      const Step step = s.step();
+      // The frames stay in the session's buffer until its next call, which cannot start before this one settles.
+      return [step, handle](Napi::Env env) { return stepObject(env, step); };
     });
   }
 
-  void abandonBlock(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] { idle(info.Env()).abandonBlock(); });
+  Napi::Value abandonBlock(const Napi::CallbackInfo& info) {
+    return call(info, [](Session& s) -> Settle {
+      s.abandonBlock();
+      return [](Napi::Env env) { return env.Undefined(); };
+    });
   }
-  Napi::Value checkpoint(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] { return toArray(info.Env(), idle(info.Env()).checkpoint()); });
-  }
-  Napi::Value lastRgb(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] { return toArray(info.Env(), idle(info.Env()).lastRgb()); });
-  }
+  Napi::Value checkpoint(const Napi::CallbackInfo& info) { return bytes(info, &Session::checkpoint); }
+  Napi::Value lastRgb(const Napi::CallbackInfo& info) { return bytes(info, &Session::lastRgb); }
   // A call that is running keeps the memory until it is done.
   void dispose(const Napi::CallbackInfo& info) { release(info.Env()); }
 
@@ -307,12 +308,9 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   }
 
   Napi::Value createSession(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      const ModelHandle& handle = alive(info.Env());
-      auto shared = std::make_shared<SessionHandle>();
-      shared->worker = handle.worker;
-      shared->session = handle.model->createSession(sessionOptions(info[0]));
-      return JsSession::make(info.Env(), std::move(shared));
+    return promised(info.Env(), [&]() -> Napi::Value {
+      const ModelHandle handle = alive(info.Env());
+      return opened(info.Env(), handle, [model = handle.model, options = sessionOptions(info[0])] { return model->createSession(options); });
     });
   }
 
@@ -326,12 +324,19 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
       const auto array = info[1].As<Napi::Uint8Array>();
       const std::vector<uint8_t> bytes(array.Data(), array.Data() + array.ByteLength());
       const auto prompt = JsPrompt::from(info[2]);
-      return handle.worker->run(info.Env(), [handle, options, bytes, prompt]() -> Settle {
-        auto shared = std::make_shared<SessionHandle>();
-        shared->worker = handle.worker;
-        shared->session = handle.model->restoreSession(options, bytes, *prompt);
-        return [shared](Napi::Env env) { return JsSession::make(env, shared); };
-      });
+      return opened(info.Env(), handle,
+                    [model = handle.model, options, bytes, prompt] { return model->restoreSession(options, bytes, *prompt); });
+    });
+  }
+
+  // The promise of the session that `open` makes on the worker.
+  template <class F>
+  static Napi::Value opened(Napi::Env env, const ModelHandle& handle, F&& open) {
+    return handle.worker->run(env, [worker = handle.worker, open = std::forward<F>(open)]() -> Settle {
+      auto shared = std::make_shared<SessionHandle>();
+      shared->worker = worker;
+      shared->session = open();
+      return [shared](Napi::Env env) { return JsSession::make(env, shared); };
     });
   }
 

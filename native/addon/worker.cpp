@@ -2,6 +2,7 @@
 
 #include <new>
 #include <string>
+#include <utility>
 
 #include "longlive/error.h"
 
@@ -114,10 +115,23 @@ Napi::Promise Worker::run(Napi::Env env, std::function<Settle()> work, std::func
   return promise;
 }
 
+void Worker::discard(std::shared_ptr<void> object) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stop_) return;
+    discarded_.push_back(std::move(object));
+  }
+  wake_.notify_one();
+}
+
 void Worker::serve() {
   for (;;) {
     std::unique_lock lock(mutex_);
-    wake_.wait(lock, [this] { return stop_ || !calls_.empty(); });
+    wake_.wait(lock, [this] { return stop_ || !calls_.empty() || !discarded_.empty(); });
+    if (auto discarded = std::exchange(discarded_, {}); !discarded.empty()) {
+      lock.unlock();
+      continue;
+    }
     if (calls_.empty()) return;
     std::unique_ptr<Call> call = std::move(calls_.front());
     calls_.pop_front();

@@ -33,6 +33,8 @@ class Worker {
   // Runs `work` on the worker's thread; the promise settles with what the returned Settle builds, or rejects with what was
   // thrown. `finally` runs on the JavaScript thread before the promise settles.
   Napi::Promise run(Napi::Env env, std::function<Settle()> work, std::function<void()> finally = [] {});
+  // Lets `object` go on the worker's thread, before the calls that wait; here and now if the worker has ended.
+  void discard(std::shared_ptr<void> object);
 
  private:
   struct Call;
@@ -45,6 +47,7 @@ class Worker {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::unique_ptr<Call>> calls_;
+  std::vector<std::shared_ptr<void>> discarded_;
   std::vector<std::unique_ptr<Call>> orphans_;  // that could not be settled any more
   bool stop_ = false;
   std::thread thread_;

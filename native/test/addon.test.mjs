@@ -55,7 +55,7 @@ test('a session steps through blocks, switches, and goes on from a checkpoint', 
   assert.ok(model.weightBytes > 0);
   const prompt = await model.encodePrompt(ids);
   assert.equal(prompt.tokens, 3);
-  const s = model.createSession(session);
+  const s = await model.createSession(session);
   assert.equal(s.block, 0);
   assert.ok(s.memoryBytes > 0);
   assert.deepEqual(Object.keys(await s.setPrompt(prompt, 'recache')), ['milliseconds', 'frames']);
@@ -64,13 +64,13 @@ test('a session steps through blocks, switches, and goes on from a checkpoint', 
   const { frames } = first[4];
   assert.equal(frames.firstFrame, 0);
   assert.equal(frames.i420.length, (frames.count * 64 * 48 * 3) / 2);
-  assert.equal(s.lastRgb().length, frames.count * 64 * 48 * 3);
+  assert.equal((await s.lastRgb()).length, frames.count * 64 * 48 * 3);
   assert.equal(s.block, 1);
   await s.step();
-  assert.throws(() => s.checkpoint(), refusedWith('INVALID_ARGUMENT', /between blocks/));
-  s.abandonBlock();
+  await assert.rejects(s.checkpoint(), refusedWith('INVALID_ARGUMENT', /between blocks/));
+  await s.abandonBlock();
   assert.equal((await s.setPrompt(await model.encodePrompt(Int32Array.of(9, 1)), 'recache')).frames, 2);
-  const saved = s.checkpoint();
+  const saved = await s.checkpoint();
   assert.ok(saved instanceof Uint8Array);
   const restored = await model.restoreSession(session, saved, prompt);
   assert.equal(restored.block, 1);
@@ -80,19 +80,18 @@ test('a session steps through blocks, switches, and goes on from a checkpoint', 
 test('arguments are refused by name', async () => {
   const model = await addon.loadModel(load);
   const prompt = await model.encodePrompt(ids);
-  const s = model.createSession(session);
-  const bad = (change, message) =>
-    assert.throws(() => model.createSession({ ...session, ...change }), refusedWith('INVALID_ARGUMENT', message));
-  bad({ seed: 7 }, /^options\.seed must be a bigint/);
-  bad({ seed: -1n }, /^options\.seed/);
-  bad({ seed: 1n << 64n }, /^options\.seed/);
-  bad({ width: 65 }, /multiples of 16/);
-  bad({ width: NaN }, /^options\.width must be an integer/);
-  bad({ rope: 'x' }, /^options\.rope must be one of 'package', 'absolute', 'relative', got 'x'/);
-  bad({ globalSink: 1 }, /^options\.globalSink must be a boolean/);
-  bad({ extra: 1 }, /^options\.extra is unknown/);
-  assert.throws(() => model.createSession(), refusedWith('INVALID_ARGUMENT', /options must be an object/));
+  const s = await model.createSession(session);
   const refuses = (promise, message, code = 'INVALID_ARGUMENT') => assert.rejects(promise, refusedWith(code, message));
+  const bad = (change, message) => refuses(model.createSession({ ...session, ...change }), message);
+  await bad({ seed: 7 }, /^options\.seed must be a bigint/);
+  await bad({ seed: -1n }, /^options\.seed/);
+  await bad({ seed: 1n << 64n }, /^options\.seed/);
+  await bad({ width: 65 }, /multiples of 16/);
+  await bad({ width: NaN }, /^options\.width must be an integer/);
+  await bad({ rope: 'x' }, /^options\.rope must be one of 'package', 'absolute', 'relative', got 'x'/);
+  await bad({ globalSink: 1 }, /^options\.globalSink must be a boolean/);
+  await bad({ extra: 1 }, /^options\.extra is unknown/);
+  await refuses(model.createSession(), /options must be an object/);
   await refuses(addon.loadModel({ ...load, precision: 'fp4' }), /^options\.precision must be one of/);
   await refuses(addon.loadModel({ ...load, precision: 'fp8' }), /^precision "fp8" is for device "cuda": load with precision "int8" or "bf16"$/);
   await refuses(addon.loadModel({ ...load, attention: 'int8' }), /^attention "int8" is for device "cuda": load with attention "full"$/);
@@ -113,22 +112,36 @@ test('arguments are refused by name', async () => {
 test('one call of a session at a time, many sessions of a model', async () => {
   const model = await addon.loadModel(load);
   const prompt = await model.encodePrompt(ids);
-  const sessions = Array.from({ length: 4 }, () => model.createSession(session));
+  const sessions = await Promise.all(Array.from({ length: 4 }, () => model.createSession(session)));
   await Promise.all(sessions.map((s) => s.setPrompt(prompt, 'recache')));
   const [a] = sessions;
   const running = a.step();
   await assert.rejects(a.step(), refusedWith('INVALID_ARGUMENT', /busy/));
-  assert.throws(() => a.abandonBlock(), refusedWith('INVALID_ARGUMENT', /busy/));
+  await assert.rejects(a.abandonBlock(), refusedWith('INVALID_ARGUMENT', /busy/));
   assert.equal((await running).kind, 'denoise');
-  a.abandonBlock();
+  await a.abandonBlock();
   const results = await Promise.all(sessions.map(block));
   for (const steps of results) assert.deepEqual(steps[4].frames.i420, results[0][4].frames.i420);
+});
+
+test('nothing that a session is asked for waits for a device that is at work for another one', async () => {
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const [a, b] = [await model.createSession(session), await model.createSession(session)];
+  await Promise.all([a.setPrompt(prompt, 'recache'), b.setPrompt(prompt, 'recache')]);
+  const settled = [];
+  const call = (name, promise) => promise.then(() => settled.push(name));
+  const calls = [call('step', a.step()), call('checkpoint', b.checkpoint()), call('create', model.createSession(session))];
+  b.dispose();
+  settled.push('asked');
+  await Promise.all(calls);
+  assert.deepEqual(settled, ['asked', 'step', 'checkpoint', 'create']);
 });
 
 test('what was disposed refuses, and a running call ends well', async () => {
   const model = await addon.loadModel(load);
   const prompt = await model.encodePrompt(ids);
-  const s = model.createSession(session);
+  const s = await model.createSession(session);
   await s.setPrompt(prompt, 'recache');
   const running = s.step();
   s.dispose();
@@ -136,8 +149,8 @@ test('what was disposed refuses, and a running call ends well', async () => {
   model.dispose();
   assert.equal((await running).kind, 'denoise');
   await assert.rejects(s.step(), refusedWith('INVALID_ARGUMENT', /disposed/));
-  assert.throws(() => s.lastRgb(), refusedWith('INVALID_ARGUMENT', /disposed/));
-  assert.throws(() => model.createSession(session), refusedWith('INVALID_ARGUMENT', /disposed/));
+  await assert.rejects(s.lastRgb(), refusedWith('INVALID_ARGUMENT', /disposed/));
+  await assert.rejects(model.createSession(session), refusedWith('INVALID_ARGUMENT', /disposed/));
   await assert.rejects(model.encodePrompt(ids), refusedWith('INVALID_ARGUMENT', /disposed/));
 });
 
@@ -152,7 +165,7 @@ test('garbage is collected, also with calls under way', async () => {
     const model = await addon.loadModel(load);
     const prompt = await model.encodePrompt(ids);
     for (let i = 0; i < 8; ++i) {
-      const s = model.createSession(session);
+      const s = await model.createSession(session);
       await s.setPrompt(prompt, 'recache');
       void s.step();
     }
@@ -172,7 +185,7 @@ test('worker threads may come and go in the middle of a call', async () => {
     const addon = require(workerData.addonPath);
     (async () => {
       const model = await addon.loadModel(workerData.load);
-      const s = model.createSession(workerData.session);
+      const s = await model.createSession(workerData.session);
       await s.setPrompt(await model.encodePrompt(Int32Array.of(3, 1)), 'recache');
       parentPort.postMessage('ready');
       for (;;) await s.step();
@@ -190,7 +203,7 @@ test('a process may exit in the middle of a call', () => {
     const addon = require(${JSON.stringify(addonPath)});
     (async () => {
       const model = await addon.loadModel(${JSON.stringify(load)});
-      const s = model.createSession({ seed: 7n, width: 64, height: 48, rope: 'package' });
+      const s = await model.createSession({ seed: 7n, width: 64, height: 48, rope: 'package' });
       await s.setPrompt(await model.encodePrompt(Int32Array.of(3, 1)), 'recache');
       void s.step();
       process.exit(0);

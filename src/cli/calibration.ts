@@ -83,7 +83,7 @@ async function film(
       const step = await generation.step();
       if (step.kind === 'frames') frames.push(new Uint8Array(step.frames.i420));
     }
-    return { latents: await latentsOf(generation.checkpoint()), frames: Buffer.concat(frames) };
+    return { latents: await latentsOf(await generation.checkpoint()), frames: Buffer.concat(frames) };
   } finally {
     generation.dispose();
   }

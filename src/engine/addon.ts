@@ -59,11 +59,11 @@ export interface NativeSession {
   setPrompt(prompt: NativePrompt, mode: RecacheMode): Promise<{ milliseconds: number; frames: number }>;
   step(): Promise<Step>;
   /** Drops the denoise steps already taken of the current block; not allowed once its frames were returned. */
-  abandonBlock(): void;
+  abandonBlock(): Promise<void>;
   /** Clean latents of sink and window plus counters, as safetensors bytes. Allowed between blocks. */
-  checkpoint(): Uint8Array;
+  checkpoint(): Promise<Uint8Array>;
   /** RGB bytes of the last decoded frames, [count, height, width, 3]; for tests and judges. */
-  lastRgb(): Uint8Array;
+  lastRgb(): Promise<Uint8Array>;
   dispose(): void;
 }
 
@@ -71,7 +71,7 @@ export interface NativeModel {
   readonly config: unknown;
   readonly weightBytes: number;
   encodePrompt(ids: Int32Array): Promise<NativePrompt>;
-  createSession(options: SessionOptions): NativeSession;
+  createSession(options: SessionOptions): Promise<NativeSession>;
   /** Continues from checkpoint() bytes, also another machine's: rebuilds the KV cache and decoder state by a recache. */
   restoreSession(options: SessionOptions, checkpoint: Uint8Array, prompt: NativePrompt): Promise<NativeSession>;
   dispose(): void;

@@ -149,7 +149,9 @@ export class Model implements Pooled {
 
   async open(options: GenerationOptions): Promise<Generation> {
     const loaded = await this.loadOnce();
-    return this.opening(async () => this.generation(loaded, loaded.native.createSession(sessionOptions(options))));
+    return this.opening(async () =>
+      this.generation(loaded, await loaded.native.createSession(sessionOptions(options))),
+    );
   }
 
   async restore(options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
@@ -287,12 +289,12 @@ class NativeGeneration implements Generation {
     return this.running(() => this.session.step());
   }
 
-  abandonBlock(): void {
-    this.session.abandonBlock();
+  abandonBlock(): Promise<void> {
+    return this.running(() => this.session.abandonBlock());
   }
 
-  checkpoint(): Uint8Array {
-    return this.session.checkpoint();
+  checkpoint(): Promise<Uint8Array> {
+    return this.running(() => this.session.checkpoint());
   }
 
   dispose(): void {

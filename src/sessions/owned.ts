@@ -290,7 +290,7 @@ export class OwnedSession implements ProducerHost {
   }
 
   private async settleDown(reason: StateReason, error?: Trouble['error']): Promise<void> {
-    this.producer?.suspend();
+    await this.producer?.suspend();
     if (reason !== 'REQUESTED') this.freeGeneration();
     this.queue.push(() => this.transition('PAUSED', reason, error));
     this.context.capacity.leave(this.id);

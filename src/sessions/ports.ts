@@ -79,8 +79,8 @@ export interface Generation {
   readonly block: number;
   setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }>;
   step(): Promise<Step>;
-  abandonBlock(): void;
-  checkpoint(): Uint8Array;
+  abandonBlock(): Promise<void>;
+  checkpoint(): Promise<Uint8Array>;
   dispose(): void;
 }
 

@@ -63,14 +63,14 @@ export class Producer {
       const outcome = this.host.control ?? this.reasonToRest(generation);
       if (outcome) return outcome;
       await this.takePrompts(generation);
-      if (await this.generateBlock(generation)) this.checkpointSometimes(generation);
+      if (await this.generateBlock(generation)) await this.checkpointSometimes(generation);
       await this.host.queue.room();
     }
   }
 
   /** Saves where we are, so that the session can go on elsewhere. */
-  suspend(): void {
-    if (this.generation) this.saveCheckpoint(this.generation);
+  async suspend(): Promise<void> {
+    if (this.generation) await this.saveCheckpoint(this.generation);
   }
 
   /** Frees the device at once, and the encoder when it has done what is queued. */
@@ -191,7 +191,7 @@ export class Producer {
         if (step.kind === 'frames') this.deliver(step.frames, this.contextMilliseconds + milliseconds);
         if (step.kind === 'context') return this.completeBlock(milliseconds, step.milliseconds);
         if (this.mustGiveUp(step)) {
-          generation.abandonBlock();
+          await generation.abandonBlock();
           return false;
         }
       }
@@ -223,15 +223,15 @@ export class Producer {
     return true;
   }
 
-  private checkpointSometimes(generation: Generation): void {
+  private async checkpointSometimes(generation: Generation): Promise<void> {
     const { checkpointBlocks } = this.host.context.policy;
-    if (generation.block % checkpointBlocks === 0) this.saveCheckpoint(generation);
+    if (generation.block % checkpointBlocks === 0) await this.saveCheckpoint(generation);
   }
 
-  private saveCheckpoint(generation: Generation): void {
+  private async saveCheckpoint(generation: Generation): Promise<void> {
     if (generation.block <= this.lastCheckpoint) return;
     this.lastCheckpoint = generation.block;
-    this.publisher?.checkpoint(generation.block, generation.checkpoint());
+    this.publisher?.checkpoint(generation.block, await generation.checkpoint());
   }
 
   private turn<T>(work: () => Promise<T>): Promise<T> {

@@ -155,12 +155,12 @@ class FakeGeneration implements Generation {
     return { kind: 'context', block, milliseconds };
   }
 
-  abandonBlock(): void {
+  async abandonBlock(): Promise<void> {
     if (this.phase > FAKE_MODEL.denoisingSteps) throw new Error('abandonBlock after its frames were returned');
     this.phase = 0;
   }
 
-  checkpoint(): Uint8Array {
+  async checkpoint(): Promise<Uint8Array> {
     this.mustBeBetweenBlocks();
     return new TextEncoder().encode(JSON.stringify(this.state));
   }

@@ -116,7 +116,7 @@ export class FakeAddon implements Addon {
         this.encoded.push([...ids]);
         return { tokens: ids.length };
       },
-      createSession: () => this.session(),
+      createSession: async () => this.session(),
       restoreSession: async () => this.session(),
       dispose: () => {
         this.disposed++;
@@ -148,9 +148,9 @@ export class FakeAddon implements Addon {
         if (this.stepError) throw this.stepError;
         return { kind: 'denoise', block: 0, step: 0, milliseconds: 1 };
       },
-      abandonBlock: () => undefined,
-      checkpoint: () => new Uint8Array(),
-      lastRgb: () => new Uint8Array(),
+      abandonBlock: async () => undefined,
+      checkpoint: async () => new Uint8Array(),
+      lastRgb: async () => new Uint8Array(),
       dispose: () => undefined,
     };
   }

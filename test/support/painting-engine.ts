@@ -90,11 +90,11 @@ class Painting implements Generation {
     return { kind: 'context', block, milliseconds };
   }
 
-  abandonBlock(): void {
+  async abandonBlock(): Promise<void> {
     this.phase = 0;
   }
 
-  checkpoint(): Uint8Array {
+  async checkpoint(): Promise<Uint8Array> {
     return new TextEncoder().encode(String(this.block));
   }
 

@@ -73,7 +73,7 @@ function adopt(directory: string): string {
 async function video(directory: string, precision: LoadOptions['precision']): Promise<Buffer> {
   const model = await addon.loadModel({ directory, precision, device: 'cpu', threads: 1, decoder: 'full', isa: '' });
   try {
-    const session = model.createSession({ seed: 5n, width: 96, height: 64, rope: 'package' });
+    const session = await model.createSession({ seed: 5n, width: 96, height: 64, rope: 'package' });
     await session.setPrompt(await model.encodePrompt(Int32Array.of(259, 260, 305, 1)), 'recache');
     for (;;) {
       const step = await session.step();
