@@ -30,16 +30,16 @@ def patches(video: np.ndarray) -> Tensor:
 
 
 class Codec:
-    """latents = (patch - mean) basis / scale, with orthonormal basis [768, 16] and scale [16] the standard deviations."""
+    """latents = (patch - mean) basis / scale, with orthonormal basis [768, C] and scale [C] the standard deviations."""
 
     def __init__(self, mean: Tensor, basis: Tensor, scale: Tensor):
         self.mean, self.basis, self.scale = mean, basis, scale
 
     @classmethod
-    def fit(cls, samples: Tensor) -> Codec:
-        """The principal components of samples [n, 768]."""
+    def fit(cls, samples: Tensor, channels: int = DIM) -> Codec:
+        """The first principal components of samples [n, 768]."""
         mean = samples.mean(0)
-        _, _, basis = torch.pca_lowrank(samples - mean, q=DIM, niter=4)
+        _, _, basis = torch.pca_lowrank(samples - mean, q=channels, niter=4)
         return cls(mean, basis, ((samples - mean) @ basis).std(0))
 
     @classmethod
@@ -50,7 +50,7 @@ class Codec:
         save_file({"mean": self.mean, "basis": self.basis.contiguous(), "scale": self.scale}, path)
 
     def encode(self, video: np.ndarray) -> Tensor:
-        """uint8 [1 + 4 n, H, W, 3] -> normalised latents [16, 1 + n, H / 8, W / 8]."""
+        """uint8 [1 + 4 n, H, W, 3] -> normalised latents [C, 1 + n, H / 8, W / 8]."""
         return ((patches(video) - self.mean) @ self.basis / self.scale).permute(3, 0, 1, 2)
 
     def decode(self, latents: Tensor) -> np.ndarray:

@@ -67,7 +67,8 @@ class Context:
         rng = Random.of(torch.device("cpu"), self.seed, *key)
         with torch.random.fork_rng(devices=[]), torch.device(device or "cpu"):
             torch.manual_seed(int(rng.numpy.integers(2**31)))
-            model = CausalDiT(**vars(settings), text_dim=self.preset.text_encoder.dim, text_len=self.preset.text_len)
+            z = self.preset.vae.z_dim
+            model = CausalDiT(**vars(settings), text_dim=self.preset.text_encoder.dim, text_len=self.preset.text_len, in_dim=z, out_dim=z)
         model.checkpoint = self.preset.checkpoint
         return model.to(device or self.device)
 

@@ -1,7 +1,7 @@
-"""Puts what a preset begins with into the folder of a run: codec, tokenizer, text encoder and VAE as if their stages were done (a
-preset that trains one replaces it), and the weights that `init` names.
+"""Puts what a preset begins with into the folder of a run: codec, tokenizer, text encoder, VAE and student as if their stages were
+done (a preset that trains one replaces it), and the weights that `init` names.
 
-    python -m longlive_training.start --package PACKAGE --codec configs/pocket-0.6/codec.safetensors --out RUN
+    python -m longlive_training.start --package PACKAGE --codec configs/pocket-0.7/codec.safetensors --out RUN
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ def start(package: Path, codec: Path, out: Path) -> None:
         (package / "tokenizer.json", "world/tokenizer.json"),
         (package / "text_encoder.safetensors", "text/text_encoder.safetensors"),
         (package / "vae.safetensors", "vae/vae.safetensors"),
+        (package / "dit.safetensors", "causal/dit.safetensors"),
         (package / "vae.safetensors", "start/vae.safetensors"),
         (package / "dit.safetensors", "start/dit.safetensors"),
     ):

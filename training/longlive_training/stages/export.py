@@ -27,8 +27,8 @@ SPARE_ROWS = 16
 
 def package_settings(context: Context, vocab_size: int, text_len: int) -> dict[str, Any]:
     p = context.preset
-    z = p.vae.z_dim  # codec latents have mean 0 and standard deviation 1
-    dit = vars(p.student) | {"text_dim": p.text_encoder.dim, "text_len": text_len}
+    z = p.vae.z_dim  # latents are the codec's, which need no standardising
+    dit = vars(p.student) | {"in_dim": z, "out_dim": z, "text_dim": p.text_encoder.dim, "text_len": text_len}
     return config(vocab_size, vars(p.vae), [0.0] * z, [1.0] * z, dit, vars(p.text_encoder), p.sampling, vars(p.video))
 
 
@@ -114,7 +114,7 @@ def evaluate(package: Path, cases: int, out: Path) -> Any:
 
 
 def export(context: Context, settings: ExportStage) -> dict[str, Any]:
-    student = next(s for s in STUDENTS if s in context.preset.stages)
+    student = next((s for s in STUDENTS if s in context.preset.stages), "causal")  # given, where no stage makes one (start.py)
     parts = {"dit": context.need(student, "dit.safetensors"), "text_encoder": context.need("text", "text_encoder.safetensors"),
              "vae": context.need("vae", "vae.safetensors")}  # fmt: skip
     tokenizer, text_len = Tokenizer.from_file(str(context.need("world", "tokenizer.json"))), context.preset.text_len

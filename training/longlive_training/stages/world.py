@@ -30,7 +30,7 @@ def world(context: Context, settings: WorldStage) -> dict[str, Any]:
     size = context.preset.video
     videos = [render_story(story, FIRST_SEED + i, size.width, size.height) for i, story in enumerate(stories)]
     torch.manual_seed(context.seed)  # the fit draws random projections
-    codec = Codec.fit(torch.cat([patches(v).flatten(0, 2)[::7] for v in videos[:-1]]))
+    codec = Codec.fit(torch.cat([patches(v).flatten(0, 2)[::7] for v in videos[:-1]]), context.preset.vae.z_dim)
     codec.save(folder / "codec.safetensors")
     rng = np.random.default_rng([context.seed, 20])
     corpus = [caption(sample_attributes(rng), rng, full=bool(i % 2)) for i in range(settings.captions)]
