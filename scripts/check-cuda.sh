@@ -24,6 +24,7 @@ npx --no-install tsx scripts/cuda-registers.ts native/build/cuda/obj/ops/cuda na
 say 'kernels keep within their registers'
 
 native/build/cuda/bench_gpu --device cpu --small --blocks 1 --precision int8 | tail -n 3
+native/build/cuda/bench_gpu --device cpu --small --only tiny --blocks 520 | tail -n 3  # beyond the released table of positions
 say 'the benchmarks run, with toy sizes on the processor'
 
 node -e '
