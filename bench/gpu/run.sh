@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the CUDA backend on a machine with a GPU, checks it there, and measures it. Needs nvcc, g++ and make; nothing is
-# downloaded. Stages, in this order when none is named:
+# Builds the CUDA backend on a machine with a GPU, checks it there, and measures it. Needs g++, make, and a CUDA toolkit of 12.4 or
+# later (products in fp8; Blackwell: 12.8) with a driver for it (525.60 or later for 12.x, 580 for 13.x); nothing is downloaded.
+# Stages, in this order when none is named:
 #
 #   build     parity and bench_gpu for this GPU, and the register and spill report of every kernel
 #   parity    every golden case on the device: fp32 to 1e-4, bf16 to 3e-2 (each with and without special kernels, and with
