@@ -29,7 +29,7 @@
 # native/build/gpu/state there. Binaries may be built elsewhere (ARCH=90a bench/gpu/run.sh build, no GPU needed) and brought as
 # native/build/gpu/{parity,bench_gpu,stamp}: where they run and fit the sources, nothing is compiled.
 #
-# Environment: GOLDEN (folder of golden cases), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's
+# Environment: GOLDEN (folder of golden cases; default: ../shared/golden beside the repository, else test/golden), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's
 # own), LIMIT (no step gets more seconds, 540), CALL (seconds after which everything has ended; default none).
 set -uo pipefail
 
@@ -37,7 +37,9 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 native=$root/native
 build=$native/build/gpu
 state=$build/state
-golden=${GOLDEN:-$root/test/golden}
+golden=$root/test/golden
+[[ -d $root/../shared/golden ]] && golden=$root/../shared/golden
+golden=${GOLDEN:-$golden}
 blocks=${BLOCKS:-320}
 limit=${LIMIT:-540}
 call=${CALL:-0}
