@@ -2,19 +2,23 @@
 // values do not change the speed. Written against Backend alone, so that the same program measures every backend and is
 // tested without a device.
 //
-//   bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--isa NAME] [--only PART] [--blocks N]
-//             [--small] [--json FILE]
+//   bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--relative] [--isa NAME] [--only PART]
+//             [--blocks N] [--small] [--json FILE]
 //
-// PART: ceilings, check (the fast linear layers and attention against the plain ones, at the sizes that are measured; ends in failure
-// where they differ by more than rounding explains), kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE),
-// quality (latents against bf16 on the same noise, where there is a difference). --small takes toy sizes, to see that everything runs. Times are taken on the host around work that ends in synchronize(): single kernels by many
-// launches back to back, blocks one by one.
+// PART: ceilings, check (the fast linear layers and attention against the plain ones, at the sizes that are measured, and whole blocks
+// with graphs and lanes against single launches; ends in failure where the former differ by more than rounding explains, or the latter
+// in a bit), kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE), text (prompts through UMT5-XXL), quality
+// (latents against bf16 on the same noise, where there is a difference). --relative takes positions by slot instead of absolute ones,
+// --small toy sizes, to see that everything runs. Times are taken on the host around work that ends in synchronize(): single kernels
+// by many launches back to back, blocks one by one.
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -22,6 +26,7 @@
 #include "longlive/names.h"
 #include "model/frame_decoder.h"
 #include "model/sampler.h"
+#include "model/umt5.h"
 #include "test/synthetic_package.h"
 
 using namespace longlive;
@@ -32,12 +37,14 @@ struct Options {
   std::string device = "cuda", only, json;
   BackendOptions backend;
   int64_t blocks = 40;
-  bool small = false;
+  bool small = false, relative = false;
 };
 
 double now() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
+
+double mean(const std::vector<double>& v) { return std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(v.size()); }
 
 double quantile(std::vector<double> v, double q) {
   std::sort(v.begin(), v.end());
@@ -67,12 +74,12 @@ class Results {
 
   void kernel(const std::string& name, double ms, double operations, double bytes) {
     std::printf("  %-46s %9.4f ms %9.1f TFLOP/s %9.1f GB/s\n", name.c_str(), ms, operations / ms * 1e-9, bytes / ms * 1e-6);
-    add(kernels_, "{\"name\":" + quoted(name) + ",\"ms\":" + number(ms) + ",\"operations\":" + number(operations) + ",\"bytes\":" + number(bytes) + "}");
+    put(kernels_, name, ",\"ms\":" + number(ms) + ",\"operations\":" + number(operations) + ",\"bytes\":" + number(bytes) + "}");
   }
   void value(const std::string& name, double x, const char* unit) {
     std::printf("  %-62s %10.5g %s\n", name.c_str(), x, unit);
     const std::string result = std::isfinite(x) ? ",\"value\":" + number(x) : ",\"error\":\"not a number\"";
-    add(values_, "{\"name\":" + quoted(name) + result + ",\"unit\":" + quoted(unit) + "}");
+    put(values_, name, result + ",\"unit\":" + quoted(unit) + "}");
   }
   // Written beside and moved into place after every entry: what was measured stays if a time limit ends the run.
   void write() const {
@@ -82,21 +89,31 @@ class Results {
     const std::string beside = o.json + ".part";
     std::FILE* f = std::fopen(beside.c_str(), "w");
     if (!f) throw Error(ErrorCode::InvalidArgument, "cannot write " + beside);
-    std::fprintf(f, "{\"device\":%s,\"isa\":%s,\"precision\":\"%s\",\"attention\":\"%s\",\"small\":%s,\n\"kernels\":[%s],\n\"values\":[%s]}\n",
-                 quoted(d.name).c_str(), quoted(d.isa).c_str(), nameOf(o.backend.precision), nameOf(o.backend.attention), o.small ? "true" : "false",
-                 kernels_.c_str(), values_.c_str());
+    std::fprintf(f, "{\"device\":%s,\"isa\":%s,\"precision\":\"%s\",\"attention\":\"%s\",\"rope\":\"%s\",\"small\":%s,\n\"kernels\":[%s],\n\"values\":[%s]}\n",
+                 quoted(d.name).c_str(), quoted(d.isa).c_str(), nameOf(o.backend.precision), nameOf(o.backend.attention),
+                 o.relative ? "relative" : "absolute", o.small ? "true" : "false", joined(kernels_).c_str(), joined(values_).c_str());
     if (std::fclose(f) != 0 || std::rename(beside.c_str(), o.json.c_str()) != 0) throw Error(ErrorCode::InvalidArgument, "cannot write " + o.json);
   }
 
  private:
-  void add(std::string& list, const std::string& item) {
-    list += (list.empty() ? "" : ",\n") + item;
+  struct Entry { std::string name, json; };
+
+  // What is measured again takes the place of what was.
+  void put(std::vector<Entry>& list, const std::string& name, const std::string& rest) {
+    auto at = std::find_if(list.begin(), list.end(), [&](const Entry& e) { return e.name == name; });
+    if (at == list.end()) at = list.insert(at, {name, ""});
+    at->json = "{\"name\":" + quoted(name) + rest;
     write();
+  }
+  static std::string joined(const std::vector<Entry>& list) {
+    std::string all;
+    for (const Entry& e : list) all += (all.empty() ? "" : ",\n") + e.json;
+    return all;
   }
 
   const Options& options_;
   DeviceInfo device_;
-  std::string kernels_, values_;
+  std::vector<Entry> kernels_, values_;
 };
 
 // -- single kernels -----------------------------------------------------------------------------------------------------------
@@ -363,6 +380,14 @@ class Video {
     b_.synchronize();
     return now() - start;
   }
+  // The last block's latents and frames, bit for bit.
+  std::vector<uint8_t> lastBytes() const {
+    const Tensor latents = shown_ ? shown_ : sampler_.clean();
+    std::vector<uint8_t> all(latents.bytes() + frames_.bytes());
+    b_.downloadBytes(all.data(), latents);
+    std::memcpy(all.data() + latents.bytes(), host_->data, frames_.bytes());
+    return all;
+  }
   size_t memoryBytes() const { return sampler_.memoryBytes() + decoder_->memoryBytes() + arena_.bytes(); }
 
  private:
@@ -376,14 +401,15 @@ class Video {
 
   void decode() {
     const int64_t frames = decoder_->framesFor(sampling_.framesPerBlock);
-    const Tensor rgb = rgb_.rows(0, frames), out = i420_.rows(0, frames);
+    const Tensor rgb = rgb_.rows(0, frames);
+    frames_ = i420_.rows(0, frames);
     const auto work = [&] {
       decoder_->decode(shown_ ? shown_ : sampler_.clean(), rgb);
-      b_.toI420(out, rgb);
+      b_.toI420(frames_, rgb);
     };
     if (index_ == 0) work();
     else b_.replay(decoding_, 0, work);
-    b_.copyOut(host_->data, out);
+    b_.copyOut(host_->data, frames_);
     b_.mark(*decoded_);
   }
 
@@ -394,6 +420,7 @@ class Video {
   std::unique_ptr<FrameDecoder> decoder_;
   Arena arena_;
   Tensor shown_, text_, rgb_, i420_;
+  Tensor frames_;  // of the last block, in i420_
   std::unique_ptr<Storage> host_;
   std::unique_ptr<Mark> clean_, decoded_;
   std::unique_ptr<Recording> decoding_;
@@ -402,9 +429,8 @@ class Video {
 
 class Model {
  public:
-  // `blocks`: how many its longest video will have, besides a few that are not counted.
-  Model(Backend& backend, bool small, int64_t blocks) : b_(backend), small_(small) {
-    if (small) {
+  Model(Backend& backend, const Options& o) : b_(backend), small_(o.small) {
+    if (small_) {
       config_.dit.dim = 96, config_.dit.ffnDim = 256, config_.dit.numHeads = 3, config_.dit.numLayers = 2;
       config_.dit.textDim = 64, config_.dit.textLen = 64;
       config_.vae.dim = 8;
@@ -412,7 +438,8 @@ class Model {
     }
     config_.vae.mean.assign(16, 0.0f), config_.vae.std.assign(16, 1.0f);
     // Absolute positions end with the table: the released one's 1024 frames are over after 341 blocks.
-    config_.dit.ropeTableLength = std::max(config_.dit.ropeTableLength, config_.sampling.framesPerBlock * (blocks + kOtherBlocks));
+    config_.dit.ropeTableLength = std::max(config_.dit.ropeTableLength, config_.sampling.framesPerBlock * (o.blocks + kOtherBlocks));
+    if (o.relative) config_.sampling.rope = RopeMode::Relative;
     const double start = now();
     const std::vector<uint8_t> bytes = test::ditFile(config_.dit);
     dit_ = std::make_unique<Dit>(b_, config_.dit, WeightReader(SafeTensors::parse(bytes, "random weights")));
@@ -422,40 +449,35 @@ class Model {
 
   void run(Results& results, bool full, int64_t blocks) {
     SyntheticWeights w(3);
-    if (full) syntheticWanDecoder(w, config_.vae);
-    else syntheticTinyDecoder(w, tiny());
-    const SafeTensors file = w.file();
-    const auto decoder = full ? loadWanVae(b_, config_.vae, file) : loadTinyVae(b_, tiny(), file);
+    const auto decoder = full ? wanDecoder(w) : tinyDecoder(w);
     const std::string name = full ? "full VAE: " : "tiny decoder: ";
-    const LatentGrid size = grid();
 
     {  // a session that starts on a warm process: its second video
-      Video(b_, *dit_, *plan_, config_.sampling, *decoder, size).block();
-      Video second(b_, *dit_, *plan_, config_.sampling, *decoder, size);
+      start(*decoder).block();
+      Video second = start(*decoder);
       results.value(name + "first chunk, warm", second.block(), "ms");
       results.value(name + "memory of a session", static_cast<double>(second.memoryBytes()) / 1e6, "MB");
     }
-    Video video(b_, *dit_, *plan_, config_.sampling, *decoder, size);
-    for (int i = 0; i < (small_ ? 1 : 16); ++i) video.block();  // fills the window; every turn of the ring is met twice
+    Video video = start(*decoder);
+    warm(video);
+    parts(results, name, video);
+    switches(results, name, video);
+    warm(video);
     sustained(results, name, video, blocks);
-    std::vector<double> denoise, decode, context, recache, change, busy;
-    for (int i = 0; i < (small_ ? 1 : 9); ++i) {
-      const auto t = video.parts();
-      denoise.push_back(t.denoise), decode.push_back(t.decode), context.push_back(t.context);
-    }
-    results.value(name + "denoise p50", quantile(denoise, 0.5), "ms");
-    results.value(name + "decode and copy p50", quantile(decode, 0.5), "ms");
-    results.value(name + "context p50", quantile(context, 0.5), "ms");
-    for (int i = 0; i < (small_ ? 1 : 5); ++i) {
-      recache.push_back(video.recache());
-      change.push_back(recache.back() + video.block());
+  }
+
+  // Every block of a video with the tiny decoder, so long that all its passes are replayed, and with prompt switches.
+  std::vector<std::vector<uint8_t>> video() {
+    SyntheticWeights w(3);
+    const auto decoder = tinyDecoder(w);
+    Video video = start(*decoder);
+    std::vector<std::vector<uint8_t>> all;
+    for (int64_t block = 0; block < kReplayedBlocks; ++block) {
+      if (block > kReplayedBlocks / 2 && block % 3 == 0) video.switchPrompt();
       video.block();
-      busy.push_back(video.switchPrompt());
-      busy.back() += video.block();
+      all.push_back(video.lastBytes());
     }
-    results.value(name + "recache p50", quantile(recache, 0.5), "ms");
-    results.value(name + "prompt switch to first new chunk p50", quantile(change, 0.5), "ms");
-    results.value(name + "prompt switch to first new chunk, asked for when frames arrive, p50", quantile(busy, 0.5), "ms");
+    return all;
   }
 
   // Clean latents of a video's first blocks, block after block.
@@ -483,39 +505,87 @@ class Model {
   }
 
   static constexpr int64_t kQualityBlocks = 6;  // the window is full and has turned
-  static constexpr int64_t kOtherBlocks = 64;   // of a video that is measured: before its sustained speed, and after it
+  static constexpr int64_t kReplayedBlocks = 24;
+  static constexpr int64_t kOtherBlocks = 64;  // of a video that is measured, before its sustained speed
 
  private:
-  // The speed of many blocks back to back, and whether it lasts: the last ten seconds against the first ten.
-  void sustained(Results& results, const std::string& name, Video& video, int64_t blocks) {
-    const double frames = 4.0 * static_cast<double>(config_.sampling.framesPerBlock), start = now();
-    std::vector<double> total, at;
-    for (int64_t i = 0; i < blocks; ++i) {
-      const double before = at.empty() ? start : at.back();
+  static constexpr double kRecordEvery = 10e3;  // ms
+
+  Video start(DecoderModel& decoder) { return Video(b_, *dit_, *plan_, config_.sampling, decoder, grid()); }
+
+  // Fills the window; every turn of the ring is met twice.
+  void warm(Video& video) const {
+    for (int i = 0; i < (small_ ? 1 : 16); ++i) video.block();
+  }
+
+  void parts(Results& results, const std::string& name, Video& video) const {
+    std::vector<double> denoise, decode, context;
+    for (int i = 0; i < (small_ ? 1 : 9); ++i) {
+      const auto t = video.parts();
+      denoise.push_back(t.denoise), decode.push_back(t.decode), context.push_back(t.context);
+    }
+    results.value(name + "denoise p50", quantile(denoise, 0.5), "ms");
+    results.value(name + "decode and copy p50", quantile(decode, 0.5), "ms");
+    results.value(name + "context p50", quantile(context, 0.5), "ms");
+  }
+
+  void switches(Results& results, const std::string& name, Video& video) const {
+    std::vector<double> recache, change, busy;
+    for (int i = 0; i < (small_ ? 1 : 5); ++i) {
+      recache.push_back(video.recache());
+      change.push_back(recache.back() + video.block());
       video.block();
-      at.push_back(now());
-      total.push_back(at.back() - before);
+      busy.push_back(video.switchPrompt());
+      busy.back() += video.block();
     }
-    const double seconds = (at.back() - start) * 1e-3, stretch = std::min(10e3, (at.back() - start) / 4);
-    double first = 0, last = 0;
-    for (size_t i = 0; i < at.size(); ++i) {
-      if (at[i] <= start + stretch) first += total[i] / static_cast<double>(std::count_if(at.begin(), at.end(), [&](double t) { return t <= start + stretch; }));
-      if (at[i] > at.back() - stretch) last += total[i] / static_cast<double>(std::count_if(at.begin(), at.end(), [&](double t) { return t > at.back() - stretch; }));
+    results.value(name + "recache p50", quantile(recache, 0.5), "ms");
+    results.value(name + "prompt switch to first new chunk p50", quantile(change, 0.5), "ms");
+    results.value(name + "prompt switch to first new chunk, asked for when frames arrive, p50", quantile(busy, 0.5), "ms");
+  }
+
+  // Many blocks back to back. What there is so far is recorded again and again: a time limit may end the run.
+  void sustained(Results& results, const std::string& name, Video& video, int64_t blocks) const {
+    const double start = now();
+    double recorded = 0;
+    std::vector<double> ends;
+    for (int64_t i = 0; i < blocks; ++i) {
+      video.block();
+      ends.push_back(now() - start);
+      if (i + 1 < blocks && ends.back() - recorded < kRecordEvery) continue;
+      recordSustained(results, name, ends);
+      recorded = ends.back();
     }
-    results.value(name + "sustained", frames * static_cast<double>(blocks) / seconds, "frames/s");
-    results.value(name + "video made", frames * static_cast<double>(blocks) / 16, "s");
-    results.value(name + "block p50", quantile(total, 0.5), "ms");
-    results.value(name + "block p99", quantile(total, 0.99), "ms");
-    results.value(name + "speed of the last 10 s over the first 10 s", last > 0 && first > 0 ? first / last : 0, "");
+  }
+
+  // From the times at which blocks ended: the speed, and whether it lasts, the last ten seconds against the first ten.
+  void recordSustained(Results& results, const std::string& name, const std::vector<double>& ends) const {
+    const double frames = 4.0 * static_cast<double>(config_.sampling.framesPerBlock), count = static_cast<double>(ends.size());
+    const double end = ends.back(), stretch = std::min(10e3, end / 4);
+    std::vector<double> all, first, last;
+    for (size_t i = 0; i < ends.size(); ++i) {
+      all.push_back(ends[i] - (i == 0 ? 0 : ends[i - 1]));
+      if (ends[i] <= stretch) first.push_back(all.back());
+      if (ends[i] > end - stretch) last.push_back(all.back());
+    }
+    results.value(name + "sustained", frames * count / (end * 1e-3), "frames/s");
+    results.value(name + "video made", frames * count / 16, "s");
+    results.value(name + "block p50", quantile(all, 0.5), "ms");
+    results.value(name + "block p99", quantile(all, 0.99), "ms");
+    if (!first.empty()) results.value(name + "speed of the last 10 s over the first 10 s", mean(first) / mean(last), "");
+  }
+
+  std::unique_ptr<DecoderModel> tinyDecoder(SyntheticWeights& w) const {
+    TinyVaeConfig c;
+    if (small_) c.channels = {16, 16, 8, 8};
+    syntheticTinyDecoder(w, c);
+    return loadTinyVae(b_, c, w.file());
+  }
+  std::unique_ptr<DecoderModel> wanDecoder(SyntheticWeights& w) const {
+    syntheticWanDecoder(w, config_.vae);
+    return loadWanVae(b_, config_.vae, w.file());
   }
 
   LatentGrid grid() const { return small_ ? LatentGrid{4, 6} : LatentGrid{60, 104}; }
-
-  TinyVaeConfig tiny() const {
-    TinyVaeConfig c;
-    if (small_) c.channels = {16, 16, 8, 8};
-    return c;
-  }
 
   Backend& b_;
   bool small_;
@@ -541,13 +611,107 @@ void compareQuality(Results& results, const std::vector<float>& got, const std::
   results.value("latents against bf16, PSNR, " + several, 20 * std::log10((*high - *low) / std::sqrt(squares / static_cast<double>(want.size()))), "dB");
 }
 
+// Graphs and lanes must not change a bit, whatever this backend's kernels are.
+bool checkReplayed(Results& results, Backend& backend, const Options& o, Backend& singly) {
+  const auto replayed = Model(backend, o).video(), want = Model(singly, o).video();
+  int64_t differ = 0;
+  for (size_t block = 0; block < want.size(); ++block) differ += replayed[block] != want[block];
+  results.value("check: graphs and lanes against single launches, blocks that differ of " + std::to_string(want.size()), static_cast<double>(differ), "");
+  if (differ > 0) std::printf("  FAIL: not the same bits\n");
+  return differ == 0;
+}
+
+// -- text ---------------------------------------------------------------------------------------------------------------------
+
+// UMT5-XXL with weights of one type. All layers are the same bytes, and the vocabulary is short: neither changes a time.
+class Text {
+ public:
+  Text(Backend& backend, bool eightBit, bool small) : b_(backend), type_(eightBit ? DType::I8 : DType::BF16) {
+    config_.vocabSize = 512;
+    if (small) config_.dim = 64, config_.dimAttn = 64, config_.dimFfn = 96, config_.numHeads = 2, config_.numLayers = 2;
+    fill();
+    const std::vector<uint8_t> file = this->file();
+    encoder_ = std::make_unique<Umt5>(b_, config_, WeightReader(SafeTensors::parse(file, "random weights")));
+    matrix_ = {};
+  }
+
+  void run(Results& results, bool small) {
+    const std::string name = type_ == DType::I8 ? "text encoder, weights in 8 bits: " : "text encoder, weights in bf16: ";
+    encoder_->reserve(512);
+    results.value(name + "memory of its weights", static_cast<double>(encoder_->weightBytes()) / 1e6, "MB");
+    for (int64_t tokens : small ? std::vector<int64_t>{5} : std::vector<int64_t>{40, 200, 512}) {
+      const std::vector<int32_t> ids(static_cast<size_t>(tokens), 3);
+      std::vector<double> times;
+      for (int i = 0; i < (small ? 2 : 10); ++i) {
+        const double start = now();
+        encoder_->encode(ids, tokens);
+        times.push_back(now() - start);
+      }
+      times.erase(times.begin());  // grows scratch, makes plans
+      results.value(name + std::to_string(tokens) + " tokens p50", quantile(times, 0.5), "ms");
+    }
+  }
+
+ private:
+  float largest() const { return std::sqrt(3.0f / static_cast<float>(config_.dim)); }
+
+  // The matrix that all are the beginning of.
+  void fill() {
+    const TextEncoderConfig& c = config_;
+    matrix_.resize(static_cast<size_t>(std::max({c.dimFfn, c.dimAttn, c.vocabSize}) * std::max(c.dim, c.dimAttn)) * sizeOf(type_));
+    SyntheticWeights random(7);
+    for (size_t at = 0; at < matrix_.size(); at += sizeOf(type_)) {
+      const float f = random.uniform();
+      if (type_ == DType::I8) matrix_[at] = static_cast<uint8_t>(static_cast<int8_t>(f * 127.0f));
+      else putBf16(&matrix_[at], f * largest());
+    }
+  }
+  static void putBf16(uint8_t* to, float f) {
+    const auto bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(f) >> 16);
+    std::memcpy(to, &bits, sizeof bits);
+  }
+
+  std::vector<uint8_t> file() {
+    const TextEncoderConfig& c = config_;
+    const std::vector<float> ones(static_cast<size_t>(std::max(c.dim, c.numBuckets * c.numHeads)), 1.0f);
+    const std::vector<float> scales(static_cast<size_t>(std::max({c.dimFfn, c.dimAttn, c.dim, c.vocabSize})), largest() / 127);
+    std::vector<SafeTensors::Entry> entries;
+    const auto plain = [&](const std::string& name, Shape shape, const std::vector<float>& values) {
+      entries.push_back({name, {const_cast<float*>(values.data()), DType::F32, shape}});
+    };
+    const auto matrix = [&](const std::string& name, int64_t out, int64_t in) {
+      entries.push_back({name + ".weight", {matrix_.data(), type_, {out, in}}});
+      if (type_ == DType::I8) plain(name + ".weight_scale", {out}, scales);
+    };
+    matrix("token_embedding", c.vocabSize, c.dim);
+    for (int64_t i = 0; i < c.numLayers; ++i) {
+      const std::string block = "blocks." + std::to_string(i) + ".";
+      plain(block + "norm1.weight", {c.dim}, ones), plain(block + "norm2.weight", {c.dim}, ones);
+      for (const char* part : {"q", "k", "v"}) matrix(block + "attn." + part, c.dimAttn, c.dim);
+      matrix(block + "attn.o", c.dim, c.dimAttn);
+      matrix(block + "ffn.gate.0", c.dimFfn, c.dim), matrix(block + "ffn.fc1", c.dimFfn, c.dim), matrix(block + "ffn.fc2", c.dim, c.dimFfn);
+      plain(block + "pos_embedding.embedding.weight", {c.numBuckets, c.numHeads}, ones);
+    }
+    plain("norm.weight", {c.dim}, ones);
+    return writeSafeTensors(entries, {});
+  }
+
+  Backend& b_;
+  DType type_;
+  TextEncoderConfig config_;
+  std::vector<uint8_t> matrix_;
+  std::unique_ptr<Umt5> encoder_;
+};
+
+// -- the program --------------------------------------------------------------------------------------------------------------
+
 std::unique_ptr<Backend> open(const Options& o) { return o.device == "cuda" ? makeCudaBackend(o.backend) : makeCpuBackend(o.backend); }
 
 bool parse(int argc, char** argv, Options& o) {
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
-    if (arg == "--small") {
-      o.small = true;
+    if (arg == "--small" || arg == "--relative") {
+      (arg == "--small" ? o.small : o.relative) = true;
       continue;
     }
     if (i + 1 == argc) return false;
@@ -571,8 +735,8 @@ int main(int argc, char** argv) {
   Options o;
   o.backend.precision = Precision::BF16;
   if (!parse(argc, argv, o)) {
-    std::fprintf(stderr, "usage: bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8] [--isa NAME] [--only ceilings|check|kernels|tiny|full|quality]\n"
-                         "                 [--blocks N] [--small] [--json FILE]\n");
+    std::fprintf(stderr, "usage: bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--relative] [--isa NAME]\n"
+                         "                 [--only ceilings|check|kernels|tiny|full|text|quality] [--blocks N] [--small] [--json FILE]\n");
     return 2;
   }
   try {
@@ -591,18 +755,24 @@ int main(int argc, char** argv) {
       plain.backend.isa = o.device == "cuda" ? "plain,eager,one-lane" : "portable";
       const bool eightBit = isEightBit(o.backend.precision) || o.backend.attention != AttentionArithmetic::Full;
       same = kernels.check(*open(plain), eightBit);
+      Options singly = o;
+      if (o.device == "cuda") singly.backend.isa += std::string(o.backend.isa.empty() ? "" : ",") + "eager,one-lane";
+      same = checkReplayed(results, *backend, o, *open(singly)) && same;
     }
     results.write();
     if (wanted("tiny") || wanted("full")) {
-      Model model(*backend, o.small, o.blocks);
+      Model model(*backend, o);
       if (wanted("tiny")) model.run(results, false, o.blocks);
       if (wanted("full")) model.run(results, true, o.blocks);
     }
+    if (wanted("text")) {
+      for (bool eightBit : {true, false}) Text(*backend, eightBit, o.small).run(results, o.small);
+    }
     if (wanted("quality") && (o.backend.precision != Precision::BF16 || o.backend.attention != AttentionArithmetic::Full)) {
-      const std::vector<float> got = Model(*backend, o.small, Model::kQualityBlocks).latents();
+      const std::vector<float> got = Model(*backend, o).latents();
       Options bf16 = o;
       bf16.backend.precision = Precision::BF16, bf16.backend.attention = AttentionArithmetic::Full;
-      compareQuality(results, got, Model(*open(bf16), o.small, Model::kQualityBlocks).latents(), Model::kQualityBlocks);
+      compareQuality(results, got, Model(*open(bf16), bf16).latents(), Model::kQualityBlocks);
     }
     return same ? 0 : 1;
   } catch (const std::exception& e) {
