@@ -38,6 +38,8 @@ const Result = z.object({
   device: z.string(),
   driver: z.string(),
   date: z.string(),
+  sources: z.string(),
+  binaries: z.string(),
   parity: z.array(Parity),
   sanitizer: z.array(z.object({ run: z.string(), passed: z.boolean() })),
   parts: z.record(z.string(), Part),
@@ -78,6 +80,8 @@ export function parseResult(text: string, file: string): GpuResult {
   if (!parsed.success) throw new Error(`${file} is no result of ${COMMAND}: ${z.prettifyError(parsed.error)}`);
   const small = Object.entries(parsed.data.parts).find(([, part]) => part.small);
   if (small) throw new Error(`${file}: part ${small[0]} was measured with toy sizes (--small)`);
+  const devices = [...new Set(Object.values(parsed.data.parts).map(({ device }) => device))];
+  if (devices.length > 1) throw new Error(`${file}: parts of several devices: ${devices.join('; ')}`);
   return parsed.data;
 }
 
@@ -103,7 +107,7 @@ function section(result: GpuResult, plots: Plot[]): string {
   const pictures = shown.map(({ file }) => `![](benchmarks/${file})`).join('\n\n');
   return [
     `## ${result.device}, ${result.date}`,
-    `Driver ${result.driver}.`,
+    `Driver ${result.driver}; sources ${result.sources}, binaries ${result.binaries}.`,
     pictures,
     '### Against the goals',
     goals(result),

@@ -7,30 +7,38 @@
 #   parity    every golden case on the device: fp32 to 1e-4, bf16 to 3e-2 (each with and without special kernels, and with
 #             single launches instead of graphs); int8, 8-bit attention and, where the chip has it, fp8 reported; and the fast
 #             kernels against plain ones at the sizes of 1.3B, which no golden case has
+#   sanitize  compute-sanitizer (memcheck, racecheck) over a small case and a small bench
 #   kernels   ceilings and the kernel table, bf16 and 8 bits
 #   tiny      blocks, first chunk, recache and prompt switch with the tiny decoder; the same without graphs, without lanes,
-#             without a step of the next block beside decoding, and with portable kernels
-#   torch     the same network in PyTorch
-#   full      the same with the full VAE, bf16
+#             without a step of the next block beside decoding, with portable kernels, and with positions by slot
+#   torch     the same network, and attention alone, in PyTorch
+#   text      prompts through the text encoder, with its weights in 8 bits and in bf16
+#   full      the same as tiny with the full VAE, bf16
 #   eight     tiny in 8 bits: linear layers in int8 and fp8, attention, and both
 #   quality   latents of these against bf16 on the same noise
-#   sanitize  compute-sanitizer (memcheck, racecheck) over a small case and a small bench
 #   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote (which every stage does at its end), and
-#             docs/benchmarks.md where node is
+#             docs/benchmarks.md where node_modules is
 #
-#   bench/gpu/run.sh build parity          and later, in another call on the same machine
-#   bench/gpu/run.sh                       goes on where the first one ended: a step that passed with these binaries is not run again
+# A call ends within ten minutes (CALL) and says what is left; the next one goes on where it ended. So everything is:
+#
+#   while bench/gpu/run.sh; [[ $? -eq 3 ]]; do :; done
+#
+# or stage by stage, in any order: bench/gpu/run.sh build parity. A step that passed with these binaries is not run again, nor is one
+# that hung (remove native/build/gpu/state/NAME.hung to try it again); one that failed otherwise is. Ends in 3 while something is
+# left, in 1 if something failed.
 #
 # A stage or step that fails keeps nobody from the others. Steps have limits of their own (a kernel that hangs costs no more);
 # what a step measured before its limit is kept. After bf16 with all kernels has hung, only portable ones are measured.
 #
-# Everything is kept in native/build/gpu: binaries, and state/ with the logs and numbers of every step. If OUT names a folder,
-# state.tar.gz and the result file are put there after every step. To go on on another machine, unpack state.tar.gz into
-# native/build/gpu/state there. Binaries may be built elsewhere (ARCH=90a bench/gpu/run.sh build, no GPU needed) and brought as
-# native/build/gpu/{parity,bench_gpu,stamp}: where they run and fit the sources, nothing is compiled.
+# Everything is kept in native/build/gpu: binaries, and state/ with the logs and numbers of every step, of one device and driver:
+# what another one gave is set aside. If OUT names a folder, state.tar.gz and the result file are put there after every step. To go
+# on on another machine, unpack state.tar.gz into native/build/gpu/state there. Binaries may be built elsewhere (ARCH=90a
+# bench/gpu/run.sh build, no GPU needed) and brought as native/build/gpu/{parity,bench_gpu,stamp}: where they run and fit the
+# sources, nothing is compiled.
 #
-# Environment: GOLDEN (folder of golden cases; default: ../shared/golden beside the repository, else test/golden), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's
-# own), LIMIT (no step gets more seconds, 540), CALL (seconds after which everything has ended; default none).
+# Environment: GOLDEN (folder of golden cases; default: ../shared/golden beside the repository, else test/golden), CUDA_HOME,
+# BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), LIMIT (no step gets more seconds, 540), CALL (seconds
+# after which everything has ended, 580; 0: no end).
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -42,11 +50,26 @@ golden=$root/test/golden
 golden=${GOLDEN:-$golden}
 blocks=${BLOCKS:-320}
 limit=${LIMIT:-540}
-call=${CALL:-0}
-mkdir -p "$state"
+call=${CALL:-580}
 failed=()
 left=()
 export native build state
+
+# "NAME, DRIVER"; nothing where there is no GPU.
+gpu_here() { nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1; }
+
+# Numbers of another device, or under another driver, are not gone on with.
+own_state() {
+  local gpu aside
+  gpu=$(gpu_here)
+  if [[ -n $gpu && -f $state/device && $(<"$state/device") != "$gpu" ]]; then
+    aside=$state-$(date +%s)
+    echo "state is of $(<"$state/device"), this is $gpu: set aside as $aside"
+    mv "$state" "$aside"
+  fi
+  mkdir -p "$state"
+  [[ -z $gpu ]] || echo "$gpu" >"$state/device"
+}
 
 # 90 for 9.0; asked once.
 capability() {
@@ -104,13 +127,18 @@ deliver() {
   cp -f "$state"/gpu-*.json "$OUT" 2>/dev/null || true
 }
 
-# step NAME SECONDS COMMAND...: shows the end of the output, keeps all of it, remembers a failure. What passed with the binaries
-# that are there is not run again.
+# step NAME SECONDS COMMAND...: shows the end of the output, keeps all of it, remembers a failure. What passed or hung with the
+# binaries that are there is not run again. NAME.of says what the step's log and numbers are of.
 step() {
-  local name=$1 seconds=$2 began=$SECONDS status
+  local name=$1 seconds=$2 began=$SECONDS status cut=
   shift 2
   if [[ $name != build && -f $state/$name.ok && $(<"$state/$name.ok") == "$made" ]]; then
     echo "== $name passed before"
+    return
+  fi
+  if [[ $name != build && -f $state/$name.hung && $(<"$state/$name.hung") == "$made" ]]; then
+    echo "== $name hung before"
+    failed+=("$name")
     return
   fi
   ((seconds < limit)) || seconds=$limit
@@ -121,10 +149,11 @@ step() {
       left+=("$name")
       return
     fi
-    ((seconds < remaining)) || seconds=$remaining
+    ((seconds <= remaining)) || { seconds=$remaining cut=1; }
   fi
   echo "== $name"
-  rm -f "$state/$name.ok" "$state/$name.hung"
+  rm -f "$state/$name".{ok,hung,json}
+  echo "$made" >"$state/$name.of"
   export -f bench make_native sources kernel_report
   timeout -k 10 "$seconds" bash -c '"$@"' step "$@" >"$state/$name.log" 2>&1
   status=$?
@@ -132,10 +161,13 @@ step() {
     tail -n 40 "$state/$name.log"
     [[ $name == build ]] && made=$(binaries)
     echo "$made" >"$state/$name.ok"
+  elif [[ ($status -eq 124 || $status -eq 137) && -n $cut ]]; then
+    echo "== $name cut off: the call is over"
+    left+=("$name")
   else
     tail -n 60 "$state/$name.log"
     echo "== $name FAILED ($status)"
-    [[ $status -eq 124 || $status -eq 137 ]] && touch "$state/$name.hung"
+    [[ $status -eq 124 || $status -eq 137 ]] && echo "$made" >"$state/$name.hung"
     failed+=("$name")
   fi
   echo "== $name took $((SECONDS - began)) s"
@@ -171,10 +203,10 @@ stage_parity() {
     parity $p --precision $p
   done
   local check=(--only check --precision)
-  step check-bf16 120 bench "${check[@]}" bf16 --json "$state/check-bf16.json"
+  step check-bf16 240 bench "${check[@]}" bf16 --json "$state/check-bf16.json"
   parity int8 --precision int8
-  measure check-int8 120 "${check[@]}" int8 --attention int8
-  has_fp8 && measure check-fp8 120 "${check[@]}" fp8
+  measure check-int8 240 "${check[@]}" int8 --attention int8
+  has_fp8 && measure check-fp8 240 "${check[@]}" fp8
   has_fp8 && parity fp8-attention-int8 --precision fp8 --attention int8
   parity bf16-attention-int8 --precision bf16 --attention int8
   for p in fp32 bf16 int8; do parity $p-eager --precision $p --isa eager,one-lane; done
@@ -204,6 +236,7 @@ stage_tiny() {
   for name in eager one-lane in-turn portable; do
     measure "tiny-bf16-$name" 120 --only tiny --isa $name --blocks $((blocks / 8 + 1))
   done
+  measure tiny-bf16-relative 150 --only tiny --relative --blocks $((blocks / 4 + 1))
 }
 # Runs "$@" NAME OPTIONS... for every 8-bit configuration of this chip.
 each_eight() {
@@ -216,6 +249,7 @@ each_eight() {
 }
 eight() { measure "tiny-$1" 150 --only tiny "${@:2}" --blocks $((blocks / 4 + 1)); }
 quality() { measure "quality-$1" 120 --only quality "${@:2}"; }
+stage_text() { measure text-bf16 240 --only text; }
 stage_eight() { each_eight eight; }
 stage_quality() { each_eight quality; }
 stage_full() {
@@ -228,23 +262,26 @@ stage_sanitize() {
   sanitizer=$(command -v compute-sanitizer || echo "$CUDA_HOME/bin/compute-sanitizer")
   for tool in memcheck racecheck; do
     step "sanitize-$tool-parity" 90 "$sanitizer" --tool $tool --error-exitcode 9 "$build/parity" "$golden" --device cuda --precision bf16 --only dit_block --isa portable
-    step "sanitize-$tool-bench" 120 "$sanitizer" --tool $tool --error-exitcode 9 "$build/bench_gpu" --small --blocks 1
-    step "sanitize-$tool-eight" 120 "$sanitizer" --tool $tool --error-exitcode 9 "$build/bench_gpu" --small --blocks 1 --precision int8 --attention int8
+    step "sanitize-$tool-bench" 180 "$sanitizer" --tool $tool --error-exitcode 9 "$build/bench_gpu" --small --blocks 1
+    step "sanitize-$tool-eight" 180 "$sanitizer" --tool $tool --error-exitcode 9 "$build/bench_gpu" --small --blocks 1 --precision int8 --attention int8
   done
 }
 gather() {
-  python3 "$root/bench/gpu/collect.py" "$state" "$root/bench/results" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1)" || failed+=(collect)
+  python3 "$root/bench/gpu/collect.py" "$state" "$root/bench/results" "$made" "$(sources)" || failed+=(collect)
   deliver
 }
 stage_collect() {
-  if command -v npx >/dev/null; then (cd "$root" && npx --no-install tsx bench/gpu/report.ts) || failed+=(report); fi
+  local tsx=$root/node_modules/.bin/tsx
+  if [[ -x $tsx ]]; then (cd "$root" && "$tsx" bench/gpu/report.ts) || failed+=(report)
+  else echo "no node_modules: docs/benchmarks.md is made elsewhere, by npx tsx bench/gpu/report.ts"; fi
 }
 
 stages=("$@")
-[[ ${#stages[@]} -gt 0 ]] || stages=(build parity kernels tiny torch full eight quality sanitize collect)
+[[ ${#stages[@]} -gt 0 ]] || stages=(build parity sanitize kernels tiny torch text full eight quality collect)
 for s in "${stages[@]}"; do
   declare -F "stage_$s" >/dev/null || { echo "run.sh: no stage $s" >&2; exit 2; }
 done
+own_state
 capability >/dev/null
 find_toolkit
 made=$(binaries)
@@ -253,8 +290,7 @@ for s in "${stages[@]}"; do
   "stage_$s"
   [[ $s == build || $s == collect ]] || gather
 done
-if [[ ${#left[@]} -gt 0 ]]; then echo "LEFT for another call: ${left[*]}"; fi
-if [[ ${#failed[@]} -gt 0 ]]; then
-  echo "FAILED: ${failed[*]}"
-  exit 1
-fi
+[[ ${#failed[@]} -eq 0 ]] || echo "FAILED: ${failed[*]}"
+[[ ${#left[@]} -eq 0 ]] || echo "LEFT for another call: ${left[*]}"
+if [[ ${#left[@]} -gt 0 ]]; then exit 3; fi
+[[ ${#failed[@]} -eq 0 ]]

@@ -13,6 +13,8 @@ const invented: GpuResult = {
   device: 'Invented <1>',
   driver: '0.0',
   date: '2020-01-02',
+  sources: '0123',
+  binaries: '4567',
   parity: [
     { configuration: 'bf16', case: 'umt5', error: 0.001, passed: true, tensors: 3, worst: 'out' },
     { configuration: 'bf16', case: 'vae_decode', error: 0.2, passed: false, tensors: 3, worst: 'rgb' },
@@ -121,10 +123,12 @@ it('draws bars in proportion, with escaped names', () => {
   expect(plots[1]?.svg).toContain('width="157.5"');
 });
 
-it('refuses files of another kind, and toy sizes', () => {
+it('refuses files of another kind, of toy sizes and of several devices', () => {
   expect(() => parseResult('{"device":1}', 'gpu-a.json')).toThrow(/gpu-a\.json is no result of bench\/gpu\/run\.sh/);
   const toy = { ...invented, parts: { a: { device: 'x', small: true, values: [] } } };
   expect(() => parseResult(JSON.stringify(toy), 'gpu-a.json')).toThrow(/toy sizes/);
+  const mixed = { ...invented, parts: { a: { device: 'x', values: [] }, b: { device: 'y', values: [] } } };
+  expect(() => parseResult(JSON.stringify(mixed), 'gpu-a.json')).toThrow(/several devices: x; y/);
 });
 
 it('makes a result file from what the stages wrote, and a page from that', async () => {
@@ -135,20 +139,31 @@ it('makes a result file from what the stages wrote, and a page from that', async
     'emulated GPU, sm_80, 4 threads\nrope_units                    1.25e-03  PASS    12 tensors, worst out.q\nvae                                inf  FAIL     2 tensors, worst rgb\n',
   );
   writeFileSync(join(stages, 'sanitize-memcheck-bench.log'), '');
-  writeFileSync(join(stages, 'tiny-bf16.json'), JSON.stringify(invented.parts['tiny-bf16']));
+  const tiny = { ...invented.parts['tiny-bf16'], device: 'Invented' };
+  writeFileSync(join(stages, 'tiny-bf16.json'), JSON.stringify(tiny));
+  writeFileSync(join(stages, 'tiny-int8.json'), JSON.stringify({ ...tiny, device: 'Something else' }));
+  writeFileSync(join(stages, 'tiny-fp8.json'), JSON.stringify(tiny));
   writeFileSync(join(stages, 'full-bf16.json'), '{"device":"x","values":[');
-  execFileSync('python3', [join(root, 'bench/gpu/collect.py'), stages, results, 'Invented, 12.3'], { stdio: 'pipe' });
+  for (const step of ['parity-bf16-eager', 'sanitize-memcheck-bench', 'tiny-bf16', 'tiny-int8', 'full-bf16']) {
+    writeFileSync(join(stages, `${step}.of`), 'b1\n');
+  }
+  writeFileSync(join(stages, 'tiny-fp8.of'), 'b0\n');
+  writeFileSync(join(stages, 'device'), 'Invented, 12.3\n');
+  execFileSync('python3', [join(root, 'bench/gpu/collect.py'), stages, results, 'b1', 's1'], { stdio: 'pipe' });
   const [file = ''] = readdirSync(results);
   expect(file).toMatch(/^gpu-invented-\d{4}-\d\d-\d\d\.json$/);
   const result = parseResult(readFileSync(join(results, file), 'utf8'), file);
   expect(result).toMatchObject({
     driver: '12.3',
+    sources: 's1',
+    binaries: 'b1',
     parity: [
       { configuration: 'bf16-eager', case: 'rope_units', error: 1.25e-3, passed: true, tensors: 12, worst: 'out.q' },
       { case: 'vae', error: null, passed: false },
     ],
     sanitizer: [{ run: 'memcheck-bench', passed: false }],
   });
+  expect(Object.keys(result.parts)).toEqual(['tiny-bf16']);
   await writeReport(results, join(results, 'benchmarks.md'));
   expect(readFileSync(join(results, 'benchmarks.md'), 'utf8')).toContain('compute-sanitizer memcheck-bench: FAILED');
   expect(readdirSync(join(results, 'benchmarks'))).toHaveLength(1);

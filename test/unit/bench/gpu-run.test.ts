@@ -1,6 +1,7 @@
 /** bench/gpu/run.sh with programs that stand in for the compiler, the GPU and the benchmarks. */
 import { spawnSync } from 'node:child_process';
 import {
+  appendFileSync,
   chmodSync,
   cpSync,
   existsSync,
@@ -13,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect, it } from 'vitest';
-import { parseResult } from '../../../bench/gpu/report.js';
+import { type GpuResult, parseResult } from '../../../bench/gpu/report.js';
 
 const source = resolve(import.meta.dirname, '../../../bench/gpu');
 
@@ -35,14 +36,13 @@ function tree(): {
   cpSync(source, join(root, 'bench/gpu'), { recursive: true });
   program(
     'bin/nvidia-smi',
-    'case "$*" in *compute_cap*) echo "${CAPABILITY:-9.0}";; *) echo "Stand-in GPU, 1.2";; esac',
+    'case "$*" in *compute_cap*) echo "${CAPABILITY:-9.0}";; *) echo "${CARD:-Stand-in GPU}, 1.2";; esac',
   );
   program(
     'bin/make',
     `sleep "\${NAP:-0}"; echo "ptxas info    : Compiling entry function 'k' for 'sm_90a'" >"${root}/native/build/gpu/obj/ops/cuda/a.log"`,
   );
   program('bin/compute-sanitizer', 'exit 0');
-  program('bin/npx', 'exit 0');
   program('cuda/bin/nvcc', 'exit 0');
   program(
     'native/build/gpu/parity',
@@ -50,7 +50,7 @@ function tree(): {
   );
   program(
     'native/build/gpu/bench_gpu',
-    `while [[ $# -gt 0 ]]; do [[ $1 == --json ]] && echo '{"device":"x","kernels":[],"values":[]}' >"$2"; shift; done`,
+    `[[ "$*" == *"\${BROKEN:-none}"* ]] && exit 1; while [[ $# -gt 0 ]]; do [[ $1 == --json ]] && echo '{"device":"Stand-in GPU","kernels":[],"values":[]}' >"$2"; shift; done`,
   );
   const run = (...stages: string[]) => {
     const { status, stdout, stderr } = spawnSync('bash', [join(root, 'bench/gpu/run.sh'), ...stages], {
@@ -73,7 +73,12 @@ function tree(): {
   return { root, calls, run };
 }
 
-const STAGES = ['build', 'parity', 'sanitize', 'kernels', 'tiny', 'eight', 'quality', 'full'];
+function resultIn(root: string, name = /./): GpuResult {
+  const file = readdirSync(join(root, 'bench/results')).find((entry) => name.test(entry)) ?? '';
+  return parseResult(readFileSync(join(root, 'bench/results', file), 'utf8'), file);
+}
+
+const STAGES = ['build', 'parity', 'sanitize', 'kernels', 'tiny', 'text', 'eight', 'quality', 'full'];
 
 it('runs every stage for the GPU at hand and gathers one result', () => {
   const { root, calls, run } = tree();
@@ -94,8 +99,8 @@ it('runs every stage for the GPU at hand and gathers one result', () => {
   ]) {
     expect(parity.filter((line) => line.endsWith(`--precision ${configuration}`))).toHaveLength(1);
   }
-  const [file = ''] = readdirSync(join(root, 'bench/results'));
-  const result = parseResult(readFileSync(join(root, 'bench/results', file), 'utf8'), file);
+  const result = resultIn(root);
+  expect(result.binaries).toMatch(/^[0-9a-f]{16}$/);
   expect(Object.keys(result.parts)).toEqual(
     expect.arrayContaining([
       'ceilings-bf16',
@@ -105,6 +110,8 @@ it('runs every stage for the GPU at hand and gathers one result', () => {
       'tiny-bf16',
       'tiny-bf16-eager',
       'tiny-bf16-in-turn',
+      'tiny-bf16-relative',
+      'text-bf16',
       'tiny-int8',
       'tiny-fp8-attention',
       'quality-int8',
@@ -142,16 +149,70 @@ it('goes on where an earlier call ended, and repeats what failed', () => {
     calls()
       .slice(before)
       .map((line) => line.split(' ')[0]),
-  ).toEqual(['parity', 'bench_gpu', 'bench_gpu', 'bench_gpu', 'bench_gpu', 'bench_gpu']);
+  ).toEqual(['parity', ...Array<string>(6).fill('bench_gpu')]);
 }, 120_000);
 
 it('begins nothing more when the call is over, and says what is left', () => {
   const { run } = tree();
   Object.assign(process.env, { CALL: '31', NAP: '2.1' });
-  const { text } = run('build', 'parity', 'tiny', 'full');
+  const { status, text } = run('build', 'parity', 'tiny', 'full');
   delete process.env.CALL;
   delete process.env.NAP;
   expect(text).toMatch(/LEFT for another call: .*full-bf16/);
+  expect(status).toBe(3);
+}, 120_000);
+
+it('does not wait for what hung a second time', () => {
+  const { run } = tree();
+  Object.assign(process.env, { HANG: '--precision bf16', LIMIT: '2' });
+  run('parity');
+  const { status, text } = run('parity');
+  delete process.env.HANG;
+  delete process.env.LIMIT;
+  expect(text).toContain('== parity-bf16 hung before');
+  expect(status).toBe(1);
+}, 120_000);
+
+it('forgets the numbers of a step that is run again and fails', () => {
+  const { root, run } = tree();
+  run('text');
+  const part = join(root, 'native/build/gpu/state/text-bf16.json');
+  expect(existsSync(part)).toBe(true);
+  appendFileSync(join(root, 'native/build/gpu/parity'), '# another build\n');
+  process.env.BROKEN = '--only text';
+  run('text');
+  delete process.env.BROKEN;
+  expect(existsSync(part)).toBe(false);
+}, 120_000);
+
+it('reports nothing of other binaries', () => {
+  const { root, run } = tree();
+  run('text', 'full');
+  appendFileSync(join(root, 'native/build/gpu/parity'), '# another build\n');
+  run('text');
+  expect(Object.keys(resultIn(root).parts)).toEqual(['text-bf16']);
+}, 120_000);
+
+it('sets aside what another device gave', () => {
+  const { root, run } = tree();
+  run('text');
+  process.env.CARD = 'Another GPU';
+  const { text } = run('parity');
+  delete process.env.CARD;
+  expect(text).toContain('state is of Stand-in GPU, 1.2, this is Another GPU, 1.2');
+  const result = resultIn(root, /another/);
+  expect(result).toMatchObject({ device: 'Another GPU', parts: {} });
+  expect(result.parity.length).toBeGreaterThan(0);
+}, 120_000);
+
+it('makes the page where node_modules is, and says so where it is not', () => {
+  const { root, run } = tree();
+  const without = run('collect');
+  expect(without.status).toBe(0);
+  expect(without.text).toContain('docs/benchmarks.md is made elsewhere');
+  mkdirSync(join(root, 'node_modules/.bin'), { recursive: true });
+  writeFileSync(join(root, 'node_modules/.bin/tsx'), '#!/bin/sh\necho made "$@"\n', { mode: 0o755 });
+  expect(run('collect').text).toContain('made bench/gpu/report.ts');
 }, 120_000);
 
 it('gives what there is after every step, in one file', () => {
