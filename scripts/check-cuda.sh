@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# What can be known of the CUDA backend without a GPU: everything compiles and links for Hopper, the hot kernels keep within
-# their registers, the benchmarks run, the addon loads where no driver is, and every kernel and every order of streams is right
-# on the emulator.
+# What can be known of the CUDA backend without a GPU: everything compiles and links for Hopper, and its kernels for the other chips;
+# the hot kernels keep within their registers; what is written down of cuBLASLt is what its header says; the benchmarks run; the
+# addon loads where no driver is; and on the emulator every kernel and every order of streams is right, and every golden case.
 #
 #   scripts/check-cuda.sh            needs python3 with pip (NVIDIA's compiler comes from its wheels), g++, make, node
 #
-# JOBS (default: all cores) and ARCH (90a) may be set.
+# JOBS (default: all cores), ARCH (90a) and OTHER_ARCHS (80 89 100a) may be set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 arch=${ARCH:-90a}
+others=${OTHER_ARCHS:-80 89 100a}
 
 say() { printf -- '-- %s (%ss)\n' "$1" "$SECONDS"; }
 
@@ -19,6 +20,13 @@ say "the compiler is in $home"
 # Only that it compiles and links is asked of the host's side here, so it is not optimised.
 make -C native BUILD=build/cuda CUDA=1 CUDA_HOME="$home" CUDA_ARCHS="$arch" OPTIMISE=-O0 -j"$jobs" addon parity build/cuda/bench_gpu
 say 'everything compiles and links'
+
+make -C native BUILD=build/cuda-others CUDA=1 CUDA_HOME="$home" CUDA_ARCHS="$others" -j"$jobs" kernels
+say "kernels compile for $others"
+
+g++ -std=c++20 -fsyntax-only -Inative/include -Inative/ops -Inative -isystem "$home/include" -isystem "$(scripts/cublas-headers.sh)" \
+  -include cublasLt.h native/ops/cuda/cublaslt.cpp
+say "cuBLASLt's header agrees"
 
 npx --no-install tsx scripts/cuda-registers.ts native/build/cuda/obj/ops/cuda native/ops/cuda/registers.json "sm_$arch"
 say 'kernels keep within their registers'
@@ -35,9 +43,18 @@ node -e '
 '
 say 'the addon loads'
 
-if [ "$(uname -m)" = x86_64 ]; then
-  for order in forward reverse; do
-    LONGLIVE_CUBLASLT=off LONGLIVE_EMULATOR_ORDER=$order make -C native -j"$jobs" check-emulated
-    say "kernels are right on the emulator, threads $order"
-  done
-fi
+[ "$(uname -m)" = x86_64 ] || exit 0
+export LONGLIVE_CUBLASLT=off
+
+# Threads in two orders; asynchronous copies at the latest legal time, and at once.
+LONGLIVE_EMULATOR_ORDER=forward LONGLIVE_EMULATOR_COPIES=late make -C native -j"$jobs" check-emulated
+say 'kernels are right on the emulator'
+LONGLIVE_EMULATOR_ORDER=reverse LONGLIVE_EMULATOR_COPIES=eager make -C native -j"$jobs" check-emulated
+say 'kernels are right on the emulator in the other order'
+
+make -C native -j"$jobs" build/parity_emulated
+native/build/parity_emulated test/golden --device cuda --precision fp32 >native/build/parity-emulated-fp32.log &
+single=$!
+native/build/parity_emulated test/golden --device cuda --precision bf16
+wait "$single" || { cat native/build/parity-emulated-fp32.log; exit 1; }
+say 'golden cases are right on the emulator, in F32 and bf16'
