@@ -162,6 +162,18 @@ it('begins nothing more when the call is over, and says what is left', () => {
   expect(status).toBe(3);
 }, 120_000);
 
+it('leaves a step that the end of the call cuts off to another call', () => {
+  const { root, run } = tree();
+  Object.assign(process.env, { CALL: '34', HANG: '--precision fp32 --isa portable' });
+  const { status, text } = run('parity');
+  delete process.env.CALL;
+  delete process.env.HANG;
+  expect(text).toContain('== parity-fp32-portable cut off');
+  expect(text).not.toContain('FAILED');
+  expect(status).toBe(3);
+  expect(existsSync(join(root, 'native/build/gpu/state/parity-fp32-portable.hung'))).toBe(false);
+}, 120_000);
+
 it('does not wait for what hung a second time', () => {
   const { run } = tree();
   Object.assign(process.env, { HANG: '--precision bf16', LIMIT: '2' });
