@@ -61,20 +61,17 @@ void Umt5::reserve(int64_t tokens) {
     for (Tensor* t : {&w.x, &w.normed}) *t = a.take(type, {tokens, config_.dim});
     for (Tensor* t : {&w.q, &w.k, &w.v, &w.mixed}) *t = a.take(type, {tokens, config_.dimAttn});
     for (Tensor* t : {&w.gate, &w.hidden}) *t = a.take(type, {tokens, config_.dimFfn});
-    w.bias = a.take(DType::F32, {config_.numHeads * tokens * tokens});
+    w.bias = a.take(DType::F32, {config_.numHeads * (2 * tokens - 1)});
   });
   workspace_ = std::move(w);
 }
 
 std::vector<float> Umt5::biasOf(const Layer& layer, int64_t queries, int64_t keys) const {
-  std::vector<float> bias(static_cast<size_t>(config_.numHeads * queries * keys));
-  for (int64_t q = 0; q < queries; ++q) {
-    for (int64_t k = 0; k < keys; ++k) {
-      const int64_t bucket = relativeBucket(k - q, config_.numBuckets, config_.maxDistance);
-      for (int64_t h = 0; h < config_.numHeads; ++h) {
-        bias[static_cast<size_t>((h * queries + q) * keys + k)] = layer.bias[static_cast<size_t>(bucket * config_.numHeads + h)];
-      }
-    }
+  const int64_t heads = config_.numHeads, distances = queries + keys - 1;
+  std::vector<float> bias(static_cast<size_t>(heads * distances));
+  for (int64_t i = 0; i < distances; ++i) {
+    const int64_t bucket = relativeBucket(i - (queries - 1), config_.numBuckets, config_.maxDistance);
+    for (int64_t h = 0; h < heads; ++h) bias[static_cast<size_t>(h * distances + i)] = layer.bias[static_cast<size_t>(bucket * heads + h)];
   }
   return bias;
 }
@@ -92,7 +89,7 @@ std::vector<float> Umt5::encode(std::span<const int32_t> ids, int64_t valid, con
   const auto rows = [n](const Tensor& t) { return t.rows(0, n); };
   const Workspace& w = workspace_;
   const Tensor x = rows(w.x), normed = rows(w.normed), q = rows(w.q), k = rows(w.k), v = rows(w.v), mixed = rows(w.mixed);
-  const Tensor gate = rows(w.gate), hidden = rows(w.hidden), bias = w.bias.view({config_.numHeads, n, valid});
+  const Tensor gate = rows(w.gate), hidden = rows(w.hidden), bias = w.bias.rows(0, config_.numHeads * (n + valid - 1));
 
   backend_.embed(x, embedding_, ids);
   const KeyRange visible{0, valid};

@@ -49,11 +49,12 @@ class Umt5 {
   struct Workspace {
     int64_t tokens = 0;
     Tensor x, normed, q, k, v, mixed, gate, hidden;  // [tokens, ...]
-    Tensor bias;                                     // [heads * tokens * tokens]
+    Tensor bias;                                     // [heads * (2 tokens - 1)]
     Arena arena;
   };
 
   Linear readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in);
+  // [heads, queries + keys - 1], by key - query + queries - 1.
   std::vector<float> biasOf(const Layer& layer, int64_t queries, int64_t keys) const;
 
   Backend& backend_;

@@ -74,7 +74,9 @@ struct AttentionArgs {
   std::span<const KeyRange> visible;
   int64_t heads = 1;
   float scale = 1.0f;
-  Tensor bias;            // optional [heads, n, keys] F32 added to the logits (UMT5); keys = sum of visible counts
+  // Optional [heads, n + keys - 1] F32, added to the logits by relative position (UMT5): visible key j and query i take entry
+  // j - i + n - 1; keys = sum of visible counts.
+  Tensor bias;
   float lastKeyLogBias = 0.0f;  // added to the logit of the very last visible key (collapsed text padding, spec 2.5)
   bool eightBit = false;        // BackendOptions::attention may choose 8-bit products here; not with biases
 };

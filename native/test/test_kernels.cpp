@@ -332,7 +332,7 @@ Doubles attentionOracle(const AttentionCase& t, const Doubles& q, const Doubles&
       for (int64_t j = 0; j < keys; ++j) {
         const double* a = &q[i * width + h * t.headDim];
         p[j] = scale * std::inner_product(a, a + t.headDim, &k[rows[j] * width + h * t.headDim], 0.0);
-        if (t.bias) p[j] += bias[(h * t.queries + i) * keys + j];
+        if (t.bias) p[j] += bias[h * (t.queries + keys - 1) + j - i + t.queries - 1];
         if (j == keys - 1) p[j] += t.lastBias;
         highest = std::max(highest, p[j]);
       }
@@ -357,6 +357,7 @@ void testAttention() {
       {100, 2, 48, {{0, 300}, {310, 7}}, false, 2.5f},
       {17, 4, 64, {{0, 17}}, true},
       {20, 2, 32, {{0, 257}}, true},
+      {100, 2, 64, {{0, 40}}, true},
       {30, 1, 384, {{0, 70}}},
       {12, 2, 128, {{3, 513}, {0, 1}}, false, std::log(500.0f)},
       {7, 1, 96, {{0, 256}, {256, 0}, {300, 33}}},
@@ -371,7 +372,7 @@ void testAttention() {
         for (const KeyRange& r : t.visible) rows = std::max(rows, r.begin + r.count);
         const float scale = 1.0f / std::sqrt(static_cast<float>(t.headDim));
         const Floats q = randomFloats(t.queries * width, 1, 2.0f), k = randomFloats(rows * width, 2);
-        const Floats v = randomFloats(rows * width, 3), bias = randomFloats(t.heads * t.queries * keys, 4);
+        const Floats v = randomFloats(rows * width, 3), bias = randomFloats(t.heads * (t.queries + keys - 1), 4);
         const std::vector<bf16> kBits = toBits(k), vBits = toBits(v);
         Doubles qd(q.begin(), q.end()), kd(k.begin(), k.end()), vd(v.begin(), v.end());
         if (pairs) std::transform(qd.begin(), qd.end(), qd.begin(), asBf16);

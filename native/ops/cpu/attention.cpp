@@ -183,7 +183,7 @@ void runTask(const Plan& p, const Scratch& s, int64_t head, int64_t first, int64
           .keys = keys,
           .padded = padded,
           .scale = a.scale,
-          .bias = a.bias ? a.bias + (head * a.queries + first + r) * p.totalKeys + key : nullptr,
+          .bias = a.bias ? a.bias + head * (a.queries + p.totalKeys - 1) + a.queries - 1 - (first + r) + key : nullptr,
           .lastBias = last ? a.lastKeyLogBias : 0.0f,
           .maximum = s.maximum + r,
           .sum = s.sum + r,

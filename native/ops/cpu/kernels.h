@@ -78,7 +78,7 @@ struct AttentionCall {
   std::span<const KeyRange> visible;  // rows of k and v that every query sees
   int64_t queries, heads, headDim;
   float scale;
-  const float* bias = nullptr;        // [heads, queries, keys]
+  const float* bias = nullptr;        // [heads, queries + keys - 1] by key - query + queries - 1
   float lastKeyLogBias = 0.0f;
 };
 

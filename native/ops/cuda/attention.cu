@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ 
           for (int e = 0; e < 4; ++e) {
             const int key = n * 8 + lane % 4 * 2 + e % 2;
             const int64_t query = firstQuery + (warp * R + r) * 16 + e / 2 * 8 + lane / 4, index = tile.index + key;
-            if (a.bias && key < tile.count && query < a.queries) s[r][n][e] += a.bias[(head * a.queries + query) * a.keys + index] / a.scale;
+            if (a.bias && key < tile.count && query < a.queries) s[r][n][e] += a.biasOf(head, query, index) / a.scale;
             if (index == a.keys - 1) s[r][n][e] += a.lastKeyLogBias / a.scale;
             if (key >= tile.count) s[r][n][e] = -INFINITY;
           }
@@ -203,9 +203,10 @@ AttentionCall attentionCall(const AttentionArgs& args) {
           "attention: shapes do not match");
   require(isFloat(args.q) && args.q.dtype == args.k.dtype && args.q.dtype == args.v.dtype && args.q.dtype == args.out.dtype,
           "attention: q, k, v and out must have one type");
-  require(!args.bias || args.bias.dtype == DType::F32, "attention: the bias must be F32");
   AttentionCall a{};
   a.runs = planKeys(args.visible, rows);
+  require(!args.bias || (args.bias.dtype == DType::F32 && args.bias.elements() == args.heads * (queries + a.runs.total - 1)),
+          "attention: the bias must be F32, one for each head and distance");
   a.out = args.out.data, a.q = args.q.data, a.k = args.k.data, a.v = args.v.data, a.bias = args.bias.as<float>();
   a.queries = queries, a.keys = a.runs.total, a.heads = static_cast<int>(args.heads), a.headDim = static_cast<int>(width / args.heads);
   a.scale = args.scale, a.lastKeyLogBias = args.lastKeyLogBias;

@@ -13,11 +13,15 @@ constexpr float kLog2e = 1.4426950408889634f;
 struct AttentionCall {
   void* out;
   const void *q, *k, *v;
-  const float* bias;  // [heads, queries, keys] or null
+  const float* bias;  // [heads, queries + keys - 1] by key - query + queries - 1, or null
   int64_t queries, keys;
   int heads, headDim;
   float scale, lastKeyLogBias;
   KeyRuns runs;
+
+  __device__ __forceinline__ float biasOf(int head, int64_t query, int64_t key) const {
+    return bias[head * (queries + keys - 1) + key - query + queries - 1];
+  }
 };
 
 // Checks the shapes.

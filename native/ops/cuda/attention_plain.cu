@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kThreads) plainKernel(const __grid_constant__ 
     float logit = 0;
     for (int c = 0; c < d; ++c) logit += q[c] * rows[lane * stride + c];
     const int64_t index = tile.index + lane;
-    if (a.bias && inside && lane < tile.count) logit += a.bias[(head * a.queries + query) * a.keys + index];
+    if (a.bias && inside && lane < tile.count) logit += a.biasOf(head, query, index);
     if (index == a.keys - 1) logit += a.lastKeyLogBias;
     if (lane >= tile.count) logit = -INFINITY;
     const float highest = fmaxf(maximum, warpMax(logit)), shrink = expf(maximum - highest), p = expf(logit - highest);

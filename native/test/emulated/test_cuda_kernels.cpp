@@ -149,8 +149,9 @@ Values attention(Device& d, int64_t queries, int64_t rows, int64_t heads, int64_
   a.v = d.activation({rows, width}, random(rows * width));
   a.out = d.activation({queries, width});
   a.visible = visible, a.heads = heads, a.scale = 1.0f / std::sqrt(static_cast<float>(headDim)), a.lastKeyLogBias = last;
-  const Values table = random(heads * queries * keys);
-  if (bias) a.bias = d.put(DType::F32, {heads, queries, keys}, table);
+  const int64_t distances = queries + keys - 1;
+  const Values table = random(heads * distances);
+  if (bias) a.bias = d.put(DType::F32, {heads, distances}, table);
   d.backend->attention(a);
   return d.get(a.out);
 }
