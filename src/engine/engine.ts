@@ -298,6 +298,7 @@ function leaving(generation: Generation, leave: () => void): Generation {
     get block() {
       return generation.block;
     },
+    prepare: (text) => generation.prepare(text),
     setPrompt: (text, mode) => generation.setPrompt(text, mode),
     step: () => generation.step(),
     abandonBlock: () => generation.abandonBlock(),

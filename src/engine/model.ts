@@ -281,6 +281,10 @@ class NativeGeneration implements Generation {
     return this.session.block;
   }
 
+  async prepare(text: string): Promise<void> {
+    await this.running(() => this.prompts.encode(text));
+  }
+
   async setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }> {
     return this.running(async () => this.session.setPrompt(await this.prompts.encode(text), NATIVE_MODE[mode]));
   }

@@ -438,6 +438,7 @@ export class OwnedSession implements ProducerHost {
     this.session = applyEvent(this.session, event);
     this.ring.push(event);
     this.wake.notify();
+    if (event.type === 'PromptRequested') void this.producer?.preparePrompts();
     this.context.cluster.announce(this.id, event.sequence);
   }
 

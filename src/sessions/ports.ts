@@ -74,9 +74,11 @@ export interface GenerationOptions {
   loras?: readonly LoraChoice[];
 }
 
-/** A session's state on a device. Calls never overlap; the scheduler sees to that. */
+/** A session's state on a device. Calls never overlap, but for `prepare`; the scheduler sees to that. */
 export interface Generation {
   readonly block: number;
+  /** Encodes a prompt ahead of `setPrompt`, which would do it too, in a turn of the device. Other calls go on meanwhile. */
+  prepare(text: string): Promise<void>;
   setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }>;
   step(): Promise<Step>;
   abandonBlock(): Promise<void>;

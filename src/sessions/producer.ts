@@ -3,8 +3,8 @@
 import { blockSeconds, startSecondsOf } from './blocks.js';
 import { checkpointBlocksOf } from './keys.js';
 import { Playback } from './playback.js';
-import type { Frames, Generation, GenerationOptions, Step } from './ports.js';
-import { dueAt, interrupts, type Progress } from './prompts.js';
+import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from './ports.js';
+import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
 import { Publisher, type PublisherHost, type Taken } from './publisher.js';
 import type { Session, StateReason } from './session.js';
 import type { Signal } from './signal.js';
@@ -36,6 +36,7 @@ export class Producer {
   private taken: Taken | undefined;
   private begun = false;
   private decoded = false;
+  private preparing = false;
   /** Blocks below this one are published already: they are generated again to get to where we were. */
   private firstNew = 0;
   private lastCheckpoint = 0;
@@ -63,9 +64,30 @@ export class Producer {
       const outcome = this.host.control ?? this.reasonToRest(generation);
       if (outcome) return outcome;
       await this.takePrompts(generation);
+      void this.preparePrompts();
       if (await this.generateBlock(generation)) await this.checkpointSometimes(generation);
       await this.host.queue.room();
     }
+  }
+
+  /**
+   * Encodes the prompt that takes effect next while blocks are made, to be called whenever that may be another one. One at
+   * a time: those that are replaced before their turn cost nothing. What fails does so again, and is told, at its block.
+   */
+  async preparePrompts(): Promise<void> {
+    if (this.preparing) return;
+    this.preparing = true;
+    let done: string | undefined;
+    for (let next = this.nextPrompt(); next !== undefined && next !== done; next = this.nextPrompt()) {
+      await this.generation?.prepare(next).catch(() => undefined);
+      done = next;
+    }
+    this.preparing = false;
+  }
+
+  private nextPrompt(): string | undefined {
+    const block = expectedBlock('NEXT_BLOCK', this.progress);
+    return upcoming(this.host.session.receipts, block, this.taken, this.settled)?.prompt;
   }
 
   /** Saves where we are, so that the session can go on elsewhere. */
@@ -170,14 +192,23 @@ export class Producer {
       this.taken = { ...this.taken, ...due };
       return;
     }
-    const { milliseconds } = await this.turn(() => generation.setPrompt(due.winner.prompt, due.winner.mode));
+    const { milliseconds } = await this.setPrompt(generation, due.winner);
     this.taken = { ...due, recacheMilliseconds: milliseconds };
   }
 
   private async replayPrompts(generation: Generation): Promise<void> {
     for (const entry of this.host.session.timeline.filter(({ block }) => block === generation.block)) {
-      await this.turn(() => generation.setPrompt(entry.prompt, entry.mode));
+      await this.setPrompt(generation, entry);
     }
+  }
+
+  /** Waits for the prompt's encoding before its turn of the device, so that other sessions go on. */
+  private async setPrompt(
+    generation: Generation,
+    { prompt, mode }: { prompt: string; mode: RecacheMode },
+  ): Promise<{ milliseconds: number }> {
+    await generation.prepare(prompt);
+    return this.turn(() => generation.setPrompt(prompt, mode));
   }
 
   /** False when the block was given up between two denoise steps. */
@@ -213,7 +244,7 @@ export class Producer {
     const { fps } = this.host.session;
     this.playback.delivered(frames.firstFrame / fps, (frames.firstFrame + frames.count) / fps);
     this.publisher?.publish(frames, milliseconds, this.taken);
-    if (this.taken) for (const { id } of [this.taken.winner, ...this.taken.superseded]) this.settled.add(id);
+    for (const id of idsOf(this.taken)) this.settled.add(id);
     this.taken = undefined;
   }
 

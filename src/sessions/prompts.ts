@@ -18,16 +18,33 @@ export function dueAt(
   return winner && { winner, superseded: due.slice(0, -1) };
 }
 
+/** The request that will take effect next, at `block` or a later one, if nothing else happens; `taken` has done so. */
+export function upcoming(
+  receipts: readonly SwitchReceipt[],
+  block: number,
+  taken: Due | undefined,
+  settled: ReadonlySet<string>,
+): SwitchReceipt | undefined {
+  const decided = new Set([...settled, ...idsOf(taken)]);
+  const open = receipts.filter((receipt) => isOpen(receipt, decided));
+  const soonest = Math.min(...open.map(({ when }) => earliestBlock(when)));
+  return dueAt(open, Math.max(block, soonest), decided)?.winner;
+}
+
 /** Whether the block in flight has to be given up for a request that `taken` does not cover yet. */
 export function interrupts(
   receipts: readonly SwitchReceipt[],
   taken: Due | undefined,
   settled: ReadonlySet<string>,
 ): boolean {
-  const covered = new Set(taken ? [taken.winner, ...taken.superseded].map(({ id }) => id) : []);
+  const covered = new Set(idsOf(taken));
   return receipts.some(
     (receipt) => receipt.when === 'IMMEDIATE' && isOpen(receipt, settled) && !covered.has(receipt.id),
   );
+}
+
+export function idsOf(due: Due | undefined): string[] {
+  return due ? [due.winner, ...due.superseded].map(({ id }) => id) : [];
 }
 
 /** `settled` are requests whose outcome is decided, though not in the log yet. */

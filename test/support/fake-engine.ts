@@ -34,6 +34,8 @@ export const FAKE_MODEL: ModelInfo = {
 export interface FakeTimes {
   step: number;
   recache: number;
+  /** Of a prompt that was not encoded before; beside the device's other work. */
+  encode?: number;
 }
 
 /**
@@ -52,6 +54,10 @@ export class FakeEngine implements Engine {
   /** Models that are found when somebody looks. */
   readonly arriving: ModelInfo[] = [];
   failAt: ((block: number) => Error | undefined) | undefined;
+  /** When the encoding of each prompt began. */
+  readonly encodings: { prompt: string; at: number }[] = [];
+  failToEncode: ((prompt: string) => Error | undefined) | undefined;
+  private readonly encoded = new Map<string, Promise<void>>();
 
   constructor(
     private readonly clock: Clock,
@@ -97,6 +103,21 @@ export class FakeEngine implements Engine {
     return new FakeGeneration(this, options, { ...state, history: `${state.history} restored`, prompt });
   }
 
+  /** Each prompt once, but for those that fail. */
+  encode(prompt: string): Promise<void> {
+    const known = this.encoded.get(prompt) ?? this.encodeNow(prompt);
+    this.encoded.set(prompt, known);
+    known.catch(() => this.encoded.delete(prompt));
+    return known;
+  }
+
+  private async encodeNow(prompt: string): Promise<void> {
+    this.encodings.push({ prompt, at: this.clock.now() });
+    if (this.times.encode) await this.clock.sleep(this.times.encode);
+    const error = this.failToEncode?.(prompt);
+    if (error) throw error;
+  }
+
   async work(milliseconds: number): Promise<number> {
     this.concurrent++;
     this.mostConcurrent = Math.max(this.mostConcurrent, this.concurrent);
@@ -132,8 +153,13 @@ class FakeGeneration implements Generation {
     return this.state.block;
   }
 
+  prepare(text: string): Promise<void> {
+    return this.engine.encode(text);
+  }
+
   async setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }> {
     this.mustBeBetweenBlocks();
+    await this.engine.encode(text);
     const milliseconds = await this.engine.work(this.engine.times.recache);
     const history = digest(`${this.state.history}|${this.state.block}:${mode}:${text}`);
     this.state = { ...this.state, prompt: text, history };

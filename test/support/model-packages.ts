@@ -92,6 +92,7 @@ export class FakeAddon implements Addon {
   weightBytes = 0;
   loadError: Error | undefined;
   stepError: Error | undefined;
+  encodeError: Error | undefined;
   /** Resolves when a load may go on. */
   gate: Promise<void> = Promise.resolve();
 
@@ -114,6 +115,7 @@ export class FakeAddon implements Addon {
       weightBytes: this.weightBytes,
       encodePrompt: async (ids) => {
         this.encoded.push([...ids]);
+        if (this.encodeError) throw this.encodeError;
         return { tokens: ids.length };
       },
       createSession: async () => this.session(),

@@ -74,6 +74,10 @@ class Painting implements Generation {
     private prompt: string,
   ) {}
 
+  async prepare(): Promise<void> {
+    // A hue is quickly found.
+  }
+
   async setPrompt(text: string, _mode: RecacheMode): Promise<{ milliseconds: number }> {
     this.prompt = text;
     return { milliseconds: await work(20) };

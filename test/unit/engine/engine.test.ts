@@ -116,6 +116,21 @@ describe('a generation', () => {
     expect(addon.encoded[1]?.at(-1)).toBe(1);
   });
 
+  it('encodes a prompt ahead of its block, and once more there where that failed', async () => {
+    writePackage('pocket');
+    const addon = new FakeAddon();
+    const engine = await openEngine({ models: root, addon });
+    const generation = await engine.open('pocket', SIZE);
+    await generation.prepare('a red fox');
+    await generation.setPrompt('a red fox', 'RECACHE');
+    expect(addon.encoded).toHaveLength(1);
+    addon.encodeError = nativeError('INVALID_ARGUMENT', 'no such token');
+    const failure = { code: 'ENGINE', message: 'no such token' };
+    await expect(generation.prepare('a blue fox')).rejects.toMatchObject(failure);
+    await expect(generation.setPrompt('a blue fox', 'RECACHE')).rejects.toMatchObject(failure);
+    expect(addon.encoded).toHaveLength(3);
+  });
+
   it('refuses sizes far beyond what the model is made for', async () => {
     writePackage('pocket');
     const engine = await openEngine({ models: root, addon: new FakeAddon() });

@@ -122,12 +122,96 @@ describe('switchPrompt', () => {
   });
 });
 
+describe('encoding prompts', () => {
+  const times = { step: 50, recache: 30, encode: 120 };
+  const block = 6 * times.step;
+
+  /** How long each chunk came after the one before. */
+  function intervals(events: Awaited<ReturnType<typeof rest>>): number[] {
+    const at = events.filter(({ type }) => type === 'FrameChunk').map((event) => event.at);
+    return at.slice(1).map((time, i) => time - (at[i] ?? 0));
+  }
+
+  it('begins when a switch is asked for, beside the block in flight, which is none the later for it', async () => {
+    const world = makeWorld({ times });
+    const id = await live(world);
+    await world.clock.advance(60);
+    const asked = world.clock.now();
+    await world.clock.until(world.service.switchPrompt(id, { prompt: 'second' }));
+    const events = await rest(world, id);
+    expect(world.engine.encodings.at(-1)).toEqual({ prompt: 'second', at: asked });
+    expect(intervals(events).slice(0, 4)).toEqual([block, block, block + times.recache, block]);
+    expect(prompts(events).indexOf('second')).toBe(3);
+  });
+
+  it('is waited for at the border where it takes longer, and no other session with it', async () => {
+    const world = makeWorld({ times: { ...times, encode: 5_000 } });
+    const create = (prompt: string) => world.service.createSession({ prompt, maxSeconds: 8, pace: 'FASTEST' });
+    const [waiting, other] = await world.clock.until(Promise.all([create('same'), create('same')]));
+    await world.clock.until(read(world, waiting.id, {}, (event) => event.type === 'FrameChunk' && event.chunk === 1));
+    const asked = world.clock.now();
+    await world.clock.until(world.service.switchPrompt(waiting.id, { prompt: 'slow' }));
+    const [slow, fast] = await Promise.all([rest(world, waiting.id), rest(world, other.id)]);
+    const applied = slow.find((event) => event.type === 'PromptApplied' && event.prompt === 'slow');
+    expect((applied?.at ?? NaN) - asked).toBeGreaterThan(5_000);
+    expect((fast.at(-1)?.at ?? NaN) - asked).toBeLessThan(5_000);
+  });
+
+  it('is done for the next entry of a timeline before its block', async () => {
+    const world = makeWorld({ times });
+    const timeline = [{ prompt: 'a' }, { prompt: 'b', block: 1 }, { prompt: 'c', block: 4 }];
+    const { id } = await world.clock.until(world.service.createSession({ timeline, maxSeconds: 5, pace: 'FASTEST' }));
+    expect(intervals(await rest(world, id))).toEqual([
+      block + times.recache,
+      block,
+      block,
+      block + times.recache,
+      block,
+      block,
+    ]);
+    expect(world.engine.encodings.map(({ prompt }) => prompt)).toEqual(['a', 'b', 'c']);
+  });
+
+  it('skips prompts that are replaced while another one is encoded', async () => {
+    const world = makeWorld({ times });
+    const id = await live(world);
+    await world.clock.until(
+      Promise.all(['a', 'b', 'c', 'd'].map((prompt) => world.service.switchPrompt(id, { prompt }))),
+    );
+    await rest(world, id);
+    expect(world.engine.encodings.map(({ prompt }) => prompt)).toEqual(['first', 'a', 'd']);
+  });
+
+  it('fails at the block of the prompt, as if nobody had tried before', async () => {
+    const world = makeWorld({ times });
+    world.engine.failToEncode = (prompt) => (prompt === 'odd' ? new Error('no such token') : undefined);
+    const id = await live(world);
+    await world.clock.until(world.service.switchPrompt(id, { prompt: 'odd', when: { block: 4 } }));
+    const events = await rest(world, id);
+    expect(prompts(events)).toEqual(['first', 'first', 'first', 'first']);
+    expect(events.find((event) => event.type === 'StateChanged' && event.state === 'FAILED')).toMatchObject({
+      error: { code: 'ENGINE', message: 'no such token' },
+    });
+  });
+
+  it('of a prompt that was replaced may fail', async () => {
+    const world = makeWorld({ times });
+    world.engine.failToEncode = (prompt) => (prompt === 'odd' ? new Error('no such token') : undefined);
+    const id = await live(world);
+    await world.clock.until(world.service.switchPrompt(id, { prompt: 'odd' }));
+    await world.clock.until(world.service.switchPrompt(id, { prompt: 'good' }));
+    const events = await rest(world, id);
+    expect(prompts(events).at(-1)).toBe('good');
+    expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'COMPLETED' });
+  });
+});
+
 describe('any interleaving of switches, pauses and time', () => {
   const seeds = Array.from({ length: 25 }, (_, i) => i + 1);
 
   it.each(seeds)('keeps its promises (seed %i)', async (seed) => {
     const random = randomOf(seed);
-    const world = makeWorld({ policy: { ringEvents: 4 } });
+    const world = makeWorld({ policy: { ringEvents: 4 }, times: { step: 50, recache: 30, encode: 200 * random() } });
     const { id } = await world.clock.until(
       world.service.createSession({ prompt: 'p0', maxSeconds: 12, pace: random() < 0.5 ? 'FASTEST' : 'REALTIME' }),
     );
