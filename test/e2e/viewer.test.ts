@@ -75,7 +75,7 @@ for (const { name, start, possible, patience } of WORLDS) {
       await page.goto(server.url);
       await page.getByRole('region', { name: 'Recent sessions' }).getByRole('button').first().click();
       await playsUntil(page, 0.5, patience);
-      expect(await page.getByText('Stopped', { exact: true }).count()).toBe(1);
+      await page.getByText('Stopped', { exact: true }).waitFor();
       expect(errors).toEqual([]);
     });
   });
@@ -152,6 +152,7 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
       const page = await browser.newPage();
       await page.goto(server.url);
       const picker = page.getByRole('combobox', { name: 'Model' });
+      await picker.locator('option').nth(1).waitFor({ state: 'attached' });
       expect(await picker.locator('option').allInnerTexts()).toEqual([
         'Painting · 1 KB · fp32 · Apache-2.0',
         'Painting, large · 7.4 GB · int8 · CC-BY-NC-SA-4.0',
