@@ -15,7 +15,10 @@ export interface Finding {
   detail: string;
 }
 
-const SETTINGS = ['models', 'modelCache', 'device', 'precision', 'store', 's3Endpoint', 's3Region'];
+const SETTINGS = [
+  ...['models', 'modelCache', 'device', 'precision', 'attention', 'decoder'],
+  ...['store', 's3Endpoint', 's3Region'],
+];
 
 /** `longlive doctor`: what this machine can run and what is missing; fails when it cannot serve. */
 export function doctorCommand(): Command {
@@ -31,12 +34,12 @@ async function doctor(flags: Record<string, unknown>): Promise<void> {
   if (findings.some(({ status }) => status === 'missing')) process.exitCode = EXIT.unavailable;
 }
 
-export async function examine(config: ServerConfig): Promise<Finding[]> {
+export async function examine(config: ServerConfig, load: () => Addon = loadAddon): Promise<Finding[]> {
   return [
     nodeFinding(),
     machineFinding(),
-    ...coreFindings(),
-    ...(await modelFindings(config)),
+    ...coreFindings(load),
+    ...(await modelFindings(config, load)),
     await storeFinding(config),
   ];
 }
@@ -56,10 +59,10 @@ function machineFinding(): Finding {
   };
 }
 
-function coreFindings(): Finding[] {
+function coreFindings(load: () => Addon): Finding[] {
   let addon: Addon;
   try {
-    addon = loadAddon();
+    addon = load();
   } catch (error) {
     return [{ topic: 'Native core', status: 'missing', detail: explain(error).message }];
   }
@@ -82,7 +85,7 @@ function coreFindings(): Finding[] {
   ];
 }
 
-async function modelFindings(config: ServerConfig): Promise<Finding[]> {
+async function modelFindings(config: ServerConfig, load: () => Addon): Promise<Finding[]> {
   const { sources, problems } = await findSources(config.models, modelCache(config), {
     openStore: storeOpener(config),
   });
@@ -93,24 +96,21 @@ async function modelFindings(config: ServerConfig): Promise<Finding[]> {
     const places = config.models.map((place) => (isRemote(place) ? place : resolve(place))).join(', ');
     findings.push({ topic: 'Model', status: 'missing', detail: `There is no usable model package in ${places}.` });
   }
-  return [...findings, ...(await plans(usable))];
+  return [...findings, ...(await plans(usable, config, load))];
 }
 
-async function plans(sources: readonly PackageSource[]): Promise<Finding[]> {
+async function plans(sources: readonly PackageSource[], wanted: ServerConfig, load: () => Addon): Promise<Finding[]> {
   let addon: Addon;
   try {
-    addon = loadAddon();
+    addon = load();
   } catch {
     return []; // said above
   }
-  const planned = sources.map(({ manifest, address, config, storedPrecision }) =>
-    memoryFindings(addon, {
-      name: manifest.name,
-      directory: address,
-      storedPrecision,
-      hasTinyDecoder: config.tinyVae !== undefined,
-    }),
-  );
+  const planned = sources.map(({ manifest, address, config, storedPrecision }) => {
+    const { name } = manifest;
+    const hasTinyDecoder = Boolean(config.tinyVae);
+    return memoryFindings(addon, { name, directory: address, storedPrecision, hasTinyDecoder }, wanted);
+  });
   return (await Promise.all(planned)).flat();
 }
 

@@ -1,5 +1,13 @@
 import { totalmem } from 'node:os';
-import { type Addon, arithmeticOf, type Device, type MemoryPlan } from '../engine/index.js';
+import {
+  type Addon,
+  arithmeticOf,
+  chooseDecoder,
+  type Device,
+  type EngineOptions,
+  isEightBit,
+  type MemoryPlan,
+} from '../engine/index.js';
 import { explain } from './failure.js';
 
 export interface MemoryFinding {
@@ -16,27 +24,48 @@ export interface PlannedPackage {
   hasTinyDecoder: boolean;
 }
 
-type Planner = Pick<Addon, 'devices' | 'planMemory'>;
-type Settings = Pick<Parameters<Addon['planMemory']>[0], 'decoder' | 'precision'>;
+/** What `serve` would be told. */
+export type Wanted = Pick<EngineOptions, 'decoder' | 'precision' | 'attention'>;
 
-/** What a package and one session of its own size take of each kind of device, and whether this machine has that. */
-export async function memoryFindings(addon: Planner, source: PlannedPackage): Promise<MemoryFinding[]> {
-  return Promise.all((['cpu', 'cuda'] as const).map((device) => finding(addon, source, device)));
+type Planner = Pick<Addon, 'devices' | 'planMemory'>;
+type Settings = Pick<Parameters<Addon['planMemory']>[0], 'decoder' | 'precision' | 'attention'>;
+
+/**
+ * What a package and one session of its own size take of each kind of device as it would run there, and with the other
+ * decoder if the package has one; and whether this machine has that.
+ */
+export async function memoryFindings(
+  addon: Planner,
+  source: PlannedPackage,
+  wanted: Wanted = {},
+): Promise<MemoryFinding[]> {
+  const chosen = chooseDecoder(wanted.decoder);
+  const decoders = [chosen, ...decodersOf(source).filter((decoder) => decoder !== chosen)];
+  const settings = (['cpu', 'cuda'] as const).flatMap((device) => {
+    const precision = arithmeticOf(wanted.precision ?? 'auto', source.storedPrecision, device);
+    const { attention } = wanted;
+    return decoders.map((decoder) => ({ device, settings: { decoder, precision, ...(attention && { attention }) } }));
+  });
+  return Promise.all(settings.map(({ device, settings }) => finding(addon, source, device, settings)));
 }
 
-async function finding(addon: Planner, source: PlannedPackage, device: Device): Promise<MemoryFinding> {
-  const topic = `Memory ${source.name}, ${device}`;
+async function finding(
+  addon: Planner,
+  source: PlannedPackage,
+  device: Device,
+  settings: Settings,
+): Promise<MemoryFinding> {
+  const topic = `Memory ${source.name}, ${device}, decoder ${settings.decoder}`;
   const room = roomOf(addon, device);
-  const plan = (settings: Settings) =>
-    addon.planMemory({ directory: source.directory, device, threads: 0, isa: '', ...settings });
-  const usual: Settings = { decoder: 'full', precision: arithmeticOf('auto', source.storedPrecision, device) };
+  const plan = (chosen: Settings) =>
+    addon.planMemory({ directory: source.directory, device, threads: 0, isa: '', ...chosen });
   try {
-    const needed = await plan(usual);
-    if (room === undefined)
-      return { topic, status: 'note', detail: `${describe(needed)}; there is no such device here` };
-    if (totalOf(needed) <= room) return { topic, status: 'ok', detail: `${describe(needed)} of ${gigabytes(room)}` };
+    const needed = await plan(settings);
+    const what = `${arithmetic(settings)}, ${describe(needed)}`;
+    if (room === undefined) return { topic, status: 'note', detail: `${what}; there is no such device here` };
+    if (totalOf(needed) <= room) return { topic, status: 'ok', detail: `${what} of ${gigabytes(room)}` };
     const others = await Promise.all(
-      lighter(source, usual).map(async (settings) => ({ settings, bytes: totalOf(await plan(settings)) })),
+      othersThan(settings, source).map(async (other) => ({ settings: other, bytes: totalOf(await plan(other)) })),
     );
     const fitting = others.filter(({ bytes }) => bytes <= room);
     const advice = fitting
@@ -45,8 +74,8 @@ async function finding(addon: Planner, source: PlannedPackage, device: Device): 
           `decoder ${settings.decoder} with precision ${settings.precision} (${gigabytes(bytes)})`,
       )
       .join(' or ');
-    const what = advice ? `use ${advice}` : 'use a smaller package, or one with an 8-bit text encoder';
-    return { topic, status: 'note', detail: `${describe(needed)}, and the device has ${gigabytes(room)}: ${what}` };
+    const remedy = advice ? `use ${advice}` : 'use a smaller package, or one with an 8-bit text encoder';
+    return { topic, status: 'note', detail: `${what}, and the device has ${gigabytes(room)}: ${remedy}` };
   } catch (error) {
     return { topic, status: 'note', detail: `Cannot be planned: ${explain(error).message}` };
   }
@@ -58,11 +87,21 @@ function roomOf(addon: Planner, device: Device): number | undefined {
   return report?.available ? report.totalMemory : undefined;
 }
 
-function lighter({ hasTinyDecoder }: PlannedPackage, { precision }: Settings): Settings[] {
-  const narrow = precision === 'bf16' ? [precision, 'int8' as const] : [precision];
-  const decoders = hasTinyDecoder ? (['full', 'tiny'] as const) : (['full'] as const);
-  const all = narrow.flatMap((each) => decoders.map((decoder): Settings => ({ decoder, precision: each })));
-  return all.slice(1);
+function decodersOf({ hasTinyDecoder }: PlannedPackage): Settings['decoder'][] {
+  return hasTinyDecoder ? ['full', 'tiny'] : ['full'];
+}
+
+/** What may take less. */
+function othersThan(settings: Settings, source: PlannedPackage): Settings[] {
+  const { decoder, precision } = settings;
+  const precisions = isEightBit(precision) ? [precision] : [precision, 'int8' as const];
+  return precisions
+    .flatMap((each) => decodersOf(source).map((other) => ({ ...settings, decoder: other, precision: each })))
+    .filter((other) => other.decoder !== decoder || other.precision !== precision);
+}
+
+function arithmetic({ precision, attention = 'full' }: Settings): string {
+  return attention === 'full' ? precision : `${precision} with ${attention} attention`;
 }
 
 function totalOf(plan: MemoryPlan): number {

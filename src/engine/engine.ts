@@ -64,6 +64,11 @@ export function chooseDevice(addon: Addon, wanted: Device | 'auto' = 'auto'): De
   );
 }
 
+/** The decoder models run with when nobody says: the one they were trained for, though the other one is lighter. */
+export function chooseDecoder(wanted: 'full' | 'tiny' | 'auto' = 'auto'): 'full' | 'tiny' {
+  return wanted === 'auto' ? 'full' : wanted;
+}
+
 /** The engine over the packages found; MODEL_UNAVAILABLE when there is none, or the default one cannot be loaded. */
 export async function openEngine(options: EngineOptions): Promise<NativeEngine> {
   const addon = options.addon ?? loadAddon();
@@ -72,21 +77,14 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   const cache = options.cache ?? new PackageCache({ directory: defaultCacheDirectory(), limitBytes: CACHE_BYTES });
   const catalog = new Catalog(addresses, cache, options, options.times);
   mustHaveDefault(await catalog.lookEverywhere(), addresses, options.model);
-  const {
-    precision = 'auto',
-    attention = 'full',
-    decoder = 'auto',
-    threads = 0,
-    model,
-    warn = () => undefined,
-  } = options;
+  const { precision = 'auto', attention = 'full', decoder, threads = 0, model, warn = () => undefined } = options;
   const engine = new NativeEngine({
     ...{ addon, catalog, model, cache, warn },
     library: await openLibrary(options.loras),
     memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(addon, device),
     load: {
       ...{ device, precision, threads, isa: '' },
-      decoder: decoder === 'auto' ? 'full' : decoder,
+      decoder: chooseDecoder(decoder),
       ...(attention !== 'full' && { attention }),
     },
   });

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { storeUrl } from '../../../src/cli/backend.js';
-import { examine } from '../../../src/cli/doctor.js';
+import { doctorCommand, examine } from '../../../src/cli/doctor.js';
 import { EXIT, explain, Failure } from '../../../src/cli/failure.js';
 import { generateCommand } from '../../../src/cli/generate.js';
 import { quantile, report, summary } from '../../../src/cli/report.js';
@@ -13,6 +13,7 @@ import { ConfigError, configSchema, loadConfig } from '../../../src/server/index
 import { DomainError } from '../../../src/sessions/index.js';
 import { FAKE_MODEL } from '../../support/fake-engine.js';
 import { makeWorld, read, stored } from '../../support/fake-service.js';
+import { FakeAddon, writePackage } from '../../support/model-packages.js';
 
 let root: string;
 beforeEach(() => (root = mkdtempSync(join(tmpdir(), 'longlive-cli-'))));
@@ -129,6 +130,52 @@ describe('longlive doctor', () => {
       detail: `There is no usable model package in ${root}.`,
     });
     expect(findings.find(({ topic }) => topic === 'Node.js')).toMatchObject({ status: 'ok' });
+  });
+
+  const addon = (cudaBuilt: boolean) => Object.assign(new FakeAddon(), { cudaBuilt });
+
+  it.each([
+    [true, 'version test, built with CUDA'],
+    [false, 'version test, built without CUDA'],
+  ])('says what the core was built with (CUDA: %s), and why a device cannot be used', async (cuda, detail) => {
+    const config = loadConfig({}, { models: root, store: join(root, 'data') });
+    const findings = await examine(config, () => addon(cuda));
+    expect(findings).toContainEqual({ topic: 'Native core', status: 'ok', detail });
+    expect(findings).toContainEqual({ topic: 'Device cpu', status: 'ok', detail: 'a CPU, 2 threads' });
+    expect(findings).toContainEqual({ topic: 'Device cuda', status: 'note', detail: 'no driver, 2 threads' });
+  });
+
+  const packageWith = (name: string, tinyVae: unknown) => {
+    const config = {
+      ...{ dit: { textLen: 16 }, sampling: { framesPerBlock: 3, denoisingSteps: [1000] }, tinyVae },
+      video: { width: 64, height: 64, fps: 16 },
+    };
+    return writePackage(root, name, { files: { 'config.json': JSON.stringify(config) } });
+  };
+
+  it('plans for what is configured, and for the other decoder of a package that has both', async () => {
+    const directory = packageWith('large', { channels: [8] });
+    const settings = { LONGLIVE_DECODER: 'tiny', LONGLIVE_PRECISION: 'int8', LONGLIVE_ATTENTION: 'int8' };
+    const fake = addon(false);
+    const plan = vi.spyOn(fake, 'planMemory');
+    const findings = await examine(loadConfig(settings, { models: root, store: join(root, 'data') }), () => fake);
+    const memory = findings.filter(({ topic }) => topic.startsWith('Memory large, cuda'));
+    expect(memory.map(({ topic }) => topic.split(', ')[2])).toEqual(['decoder tiny', 'decoder full']);
+    expect(memory[0]?.detail).toMatch(/^int8 with int8 attention, .*there is no such device here$/);
+    const asked = { directory, device: 'cuda', decoder: 'tiny', precision: 'int8', attention: 'int8' };
+    expect(plan).toHaveBeenCalledWith(expect.objectContaining(asked));
+  });
+
+  it('plans for the one decoder that a package has', async () => {
+    packageWith('plain', null);
+    const findings = await examine(loadConfig({}, { models: root, store: join(root, 'data') }), () => addon(false));
+    const topics = findings.map(({ topic }) => topic).filter((topic) => topic.startsWith('Memory'));
+    expect(topics).toEqual(['Memory plain, cpu, decoder full', 'Memory plain, cuda, decoder full']);
+  });
+
+  it('takes the settings that decide about memory as flags', () => {
+    const flags = doctorCommand().options.map((option) => option.attributeName());
+    expect(flags).toEqual(expect.arrayContaining(['device', 'precision', 'attention', 'decoder']));
   });
 
   it('reports a store that cannot be written', async () => {
