@@ -173,8 +173,12 @@ export class NativeEngine implements Engine {
     await this.use(this.find(name), async () => undefined).then(({ leave }) => leave());
   }
 
-  async prepare(name: string, { loras }: GenerationOptions): Promise<void> {
-    await this.use(this.find(name, loras), async () => undefined).then(({ leave }) => leave());
+  async prepare(name: string, { loras }: GenerationOptions, prompt?: string): Promise<void> {
+    const model = this.find(name, loras);
+    const encoded = async () => {
+      if (prompt !== undefined) await model.encode(prompt).catch(() => undefined);
+    };
+    await this.use(model, encoded).then(({ leave }) => leave());
   }
 
   async open(name: string, options: GenerationOptions): Promise<Generation> {

@@ -147,6 +147,12 @@ export class Model implements Pooled {
     await this.loadOnce();
   }
 
+  /** Keeps the embeddings for whoever needs them next. */
+  async encode(prompt: string): Promise<void> {
+    const { prompts } = await this.loadOnce();
+    await prompts.encode(prompt);
+  }
+
   async open(options: GenerationOptions): Promise<Generation> {
     const loaded = await this.loadOnce();
     return this.opening(async () =>

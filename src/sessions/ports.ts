@@ -101,8 +101,11 @@ export interface Engine {
    * in use leave it no memory, MODEL_UNAVAILABLE after a fault of the device.
    */
   check(model: string, options: GenerationOptions): void;
-  /** Brings the model onto the device ahead of `open` and `restore`, which would load it too, in a turn of the device. */
-  prepare(model: string, options: GenerationOptions): Promise<void>;
+  /**
+   * Brings the model onto the device ahead of `open` and `restore`, which would load it too, in a turn of the device, and
+   * encodes the prompt that `restore` will probably need. That this fails is for `restore` to say.
+   */
+  prepare(model: string, options: GenerationOptions, prompt?: string): Promise<void>;
   open(model: string, options: GenerationOptions): Promise<Generation>;
   restore(model: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation>;
 }

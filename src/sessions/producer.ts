@@ -111,9 +111,10 @@ export class Producer {
   private async loadModel(): Promise<void> {
     if (this.generation) return;
     const { engine, clock } = this.host.context;
+    const { model, prompt, chunks } = this.host.session;
     const ready = new AbortController();
     const loading = engine
-      .prepare(this.host.session.model, generationOptions(this.host.session))
+      .prepare(model, generationOptions(this.host.session), chunks > 0 ? prompt : undefined)
       .finally(() => ready.abort());
     loading.catch(() => undefined);
     while (!ready.signal.aborted && !this.host.control) {

@@ -81,10 +81,11 @@ export class FakeEngine implements Engine {
     if (width * height > 512 * 512) throw invalid('width', 'The fake model makes at most 512x512 pixels.');
   }
 
-  async prepare(model: string): Promise<void> {
+  async prepare(model: string, _options: GenerationOptions, prompt?: string): Promise<void> {
     this.prepared.push(model);
     const error = this.failToPrepare?.();
     if (error) throw error;
+    if (prompt !== undefined) await this.encode(prompt).catch(() => undefined);
   }
 
   async open(_model: string, options: GenerationOptions): Promise<Generation> {
@@ -99,6 +100,7 @@ export class FakeEngine implements Engine {
     prompt: string,
   ): Promise<Generation> {
     this.opened.push('restore');
+    await this.encode(prompt);
     const state = JSON.parse(new TextDecoder().decode(checkpoint)) as FakeState;
     return new FakeGeneration(this, options, { ...state, history: `${state.history} restored`, prompt });
   }

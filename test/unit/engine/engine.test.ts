@@ -131,6 +131,18 @@ describe('a generation', () => {
     expect(addon.encoded).toHaveLength(3);
   });
 
+  it('that goes on elsewhere finds its prompt encoded, or says why not', async () => {
+    writePackage('pocket');
+    const addon = new FakeAddon();
+    const engine = await openEngine({ models: root, addon });
+    await engine.prepare('pocket', SIZE, 'a red fox');
+    await engine.restore('pocket', SIZE, new Uint8Array(), 'a red fox');
+    expect(addon.encoded).toHaveLength(1);
+    addon.encodeError = nativeError('INVALID_ARGUMENT', 'no such token');
+    await engine.prepare('pocket', SIZE, 'a blue fox');
+    await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a blue fox')).rejects.toThrow('no such token');
+  });
+
   it('refuses sizes far beyond what the model is made for', async () => {
     writePackage('pocket');
     const engine = await openEngine({ models: root, addon: new FakeAddon() });

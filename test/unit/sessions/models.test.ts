@@ -133,9 +133,9 @@ describe('a model that cannot be loaded', () => {
     const running = await create(world, { ...INPUT, maxSeconds: undefined });
     await world.clock.advance(1_000);
     const prepare = world.engine.prepare.bind(world.engine);
-    world.engine.prepare = async (name) => {
+    world.engine.prepare = async (...request) => {
       await world.clock.sleep(5_000);
-      return prepare(name);
+      return prepare(...request);
     };
     const waiting = await create(world, INPUT);
     const before = (await world.service.session(running)).chunks;

@@ -157,6 +157,21 @@ describe('encoding prompts', () => {
     expect((fast.at(-1)?.at ?? NaN) - asked).toBeLessThan(5_000);
   });
 
+  it('is done before a turn of the device for a session that goes on elsewhere, too', async () => {
+    const before = makeWorld({ policy: { checkpointBlocks: 1 } });
+    const id = await live(before);
+    const world = makeWorld({ times: { ...times, encode: 5_000 }, after: before });
+    await world.clock.until(world.service.start());
+    const input = { prompt: 'other', maxSeconds: 8, pace: 'FASTEST' as const };
+    const other = await world.clock.until(world.service.createSession(input));
+    await world.clock.until(read(world, other.id, {}, (event) => event.type === 'FrameChunk'));
+    await world.clock.until(world.service.resumeSession(id));
+    const [resumed, undisturbed] = await Promise.all([rest(world, id), rest(world, other.id)]);
+    expect(world.engine.opened).toEqual(['open', 'restore']);
+    expect(Math.max(...intervals(undisturbed))).toBeLessThan(5_000);
+    expect(resumed.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'COMPLETED' });
+  });
+
   it('is done for the next entry of a timeline before its block', async () => {
     const world = makeWorld({ times });
     const timeline = [{ prompt: 'a' }, { prompt: 'b', block: 1 }, { prompt: 'c', block: 4 }];
