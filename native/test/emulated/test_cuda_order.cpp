@@ -13,6 +13,7 @@
 #include "io/safetensors.h"
 #include "longlive/engine.h"
 #include "ops/cuda/features.h"
+#include "ops/ops.h"
 
 using namespace longlive;
 using longlive::test::SyntheticPackage;
@@ -269,7 +270,7 @@ TEST("cuda: switches are named, and unknown ones refused") {
   CHECK_THROWS(Features::parse("portable,avx2"), Error);
 }
 
-TEST("cuda: the plan is what the device then holds, and a model that does not fit says what would") {
+TEST("cuda: the plan is what the device then holds") {
   for (bool eightBit : {false, true}) {
     const MemoryPlan plan = planMemory(optionsFor(RopeMode::Relative, "portable", eightBit), 16, 16);
     const size_t before = emulator::memoryUsed();
@@ -282,14 +283,65 @@ TEST("cuda: the plan is what the device then holds, and a model that does not fi
     const double planned = static_cast<double>(plan.total() - plan.reserve) - 3.0 * (32 << 20);  // "portable" has no cuBLASLt workspaces
     CHECK(held <= planned && held > 0.98 * planned);
   }
-  emulator::limitMemory(emulator::memoryUsed() + (64 << 20));  // enough for the backend itself
-  std::string message;
-  try {
-    load(RopeMode::Relative, "portable");
-  } catch (const Error& e) {
-    CHECK(e.code() == ErrorCode::OutOfMemory);
-    message = e.what();
-  }
-  emulator::limitMemory(0);
-  CHECK(message.find("needs") != std::string::npos && message.find("GB free") != std::string::npos);
+}
+
+TEST("cuda: a model that does not fit says what would") {
+  SyntheticPackage package("fits", [](ModelConfig& c) { c.dit.dim = 128, c.dit.ffnDim = 256, c.vae.dim = 8; });
+  std::string config = package.configText();
+  config.insert(config.find(",\"sampling\""), R"(,"tinyVae":{"channels":[8,8,4,4]})");
+  package.writeText("config.json", config);
+  TinyVaeConfig c;
+  c.channels = {8, 8, 4, 4};
+  SyntheticWeights tinyWeights(3);
+  syntheticTinyDecoder(tinyWeights, c);
+  const SafeTensors tinyFile = tinyWeights.file();
+  package.write("tiny_vae.safetensors", writeSafeTensors(tinyFile.entries(), {}));
+  package.writeManifest();
+
+  const auto options = [&](bool tinyDecoder, Precision precision) {
+    LoadOptions o;
+    o.directory = package.directory, o.device = DeviceKind::Cuda, o.isa = "portable", o.tinyDecoder = tinyDecoder, o.precision = precision;
+    return o;
+  };
+  const auto planned = [&](bool tinyDecoder, Precision precision) { return planMemory(options(tinyDecoder, precision)).total(); };
+  const size_t full = planned(false, Precision::BF16), eight = planned(false, Precision::INT8);
+  const size_t tiny = planned(true, Precision::BF16), both = planned(true, Precision::INT8);
+  CHECK(both < tiny && tiny < eight && eight < full);
+
+  const size_t before = emulator::memoryUsed();
+  BackendOptions none;
+  none.isa = "portable";
+  const size_t backend = [&] {
+    const auto made = makeCudaBackend(none);
+    return emulator::memoryUsed() - before;
+  }();
+  // What is said when a model is loaded that finds so much room.
+  const auto refusal = [&](const LoadOptions& o, size_t room) {
+    emulator::limitMemory(before + backend + room);
+    std::string message;
+    try {
+      Model::load(o);
+    } catch (const Error& e) {
+      CHECK(e.code() == ErrorCode::OutOfMemory);
+      message = e.what();
+    }
+    emulator::limitMemory(0);
+    return message;
+  };
+  const auto says = [&](const LoadOptions& o, size_t room, const std::string& end) {
+    const std::string message = refusal(o, room);
+    const bool said = message.starts_with(package.directory + " needs 0.7 GB (weights 0.0 GB, ") && message.ends_with(", and the GPU has 0.7 GB free" + end);
+    if (!said) std::fprintf(stderr, "%s\n", message.c_str());
+    return said;
+  };
+  const LoadOptions usual = options(false, Precision::BF16);
+  CHECK(refusal(usual, full).empty());
+  CHECK(says(usual, full - 1, ". What fits: decoder \"tiny\" (0.7 GB), precision \"int8\" (0.7 GB), both (0.7 GB)"));
+  CHECK(says(usual, eight - 1, ". What fits: decoder \"tiny\" (0.7 GB), both (0.7 GB)"));
+  CHECK(says(usual, tiny - 1, ". What fits: both (0.7 GB)"));
+  const std::string nothing = "; a package with an 8-bit text encoder (longlive import) or a smaller window takes less";
+  CHECK(says(usual, both - 1, nothing));
+  CHECK(says(options(true, Precision::BF16), tiny - 1, ". What fits: precision \"int8\" (0.7 GB)"));
+  CHECK(says(options(false, Precision::INT8), eight - 1, ". What fits: decoder \"tiny\" (0.7 GB)"));
+  CHECK(says(options(true, Precision::INT8), both - 1, nothing));
 }
