@@ -32,6 +32,7 @@ void requireDecoder(const LoadOptions& options, const Package& package) {
 MemoryPlan planMemory(const LoadOptions& options, int64_t width, int64_t height) {
   const Package package = Package::open(options.directory);
   requireDecoder(options, package);
+  if (options.device == DeviceKind::Cpu) makeCpuBackend(backendOptions(options));  // refuses arithmetic that it does not have
   return Model::planOf(package, options, width, height);
 }
 

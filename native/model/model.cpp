@@ -4,13 +4,13 @@
 
 namespace longlive {
 
-namespace {
-
 BackendOptions backendOptions(const LoadOptions& o) {
   BackendOptions b;
   b.precision = o.precision, b.threads = o.threads, b.isa = o.isa, b.attention = o.attention;
   return b;
 }
+
+namespace {
 
 std::unique_ptr<Backend> makeBackend(const LoadOptions& o) {
   return o.device == DeviceKind::Cpu ? makeCpuBackend(backendOptions(o)) : makeCudaBackend(backendOptions(o));

@@ -35,6 +35,8 @@ struct Model::Impl {
   std::unique_ptr<SamplerPlan> plan;
 };
 
+BackendOptions backendOptions(const LoadOptions& options);
+
 // Throws InvalidArgument for a decoder that the package does not have.
 void requireDecoder(const LoadOptions& options, const Package& package);
 

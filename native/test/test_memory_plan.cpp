@@ -116,6 +116,8 @@ TEST("memory plan: it is what a session then holds") {
     CHECK(plan.session() >= session->memoryBytes() && near(plan.session(), static_cast<double>(session->memoryBytes()), precision == Precision::FP32 ? 1e-9 : 0.5));
     CHECK(planMemory(o, 128, 96).session() > 3 * plan.session());
     CHECK(plan.reserve == 0);
+    o.attention = AttentionArithmetic::Int8;
+    CHECK_THROWS(planMemory(o), Error);
   }
 }
 

@@ -54,7 +54,8 @@ struct MemoryPlan {
   size_t total() const { return weights() + session() + working + reserve; }
 };
 
-// For sessions of width x height pixels, or the package's own size. Reads the package's files but no large weights.
+// For sessions of width x height pixels, or the package's own size. Reads the package's files but no large weights. Throws
+// InvalidArgument for what no such device does.
 MemoryPlan planMemory(const LoadOptions& options, int64_t width = 0, int64_t height = 0);
 
 struct SessionOptions {
