@@ -1,7 +1,7 @@
 // The Node addon: exactly the interface of src/engine/addon.ts over longlive/engine.h. Thin: arguments in, promises out.
 //
 // Every engine call of a model runs on that model's worker thread, the end of a session too: none may make JavaScript wait for a
-// device that is at work for another session.
+// device that is at work for another session. Texts are encoded on a thread of their own, beside the steps of sessions.
 #include <napi.h>
 
 #include <memory>
@@ -245,7 +245,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
 // -- models -----------------------------------------------------------------------------------------------------------------
 
 struct ModelHandle {
-  std::shared_ptr<Worker> worker;
+  std::shared_ptr<Worker> worker, reader;  // reader: of texts
   std::shared_ptr<Model> model;
 };
 
@@ -300,8 +300,9 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
       }
       const auto array = info[0].As<Napi::Int32Array>();
       const std::vector<int32_t> ids(array.Data(), array.Data() + array.ElementLength());
-      return handle.worker->run(info.Env(), [model = handle.model, ids]() -> Settle {
-        auto prompt = model->encodePrompt(ids);
+      // The call keeps its thread: a model that is disposed meanwhile must not make JavaScript wait for it.
+      return handle.reader->run(info.Env(), [handle, ids]() -> Settle {
+        auto prompt = handle.model->encodePrompt(ids);
         return [prompt](Napi::Env env) { return JsPrompt::make(env, prompt); };
       });
     });
@@ -370,8 +371,8 @@ Napi::Value loadModel(const Napi::CallbackInfo& info) {
     const LoadOptions options = loadOptions(info[0]);
     const auto worker = std::make_shared<Worker>(info.Env());
     return worker->run(info.Env(), [options, worker]() -> Settle {
-      const ModelHandle handle{worker, Model::load(options)};
-      return [handle](Napi::Env env) { return JsModel::make(env, handle); };
+      const auto model = Model::load(options);
+      return [worker, model](Napi::Env env) { return JsModel::make(env, {worker, std::make_shared<Worker>(env), model}); };
     });
   });
 }

@@ -1,4 +1,4 @@
-// One thread per model that runs engine calls one after another, and settles their promises on the JavaScript thread.
+// A thread that runs engine calls one after another, and settles their promises on the JavaScript thread.
 #pragma once
 
 #include <napi.h>

@@ -60,14 +60,20 @@ std::shared_ptr<Model> Model::load(const LoadOptions& options) {
 
 Model::Impl::Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device)
     : onGpu(options.device == DeviceKind::Cuda), configText(package.configText()), config(package.config()), backend(std::move(device)) {
-  const SafeTensors text = SafeTensors::open(package.path("text_encoder.safetensors"));
-  textEncoder = std::make_unique<Umt5>(*backend, config.textEncoder, WeightReader(text));
+  loadText(package);
   const SafeTensors video = SafeTensors::open(package.path("dit.safetensors"));
   dit = std::make_unique<Dit>(*backend, config.dit, WeightReader(video), options.kv);
   const SafeTensors pixels = SafeTensors::open(package.path(options.tinyDecoder ? "tiny_vae.safetensors" : "vae.safetensors"));
   decoder = options.tinyDecoder ? loadTinyVae(*backend, *config.tinyVae, pixels) : loadWanVae(*backend, config.vae, pixels);
-  textEncoder->reserve(config.dit.textLen);
   plan = std::make_unique<SamplerPlan>(*dit, config.sampling);
+}
+
+// In its lane, whose scratch grows with it.
+void Model::Impl::loadText(const Package& package) {
+  const LaneScope lane(*backend, Lane::Text);
+  const SafeTensors text = SafeTensors::open(package.path("text_encoder.safetensors"));
+  textEncoder = std::make_unique<Umt5>(*backend, config.textEncoder, WeightReader(text));
+  textEncoder->reserve(config.dit.textLen);
 }
 
 const std::string& Model::configJson() const { return impl_->configText; }
@@ -83,7 +89,7 @@ std::shared_ptr<const Prompt> Model::encodePrompt(std::span<const int32_t> ids) 
   if (n > textLen) {
     throw Error(ErrorCode::InvalidArgument, "a prompt may have " + std::to_string(textLen) + " tokens, got " + std::to_string(n));
   }
-  const auto claim = impl_->claim();
+  const auto claim = impl_->claimText();
   const LaneScope lane(*impl_->backend, Lane::Text);  // denoising that is under way goes on
   auto prompt = std::make_shared<Prompt>();
   prompt->tokens = n;

@@ -83,7 +83,8 @@ PromptChange Session::Impl::setPrompt(const Prompt& prompt, RecacheMode mode) {
   upload(prompt);
   const int64_t rows = static_cast<int64_t>(prompt.embeddings.size()) / embeddings.shape[1];
   const int64_t frames = sampler.setText(embeddings.rows(0, rows), prompt.tokens, mode);
-  backend.synchronize();
+  backend.mark(*clean);
+  backend.wait(*clean);  // for this lane alone: another text may be under way
   return {watch.milliseconds(), frames};
 }
 

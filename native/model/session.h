@@ -18,14 +18,17 @@ namespace longlive {
 
 struct Model::Impl {
   Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device);
+  void loadText(const Package& package);
 
-  // Sessions of a model share its backend, and some of their calls come from another thread than the rest (addon.cpp). What a GPU
-  // keeps between operations (the current lane, staging, scratch, a stream that is being recorded) belongs to one call at a time.
-  // On the CPU such calls share nothing that is written, and need not wait for a step.
+  // Sessions of a model share its backend, and calls may come from several threads. What a GPU's lane keeps between operations
+  // (staging, scratch, a stream that is being recorded) belongs to one call at a time. On the CPU calls share nothing that is
+  // written, and need not wait for a step.
   std::unique_lock<std::recursive_mutex> claim() { return onGpu ? std::unique_lock(calls) : std::unique_lock<std::recursive_mutex>(); }
+  // Texts come one after another, in the encoder's working memory, but beside all else: on a GPU they have a lane of their own.
+  std::unique_lock<std::recursive_mutex> claimText() { return std::unique_lock(onGpu && !backend->concurrent() ? calls : texts); }
 
   bool onGpu = false;
-  std::recursive_mutex calls;
+  std::recursive_mutex calls, texts;
   std::string configText;
   ModelConfig config;
   std::unique_ptr<Backend> backend;

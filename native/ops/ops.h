@@ -89,7 +89,8 @@ struct DeviceInfo {
   int threads = 1;
 };
 
-// The operations of a lane run in order; lanes run beside each other on devices that can (Backend::concurrent).
+// The operations of a lane run in order; lanes run beside each other on devices that can (Backend::concurrent). So may threads,
+// each in a lane of its own.
 enum class Lane : uint8_t { Main, Decode, Text, Count };
 
 // A point in a lane's work.
@@ -143,7 +144,7 @@ class Backend {
   virtual bool concurrent() const { return false; }
   // Whether a session gives the next block's first step to the device while this block's frames are decoded.
   virtual bool runsAhead() const { return concurrent(); }
-  virtual Lane use(Lane) { return Lane::Main; }  // what follows goes to this lane; gives the one before
+  virtual Lane use(Lane) { return Lane::Main; }  // what this thread does next goes to this lane; gives the one before
   virtual std::unique_ptr<Mark> makeMark() { return std::make_unique<Mark>(); }
   virtual void mark(Mark&) {}                    // all that the current lane was given so far
   virtual void follow(const Mark&) {}            // what the current lane is given from now on runs after the mark

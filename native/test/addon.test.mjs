@@ -109,6 +109,25 @@ test('arguments are refused by name', async () => {
   for (const object of [model, s, prompt]) assert.throws(() => new object.constructor(), refusedWith('INVALID_ARGUMENT', /is made by/));
 });
 
+test('a text does not wait for the steps that were asked for before it', async () => {
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const sessions = await Promise.all(Array.from({ length: 40 }, () => model.createSession(session)));
+  await Promise.all(sessions.map((s) => s.setPrompt(prompt, 'recache')));
+  const settled = [];
+  const call = (name, promise) => promise.then(() => settled.push(name));
+  await Promise.all([...sessions.map((s) => call('step', s.step())), call('text', model.encodePrompt(ids))]);
+  assert.notEqual(settled.at(-1), 'text');
+});
+
+test('a model may be disposed while it encodes a text', async () => {
+  const model = await addon.loadModel(load);
+  const texts = [model.encodePrompt(ids), model.encodePrompt(ids)];
+  model.dispose();
+  for (const prompt of await Promise.all(texts)) assert.equal(prompt.tokens, 3);
+  await assert.rejects(model.encodePrompt(ids), refusedWith('INVALID_ARGUMENT', /disposed/));
+});
+
 test('one call of a session at a time, many sessions of a model', async () => {
   const model = await addon.loadModel(load);
   const prompt = await model.encodePrompt(ids);
@@ -188,7 +207,7 @@ test('worker threads may come and go in the middle of a call', async () => {
       const s = await model.createSession(workerData.session);
       await s.setPrompt(await model.encodePrompt(Int32Array.of(3, 1)), 'recache');
       parentPort.postMessage('ready');
-      for (;;) await s.step();
+      for (;;) await Promise.all([s.step(), model.encodePrompt(Int32Array.of(4, 1))]);
     })();`;
   for (let i = 0; i < 4; ++i) {
     const worker = new Worker(source, { eval: true, workerData: { addonPath, load, session } });
@@ -205,7 +224,7 @@ test('a process may exit in the middle of a call', () => {
       const model = await addon.loadModel(${JSON.stringify(load)});
       const s = await model.createSession({ seed: 7n, width: 64, height: 48, rope: 'package' });
       await s.setPrompt(await model.encodePrompt(Int32Array.of(3, 1)), 'recache');
-      void s.step();
+      void s.step(), void model.encodePrompt(Int32Array.of(4, 1));
       process.exit(0);
     })();`;
   for (let i = 0; i < 3; ++i) {

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <thread>
 
 #include "harness.h"
 #include "longlive/engine.h"
@@ -110,6 +111,36 @@ TEST("session: steps come in order, and frames are counted from the first") {
     CHECK(has(refusal([&] { s->abandonBlock(); }), "too late"));
     CHECK(has(refusal([&] { s->checkpoint(); }), "between blocks"));
     CHECK(s->step().kind == Step::Kind::Context && s->block() == b + 1);
+  }
+}
+
+TEST("session: texts are encoded beside a session's steps, and neither changes the other's bits") {
+  const SyntheticPackage package("texts");
+  const std::vector<int32_t> text = {7, 8, 9, 1};
+  for (Precision p : {Precision::FP32, Precision::BF16, Precision::INT8}) {
+    for (int threads : {1, 3}) {
+      const auto model = load(package, p, threads);
+      const std::vector<float> embeddings = prompt(*model, text)->embeddings;
+      const auto run = [&] {
+        const auto s = model->createSession(options(4));
+        s->setPrompt(*prompt(*model, {3, 4, 1}), RecacheMode::Recache);
+        const Bytes first = blocks(*s, 3);
+        s->setPrompt(*prompt(*model, {5, 1}), RecacheMode::Recache);
+        Bytes all = blocks(*s, 3);
+        all.insert(all.end(), first.begin(), first.end());
+        return all;
+      };
+      const Bytes want = run();
+      std::atomic<bool> finished = false;
+      int texts = 0, wrong = 0;
+      std::thread reader([&] {
+        for (; !finished || texts == 0; ++texts) wrong += prompt(*model, text)->embeddings != embeddings;
+      });
+      CHECK(run() == want);
+      finished = true;
+      reader.join();
+      CHECK(texts > 0 && wrong == 0);
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 // The native core's public API: load a model package, encode prompts, run sessions.
 //
-// Nothing here is thread-safe on its own: all calls on a model and its prompts and sessions must come one after another
-// (the addon runs them on one thread per model). A Session keeps its Model alive.
+// All calls on a session must come one after another, and so must those of a model's sessions among each other; encodePrompt may
+// be called beside them. (The addon has two threads per model.) A Session keeps its Model alive.
 // Every function throws longlive::Error; messages say what to do.
 #pragma once
 

@@ -49,8 +49,11 @@ RopeShape shapeOf(const RopeTables& r, int64_t heads, std::span<const int32_t> t
 
 }  // namespace
 
+thread_local Lane CpuBackend::lane_ = Lane::Main;
+
 CpuBackend::CpuBackend(const BackendOptions& options)
-    : pool_(checkThreads(options.threads)), context_(pool_, chooseIsa(options.isa)), precision_(checkArithmetic(options)) {}
+    : pool_(checkThreads(options.threads)), textPool_(options.threads), context_(pool_, chooseIsa(options.isa)),
+      textContext_(textPool_, context_.isa), precision_(checkArithmetic(options)) {}
 
 DeviceInfo CpuBackend::info() const {
   const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
@@ -86,7 +89,7 @@ std::unique_ptr<LinearWeights> CpuBackend::loadLinear(const StoredMatrix& weight
   const bool widened = eightBit == EightBit::Weights && weight.dtype == DType::I8 && precision_ != Precision::FP32;
   const bool bytes = widened || (eightBit == EightBit::Full && precision_ == Precision::INT8);
   const Precision format = bytes ? Precision::INT8 : precision_ == Precision::INT8 ? Precision::BF16 : precision_;
-  return packLinear(context_, weight, bias, format, widened);
+  return packLinear(context(), weight, bias, format, widened);
 }
 
 std::unique_ptr<LinearWeights> CpuBackend::prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
@@ -96,7 +99,7 @@ std::unique_ptr<LinearWeights> CpuBackend::prepareLinear(const float* weight, co
 
 std::unique_ptr<ConvWeights> CpuBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
                                                      int kh, int kw, bool, bool upsample2x) {
-  return packConv(context_, precision_, weight, bias, out, in, kt, kh, kw, upsample2x);
+  return packConv(context(), precision_, weight, bias, out, in, kt, kh, kw, upsample2x);
 }
 
 void CpuBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e) {
@@ -106,59 +109,59 @@ void CpuBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights
   if (e.multiply) epilogue.multiply = floats(e.multiply);
   if (e.residual) epilogue.residual = floats(e.residual);
   if (e.gate) epilogue.gate = floats(e.gate), epilogue.gateRows = e.gate.elements() / w.out;
-  cpu::linear(context_, const_cast<float*>(floats(out)), floats(in), rowsOf(in),
+  cpu::linear(context(), const_cast<float*>(floats(out)), floats(in), rowsOf(in),
               static_cast<const PackedLinear&>(w), epilogue);
 }
 
 void CpuBackend::layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) {
   const int64_t width = in.shape[-1];
-  cpu::layerNormModulate(context_, const_cast<float*>(floats(out)), floats(in), rowsOf(in), width, floats(scale), floats(shift),
+  cpu::layerNormModulate(context(), const_cast<float*>(floats(out)), floats(in), rowsOf(in), width, floats(scale), floats(shift),
                          scale.elements() / width, eps);
 }
 
 void CpuBackend::layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) {
-  cpu::layerNormAffine(context_, const_cast<float*>(floats(out)), floats(in), rowsOf(in), in.shape[-1], floats(weight),
+  cpu::layerNormAffine(context(), const_cast<float*>(floats(out)), floats(in), rowsOf(in), in.shape[-1], floats(weight),
                        floats(bias), eps);
 }
 
 void CpuBackend::rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) {
-  cpu::rmsNorm(context_, out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps);
+  cpu::rmsNorm(context(), out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps);
 }
 
 void CpuBackend::rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                              const RopeTables& tables, std::span<const int32_t> temporal) {
-  cpu::rmsNormRope(context_, out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps,
+  cpu::rmsNormRope(context(), out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps,
                    shapeOf(tables, heads, temporal));
 }
 
 void CpuBackend::rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables,
                       std::span<const int32_t> temporal) {
-  cpu::rope(context_, out.data, out.dtype, in.data, in.dtype, rowsOf(in), in.shape[-1], shapeOf(tables, heads, temporal));
+  cpu::rope(context(), out.data, out.dtype, in.data, in.dtype, rowsOf(in), in.shape[-1], shapeOf(tables, heads, temporal));
 }
 
 void CpuBackend::attention(const AttentionArgs& a) {
   const int64_t width = a.q.shape[-1];
   require(a.k.dtype == a.v.dtype && a.k.shape[-1] == width && a.v.shape[-1] == width, "attention: shapes do not match");
-  cpu::attention(context_, {const_cast<float*>(floats(a.out)), floats(a.q), a.k.data, a.v.data, a.k.dtype, a.visible, rowsOf(a.q),
+  cpu::attention(context(), {const_cast<float*>(floats(a.out)), floats(a.q), a.k.data, a.v.data, a.k.dtype, a.visible, rowsOf(a.q),
                             a.heads, width / a.heads, a.scale, a.bias ? floats(a.bias) : nullptr, a.lastKeyLogBias});
 }
 
 void CpuBackend::toBytes(const Tensor& bytes, const Tensor& scales, const Tensor& in) {
   require(bytes.dtype == DType::I8 && bytes.shape == in.shape && rowsOf(scales) == rowsOf(in), "toBytes: shapes do not match");
-  cpu::toBytes(context_, bytes.as<int8_t>(), const_cast<float*>(floats(scales)), floats(in), rowsOf(in), in.shape[-1], scales.shape[-1]);
+  cpu::toBytes(context(), bytes.as<int8_t>(), const_cast<float*>(floats(scales)), floats(in), rowsOf(in), in.shape[-1], scales.shape[-1]);
 }
 
 void CpuBackend::fromBytes(const Tensor& out, const Tensor& bytes, const Tensor& scales) {
   require(bytes.dtype == DType::I8 && bytes.shape == out.shape && rowsOf(scales) == rowsOf(out), "fromBytes: shapes do not match");
-  cpu::fromBytes(context_, out.data, out.dtype, bytes.as<int8_t>(), floats(scales), rowsOf(out), out.shape[-1], scales.shape[-1]);
+  cpu::fromBytes(context(), out.data, out.dtype, bytes.as<int8_t>(), floats(scales), rowsOf(out), out.shape[-1], scales.shape[-1]);
 }
 
 void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
-  cpu::add(context_, const_cast<float*>(floats(out)), floats(a), floats(b), a.elements(), b.elements());
+  cpu::add(context(), const_cast<float*>(floats(out)), floats(a), floats(b), a.elements(), b.elements());
 }
 
 void CpuBackend::activate(const Tensor& out, const Tensor& in, Activation a) {
-  cpu::activate(context_, const_cast<float*>(floats(out)), floats(in), in.elements(), a);
+  cpu::activate(context(), const_cast<float*>(floats(out)), floats(in), in.elements(), a);
 }
 
 }  // namespace cpu

@@ -1,6 +1,9 @@
 // Backend on the host's processors: checks shapes, and hands every operation to the kernel functions (kernels.h, conv.h,
-// volume.h, sampling.h).
+// volume.h, sampling.h). Texts are encoded by threads of their own, which share the processors with those of a block by the
+// operating system's rules: taking turns, loop by loop, would cost both far more than that.
 #pragma once
+
+#include <utility>
 
 #include "conv.h"
 #include "kernels.h"
@@ -24,8 +27,9 @@ class CpuBackend final : public Backend {
   void download(float* host, const Tensor& in) override;
   void downloadBytes(void* host, const Tensor& in) override;
   void zero(const Tensor& out) override;
-  void copy(const Tensor& out, const Tensor& in) override { cpu::copy(context_, out, in); }
+  void copy(const Tensor& out, const Tensor& in) override { cpu::copy(context(), out, in); }
   void synchronize() override {}
+  Lane use(Lane lane) override { return std::exchange(lane_, lane); }
 
   std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) override;
   std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
@@ -48,38 +52,41 @@ class CpuBackend final : public Backend {
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override;
   void activate(const Tensor& out, const Tensor& in, Activation a) override;
   void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) override {
-    cpu::embed(context_, out, table, ids);
+    cpu::embed(context(), out, table, ids);
   }
 
   void patchify(const Tensor& tokens, const Tensor& latents) override { cpu::patchify(tokens, latents); }
   void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) override {
-    cpu::flowToX0(context_, x0, xt, flow, sigma);
+    cpu::flowToX0(context(), x0, xt, flow, sigma);
   }
   void addNoise(const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) override {
     cpu::addNoise(out, x0, noise, sigma);
   }
   void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) override {
-    cpu::gaussian(context_, out.as<float>(), out.elements(), seed, block, step);
+    cpu::gaussian(context(), out.as<float>(), out.elements(), seed, block, step);
   }
 
-  void conv(const ConvArgs& a) override { cpu::conv(context_, a); }
+  void conv(const ConvArgs& a) override { cpu::conv(context(), a); }
   void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) override {
-    cpu::channelNorm(context_, out, in, gamma, a);
+    cpu::channelNorm(context(), out, in, gamma, a);
   }
-  void splitTime(const Tensor& out, const Tensor& in, int factor) override { cpu::splitTime(context_, out, in, factor); }
+  void splitTime(const Tensor& out, const Tensor& in, int factor) override { cpu::splitTime(context(), out, in, factor); }
   void toChannelsLast(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
-    cpu::toChannelsLast(context_, out, in, mul, add);
+    cpu::toChannelsLast(context(), out, in, mul, add);
   }
   void toChannelsFirst(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
-    cpu::toChannelsFirst(context_, out, in, mul, add);
+    cpu::toChannelsFirst(context(), out, in, mul, add);
   }
-  void tanhClamp(const Tensor& out, const Tensor& in, float limit) override { cpu::tanhClamp(context_, out, in, limit); }
-  void toRgb8(const Tensor& out, const Tensor& in, bool unit) override { cpu::toRgb8(context_, out, in, unit); }
-  void toI420(const Tensor& out, const Tensor& rgb) override { cpu::toI420(context_, out, rgb); }
+  void tanhClamp(const Tensor& out, const Tensor& in, float limit) override { cpu::tanhClamp(context(), out, in, limit); }
+  void toRgb8(const Tensor& out, const Tensor& in, bool unit) override { cpu::toRgb8(context(), out, in, unit); }
+  void toI420(const Tensor& out, const Tensor& rgb) override { cpu::toI420(context(), out, rgb); }
 
  private:
-  ThreadPool pool_;
-  Context context_;
+  Context& context() { return lane_ == Lane::Text ? textContext_ : context_; }
+
+  static thread_local Lane lane_;
+  ThreadPool pool_, textPool_;
+  Context context_, textContext_;
   Precision precision_;
 };
 

@@ -177,6 +177,7 @@ bool CublasLt::multiply(cudaStream_t stream, void* workspace, const LtProduct& p
   for (const void* pointer : {static_cast<const void*>(p.out), p.in, p.weight, p.bias, p.addend, static_cast<const void*>(p.rowScale),
                               static_cast<const void*>(p.columnScale)})
     if (reinterpret_cast<uintptr_t>(pointer) % kAlignment != 0) return false;
+  const std::lock_guard lock(planning_);
   Plan* plan = this->plan(p);
   if (!plan) return false;
   const float one = 1.0f, addendFactor = p.addend ? 1.0f : 0.0f;

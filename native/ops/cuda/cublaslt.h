@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "operand.h"
@@ -35,7 +36,7 @@ class CublasLt {
   ~CublasLt();
 
   // False if the library has no algorithm for this product. Plans are made once per shape. Products that may run at the same
-  // time need workspaces (of kWorkspaceBytes) of their own.
+  // time need workspaces (of kWorkspaceBytes) of their own. Threads may call at the same time.
   bool multiply(cudaStream_t stream, void* workspace, const LtProduct& p);
   const std::string& name() const { return name_; }
 
@@ -55,6 +56,7 @@ class CublasLt {
   std::string name_;
   std::unique_ptr<Functions> f_;
   void* handle_ = nullptr;
+  std::mutex planning_;  // a plan's description holds the pointers of the product at hand
   std::map<Key, std::unique_ptr<Plan>> plans_;
 };
 

@@ -197,6 +197,8 @@ void CudaBackend::synchronize() {
 
 // -- order ------------------------------------------------------------------------------------------------------------------
 
+thread_local Lane CudaBackend::lane_ = Lane::Main;
+
 Lane CudaBackend::use(Lane lane) { return std::exchange(lane_, lane); }
 
 std::unique_ptr<Mark> CudaBackend::makeMark() { return std::make_unique<EventMark>(); }

@@ -1,5 +1,5 @@
 // Backend on an NVIDIA GPU. A lane is a stream with its own scratch, staging and workspace, so that lanes share nothing that
-// is written; nothing waits for the device but download*(), synchronize(), wait() and allocate().
+// is written, and threads may work in different ones at the same time; nothing waits for the device but download*(), synchronize(), wait() and allocate().
 // Activations are BF16 (F32 for Precision::FP32, the oracle mode: no TF32 anywhere).
 #pragma once
 
@@ -139,7 +139,7 @@ class CudaBackend final : public Backend {
   bool nativeFp8_ = false;  // and mma.sync is not made of conversions and f16 products, as it is for sm_90 and sm_100
   AttentionKernel attentionKernel_ = AttentionKernel::Best;
   DeviceInfo info_;
-  Lane lane_ = Lane::Main;
+  static thread_local Lane lane_;
   std::array<LaneState, static_cast<size_t>(Lane::Count)> lanes_;
   std::unique_ptr<CublasLt> lt_;
 };

@@ -5,7 +5,9 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
+#include <thread>
 #include <vector>
 
 namespace emulator {
@@ -28,6 +30,7 @@ const char copyMark = 0;  // tells copies from kernels in graphs
 struct Graph {
   std::vector<Work> nodes;
   bool invalid = false;
+  std::thread::id thread;  // that captures it
 };
 
 struct Stream {
@@ -59,6 +62,12 @@ Device& device() {
   return *d;
 }
 
+// Threads call the runtime one at a time; kernels run inside of calls.
+struct Call {
+  static inline std::recursive_mutex mutex;
+  const std::lock_guard<std::recursive_mutex> lock{mutex};
+};
+
 // Runs the stream until it has done `count` pieces of work, and other streams as far as that needs.
 void advance(Stream& s, uint64_t count) {
   Device& d = device();
@@ -88,11 +97,11 @@ void issue(Stream& s, Work work) {
   if (!device().late) advance(s, s.issued);
 }
 
-// What the driver does for calls that may not happen while a stream is captured.
+// What the driver does for calls that a thread may not make while it captures a stream.
 bool breaksCapture() {
   bool any = false;
   for (Stream* s : device().streams)
-    if (s->capture) s->capture->invalid = any = true;
+    if (s->capture && s->capture->thread == std::this_thread::get_id()) s->capture->invalid = any = true;
   return any;
 }
 
@@ -105,6 +114,7 @@ cudaError_t waitForAll() {
 }  // namespace
 
 cudaError_t enqueue(cudaStream_t stream, const void* what, std::function<void()> work) {
+  const Call call;
   Device& d = device();
   if (stream->capture) {
     stream->capture->nodes.push_back({what, std::move(work)});
@@ -117,24 +127,37 @@ cudaError_t enqueue(cudaStream_t stream, const void* what, std::function<void()>
 }
 
 void lateStreams(bool late) {
+  const Call call;
   waitForAll();
   device().late = late;
 }
 void jealousStreams(bool jealous) {
+  const Call call;
   lateStreams(jealous);
   device().jealous = jealous;
 }
 void failLaunch(int n, cudaError_t error) {
+  const Call call;
   Device& d = device();
   d.failAt = n, d.failure = error;
   if (n == 0) d.sticky = cudaSuccess;
 }
-void limitMemory(size_t bytes) { device().limit = bytes; }
-size_t memoryUsed() { return device().used; }
-Counts counts() { return device().counts; }
+void limitMemory(size_t bytes) {
+  const Call call;
+  device().limit = bytes;
+}
+size_t memoryUsed() {
+  const Call call;
+  return device().used;
+}
+Counts counts() {
+  const Call call;
+  return device().counts;
+}
 
 }  // namespace emulator
 
+using emulator::Call;
 using emulator::device;
 
 const char* cudaGetErrorString(cudaError_t e) {
@@ -153,54 +176,68 @@ const char* cudaGetErrorName(cudaError_t e) {
     default: return "cudaErrorEmulated";
   }
 }
-cudaError_t cudaGetLastError() { return device().sticky; }
+cudaError_t cudaGetLastError() {
+  const Call call;
+  return device().sticky;
+}
 
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned, int) {
+  const Call call;
   *s = new emulator::Stream;
   device().streams.insert(*s);
   return device().sticky;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  const Call call;
   emulator::advance(*s, s->issued);
   device().streams.erase(s);
   delete s;
   return device().sticky;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  const Call call;
   if (emulator::breaksCapture()) return cudaErrorStreamCaptureUnsupported;
   emulator::waitFor(*s, s->issued);
   return device().sticky;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
+  const Call call;
   if (s->capture) return emulator::breaksCapture(), cudaErrorStreamCaptureUnsupported;  // no forks in this project's graphs
   if (e->stream) emulator::issue(*s, {nullptr, nullptr, e->stream, e->count});
   return device().sticky;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
+  const Call call;
   *e = new emulator::Event;
   return device().sticky;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  const Call call;
   delete e;
   return device().sticky;
 }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+  const Call call;
   if (s->capture) return emulator::breaksCapture(), cudaErrorStreamCaptureUnsupported;
   *e = {s, s->issued};
   return device().sticky;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+  const Call call;
   if (e->stream && device().streams.count(e->stream)) emulator::waitFor(*e->stream, e->count);
   return device().sticky;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+  const Call call;
   if (s->capture) return cudaErrorInvalidValue;
   s->capture = std::make_unique<emulator::Graph>();
+  s->capture->thread = std::this_thread::get_id();
   ++device().counts.captures;
   return device().sticky;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
+  const Call call;
   *graph = nullptr;
   const std::unique_ptr<emulator::Graph> captured = std::move(s->capture);
   if (!captured) return cudaErrorInvalidValue;
@@ -209,12 +246,14 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
   return device().sticky;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  const Call call;
   *exec = new emulator::Graph(*graph);
   ++device().counts.instantiations;
   return device().sticky;
 }
 // The same nodes in the same order; only their arguments may differ.
 cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo*) {
+  const Call call;
   if (exec->nodes.size() != graph->nodes.size()) return cudaErrorGraphExecUpdateFailure;
   for (size_t i = 0; i < graph->nodes.size(); ++i)
     if (exec->nodes[i].what != graph->nodes[i].what) return cudaErrorGraphExecUpdateFailure;
@@ -223,16 +262,24 @@ cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGra
   return device().sticky;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
+  const Call call;
   if (s->capture) return cudaErrorInvalidValue;
   if (device().sticky != cudaSuccess) return device().sticky;
   ++device().counts.graphLaunches;
   for (const emulator::Work& w : exec->nodes) emulator::issue(*s, w);
   return cudaSuccess;
 }
-cudaError_t cudaGraphDestroy(cudaGraph_t g) { return delete g, device().sticky; }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) { return delete g, device().sticky; }
+cudaError_t cudaGraphDestroy(cudaGraph_t g) {
+  const Call call;
+  return delete g, device().sticky;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) {
+  const Call call;
+  return delete g, device().sticky;
+}
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  const Call call;
   const emulator::Device& d = device();
   *total = d.limit ? d.limit : cudaDeviceProp{}.totalGlobalMem;
   *free = *total > d.used ? *total - d.used : 0;
@@ -240,6 +287,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaMalloc(void** p, size_t bytes) {
+  const Call call;
   emulator::Device& d = device();
   if (emulator::breaksCapture()) return cudaErrorStreamCaptureUnsupported;
   if (d.sticky != cudaSuccess) return d.sticky;
@@ -255,6 +303,7 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
 
 // Waits for the device, as the real one does.
 cudaError_t cudaFree(void* p) {
+  const Call call;
   if (!p) return cudaSuccess;
   emulator::waitForAll();
   emulator::Device& d = device();
@@ -272,17 +321,21 @@ cudaError_t cudaFree(void* p) {
 }
 
 cudaError_t cudaMallocHost(void** p, size_t bytes) {
+  const Call call;
   *p = std::malloc(bytes);
   return *p ? device().sticky : cudaErrorMemoryAllocation;
 }
 cudaError_t cudaFreeHost(void* p) {
+  const Call call;
   emulator::waitForAll();
   std::free(p);
   return device().sticky;
 }
 cudaError_t cudaMemsetAsync(void* p, int v, size_t n, cudaStream_t s) {
+  const Call call;
   return emulator::enqueue(s, &emulator::copyMark, [=] { std::memset(p, v, n); });
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind, cudaStream_t s) {
+  const Call call;
   return emulator::enqueue(s, &emulator::copyMark, [=] { std::memmove(to, from, n); });
 }

@@ -141,6 +141,29 @@ TEST("cuda: a session's bits do not depend on what another thread does with the 
   CHECK(got == want);
 }
 
+TEST("cuda: texts are encoded beside a session's steps, and neither changes the other's bits") {
+  const std::vector<int32_t> text = {7, 8, 9, 1};
+  for (const char* isa : {"portable", "portable,one-lane"}) {
+    const auto model = load(RopeMode::Relative, isa);
+    const std::vector<float> embeddings = model->encodePrompt(text)->embeddings;
+    const auto alone = start(*model), busy = start(*model);
+    Bytes want, got;
+    blocks(*alone, 10, want);
+    std::atomic<bool> finished = false;
+    int texts = 0, wrong = 0;
+    std::thread reader([&] {
+      for (; !finished || texts == 0; ++texts) wrong += model->encodePrompt(text)->embeddings != embeddings;
+    });
+    blocks(*busy, 5, got);
+    busy->setPrompt(*model->encodePrompt(std::vector<int32_t>{3, 4, 1}), RecacheMode::Keep);
+    blocks(*busy, 5, got);
+    finished = true;
+    reader.join();
+    CHECK(got == want);
+    CHECK(texts > 0 && wrong == 0);
+  }
+}
+
 TEST("cuda: 8-bit arithmetic gives the same bits with graphs, lanes and any order of streams") {
   const Bytes want = video(RopeMode::Relative, "portable,eager,one-lane", true);
   emulator::jealousStreams(true);
