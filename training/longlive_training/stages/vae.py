@@ -74,7 +74,6 @@ def to_tensor(clip: np.ndarray) -> Tensor:
 
 def make_clip(seed: tuple[int, ...], frames: int, width: int, height: int) -> np.ndarray:
     """uint8 [frames, H, W, 3]: a random scene; about half of the clips contain (part of) a switch."""
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     start = int(rng.integers(TRANSITION, 5 * CYCLE))
     at = start + int(rng.integers(-TRANSITION, 2 * frames))
@@ -97,7 +96,8 @@ class Pool:
         frames = 1 + 4 * (settings.frames - 1)
         self.arguments = lambda index: ((context.seed, 30, index), frames, video.width, video.height)
         workers = settings.workers or os.cpu_count() or 1
-        self.workers = ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) if workers > 1 else None
+        one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
+        self.workers = ProcessPoolExecutor(workers, mp_context=get_context("forkserver"), **one_thread) if workers > 1 else None
         self.ahead: dict[int, Future] = {}
         self.done = self.made(first_step)
         # The newest clip of every place.
