@@ -136,6 +136,9 @@ class VaeStage:
     fresh: float = 0.5  # per step
     validation: int = 6
     latent_noise: float = 0.08
+    change_weight: float = 0.5  # in the decoder's loss, of how much changes from frame to frame
+    late_change_weight: float = 5.0  # from step `late_from` on, when pictures are sharp enough to ask for it
+    late_from: int = 1000
     workers: int = 0
 
 

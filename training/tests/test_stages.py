@@ -69,8 +69,16 @@ def test_clips_hold_no_held_out_scene_and_do_not_depend_on_the_number_of_workers
 
 def test_losses_measure_the_error() -> None:
     x = torch.rand(1, 3, 2, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert picture_loss(x, x) == 0 and picture_loss(x + 0.1, x) > 0.1
+    assert picture_loss(x, x, 5) == 0 and picture_loss(x + 0.1, x, 0) > 0.1
     assert psnr(torch.zeros(4), torch.full((4,), 0.2)) == pytest.approx(20)
+
+
+def test_a_film_that_stands_still_and_jumps_costs_more_by_how_much_changes() -> None:
+    moving = torch.linspace(0, 1, 9)[None, None, :, None, None].expand(1, 3, 9, 16, 16)
+    jumping = moving[:, :, [0, 0, 0, 0, 4, 4, 4, 4, 8]]
+    step = 1 / 8
+    wrong = (6 * step + 2 * 3 * step) / 8  # six steps are missing, two are four times as large as they should be
+    assert (picture_loss(jumping, moving, 5) - picture_loss(jumping, moving, 0)).item() == pytest.approx(5 * wrong)
 
 
 def test_scenery_in_the_wrong_place_costs_as_much_by_night_as_by_day() -> None:

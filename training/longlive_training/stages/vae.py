@@ -48,18 +48,18 @@ def channels_last(vae: WanVAE) -> WanVAE:
     return vae
 
 
-def picture_loss(y: Tensor, x: Tensor) -> Tensor:
+def picture_loss(y: Tensor, x: Tensor, change_weight: float) -> Tensor:
     """L1 and squared error of pixels, L1 of their differences in space and time and of a quarter-size picture, and of how much changes
     from frame to frame. [B, 3, T, H, W].
 
     Four frames come from one latent. A decoder that is only asked for pixels lets too little change among them and too much from one
-    latent to the next, which is seen as a seam."""
+    latent to the next, which is seen as a seam; `change_weight` is how much that counts."""
     error = y - x
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     motion = error.diff(dim=-3).abs().mean()
     change, true_change = (v.diff(dim=-3).abs().mean((1, 3, 4)) for v in (y, x))  # [B, T - 1]
     coarse = F.avg_pool3d(error, (1, 4, 4)).abs().mean()
-    return error.abs().mean() + error.square().mean() + 0.3 * edges + 0.6 * motion + 0.5 * (change - true_change).abs().mean() + 0.3 * coarse
+    return error.abs().mean() + error.square().mean() + 0.3 * edges + 0.6 * motion + change_weight * (change - true_change).abs().mean() + 0.3 * coarse
 
 
 def psnr(y: Tensor, x: Tensor) -> float:
@@ -186,7 +186,8 @@ def train_part(context: Context, settings: VaeStage, vae: WanVAE, name: str, loo
         x, z = batch(pool, codec, rng, loop_settings.batch, settings.crop, loop.step)
         with context.precision():
             y = forward(z + settings.latent_noise * rng.normal_like(z) if name == "decoder" else x)
-        error = picture_loss(y.float(), x) if name == "decoder" else F.mse_loss(y.float(), z)
+        change_weight = settings.late_change_weight if loop.step >= settings.late_from else settings.change_weight
+        error = picture_loss(y.float(), x, change_weight) if name == "decoder" else F.mse_loss(y.float(), z)
         error.backward()
         for optimiser in optimisers:
             optimiser.step(loop.rate())
