@@ -58,7 +58,7 @@ def test_losses_go_down(smoke: Path, stage: str, name: str, loss: str, share: fl
     assert np.isfinite(curve).all() and last < share * first, f"{loss} of {stage}: {first:.4f} -> {last:.4f}"
 
 
-@pytest.mark.parametrize(("stage", "share"), [("distill", 0.97), ("long", 0.998)])
+@pytest.mark.parametrize(("stage", "share"), [("distill", 0.97), ("long", 0.99)])
 def test_critics_learn_the_pictures_of_their_student(smoke: Path, stage: str, share: float) -> None:
     """The same noise before and after: distillation's losses follow two moving models and cannot be compared over time."""
     probes = report(smoke, stage)["probes"]
