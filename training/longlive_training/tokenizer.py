@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import io
 import json
 import pydoc_data.topics
 import re
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 
 PAD, EOS, UNK = 0, 1, 2
@@ -37,17 +39,19 @@ def english() -> list[str]:
 
 
 def train(captions: list[str], vocab_size: int) -> Tokenizer:
-    pieces = Tokenizer(models.Unigram())
-    pieces.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    printable = [chr(c) for c in range(33, 127)] + ["\u2581"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size - len(RESERVED) + 1, special_tokens=["<unk>"], unk_token="<unk>", initial_alphabet=printable, show_progress=False
-    )
-    pieces.train_from_iterator(captions + english(), trainer)
-    learned = [(piece, score) for piece, score in json.loads(pieces.to_str())["model"]["vocab"] if piece != "<unk>"]
-    vocab = [(piece, RESERVED_SCORE) for piece in RESERVED] + learned
+    """The same pieces for the same captions, always: sentencepiece's trainer, since that of `tokenizers` depends on the order of hashes."""
+    model = io.BytesIO()
+    printable = [chr(c) for c in range(33, 127)]
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(captions + english()), model_writer=model, vocab_size=vocab_size - len(RESERVED) + 1, model_type="unigram",
+        hard_vocab_limit=False, normalization_rule_name="identity", character_coverage=1.0, required_chars="".join(printable),
+        unk_id=0, bos_id=-1, eos_id=-1, pad_id=-1, num_threads=1, minloglevel=1,
+    )  # fmt: skip
+    learned = SentencePieceProcessor(model_proto=model.getvalue())
+    vocab = [(piece, RESERVED_SCORE) for piece in RESERVED]
+    vocab += [(learned.id_to_piece(i), learned.get_score(i)) for i in range(1, len(learned))]
     tokenizer = Tokenizer(models.Unigram(vocab, unk_id=UNK, byte_fallback=True))
-    tokenizer.pre_tokenizer = pieces.pre_tokenizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="always")])
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])
     return tokenizer

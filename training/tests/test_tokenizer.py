@@ -7,11 +7,12 @@ from tokenizers import Tokenizer
 from longlive_training.tokenizer import EOS, PAD, UNK, VECTORS, encode, train, vectors
 
 ROOT = Path(__file__).resolve().parents[2]
+CAPTIONS = ["a red fox runs through the snow at night", "the blue robot walks over grass"] * 20
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train(["a red fox runs through the snow at night", "the blue robot walks over grass"] * 20, 640)
+    return train(CAPTIONS, 640)
 
 
 def test_every_text_can_be_encoded(tokenizer) -> None:
@@ -34,6 +35,10 @@ def test_long_texts_keep_their_end(tokenizer) -> None:
     ids, mask = encode(tokenizer, ["a red fox " * 50, "a"], 16)
     assert ids.shape == (2, 16) and ids[0, -1] == EOS and mask[0].sum() == 16
     assert ids[1, mask[1].sum() - 1] == EOS and not ids[1, mask[1].sum() :].any()
+
+
+def test_the_same_captions_give_the_same_pieces(tokenizer) -> None:
+    assert train(CAPTIONS, 640).to_str() == tokenizer.to_str()
 
 
 def test_the_shipped_tokenizer_gives_the_published_vectors() -> None:
