@@ -33,6 +33,7 @@ MemoryPlan planMemory(const LoadOptions& options, int64_t width, int64_t height)
   const Package package = Package::open(options.directory);
   requireDecoder(options, package);
   if (options.device == DeviceKind::Cpu) makeCpuBackend(backendOptions(options));  // refuses arithmetic that it does not have
+  else requireCudaArithmetic(backendOptions(options));
   return Model::planOf(package, options, width, height);
 }
 

@@ -265,5 +265,7 @@ struct BackendOptions {
 std::unique_ptr<Backend> makeCpuBackend(const BackendOptions& options);
 // Throws Error{Unavailable} when the build has no CUDA or the machine no device.
 std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options);
+// Throws Error{InvalidArgument} for arithmetic that no CUDA device has; needs none.
+void requireCudaArithmetic(const BackendOptions& options);
 
 }  // namespace longlive

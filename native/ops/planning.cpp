@@ -100,4 +100,10 @@ void PlanningBackend::attention(const AttentionArgs& a) {
   if (cuda_ && attention_ == AttentionArithmetic::Int8 && cuda::fitsEightBit(a)) scratch_ = std::max(scratch_, cuda::layoutEightBit(a, true).bytes);
 }
 
+void requireCudaArithmetic(const BackendOptions& options) {
+  if (options.attention == AttentionArithmetic::Int8 && options.precision == Precision::FP32) {
+    throw Error(ErrorCode::InvalidArgument, "attention \"int8\" is not for precision \"fp32\": load with attention \"full\", or with another precision");
+  }
+}
+
 }  // namespace longlive

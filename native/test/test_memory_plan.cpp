@@ -118,6 +118,9 @@ TEST("memory plan: it is what a session then holds") {
     CHECK(plan.reserve == 0);
     o.attention = AttentionArithmetic::Int8;
     CHECK_THROWS(planMemory(o), Error);
+    o.device = DeviceKind::Cuda;
+    if (precision == Precision::FP32) CHECK_THROWS(planMemory(o), Error);
+    else CHECK(planMemory(o).dit > 0);
   }
 }
 

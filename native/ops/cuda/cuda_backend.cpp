@@ -109,9 +109,7 @@ void CudaBackend::requireArithmetic(const BackendOptions& options, const cudaDev
                                                                           : chip + " has no fp8, which begins with 8.9:") +
                                                 " load with precision \"int8\" or \"bf16\"");
   }
-  if (options.attention == AttentionArithmetic::Int8 && options.precision == Precision::FP32) {
-    throw Error(ErrorCode::InvalidArgument, "attention \"int8\" is not for precision \"fp32\": load with attention \"full\", or with another precision");
-  }
+  requireCudaArithmetic(options);
 }
 
 // Pictures and text are waited for by somebody: their kernels go first where a multiprocessor becomes free.
