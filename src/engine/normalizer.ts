@@ -8,6 +8,7 @@ import { z } from 'zod';
 
 type Definition =
   | { type: 'Precompiled'; precompiled_charsmap: string }
+  | { type: 'Lowercase' }
   | { type: 'Strip'; strip_left: boolean; strip_right: boolean }
   | { type: 'Replace'; pattern: { String: string } | { Regex: ' {2,}' }; content: string }
   | { type: 'Sequence'; normalizers: Definition[] };
@@ -15,6 +16,7 @@ type Definition =
 export const normalizerSchema: z.ZodType<Definition> = z.lazy(() =>
   z.discriminatedUnion('type', [
     z.object({ type: z.literal('Precompiled'), precompiled_charsmap: z.base64() }),
+    z.object({ type: z.literal('Lowercase') }),
     z.object({ type: z.literal('Strip'), strip_left: z.boolean(), strip_right: z.boolean() }),
     z.object({
       type: z.literal('Replace'),
@@ -38,6 +40,8 @@ export function normalizerOf(definition: Definition | null): Normalize {
       const table = new CharacterTable(Buffer.from(definition.precompiled_charsmap, 'base64'));
       return (text) => table.normalize(text);
     }
+    case 'Lowercase': // of each character alone: a sigma at the end of a word is one like any other
+      return (text) => Array.from(text, (character) => character.toLowerCase()).join('');
     case 'Strip':
       return (text) => strip(text, definition.strip_left, definition.strip_right);
     case 'Replace': {

@@ -2,8 +2,8 @@
 
     python -m longlive_training.tokenizer --out RUN/tokenizer.json [--vectors FILE]
 
-Ids: <pad> 0, </s> 1, <unk> 2, then the 256 bytes, then the learned pieces. Any text can be encoded; what the pieces
-do not cover becomes UTF-8 bytes. `</s>` ends every text.
+Ids: <pad> 0, </s> 1, <unk> 2, then the 256 bytes, then the learned pieces. Capitals are read as small letters. Any text can be
+encoded; what the pieces do not cover becomes UTF-8 bytes. `</s>` ends every text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 PAD, EOS, UNK = 0, 1, 2
@@ -41,9 +41,9 @@ def english() -> list[str]:
 def train(captions: list[str], vocab_size: int) -> Tokenizer:
     """The same pieces for the same captions, always: sentencepiece's trainer, since that of `tokenizers` depends on the order of hashes."""
     model = io.BytesIO()
-    printable = [chr(c) for c in range(33, 127)]
+    printable = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
     SentencePieceTrainer.train(
-        sentence_iterator=iter(captions + english()), model_writer=model, vocab_size=vocab_size - len(RESERVED) + 1, model_type="unigram",
+        sentence_iterator=iter([text.lower() for text in captions + english()]), model_writer=model, vocab_size=vocab_size - len(RESERVED) + 1, model_type="unigram",
         hard_vocab_limit=False, normalization_rule_name="identity", character_coverage=1.0, required_chars="".join(printable),
         unk_id=0, bos_id=-1, eos_id=-1, pad_id=-1, num_threads=1, minloglevel=1,
     )  # fmt: skip
@@ -51,6 +51,7 @@ def train(captions: list[str], vocab_size: int) -> Tokenizer:
     vocab = [(piece, RESERVED_SCORE) for piece in RESERVED]
     vocab += [(learned.id_to_piece(i), learned.get_score(i)) for i in range(1, len(learned))]
     tokenizer = Tokenizer(models.Unigram(vocab, unk_id=UNK, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="always")])
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])
@@ -76,6 +77,7 @@ VECTORS = [
     "",
     " ",
     "UPPER lower MiXeD 12345 67,890.5%",
+    "\u0130STANBUL \u03a3\u0391\u03a3 \u1e9e \u01c5",
     "na\u00efve caf\u00e9 \u00fcber stra\u00dfe",
     "\u4e00\u53ea\u7ea2\u8272\u7684\u72d0\u72f8",
     "\u8d64\u3044\u30ad\u30c4\u30cd\u304c\u8d70\u308b",

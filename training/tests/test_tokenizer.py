@@ -31,6 +31,10 @@ def test_text_that_spells_a_reserved_piece_stays_text(tokenizer) -> None:
     assert PAD not in ids and ids.count(EOS) == 1
 
 
+def test_capitals_are_read_as_small_letters(tokenizer) -> None:
+    assert tokenizer.encode("A Red FOX").ids == tokenizer.encode("a red fox").ids
+
+
 def test_long_texts_keep_their_end(tokenizer) -> None:
     ids, mask = encode(tokenizer, ["a red fox " * 50, "a"], 16)
     assert ids.shape == (2, 16) and ids[0, -1] == EOS and mask[0].sum() == 16
