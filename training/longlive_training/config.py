@@ -128,7 +128,7 @@ class ClipsStage:
 @dataclass(frozen=True)
 class VaeStage:
     decoder: Loop
-    encoder: Loop
+    encoder: Loop | None = None  # None: stays as it is in `init`
     init: str = ""  # weights to start from; a path in the folder of results
     frames: int = 6  # latent frames of a clip
     crop: int = 8  # latent pixels
@@ -334,6 +334,8 @@ def check_stage(stage: Any, preset: Preset, where: str) -> None:
         value = getattr(stage, key, None)
         if value is not None and isinstance(value, int) and (value <= 0 or value % block):
             raise ConfigError(f'{where}: key "{key}" must be a multiple of the block of {block} latent frames, found {value}')
+    if isinstance(stage, VaeStage) and not stage.encoder and not stage.init:
+        raise ConfigError(f'{where}: a VAE that begins from nothing needs a table "encoder"')
     if isinstance(stage, LongStage) and not stage.chunk <= stage.window <= stage.first_chunk:
         raise ConfigError(f'{where}: key "window" must lie between "chunk" and "first_chunk", found {stage.window}')
     if isinstance(stage, (CausalStage, OdeStage)):

@@ -18,7 +18,7 @@ def edit(folder: Path, file: str, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.7", "pocket-long", "wan-1.3b"])
+@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.8", "pocket-long", "wan-1.3b"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_presets_of_the_repository_are_valid(preset: str, device: str) -> None:
     shared, stages = load(preset, device)
@@ -40,6 +40,7 @@ def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
     [
         ("vae.toml", "crop = 4", "corp = 4", r'vae.toml: unknown key "corp"; known keys are decoder, encoder, init, frames, crop'),
         ("vae.toml", "[decoder]\n", "[decoder]\nstep = 40\n", r'vae.toml: \[decoder\]: unknown key "step"'),
+        ("vae.toml", "\n[encoder]\nsteps = 48\nbatch = 2\nlr = 0.02\nwarmup = 4\nlog_every = 4", "", r'vae.toml: a VAE that begins from nothing needs a table "encoder"'),
         ("ode.toml", "pairs = 8\n", "", r'ode.toml: key "pairs" is missing'),
         ("teacher.toml", "warmup = 5", 'warmup = "5"', r"""teacher.toml: \[loop\]: key "warmup" must be int, found '5'"""),
         ("teacher.toml", "warmup = 5", "warmup = true", r'key "warmup" must be int, found True'),

@@ -221,13 +221,10 @@ def vae(context: Context, settings: VaeStage) -> dict[str, Any]:
         model.load_state_dict(read_weights(context.given(settings.init)))
     model = channels_last(model.to(context.device))
     report: dict[str, Any] = {"parameters": parameters(model)}
-    for name in ("decoder", "encoder"):
-        report[name] = train_part(context, settings, model, name, getattr(settings, name))
-        report[name]["psnr" if name == "decoder" else "psnrWithEncoder"] = round(
-            quality(context, model, settings.validation, name == "encoder"), 2
-        )
-    print(
-        f"vae: {report['decoder']['psnr']} dB from codec latents, {report['encoder']['psnrWithEncoder']} dB through both halves", flush=True
-    )
+    for name, loop_settings in (("decoder", settings.decoder), ("encoder", settings.encoder)):
+        if loop_settings:
+            report[name] = train_part(context, settings, model, name, loop_settings)
+            report[name]["psnr"] = round(quality(context, model, settings.validation, with_encoder=name == "encoder"), 2)
+            print(f"vae: {report[name]['psnr']} dB {'from codec latents' if name == 'decoder' else 'through both halves'}", flush=True)
     context.save_model(model, context.path("vae", "vae.safetensors"))
     return report
