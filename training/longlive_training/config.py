@@ -159,6 +159,7 @@ class CausalStage:
     loop: Loop
     from_teacher: bool = True  # start from the teacher's weights (equal shapes only)
     init: str = ""  # weights to start from instead; a path in the folder of results
+    init_share: float = 0.0  # of these in the mean of the weights before and after training that is kept
     first: float = 0.3  # share of the steps that train first blocks only
     first_batch: int = 9
     context_noise: float = 0.2
@@ -336,6 +337,8 @@ def check_stage(stage: Any, preset: Preset, where: str) -> None:
             raise ConfigError(f'{where}: key "{key}" must be a multiple of the block of {block} latent frames, found {value}')
     if isinstance(stage, VaeStage) and not stage.encoder and not stage.init:
         raise ConfigError(f'{where}: a VAE that begins from nothing needs a table "encoder"')
+    if isinstance(stage, CausalStage) and stage.init_share and not (stage.init_share < 1 and stage.init):
+        raise ConfigError(f'{where}: key "init_share" must be below 1, and "init" name the weights')
     if isinstance(stage, LongStage) and not stage.chunk <= stage.window <= stage.first_chunk:
         raise ConfigError(f'{where}: key "window" must lie between "chunk" and "first_chunk", found {stage.window}')
     if isinstance(stage, (CausalStage, OdeStage)):

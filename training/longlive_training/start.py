@@ -1,7 +1,7 @@
 """Puts what a preset begins with into the folder of a run: codec, tokenizer, text encoder, VAE and student as if their stages were
 done (a preset that trains one replaces it), and the weights that `init` names.
 
-    python -m longlive_training.start --package PACKAGE --codec configs/pocket-0.7/codec.safetensors --out RUN
+    python -m longlive_training.start --package PACKAGE --codec configs/pocket-0.8/codec.safetensors --out RUN
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
         ("long.toml", "ratio = 3", 'ratio = 3\nprompts = "x.txt"', r'the keys "prompts" and "switch_prompts" go together'),
         ("preset.toml", "width = 96", "width = 100", r'preset.toml: \[video\]: key "width" must be a multiple of 16, found 100'),
         ("preset.toml", '"ode", ', '"odd", ', r'key "stages" names the unknown stage "odd"'),
+        ("causal.toml", "own_from", "init_share = 0.5\nown_from", r'causal.toml: key "init_share" must be below 1, and "init" name the weights'),
         ("preset.toml", "window_frames = 9", "window_frames = 12", r"causal.toml: teacher forcing is written for a window of sink"),
         ("preset.toml", "[video]", "video = 3\n[vide]", r'preset.toml: unknown key "vide"'),
         ("preset.toml", "num_layers = 2", "num_layers = ", r"preset.toml: not valid TOML"),

@@ -14,7 +14,7 @@ from longlive_training.data import from_indices, held_out
 from longlive_training.loop import Random
 from longlive_training.models.dit import CausalDiT
 from longlive_training.quantise import int8, rounded
-from longlive_training.stages.causal import darkness, picture_weights
+from longlive_training.stages.causal import darkness, mean, picture_weights
 from longlive_training.stages.clips import Renderer, each
 from longlive_training.stages.ode import kept_steps, path
 from longlive_training.stages.vae import Pool, batch, encode, make_clip, picture_loss, psnr
@@ -52,6 +52,11 @@ def test_a_pool_that_begins_later_is_the_pool_that_was_there(tmp_path: Path) -> 
         grown.advance(step)
     begun = Pool(context(tmp_path), settings, 7)
     assert torch.equal(grown.videos, begun.videos) and grown.done == begun.done == 7
+
+
+def test_a_model_may_keep_a_share_of_what_it_was() -> None:
+    kept = mean({"a": torch.tensor([0.0, 8.0])}, {"a": torch.tensor([4.0, 0.0])}, 0.25)
+    assert kept["a"].tolist() == [3.0, 2.0]
 
 
 def test_clips_hold_no_held_out_scene_and_do_not_depend_on_the_number_of_workers(codec: Codec, tmp_path: Path) -> None:

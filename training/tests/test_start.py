@@ -14,10 +14,10 @@ POCKET = Path(__file__).parents[2] / "models/pocket"
 
 
 def test_every_network_of_the_package_is_there_as_if_its_stage_were_done(tmp_path: Path) -> None:
-    codec = Path(__file__).parents[1] / "configs/pocket-0.7/codec.safetensors"
+    codec = Path(__file__).parents[1] / "configs/pocket-0.8/codec.safetensors"
     start(POCKET, codec, tmp_path)
-    preset, stages = load("pocket-0.7", "cpu")
-    context = Context(preset, "pocket-0.7", tmp_path, torch.device("cpu"), 0)
+    preset, stages = load("pocket-0.8", "cpu")
+    context = Context(preset, "pocket-0.8", tmp_path, torch.device("cpu"), 0)
     assert context.codec().basis.shape == (768, preset.vae.z_dim)
     for stage, name in (("text", "text_encoder"), ("vae", "vae"), ("causal", "dit")):
         assert context.need(stage, f"{name}.safetensors").read_bytes() == (POCKET / f"{name}.safetensors").read_bytes()

@@ -14,6 +14,9 @@ roll-outs, with the renderer's picture in place of a teacher).
 The subject counts more than scenery, and blocks in which something changes more than others: only the text tells what they show.
 What is dark counts as much as what is bright: without that the model moves the scenery of a night as it likes, since a mistake there
 costs a fraction of the same mistake by day.
+
+A model that is trained on may keep the mean of its weights before and after (`init_share`): what few steps taught it stays, what they
+made it forget comes back (Wortsman et al., arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -112,11 +115,17 @@ def picture_weights(context: Context, subject: float) -> Tensor:
     return weight / weight.mean()
 
 
+def mean(before: dict[str, Tensor], after: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights, `share` of each those of `before`."""
+    return {name: share * before[name].to(value.device) + (1 - share) * value for name, value in after.items()}
+
+
 def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
     preset, s, device = context.preset, settings, context.device
     sampling = preset.sampling
     model = context.dit(preset.student, "student")
-    if init := context.given(s.init) if s.init else context.need("teacher", "dit.safetensors") if s.from_teacher else None:
+    init = context.given(s.init) if s.init else context.need("teacher", "dit.safetensors") if s.from_teacher else None
+    if init:
         model.load_state_dict(read_weights(init))
     average = Average(model, s.loop.ema)
     optimiser = Optimiser(adamw([model], s.loop), s.loop.clip)
@@ -211,5 +220,6 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         return {name: error}
 
     report = context.train(loop, step)
-    context.save_model(average.module, context.path("causal", "dit.safetensors"))
+    made = average.module.state_dict()
+    context.save_model(mean(read_weights(init), made, s.init_share) if init and s.init_share else made, context.path("causal", "dit.safetensors"))
     return report | {"parameters": parameters(model), "stories": len(stories.latents)}
