@@ -40,10 +40,10 @@ def english() -> list[str]:
 
 def train(captions: list[str], vocab_size: int) -> Tokenizer:
     """The same pieces for the same captions, always: sentencepiece's trainer, since that of `tokenizers` depends on the order of hashes."""
-    model = io.BytesIO()
+    model, lowercase = io.BytesIO(), normalizers.Lowercase()
     printable = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
     SentencePieceTrainer.train(
-        sentence_iterator=iter([text.lower() for text in captions + english()]), model_writer=model, vocab_size=vocab_size - len(RESERVED) + 1, model_type="unigram",
+        sentence_iterator=map(lowercase.normalize_str, captions + english()), model_writer=model, vocab_size=vocab_size - len(RESERVED) + 1, model_type="unigram",
         hard_vocab_limit=False, normalization_rule_name="identity", character_coverage=1.0, required_chars="".join(printable),
         unk_id=0, bos_id=-1, eos_id=-1, pad_id=-1, num_threads=1, minloglevel=1,
     )  # fmt: skip
@@ -51,7 +51,7 @@ def train(captions: list[str], vocab_size: int) -> Tokenizer:
     vocab = [(piece, RESERVED_SCORE) for piece in RESERVED]
     vocab += [(learned.id_to_piece(i), learned.get_score(i)) for i in range(1, len(learned))]
     tokenizer = Tokenizer(models.Unigram(vocab, unk_id=UNK, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.normalizer = lowercase
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="always")])
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])

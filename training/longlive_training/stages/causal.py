@@ -221,5 +221,5 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
 
     report = context.train(loop, step)
     made = average.module.state_dict()
-    context.save_model(mean(read_weights(init), made, s.init_share) if init and s.init_share else made, context.path("causal", "dit.safetensors"))
+    context.save_model(mean(read_weights(init), made, s.init_share) if s.init_share else made, context.path("causal", "dit.safetensors"))
     return report | {"parameters": parameters(model), "stories": len(stories.latents)}
