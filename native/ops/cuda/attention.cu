@@ -213,11 +213,12 @@ AttentionCall attentionCall(const AttentionArgs& args) {
   return a;
 }
 
-void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel choice, int computeMajor) {
+void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel choice, const Chip& chip, const Workspace& workspace) {
   const AttentionCall a = attentionCall(args);
   if (a.queries == 0) return;
   if (args.q.dtype == DType::BF16 && choice != AttentionKernel::Plain) {
-    if (choice == AttentionKernel::Best && computeMajor == 9 && attentionHopper(stream, a, rowsOf(args.k))) return;
+    if (choice == AttentionKernel::Best && chip.computeMajor == 9 &&
+        attentionHopper(stream, a, rowsOf(args.k), chip.multiprocessors, workspace)) return;
     if (attentionPortable(stream, a)) return;
   }
   attentionPlain(stream, a, args.q.dtype);

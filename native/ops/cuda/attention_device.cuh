@@ -57,16 +57,16 @@ struct KeyTiles {
     for (int64_t tiles = 0;; ++run) {
       const int64_t here = (runs.count[run] + size - 1) / size;
       if (number < tiles + here) {
-        used = (number - tiles) * size;
+        used = (number - tiles) * size, seen += used;
         return next(runs, size);
       }
-      tiles += here;
+      tiles += here, seen += runs.count[run];
     }
   }
 };
 
 void attentionPlain(cudaStream_t, const AttentionCall&, DType);          // attention_plain.cu
 bool attentionPortable(cudaStream_t, const AttentionCall&);              // attention.cu; false: no kernel for this head
-bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t rows);  // attention_sm90.cu; likewise
+bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t rows, int multiprocessors, const Workspace&);  // attention_sm90.cu; likewise
 
 }  // namespace longlive::cuda

@@ -1,17 +1,21 @@
 // Attention in bf16 for Hopper (sm_90a): heads of 128, wgmma and the bulk copy engine. The scheme is that of attention.cu.
 //
 //   block     two consumer warpgroups of 64 queries each, and a producer warp that only issues copies
-//   copies    TMA boxes of 64 columns x 128 rows (128-byte swizzle); a tile of 128 keys is two boxes of K and two of V; two
+//   copies    TMA boxes of 64 columns x 128 rows (128-byte swizzle); a tile of 128 keys is two boxes of K and two of V; three
 //             stages of each, handed over by mbarriers (full: bytes arrived; empty: one arrival per consumer warp)
 //   products  S = Q K^T: m64n128k16, both operands from shared memory, K-major;  O += P V: P from registers, V read along its
 //             rows ("MN-major")
-//   overlap   P_i V_i and Q K_{i+1}^T are queued together; while one warpgroup takes exponentials, the other multiplies
+//   overlap   Q K_{i+1}^T and P_i V_i are queued together, in this order: the exponentials of i+1 are taken while values are
+//             multiplied; the warpgroups queue in turn, so that one multiplies while the other takes exponentials
+//             (FlashAttention-3, arXiv 2407.08608)
+//   grid      a block per multiprocessor stays; units that do not fill a turn are cut along the keys (attention_schedule.h)
 //
 // A tile that a run of keys does not fill reads on into whatever follows in the buffer: those logits are masked, and the
 // values, finite because the caches are zeroed when made, are multiplied by zero. Rows behind the buffer read as zeros.
 //
 // Bound: arithmetic, 4 queries keys 128 operations per head at the wgmma rate. Registers: S 64, O 64, P 32 per thread of 240.
 #include "attention_device.cuh"
+#include "attention_schedule.h"
 
 #if !defined(LONGLIVE_CUDA_EMULATED) && defined(LONGLIVE_SM90A)
 
@@ -23,14 +27,17 @@
 namespace longlive::cuda {
 namespace {
 
-constexpr int kHead = 128, kQueries = 128, kKeys = 128, kStages = 2;
+constexpr int kHead = 128, kQueries = 128, kKeys = 128, kStages = 3;
 constexpr int kConsumers = 2, kThreads = 128 * (kConsumers + 1);
 constexpr int kBoxColumns = 64, kBoxBytes = 128 * kBoxColumns * 2;  // 128 rows
 constexpr int kTileBytes = 2 * kBoxBytes;
 constexpr int kBarriersAt = kTileBytes * (1 + 2 * kStages);
-constexpr int kShared = kBarriersAt + 8 * (1 + 4 * kStages);
+constexpr int kShared = kBarriersAt + 8 * (2 + 4 * kStages);
+constexpr int kJoined = 8;  // queries that a block puts together
 
 struct Maps { CUtensorMap q, k, v; };
+// Of units that are cut, by slot: sums of values [kQueries, kHead], and by row the largest logit and the sum of exponentials.
+struct Parts { float* sums; float2* rows; };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -116,65 +123,81 @@ __device__ __forceinline__ void multiplyRegisters(float (&d)[16][4], const uint3
 }
 
 struct Barriers {
-  uint64_t queries, keysFull[kStages], keysEmpty[kStages], valuesFull[kStages], valuesEmpty[kStages];
+  uint64_t queriesFull, queriesEmpty, keysFull[kStages], keysEmpty[kStages], valuesFull[kStages], valuesEmpty[kStages];
 };
 
-__device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, int tiles, int head, int firstQuery, unsigned char* queries,
+// Place of the n-th tile that a block reads, over all its parts, and the phase of its barriers.
+__device__ __forceinline__ int stageOf(int n) { return n % kStages; }
+__device__ __forceinline__ uint32_t phaseOf(int n) { return static_cast<uint32_t>(n / kStages & 1); }
+
+__device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const AttentionSchedule& schedule, unsigned char* queries,
                                         Barriers* barriers) {
-  const auto load = [&](unsigned char* to, const CUtensorMap* map, int row, uint64_t* full) {
-    expectBytes(full, kTileBytes);
-    copyBox(to, map, head * kHead, row, full);
-    copyBox(to + kBoxBytes, map, head * kHead + kBoxColumns, row, full);
-  };
-  load(queries, &maps.q, firstQuery, &barriers->queries);
+  const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries);
   unsigned char* keys = queries + kTileBytes;
   unsigned char* values = keys + kStages * kTileBytes;
-  KeyTiles tile;
-  for (int i = 0; i < tiles; ++i) {
-    tile.next(a.runs, kKeys);
-    const int stage = i % kStages;
-    const uint32_t parity = (i / kStages & 1) ^ 1;  // the first round finds everything empty
-    waitFor(&barriers->keysEmpty[stage], parity);
-    load(keys + stage * kTileBytes, &maps.k, static_cast<int>(tile.first), &barriers->keysFull[stage]);
-    waitFor(&barriers->valuesEmpty[stage], parity);
-    load(values + stage * kTileBytes, &maps.v, static_cast<int>(tile.first), &barriers->valuesFull[stage]);
+  int n = 0;
+  for (int number = 0;; ++number) {
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x), number);
+    if (part.tiles == 0) return;
+    const int column = part.unit / queryTiles * kHead;
+    const auto load = [&](unsigned char* to, const CUtensorMap* map, int row, uint64_t* full) {
+      expectBytes(full, kTileBytes);
+      copyBox(to, map, column, row, full);
+      copyBox(to + kBoxBytes, map, column + kBoxColumns, row, full);
+    };
+    // The first round finds everything empty.
+    waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);
+    load(queries, &maps.q, part.unit % queryTiles * kQueries, &barriers->queriesFull);
+    KeyTiles tile;
+    for (int i = 0; i < part.tiles; ++i, ++n) {
+      if (i == 0) tile.at(a.runs, kKeys, part.firstTile);
+      else tile.next(a.runs, kKeys);
+      const int stage = stageOf(n);
+      waitFor(&barriers->keysEmpty[stage], phaseOf(n) ^ 1);
+      load(keys + stage * kTileBytes, &maps.k, static_cast<int>(tile.first), &barriers->keysFull[stage]);
+      waitFor(&barriers->valuesEmpty[stage], phaseOf(n) ^ 1);
+      load(values + stage * kTileBytes, &maps.v, static_cast<int>(tile.first), &barriers->valuesFull[stage]);
+    }
   }
 }
 
-__device__ __forceinline__ void consume(const AttentionCall& a, int tiles, int head, int firstQuery, unsigned char* queries, Barriers* barriers) {
+// Lets the two warpgroups queue their products in turn: while one takes exponentials, the other multiplies.
+__device__ __forceinline__ void myTurn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory"); }
+__device__ __forceinline__ void yourTurn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(2 - group) : "memory"); }
+
+__device__ __forceinline__ void consume(const AttentionCall& a, const AttentionSchedule& schedule, const Parts& parts, unsigned char* queries,
+                                        Barriers* barriers) {
+  const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries);
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   const unsigned char* rows = queries + group * 64 * 128;  // 64 rows of 128 bytes in each of the two boxes
   const unsigned char* keys = queries + kTileBytes;
   const unsigned char* values = keys + kStages * kTileBytes;
+  const float scale2 = a.scale * kLog2e;
   const auto release = [&](uint64_t* b) {
     if (lane == 0) arrive(b);
   };
-  float s[16][4] = {}, out[16][4] = {};
-  const auto logits = [&](int i) {
-    const unsigned char* tile = keys + i % kStages * kTileBytes;
-    waitFor(&barriers->keysFull[i % kStages], i / kStages & 1);
-    fence();
+  float s[16][4], out[16][4];
+  uint32_t p[kKeys / 16][4];
+  float maximum[2], sum[2], shrink[2];
+  KeyTiles tile;
+
+  const auto queueLogits = [&](int n) {
+    const unsigned char* at = keys + stageOf(n) * kTileBytes;
 #pragma unroll
     for (int step = 0; step < kHead / 16; ++step) {
-      const int at = step / 4 * kBoxBytes + step % 4 * 32;
-      multiplyShared(s, describe(rows + at, 16), describe(tile + at, 16), step > 0);
+      const int offset = step / 4 * kBoxBytes + step % 4 * 32;
+      multiplyShared(s, describe(rows + offset, 16), describe(at + offset, 16), step > 0);
     }
     commit();
   };
-
-  const float scale2 = a.scale * kLog2e;
-  float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {};
-  uint32_t p[kKeys / 16][4];
-  KeyTiles tile;
-  waitFor(&barriers->queries, 0);
-  pin(s);
-  logits(0);
-  waitProducts<0>();
-  pin(s);
-  release(&barriers->keysEmpty[0]);
-
-  for (int i = 0; i < tiles; ++i) {
-    tile.next(a.runs, kKeys);
+  const auto queueValues = [&](int n) {
+    const unsigned char* at = values + stageOf(n) * kTileBytes;
+#pragma unroll
+    for (int step = 0; step < kKeys / 16; ++step) multiplyRegisters(out, p[step], describe(at + step * 16 * 128, kBoxBytes));
+    commit();
+  };
+  // Logits become exponentials; `shrink` is what all before them is to be multiplied with.
+  const auto exponentials = [&] {
     if (tile.count < kKeys || tile.seen == a.keys) {
 #pragma unroll
       for (int n = 0; n < 16; ++n)
@@ -192,70 +215,122 @@ __device__ __forceinline__ void consume(const AttentionCall& a, int tiles, int h
       for (int n = 0; n < 16; ++n) highest = fmaxf(highest, fmaxf(s[n][2 * low], s[n][2 * low + 1]));
       highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
       highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
-      const float shrink = exp2Fast((maximum[low] - highest) * scale2), offset = highest * scale2;
+      shrink[low] = exp2Fast((maximum[low] - highest) * scale2);
+      const float offset = highest * scale2;
       maximum[low] = highest;
       float part = 0;
 #pragma unroll
       for (int n = 0; n < 16; ++n)
 #pragma unroll
         for (int e = 2 * low; e < 2 * low + 2; ++e) part += s[n][e] = exp2Fast(s[n][e] * scale2 - offset);
-      sum[low] = sum[low] * shrink + part;
-#pragma unroll
-      for (int n = 0; n < 16; ++n) out[n][2 * low] *= shrink, out[n][2 * low + 1] *= shrink;
+      sum[low] = sum[low] * shrink[low] + part;
     }
+  };
+  const auto pack = [&] {
 #pragma unroll
     for (int step = 0; step < kKeys / 16; ++step) {
       const auto &first = s[2 * step], &second = s[2 * step + 1];
       p[step][0] = packBf16(first[0], first[1]), p[step][1] = packBf16(first[2], first[3]);
       p[step][2] = packBf16(second[0], second[1]), p[step][3] = packBf16(second[2], second[3]);
     }
+  };
 
-    const int stage = i % kStages;
-    waitFor(&barriers->valuesFull[stage], i / kStages & 1);
-    pin(out);
+  if (group == 1) yourTurn(group);
+  int n = 0;
+  for (int number = 0;; ++number) {
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x), number);
+    if (part.tiles == 0) return;
+    maximum[0] = maximum[1] = -INFINITY, sum[0] = sum[1] = 0;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
+
+    waitFor(&barriers->queriesFull, number & 1);
+    waitFor(&barriers->keysFull[stageOf(n)], phaseOf(n));
     pin(s);
     fence();
-#pragma unroll
-    for (int step = 0; step < kKeys / 16; ++step) multiplyRegisters(out, p[step], describe(values + stage * kTileBytes + step * 16 * 128, kBoxBytes));
-    commit();
-    if (i + 1 < tiles) {
-      logits(i + 1);
-      waitProducts<1>();
-      release(&barriers->valuesEmpty[stage]);
-      waitProducts<0>();
-      release(&barriers->keysEmpty[(i + 1) % kStages]);
-    } else {
-      waitProducts<0>();
-    }
-    pin(out);
+    queueLogits(n);
+    waitProducts<0>();
     pin(s);
-  }
+    release(&barriers->keysEmpty[stageOf(n)]);
+    if (part.tiles == 1) release(&barriers->queriesEmpty);
+    tile = {};
+    tile.at(a.runs, kKeys, part.firstTile);
+    exponentials();
+    pack();
+
+    for (int i = 1; i < part.tiles; ++i, ++n) {
+      waitFor(&barriers->keysFull[stageOf(n + 1)], phaseOf(n + 1));
+      waitFor(&barriers->valuesFull[stageOf(n)], phaseOf(n));
+      myTurn(group);
+      pin(out);
+      pin(s);
+      fence();
+      queueLogits(n + 1);
+      queueValues(n);
+      yourTurn(group);
+      waitProducts<1>();
+      pin(s);
+      release(&barriers->keysEmpty[stageOf(n + 1)]);
+      if (i + 1 == part.tiles) release(&barriers->queriesEmpty);
+      tile.next(a.runs, kKeys);
+      exponentials();  // while the values are multiplied
+      // The largest logit hardly ever changes once some hundred keys were seen. The sums, which are never negative, are asked so that the branch
+      // needs all exponentials: the compiler would put the wait before them.
+      if (__any_sync(0xffffffffu, shrink[0] != 1.0f || shrink[1] != 1.0f || sum[0] < 0.0f || sum[1] < 0.0f)) {
+        waitProducts<0>();
+        pin(out);
+#pragma unroll
+        for (int j = 0; j < 16; ++j) out[j][0] *= shrink[0], out[j][1] *= shrink[0], out[j][2] *= shrink[1], out[j][3] *= shrink[1];
+      } else {
+        waitProducts<0>();
+        pin(out);
+      }
+      pin(s);
+      release(&barriers->valuesEmpty[stageOf(n)]);
+      pack();
+    }
+    waitFor(&barriers->valuesFull[stageOf(n)], phaseOf(n));
+    pin(out);
+    fence();
+    queueValues(n);
+    waitProducts<0>();
+    pin(out);
+    release(&barriers->valuesEmpty[stageOf(n)]);
+    ++n;
 
 #pragma unroll
-  for (int low = 0; low < 2; ++low) {
-    float total = sum[low];
-    total += __shfl_xor_sync(0xffffffffu, total, 1);
-    total += __shfl_xor_sync(0xffffffffu, total, 2);
-    const float inverse = 1.0f / total;
-    const int64_t query = firstQuery + group * 64 + warp * 16 + low * 8 + lane / 4;
-    if (query >= a.queries) continue;
-    bf16* row = static_cast<bf16*>(a.out) + (query * a.heads + head) * kHead;
+    for (int low = 0; low < 2; ++low) {
+      float total = sum[low];
+      total += __shfl_xor_sync(0xffffffffu, total, 1);
+      total += __shfl_xor_sync(0xffffffffu, total, 2);
+      const int row = group * 64 + warp * 16 + low * 8 + lane / 4, column = lane % 4 * 2;
+      if (part.slot >= 0) {
+        float* to = parts.sums + (static_cast<int64_t>(part.slot) * kQueries + row) * kHead + column;
+        if (lane % 4 == 0) parts.rows[static_cast<int64_t>(part.slot) * kQueries + row] = {maximum[low], total};
 #pragma unroll
-    for (int n = 0; n < 16; ++n) {
-      *reinterpret_cast<uint32_t*>(row + n * 8 + lane % 4 * 2) = packBf16(out[n][2 * low] * inverse, out[n][2 * low + 1] * inverse);
+        for (int j = 0; j < 16; ++j) *reinterpret_cast<float2*>(to + j * 8) = {out[j][2 * low], out[j][2 * low + 1]};
+        continue;
+      }
+      const float inverse = 1.0f / total;
+      const int64_t query = static_cast<int64_t>(part.unit % queryTiles) * kQueries + row;
+      if (query >= a.queries) continue;
+      bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + part.unit / queryTiles) * kHead + column;
+#pragma unroll
+      for (int j = 0; j < 16; ++j) *reinterpret_cast<uint32_t*>(to + j * 8) = packBf16(out[j][2 * low] * inverse, out[j][2 * low + 1] * inverse);
     }
   }
 }
 
 #endif
 
-__global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, int tiles) {
+__global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a,
+                                                          const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ Parts parts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   unsigned char* queries = dynamicShared();
   Barriers* barriers = reinterpret_cast<Barriers*>(queries + kBarriersAt);
-  const int head = static_cast<int>(blockIdx.y), firstQuery = static_cast<int>(blockIdx.x) * kQueries;
   if (threadIdx.x == 0) {
-    initBarrier(&barriers->queries, 1);
+    initBarrier(&barriers->queriesFull, 1);
+    initBarrier(&barriers->queriesEmpty, 4 * kConsumers);
     for (int i = 0; i < kStages; ++i) {
       initBarrier(&barriers->keysFull[i], 1);
       initBarrier(&barriers->valuesFull[i], 1);
@@ -268,12 +343,35 @@ __global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constan
   __syncthreads();
   if (threadIdx.x >= 128 * kConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    if (threadIdx.x == 128 * kConsumers) produce(maps, a, tiles, head, firstQuery, queries, barriers);
+    if (threadIdx.x == 128 * kConsumers) produce(maps, a, schedule, queries, barriers);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-    consume(a, tiles, head, firstQuery, queries, barriers);
+    consume(a, schedule, parts, queries, barriers);
   }
 #endif
+}
+
+// Puts the parts of a unit together: a warp per query, four columns per lane.
+__global__ void __launch_bounds__(kJoined * 32) joinKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ AttentionSchedule schedule,
+                                                           const __grid_constant__ Parts parts) {
+  const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries), unit = schedule.turns * schedule.blocks + static_cast<int>(blockIdx.x);
+  const int row = static_cast<int>(blockIdx.y) * kJoined + static_cast<int>(threadIdx.x) / 32, column = static_cast<int>(threadIdx.x) % 32 * 4;
+  const int64_t query = static_cast<int64_t>(unit % queryTiles) * kQueries + row;
+  if (query >= a.queries) return;
+  const float scale2 = a.scale * kLog2e;
+  float highest = -INFINITY, total = 0, x[4] = {};
+  schedule.eachSlot(static_cast<int>(blockIdx.x), [&](int slot) {
+    const int64_t at = static_cast<int64_t>(slot) * kQueries + row;
+    const float2 part = parts.rows[at];  // largest logit, sum
+    const float4 y = *reinterpret_cast<const float4*>(parts.sums + at * kHead + column);
+    const float higher = fmaxf(highest, part.x), before = exp2Fast((highest - higher) * scale2), weight = exp2Fast((part.x - higher) * scale2);
+    highest = higher, total = total * before + part.y * weight;
+    x[0] = x[0] * before + y.x * weight, x[1] = x[1] * before + y.y * weight;
+    x[2] = x[2] * before + y.z * weight, x[3] = x[3] * before + y.w * weight;
+  });
+  const float inverse = 1.0f / total;
+  bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + unit / queryTiles) * kHead + column;
+  *reinterpret_cast<uint2*>(to) = {packBf16(x[0] * inverse, x[1] * inverse), packBf16(x[2] * inverse, x[3] * inverse)};
 }
 
 // A matrix [rows, columns] of bf16 in boxes of 128 rows x 64 columns.
@@ -299,13 +397,19 @@ bool encode(CUtensorMap* map, const void* data, int64_t rows, int64_t columns) {
 
 }  // namespace
 
-bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows) {
+bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows, int multiprocessors, const Workspace& workspace) {
   if (a.headDim != kHead || a.bias || !(a.scale > 0)) return false;
   const int64_t width = static_cast<int64_t>(a.heads) * kHead;
   Maps maps;
   if (!encode(&maps.q, a.q, a.queries, width) || !encode(&maps.k, a.k, rows, width) || !encode(&maps.v, a.v, rows, width)) return false;
-  const dim3 grid(static_cast<unsigned>(ceilDiv(a.queries, kQueries)), static_cast<unsigned>(a.heads));
-  launch("attentionHopper", &hopperKernel, grid, kThreads, kShared, stream, maps, a, static_cast<int>(a.runs.tiles(kKeys)));
+  const size_t slots = 2 * static_cast<size_t>(multiprocessors), sums = slots * kQueries * kHead * sizeof(float);
+  const AttentionSchedule schedule = AttentionSchedule::plan(ceilDiv(a.queries, kQueries) * a.heads, a.runs.tiles(kKeys), multiprocessors,
+                                                             sums + slots * kQueries * sizeof(float2) <= workspace.bytes);
+  const Parts parts{static_cast<float*>(workspace.data), reinterpret_cast<float2*>(static_cast<char*>(workspace.data) + sums)};
+  launch("attentionHopper", &hopperKernel, dim3(static_cast<unsigned>(schedule.blocks)), kThreads, kShared, stream, maps, a, schedule, parts);
+  if (schedule.cut) {
+    launch("attentionHopper: parts", &joinKernel, dim3(static_cast<unsigned>(schedule.rest()), kQueries / kJoined), kJoined * 32, 0, stream, a, schedule, parts);
+  }
   return true;
 }
 
@@ -315,7 +419,7 @@ bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows) 
 
 namespace longlive::cuda {
 
-bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t) { return false; }
+bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t, int, const Workspace&) { return false; }
 
 }  // namespace longlive::cuda
 

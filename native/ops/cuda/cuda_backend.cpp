@@ -90,7 +90,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   cudaDeviceProp p;
   check(cudaGetDeviceProperties(&p, device_), "cudaGetDeviceProperties");
   if (p.major < 8) throw Error(ErrorCode::Unavailable, std::string(p.name) + " is too old: compute capability 8.0 is the least");
-  computeMajor_ = p.major;
+  chip_ = {p.major, p.multiProcessorCount};
   check(cudaSetDevice(device_), "cudaSetDevice");
   fp8_ = p.major * 10 + p.minor >= 89 && hasFp8();
   nativeFp8_ = fp8_ && (p.major == 8 || p.major >= 12);
@@ -342,7 +342,8 @@ void CudaBackend::attention(const AttentionArgs& a) {
     const EightBitLayout layout = layoutEightBit(a, nativeFp8_);
     return attentionEightBit(stream(), a, layout, scratch(layout.bytes));
   }
-  cuda::attention(stream(), a, attentionKernel_, computeMajor_);
+  const Workspace workspace = lane().workspace ? Workspace{lane().workspace->data, static_cast<size_t>(kWorkspaceBytes)} : Workspace{};
+  cuda::attention(stream(), a, attentionKernel_, chip_, workspace);
 }
 
 // -- convolution ------------------------------------------------------------------------------------------------------------

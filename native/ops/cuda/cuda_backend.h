@@ -108,7 +108,7 @@ class CudaBackend final : public Backend {
   struct LaneState {
     cudaStream_t stream = nullptr;
     std::unique_ptr<Staging> staging;
-    std::unique_ptr<Storage> workspace;  // of cuBLASLt
+    std::unique_ptr<Storage> workspace;  // of cuBLASLt, and of attention
     std::vector<std::unique_ptr<Storage>> scratch, wide;  // wide: a matrix of bytes as bf16, for the product at hand
   };
 
@@ -134,7 +134,8 @@ class CudaBackend final : public Backend {
   Precision precision_;
   AttentionArithmetic attention_;
   Features features_;
-  int device_ = 0, computeMajor_ = 0;
+  int device_ = 0;
+  Chip chip_;
   bool fp8_ = false;        // there is code for it
   bool nativeFp8_ = false;  // and mma.sync is not made of conversions and f16 products, as it is for sm_90 and sm_100
   AttentionKernel attentionKernel_ = AttentionKernel::Best;

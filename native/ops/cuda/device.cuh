@@ -139,6 +139,18 @@ __device__ __forceinline__ float blockSum(float x, float* partial) {
   return sum;
 }
 
+// Likewise the largest.
+__device__ __forceinline__ float blockMax(float x, float* partial) {
+  x = warpMax(x);
+  const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
+  if (threadIdx.x % 32 == 0) partial[warp] = x;
+  __syncthreads();
+  float most = x;
+  for (int i = 0; i < warps; ++i) most = fmaxf(most, partial[i]);
+  __syncthreads();
+  return most;
+}
+
 __device__ __forceinline__ float activated(float x, Activation a) {
   switch (a) {
     case Activation::Relu: return fmaxf(x, 0.0f);

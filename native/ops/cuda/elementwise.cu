@@ -3,6 +3,7 @@
 #include "gemm.h"
 #include "kernels.h"
 #include "launch.h"
+#include "rows.cuh"
 #include "ptx.cuh"
 
 namespace longlive::cuda {
@@ -88,32 +89,23 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
   store<V>(out + i, y);
 }
 
-// Rows are multiples of 16 wide.
-template <class T, bool Fp8>
-__global__ void quantiseKernel(uint2* bytes, float* scales, const T* in, int width) {
+template <class R, bool Fp8, class T = typename R::Element>
+__global__ void __launch_bounds__(kRowThreads) quantiseKernel(uint2* bytes, float* scales, const T* in, int64_t rows, int width) {
   constexpr float kMost = Fp8 ? kE4m3Max : 127.0f;
-  __shared__ float partial[kThreads / 32];
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * width;
-  float x[8], highest = 0;
-  for (int i = 8 * static_cast<int>(threadIdx.x); i < width; i += 8 * kThreads) {
-    load<8>(x, in + row + i);
-#pragma unroll
-    for (int j = 0; j < 8; ++j) highest = fmaxf(highest, fabsf(x[j]));
-  }
-  highest = warpMax(highest);
-  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = highest;
-  __syncthreads();
-  for (int w = 0; w < kThreads / 32; ++w) highest = fmaxf(highest, partial[w]);
-  if (threadIdx.x == 0) scales[blockIdx.x] = highest / kMost;
-  const float inverse = highest > 0 ? kMost / highest : 0.0f;
-  for (int i = 8 * static_cast<int>(threadIdx.x); i < width; i += 8 * kThreads) {
-    load<8>(x, in + row + i);
+  __shared__ float partial[kRowThreads / 32];
+  const int64_t row = R::number();
+  if (row >= rows) return;
+  R r;
+  r.read(in + row * width, width);
+  const float highest = r.most(width, partial), inverse = highest > 0 ? kMost / highest : 0.0f;
+  if (R::member() == 0) scales[row] = highest / kMost;
+  r.each(width, [&](float (&x)[R::V], int column) {
     const auto pack = [&](int j) {
       const float a = x[j] * inverse, b = x[j + 1] * inverse, c = x[j + 2] * inverse, d = x[j + 3] * inverse;
       return Fp8 ? packFp8(a, b, c, d) : packInt8(a, b, c, d);
     };
-    bytes[(row + i) / 8] = make_uint2(pack(0), pack(4));
-  }
+    bytes[(row * width + column) / 8] = make_uint2(pack(0), pack(4));
+  });
 }
 
 // Eight elements per thread; strides are multiples of 8.
@@ -231,12 +223,16 @@ void widenRows(cudaStream_t stream, void* out, int64_t stride, const PackedMatri
 }
 
 void quantiseRows(cudaStream_t stream, void* bytes, float* scales, const Tensor& in, DType type) {
-  const int64_t width = in.shape[-1];
-  require(isFloat(in) && width % 16 == 0 && aligned(in) && (type == DType::I8 || type == DType::F8_E4M3), "quantise: wide rows of floats expected");
-  byType(in.dtype, [&](auto element) {
-    using T = decltype(element);
-    launch("quantise", type == DType::I8 ? &quantiseKernel<T, false> : &quantiseKernel<T, true>, dim3(static_cast<unsigned>(rowsOf(in))), kThreads, 0,
-           stream, static_cast<uint2*>(bytes), scales, in.as<T>(), static_cast<int>(width));
+  const int64_t width = in.shape[-1], rows = rowsOf(in);
+  require(isFloat(in) && width % 16 == 0 && width <= kHeld * kRowThreads && aligned(in) && (type == DType::I8 || type == DType::F8_E4M3),
+          "quantise: wide rows of floats expected");
+  dispatchRow(in.dtype, rows, width, false, [&](auto row, dim3 grid, unsigned threads) {
+    using R = decltype(row);
+    using T = typename R::Element;
+    if constexpr (R::V == 8) {
+      launch("quantise", type == DType::I8 ? &quantiseKernel<R, false> : &quantiseKernel<R, true>, grid, threads, 0, stream, static_cast<uint2*>(bytes),
+             scales, in.as<T>(), rows, static_cast<int>(width));
+    }
   });
 }
 

@@ -54,7 +54,9 @@ void toI420(cudaStream_t, const Tensor& out, const Tensor& rgb);
 
 // attention.cu, attention_plain.cu, attention_sm90.cu
 enum class AttentionKernel : uint8_t { Best, Portable, Plain };
-void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, int computeMajor);
+struct Workspace { void* data = nullptr; size_t bytes = 0; };  // of the lane, for the call at hand
+struct Chip { int computeMajor = 0, multiprocessors = 0; };
+void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, const Chip& chip, const Workspace& workspace);
 // attention_eight.cu; for calls that fitsEightBit
 struct EightBitLayout;
 void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, void* scratch);

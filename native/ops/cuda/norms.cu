@@ -5,17 +5,16 @@
 //   rotation   R of pair (re, im) times (cos + i sin), by three positions (spec 2.6)
 //   channel    x / max(||x||, 1e-12) sqrt(C) gamma over the channels of a pixel, then the activation
 //
-// Bound: memory. A row is read once and written once: a block per row holds it in registers, 8 elements (16 bytes of bf16)
-// per thread and access, and reduces twice at most. Rotation tables are a few kilobytes and stay in L1/L2.
+// Bound: memory. A row is read once and written once (rows.cuh). Rotation tables are a few kilobytes and stay in L1/L2; a lane reads those
+// of its columns once, since they are the same in every head.
 #include "device.cuh"
 #include "kernels.h"
 #include "launch.h"
+#include "rows.cuh"
 
 namespace longlive::cuda {
 namespace {
 
-constexpr int kHeld = 32;      // elements that a thread may hold
-constexpr int kMaxThreads = 256;
 constexpr int kMaxFrames = 64;  // of one rotation launch
 
 struct Rotation {
@@ -25,59 +24,42 @@ struct Rotation {
   int32_t position[kMaxFrames];
 };
 
-// The rotation of pair `pair` of a head at token `token` (counted over the frames of the call).
-__device__ __forceinline__ float2 rotationOf(const Rotation& r, int64_t token, int pair) {
-  const int x = static_cast<int>(token % r.gridWidth), rest = static_cast<int>(token / r.gridWidth);
-  const int y = rest % r.gridHeight, frame = rest / r.gridHeight;
-  const float* at;
-  if (pair < r.t) at = r.temporal + (static_cast<int64_t>(r.position[frame]) * r.t + pair) * 2;
-  else if (pair < r.t + r.h) at = r.row + (static_cast<int64_t>(y) * r.h + pair - r.t) * 2;
-  else at = r.column + (static_cast<int64_t>(x) * r.w + pair - r.t - r.h) * 2;
-  return *reinterpret_cast<const float2*>(at);
-}
+// What turns the V / 2 pairs at column `column` of a row, of token `token` (counted over the frames of the call).
+template <int V> struct Turn {
+  float2 by[V > 1 ? V / 2 : 1];
 
-template <class T, int V>
-__device__ __forceinline__ void rotate(float (&x)[V], const Rotation& r, int64_t token, int column) {
+  __device__ __forceinline__ void read(const Rotation& r, int token, int column) {
+    const int x = token % r.gridWidth, y = token / r.gridWidth % r.gridHeight, frame = token / r.gridWidth / r.gridHeight;
 #pragma unroll
-  for (int i = 0; i < V; i += 2) {
-    const float2 c = rotationOf(r, token, (column + i) % r.headDim / 2);
-    const float re = x[i], im = x[i + 1];
-    x[i] = re * c.x - im * c.y;
-    x[i + 1] = re * c.y + im * c.x;
-  }
-}
-
-// A row in registers: thread t holds vectors t, t + threads, ... of V elements.
-template <class T, int V> struct Row {
-  float x[kHeld / V][V];
-
-  template <class F> __device__ __forceinline__ void each(int width, F f) {
-#pragma unroll
-    for (int i = 0; i < kHeld / V; ++i) {
-      const int column = (i * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * V;
-      if (column < width) f(x[i], column);
+    for (int i = 0; i < V / 2; ++i) {
+      const int pair = (column + 2 * i) % r.headDim / 2;
+      const float* at;
+      if (pair < r.t) at = r.temporal + (r.position[frame] * r.t + pair) * 2;
+      else if (pair < r.t + r.h) at = r.row + (y * r.h + pair - r.t) * 2;
+      else at = r.column + (x * r.w + pair - r.t - r.h) * 2;
+      by[i] = *reinterpret_cast<const float2*>(at);
     }
   }
-  __device__ __forceinline__ void read(const T* row, int width) {
-    each(width, [&](float (&v)[V], int column) { load<V>(v, row + column); });
-  }
-  template <class F> __device__ __forceinline__ float sum(int width, float* partial, F f) {
-    float s = 0;
-    each(width, [&](float (&v)[V], int) {
+  __device__ __forceinline__ void apply(float (&x)[V]) const {
 #pragma unroll
-      for (int j = 0; j < V; ++j) s += f(v[j]);
-    });
-    return blockSum(s, partial);
+    for (int i = 0; i < V / 2; ++i) {
+      const float re = x[2 * i], im = x[2 * i + 1];
+      x[2 * i] = re * by[i].x - im * by[i].y;
+      x[2 * i + 1] = re * by[i].y + im * by[i].x;
+    }
   }
 };
 
 // scale and shift have a row per rowsPerFrame rows. affine: out = n scale + shift.
-template <class T, int V, bool Affine>
-__global__ void __launch_bounds__(kMaxThreads)
-layerNormKernel(T* out, const T* in, const T* scale, const T* shift, int width, int64_t rowsPerFrame, float eps) {
-  __shared__ float partial[kMaxThreads / 32];
-  const int64_t row = blockIdx.x, frame = Affine ? 0 : row / rowsPerFrame * width;
-  Row<T, V> r;
+template <class R, bool Affine, class T = typename R::Element>
+__global__ void __launch_bounds__(kRowThreads)
+layerNormKernel(T* out, const T* in, const T* scale, const T* shift, int64_t rows, int width, int64_t rowsPerFrame, float eps) {
+  constexpr int V = R::V;
+  __shared__ float partial[kRowThreads / 32];
+  const int64_t row = R::number();
+  if (row >= rows) return;
+  const int64_t frame = Affine ? 0 : row / rowsPerFrame * width;
+  R r;
   r.read(in + row * width, width);
   const float mean = r.sum(width, partial, [](float v) { return v; }) / width;
   const float variance = r.sum(width, partial, [mean](float v) { return (v - mean) * (v - mean); }) / width;
@@ -95,13 +77,19 @@ layerNormKernel(T* out, const T* in, const T* scale, const T* shift, int width, 
   });
 }
 
-template <class T, int V, bool Normalise, bool Rotate>
-__global__ void __launch_bounds__(kMaxThreads)
-rmsNormRopeKernel(T* out, const T* in, const T* weight, int width, float eps, const __grid_constant__ Rotation rotation) {
-  __shared__ float partial[kMaxThreads / 32];
-  const int64_t row = blockIdx.x;
-  Row<T, V> r;
+template <class R, bool Normalise, bool Rotate, class T = typename R::Element>
+__global__ void __launch_bounds__(kRowThreads)
+rmsNormRopeKernel(T* out, const T* in, const T* weight, int64_t rows, int width, float eps, const __grid_constant__ Rotation rotation) {
+  constexpr int V = R::V;
+  __shared__ float partial[kRowThreads / 32];
+  const int64_t row = R::number();
+  if (row >= rows) return;
+  R r;
   r.read(in + row * width, width);
+  // Neighbours of one member lie whole heads apart, or not.
+  const bool alike = Rotate && R::members() * V % rotation.headDim == 0;
+  Turn<V> turn;
+  if (alike) turn.read(rotation, static_cast<int>(row), R::member() * V);
   float inverse = 1.0f;
   if constexpr (Normalise) inverse = rsqrtf(r.sum(width, partial, [](float v) { return v * v; }) / width + eps);
   r.each(width, [&](float (&v)[V], int column) {
@@ -111,14 +99,17 @@ rmsNormRopeKernel(T* out, const T* in, const T* weight, int width, float eps, co
 #pragma unroll
       for (int j = 0; j < V; ++j) v[j] = rounded<T>(rounded<T>(v[j] * inverse) * w[j]);
     }
-    if constexpr (Rotate) rotate<T, V>(v, rotation, row, column);
+    if constexpr (Rotate) {
+      if (!alike) turn.read(rotation, static_cast<int>(row), column);
+      turn.apply(v);
+    }
     store<V>(out + row * width + column, v);
   });
 }
 
 // `lanes` neighbours (a power of two) share a pixel; each reads vectors lane, lane + lanes, ...
 template <class In, class Out, int V>
-__global__ void __launch_bounds__(kMaxThreads)
+__global__ void __launch_bounds__(kRowThreads)
 channelNormKernel(Out* out, const In* in, const float* gamma, int64_t pixels, int channels, int lanes, Activation activation) {
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t pixel = thread / lanes;
@@ -143,48 +134,30 @@ channelNormKernel(Out* out, const In* in, const float* gamma, int64_t pixels, in
   }
 }
 
-// Threads for a row of `vectors` vectors.
-unsigned threadsFor(int64_t vectors) { return static_cast<unsigned>(std::min<int64_t>(kMaxThreads, ceilDiv(vectors, 32) * 32)); }
-
-void requireRow(const Tensor& out, const Tensor& in, const char* what) {
-  require(isFloat(in) && out.dtype == in.dtype && out.elements() == in.elements() && in.shape[-1] <= kHeld * kMaxThreads, what);
-}
-
-// Calls f with an element of the type and the widest vector that the row allows.
-template <class F> void dispatch(DType type, int64_t width, bool pairs, F f) {
-  const auto byVector = [&](auto element) {
-    if (width % 8 == 0) f(element, std::integral_constant<int, 8>{});
-    else if (width % 2 == 0 || pairs) f(element, std::integral_constant<int, 2>{});
-    else f(element, std::integral_constant<int, 1>{});
-  };
-  if (type == DType::BF16) byVector(bf16{});
-  else byVector(float{});
-}
-
 template <bool Affine>
 void layerNorm(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, int64_t frames, float eps) {
   const int64_t width = in.shape[-1], rows = rowsOf(in);
-  requireRow(out, in, "layerNorm: out and in must be rows of one type, at most 8192 wide");
+  requireRow(out, in, "layerNorm: out and in must be rows of one type, at most 12288 wide");
   require(scale.dtype == in.dtype && shift.dtype == in.dtype && frames > 0 && rows % frames == 0, "layerNorm: the parameters do not fit");
-  dispatch(in.dtype, width, false, [&](auto element, auto vector) {
-    using T = decltype(element);
-    constexpr int V = vector;
-    launch("layerNorm", &layerNormKernel<T, V, Affine>, dim3(static_cast<unsigned>(rows)), threadsFor(ceilDiv(width, V)), 0, stream,
-           out.as<T>(), in.as<T>(), scale.as<T>(), shift.as<T>(), static_cast<int>(width), rows / frames, eps);
+  dispatchRow(in.dtype, rows, width, false, [&](auto row, dim3 grid, unsigned threads) {
+    using R = decltype(row);
+    using T = typename R::Element;
+    launch("layerNorm", &layerNormKernel<R, Affine>, grid, threads, 0, stream, out.as<T>(), in.as<T>(), scale.as<T>(), shift.as<T>(), rows,
+           static_cast<int>(width), rows / frames, eps);
   });
 }
 
 template <bool Normalise, bool Rotate>
 void rmsNormRope(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, const Rotation& r) {
   const int64_t width = in.shape[-1], rows = rowsOf(in);
-  requireRow(out, in, "rmsNorm: out and in must be rows of one type, at most 8192 wide");
+  requireRow(out, in, "rmsNorm: out and in must be rows of one type, at most 12288 wide");
   if constexpr (Normalise) require(weight.dtype == in.dtype && weight.elements() == width, "rmsNorm: the weight does not fit");
-  dispatch(in.dtype, width, Rotate, [&](auto element, auto vector) {
-    using T = decltype(element);
-    constexpr int V = vector;
-    if constexpr (V > 1 || !Rotate) {
-      launch("rmsNormRope", &rmsNormRopeKernel<T, V, Normalise, Rotate>, dim3(static_cast<unsigned>(rows)),
-             threadsFor(ceilDiv(width, V)), 0, stream, out.as<T>(), in.as<T>(), weight.as<T>(), static_cast<int>(width), eps, r);
+  dispatchRow(in.dtype, rows, width, Rotate, [&](auto row, dim3 grid, unsigned threads) {
+    using R = decltype(row);
+    using T = typename R::Element;
+    if constexpr (R::V > 1 || !Rotate) {
+      launch("rmsNormRope", &rmsNormRopeKernel<R, Normalise, Rotate>, grid, threads, 0, stream, out.as<T>(), in.as<T>(), weight.as<T>(), rows,
+             static_cast<int>(width), eps, r);
     }
   });
 }
@@ -244,7 +217,7 @@ void channelNorm(cudaStream_t stream, const Tensor& out, const Tensor& in, const
       constexpr int V = vector;
       int lanes = 1;
       while (lanes < 32 && lanes * V < channels) lanes *= 2;
-      launch("channelNorm", &channelNormKernel<In, Out, V>, dim3(static_cast<unsigned>(ceilDiv(pixels * lanes, kMaxThreads))), kMaxThreads, 0,
+      launch("channelNorm", &channelNormKernel<In, Out, V>, dim3(static_cast<unsigned>(ceilDiv(pixels * lanes, kRowThreads))), kRowThreads, 0,
              stream, out.as<Out>(), in.as<In>(), gamma.as<float>(), pixels, static_cast<int>(channels), lanes, a);
     };
     if (channels % 8 == 0) withVector(std::integral_constant<int, 8>{});

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -17,7 +18,9 @@
 #include "model/frame_decoder.h"
 #include "ops.h"
 #include "longlive/error.h"
+#include "ops/cuda/attention_device.cuh"
 #include "ops/cuda/attention_plan.h"
+#include "ops/cuda/attention_schedule.h"
 #include "ops/cuda/weights.h"
 
 using namespace longlive;
@@ -604,6 +607,51 @@ TEST("cuda: key ranges become runs") {
   const KeyRange outside[] = {{10, 3}}, nothing[] = {{4, 0}};
   CHECK_THROWS(planKeys(outside, 12), std::logic_error);
   CHECK_THROWS(planKeys(nothing, 12), std::logic_error);
+}
+
+TEST("cuda: a grid that stays takes every tile of keys once") {
+  struct Case { int64_t units, tiles; bool mayCut, cut; };
+  for (const Case& c : {Case{444, 147, true, true}, Case{444, 147, false, false}, Case{444, 1, true, false}, Case{396, 147, true, false}, Case{1320, 110, true, false},
+                        Case{131, 40, true, false}, Case{7, 9, true, true}, Case{24, 3, true, false}, Case{133, 300, true, true}}) {
+    const cuda::AttentionSchedule s = cuda::AttentionSchedule::plan(c.units, c.tiles, 132, c.mayCut);
+    CHECK(s.cut == c.cut && s.blocks <= 132);
+    std::vector<int> taken(static_cast<size_t>(c.units * c.tiles));
+    std::vector<std::vector<int>> slots(static_cast<size_t>(c.units));  // of every unit, by key
+    int64_t most = 0;
+    for (int block = 0; block < s.blocks; ++block) {
+      int64_t load = 0;
+      for (int number = 0;; ++number) {
+        const cuda::AttentionPart part = s.part(block, number);
+        if (part.tiles == 0) break;
+        for (int i = 0; i < part.tiles; ++i) ++taken[static_cast<size_t>(part.unit * c.tiles + part.firstTile + i)];
+        if (part.slot >= 0) slots[static_cast<size_t>(part.unit)].push_back(part.slot);
+        else CHECK(part.firstTile == 0 && part.tiles == c.tiles);
+        CHECK(part.slot < s.slots());
+        load += part.tiles;
+      }
+      most = std::max(most, load);
+    }
+    CHECK(std::count(taken.begin(), taken.end(), 1) == c.units * c.tiles);
+    if (c.cut) CHECK(most <= (c.units * c.tiles + 131) / 132 + 1);
+    for (int i = 0; s.cut && i < s.rest(); ++i) {
+      std::vector<int> listed;
+      s.eachSlot(i, [&](int slot) { listed.push_back(slot); });
+      CHECK(listed == slots[static_cast<size_t>(s.turns * s.blocks + i)]);
+    }
+  }
+  CHECK(2 * 132 * (128 * 128 * 4 + 128 * 8) <= cuda::kWorkspaceBytes);  // what parts take on an H100
+}
+
+TEST("cuda: tiles of keys are found by number") {
+  cuda::KeyRuns runs;
+  runs.size = 2, runs.total = 12, runs.begin[0] = 20, runs.count[0] = 5, runs.count[1] = 7;
+  cuda::KeyTiles walked;
+  for (int64_t i = 0; i < runs.tiles(3); ++i) {
+    cuda::KeyTiles found;
+    walked.next(runs, 3), found.at(runs, 3, i);
+    CHECK(found.first == walked.first && found.index == walked.index && found.count == walked.count && found.seen == walked.seen);
+  }
+  CHECK(walked.seen == 12);
 }
 
 TEST("cuda: tiles and packed rows") {
