@@ -151,11 +151,16 @@ __device__ __forceinline__ float blockMax(float x, float* partial) {
   return most;
 }
 
-__device__ __forceinline__ float activated(float x, Activation a) {
+// T: what the result is rounded to. For bf16 the special function unit is exact enough, and the loops around it stay bound by memory.
+template <class T> __device__ __forceinline__ float activated(float x, Activation a) {
+  constexpr bool kFast = sizeof(T) == 2;
   switch (a) {
     case Activation::Relu: return fmaxf(x, 0.0f);
-    case Activation::Silu: return x / (1.0f + expf(-x));
-    case Activation::GeluTanh: return 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    case Activation::Silu: return kFast ? __fdividef(x, 1.0f + __expf(-x)) : x / (1.0f + expf(-x));
+    case Activation::GeluTanh: {
+      const float u = 0.7978845608028654f * (x + 0.044715f * x * x * x);
+      return kFast ? __fdividef(x, 1.0f + __expf(-2.0f * u)) : 0.5f * x * (1.0f + tanhf(u));  // (1 + tanh u) / 2 = 1 / (1 + e^-2u)
+    }
     case Activation::None: break;
   }
   return x;

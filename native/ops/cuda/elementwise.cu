@@ -44,7 +44,7 @@ __global__ void activateKernel(T* out, const T* in, int64_t n, Activation a) {
   float x[V];
   load<V>(x, in + i);
 #pragma unroll
-  for (int j = 0; j < V; ++j) x[j] = activated(x[j], a);
+  for (int j = 0; j < V; ++j) x[j] = activated<T>(x[j], a);
   store<V>(out + i, x);
 }
 
@@ -69,7 +69,7 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
   load<V>(y, product + i);
   if (activation != Activation::None) {
 #pragma unroll
-    for (int j = 0; j < V; ++j) y[j] = rounded<T>(activated(y[j], activation));
+    for (int j = 0; j < V; ++j) y[j] = rounded<T>(activated<T>(y[j], activation));
   }
   if (multiply) {
     load<V>(other, multiply + i);

@@ -44,17 +44,18 @@ struct Output {
   bool activationAfterResidual;
 
   __device__ __forceinline__ float stored(float x) const { return out.isBf16 ? rounded<bf16>(x) : x; }
+  __device__ __forceinline__ float active(float x) const { return out.isBf16 ? activated<bf16>(x, activation) : activated<float>(x, activation); }
 
   __device__ __forceinline__ float value(int64_t row, int64_t outRow, int64_t column, int64_t columns, float x) const {
     if (rowScale) x *= rowScale[row] * columnScale[column];
     if (bias) x += bias[column];
     x = stored(x);
     const int64_t at = outRow * columns + column;
-    if (activation != Activation::None && !activationAfterResidual) x = stored(activated(x, activation));
+    if (activation != Activation::None && !activationAfterResidual) x = stored(active(x));
     if (multiply.data) x = stored(x * multiply.get(at));
     if (gate.data) x = stored(x * gate.get(row / rowsPerGate * columns + column));
     if (residual.data) x += residual.get(at);
-    if (activation != Activation::None && activationAfterResidual) x = activated(stored(x), activation);
+    if (activation != Activation::None && activationAfterResidual) x = active(stored(x));
     return x;
   }
 
@@ -80,7 +81,7 @@ struct Output {
       each([](float a, float b) { return a + b; });
     }
     each([this](float a, float) { return stored(a); });
-    if (activation != Activation::None && !activationAfterResidual) each([this](float a, float) { return stored(activated(a, activation)); });
+    if (activation != Activation::None && !activationAfterResidual) each([this](float a, float) { return stored(active(a)); });
     if (multiply.data) {
       multiply.get8(y, at);
       each([this](float a, float b) { return stored(a * b); });
@@ -93,7 +94,7 @@ struct Output {
       residual.get8(y, at);
       each([](float a, float b) { return a + b; });
     }
-    if (activation != Activation::None && activationAfterResidual) each([this](float a, float) { return activated(stored(a), activation); });
+    if (activation != Activation::None && activationAfterResidual) each([this](float a, float) { return active(stored(a)); });
     out.set8(at, x);
   }
 };

@@ -7,6 +7,8 @@
 //
 // Bound: memory. A row is read once and written once (rows.cuh). Rotation tables are a few kilobytes and stay in L1/L2; a lane reads those
 // of its columns once, since they are the same in every head.
+#include <bit>
+
 #include "device.cuh"
 #include "kernels.h"
 #include "launch.h"
@@ -107,31 +109,40 @@ rmsNormRopeKernel(T* out, const T* in, const T* weight, int64_t rows, int width,
   });
 }
 
-// `lanes` neighbours (a power of two) share a pixel; each reads vectors lane, lane + lanes, ...
-template <class In, class Out, int V>
+// 2^lanesLog2 neighbours share a pixel; each reads vectors lane, lane + lanes, ... N: how many; 0: as many as it takes, each of them twice.
+template <class In, class Out, int V, int N>
 __global__ void __launch_bounds__(kRowThreads)
-channelNormKernel(Out* out, const In* in, const float* gamma, int64_t pixels, int channels, int lanes, Activation activation) {
+channelNormKernel(Out* out, const In* in, const float* gamma, int64_t pixels, int channels, int lanesLog2, Activation activation) {
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t pixel = thread / lanes;
-  const int lane = static_cast<int>(thread % lanes);
+  const int64_t pixel = thread >> lanesLog2, at = pixel * channels;
+  const int lanes = 1 << lanesLog2, first = (static_cast<int>(threadIdx.x) & (lanes - 1)) * V, step = lanes * V;
   const bool inside = pixel < pixels;  // everybody takes part in the shuffles
-  float squares = 0;
-  for (int c = lane * V; inside && c < channels; c += lanes * V) {
-    float x[V];
-    load<V>(x, in + pixel * channels + c);
+  float x[N ? N : 1][V], squares = 0;
+  const auto add = [&](const float (&v)[V]) {
 #pragma unroll
-    for (int j = 0; j < V; ++j) squares += x[j] * x[j];
-  }
+    for (int j = 0; j < V; ++j) squares += v[j] * v[j];
+  };
+  const auto each = [&](auto f) {
+    if constexpr (N > 0) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        if (inside) f(x[i], first + i * step);
+      }
+    } else {
+      for (int c = first; inside && c < channels; c += step) f(x[0], c);
+    }
+  };
+  each([&](float (&v)[V], int c) { load<V>(v, in + at + c), add(v); });
   for (int mask = lanes / 2; mask > 0; mask >>= 1) squares += __shfl_xor_sync(0xffffffffu, squares, mask);
   const float scale = sqrtf(static_cast<float>(channels)) / fmaxf(sqrtf(squares), 1e-12f);
-  for (int c = lane * V; inside && c < channels; c += lanes * V) {
-    float x[V], g[V];
-    load<V>(x, in + pixel * channels + c);
+  each([&](float (&v)[V], int c) {
+    float g[V];
+    if constexpr (N == 0) load<V>(v, in + at + c);
     load<V>(g, gamma + c);
 #pragma unroll
-    for (int j = 0; j < V; ++j) x[j] = activated(x[j] * scale * g[j], activation);
-    store<V>(out + pixel * channels + c, x);
-  }
+    for (int j = 0; j < V; ++j) v[j] = activated<Out>(v[j] * scale * g[j], activation);
+    store<V>(out + at + c, v);
+  });
 }
 
 template <bool Affine>
@@ -213,15 +224,18 @@ void channelNorm(cudaStream_t stream, const Tensor& out, const Tensor& in, const
   const auto run = [&](auto source, auto target) {
     using In = decltype(source);
     using Out = decltype(target);
-    const auto withVector = [&](auto vector) {
-      constexpr int V = vector;
-      int lanes = 1;
-      while (lanes < 32 && lanes * V < channels) lanes *= 2;
-      launch("channelNorm", &channelNormKernel<In, Out, V>, dim3(static_cast<unsigned>(ceilDiv(pixels * lanes, kRowThreads))), kRowThreads, 0,
-             stream, out.as<Out>(), in.as<In>(), gamma.as<float>(), pixels, static_cast<int>(channels), lanes, a);
+    const auto start = [&](auto vector, auto count, int lanesLog2) {
+      constexpr int V = vector, N = count;
+      launch("channelNorm", &channelNormKernel<In, Out, V, N>, dim3(static_cast<unsigned>(ceilDiv(pixels << lanesLog2, kRowThreads))), kRowThreads, 0,
+             stream, out.as<Out>(), in.as<In>(), gamma.as<float>(), pixels, static_cast<int>(channels), lanesLog2, a);
     };
-    if (channels % 8 == 0) withVector(std::integral_constant<int, 8>{});
-    else withVector(std::integral_constant<int, 1>{});
+    using std::integral_constant;
+    const unsigned vectors = static_cast<unsigned>(channels / 8);
+    const int even = std::min(std::countr_zero(vectors), 5);  // 2^even lanes have the same number of vectors each
+    if (channels % 8 != 0) start(integral_constant<int, 1>{}, integral_constant<int, 0>{}, 5);
+    else if (vectors >> even == 1) start(integral_constant<int, 8>{}, integral_constant<int, 1>{}, even);
+    else if (vectors >> even == 3) start(integral_constant<int, 8>{}, integral_constant<int, 3>{}, even);  // 96, 192, 384
+    else start(integral_constant<int, 8>{}, integral_constant<int, 0>{}, 3);
   };
   const auto byOut = [&](auto source) {
     if (out.dtype == DType::BF16) run(source, bf16{});
