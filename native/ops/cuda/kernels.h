@@ -55,8 +55,10 @@ void toI420(cudaStream_t, const Tensor& out, const Tensor& rgb);
 // attention.cu, attention_plain.cu, attention_sm90.cu
 enum class AttentionKernel : uint8_t { Best, Portable, Plain };
 void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, int computeMajor);
-// attention_eight.cu; for calls that fitsEightBit
+// attention_eight.cu, attention_eight_sm90.cu; for calls that fitsEightBit. Hopper: wgmma, with a layout in fp8.
+enum class EightBitKernel : uint8_t { Portable, Hopper };
 struct EightBitLayout;
-void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, void* scratch);
+bool fitsEightBitHopper(const AttentionArgs& a);
+void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, EightBitKernel kernel, void* scratch);
 
 }  // namespace longlive::cuda
