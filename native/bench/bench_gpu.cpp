@@ -201,9 +201,8 @@ class Kernels {
     layer("linear ffn -> dim, gate, residual", hidden, dim, {.residual = rest, .gate = row}, false);
     layer("linear text -> dim, gelu", words, dim, {.activation = Activation::GeluTanh}, true);
     const Tensor k = activation({keys, dim}), v = activation({keys, dim});
-    const auto attend = [&](const std::string& name, int64_t visible, bool self) {
-      compare(name + std::to_string(visible), activation({n, dim}), eightBit && self ? 0.25 : 0.02, [&](Backend& b, const Tensor& to) {
-        const KeyRange ranges[] = {{keys - visible / 2, visible / 2}, {0, visible - visible / 2}};
+    const auto attend = [&](const std::string& name, const std::vector<KeyRange>& ranges, bool self) {
+      compare(name, activation({n, dim}), eightBit && self ? 0.25 : 0.02, [&](Backend& b, const Tensor& to) {
         AttentionArgs a;
         a.out = to, a.q = x, a.k = k, a.v = v, a.visible = ranges, a.heads = heads, a.eightBit = self;
         a.scale = 8.0f / std::sqrt(static_cast<float>(dim / heads));  // a few keys count, so that mixed up ones show
@@ -211,8 +210,11 @@ class Kernels {
         b.attention(a);
       });
     };
-    for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attend("self-attention, keys ", visible, true);
-    attend("cross-attention, keys ", 41, false);
+    const auto twoRuns = [&](int64_t visible) { return std::vector<KeyRange>{{keys - visible / 2, visible / 2}, {0, visible - visible / 2}}; };
+    for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attend("self-attention, keys " + std::to_string(visible), twoRuns(visible), true);
+    attend("self-attention, one tile and a key less", {{5, 127}}, true);
+    attend("self-attention, three frames here and there", {{2 * n, n / 3}, {0, n / 3}, {n, n / 3}}, true);
+    attend("cross-attention, keys 41", twoRuns(41), false);
     storage_.clear();
     return same;
   }

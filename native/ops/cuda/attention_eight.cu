@@ -12,12 +12,15 @@
 // channel have in common would else take up most of the 8 bits. Values in int8 would lose all keys of less than 1/254 of the
 // largest weight, and of 18,720 keys those are most: hence bf16 where there is no fp8.
 //
-// P's accumulators hold keys 2 t, 2 t + 1 of every 8, its operand wants four neighbours: instead of moving P between lanes, the
-// keys of V^T lie in that order, within every 16: 0 1 8 9, 2 3 10 11, 4 5 12 13, 6 7 14 15.
+// The keys of V^T lie in the order that P has (eightKeyOf). For Hopper the products are those of attention_eight_sm90.cu, on tiles of 128
+// keys; what makes the operands is the same.
+//
+// Any vector may be taken off the keys, and fp8 has room above the largest value that was seen, so of many keys only every n-th is
+// looked at for means and ranges (eightEvery); values beyond the range are clamped.
 //
 // Bound: arithmetic, half the time of bf16 at the same share of the peak. Quantising reads K and V once more and writes half of that
 // (18,720 keys of 1536: 115 MB + 57 MB).
-#include "attention_device.cuh"
+#include "attention_eight.cuh"
 #include "launch.h"
 #include "ptx.cuh"
 
@@ -26,35 +29,22 @@ namespace {
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps, kRowTiles = 2, kStages = 2;
 constexpr int kQuantiseThreads = 256;
+unsigned blocks(int64_t n, int64_t each) { return static_cast<unsigned>(ceilDiv(n, each)); }
 static_assert(kEightQueries == 16 * kRowTiles * kWarps);
-
-// Accumulators that begin at this number are, read as F32, 1.5 2^23 + the sum: no conversion is needed while |sum| < 2^22.
-constexpr int32_t kMagicBits = 0x4b400000;
-constexpr float kMagic = 12582912.0f;
-static_assert(127 * 127 * 128 < 1 << 22);
-constexpr float kWeightBits = 8.0f;  // P = 2^8 at most
-
-// EightBitLayout in pointers.
-struct Operands {
-  int8_t *q, *k;
-  uint8_t* v;
-  float *qScale, *kScale, *sums, *mean, *vScale;
-  int64_t keyRows;  // rows of a head's K: 64 per tile
-  int64_t tiles;
-};
 
 // -- quantisation -----------------------------------------------------------------------------------------------------------
 
-// Sums of K's columns and largest |V| over a chunk of the visible keys. A thread has 8 columns; 8 rows at once.
+// Sums of K's columns and largest |V| over a chunk of the keys that are looked at. A thread has 8 columns; 8 rows at once.
 template <bool Fp8>
-__global__ void __launch_bounds__(kQuantiseThreads) columnsKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ Operands o, int width) {
+__global__ void __launch_bounds__(kQuantiseThreads) columnsKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o, int width) {
   __shared__ float shared[2][8][kQuantiseThreads];
   const int lane = static_cast<int>(threadIdx.x) % 32, line = static_cast<int>(threadIdx.x) / 32;
   const int column = (static_cast<int>(blockIdx.x) * 32 + lane) * 8;
-  const int64_t chunk = blockIdx.y, begin = a.keys * chunk / kEightChunks, end = a.keys * (chunk + 1) / kEightChunks;
+  const int64_t every = eightEvery(a.keys), seen = (a.keys + every - 1) / every;
+  const int64_t chunk = blockIdx.y, begin = seen * chunk / kEightChunks, end = seen * (chunk + 1) / kEightChunks;
   float sum[8] = {}, highest[8] = {}, x[8];
   for (int64_t i = begin + line; i < end && column < width; i += 8) {
-    const int64_t at = rowOfKey(a.runs, i) * width + column;
+    const int64_t at = rowOfKey(a.runs, i * every) * width + column;
     load<8>(x, static_cast<const bf16*>(a.k) + at);
 #pragma unroll
     for (int j = 0; j < 8; ++j) sum[j] += x[j];
@@ -76,7 +66,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) columnsKernel(const __grid_c
   o.sums[(kEightChunks + chunk) * width + mine] = most;
 }
 
-__global__ void __launch_bounds__(kQuantiseThreads) meansKernel(const __grid_constant__ Operands o, int width, int64_t keys) {
+__global__ void __launch_bounds__(kQuantiseThreads) meansKernel(const __grid_constant__ EightBitOperands o, int width, int64_t keys) {
   const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (column >= width) return;
   float total = 0, most = 0;
@@ -84,13 +74,15 @@ __global__ void __launch_bounds__(kQuantiseThreads) meansKernel(const __grid_con
     total += o.sums[i * width + column];
     most = fmaxf(most, o.sums[(kEightChunks + i) * width + column]);
   }
-  o.mean[column] = total / static_cast<float>(keys);
-  o.vScale[column] = most > 0 ? most / kE4m3Max : 1.0f;
+  const int64_t every = eightEvery(keys), seen = (keys + every - 1) / every;
+  const float room = every > 1 ? 8.0f : 1.0f;  // for larger values among those not looked at
+  o.mean[column] = total / static_cast<float>(seen);
+  o.vScale[column] = most > 0 ? most * room / kE4m3Max : 1.0f;
 }
 
 // A warp per row and head of Q; a lane has 4 channels. What softmax multiplies logits with is part of the scale.
 template <int D>
-__global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ Operands o) {
+__global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
   const int lane = static_cast<int>(threadIdx.x) % 32, head = static_cast<int>(blockIdx.y);
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (kQuantiseThreads / 32) + threadIdx.x / 32;
   if (row >= a.queries) return;
@@ -107,56 +99,71 @@ __global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_c
   if (lane * 4 < D) *reinterpret_cast<uint32_t*>(o.q + at * D + lane * 4) = packInt8(x[0] * inverse, x[1] * inverse, x[2] * inverse, x[3] * inverse);
 }
 
-// A tile of keys, and of values if in fp8, of one head. Keys behind a short tile become zeros.
-template <int D, bool Fp8>
-__global__ void __launch_bounds__(kQuantiseThreads) keysKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ Operands o) {
-  constexpr int kPieces = D / 8, kEach = (kEightKeys * kPieces + kQuantiseThreads - 1) / kQuantiseThreads;
+// A tile of N keys, and of values if in fp8, of one head. Keys behind a short tile become zeros.
+template <int D, bool Fp8, int N>
+__global__ void __launch_bounds__(kQuantiseThreads) keysKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
+  constexpr int kPieces = D / 8, kLines = kQuantiseThreads / kPieces, kEach = N / kLines;  // a thread has 8 columns of every kLines-th row
+  constexpr int kWords = N / 4, kValueWords = D / 2 + 1;
   __shared__ float partial[kQuantiseThreads / 32];
-  __shared__ bf16 values[kEightKeys][D + 2];  // a column of two rows in different banks
+  // Row byte * kWords + word: lanes that want different words of V^T find them in different banks.
+  __shared__ uint32_t values[Fp8 ? N : 1][kValueWords];
   const int thread = static_cast<int>(threadIdx.x), head = static_cast<int>(blockIdx.y);
+  const int line = thread / kPieces, column = thread % kPieces * 8;
   const int64_t width = static_cast<int64_t>(a.heads) * a.headDim, number = blockIdx.x, headAt = static_cast<int64_t>(head) * a.headDim;
   KeyTiles tile;
-  tile.at(a.runs, kEightKeys, number);
+  tile.at(a.runs, N, number);
+  const auto inside = [&](int row) { return row < tile.count && column < a.headDim; };
 
-  float x[kEach][8] = {}, highest = 0;
+  float mean[8] = {}, x[kEach][8] = {}, highest = 0;
+  if (column < a.headDim) load<8>(mean, o.mean + headAt + column);
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const int at = i * kQuantiseThreads + thread, row = at / kPieces, column = at % kPieces * 8;
-    if (row >= tile.count || column >= a.headDim) continue;
-    float mean[8];
-    load<8>(x[i], static_cast<const bf16*>(a.k) + (tile.first + row) * width + headAt + column);
-    load<8>(mean, o.mean + headAt + column);
-#pragma unroll
-    for (int j = 0; j < 8; ++j) x[i][j] -= mean[j], highest = fmaxf(highest, fabsf(x[i][j]));
+    if (inside(i * kLines + line)) load<8>(x[i], static_cast<const bf16*>(a.k) + (tile.first + i * kLines + line) * width + headAt + column);
   }
-  highest = warpMax(highest);
-  if (thread % 32 == 0) partial[thread / 32] = highest;
   if constexpr (Fp8) {
-    for (int at = thread; at < kEightKeys * D; at += kQuantiseThreads) {
-      const int row = at / D, column = at % D;
-      const bool inside = row < tile.count && column < a.headDim;
-      values[row][column] = inside ? static_cast<const bf16*>(a.v)[(tile.first + row) * width + headAt + column] : bf16{};
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int row = i * kLines + line;
+      uint4 words = {};
+      if (inside(row)) words = *reinterpret_cast<const uint4*>(static_cast<const bf16*>(a.v) + (tile.first + row) * width + headAt + column);
+      uint32_t* to = &values[eightByteOf(row) * kWords + eightWordOf(row)][column / 2];
+      to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
     }
   }
+#pragma unroll
+  for (int i = 0; i < kEach; ++i)
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      x[i][j] = inside(i * kLines + line) ? x[i][j] - mean[j] : 0.0f;
+      highest = fmaxf(highest, fabsf(x[i][j]));
+    }
+  highest = warpMax(highest);
+  if (thread % 32 == 0) partial[thread / 32] = highest;
   __syncthreads();
   for (int w = 0; w < kQuantiseThreads / 32; ++w) highest = fmaxf(highest, partial[w]);
   const float scale = highest > 0 ? highest / 127.0f : 1.0f, inverse = 1.0f / scale;
   if (thread == 0) o.kScale[head * o.tiles + number] = scale;
-  int8_t* keys = o.k + (head * o.keyRows + number * kEightKeys) * D;
+  int8_t* keys = o.k + (head * o.keyRows + number * N) * D;
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const int at = i * kQuantiseThreads + thread;
-    if (at >= kEightKeys * kPieces) continue;
     const auto pack = [&](int j) { return packInt8(x[i][j] * inverse, x[i][j + 1] * inverse, x[i][j + 2] * inverse, x[i][j + 3] * inverse); };
-    *reinterpret_cast<uint2*>(keys + at * 8) = make_uint2(pack(0), pack(4));
+    *reinterpret_cast<uint2*>(keys + (i * kLines + line) * D + column) = make_uint2(pack(0), pack(4));
   }
   if constexpr (Fp8) {
-    for (int at = thread; at < D * kEightKeys / 4; at += kQuantiseThreads) {
-      const int column = at / (kEightKeys / 4), word = at % (kEightKeys / 4), key = word / 4 * 16 + word % 4 * 2;
-      const float by = column < a.headDim ? 1.0f / o.vScale[headAt + column] : 0.0f;
-      const auto value = [&](int row) { return toFloat(values[row][column]) * by; };
-      *reinterpret_cast<uint32_t*>(o.v + (static_cast<int64_t>(head) * D + column) * o.keyRows + number * kEightKeys + word * 4) =
-          packFp8(value(key), value(key + 1), value(key + 8), value(key + 9));
+    for (int at = thread; at < D / 2 * kWords; at += kQuantiseThreads) {  // a word of two neighbouring rows of V^T
+      const int word = at % kWords, pair = at / kWords;
+      float by[2] = {};
+      if (2 * pair < a.headDim) load<2>(by, o.vScale + headAt + 2 * pair);
+      uint32_t two[4];
+#pragma unroll
+      for (int byte = 0; byte < 4; ++byte) two[byte] = values[byte * kWords + word][pair];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float inverse = by[half] > 0 ? 1.0f / by[half] : 0.0f;
+        const auto value = [&](int byte) { return (half ? highFloat(two[byte]) : lowFloat(two[byte])) * inverse; };
+        *reinterpret_cast<uint32_t*>(o.v + (static_cast<int64_t>(head) * D + 2 * pair + half) * o.keyRows + number * N + word * 4) =
+            packFp8(value(0), value(1), value(2), value(3));
+      }
     }
   }
 }
@@ -182,7 +189,7 @@ __device__ __forceinline__ void copyBytes(unsigned char* to, int rowBytes, const
 }
 
 template <int D, bool Fp8>
-__global__ void __launch_bounds__(kThreads) eightBitKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ Operands o) {
+__global__ void __launch_bounds__(kThreads) eightBitKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
   using L = Layout<D, Fp8>;
   constexpr int R = kRowTiles, N = kEightKeys;
   unsigned char* queries = dynamicShared();
@@ -359,29 +366,41 @@ __global__ void __launch_bounds__(kThreads) eightBitKernel(const __grid_constant
     }
 }
 
-template <int D, bool Fp8>
-void run(cudaStream_t stream, const AttentionCall& a, const Operands& o) {
+template <int D, bool Fp8, int N>
+void prepare(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
   const int width = a.heads * a.headDim;
   const unsigned heads = static_cast<unsigned>(a.heads), tiles = static_cast<unsigned>(o.tiles);
-  const auto blocks = [](int64_t n, int64_t each) { return static_cast<unsigned>(ceilDiv(n, each)); };
   launch("attention: columns", &columnsKernel<Fp8>, dim3(blocks(width, kQuantiseThreads), kEightChunks), kQuantiseThreads, 0, stream, a, o, width);
   launch("attention: means", &meansKernel, dim3(blocks(width, kQuantiseThreads)), kQuantiseThreads, 0, stream, o, width, a.keys);
   launch("attention: queries", &queriesKernel<D>, dim3(blocks(a.queries, kQuantiseThreads / 32), heads), kQuantiseThreads, 0, stream, a, o);
-  launch("attention: keys", &keysKernel<D, Fp8>, dim3(tiles, heads), kQuantiseThreads, 0, stream, a, o);
-  launch("attention: 8-bit", &eightBitKernel<D, Fp8>, dim3(blocks(a.queries, kEightQueries), heads), kThreads, Layout<D, Fp8>::kShared, stream, a, o);
+  launch("attention: keys", &keysKernel<D, Fp8, N>, dim3(tiles, heads), kQuantiseThreads, 0, stream, a, o);
+}
+
+template <int D, bool Fp8>
+void run(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
+  prepare<D, Fp8, kEightKeys>(stream, a, o);
+  const dim3 grid(blocks(a.queries, kEightQueries), static_cast<unsigned>(a.heads));
+  launch("attention: 8-bit", &eightBitKernel<D, Fp8>, grid, kThreads, Layout<D, Fp8>::kShared, stream, a, o);
 }
 
 }  // namespace
 
-void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const EightBitLayout& l, void* scratch) {
+bool fitsEightBitHopper(const AttentionArgs& a) { return hasEightBitHopper() && a.q.shape[-1] == 128 * a.heads; }
+
+void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const EightBitLayout& l, EightBitKernel kernel, void* scratch) {
   const AttentionCall a = attentionCall(args);
   if (a.queries == 0) return;
   const auto floats = [&](size_t at) { return reinterpret_cast<float*>(static_cast<char*>(scratch) + at); };
   const auto bytes = [&](size_t at) { return static_cast<int8_t*>(scratch) + at; };
-  const int64_t tiles = a.runs.tiles(kEightKeys);
-  require(tiles <= l.tiles, "attention: the layout is for fewer keys");
-  const Operands o{bytes(l.q), bytes(l.k), reinterpret_cast<uint8_t*>(bytes(l.v)), floats(l.qScale), floats(l.kScale), floats(l.sums),
-                   floats(l.mean), floats(l.vScale), tiles * kEightKeys, tiles};
+  const int64_t keys = kernel == EightBitKernel::Hopper ? kEightKeysHopper : kEightKeys, tiles = a.runs.tiles(keys);
+  require(tiles * keys <= l.keyRows, "attention: the layout is for fewer keys");
+  const EightBitOperands o{bytes(l.q), bytes(l.k), reinterpret_cast<uint8_t*>(bytes(l.v)), floats(l.qScale), floats(l.kScale), floats(l.sums),
+                           floats(l.mean), floats(l.vScale), tiles * keys, tiles};
+  if (kernel == EightBitKernel::Hopper) {
+    require(l.fp8 && l.headBytes == 128, "attention: the layout is for another kernel");
+    prepare<128, true, kEightKeysHopper>(stream, a, o);
+    return eightBitHopper(stream, a, o);
+  }
   if (l.headBytes == 64) l.fp8 ? run<64, true>(stream, a, o) : run<64, false>(stream, a, o);
   else l.fp8 ? run<128, true>(stream, a, o) : run<128, false>(stream, a, o);
 }

@@ -47,6 +47,7 @@ inline KeyRuns planKeys(std::span<const KeyRange> visible, int64_t rows) {
 // -- 8-bit attention (attention_eight.cu) -----------------------------------------------------------------------------------
 
 constexpr int kEightQueries = 128, kEightKeys = 64;  // of a tile
+constexpr int kEightKeysHopper = 128;                // of a tile of the kernel for Hopper
 constexpr int kEightChunks = 64;                     // of the keys whose mean is taken
 
 // Whether a call may be, and can be, calculated with 8-bit products.
@@ -59,11 +60,11 @@ inline bool fitsEightBit(const AttentionArgs& a) {
 // fills asks for the same memory from the beginning.
 struct EightBitLayout {
   int64_t headBytes = 0;                     // a head's row of Q or K, padded to 64 or 128
-  int64_t tiles = 0;                         // at most
+  int64_t keyRows = 0;                       // of a head, at most: whole tiles of either kernel
   bool fp8 = false;                          // values in fp8; else they stay where they are
   size_t q = 0, qScale = 0;                  // [heads, queries, headBytes] I8, [heads, queries] F32
-  size_t k = 0, kScale = 0;                  // [heads, tiles * 64, headBytes] I8, [heads, tiles] F32
-  size_t v = 0;                              // [heads, headBytes, tiles * 64] fp8: transposed
+  size_t k = 0, kScale = 0;                  // [heads, keyRows, headBytes] I8, [heads, tiles] F32
+  size_t v = 0;                              // [heads, headBytes, keyRows] fp8: transposed
   size_t sums = 0, mean = 0, vScale = 0;     // [2, chunks, width], [width], [width] F32
   size_t bytes = 0;
 };
@@ -71,15 +72,16 @@ struct EightBitLayout {
 inline EightBitLayout layoutEightBit(const AttentionArgs& a, bool fp8) {
   const int64_t width = a.q.shape[-1], queries = a.q.elements() / width, rows = a.k.elements() / width;
   EightBitLayout l;
-  l.headBytes = width / a.heads <= 64 ? 64 : 128, l.tiles = (rows + kEightKeys - 1) / kEightKeys + kMaxKeyRanges, l.fp8 = fp8;
+  l.headBytes = width / a.heads <= 64 ? 64 : 128, l.fp8 = fp8;
+  l.keyRows = ((rows + kEightKeysHopper - 1) / kEightKeysHopper + kMaxKeyRanges) * kEightKeysHopper;
   const auto take = [&](int64_t bytes) {
     const size_t at = l.bytes;
     l.bytes += (static_cast<size_t>(bytes) + 255) / 256 * 256;
     return at;
   };
   l.q = take(a.heads * queries * l.headBytes), l.qScale = take(a.heads * queries * 4);
-  l.k = take(a.heads * l.tiles * kEightKeys * l.headBytes), l.kScale = take(a.heads * l.tiles * 4);
-  if (fp8) l.v = take(a.heads * l.tiles * kEightKeys * l.headBytes);
+  l.k = take(a.heads * l.keyRows * l.headBytes), l.kScale = take(a.heads * l.keyRows / kEightKeys * 4);
+  if (fp8) l.v = take(a.heads * l.keyRows * l.headBytes);
   l.sums = take(2 * kEightChunks * width * 4), l.mean = take(width * 4), l.vScale = take(width * 4);
   return l;
 }

@@ -330,23 +330,7 @@ __global__ void __launch_bounds__(kJoined * 32) joinKernel(const __grid_constant
 
 // A matrix [rows, columns] of bf16 in boxes of 128 rows x 64 columns.
 bool encode(CUtensorMap* map, const void* data, int64_t rows, int64_t columns) {
-  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
-                              const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-  static const Encode function = [] {
-    void* f = nullptr;
-    cudaDriverEntryPointQueryResult found;
-#if CUDART_VERSION >= 12050
-    const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault, &found);
-#else  // there until 13.0
-    const cudaError_t status = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &f, cudaEnableDefault, &found);
-#endif
-    return status == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(f) : nullptr;
-  }();
-  const cuuint64_t size[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)}, stride[] = {static_cast<cuuint64_t>(columns) * 2};
-  const cuuint32_t box[] = {kBoxColumns, 128}, step[] = {1, 1};
-  return function && function(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(data), size, stride, box, step,
-                              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  return encodeTensorMap(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, data, rows, columns, 2, 128, kBoxColumns);
 }
 
 }  // namespace

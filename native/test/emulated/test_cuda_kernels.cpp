@@ -19,6 +19,7 @@
 #include "ops.h"
 #include "longlive/error.h"
 #include "ops/cuda/attention_device.cuh"
+#include "ops/cuda/attention_eight.cuh"
 #include "ops/cuda/attention_plan.h"
 #include "ops/cuda/attention_schedule.h"
 #include "ops/cuda/weights.h"
@@ -422,6 +423,19 @@ TEST("cuda: 8-bit attention errs as much as its roundings say, and no more") {
       }
     }
   }
+}
+
+// Fragments of 8-bit operands and of sums, as in ptx.cuh; those of wgmma are the same for each warp.
+TEST("cuda: 8-bit weights lie in their lane as the product takes them") {
+  for (int key = 0; key < 128; ++key) CHECK(cuda::eightKeyOf(cuda::eightWordOf(key), cuda::eightByteOf(key)) == key);
+  for (int step = 0; step < 4; ++step)
+    for (int half = 0; half < 2; ++half)
+      for (int t = 0; t < 4; ++t)
+        for (int byte = 0; byte < 4; ++byte) {
+          const int packed = 8 * (4 * step + 2 * half + byte / 2) + 2 * t + byte % 2;  // the sum that a lane has at hand
+          const int place = 32 * step + 16 * half + 4 * t + byte;                      // where the product finds it
+          CHECK(cuda::eightKeyOf(place / 4, place % 4) == packed);
+        }
 }
 
 TEST("cuda: 8-bit attention multiplies values in fp8 where mma.sync has that") {

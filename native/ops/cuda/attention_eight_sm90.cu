@@ -1,0 +1,347 @@
+// 8-bit attention for Hopper (sm_90a): heads of 128, wgmma and the bulk copy engine. Operands, scales and the order of V^T's keys are
+// those of attention_eight.cu, blocks and hand-overs those of attention_sm90.cu; tiles are of 128 queries and 128 keys.
+//
+//   S = Q K^T    m64n128k32 in int8, both operands from shared memory; accumulators begin at 1.5 2^23 and are read as floats
+//   P            2^(S scale - m + 8) in e4m3, from registers; the largest S by integers (three at once: the order is that of floats)
+//   O, l = P V   m64n136k32 in e4m3: V^T, and below it a row of ones and seven of zeros, which make the sum of P as it was rounded.
+//                The tensor cores keep 14 bits of such sums: a tile's goes over into F32, in the multiplication that rescales O
+//   overlap      Q K_{i+1}^T and P_i V_i are queued together; exponentials of the former are taken while the latter is multiplied. The
+//                two warpgroups queue in turns, so that one has the tensor cores while the other takes exponentials
+//
+// Bound, cycles of a multiprocessor per tile of 128 x 128: tensor cores 512 + 544; special function unit 1024 if it takes all 16384
+// exponentials (16 a cycle); about 430 instructions per warp and tile, 860 of the two warps of a scheduler. Limits that close are not
+// reached together, so kLines of every 4 words of P are made without the special function unit: between powers of two the codes of e4m3
+// are linear, so 8 (x + 7), rounded, is nearly the code of 2^x, and no more instructions than the other way. Such weights err by 3.1 % rms,
+// correctly rounded ones by 2.6 %; the sum l is of the weights as they are. What is below 2^-6 comes out too small.
+//
+// Registers: S 64, a tile's O 68, O 68, P 16 per thread of 240.
+#include "attention_eight.cuh"
+
+#if !defined(LONGLIVE_CUDA_EMULATED) && defined(LONGLIVE_SM90A)
+
+#include "launch.h"
+#include "ptx.cuh"
+#include "sm90.cuh"
+
+namespace longlive::cuda {
+namespace {
+
+constexpr int kHead = 128, kQueries = 128, kKeys = kEightKeysHopper, kStages = 4;
+constexpr int kConsumers = 2, kThreads = 128 * (kConsumers + 1);
+constexpr int kTileBytes = 128 * 128;            // of Q, K or V^T: one box
+constexpr int kOnesBytes = 8 * 128;              // below V^T
+constexpr int kValueBytes = kTileBytes + kOnesBytes;
+constexpr int kStageBytes = kTileBytes + kValueBytes;
+constexpr int kBarriersAt = kTileBytes + kStages * kStageBytes;
+constexpr int kShared = kBarriersAt + 8 * (1 + 4 * kStages);
+static_assert(kHead == 128 && kKeys == 128, "a row is what 128-byte swizzle turns");
+static_assert(kQueries == kEightQueries);
+
+struct Maps { CUtensorMap q, k, v; };
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+#define LONGLIVE_R4(kind, d, n) kind(d[n][0]), kind(d[n][1]), kind(d[n][2]), kind(d[n][3])
+#define LONGLIVE_R64(kind, d)                                                                                                            \
+  LONGLIVE_R4(kind, d, 0), LONGLIVE_R4(kind, d, 1), LONGLIVE_R4(kind, d, 2), LONGLIVE_R4(kind, d, 3), LONGLIVE_R4(kind, d, 4),             \
+      LONGLIVE_R4(kind, d, 5), LONGLIVE_R4(kind, d, 6), LONGLIVE_R4(kind, d, 7), LONGLIVE_R4(kind, d, 8), LONGLIVE_R4(kind, d, 9),         \
+      LONGLIVE_R4(kind, d, 10), LONGLIVE_R4(kind, d, 11), LONGLIVE_R4(kind, d, 12), LONGLIVE_R4(kind, d, 13), LONGLIVE_R4(kind, d, 14),    \
+      LONGLIVE_R4(kind, d, 15)
+#define LONGLIVE_NAMES64                                                                     \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                  \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "        \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "        \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+
+// d += a b^T: a 64 x 32, b 128 x 32 of int8, both K-major in shared memory.
+__device__ __forceinline__ void multiplyShared(int32_t (&d)[16][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" LONGLIVE_NAMES64 "}, %64, %65, p;\n"
+      "}\n"
+      : LONGLIVE_R64("+r", d)
+      : "l"(a), "l"(b));
+}
+// d = a b^T (+ d if accumulate): a 64 x 32 of e4m3 in registers, b 136 x 32, K-major in shared memory.
+__device__ __forceinline__ void multiplyRegisters(float (&d)[17][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %73, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 {" LONGLIVE_NAMES64
+      ", %64, %65, %66, %67}, {%68, %69, %70, %71}, %72, p, 1, 1;\n"
+      "}\n"
+      : LONGLIVE_R64("+f", d), LONGLIVE_R4("+f", d, 16)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+}
+
+// The turn of a warpgroup to queue products; named barriers 1 and 2 (0 is the block's).
+__device__ __forceinline__ void awaitTurn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory"); }
+__device__ __forceinline__ void passTurn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(2 - group) : "memory"); }
+
+struct Barriers {
+  uint64_t queries, keysFull[kStages], keysEmpty[kStages], valuesFull[kStages], valuesEmpty[kStages];
+};
+
+// What a block does: some queries of a head, and some of the tiles of keys.
+struct Work { int head, firstQuery, firstTile, tiles; };
+
+struct Stages {
+  unsigned char* memory;
+  __device__ __forceinline__ unsigned char* queries() const { return memory; }
+  __device__ __forceinline__ unsigned char* keys(int i) const { return memory + kTileBytes + i % kStages * kStageBytes; }
+  __device__ __forceinline__ unsigned char* values(int i) const { return keys(i) + kTileBytes; }
+  __device__ __forceinline__ Barriers* barriers() const { return reinterpret_cast<Barriers*>(memory + kBarriersAt); }
+};
+
+__device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const EightBitOperands& o, const Work& w, const Stages& stages) {
+  Barriers* barriers = stages.barriers();
+  const auto load = [&](unsigned char* to, const CUtensorMap* map, int column, int row, uint64_t* full) {
+    expectBytes(full, kTileBytes);
+    copyBox(to, map, column, row, full);
+  };
+  load(stages.queries(), &maps.q, 0, static_cast<int>(w.head * a.queries) + w.firstQuery, &barriers->queries);
+  for (int i = 0; i < w.tiles; ++i) {
+    const int stage = i % kStages, key = (w.firstTile + i) * kKeys;
+    const uint32_t parity = (i / kStages & 1) ^ 1;  // the first round finds everything empty
+    waitFor(&barriers->keysEmpty[stage], parity);
+    load(stages.keys(i), &maps.k, 0, static_cast<int>(w.head * o.keyRows) + key, &barriers->keysFull[stage]);
+    waitFor(&barriers->valuesEmpty[stage], parity);
+    load(stages.values(i), &maps.v, key, w.head * kHead, &barriers->valuesFull[stage]);
+  }
+}
+
+// The largest logit of a row, which four lanes share: of integers, whose order is that of the floats that they are.
+__device__ __forceinline__ float largest(const int32_t (&s)[16][4], int low) {
+  int32_t most = s[0][2 * low];
+#pragma unroll
+  for (int n = 0; n < 16; ++n) most = __vimax3_s32(most, s[n][2 * low], s[n][2 * low + 1]);
+  most = max(most, __shfl_xor_sync(0xffffffffu, most, 1));
+  most = max(most, __shfl_xor_sync(0xffffffffu, most, 2));
+  return __int_as_float(most);
+}
+
+// Which words of P are made by lines: kLines of every four of a step, others in every step, so that no row or key has more of them.
+constexpr int kLines = 1;
+__device__ __forceinline__ constexpr bool byLine(int step, int i) { return (step + i) % 4 < kLines; }
+constexpr float kLineBits = 0.0575f;  // lowers x so that the mean of such weights is that of 2^x
+
+// The lowest bytes of four words.
+__device__ __forceinline__ uint32_t packCodes(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
+  return __byte_perm(__byte_perm(c0, c1, 0x0040), __byte_perm(c2, c3, 0x0040), 0x5410);
+}
+
+__device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOperands& o, const Work& w, const Stages& stages) {
+  const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+  const int row = w.firstQuery + group * 64 + warp * 16 + lane / 4;  // and eight further down
+  Barriers* barriers = stages.barriers();
+  const auto release = [&](uint64_t* b) {
+    if (lane == 0) arrive(b);
+  };
+  int32_t s[16][4];
+  float part[17][4] = {}, out[17][4] = {};  // the last four: the sum of weights, in the first lane of four
+  uint32_t p[kKeys / 32][4];
+  float maximum[2] = {-INFINITY, -INFINITY}, shrink[2], rowScale[2];
+#pragma unroll
+  for (int low = 0; low < 2; ++low) rowScale[low] = row + 8 * low < a.queries ? o.qScale[w.head * a.queries + row + 8 * low] : 1.0f;
+
+  const uint64_t queries = describe(stages.queries() + group * 64 * 128, 16), keys = describe(stages.keys(0), 16), values = describe(stages.values(0), 16);
+  const auto further = [](uint64_t description, int bytes) { return description + static_cast<uint64_t>(bytes >> 4); };
+  const auto awaitValues = [&](int i) { waitFor(&barriers->valuesFull[i % kStages], i / kStages & 1); };
+  const auto multiplyKeys = [&](int i) {
+    const uint64_t tile = further(keys, i % kStages * kStageBytes);
+    waitFor(&barriers->keysFull[i % kStages], i / kStages & 1);
+    fence();
+#pragma unroll
+    for (int step = 0; step < kHead / 32; ++step) multiplyShared(s, further(queries, step * 32), further(tile, step * 32));
+    commit();
+  };
+  const auto multiplyValues = [&](int i) {
+    const uint64_t tile = further(values, i % kStages * kStageBytes);
+    fence();
+#pragma unroll
+    for (int step = 0; step < kKeys / 32; ++step) multiplyRegisters(part, p[step], further(tile, step * 32), step > 0);
+    commit();
+  };
+  const auto beginLogits = [&] {
+#pragma unroll
+    for (int n = 0; n < 16; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) s[n][e] = kMagicBits;
+    pin(s);
+  };
+
+  KeyTiles tile;
+  tile.at(a.runs, kKeys, w.firstTile);
+  const float* keyScales = o.kScale + w.head * o.tiles + w.firstTile;
+  // From logits to weights, and what O is to be multiplied with. Not yet in 8 bits: ptxas would have all products wait for each other
+  // if words that products take were written while any are under way.
+  const auto softmax = [&](float keyScale, float (&shrinkBy)[2]) {
+    if (tile.count < kKeys) {
+#pragma unroll
+      for (int n = 0; n < 16; ++n)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (n * 8 + lane % 4 * 2 + e % 2 >= tile.count) s[n][e] = __float_as_int(-INFINITY);
+        }
+    }
+#pragma unroll
+    for (int low = 0; low < 2; ++low) {
+      const float factor = rowScale[low] * keyScale, highest = fmaxf(maximum[low], (largest(s, low) - kMagic) * factor);
+      shrinkBy[low] = exp2Fast(maximum[low] - highest);
+      maximum[low] = highest;
+      const float offset = fmaf(kMagic, factor, highest - kWeightBits);
+      const float lineFactor = factor / 16, lineOffset = (offset - (7.0f - kLineBits)) / 16;  // of the code / 128
+#pragma unroll
+      for (int n = 0; n < 16; ++n)
+#pragma unroll
+        for (int e = 2 * low; e < 2 * low + 2; ++e) {
+          const float x = __int_as_float(s[n][e]);
+          const float y = byLine(n / 4, n % 4 / 2 * 2 + low) ? __saturatef(fmaf(x, lineFactor, -lineOffset)) + 65536.0f  // rounds 128 x into the lowest bits
+                                                             : exp2Fast(fmaf(x, factor, -offset));
+          s[n][e] = __float_as_int(y);
+        }
+    }
+  };
+  const auto takeWeights = [&] {
+#pragma unroll
+    for (int step = 0; step < kKeys / 32; ++step)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {  // rows g, g + 8, then the same of the other 16 keys
+        const auto &first = s[4 * step + i / 2 * 2], &second = s[4 * step + i / 2 * 2 + 1];
+        const int e = i % 2 * 2;
+        const auto number = [](int32_t bits) { return __int_as_float(bits); };
+        p[step][i] = byLine(step, i) ? packCodes(first[e], first[e + 1], second[e], second[e + 1])
+                                     : packFp8(number(first[e]), number(first[e + 1]), number(second[e]), number(second[e + 1]));
+      }
+  };
+  const auto addPart = [&] {
+#pragma unroll
+    for (int n = 0; n < 17; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) out[n][e] = fmaf(out[n][e], shrink[e / 2], part[n][e]);
+  };
+
+  if (group == 1) passTurn(1);
+  waitFor(&barriers->queries, 0);
+  beginLogits();
+  multiplyKeys(0);
+  waitProducts<0>();
+  pin(s);
+  release(&barriers->keysEmpty[0]);
+  softmax(keyScales[0], shrink);
+  takeWeights();
+  awaitValues(0);
+
+  for (int i = 0; i + 1 < w.tiles; ++i) {
+    const float keyScale = keyScales[i + 1];
+    float next[2];
+    tile.next(a.runs, kKeys);
+    beginLogits();
+    pin(part);
+    awaitTurn(group);
+    multiplyKeys(i + 1);
+    multiplyValues(i);
+    passTurn(group);
+    waitProducts<1>();
+    pin(s);
+    release(&barriers->keysEmpty[(i + 1) % kStages]);
+    softmax(keyScale, next);
+    pin(s);
+    awaitValues(i + 1);  // here, because its branch keeps the compiler from waiting for the products before the exponentials
+    waitProducts<0>();
+    pin(part);
+    pin(s);
+    release(&barriers->valuesEmpty[i % kStages]);
+    takeWeights();
+    addPart();
+    shrink[0] = next[0], shrink[1] = next[1];
+  }
+  awaitTurn(group);
+  multiplyValues(w.tiles - 1);
+  if (group == 0) passTurn(0);
+  waitProducts<0>();
+  pin(part);
+  addPart();
+
+  const float sum[2] = {__shfl_sync(0xffffffffu, out[16][0], lane / 4 * 4), __shfl_sync(0xffffffffu, out[16][2], lane / 4 * 4)};
+#pragma unroll
+  for (int low = 0; low < 2; ++low) {
+    const float inverse = 1.0f / sum[low];
+    const int query = row + 8 * low;
+    if (query >= a.queries) continue;
+    bf16* to = static_cast<bf16*>(a.out) + (static_cast<int64_t>(query) * a.heads + w.head) * kHead;
+#pragma unroll
+    for (int n = 0; n < 16; ++n) {
+      const int column = n * 8 + lane % 4 * 2;
+      float scale[2];
+      load<2>(scale, o.vScale + w.head * kHead + column);
+      *reinterpret_cast<uint32_t*>(to + column) = packBf16(out[n][2 * low] * inverse * scale[0], out[n][2 * low + 1] * inverse * scale[1]);
+    }
+  }
+}
+
+#endif
+
+__global__ void __launch_bounds__(kThreads, 1)
+eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  const Stages stages{dynamicShared()};
+  const Work w{static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kQueries, 0, static_cast<int>(o.tiles)};
+  if (threadIdx.x == 0) {
+    Barriers* barriers = stages.barriers();
+    initBarrier(&barriers->queries, 1);
+    for (int i = 0; i < kStages; ++i) {
+      initBarrier(&barriers->keysFull[i], 1);
+      initBarrier(&barriers->valuesFull[i], 1);
+      initBarrier(&barriers->keysEmpty[i], 4 * kConsumers);
+      initBarrier(&barriers->valuesEmpty[i], 4 * kConsumers);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < kStages * kOnesBytes / 4; i += kThreads) {
+    const int word = i % (kOnesBytes / 4);  // the first row is all ones: swizzling does not change it
+    reinterpret_cast<uint32_t*>(stages.values(i / (kOnesBytes / 4)) + kTileBytes)[word] = word < 128 / 4 ? 0x38383838u : 0u;
+  }
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+  if (threadIdx.x >= 128 * kConsumers) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    if (threadIdx.x == 128 * kConsumers) produce(maps, a, o, w, stages);
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+    consume(a, o, w, stages);
+  }
+#endif
+}
+
+}  // namespace
+
+bool hasEightBitHopper() { return true; }
+
+void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
+  Maps maps;
+  const auto encode = [](CUtensorMap* map, const void* data, int64_t rows, int64_t columns) {
+    require(encodeTensorMap(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, data, rows, columns, 1, 128, 128), "attention: no tensor map for 8-bit operands");
+  };
+  encode(&maps.q, o.q, a.heads * a.queries, kHead);
+  encode(&maps.k, o.k, a.heads * o.keyRows, kHead);
+  encode(&maps.v, o.v, a.heads * kHead, o.keyRows);
+  const dim3 grid(static_cast<unsigned>(ceilDiv(a.queries, kQueries)), static_cast<unsigned>(a.heads));
+  launch("attention: 8-bit, Hopper", &eightBitHopperKernel, grid, kThreads, kShared, stream, maps, a, o);
+}
+
+}  // namespace longlive::cuda
+
+#else
+
+namespace longlive::cuda {
+
+bool hasEightBitHopper() { return false; }
+void eightBitHopper(cudaStream_t, const AttentionCall&, const EightBitOperands&) {}
+
+}  // namespace longlive::cuda
+
+#endif
