@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention_plan.h"
+#include "attention_schedule.h"
 #include "device.cuh"
 #include "kernels.h"
 
@@ -64,6 +65,10 @@ struct KeyTiles {
     }
   }
 };
+
+// Puts the parts of units together that a schedule cuts. Logits times `scale2` are exponents of 2; valueScale [heads * headDim]: what values are to
+// be multiplied with, or null.
+void joinParts(cudaStream_t, const AttentionCall&, const AttentionSchedule&, const AttentionParts&, float scale2, const float* valueScale);  // attention.cu
 
 void attentionPlain(cudaStream_t, const AttentionCall&, DType);          // attention_plain.cu
 bool attentionPortable(cudaStream_t, const AttentionCall&);              // attention.cu; false: no kernel for this head

@@ -59,4 +59,17 @@ struct AttentionSchedule {
   }
 };
 
+// The sums of parts by slot, unnormalised: of values [queries, head dim], and by query the largest logit and the sum of weights.
+struct AttentionParts {
+  static constexpr int kQueries = 128, kHead = 128;
+  float* sums = nullptr;
+  float2* rows = nullptr;
+
+  static constexpr size_t bytes(int slots) { return static_cast<size_t>(slots) * kQueries * (kHead * sizeof(float) + sizeof(float2)); }
+  static AttentionParts at(void* memory, int slots) {
+    float* sums = static_cast<float*>(memory);
+    return {sums, reinterpret_cast<float2*>(sums + static_cast<size_t>(slots) * kQueries * kHead)};
+  }
+};
+
 }  // namespace longlive::cuda

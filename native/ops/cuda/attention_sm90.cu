@@ -15,7 +15,6 @@
 //
 // Bound: arithmetic, 4 queries keys 128 operations per head at the wgmma rate. Registers: S 64, O 64, P 32 per thread of 240.
 #include "attention_device.cuh"
-#include "attention_schedule.h"
 
 #if !defined(LONGLIVE_CUDA_EMULATED) && defined(LONGLIVE_SM90A)
 
@@ -34,11 +33,8 @@ constexpr int kBoxColumns = 64, kBoxBytes = 128 * kBoxColumns * 2;  // 128 rows
 constexpr int kTileBytes = 2 * kBoxBytes;
 constexpr int kBarriersAt = kTileBytes * (1 + 2 * kStages);
 constexpr int kShared = kBarriersAt + 8 * (2 + 4 * kStages);
-constexpr int kJoined = 8;  // queries that a block puts together
 
 struct Maps { CUtensorMap q, k, v; };
-// Of units that are cut, by slot: sums of values [kQueries, kHead], and by row the largest logit and the sum of exponentials.
-struct Parts { float* sums; float2* rows; };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -119,7 +115,7 @@ __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a
 __device__ __forceinline__ void myTurn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory"); }
 __device__ __forceinline__ void yourTurn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(2 - group) : "memory"); }
 
-__device__ __forceinline__ void consume(const AttentionCall& a, const AttentionSchedule& schedule, const Parts& parts, unsigned char* queries,
+__device__ __forceinline__ void consume(const AttentionCall& a, const AttentionSchedule& schedule, const AttentionParts& parts, unsigned char* queries,
                                         Barriers* barriers) {
   const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries);
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
@@ -278,7 +274,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
 #endif
 
 __global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a,
-                                                          const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ Parts parts) {
+                                                          const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ AttentionParts parts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   unsigned char* queries = dynamicShared();
   Barriers* barriers = reinterpret_cast<Barriers*>(queries + kBarriersAt);
@@ -305,29 +301,6 @@ __global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constan
 #endif
 }
 
-// Puts the parts of a unit together: a warp per query, four columns per lane.
-__global__ void __launch_bounds__(kJoined * 32) joinKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ AttentionSchedule schedule,
-                                                           const __grid_constant__ Parts parts) {
-  const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries), unit = schedule.turns * schedule.blocks + static_cast<int>(blockIdx.x);
-  const int row = static_cast<int>(blockIdx.y) * kJoined + static_cast<int>(threadIdx.x) / 32, column = static_cast<int>(threadIdx.x) % 32 * 4;
-  const int64_t query = static_cast<int64_t>(unit % queryTiles) * kQueries + row;
-  if (query >= a.queries) return;
-  const float scale2 = a.scale * kLog2e;
-  float highest = -INFINITY, total = 0, x[4] = {};
-  schedule.eachSlot(static_cast<int>(blockIdx.x), [&](int slot) {
-    const int64_t at = static_cast<int64_t>(slot) * kQueries + row;
-    const float2 part = parts.rows[at];  // largest logit, sum
-    const float4 y = *reinterpret_cast<const float4*>(parts.sums + at * kHead + column);
-    const float higher = fmaxf(highest, part.x), before = exp2Fast((highest - higher) * scale2), weight = exp2Fast((part.x - higher) * scale2);
-    highest = higher, total = total * before + part.y * weight;
-    x[0] = x[0] * before + y.x * weight, x[1] = x[1] * before + y.y * weight;
-    x[2] = x[2] * before + y.z * weight, x[3] = x[3] * before + y.w * weight;
-  });
-  const float inverse = 1.0f / total;
-  bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + unit / queryTiles) * kHead + column;
-  *reinterpret_cast<uint2*>(to) = {packBf16(x[0] * inverse, x[1] * inverse), packBf16(x[2] * inverse, x[3] * inverse)};
-}
-
 // A matrix [rows, columns] of bf16 in boxes of 128 rows x 64 columns.
 bool encode(CUtensorMap* map, const void* data, int64_t rows, int64_t columns) {
   return encodeTensorMap(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, data, rows, columns, 2, 128, kBoxColumns);
@@ -340,14 +313,12 @@ bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows, 
   const int64_t width = static_cast<int64_t>(a.heads) * kHead;
   Maps maps;
   if (!encode(&maps.q, a.q, a.queries, width) || !encode(&maps.k, a.k, rows, width) || !encode(&maps.v, a.v, rows, width)) return false;
-  const size_t slots = 2 * static_cast<size_t>(multiprocessors), sums = slots * kQueries * kHead * sizeof(float);
-  const AttentionSchedule schedule = AttentionSchedule::plan(ceilDiv(a.queries, kQueries) * a.heads, a.runs.tiles(kKeys), multiprocessors,
-                                                             sums + slots * kQueries * sizeof(float2) <= workspace.bytes);
-  const Parts parts{static_cast<float*>(workspace.data), reinterpret_cast<float2*>(static_cast<char*>(workspace.data) + sums)};
+  const int slots = 2 * multiprocessors;
+  const AttentionSchedule schedule =
+      AttentionSchedule::plan(ceilDiv(a.queries, kQueries) * a.heads, a.runs.tiles(kKeys), multiprocessors, AttentionParts::bytes(slots) <= workspace.bytes);
+  const AttentionParts parts = AttentionParts::at(workspace.data, slots);
   launch("attentionHopper", &hopperKernel, dim3(static_cast<unsigned>(schedule.blocks)), kThreads, kShared, stream, maps, a, schedule, parts);
-  if (schedule.cut) {
-    launch("attentionHopper: parts", &joinKernel, dim3(static_cast<unsigned>(schedule.rest()), kQueries / kJoined), kJoined * 32, 0, stream, a, schedule, parts);
-  }
+  if (schedule.cut) joinParts(stream, a, schedule, parts, a.scale * kLog2e, nullptr);
   return true;
 }
 
