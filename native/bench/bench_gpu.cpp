@@ -5,7 +5,7 @@
 //   bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--relative] [--isa NAME] [--only PART]
 //             [--blocks N] [--small] [--json FILE]
 //
-// PART: ceilings, check (the fast linear layers and attention against the plain ones, at the sizes that are measured, and whole blocks
+// PART: ceilings, check (the fast linear layers, attention and convolutions against the plain ones, at the sizes that are measured, and whole blocks
 // with graphs and lanes against single launches; ends in failure where the former differ by more than rounding explains, or the latter
 // in a bit), kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE), text (prompts through UMT5-XXL), quality
 // (latents against bf16 on the same noise, where there is a difference). --relative takes positions by slot instead of absolute ones,
@@ -214,6 +214,55 @@ class Kernels {
     for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attend("self-attention, keys ", visible, true);
     attend("cross-attention, keys ", 41, false);
     storage_.clear();
+
+    // Full-size volumes of both decoders, and small ones with tails in every direction.
+    struct Case {
+      const char* name;
+      int64_t frames, h, w, in, out;
+      int kt, k;
+      int64_t history = 0;
+      bool upsample = false, relu = false, residual = false, after = false, floats = false;
+    };
+    const auto convolve = [&](const Case& c) {
+      const int64_t h = small_ ? std::min<int64_t>(c.h, 10) : c.h, w = small_ ? std::min<int64_t>(c.w, 12) : c.w, taps = c.kt * c.k * c.k;
+      const int64_t in = small_ ? std::min<int64_t>(c.in, 32) : c.in, out = small_ ? std::min<int64_t>(c.out, 32) : c.out, scale = c.upsample ? 2 : 1;
+      const std::vector<float> weight = values(out * in * taps, in * taps), bias = values(out, 100);
+      const auto prepare = [&](Backend& b) { return b.prepareConv(weight.data(), bias.data(), out, in, c.kt, c.k, c.k, false, c.upsample); };
+      const auto fast = prepare(b_), slow = prepare(plain);
+      const Shape shape{c.frames, scale * h, scale * w, out};
+      const DType type = c.floats ? DType::F32 : b_.activationType();
+      Backend::ConvArgs a;
+      a.in = picture({c.frames, h, w, in});
+      if (c.history) a.history = picture({c.history, h, w, in});
+      if (c.residual) a.residual = random(type, shape);
+      a.upsample2x = c.upsample, a.activation = c.relu ? Activation::Relu : Activation::None, a.activationAfterResidual = c.after;
+      compare(std::string("conv ") + c.name, empty(type, shape), 0.02, [&](Backend& b, const Tensor& to) {
+        Backend::ConvArgs call = a;
+        call.out = to, call.weights = &b == &b_ ? fast.get() : slow.get();
+        b.conv(call);
+      });
+      storage_.clear();
+    };
+    convolve({.name = "1x1x1, 64 to 64", .frames = 1, .h = 16, .w = 32, .in = 64, .out = 64, .kt = 1, .k = 1});  // one tile, one tap: the first to look at
+    convolve({.name = "3x3, 64 to 64, one tile", .frames = 1, .h = 16, .w = 32, .in = 64, .out = 64, .kt = 1, .k = 3});
+    convolve({.name = "3x3, 96 to 96, one tile", .frames = 1, .h = 16, .w = 32, .in = 96, .out = 96, .kt = 1, .k = 3});
+    convolve({.name = "3x3x3, 384 to 384, 26 x 30", .frames = 2, .h = 26, .w = 30, .in = 384, .out = 384, .kt = 3, .k = 3, .history = 1});
+    convolve({.name = "3x3x3, 192 to 384, tails", .frames = 3, .h = 19, .w = 37, .in = 192, .out = 384, .kt = 3, .k = 3, .floats = true});
+    convolve({.name = "3x3x3, 384 channels, residual", .frames = 1, .h = 60, .w = 104, .in = 384, .out = 384, .kt = 3, .k = 3, .history = 2, .residual = true, .floats = true});
+    convolve({.name = "3x3x3, 384 channels, wide", .frames = 2, .h = 120, .w = 208, .in = 384, .out = 384, .kt = 3, .k = 3, .history = 2, .floats = true});
+    convolve({.name = "3x3x3, 192 channels, residual", .frames = 4, .h = 240, .w = 416, .in = 192, .out = 192, .kt = 3, .k = 3, .history = 2, .residual = true, .floats = true});
+    convolve({.name = "3x3x3, 96 channels", .frames = 4, .h = 480, .w = 832, .in = 96, .out = 96, .kt = 3, .k = 3, .history = 2, .floats = true});
+    convolve({.name = "3x3x3, 96 channels, first frame, residual", .frames = 1, .h = 480, .w = 832, .in = 96, .out = 96, .kt = 3, .k = 3, .residual = true, .floats = true});
+    convolve({.name = "3x3x3, 64 channels", .frames = 4, .h = 480, .w = 832, .in = 64, .out = 64, .kt = 3, .k = 3, .history = 2});
+    convolve({.name = "2x3x3, 64 channels, relu", .frames = 2, .h = 240, .w = 416, .in = 64, .out = 64, .kt = 2, .k = 3, .history = 1, .relu = true});
+    convolve({.name = "3x3, 128 channels, residual, relu", .frames = 1, .h = 120, .w = 208, .in = 128, .out = 128, .kt = 1, .k = 3, .relu = true, .residual = true, .after = true});
+    convolve({.name = "3x3, 256 channels, relu, residual", .frames = 1, .h = 60, .w = 104, .in = 256, .out = 256, .kt = 1, .k = 3, .relu = true, .residual = true});
+    convolve({.name = "3x3, 96 channels", .frames = 4, .h = 480, .w = 832, .in = 96, .out = 96, .kt = 1, .k = 3});
+    convolve({.name = "upsampling, 384 to 192", .frames = 2, .h = 60, .w = 104, .in = 384, .out = 192, .kt = 1, .k = 3, .upsample = true, .floats = true});
+    convolve({.name = "upsampling, 192 to 96", .frames = 4, .h = 240, .w = 416, .in = 192, .out = 96, .kt = 1, .k = 3, .upsample = true, .floats = true});
+    convolve({.name = "upsampling, 64 to 64, relu", .frames = 1, .h = 53, .w = 71, .in = 64, .out = 64, .kt = 1, .k = 3, .upsample = true, .relu = true});
+    convolve({.name = "3x3x3 to RGB, 96 channels", .frames = 4, .h = 480, .w = 832, .in = 96, .out = 3, .kt = 3, .k = 3, .history = 2, .floats = true});
+    convolve({.name = "3x3 to RGB, 64 channels", .frames = 4, .h = 480, .w = 832, .in = 64, .out = 3, .kt = 1, .k = 3, .floats = true});
     return same;
   }
 
