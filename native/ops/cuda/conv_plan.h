@@ -87,6 +87,17 @@ inline double tileCycles(const ConvShape& s, int taps, double busy) {
   return std::max({blocks * s.nTile / 2.0, (copied + multiplied) / 128, busy * copied / 24});
 }
 
+// Shared memory goes to boxes and weights so that copies are as many taps ahead of the products as can be: a tap has weights of its
+// own and shares its box with `taps`.
+inline void shareStages(ConvPlan& p, int box, int weights, int taps) {
+  int most = 0;
+  p.boxStages = p.weightStages = 0;
+  for (int boxes = 2; boxes <= kConvStages; ++boxes) {
+    const int rest = std::min((kConvShared - boxes * box) / weights, kConvStages), ahead = std::min(rest, (boxes - 1) * taps);
+    if (ahead > most) most = ahead, p.boxStages = boxes, p.weightStages = rest;
+  }
+}
+
 inline bool fits(ConvPlan& p, const Gather& g, const ConvShape& s, int64_t columns, bool narrow) {
   if (g.channels % s.chunk || (s.nTile == 8 ? columns > 8 : columns % s.nTile != 0)) return false;  // 8: the colours of a picture
   p.shape = s, p.chunks = g.channels / s.chunk;
@@ -94,9 +105,7 @@ inline bool fits(ConvPlan& p, const Gather& g, const ConvShape& s, int64_t colum
   p.tilesX = static_cast<int>(ceilDiv(g.gridWidth, ConvPlan::tileWidth(s))), p.tilesY = static_cast<int>(ceilDiv(g.gridHeight, ConvPlan::tileHeight()));
   p.frames = static_cast<int>(g.frames), p.phases = g.scale == 2 ? 4 : 1;
   p.boxesPerRow = narrow ? g.kw : 1, p.columnsPerBox = g.kw / p.boxesPerRow;
-  const int box = stageBytes(boxBytes(p, g)), weights = stageBytes(weightBytes(s));
-  p.boxStages = std::clamp((kConvShared - 4 * weights) / box, 2, 4);
-  p.weightStages = std::min((kConvShared - p.boxStages * box) / weights, kConvStages);
+  shareStages(p, stageBytes(boxBytes(p, g)), stageBytes(weightBytes(s)), g.kh * p.columnsPerBox);
   return p.weightStages >= 3 && boxWidth(p) <= 256 && boxHeight(g) <= 256;
 }
 

@@ -60,6 +60,7 @@ struct Stages {
 __device__ __forceinline__ void prefetchResidual(const ConvOutput& o, const Gather& g, const ConvPlan& p, const ConvTile& t) {
   if (!o.residual.data || g.scale != 1 || p.columns % 8) return;
   const int pixel = p.columns * (o.residual.isBf16 ? 2 : 4), pixels = min(ConvPlan::tileWidth(p.shape), g.gridWidth - t.x);
+#pragma unroll 1
   for (int y = t.y; y < min(t.y + ConvPlan::tileHeight(), g.gridHeight); ++y) {
     const int64_t first = (static_cast<int64_t>(t.frame) * g.gridHeight + y) * g.gridWidth + t.x;
     prefetch(static_cast<const char*>(o.residual.data) + first * pixel, pixels * pixel);
