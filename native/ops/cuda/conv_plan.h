@@ -6,7 +6,7 @@
 //   slice   one tap in time and one chunk of channels. Its box of the input holds the tile's pixels and their margin, and
 //           serves all kh kw taps in space: a tap is the same box, read from another pixel on. (Narrow boxes have no margin to the
 //           sides and serve kh taps, slices being kw times as many: then every block begins where the swizzle's pattern does.)
-//   row     a pixel of the box: kChunkBytes of its channels, so the eight pixels of a block's line are eight rows behind each other
+//   row     a pixel of the box, the chunk of its channels; so the eight pixels of a block's line are eight rows behind each other
 #pragma once
 
 #include <cmath>
