@@ -5,12 +5,12 @@
 //   bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--relative] [--isa NAME] [--only PART]
 //             [--blocks N] [--small] [--json FILE]
 //
-// PART: ceilings, check (the fast linear layers and attention against the plain ones, at the sizes that are measured, and whole blocks
-// with graphs and lanes against single launches; ends in failure where the former differ by more than rounding explains, or the latter
-// in a bit), kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE), text (prompts through UMT5-XXL), quality
-// (latents against bf16 on the same noise, where there is a difference). --relative takes positions by slot instead of absolute ones,
-// --small toy sizes, to see that everything runs. Times are taken on the host around work that ends in synchronize(): single kernels
-// by many launches back to back, blocks one by one.
+// PART: ceilings, check (the fast linear layers, attention and convolutions against the plain ones, at the sizes that are measured, and
+// whole blocks with graphs and lanes against single launches; ends in failure where the former differ by more than rounding explains, or
+// the latter in a bit), kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE), text (prompts through UMT5-XXL),
+// quality (latents against bf16 on the same noise, where there is a difference); or, of check and kernels, the convolutions alone:
+// check-conv, conv. --relative takes positions by slot instead of absolute ones, --small toy sizes, to see that everything runs. Times
+// are taken on the host around work that ends in synchronize(): single kernels by many launches back to back, blocks one by one.
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -171,21 +171,7 @@ class Kernels {
     const Tensor x = activation({n, dim}), hidden = activation({n, ffn}), words = activation({41, text}), row = activation({1, dim}), rest = activation({n, dim});
     bool same = true;
     const auto compare = [&](const std::string& name, const Tensor& got, double limit, const std::function<void(Backend&, const Tensor&)>& work) {
-      const Tensor want = empty(got.dtype, got.shape);
-      work(b_, got), b_.synchronize();
-      work(plain, want), plain.synchronize();
-      std::vector<float> a(static_cast<size_t>(got.elements())), e(a.size());
-      b_.download(a.data(), got), b_.download(e.data(), want);
-      double difference = 0, most = 0;
-      for (size_t i = 0; i < a.size(); ++i) {
-        const double d = std::fabs(static_cast<double>(a[i]) - e[i]);
-        difference = std::isnan(d) ? HUGE_VAL : std::max(difference, d), most = std::max(most, std::fabs(static_cast<double>(e[i])));
-      }
-      const double relative = difference / most;
-      results_.value("check: " + name + ", largest difference", relative, "");
-      if (relative <= limit) return;
-      same = false;
-      std::printf("  FAIL: over the limit of %g\n", limit);
+      same = agrees(plain, name, got, limit, work) && same;
     };
     const auto layer = [&](const char* name, const Tensor& in, int64_t out, const Epilogue& e, bool sensitive) {
       const int64_t depth = in.shape[1];
@@ -219,6 +205,60 @@ class Kernels {
     return same;
   }
 
+  // Convolutions likewise: full-size volumes of both decoders, and small ones with tails in every direction.
+  bool checkConvolutions(Backend& plain) {
+    bool same = true;
+    struct Case {
+      const char* name;
+      int64_t frames, h, w, in, out;
+      int kt, k;
+      int64_t history = 0;
+      bool upsample = false, relu = false, residual = false, after = false, floats = false;
+    };
+    const auto convolve = [&](const Case& c) {
+      const int64_t h = small_ ? std::min<int64_t>(c.h, 10) : c.h, w = small_ ? std::min<int64_t>(c.w, 12) : c.w, taps = c.kt * c.k * c.k;
+      const int64_t in = small_ ? std::min<int64_t>(c.in, 32) : c.in, out = small_ ? std::min<int64_t>(c.out, 32) : c.out, scale = c.upsample ? 2 : 1;
+      const std::vector<float> weight = values(out * in * taps, in * taps), bias = values(out, 100);
+      const auto prepare = [&](Backend& b) { return b.prepareConv(weight.data(), bias.data(), out, in, c.kt, c.k, c.k, false, c.upsample); };
+      const auto fast = prepare(b_), slow = prepare(plain);
+      const Shape shape{c.frames, scale * h, scale * w, out};
+      const DType type = c.floats ? DType::F32 : b_.activationType();
+      Backend::ConvArgs a;
+      a.in = picture({c.frames, h, w, in});
+      if (c.history) a.history = picture({c.history, h, w, in});
+      if (c.residual) a.residual = random(type, shape);
+      a.upsample2x = c.upsample, a.activation = c.relu ? Activation::Relu : Activation::None, a.activationAfterResidual = c.after;
+      const auto work = [&](Backend& b, const Tensor& to) {
+        Backend::ConvArgs call = a;
+        call.out = to, call.weights = &b == &b_ ? fast.get() : slow.get();
+        b.conv(call);
+      };
+      same = agrees(plain, std::string("conv ") + c.name, empty(type, shape), 0.02, work) && same;
+      storage_.clear();
+    };
+    convolve({.name = "1x1x1, 64 to 64", .frames = 1, .h = 16, .w = 32, .in = 64, .out = 64, .kt = 1, .k = 1});  // one tile, one tap: the first to look at
+    convolve({.name = "3x3, 64 to 64, one tile", .frames = 1, .h = 16, .w = 32, .in = 64, .out = 64, .kt = 1, .k = 3});
+    convolve({.name = "3x3, 96 to 96, one tile", .frames = 1, .h = 16, .w = 32, .in = 96, .out = 96, .kt = 1, .k = 3});
+    convolve({.name = "3x3x3, 384 to 384, 26 x 30", .frames = 2, .h = 26, .w = 30, .in = 384, .out = 384, .kt = 3, .k = 3, .history = 1});
+    convolve({.name = "3x3x3, 192 to 384, tails", .frames = 3, .h = 19, .w = 37, .in = 192, .out = 384, .kt = 3, .k = 3, .floats = true});
+    convolve({.name = "3x3x3, 384 channels, residual", .frames = 1, .h = 60, .w = 104, .in = 384, .out = 384, .kt = 3, .k = 3, .history = 2, .residual = true, .floats = true});
+    convolve({.name = "3x3x3, 384 channels, wide", .frames = 2, .h = 120, .w = 208, .in = 384, .out = 384, .kt = 3, .k = 3, .history = 2, .floats = true});
+    convolve({.name = "3x3x3, 192 channels, residual", .frames = 2, .h = 240, .w = 416, .in = 192, .out = 192, .kt = 3, .k = 3, .history = 2, .residual = true, .floats = true});
+    convolve({.name = "3x3x3, 96 channels", .frames = 2, .h = 480, .w = 832, .in = 96, .out = 96, .kt = 3, .k = 3, .history = 2, .floats = true});
+    convolve({.name = "3x3x3, 96 channels, first frame, residual", .frames = 1, .h = 480, .w = 832, .in = 96, .out = 96, .kt = 3, .k = 3, .residual = true, .floats = true});
+    convolve({.name = "3x3x3, 64 channels", .frames = 2, .h = 480, .w = 832, .in = 64, .out = 64, .kt = 3, .k = 3, .history = 2});
+    convolve({.name = "2x3x3, 64 channels, relu", .frames = 2, .h = 240, .w = 416, .in = 64, .out = 64, .kt = 2, .k = 3, .history = 1, .relu = true});
+    convolve({.name = "3x3, 128 channels, residual, relu", .frames = 1, .h = 120, .w = 208, .in = 128, .out = 128, .kt = 1, .k = 3, .relu = true, .residual = true, .after = true});
+    convolve({.name = "3x3, 256 channels, relu, residual", .frames = 1, .h = 60, .w = 104, .in = 256, .out = 256, .kt = 1, .k = 3, .relu = true, .residual = true});
+    convolve({.name = "3x3, 96 channels", .frames = 2, .h = 480, .w = 832, .in = 96, .out = 96, .kt = 1, .k = 3});
+    convolve({.name = "upsampling, 384 to 192", .frames = 2, .h = 60, .w = 104, .in = 384, .out = 192, .kt = 1, .k = 3, .upsample = true, .floats = true});
+    convolve({.name = "upsampling, 192 to 96", .frames = 2, .h = 240, .w = 416, .in = 192, .out = 96, .kt = 1, .k = 3, .upsample = true, .floats = true});
+    convolve({.name = "upsampling, 64 to 64, relu", .frames = 1, .h = 53, .w = 71, .in = 64, .out = 64, .kt = 1, .k = 3, .upsample = true, .relu = true});
+    convolve({.name = "3x3x3 to RGB, 96 channels", .frames = 2, .h = 480, .w = 832, .in = 96, .out = 3, .kt = 3, .k = 3, .history = 2, .floats = true});
+    convolve({.name = "3x3 to RGB, 64 channels", .frames = 2, .h = 480, .w = 832, .in = 64, .out = 3, .kt = 1, .k = 3, .floats = true});
+    return same;
+  }
+
   void pictures() {
     const int64_t h = small_ ? 8 : 480, w = small_ ? 16 : 832, frames = small_ ? 1 : 4;
     const double pixels = static_cast<double>(frames * h * w), e = element();
@@ -243,8 +283,68 @@ class Kernels {
     }
   }
 
+  // The convolutions of the full decoder that take its time, as often as a latent after the first needs them.
+  void decoder() {
+    struct Case {
+      const char* name;
+      int64_t times, frames, h, w, in, out;
+      int kt, k;
+      bool residual = false, upsample = false;
+    };
+    const Case cases[] = {{"3x3x3, 384 channels", 5, 1, 60, 104, 384, 384, 3, 3},
+                          {"3x3x3, 384 channels, residual", 5, 1, 60, 104, 384, 384, 3, 3, true},
+                          {"upsampling, 384 to 192", 1, 2, 60, 104, 384, 192, 1, 3, false, true},
+                          {"3x3x3, 192 to 384", 1, 2, 120, 208, 192, 384, 3, 3},
+                          {"3x3x3, 384 channels", 2, 2, 120, 208, 384, 384, 3, 3},
+                          {"3x3x3, 384 channels, residual", 3, 2, 120, 208, 384, 384, 3, 3, true},
+                          {"3x1x1, 384 to 768", 1, 2, 120, 208, 384, 768, 3, 1},
+                          {"upsampling, 384 to 192", 1, 4, 120, 208, 384, 192, 1, 3, false, true},
+                          {"3x3x3, 192 channels", 3, 4, 240, 416, 192, 192, 3, 3},
+                          {"3x3x3, 192 channels, residual", 3, 4, 240, 416, 192, 192, 3, 3, true},
+                          {"upsampling, 192 to 96", 1, 4, 240, 416, 192, 96, 1, 3, false, true},
+                          {"3x3x3, 96 channels", 3, 4, 480, 832, 96, 96, 3, 3},
+                          {"3x3x3, 96 channels, residual", 3, 4, 480, 832, 96, 96, 3, 3, true},
+                          {"3x3x3, 96 channels to RGB", 1, 4, 480, 832, 96, 3, 3, 3}};
+    double all = 0;
+    for (const Case& c : cases) {
+      const int64_t h = small_ ? 4 : c.h, w = small_ ? 8 : c.w, in = small_ ? 8 : c.in, out = small_ ? 8 : c.out, scale = c.upsample ? 2 : 1;
+      const auto weight = b_.prepareConv(values(out * in * c.kt * c.k * c.k, in * c.kt * c.k * c.k).data(), values(out, 100).data(), out, in, c.kt, c.k, c.k,
+                                         false, c.upsample);
+      Backend::ConvArgs a;
+      a.in = picture({c.frames, h, w, in}), a.out = empty(DType::F32, {c.frames, scale * h, scale * w, out}), a.weights = weight.get();
+      if (c.kt > 1) a.history = picture({c.kt - 1, h, w, in});
+      if (c.residual) a.residual = random(DType::F32, a.out.shape);
+      a.upsample2x = c.upsample;
+      const double points = static_cast<double>(c.frames * h * w * in * out * c.kt), taps = c.upsample ? 16 : c.k * c.k;
+      const double bytes = element() * static_cast<double>(a.in.elements()) + static_cast<double>(a.out.elements()) * (c.residual ? 8 : 4);
+      all += static_cast<double>(c.times) * measure(std::string("decoder, conv ") + c.name + ", " + std::to_string(h) + " x " + std::to_string(w),
+                                                    2 * points * taps, bytes, [&] { b_.conv(a); });
+      storage_.clear();
+    }
+    results_.value("full VAE: its convolutions, per latent", all, "ms");
+  }
+
  private:
   double element() const { return static_cast<double>(sizeOf(b_.activationType())); }
+
+  // The same work on this backend and on `plain`: the largest difference, relative to the largest value, is at most `limit`.
+  bool agrees(Backend& plain, const std::string& name, const Tensor& got, double limit, const std::function<void(Backend&, const Tensor&)>& work) {
+    const Tensor want = empty(got.dtype, got.shape);
+    work(b_, got), b_.synchronize();
+    work(plain, want), plain.synchronize();
+    std::vector<float> a(static_cast<size_t>(got.elements())), e(a.size());
+    b_.download(a.data(), got), b_.download(e.data(), want);
+    double difference = 0, most = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+      const double d = std::fabs(static_cast<double>(a[i]) - e[i]);
+      difference = std::isnan(d) ? HUGE_VAL : std::max(difference, d), most = std::max(most, std::fabs(static_cast<double>(e[i])));
+    }
+    const double relative = difference / most;
+    results_.value("check: " + name + ", largest difference", relative, "");
+    if (relative <= limit) return true;
+    std::printf("  FAIL: over the limit of %g\n", limit);
+    return false;
+  }
 
   Tensor empty(DType type, Shape shape) {
     Tensor t{nullptr, type, shape};
@@ -286,7 +386,7 @@ class Kernels {
   }
 
   // Median of seven rounds; a round is as many launches as fill about 20 ms.
-  void measure(const std::string& name, double operations, double bytes, const std::function<void()>& f) {
+  double measure(const std::string& name, double operations, double bytes, const std::function<void()>& f) {
     const auto round = [&](int n) {
       b_.synchronize();
       const double start = now();
@@ -298,7 +398,9 @@ class Kernels {
     const int count = small_ ? 1 : static_cast<int>(std::clamp(20.0 / std::max(round(3), 1e-3), 1.0, 200.0));
     std::vector<double> times;
     for (int i = 0; i < (small_ ? 1 : 7); ++i) times.push_back(round(count));
-    results_.kernel(name, quantile(times, 0.5), operations, bytes);
+    const double ms = quantile(times, 0.5);
+    results_.kernel(name, ms, operations, bytes);
+    return ms;
   }
 
   Backend& b_;
@@ -738,7 +840,7 @@ int main(int argc, char** argv) {
   o.backend.precision = Precision::BF16;
   if (!parse(argc, argv, o)) {
     std::fprintf(stderr, "usage: bench_gpu [--device cuda|cpu] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--relative] [--isa NAME]\n"
-                         "                 [--only ceilings|check|kernels|tiny|full|text|quality] [--blocks N] [--small] [--json FILE]\n");
+                         "                 [--only ceilings|check|check-conv|kernels|conv|tiny|full|text|quality] [--blocks N] [--small] [--json FILE]\n");
     return 2;
   }
   try {
@@ -749,17 +851,20 @@ int main(int argc, char** argv) {
     const auto wanted = [&](const char* part) { return o.only.empty() || o.only == part; };
     Kernels kernels(*backend, results, o.small);
     if (wanted("ceilings")) kernels.ceilings();
-    if (wanted("kernels")) kernels.model(), kernels.pictures();
+    if (wanted("kernels")) kernels.model();
+    if (wanted("kernels") || o.only == "conv") kernels.pictures(), kernels.decoder();
     bool same = true;
-    if (wanted("check")) {
+    if (wanted("check") || o.only == "check-conv") {
       Options plain = o;
       plain.backend.precision = withoutEightBit(o.backend.precision), plain.backend.attention = AttentionArithmetic::Full;
       plain.backend.isa = o.device == "cuda" ? "plain,eager,one-lane" : "portable";
       const bool eightBit = isEightBit(o.backend.precision) || o.backend.attention != AttentionArithmetic::Full;
-      same = kernels.check(*open(plain), eightBit);
+      const auto reference = open(plain);
+      same = kernels.checkConvolutions(*reference);
+      if (wanted("check")) same = kernels.check(*reference, eightBit) && same;
       Options singly = o;
       if (o.device == "cuda") singly.backend.isa += std::string(o.backend.isa.empty() ? "" : ",") + "eager,one-lane";
-      same = checkReplayed(results, *backend, o, *open(singly)) && same;
+      if (wanted("check")) same = checkReplayed(results, *backend, o, *open(singly)) && same;
     }
     results.write();
     if (wanted("tiny") || wanted("full")) {

@@ -379,7 +379,9 @@ void CudaBackend::conv(const ConvArgs& a) {
   g.frames = (seen + a.strideT - 1) / a.strideT;
   require(a.out.shape[0] == g.frames && a.out.shape[1] == g.scale * g.gridHeight && a.out.shape[2] == g.scale * g.gridWidth,
           "conv: out has the wrong size");
-  multiply(stream(), g, a.in.dtype, w.matrix, {a.out, a.residual, {}, {}, nullptr, a.activation, a.activationAfterResidual});
+  const Finish finish{a.out, a.residual, {}, {}, nullptr, a.activation, a.activationAfterResidual};
+  if (!features_.portable && chip_.computeMajor == 9 && g.rows() > 0 && convHopper(stream(), g, w.matrix, finish, info_.threads)) return;
+  multiply(stream(), g, a.in.dtype, w.matrix, finish);
 }
 
 }  // namespace cuda

@@ -48,6 +48,9 @@ struct Finish {
 // `inType` is the element type of Gather::in (the plain kernel takes both floats).
 void multiply(cudaStream_t stream, const Gather& a, DType inType, const PackedMatrix& b, const Finish& finish);
 
+// The same for convolutions on Hopper (conv_sm90.cu), on a device of so many multiprocessors; false, and nothing done, if it is not for this one.
+bool convHopper(cudaStream_t stream, const Gather& a, const PackedMatrix& b, const Finish& finish, int multiprocessors);
+
 // Whether the current device has fp8 and this build code for it.
 bool hasFp8();
 

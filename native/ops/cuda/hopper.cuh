@@ -1,0 +1,137 @@
+// Hopper's own instructions (sm_90a): barriers in shared memory, the bulk copy engine, products of a warpgroup. There is no
+// emulated twin of these. K-major operands of bf16 in shared memory, swizzled as the copy engine leaves them.
+#pragma once
+
+#include <cuda.h>
+
+#include "device.cuh"
+
+namespace longlive::cuda::hopper {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+__device__ __forceinline__ uint32_t sharedAddress(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+
+__device__ __forceinline__ void initBarrier(uint64_t* b, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(sharedAddress(b)), "r"(arrivals) : "memory");
+}
+// For everybody, the copy engine included; a barrier of the block has to follow.
+__device__ __forceinline__ void publishBarriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+__device__ __forceinline__ void expectBytes(uint64_t* b, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(sharedAddress(b)), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void arrive(uint64_t* b) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(sharedAddress(b)) : "memory");
+}
+__device__ __forceinline__ void waitFor(uint64_t* b, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra finished;\n"  // lanes may find it done one after another
+      "bra again;\n"
+      "finished:\n"
+      "}\n" ::"r"(sharedAddress(b)), "r"(parity) : "memory");
+}
+
+__device__ __forceinline__ void copyBox(void* to, const CUtensorMap* map, int x0, int x1, uint64_t* full) {
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(sharedAddress(to)),
+               "l"(reinterpret_cast<uint64_t>(map)), "r"(sharedAddress(full)), "r"(x0), "r"(x1)
+               : "memory");
+}
+__device__ __forceinline__ void copyBox(void* to, const CUtensorMap* map, int x0, int x1, int x2, int x3, uint64_t* full) {
+  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(
+                   sharedAddress(to)),
+               "l"(reinterpret_cast<uint64_t>(map)), "r"(sharedAddress(full)), "r"(x0), "r"(x1), "r"(x2), "r"(x3)
+               : "memory");
+}
+
+// Into the L2 cache; address and bytes are multiples of 16.
+__device__ __forceinline__ void prefetch(const void* from, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
+// Rows of RowBytes (128 or 64, which is also the swizzle's span); `groupBytes` from eight rows to the next eight. The swizzle
+// is one of addresses, so rows may begin anywhere in a copied box, as long as the box begins where the swizzle does.
+template <int RowBytes> __device__ __forceinline__ uint64_t describe(uint32_t address, int groupBytes) {
+  static_assert(RowBytes == 128 || RowBytes == 64);
+  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | uint64_t{1} << 16 | static_cast<uint64_t>(groupBytes >> 4) << 32 |
+         uint64_t{RowBytes == 128 ? 1 : 2} << 62;
+}
+
+__device__ __forceinline__ void fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int N> __device__ __forceinline__ void waitProducts() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
+
+// Keeps the compiler from moving uses of registers that an asynchronous product writes.
+template <int N> __device__ __forceinline__ void pin(float (&d)[N][4]) {
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(d[n][i])::"memory");
+}
+
+// d = a b^T (+ d if accumulate): a 64 x 16, b N x 16. Thread (warp w, lane l) holds of d the rows 16 w + l / 4 and, in the last
+// two of four, 8 more; of the columns 8 n + 2 (l % 4) and the next.
+template <int N> __device__ __forceinline__ void multiply(float (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate);
+
+#define LONGLIVE_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define LONGLIVE_D4(n) LONGLIVE_D(n), LONGLIVE_D(n + 1), LONGLIVE_D(n + 2), LONGLIVE_D(n + 3)
+#define LONGLIVE_D8(n) LONGLIVE_D4(n), LONGLIVE_D4(n + 4)
+#define LONGLIVE_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define LONGLIVE_R48 LONGLIVE_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define LONGLIVE_R64 LONGLIVE_R48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define LONGLIVE_R96                                                                                                            \
+  LONGLIVE_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91," \
+               "%92,%93,%94,%95"
+#define LONGLIVE_PRODUCT(N, REGISTERS, A, B, ACCUMULATE, ...)                                                      \
+  template <> __device__ __forceinline__ void multiply<N>(float (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate) { \
+    asm volatile(                                                                                                  \
+        "{\n"                                                                                                      \
+        ".reg .pred p;\n"                                                                                          \
+        "setp.ne.b32 p, %" #ACCUMULATE ", 0;\n"                                                                    \
+        "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" REGISTERS "}, %" #A ", %" #B ", p, 1, 1, 0, 0;\n" \
+        "}\n"                                                                                                      \
+        : __VA_ARGS__                                                                                              \
+        : "l"(a), "l"(b), "r"(accumulate));                                                                        \
+  }
+LONGLIVE_PRODUCT(8, "%0,%1,%2,%3", 4, 5, 6, LONGLIVE_D(0))
+LONGLIVE_PRODUCT(64, LONGLIVE_R32, 32, 33, 34, LONGLIVE_D8(0))
+LONGLIVE_PRODUCT(96, LONGLIVE_R48, 48, 49, 50, LONGLIVE_D8(0), LONGLIVE_D4(8))
+LONGLIVE_PRODUCT(128, LONGLIVE_R64, 64, 65, 66, LONGLIVE_D8(0), LONGLIVE_D8(8))
+LONGLIVE_PRODUCT(192, LONGLIVE_R96, 96, 97, 98, LONGLIVE_D8(0), LONGLIVE_D8(8), LONGLIVE_D8(16))
+
+#endif
+
+// A tensor of bf16 of up to four axes, innermost first, for copies of boxes. Outside of it there are zeros.
+template <int Rank>
+bool encode(CUtensorMap* map, const void* data, const int64_t (&size)[Rank], const int (&box)[Rank], CUtensorMapSwizzle swizzle) {
+  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
+                              const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  static const Encode function = [] {
+    void* f = nullptr;
+    cudaDriverEntryPointQueryResult found;
+#if CUDART_VERSION >= 12050
+    const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault, &found);
+#else  // there until 13.0
+    const cudaError_t status = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &f, cudaEnableDefault, &found);
+#endif
+    return status == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(f) : nullptr;
+  }();
+  cuuint64_t sizes[Rank], strides[Rank];  // strides of all axes but the innermost, in bytes
+  cuuint32_t boxes[Rank], steps[Rank];
+  cuuint64_t bytes = 2;
+  for (int i = 0; i < Rank; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(size[i]), boxes[i] = static_cast<cuuint32_t>(box[i]), steps[i] = 1;
+    strides[i] = bytes *= sizes[i];
+  }
+  return function && function(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, Rank, const_cast<void*>(data), sizes, strides, boxes, steps,
+                              CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+}  // namespace longlive::cuda::hopper
