@@ -42,6 +42,20 @@ class Codec:
         _, _, basis = torch.pca_lowrank(samples - mean, q=channels, niter=4)
         return cls(mean, basis, ((samples - mean) @ basis).std(0))
 
+    def extended(self, samples: Tensor, channels: int) -> Codec:
+        """These components, and further ones up to `channels`: the principal components of what they leave of samples [n, 768]."""
+        x = samples - self.mean
+        rest = x - x @ self.basis @ self.basis.T
+        _, _, basis = torch.pca_lowrank(rest, q=channels - len(self.scale), center=False, niter=4)
+        basis = torch.linalg.qr(torch.cat([self.basis, basis], 1)).Q[:, len(self.scale) :]
+        return Codec(self.mean, torch.cat([self.basis, basis], 1), torch.cat([self.scale, (x @ basis).std(0)]))
+
+    def first(self, channels: int) -> Codec:
+        """Its first components: codes of one basis nest."""
+        if channels > len(self.scale):
+            raise ValueError(f"the codec has {len(self.scale)} components, not {channels}")
+        return Codec(self.mean, self.basis[:, :channels], self.scale[:channels])
+
     @classmethod
     def load(cls, path: Path) -> Codec:
         return cls(**load_file(path))

@@ -10,6 +10,7 @@ import dataclasses
 import tomllib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,10 @@ class Preset:
     text_len: int = 128
     vocab_size: int = 1024
     seed: int = 0
+    latents: str = "codec"  # what they are made by: the linear "codec", or the VAE's "encoder", which stage vae trains with the decoder then
     precision: str = "fp32"  # or "bf16": autocast; weights stay float32
     checkpoint: bool = False  # recompute the layers of the DiTs in the backward pass
-    compile: bool = False  # torch.compile of teacher and critic
+    compile: bool = False  # torch.compile of what trains: the VAE's residual blocks, passes over whole windows
     gpus: int = 1  # that the dry run reckons with
 
     def latent_size(self) -> tuple[int, int]:
@@ -127,18 +129,22 @@ class ClipsStage:
 
 @dataclass(frozen=True)
 class VaeStage:
-    decoder: Loop
-    encoder: Loop | None = None  # None: stays as it is in `init`
-    init: str = ""  # weights to start from; a path in the folder of results
+    decoder: Loop | None = None  # a half without a table stays as it is in `init`
+    encoder: Loop | None = None
+    joint: Loop | None = None  # both halves together: the latents leave the linear code (needs `latents = "encoder"` in preset.toml)
+    init: str = ""  # weights to start from, perhaps of fewer channels (widen.py); a path in the folder of results
     frames: int = 6  # latent frames of a clip
-    crop: int = 8  # latent pixels
+    crop: int = 8  # latent pixels; every sixteenth batch is of whole pictures. 0: all are
     pool: int = 240  # rendered clips kept; each batch renders `fresh` new ones
     fresh: float = 0.5  # per step
     validation: int = 6
     latent_noise: float = 0.08
+    anchor: float = 0.02  # in the joint loss, of the squared distance between the encoder's latents and the codec's
+    square_weight: float = 1.0  # in the decoder's loss, of squared errors
     change_weight: float = 0.5  # in the decoder's loss, of how much changes from frame to frame
     late_change_weight: float = 5.0  # from step `late_from` on, when pictures are sharp enough to ask for it
     late_from: int = 1000
+    watch: int = 0  # every so many steps the averaged weights are tried on two whole clips; 0: never
     workers: int = 0
 
 
@@ -290,22 +296,31 @@ def read(path: Path, device: str) -> dict[str, Any]:
     return merge(table, override) if device == "cuda" else table
 
 
-def load(preset: str, device: str, folder: Path = CONFIGS) -> tuple[Preset, dict[str, Any]]:
-    """The preset and the configuration of each of its stages."""
+def load(preset: str, device: str, folder: Path = CONFIGS, settings: Iterable[str] = ()) -> tuple[Preset, dict[str, Any]]:
+    """The preset and the configuration of each of its stages. `settings`: TOML that replaces values, as `vae.joint.minutes = 2` or
+    `preset.vae.z_dim = 32`."""
+    changes: dict[str, Any] = {}
+    for text in settings:
+        try:
+            changes = merge(changes, tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"--set {text}: not valid TOML: {error}") from None
     root = folder / preset
     if not root.is_dir():
         known = sorted(p.name for p in folder.iterdir() if p.is_dir())
         raise ConfigError(f'there is no preset "{preset}"; there are {", ".join(known)}')
     path = root / "preset.toml"
-    shared = parse(Preset, read(path, device), str(path))
+    shared = parse(Preset, merge(read(path, device), changes.pop("preset", {})), str(path))
     check(shared, str(path))
     stages = {}
     for name in shared.stages:
         if name not in STAGES:
             raise ConfigError(f'{path}: key "stages" names the unknown stage "{name}"; there are {", ".join(STAGES)}')
         path_of = root / f"{name}.toml"
-        stages[name] = parse(STAGES[name], read(path_of, device), str(path_of))
+        stages[name] = parse(STAGES[name], merge(read(path_of, device), changes.pop(name, {})), str(path_of))
         check_stage(stages[name], shared, str(path_of))
+    if changes:
+        raise ConfigError(f'--set changes the unknown stage "{next(iter(changes))}"; there are preset, {", ".join(stages)}')
     return shared, stages
 
 
@@ -317,6 +332,9 @@ def check(preset: Preset, where: str) -> None:
     for key in ("width", "height"):
         value = getattr(preset.video, key)
         require(value > 0 and value % 16 == 0, f'[video]: key "{key}" must be a multiple of 16, found {value}')
+    require(preset.latents in ("codec", "encoder"), f'key "latents" must be "codec" or "encoder", found "{preset.latents}"')
+    order = [name for name in preset.stages if name in ("vae", "clips")]
+    require(preset.latents == "codec" or order != ["clips", "vae"], 'key "stages": clips made by the encoder come after the stage "vae"')
     require(preset.precision in ("fp32", "bf16"), f'key "precision" must be "fp32" or "bf16", found "{preset.precision}"')
     require(
         preset.sampling.rope in ("absolute", "relative"),
@@ -335,8 +353,13 @@ def check_stage(stage: Any, preset: Preset, where: str) -> None:
         value = getattr(stage, key, None)
         if value is not None and isinstance(value, int) and (value <= 0 or value % block):
             raise ConfigError(f'{where}: key "{key}" must be a multiple of the block of {block} latent frames, found {value}')
-    if isinstance(stage, VaeStage) and not stage.encoder and not stage.init:
-        raise ConfigError(f'{where}: a VAE that begins from nothing needs a table "encoder"')
+    if isinstance(stage, VaeStage):
+        if not (stage.init or stage.joint or (stage.decoder and stage.encoder)):
+            raise ConfigError(f'{where}: a VAE that begins from nothing needs the tables "decoder" and "encoder", or "joint"')
+        if stage.joint and preset.latents != "encoder":
+            raise ConfigError(f'{where}: [joint] makes latents of its own: preset.toml needs latents = "encoder"')
+    if isinstance(stage, ClipsStage) and stage.background and preset.latents == "encoder":
+        raise ConfigError(f'{where}: key "background": clips made by the encoder have to wait for it')
     if isinstance(stage, CausalStage) and stage.init_share and not (stage.init_share < 1 and stage.init):
         raise ConfigError(f'{where}: key "init_share" must be below 1, and "init" name the weights')
     if isinstance(stage, LongStage) and not stage.chunk <= stage.window <= stage.first_chunk:
@@ -349,7 +372,7 @@ def check_stage(stage: Any, preset: Preset, where: str) -> None:
             )
     if isinstance(stage, LongStage) and bool(stage.prompts) != bool(stage.switch_prompts):
         raise ConfigError(f'{where}: the keys "prompts" and "switch_prompts" go together')
-    for key in ("loop", "decoder", "encoder"):
+    for key in ("loop", "decoder", "encoder", "joint"):
         loop = getattr(stage, key, None)
         if loop is not None and not (loop.steps or loop.minutes):
             raise ConfigError(f'{where}: [{key}]: one of the keys "steps" and "minutes" must be above 0')

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,8 +19,9 @@ from . import distributed
 from .codec import Codec
 from .config import Dit, Preset
 from .config import Loop as LoopSettings
-from .loop import Loop, Random, Stateful, write
+from .loop import Loop, OutOfTime, Random, Stateful, write
 from .models.dit import CausalDiT
+from .models.vae import WanVAE, channels_last
 from .prompts import Embedder
 
 
@@ -37,7 +40,8 @@ class Context:
         return self.out.joinpath(*parts)
 
     def codec(self) -> Codec:
-        codec = Codec.load(self.need("world", "codec.safetensors"))
+        """The linear code, of as many components as the latents have channels."""
+        codec = Codec.load(self.need("world", "codec.safetensors")).first(self.preset.vae.z_dim)
         return Codec(*(t.to(self.device) for t in (codec.mean, codec.basis, codec.scale)))
 
     def given(self, file: str) -> Path:
@@ -57,6 +61,26 @@ class Context:
 
     def precision(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.preset.precision == "bf16" else contextlib.nullcontext()
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations [1, C, 1, 1, 1] of the VAE's latents, which DiTs see without them."""
+        if self.preset.package:
+            made = json.loads(Path(self.preset.package, "config.json").read_text())["vae"]
+        elif self.preset.latents == "encoder":
+            made = json.loads(self.need("vae", "latents.json").read_text())
+        else:  # the codec's are standardised
+            made = {"mean": [0.0] * self.preset.vae.z_dim, "std": [1.0] * self.preset.vae.z_dim}
+        return tuple(torch.tensor(made[k], device=self.device).view(1, -1, 1, 1, 1) for k in ("mean", "std"))  # type: ignore[return-value]
+
+    def vae(self) -> WanVAE:
+        """The trained VAE, frozen."""
+        vae = WanVAE(**vars(self.preset.vae)).eval().requires_grad_(False)
+        vae.load_state_dict(read_weights(self.part("vae", "vae.safetensors")))
+        return channels_last(vae.to(self.device))
+
+    def host(self, array: np.ndarray) -> Tensor:
+        """An array on the device, without waiting for what the device still has to do."""
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     @property
     def cache_dtype(self) -> torch.dtype:
@@ -111,8 +135,14 @@ class Context:
         loop.resume()
         return loop
 
-    def train(self, loop: Loop, step: Callable[[Random], dict[str, Tensor]]) -> dict[str, Any]:
-        loop.run(step)
+    def train(self, loop: Loop, step: Callable[[Random], dict[str, Tensor]], keep: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """`keep` saves what there is when time is out before the last step."""
+        try:
+            loop.run(step)
+        except OutOfTime:
+            if distributed.world_size() == 1:  # others may be a step ahead
+                keep()
+            raise
         if not distributed.rank():
             loop.plot()
         return loop.report()

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .config import TextEncoder
 from .models.dit import CausalDiT
-from .models.vae import WanVAE
+from .models.vae import WanVAE, channels_last
 from .prompts import Embedder
 from .sample import Generator, Sampling
 
@@ -64,9 +64,7 @@ class Package:
         self.mean, self.std = (torch.tensor(vae.pop(k)).view(1, -1, 1, 1, 1) for k in ("mean", "std"))
         self.vae = WanVAE(**vae).eval().requires_grad_(False)
         self.vae.load_state_dict({k: v.float() for k, v in load_file(folder / "vae.safetensors").items()})
-        for parameter in self.vae.parameters():
-            if parameter.dim() == 5:
-                parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
+        channels_last(self.vae)
 
     def precision(self) -> contextlib.AbstractContextManager:
         return torch.autocast("cpu", self.dtype) if self.dtype != torch.float32 else contextlib.nullcontext()

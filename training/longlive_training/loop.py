@@ -134,6 +134,8 @@ class Loop:
         self.folder, self.name, self.settings, self.seed, self.device, self.states = folder, name, settings, seed, device, states
         self.deadline = deadline
         self.step, self.seconds, self.total = 0, 0.0, settings.steps
+        self.begun = time.monotonic()  # what a stage prepares after this counts as time, too
+        self.warm: tuple[int, float] | None = None  # step and seconds once all is compiled and in memory: from there steps take equally long
         self.curve: list[dict[str, float]] = []  # of `log_every` steps each: step and mean losses
         self.probes: dict[str, dict[str, float]] = {}  # what was measured with fixed random numbers, by when
         self.path = folder / f"{name}.state{f'.{rank()}' if rank() else ''}.pt"
@@ -157,10 +159,15 @@ class Loop:
     # --- rates ----------------------------------------------------------------------------------------------------
 
     def decide_total(self) -> None:
-        """With a time budget: fix the number of steps when it is time to cool down."""
+        """With a time budget: fix the number of steps when it is time to cool down, by the pace since the first steps."""
         s = self.settings
-        if not self.total and self.seconds >= (1 - s.cooldown) * 60 * s.minutes:
-            self.total = max(self.step, round(self.step / max(1 - s.cooldown, 1e-6)))
+        if self.total or self.seconds < (1 - s.cooldown) * 60 * s.minutes:
+            return
+        step, seconds = self.warm if self.warm and self.step > self.warm[0] else (0, 0.0)
+        pace = (self.seconds - seconds) / max(self.step - step, 1)
+        total = self.step + max(0, round((60 * s.minutes - self.seconds) / max(pace, 1e-9)))
+        if self.step >= (1 - s.cooldown) * total:
+            self.total = max(total, 1)
 
     def rate(self) -> float:
         """Factor of the learning rate: linear warm-up, constant, cosine fall to 2 % over the last `cooldown` of the steps."""
@@ -178,7 +185,8 @@ class Loop:
         """`stop_after`: stop after so many steps of this call, as if interrupted."""
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
-        mark = saved = time.monotonic()
+        mark, saved = self.begun, time.monotonic()
+        self.noted = self.step, saved  # the line printed last
         done = 0
         while True:
             self.decide_total()
@@ -198,6 +206,8 @@ class Loop:
             now = time.monotonic()
             self.seconds += now - mark
             mark = now
+            if self.warm is None and done >= min(10, self.settings.log_every):
+                self.warm = self.step, self.seconds
             # A checkpoint falls on a printed step, so that no half-summed losses are lost.
             if self.step % self.settings.log_every == 0 and now - saved > self.settings.save_seconds:
                 self.save()
@@ -208,6 +218,7 @@ class Loop:
         if sums:
             self.note(sums, counts, mark)
         self.save()
+        self.begun = time.monotonic()
 
     def note(self, sums: dict[str, Tensor], counts: dict[str, int], mark: float) -> None:
         values = (torch.stack([v.float() for v in sums.values()]) / torch.tensor(list(counts.values()), device=self.device)).tolist()
@@ -219,7 +230,9 @@ class Loop:
             return
         shown = " ".join(f"{k} {v:.4f}" for k, v in means.items())
         of = f" of {self.total}" if self.total else f", {self.seconds / 60:.1f} of {self.settings.minutes:g} min"
-        print(f"{self.name}: step {self.step}{of}  {shown}  rate {self.rate() * self.settings.lr:.1e}", flush=True)
+        pace = (time.monotonic() - self.noted[1]) / max(self.step - self.noted[0], 1)
+        self.noted = self.step, time.monotonic()
+        print(f"{self.name}: step {self.step}{of}  {shown}  rate {self.rate() * self.settings.lr:.1e}  {pace:.3f} s", flush=True)
 
     @torch.no_grad()
     def probe(self, when: str, measure: Callable[[Random], dict[str, Tensor]], draws: int) -> None:

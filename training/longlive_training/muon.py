@@ -14,20 +14,26 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
+        """Weights of one shape are updated together: on a GPU a small matrix product costs its launch."""
         for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
-                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonal(p.grad.lerp(buffer, group["momentum"]).flatten(1))
-                scale = max(1, update.shape[0] / update.shape[1]) ** 0.5
-                p.add_(update.view(p.shape), alpha=-group["lr"] * scale)
+                shapes.setdefault(p.shape, []).append(p)
+            for shape, weights in shapes.items():
+                for p in weights:
+                    self.state[p].setdefault("momentum", torch.zeros_like(p))
+                gradients, buffers = [p.grad for p in weights], [self.state[p]["momentum"] for p in weights]
+                torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+                updates = orthogonal(torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"])).flatten(2))
+                scale = max(1, updates.shape[1] / updates.shape[2]) ** 0.5
+                torch._foreach_add_(weights, updates.view(-1, *shape).unbind(), alpha=-group["lr"] * scale)
 
 
 def orthogonal(g: Tensor) -> Tensor:
-    """The orthogonal matrix nearest to g [rows, columns], roughly: five quintic Newton-Schulz steps."""
-    x = g.T if g.shape[0] > g.shape[1] else g
-    x = x / (x.norm() + 1e-7)
+    """The orthogonal matrices nearest to g [..., rows, columns], roughly: five quintic Newton-Schulz steps."""
+    x = g.mT if g.shape[-2] > g.shape[-1] else g
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(5):
-        a = x @ x.T
+        a = x @ x.mT
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x.T if g.shape[0] > g.shape[1] else x
+    return x.mT if g.shape[-2] > g.shape[-1] else x

@@ -44,6 +44,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--resume", action=argparse.BooleanOptionalAction, default=True, help="leave finished stages out and go on with others"
     )
+    parser.add_argument("--set", action="append", default=[], metavar="TOML", help="replace a value: vae.joint.minutes=2, preset.vae.z_dim=32; may be repeated")
     parser.add_argument("--minutes", type=float, help="stop in time, with exit status 75; the same command goes on")
     parser.add_argument("--dry-run", action="store_true", help="build every module without memory and print sizes, memory and FLOPs")
     return parser.parse_args(argv)
@@ -97,6 +98,7 @@ class Background:
             device.type,
         ]
         command += [] if args.seed is None else ["--seed", args.seed]
+        command += [word for text in args.set for word in ("--set", text)]
         self.name, self.process = name, subprocess.Popen([str(c) for c in command], cwd=Path(__file__).parents[1])
 
     def stop(self) -> None:
@@ -117,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     background: Background | None = None
     device = distributed.start("cpu" if args.dry_run else args.device)
     try:
-        preset, stages = load(args.preset, "cuda" if args.dry_run else device.type)
+        preset, stages = load(args.preset, "cuda" if args.dry_run else device.type, settings=args.set)
         if args.package:
             preset = dataclasses.replace(preset, package=args.package)
         for name in args.stage or []:
@@ -130,7 +132,8 @@ def main(argv: list[str] | None = None) -> None:
             return
         torch.set_num_threads(args.threads or torch.get_num_threads())
         if device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
         out = (args.out or Path("runs", args.preset)).resolve()
         deadline = time.monotonic() + 60 * args.minutes if args.minutes else math.inf
         context = Context(preset, args.preset, out, device, preset.seed if args.seed is None else args.seed, deadline)

@@ -7,11 +7,16 @@ done (a preset that trains one replaces it), and the weights that `init` names.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
+from .loop import write_json
+
 
 def start(package: Path, codec: Path, out: Path) -> None:
+    statistics = {k: json.loads((package / "config.json").read_text())["vae"][k] for k in ("mean", "std")}
+    write_json(out / "vae" / "latents.json", statistics)
     for source, target in (
         (codec, "world/codec.safetensors"),
         (package / "tokenizer.json", "world/tokenizer.json"),

@@ -29,6 +29,17 @@ def test_latents_are_standardised(codec, videos) -> None:
     assert torch.allclose(latents.mean(1), torch.zeros(16), atol=1e-3) and torch.allclose(latents.std(1), torch.ones(16), atol=1e-3)
 
 
+def test_further_components_lie_behind_those_there_are(codec, videos) -> None:
+    samples = torch.cat([patches(v).flatten(0, 2) for v in videos[:5]])
+    wide = codec.extended(samples, 20)
+    assert torch.equal(wide.first(16).encode(videos[5]), codec.encode(videos[5]))
+    assert torch.allclose(wide.basis.T @ wide.basis, torch.eye(20), atol=1e-4)
+    further = wide.encode(videos[0])[16:]
+    assert further.shape[0] == 4 and 0.2 < further.std() < 3
+    with pytest.raises(ValueError, match="the codec has 20 components, not 21"):
+        wide.first(21)
+
+
 def test_an_unseen_video_survives(codec, videos, tmp_path) -> None:
     codec.save(tmp_path / "codec.safetensors")
     video = videos[5]

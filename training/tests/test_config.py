@@ -18,7 +18,7 @@ def edit(folder: Path, file: str, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.8", "pocket-long", "wan-1.3b"])
+@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.8", "pocket-0.9", "pocket-long", "wan-1.3b"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_presets_of_the_repository_are_valid(preset: str, device: str) -> None:
     shared, stages = load(preset, device)
@@ -38,9 +38,12 @@ def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("vae.toml", "crop = 4", "corp = 4", r'vae.toml: unknown key "corp"; known keys are decoder, encoder, init, frames, crop'),
+        ("vae.toml", "crop = 4", "corp = 4", r'vae.toml: unknown key "corp"; known keys are decoder, encoder, joint, init, frames, crop'),
         ("vae.toml", "[decoder]\n", "[decoder]\nstep = 40\n", r'vae.toml: \[decoder\]: unknown key "step"'),
-        ("vae.toml", "\n[encoder]\nsteps = 48\nbatch = 2\nlr = 0.02\nwarmup = 4\nlog_every = 4", "", r'vae.toml: a VAE that begins from nothing needs a table "encoder"'),
+        ("vae.toml", "\n[encoder]\nsteps = 48\nbatch = 2\nlr = 0.02\nwarmup = 4\nlog_every = 4", "", r'vae.toml: a VAE that begins from nothing needs the tables "decoder" and "encoder", or "joint"'),
+        ("vae.toml", "[encoder]", "[joint]", r'vae.toml: \[joint\] makes latents of its own: preset.toml needs latents = "encoder"'),
+        ("preset.toml", "text_len", 'latents = "encoder"\ntext_len', r'key "stages": clips made by the encoder come after the stage "vae"'),
+        ("preset.toml", "text_len", 'latents = "pixels"\ntext_len', r'key "latents" must be "codec" or "encoder", found "pixels"'),
         ("ode.toml", "pairs = 8\n", "", r'ode.toml: key "pairs" is missing'),
         ("teacher.toml", "warmup = 5", 'warmup = "5"', r"""teacher.toml: \[loop\]: key "warmup" must be int, found '5'"""),
         ("teacher.toml", "warmup = 5", "warmup = true", r'key "warmup" must be int, found True'),
@@ -61,6 +64,19 @@ def test_errors_name_file_and_key(folder: Path, file: str, old: str, new: str, m
     edit(folder, file, old, new)
     with pytest.raises(ConfigError, match=message):
         load("smoke", "cpu", folder)
+
+
+def test_values_can_be_replaced_on_the_command_line(folder: Path) -> None:
+    preset, stages = load("smoke", "cpu", folder, ["preset.vae.z_dim=20", "vae.decoder.steps=3", 'vae.init="a"'])
+    assert preset.vae.z_dim == 20 and preset.vae.dim == 8
+    assert (stages["vae"].decoder.steps, stages["vae"].decoder.batch, stages["vae"].init) == (3, 2, "a")
+    for text, message in (
+        ("vae.decoder=", r"--set vae.decoder=: not valid TOML"),
+        ("vea.crop=3", r'--set changes the unknown stage "vea"; there are preset, world'),
+        ("vae.corp=3", r'vae.toml: unknown key "corp"'),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load("smoke", "cpu", folder, [text])
 
 
 def test_a_missing_preset_or_file_is_named(folder: Path) -> None:

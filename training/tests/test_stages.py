@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from longlive_training.codec import Codec, patches
 from longlive_training.config import load
 from longlive_training.context import Context
 from longlive_training.data import from_indices, held_out
-from longlive_training.loop import Random
+from longlive_training.loop import Loop, OutOfTime, Random
 from longlive_training.models.dit import CausalDiT
 from longlive_training.quantise import int8, rounded
 from longlive_training.stages.causal import darkness, mean, picture_weights
-from longlive_training.stages.clips import Renderer, each
+from longlive_training.stages.clips import Renderer, Shard, ahead, clips, encode_there, render_clip
 from longlive_training.stages.ode import kept_steps, path
-from longlive_training.stages.vae import Pool, batch, encode, make_clip, picture_loss, psnr
+from longlive_training.stages.vae import Pool, batch, encode, encoder, make_clip, picture_loss, psnr, to_videos, vae
 from longlive_training.world import ATTRIBUTES, render, subject_box
 
 CPU = torch.device("cpu")
@@ -40,9 +41,10 @@ def test_videos_are_coded_on_the_device_as_by_the_codec(codec: Codec) -> None:
 
 def test_crops_and_their_latents_belong_together(codec: Codec, tmp_path: Path) -> None:
     pool = Pool(context(tmp_path), replace(load("smoke", "cpu")[1]["vae"], pool=3), 0)
-    for step, size in ((0, (3, 9, 32, 32)), (15, (3, 9, 64, 96))):
-        videos, latents = batch(pool, codec, Random.of(CPU, 1), 2, 4, step)
-        assert videos.shape[1:] == size and torch.allclose(encode(codec, videos), latents)
+    for crop, step, size in ((4, 0, (2, 3, 9, 32, 32)), (4, 15, (1, 3, 9, 64, 96)), (0, 0, (2, 3, 9, 64, 96))):
+        videos, latents = batch(pool, codec, Random.of(CPU, 1), 2, crop, step)
+        assert videos.shape == size and torch.allclose(encode(codec, videos), latents)
+        assert videos.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def test_a_pool_that_begins_later_is_the_pool_that_was_there(tmp_path: Path) -> None:
@@ -60,16 +62,20 @@ def test_a_model_may_keep_a_share_of_what_it_was() -> None:
 
 
 def test_clips_hold_no_held_out_scene_and_do_not_depend_on_the_number_of_workers(codec: Codec, tmp_path: Path) -> None:
-    codec.save(tmp_path / "codec.safetensors")
-    renderer = Renderer(tmp_path / "codec.safetensors", 96, 64, 9, 0.5, 3)
+    renderer = Renderer(96, 64, 9, 0.5, 3)
     for index in range(6):
-        scene, story = renderer.scene(codec, index), renderer.story(codec, index)
-        assert scene["latents"].shape == (16, 9, 8, 12) and scene["attributes"].shape == (1, 6)
-        assert story["latents"].shape == (16, 15, 8, 12) and story["attributes"].shape == (5, 6)
+        scene, story = renderer.scene(index), renderer.story(index)
+        assert scene["video"].shape == (33, 64, 96, 3) and scene["attributes"].shape == (1, 6)
+        assert story["video"].shape == (57, 64, 96, 3) and story["attributes"].shape == (5, 6)
         assert not any(held_out(from_indices(row)) for row in (*scene["attributes"], *story["attributes"]))
-        assert story["fixed"] in (0, 1) and not held_out(from_indices(renderer.beginning(codec, index)["attributes"][0]))
-        again = renderer.scene(codec, index)
-        assert all(torch.equal(scene[k], again[k]) for k in scene)
+        assert story["fixed"] in (0, 1) and not held_out(from_indices(renderer.beginning(index)["attributes"][0]))
+        again = render_clip(renderer, "scene", index)
+        assert all(np.array_equal(scene[k].numpy(), again[k]) for k in scene)
+    codec.save(tmp_path / "codec.safetensors")
+    encode_there(renderer, tmp_path / "codec.safetensors", 12, Shard("story", tmp_path / "shard.safetensors", range(4, 6)))
+    shard = load_file(tmp_path / "shard.safetensors")
+    assert shard["latents"].shape == (2, 12, 15, 8, 12) and torch.equal(shard["attributes"][1], story["attributes"])
+    assert torch.equal(shard["latents"][1], codec.first(12).encode(story["video"].numpy()).half())
 
 
 def test_losses_measure_the_error() -> None:
@@ -108,18 +114,78 @@ def test_blocks_at_a_switch_count_more_and_the_subject_does(codec: Codec, tmp_pa
     assert inside == pytest.approx(2.5 * outside.item()) and outside > weight[15, 0, 0, 0]
 
 
-def note(folder: Path, value: int) -> None:
+def joint(folder: Path) -> tuple[Context, dict]:
+    """A run whose latents are the encoder's."""
+    shared = ['preset.latents="encoder"', 'preset.stages=["vae", "clips"]', "preset.vae.z_dim=18"]
+    small = ["vae.watch=12", "clips.scenes=3", "clips.stories=3", "clips.beginnings=0", "clips.shard=2"]
+    loop = "vae.joint={steps = 24, batch = 2, lr = 0.02, warmup = 4, log_every = 4, cooldown = 0.5}"
+    preset, stages = load("smoke", "cpu", settings=[*shared, *small, loop])
+    stages["vae"] = replace(stages["vae"], decoder=None, encoder=None)
+    return Context(preset, "smoke", folder, CPU, 7), stages
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_both_halves_learn_together_and_the_encoder_makes_the_clips(tmp_path: Path, monkeypatch, capsys, one_thread) -> None:
+    samples = torch.cat([patches(make_clip((0, i), 9, 96, 64)).flatten(0, 2) for i in range(4)])
+    torch.manual_seed(0)
+    codec = Codec.fit(samples, 20)
+    run, weights = Loop.run, []
+    for name, stop_after in (("whole", None), ("part", 13)):
+        context, stages = joint(tmp_path / name)
+        context.path("world").mkdir(parents=True)
+        codec.save(context.path("world", "codec.safetensors"))
+        if stop_after:
+            with monkeypatch.context() as patched:
+                patched.setattr(Loop, "run", lambda self, step: run(self, step, 13))
+                vae(context, stages["vae"])
+        report = vae(context, stages["vae"])["joint"]
+        weights.append(load_file(context.path("vae", "vae.safetensors")))
+        if not stop_after:
+            assert report["lossLast"]["pictures"] < 0.8 * report["lossFirst"]["pictures"]
+            assert report["psnr"] > report["probes"]["before"]["psnr"] + 1 and "joint: step 12, " in capsys.readouterr().out
+    assert all(torch.equal(tensor, weights[1][key]) for key, tensor in weights[0].items()), "an interruption changed the weights"
+
+    assert clips(context, stages["clips"])["story"]["std"][1] > 0.3
+    stories = [load_file(p) for p in sorted(context.path("clips", "story").iterdir())]
+    assert [s["latents"].shape for s in stories] == [(2, 18, 15, 8, 12), (1, 18, 15, 8, 12)]
+    video, (mean, std) = Renderer(96, 64, 9, 0.3, 7).story(2)["video"][None], context.statistics()
+    latents = encoder(context)(video)
+    assert torch.allclose(latents.half(), stories[1]["latents"], atol=0.02)
+    network = context.vae()
+    assert torch.allclose(latents * std + mean, network.encode(to_videos(video)), atol=1e-4)
+
+
+def test_time_that_is_over_leaves_the_weights_of_that_moment(codec: Codec, tmp_path: Path) -> None:
+    context, stages = joint(tmp_path)
+    (tmp_path / "world").mkdir()
+    Codec(codec.mean, codec.basis, codec.scale).extended(torch.randn(900, 768), 18).save(tmp_path / "world" / "codec.safetensors")
+    context.deadline = 0.0
+    with pytest.raises(OutOfTime, match="joint stopped at step 1"):
+        vae(context, stages["vae"])
+    assert load_file(tmp_path / "vae" / "vae.safetensors").keys() == context.vae().state_dict().keys()
+    assert context.statistics()[1].min() > 0
+
+
+def note(folder: Path, value: int) -> int:
     if value == 3:
         raise ValueError("three is not possible")
     (folder / str(value)).write_text("")
+    return value
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_errors_of_workers_are_raised(tmp_path: Path, workers: int) -> None:
-    each(note, [(tmp_path, i) for i in range(3)], workers)
+    assert list(ahead(note, [(tmp_path, i) for i in range(3)], workers, 2)) == [0, 1, 2]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]
     with pytest.raises(ValueError, match="three is not possible"):
-        each(note, [(tmp_path, i) for i in (2, 3)], workers)
+        list(ahead(note, [(tmp_path, i) for i in (2, 3)], workers, 2))
 
 
 def test_a_path_of_the_ode_passes_the_noise_levels_of_the_student_and_ends_clean() -> None:

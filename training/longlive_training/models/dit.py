@@ -14,6 +14,7 @@ Layouts: latents [B, C, F, h, w]; tokens [B, F, S, D] with S = (h / 2) (w / 2) t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -22,6 +23,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 KeyValue = tuple[Tensor, Tensor]
+
+
+def as_it_is(x: Tensor) -> contextlib.AbstractContextManager:
+    """Without autocast: norms compute in float32 inside anyway, and autocast would have them write float32, twice the memory traffic."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 class RMSNorm(nn.Module):
@@ -33,7 +39,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+        with as_it_is(x):
+            return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
 
 
 class Rope:
@@ -78,8 +85,9 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention of [..., tokens, heads, d] tensors, scale 1 / sqrt(d), no mask."""
-    return F.scaled_dot_product_attention(*(x.transpose(-3, -2) for x in (q, k, v))).transpose(-3, -2)
+    """Softmax attention of [..., tokens, heads, d] tensors, scale 1 / sqrt(d), no mask. Fast kernels, which keep no scores, want four axes."""
+    y = F.scaled_dot_product_attention(*(x.flatten(0, -4).transpose(1, 2) for x in (q, k, v)))
+    return y.transpose(1, 2).unflatten(0, q.shape[:-3])
 
 
 def sinusoid(t: Tensor, dim: int) -> Tensor:
@@ -133,13 +141,16 @@ class Block(nn.Module):
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (m.unsqueeze(-2) for m in (self.modulation + e0).to(x.dtype).unbind(-2))
         groups = text[0].shape[1]
         x = x + gate_a * self.self_attn(modulate(x, shift_a, scale_a, self.eps), mix)
-        grouped = self.norm3(x).unflatten(1, (groups, -1)).flatten(2, 3)
+        with as_it_is(x):
+            normed = F.layer_norm(x, x.shape[-1:], self.norm3.weight.to(x.dtype), self.norm3.bias.to(x.dtype), self.eps)
+        grouped = normed.unflatten(1, (groups, -1)).flatten(2, 3)
         x = x + self.cross_attn(grouped, text).view_as(x)
         return x + gate_f * self.ffn(modulate(x, shift_f, scale_f, self.eps))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=eps) * (1 + scale) + shift
+    with as_it_is(x):
+        return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
 
 
 class Head(nn.Module):

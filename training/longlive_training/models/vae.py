@@ -31,23 +31,25 @@ class CausalConv3d(nn.Conv3d):
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         if self.history:
             past = None if stream is None else stream.get(self)
-            if past is None:
-                past = x.new_zeros(*x.shape[:2], self.history, *x.shape[3:])
-            x = torch.cat([past, x], dim=2)
+            # Padding keeps channels last in memory where they are; zeros that are put in front would not.
+            x = F.pad(x, (0, 0, 0, 0, self.history, 0)) if past is None else torch.cat([past, x], dim=2)
             if stream is not None:
                 stream[self] = x[:, :, -self.history :]
         return super().forward(x)
 
 
 class RMSNorm(nn.Module):
-    """y = x / max(|x|, 1e-12) * sqrt(C) * gamma with the norm over channels. x: [N, C, ...]."""
+    """y = x / max(|x|, 1e-12) * sqrt(C) * gamma with the norm over channels. x: [N, C, ...].
+
+    Of a bf16 picture only the norms are float32, one number per pixel: `F.normalize` under autocast makes a float32 picture."""
 
     def __init__(self, dim: int, spatial_dims: int):
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(dim, *(1,) * spatial_dims))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=1) * (x.shape[1] ** 0.5) * self.gamma
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).clamp_min(1e-12)
+        return x * (x.shape[1] ** 0.5 / norm).to(x.dtype) * self.gamma.to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
@@ -105,8 +107,8 @@ class Upsample(nn.Module):
             if stream is not None:
                 stream[self] = True
             if rest.shape[2]:
-                even, odd = self.time_conv(rest, stream).chunk(2, dim=1)
-                rest = torch.stack([even, odd], dim=3).flatten(2, 3)
+                pairs = self.time_conv(rest, stream).unflatten(1, (2, -1))  # [B, 2, C, T, H, W]
+                rest = pairs.permute(0, 3, 1, 4, 5, 2).flatten(1, 2).permute(0, 4, 1, 2, 3)
                 x = torch.cat([first, rest], dim=2)
         return per_frame(self.resample, x)
 
@@ -209,3 +211,11 @@ class WanVAE(nn.Module):
     def decode(self, z: Tensor, stream: Stream | None = None) -> Tensor:
         """Video [B, 3, frames, 8 h, 8 w], not clamped: 1 frame for the first latent of a video, 4 for every other."""
         return self.decoder(self.conv2(z), stream)
+
+
+def channels_last(vae: WanVAE) -> WanVAE:
+    """Its kernels with channels last in memory, as pictures come."""
+    for p in vae.parameters():
+        if p.dim() >= 4:
+            p.data = p.data.contiguous(memory_format=torch.channels_last_3d if p.dim() == 5 else torch.channels_last)
+    return vae

@@ -37,6 +37,7 @@ from ..loop import Average, Optimiser, Random, adamw
 from ..models.dit import CausalDiT
 from ..prompts import ClipCaptions
 from ..rollout import Rollout
+from ..widen import widened_dit
 from ..world import ATTRIBUTES, SKIES, subject_box
 from .clips import load
 from .teacher import channel_weights
@@ -66,7 +67,8 @@ class Stories:
 
     def __init__(self, context: Context, kind: str):
         clips = load(context, kind)
-        self.embedder, self.device = context.embedder(), context.device
+        self.embedder, self.device, self.host = context.embedder(), context.device, context.host
+        self.dark = darkness().to(self.device)
         self.latents, self.attributes = clips["latents"], clips["attributes"].numpy()
         fixed = clips.get("fixed", torch.ones(len(self.latents)))
         self.fixed = fixed.bool().numpy()
@@ -87,15 +89,15 @@ class Stories:
             for b in range(1, blocks - 1):
                 if rng.numpy.random() < KEPT:
                     reader[i, b] = b
-        index = torch.from_numpy(chosen).to(self.device)
+        index = self.host(chosen)
         prompts = self.embedder(self.captions.sample(rng, index))
-        context = prompts[torch.arange(size, device=self.device)[:, None], torch.from_numpy(reader).to(self.device)]
+        context = prompts[torch.arange(size, device=self.device)[:, None], self.host(reader)]
         latents = self.latents[index].float()
         switches = [int(b) + 1 for b in np.flatnonzero(changes.any(0))]
         at = np.pad(changes, ((0, 0), (1, 0)))
-        changed = torch.from_numpy(at | np.pad(at[:, :-1], ((0, 0), (1, 0)))).to(self.device)
-        fixed = torch.from_numpy(self.fixed[chosen]).to(self.device)
-        dark = darkness()[story[:, :, NAMES.index("sky")].astype(int)].to(self.device)
+        changed = self.host(at | np.pad(at[:, :-1], ((0, 0), (1, 0))))
+        dark = self.dark[self.host(story[:, :, NAMES.index("sky")].astype(int))]
+        fixed = self.host(self.fixed[chosen])
         return Batch(latents, rng.normal_like(latents), prompts, context, fixed, changed, dark, switches)
 
 
@@ -126,7 +128,7 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
     model = context.dit(preset.student, "student")
     init = context.given(s.init) if s.init else context.need("teacher", "dit.safetensors") if s.from_teacher else None
     if init:
-        model.load_state_dict(read_weights(init))
+        model.load_state_dict(widened_dit(read_weights(init), model))
     average = Average(model, s.loop.ema)
     optimiser = Optimiser(adamw([model], s.loop), s.loop.clip)
     loop = context.loop("causal", "causal", s.loop, {"model": model, "average": average, "optimiser": optimiser})
@@ -219,7 +221,12 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         average.update(loop.step)
         return {name: error}
 
-    report = context.train(loop, step)
-    made = average.module.state_dict()
-    context.save_model(mean(read_weights(init), made, s.init_share) if s.init_share else made, context.path("causal", "dit.safetensors"))
+    def keep() -> None:
+        made = average.module.state_dict()
+        if s.init_share:
+            made = mean(widened_dit(read_weights(init), model), made, s.init_share)
+        context.save_model(made, context.path("causal", "dit.safetensors"))
+
+    report = context.train(loop, step, keep)
+    keep()
     return report | {"parameters": parameters(model), "stories": len(stories.latents)}

@@ -1,4 +1,5 @@
-"""Stage 1, data: rendered and encoded clips.
+"""Stage 1, data: rendered and encoded clips. The codec encodes where they are rendered; where the VAE's encoder makes the latents, the
+stage comes after `vae`, and pictures are encoded on its device.
 
 `scenes` are for the teacher: one prompt, as long as a window of distillation, beginning anywhere in a story. Some show the last
 frames of another scene first and then its change, which is what a window shows after a prompt switch; their prompt is the new
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,8 +28,9 @@ from ..codec import Codec
 from ..config import ClipsStage
 from ..context import Context
 from ..data import FIXED, first_frame, render_story, sample_story, scenes, to_indices
-from ..loop import write
+from ..loop import OutOfTime, write
 from ..world import CYCLE, render
+from .vae import encoder
 
 Clip = dict[str, Tensor]
 
@@ -35,14 +39,13 @@ Clip = dict[str, Tensor]
 class Renderer:
     """What a worker process needs; it is sent to all of them."""
 
-    codec: Path
     width: int
     height: int
     scene_frames: int  # latent
     lead_in: float
     seed: int
 
-    def scene(self, codec: Codec, index: int) -> Clip:
+    def scene(self, index: int) -> Clip:
         rng = np.random.default_rng([self.seed, index, 2])
         before, *_, after = sample_story(rng, 3)
         # Blocks and gait repeat every CYCLE frames, and windows begin with a block.
@@ -50,19 +53,19 @@ class Renderer:
         story = [(0, before), (start + first_frame(1), after)] if rng.random() < self.lead_in else [(0, after)]
         frames = 1 + 4 * (self.scene_frames - 1)
         video = render(story, frames, None if rng.random() < FIXED else index, self.width, self.height, start)
-        return {"latents": codec.encode(video).half(), "attributes": to_indices([after])}
+        return {"video": torch.from_numpy(video), "attributes": to_indices([after])}
 
-    def story(self, codec: Codec, index: int) -> Clip:
+    def story(self, index: int) -> Clip:
         rng = np.random.default_rng([self.seed, index, 1])
         story = sample_story(rng)
         fixed = rng.random() < FIXED
         video = render_story(story, None if fixed else index, self.width, self.height)
-        return {"latents": codec.encode(video).half(), "attributes": to_indices(story), "fixed": torch.tensor(fixed, dtype=torch.uint8)}
+        return {"video": torch.from_numpy(video), "attributes": to_indices(story), "fixed": torch.tensor(fixed, dtype=torch.uint8)}
 
-    def beginning(self, codec: Codec, index: int) -> Clip:
+    def beginning(self, index: int) -> Clip:
         story = [scenes()[scene_order()[index]]]
         video = render_story(story, None, self.width, self.height)
-        return {"latents": codec.encode(video).half(), "attributes": to_indices(story)}
+        return {"video": torch.from_numpy(video), "attributes": to_indices(story)}
 
 
 @functools.cache
@@ -71,48 +74,102 @@ def scene_order() -> np.ndarray:
     return np.random.default_rng(0).permutation(len(scenes()))
 
 
-def make_shard(renderer: Renderer, kind: str, path: Path, indices: range) -> None:
-    torch.set_num_threads(1)
-    codec = Codec.load(renderer.codec)
-    make: Callable[[Codec, int], Clip] = getattr(renderer, kind)
-    made = [make(codec, i) for i in indices]
+@dataclass(frozen=True)
+class Shard:
+    kind: str
+    path: Path
+    indices: range
+
+
+def save(path: Path, made: list[Clip]) -> None:
     stacked = {k: torch.stack([c[k] for c in made]).contiguous() for k in made[0]}
     write(path, lambda p: save_file(stacked, p))
 
 
-def each(task: Callable[..., None], jobs: list[tuple], workers: int) -> None:
-    """Runs the jobs in `workers` processes (0: one per core)."""
-    workers = min(workers or os.cpu_count() or 1, len(jobs))
+def encode_there(renderer: Renderer, codec: Path, channels: int, shard: Shard) -> None:
+    """Renders and encodes a shard in a worker process."""
+    torch.set_num_threads(1)
+    code = Codec.load(codec).first(channels)
+    made = [getattr(renderer, shard.kind)(i) for i in shard.indices]
+    save(shard.path, [c | {"latents": code.encode(c.pop("video").numpy()).half()} for c in made])
+
+
+def render_clip(renderer: Renderer, kind: str, index: int) -> dict[str, np.ndarray]:
+    torch.set_num_threads(1)
+    return {k: v.numpy() for k, v in getattr(renderer, kind)(index).items()}
+
+
+def encode_here(context: Context, renderer: Renderer, shards: list[Shard], workers: int) -> None:
+    """Workers render ahead, this process encodes, some clips at once."""
+    encode, batch = encoder(context), 8
+    jobs = [(renderer, shard.kind, i) for shard in shards for i in shard.indices]
+    rendered = ahead(render_clip, jobs, workers, 4 * workers + 2 * batch)
+    last = time.monotonic()
+    for count, shard in enumerate(shards, 1):
+        made: list[Clip] = []
+        for first in range(0, len(shard.indices), batch):
+            clips = [{k: torch.from_numpy(v) for k, v in next(rendered).items()} for _ in shard.indices[first : first + batch]]
+            latents = encode(torch.stack([c.pop("video") for c in clips])).half().cpu()
+            made += [c | {"latents": z} for c, z in zip(clips, latents)]
+        save(shard.path, made)
+        if time.monotonic() > context.deadline:
+            raise OutOfTime(f"stage clips has {count} of {len(shards)} shards to make")
+        if time.monotonic() - last > 10:
+            last = time.monotonic()
+            print(f"clips: {count} of {len(shards)} shards", flush=True)
+
+
+def ahead(task: Callable[..., Any], jobs: list[tuple], workers: int, count: int) -> Iterator[Any]:
+    """The results of the jobs in their order, made in `workers` processes, up to `count` of them before they are asked for."""
     if workers <= 1:
-        for job in jobs:
-            task(*job)
+        yield from (task(*job) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        for done in [pool.submit(task, *job) for job in jobs]:
-            done.result()
+    pool, waiting = ProcessPoolExecutor(workers, mp_context=get_context("forkserver")), deque[Future]()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(task, *job))
+            if len(waiting) >= count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def clips(context: Context, settings: ClipsStage) -> dict[str, Any]:
-    video = context.preset.video
-    renderer = Renderer(
-        context.need("world", "codec.safetensors"), video.width, video.height, settings.scene_frames, settings.lead_in, context.seed
-    )
-    jobs = []
+    video, workers = context.preset.video, settings.workers or os.cpu_count() or 1
+    renderer = Renderer(video.width, video.height, settings.scene_frames, settings.lead_in, context.seed)
+    shards = []
     for kind, count in (("beginning", settings.beginnings), ("story", settings.stories), ("scene", settings.scenes)):
         for first in range(0, count, settings.shard):
             path = context.path("clips", kind, f"{first:07d}.safetensors")
             if not path.exists():
-                jobs.append((renderer, kind, path, range(first, min(first + settings.shard, count))))
-    each(make_shard, jobs, settings.workers)
-    print(f"clips: {settings.scenes} scenes, {settings.stories} stories, {settings.beginnings} beginnings", flush=True)
-    workers = settings.workers or os.cpu_count() or 1
-    return {
+                shards.append(Shard(kind, path, range(first, min(first + settings.shard, count))))
+    if context.preset.latents == "encoder":
+        encode_here(context, renderer, shards, workers)
+    else:
+        codec = context.need("world", "codec.safetensors"), context.preset.vae.z_dim
+        for _ in ahead(encode_there, [(renderer, *codec, shard) for shard in shards], min(workers, len(shards)), len(shards)):
+            pass
+    report = {
         "device": f"CPU, {workers} process{'es' if workers > 1 else ''}",
         "scenes": settings.scenes,
         "stories": settings.stories,
         "beginnings": settings.beginnings,
         "sceneFrames": settings.scene_frames,
     }
+    print(f"clips: {settings.scenes} scenes, {settings.stories} stories, {settings.beginnings} beginnings", flush=True)
+    for kind in ("story", "scene"):
+        if getattr(settings, {"story": "stories", "scene": "scenes"}[kind]):
+            report[kind] = spread(next(iter(sorted(context.path("clips", kind).glob("*.safetensors")))))
+            print(f"clips: latents of a {kind}: {report[kind]}", flush=True)
+    return report
+
+
+def spread(path: Path) -> dict[str, list[float]]:
+    """The least and the largest of the means and of the standard deviations of a shard's latents by channel."""
+    latents = load_file(path)["latents"].float().transpose(0, 1).flatten(1)
+    return {name: [round(float(v), 3) for v in (values.min(), values.max())] for name, values in (("mean", latents.mean(1)), ("std", latents.std(1)))}
 
 
 def load(context: Context, kind: str) -> Clip:

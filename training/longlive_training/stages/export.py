@@ -27,9 +27,9 @@ SPARE_ROWS = 16
 
 def package_settings(context: Context, vocab_size: int, text_len: int) -> dict[str, Any]:
     p = context.preset
-    z = p.vae.z_dim  # latents are the codec's, which need no standardising
+    z, (mean, std) = p.vae.z_dim, (v.flatten().tolist() for v in context.statistics())
     dit = vars(p.student) | {"in_dim": z, "out_dim": z, "text_dim": p.text_encoder.dim, "text_len": text_len}
-    return config(vocab_size, vars(p.vae), [0.0] * z, [1.0] * z, dit, vars(p.text_encoder), p.sampling, vars(p.video))
+    return config(vocab_size, vars(p.vae), mean, std, dit, vars(p.text_encoder), p.sampling, vars(p.video))
 
 
 @torch.inference_mode()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import distributed
@@ -51,14 +48,10 @@ def reencode_with_vae(vae: WanVAE, mean: Tensor, std: Tensor) -> Reencode:
 
 
 def reencoder(context: Context) -> Reencode:
-    """With the codec where it defines the latents, otherwise with the package's VAE."""
-    if not context.preset.package:
+    """With the codec where it defines the latents, otherwise with the VAE."""
+    if context.preset.latents == "codec" and not context.preset.package:
         return reencode_with_codec(context.codec())
-    settings = json.loads(Path(context.preset.package, "config.json").read_text())["vae"]
-    vae = WanVAE(**vars(context.preset.vae)).eval().requires_grad_(False)
-    vae.load_state_dict({k: v.float() for k, v in load_file(context.part("vae", "vae.safetensors")).items()})
-    mean, std = (torch.tensor(settings[k], device=context.device).view(1, -1, 1, 1, 1) for k in ("mean", "std"))
-    return reencode_with_vae(vae.to(context.device), mean, std)
+    return reencode_with_vae(context.vae(), *context.statistics())
 
 
 class Adapter:

@@ -1,13 +1,17 @@
 """Stage 2: the Wan VAE learns to be the inverse (decoder) and the equal (encoder) of the linear code that defines the latents.
 
 The decoder sees codec latents with a little noise, so that it forgives small errors of the DiT, and is trained against the
-rendered frames and their changes; the encoder is regressed to the latents. Convolutions are trained with Muon, the rest with AdamW.
+rendered frames and their changes; the encoder is regressed to the latents. Trained `joint`ly, the decoder sees the encoder's latents, which
+leave the linear code as far as that helps the pictures and an anchor lets them; they are the latents of the stages behind then.
+Convolutions are trained with Muon, the rest with AdamW.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -21,9 +25,10 @@ from ..codec import PATCH, Codec
 from ..config import Loop as LoopSettings
 from ..config import VaeStage
 from ..context import Context, parameters, read_weights
-from ..loop import Average, Optimiser, Random
-from ..models.vae import ResidualBlock, WanVAE
+from ..loop import Average, Optimiser, Random, write_json
+from ..models.vae import ResidualBlock, WanVAE, channels_last
 from ..muon import Muon
+from ..widen import widened_vae
 from ..world import CYCLE, TRANSITION, render, sample_attributes
 
 
@@ -41,14 +46,15 @@ def initialise(vae: WanVAE) -> None:
             layer.weight.copy_(torch.eye(layer.weight.shape[0])[:, :, None, None, None])
 
 
-def channels_last(vae: WanVAE) -> WanVAE:
-    for p in vae.parameters():
-        if p.dim() == 5:
-            p.data = p.data.contiguous(memory_format=torch.channels_last_3d)
-    return vae
+def compile_blocks(vae: WanVAE) -> None:
+    """Compiles the residual blocks, one by one: equal ones share their code, and what lies between them is cheap."""
+    torch._dynamo.config.recompile_limit = 64
+    for layer in vae.modules():
+        if isinstance(layer, ResidualBlock):
+            layer.compile(dynamic=False)
 
 
-def picture_loss(y: Tensor, x: Tensor, change_weight: float) -> Tensor:
+def picture_loss(y: Tensor, x: Tensor, change_weight: float, square_weight: float = 1.0) -> Tensor:
     """L1 and squared error of pixels, L1 of their differences in space and time and of a quarter-size picture, and of how much changes
     from frame to frame. [B, 3, T, H, W].
 
@@ -59,7 +65,8 @@ def picture_loss(y: Tensor, x: Tensor, change_weight: float) -> Tensor:
     motion = error.diff(dim=-3).abs().mean()
     change, true_change = (v.diff(dim=-3).abs().mean((1, 3, 4)) for v in (y, x))  # [B, T - 1]
     coarse = F.avg_pool3d(error, (1, 4, 4)).abs().mean()
-    return error.abs().mean() + error.square().mean() + 0.3 * edges + 0.6 * motion + change_weight * (change - true_change).abs().mean() + 0.3 * coarse
+    pixels = error.abs().mean() + square_weight * error.square().mean()
+    return pixels + 0.3 * edges + 0.6 * motion + change_weight * (change - true_change).abs().mean() + 0.3 * coarse
 
 
 def psnr(y: Tensor, x: Tensor) -> float:
@@ -67,9 +74,9 @@ def psnr(y: Tensor, x: Tensor) -> float:
     return -10 * math.log10(((y.clamp(-1, 1) - x) / 2).square().mean().item())
 
 
-def to_tensor(clip: np.ndarray) -> Tensor:
-    """uint8 [T, H, W, 3] -> float [3, T, H, W] in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(clip)).permute(3, 0, 1, 2).float() / 127.5 - 1
+def to_videos(clips: Tensor) -> Tensor:
+    """uint8 [n, T, H, W, 3] -> float [n, 3, T, H, W] in [-1, 1], channels last in memory."""
+    return (clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last_3d)
 
 
 def make_clip(seed: tuple[int, ...], frames: int, width: int, height: int) -> np.ndarray:
@@ -141,75 +148,123 @@ def encode(codec: Codec, videos: Tensor) -> Tensor:
 
 
 def batch(pool: Pool, codec: Codec, rng: Random, count: int, crop: int, step: int) -> tuple[Tensor, Tensor]:
-    """Videos [count, 3, T, 8 crop, 8 crop] and their latents; every sixteenth batch is one whole picture. Every second crop
-    is in the middle, where the subject is."""
+    """Videos [count, 3, T, 8 crop, 8 crop] and their latents; every sixteenth batch is of whole pictures, as many as have its pixels, and
+    with a crop of 0 all are. Every second crop is in the middle, where the subject is."""
     pool.advance(step)
     _, _, h, w, _ = pool.videos.shape
-    if step % 16 == 15:
-        cut = pool.videos[rng.numpy.integers(pool.size, size=1)]
+    side = crop * PATCH
+    if not crop or step % 16 == 15:
+        whole = max(1, count * side**2 // (h * w)) if crop else count
+        parts = [pool.videos[int(i)] for i in rng.numpy.integers(pool.size, size=whole)]
     else:
-        side, parts = crop * PATCH, []
+        parts = []
         for i in range(count):
             y = PATCH * int(rng.numpy.integers((h - side) // PATCH + 1))
             room = (w - side) // PATCH
             x = PATCH * int(rng.numpy.integers(room // 4, max(room // 2, room // 4) + 1) if (step + i) % 2 else rng.numpy.integers(room + 1))
-            parts.append(pool.videos[rng.numpy.integers(pool.size), :, y : y + side, x : x + side])
-        cut = torch.stack(parts)
-    videos = (cut.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last_3d)
+            parts.append(pool.videos[int(rng.numpy.integers(pool.size)), :, y : y + side, x : x + side])
+    videos = to_videos(torch.stack(parts))
     return videos, encode(codec, videos)
 
 
-class Part(nn.Module):
-    """The trained half of the VAE: what is averaged and saved."""
-
-    def __init__(self, *modules: nn.Module):
-        super().__init__()
-        self.parts = nn.ModuleList(modules)
-
-
-def train_part(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_settings: LoopSettings) -> dict[str, Any]:
+def train(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_settings: LoopSettings) -> dict[str, Any]:
+    """Trains the `decoder`, the `encoder`, or both (`joint`), and leaves `vae` with the averaged weights, saved."""
     codec = context.codec()
-    part = Part(vae.decoder, vae.conv2) if name == "decoder" else Part(vae.encoder, vae.conv1)
-    average = Average(part, loop_settings.ema or 0.997)
-    hidden = [p for p in part.parameters() if p.dim() >= 4 and min(p.shape[:2]) > 3]
-    others = [p for p in part.parameters() if not any(p is h for h in hidden)]
+    halves = {"decoder": [vae.decoder, vae.conv2], "encoder": [vae.encoder, vae.conv1]}
+    weights = [p for half in halves.get(name, sum(halves.values(), [])) for p in half.parameters()]
+    hidden = [p for p in weights if p.dim() >= 4 and min(p.shape[:2]) > 3]
+    others = [p for p in weights if not any(p is h for h in hidden)]
+    average = Average(vae, loop_settings.ema or 0.997)
     optimisers = [Optimiser(Muon(hidden, loop_settings.lr), 0),
                   Optimiser(torch.optim.AdamW(others, lr=loop_settings.lr / 10, betas=(0.9, 0.98), weight_decay=0), 0)]  # fmt: skip
-    states = {"part": part, "average": average, "muon": optimisers[0], "adamw": optimisers[1]}
+    states = {"vae": vae, "average": average, "muon": optimisers[0], "adamw": optimisers[1]}
     loop = context.loop("vae", name, loop_settings, states)
+    clips, through = validation(context, max(2, settings.validation)), name != "decoder"
+    loop.probe("before", lambda _: {"psnr": torch.tensor(quality(context, vae, clips, through))}, 1)
+    print(f"{name}: {loop.probes['before']['psnr']:.2f} dB before", flush=True)
     pool = Pool(context, settings, loop.step)
-    forward = vae.decode if name == "decoder" else vae.encode
     if context.preset.compile:
-        forward = torch.compile(forward, dynamic=False)
+        compile_blocks(vae)
+
+    def errors(x: Tensor, code: Tensor, rng: Random) -> dict[str, Tensor]:
+        with context.precision():
+            z = vae.encode(x).float() if through else code
+            if name == "encoder":
+                return {"loss": F.mse_loss(z, code)}
+            y = vae.decode(z + settings.latent_noise * rng.normal_like(z)).float()
+        late = loop.step >= settings.late_from
+        pictures = picture_loss(y, x, settings.late_change_weight if late else settings.change_weight, settings.square_weight)
+        if name == "decoder":
+            return {"loss": pictures}
+        distance = F.mse_loss(z, code)
+        return {"loss": pictures + settings.anchor * distance, "pictures": pictures, "distance": distance}
 
     def step(rng: Random) -> dict[str, Tensor]:
-        x, z = batch(pool, codec, rng, loop_settings.batch, settings.crop, loop.step)
-        with context.precision():
-            y = forward(z + settings.latent_noise * rng.normal_like(z) if name == "decoder" else x)
-        change_weight = settings.late_change_weight if loop.step >= settings.late_from else settings.change_weight
-        error = picture_loss(y.float(), x, change_weight) if name == "decoder" else F.mse_loss(y.float(), z)
-        error.backward()
+        made = errors(*batch(pool, codec, rng, loop_settings.batch, settings.crop, loop.step), rng)
+        made["loss"].backward()
         for optimiser in optimisers:
             optimiser.step(loop.rate())
         average.update(loop.step)
-        return {"loss": error}
+        if settings.watch and (loop.step + 1) % settings.watch == 0:
+            print(f"{name}: step {loop.step + 1}, {quality(context, average.module, clips[:2], through):.2f} dB, {loop.seconds:.0f} s", flush=True)
+        return made
 
-    report = context.train(loop, step)
-    pool.close()
-    part.load_state_dict(average.module.state_dict())
+    def keep() -> None:
+        pool.close()
+        vae.load_state_dict(average.module.state_dict())
+        context.save_model(vae, context.path("vae", "vae.safetensors"))
+        if name == "joint":
+            mean, std = statistics(context, average.module, pool.videos[:256])
+            write_json(context.path("vae", "latents.json"), {"mean": mean.tolist(), "std": std.tolist()})
+
+    report = context.train(loop, step, keep)
+    keep()
+    report["psnr"] = round(quality(context, average.module, clips, through), 2)
+    print(f"vae: {report['psnr']} dB {'through both halves' if through else 'from codec latents'}", flush=True)
     return report
 
 
+def validation(context: Context, count: int) -> list[Tensor]:
+    """Whole unseen clips [1, 3, T, H, W]."""
+    video = context.preset.video
+    made = (make_clip((context.seed, 31, i), VALIDATION_FRAMES, video.width, video.height) for i in range(count))
+    return [to_videos(context.host(clip)[None]) for clip in made]
+
+
 @torch.no_grad()
-def quality(context: Context, vae: WanVAE, count: int, with_encoder: bool) -> float:
-    """Mean PSNR in dB over whole unseen clips: of the decoder on codec latents, or of decoder after encoder."""
-    video, codec, figures = context.preset.video, context.codec(), []
-    for i in range(count):
-        x = to_tensor(make_clip((context.seed, 31, i), VALIDATION_FRAMES, video.width, video.height))[None].to(context.device)
-        with context.precision():
-            y = vae.decode(vae.encode(x) if with_encoder else encode(codec, x)).float()
-        figures.append(psnr(y, x))
+def quality(context: Context, vae: WanVAE, clips: list[Tensor], with_encoder: bool) -> float:
+    """Mean PSNR in dB over clips: of the decoder on codec latents, or of decoder after encoder."""
+    codec, figures = context.codec(), []
+    with context.precision(), untuned():
+        for x in clips:
+            figures.append(psnr(vae.decode(vae.encode(x).float() if with_encoder else encode(codec, x)).float(), x))
     return float(np.mean(figures))
+
+
+def untuned() -> contextlib.AbstractContextManager:
+    """For shapes that come seldom: takes cuDNN's first guess instead of trying all its algorithms."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=True)
+
+
+@torch.no_grad()
+def statistics(context: Context, vae: WanVAE, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C] of the latents of clips, uint8 [n, T, H, W, 3]."""
+    with context.precision(), untuned():
+        latents = torch.cat([vae.encode(to_videos(part)).float() for part in clips.split(4)])
+    return latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
+
+
+def encoder(context: Context) -> Callable[[Tensor], Tensor]:
+    """The trained encoder: uint8 [n, T, H, W, 3] -> latents [n, C, t, h, w] as the DiT sees them."""
+    vae, (mean, std) = context.vae(), context.statistics()
+
+    @torch.no_grad()
+    def latents(clips: Tensor) -> Tensor:
+        with context.precision():
+            z = vae.encode(to_videos(clips.to(context.device)))
+        return (z.float() - mean) / std
+
+    return latents
 
 
 def vae(context: Context, settings: VaeStage) -> dict[str, Any]:
@@ -218,13 +273,10 @@ def vae(context: Context, settings: VaeStage) -> dict[str, Any]:
         model = WanVAE(**vars(context.preset.vae))
         initialise(model)
     if settings.init:
-        model.load_state_dict(read_weights(context.given(settings.init)))
+        model.load_state_dict(widened_vae(read_weights(context.given(settings.init)), model))
     model = channels_last(model.to(context.device))
     report: dict[str, Any] = {"parameters": parameters(model)}
-    for name, loop_settings in (("decoder", settings.decoder), ("encoder", settings.encoder)):
-        if loop_settings:
-            report[name] = train_part(context, settings, model, name, loop_settings)
-            report[name]["psnr"] = round(quality(context, model, settings.validation, with_encoder=name == "encoder"), 2)
-            print(f"vae: {report[name]['psnr']} dB {'from codec latents' if name == 'decoder' else 'through both halves'}", flush=True)
-    context.save_model(model, context.path("vae", "vae.safetensors"))
+    for name in ("decoder", "encoder", "joint"):
+        if loop_settings := getattr(settings, name):
+            report[name] = train(context, settings, model, name, loop_settings)
     return report
