@@ -292,10 +292,10 @@ __global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constan
   }
   __syncthreads();
   if (threadIdx.x >= 128 * kConsumers) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (threadIdx.x == 128 * kConsumers) produce(maps, a, schedule, queries, barriers);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
     consume(a, schedule, parts, queries, barriers);
   }
 #endif
