@@ -33,7 +33,7 @@ constexpr int kOnesBytes = 8 * 128;              // below V^T
 constexpr int kValueBytes = kTileBytes + kOnesBytes;
 constexpr int kStageBytes = kTileBytes + kValueBytes;
 constexpr int kBarriersAt = kTileBytes + kStages * kStageBytes;
-constexpr int kShared = kBarriersAt + 8 * (1 + 4 * kStages);
+constexpr int kShared = kBarriersAt + 8 * (2 + 4 * kStages);
 static_assert(kHead == 128 && kKeys == 128, "a row is what 128-byte swizzle turns");
 static_assert(kQueries == kEightQueries);
 
@@ -82,11 +82,17 @@ __device__ __forceinline__ void awaitTurn(int group) { asm volatile("bar.sync %0
 __device__ __forceinline__ void passTurn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(2 - group) : "memory"); }
 
 struct Barriers {
-  uint64_t queries, keysFull[kStages], keysEmpty[kStages], valuesFull[kStages], valuesEmpty[kStages];
+  uint64_t queriesFull, queriesEmpty, keysFull[kStages], keysEmpty[kStages], valuesFull[kStages], valuesEmpty[kStages];
 };
 
-// What a block does: some queries of a head, and some of the tiles of keys.
-struct Work { int head, firstQuery, firstTile, tiles; };
+// What a part is of.
+struct Place {
+  int head, firstQuery;
+  __device__ __forceinline__ Place(const AttentionCall& a, const AttentionPart& part) {
+    const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries);
+    head = part.unit / queryTiles, firstQuery = part.unit % queryTiles * kQueries;
+  }
+};
 
 struct Stages {
   unsigned char* memory;
@@ -96,20 +102,28 @@ struct Stages {
   __device__ __forceinline__ Barriers* barriers() const { return reinterpret_cast<Barriers*>(memory + kBarriersAt); }
 };
 
-__device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const EightBitOperands& o, const Work& w, const Stages& stages) {
+// Stages and phases of barriers go on from part to part: n counts the tiles of a block.
+__device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const EightBitOperands& o, const AttentionSchedule& schedule, const Stages& stages) {
   Barriers* barriers = stages.barriers();
   const auto load = [&](unsigned char* to, const CUtensorMap* map, int column, int row, uint64_t* full) {
     expectBytes(full, kTileBytes);
     copyBox(to, map, column, row, full);
   };
-  load(stages.queries(), &maps.q, 0, static_cast<int>(w.head * a.queries) + w.firstQuery, &barriers->queries);
-  for (int i = 0; i < w.tiles; ++i) {
-    const int stage = i % kStages, key = (w.firstTile + i) * kKeys;
-    const uint32_t parity = (i / kStages & 1) ^ 1;  // the first round finds everything empty
-    waitFor(&barriers->keysEmpty[stage], parity);
-    load(stages.keys(i), &maps.k, 0, static_cast<int>(w.head * o.keyRows) + key, &barriers->keysFull[stage]);
-    waitFor(&barriers->valuesEmpty[stage], parity);
-    load(stages.values(i), &maps.v, key, w.head * kHead, &barriers->valuesFull[stage]);
+  int n = 0;
+  for (int number = 0;; ++number) {
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x), number);
+    if (part.tiles == 0) return;
+    const Place at(a, part);
+    waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);  // the first round finds everything empty
+    load(stages.queries(), &maps.q, 0, static_cast<int>(at.head * a.queries) + at.firstQuery, &barriers->queriesFull);
+    for (int i = 0; i < part.tiles; ++i, ++n) {
+      const int stage = n % kStages, key = (part.firstTile + i) * kKeys;
+      const uint32_t parity = (n / kStages & 1) ^ 1;
+      waitFor(&barriers->keysEmpty[stage], parity);
+      load(stages.keys(n), &maps.k, 0, static_cast<int>(at.head * o.keyRows) + key, &barriers->keysFull[stage]);
+      waitFor(&barriers->valuesEmpty[stage], parity);
+      load(stages.values(n), &maps.v, key, at.head * kHead, &barriers->valuesFull[stage]);
+    }
   }
 }
 
@@ -133,19 +147,18 @@ __device__ __forceinline__ uint32_t packCodes(uint32_t c0, uint32_t c1, uint32_t
   return __byte_perm(__byte_perm(c0, c1, 0x0040), __byte_perm(c2, c3, 0x0040), 0x5410);
 }
 
-__device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOperands& o, const Work& w, const Stages& stages) {
+__device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOperands& o, const AttentionSchedule& schedule, const AttentionParts& parts,
+                                        const Stages& stages) {
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = w.firstQuery + group * 64 + warp * 16 + lane / 4;  // and eight further down
   Barriers* barriers = stages.barriers();
   const auto release = [&](uint64_t* b) {
     if (lane == 0) arrive(b);
   };
   int32_t s[16][4];
-  float part[17][4] = {}, out[17][4] = {};  // the last four: the sum of weights, in the first lane of four
+  float part[17][4] = {}, out[17][4];  // the last four: the sum of weights, in the first lane of four
   uint32_t p[kKeys / 32][4];
-  float maximum[2] = {-INFINITY, -INFINITY}, shrink[2], rowScale[2];
-#pragma unroll
-  for (int low = 0; low < 2; ++low) rowScale[low] = row + 8 * low < a.queries ? o.qScale[w.head * a.queries + row + 8 * low] : 1.0f;
+  float maximum[2], shrink[2], rowScale[2];
+  KeyTiles tile;
 
   const uint64_t queries = describe(stages.queries() + group * 64 * 128, 16), keys = describe(stages.keys(0), 16), values = describe(stages.values(0), 16);
   const auto further = [](uint64_t description, int bytes) { return description + static_cast<uint64_t>(bytes >> 4); };
@@ -173,9 +186,6 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
     pin(s);
   };
 
-  KeyTiles tile;
-  tile.at(a.runs, kKeys, w.firstTile);
-  const float* keyScales = o.kScale + w.head * o.tiles + w.firstTile;
   // From logits to weights, and what O is to be multiplied with. Not yet in 8 bits: ptxas would have all products wait for each other
   // if words that products take were written while any are under way.
   const auto softmax = [&](float keyScale, float (&shrinkBy)[2]) {
@@ -225,60 +235,86 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
   };
 
   if (group == 1) passTurn(1);
-  waitFor(&barriers->queries, 0);
-  beginLogits();
-  multiplyKeys(0);
-  waitProducts<0>();
-  pin(s);
-  release(&barriers->keysEmpty[0]);
-  softmax(keyScales[0], shrink);
-  takeWeights();
-  awaitValues(0);
+  int n = 0;
+  for (int number = 0;; ++number) {
+    const AttentionPart work = schedule.part(static_cast<int>(blockIdx.x), number);
+    if (work.tiles == 0) return;
+    const Place at(a, work);
+    const int row = group * 64 + warp * 16 + lane / 4, query = at.firstQuery + row;  // and eight further down
+    const float* keyScales = o.kScale + at.head * o.tiles + work.firstTile;
+#pragma unroll
+    for (int low = 0; low < 2; ++low) {
+      rowScale[low] = query + 8 * low < a.queries ? o.qScale[at.head * a.queries + query + 8 * low] : 1.0f;
+      maximum[low] = -INFINITY;
+    }
+#pragma unroll
+    for (int i = 0; i < 17; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
+    tile = {};
+    tile.at(a.runs, kKeys, work.firstTile);
 
-  for (int i = 0; i + 1 < w.tiles; ++i) {
-    const float keyScale = keyScales[i + 1];
-    float next[2];
-    tile.next(a.runs, kKeys);
+    waitFor(&barriers->queriesFull, number & 1);
     beginLogits();
-    pin(part);
-    awaitTurn(group);
-    multiplyKeys(i + 1);
-    multiplyValues(i);
-    passTurn(group);
-    waitProducts<1>();
+    multiplyKeys(n);
+    waitProducts<0>();
     pin(s);
-    release(&barriers->keysEmpty[(i + 1) % kStages]);
-    softmax(keyScale, next);
-    pin(s);
-    awaitValues(i + 1);  // here, because its branch keeps the compiler from waiting for the products before the exponentials
+    release(&barriers->keysEmpty[n % kStages]);
+    if (work.tiles == 1) release(&barriers->queriesEmpty);
+    softmax(keyScales[0], shrink);
+    takeWeights();
+    awaitValues(n);
+
+    for (int i = 1; i < work.tiles; ++i, ++n) {
+      const float keyScale = keyScales[i];
+      float next[2];
+      tile.next(a.runs, kKeys);
+      beginLogits();
+      pin(part);
+      awaitTurn(group);
+      multiplyKeys(n + 1);
+      multiplyValues(n);
+      passTurn(group);
+      waitProducts<1>();
+      pin(s);
+      release(&barriers->keysEmpty[(n + 1) % kStages]);
+      if (i + 1 == work.tiles) release(&barriers->queriesEmpty);
+      softmax(keyScale, next);
+      pin(s);
+      awaitValues(n + 1);  // here, because its branch keeps the compiler from waiting for the products before the exponentials
+      waitProducts<0>();
+      pin(part);
+      pin(s);
+      release(&barriers->valuesEmpty[n % kStages]);
+      takeWeights();
+      addPart();
+      shrink[0] = next[0], shrink[1] = next[1];
+    }
+    multiplyValues(n);
     waitProducts<0>();
     pin(part);
-    pin(s);
-    release(&barriers->valuesEmpty[i % kStages]);
-    takeWeights();
+    release(&barriers->valuesEmpty[n % kStages]);
+    ++n;
     addPart();
-    shrink[0] = next[0], shrink[1] = next[1];
-  }
-  awaitTurn(group);
-  multiplyValues(w.tiles - 1);
-  if (group == 0) passTurn(0);
-  waitProducts<0>();
-  pin(part);
-  addPart();
 
-  const float sum[2] = {__shfl_sync(0xffffffffu, out[16][0], lane / 4 * 4), __shfl_sync(0xffffffffu, out[16][2], lane / 4 * 4)};
+    const float sum[2] = {__shfl_sync(0xffffffffu, out[16][0], lane / 4 * 4), __shfl_sync(0xffffffffu, out[16][2], lane / 4 * 4)};
 #pragma unroll
-  for (int low = 0; low < 2; ++low) {
-    const float inverse = 1.0f / sum[low];
-    const int query = row + 8 * low;
-    if (query >= a.queries) continue;
-    bf16* to = static_cast<bf16*>(a.out) + (static_cast<int64_t>(query) * a.heads + w.head) * kHead;
+    for (int low = 0; low < 2; ++low) {
+      const int column = lane % 4 * 2;
+      if (work.slot >= 0) {
+        const int64_t place = static_cast<int64_t>(work.slot) * kQueries + row + 8 * low;
+        if (lane % 4 == 0) parts.rows[place] = make_float2(maximum[low], sum[low]);
 #pragma unroll
-    for (int n = 0; n < 16; ++n) {
-      const int column = n * 8 + lane % 4 * 2;
-      float scale[2];
-      load<2>(scale, o.vScale + w.head * kHead + column);
-      *reinterpret_cast<uint32_t*>(to + column) = packBf16(out[n][2 * low] * inverse * scale[0], out[n][2 * low + 1] * inverse * scale[1]);
+        for (int j = 0; j < 16; ++j) *reinterpret_cast<float2*>(parts.sums + place * kHead + column + j * 8) = make_float2(out[j][2 * low], out[j][2 * low + 1]);
+        continue;
+      }
+      const float inverse = 1.0f / sum[low];
+      if (query + 8 * low >= a.queries) continue;
+      bf16* to = static_cast<bf16*>(a.out) + (static_cast<int64_t>(query + 8 * low) * a.heads + at.head) * kHead + column;
+#pragma unroll
+      for (int j = 0; j < 16; ++j) {
+        float scale[2];
+        load<2>(scale, o.vScale + at.head * kHead + column + j * 8);
+        *reinterpret_cast<uint32_t*>(to + j * 8) = packBf16(out[j][2 * low] * inverse * scale[0], out[j][2 * low + 1] * inverse * scale[1]);
+      }
     }
   }
 }
@@ -286,13 +322,14 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
 #endif
 
 __global__ void __launch_bounds__(kThreads, 1)
-eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
+eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o,
+                     const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ AttentionParts parts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   const Stages stages{dynamicShared()};
-  const Work w{static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kQueries, 0, static_cast<int>(o.tiles)};
   if (threadIdx.x == 0) {
     Barriers* barriers = stages.barriers();
-    initBarrier(&barriers->queries, 1);
+    initBarrier(&barriers->queriesFull, 1);
+    initBarrier(&barriers->queriesEmpty, 4 * kConsumers);
     for (int i = 0; i < kStages; ++i) {
       initBarrier(&barriers->keysFull[i], 1);
       initBarrier(&barriers->valuesFull[i], 1);
@@ -309,10 +346,10 @@ eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ 
   __syncthreads();
   if (threadIdx.x >= 128 * kConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    if (threadIdx.x == 128 * kConsumers) produce(maps, a, o, w, stages);
+    if (threadIdx.x == 128 * kConsumers) produce(maps, a, o, schedule, stages);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-    consume(a, o, w, stages);
+    consume(a, o, schedule, parts, stages);
   }
 #endif
 }
@@ -321,7 +358,7 @@ eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ 
 
 bool hasEightBitHopper() { return true; }
 
-void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
+void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o, int multiprocessors, const Workspace& workspace) {
   Maps maps;
   const auto encode = [](CUtensorMap* map, const void* data, int64_t rows, int64_t columns) {
     require(encodeTensorMap(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, data, rows, columns, 1, 128, 128), "attention: no tensor map for 8-bit operands");
@@ -329,8 +366,11 @@ void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitO
   encode(&maps.q, o.q, a.heads * a.queries, kHead);
   encode(&maps.k, o.k, a.heads * o.keyRows, kHead);
   encode(&maps.v, o.v, a.heads * kHead, o.keyRows);
-  const dim3 grid(static_cast<unsigned>(ceilDiv(a.queries, kQueries)), static_cast<unsigned>(a.heads));
-  launch("attention: 8-bit, Hopper", &eightBitHopperKernel, grid, kThreads, kShared, stream, maps, a, o);
+  const int slots = 2 * multiprocessors;
+  const AttentionSchedule schedule = AttentionSchedule::plan(ceilDiv(a.queries, kQueries) * a.heads, o.tiles, multiprocessors, AttentionParts::bytes(slots) <= workspace.bytes);
+  const AttentionParts parts = AttentionParts::at(workspace.data, slots);
+  launch("attention: 8-bit, Hopper", &eightBitHopperKernel, dim3(static_cast<unsigned>(schedule.blocks)), kThreads, kShared, stream, maps, a, o, schedule, parts);
+  if (schedule.cut) joinParts(stream, a, schedule, parts, 1.0f, o.vScale);
 }
 
 }  // namespace longlive::cuda
@@ -340,7 +380,7 @@ void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitO
 namespace longlive::cuda {
 
 bool hasEightBitHopper() { return false; }
-void eightBitHopper(cudaStream_t, const AttentionCall&, const EightBitOperands&) {}
+void eightBitHopper(cudaStream_t, const AttentionCall&, const EightBitOperands&, int, const Workspace&) {}
 
 }  // namespace longlive::cuda
 

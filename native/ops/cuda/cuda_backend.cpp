@@ -338,12 +338,13 @@ void CudaBackend::linear(const Tensor& out, const Tensor& in, const LinearWeight
 // -- attention --------------------------------------------------------------------------------------------------------------
 
 void CudaBackend::attention(const AttentionArgs& a) {
+  const Workspace workspace = lane().workspace ? Workspace{lane().workspace->data, static_cast<size_t>(kWorkspaceBytes)} : Workspace{};
   if (attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain && fitsEightBit(a)) {
     const bool hopper = chip_.computeMajor == 9 && attentionKernel_ == AttentionKernel::Best && fitsEightBitHopper(a);
     const EightBitLayout layout = layoutEightBit(a, hopper || nativeFp8_);
-    return attentionEightBit(stream(), a, layout, hopper ? EightBitKernel::Hopper : EightBitKernel::Portable, scratch(layout.bytes));
+    return attentionEightBit(stream(), a, layout, hopper ? EightBitKernel::Hopper : EightBitKernel::Portable, scratch(layout.bytes), chip_.multiprocessors,
+                             workspace);
   }
-  const Workspace workspace = lane().workspace ? Workspace{lane().workspace->data, static_cast<size_t>(kWorkspaceBytes)} : Workspace{};
   cuda::attention(stream(), a, attentionKernel_, chip_, workspace);
 }
 

@@ -61,6 +61,7 @@ void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, con
 enum class EightBitKernel : uint8_t { Portable, Hopper };
 struct EightBitLayout;
 bool fitsEightBitHopper(const AttentionArgs& a);
-void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, EightBitKernel kernel, void* scratch);
+void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, EightBitKernel kernel, void* scratch, int multiprocessors,
+                       const Workspace& workspace);
 
 }  // namespace longlive::cuda
