@@ -190,14 +190,14 @@ constexpr int kJoined = 8;  // queries that a block puts together
 __global__ void __launch_bounds__(kJoined * 32) joinKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ AttentionSchedule schedule,
                                                            const __grid_constant__ AttentionParts parts, float scale2, const float* valueScale) {
   constexpr int kQueries = AttentionParts::kQueries, kHead = AttentionParts::kHead;
-  const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries), unit = schedule.turns * schedule.blocks + static_cast<int>(blockIdx.x);
+  const int pairs = unitsPerHead(a, kQueries), unit = schedule.turns * schedule.blocks + static_cast<int>(blockIdx.x), tile = static_cast<int>(blockIdx.z);
   const int row = static_cast<int>(blockIdx.y) * kJoined + static_cast<int>(threadIdx.x) / 32, column = static_cast<int>(threadIdx.x) % 32 * 4;
-  const int head = unit / queryTiles;
-  const int64_t query = static_cast<int64_t>(unit % queryTiles) * kQueries + row;
+  const int head = unit / pairs;
+  const int64_t query = static_cast<int64_t>(unit % pairs * kAttentionPair + tile) * kQueries + row;
   if (query >= a.queries) return;
   float highest = -INFINITY, total = 0, x[4] = {};
   schedule.eachSlot(static_cast<int>(blockIdx.x), [&](int slot) {
-    const int64_t at = static_cast<int64_t>(slot) * kQueries + row;
+    const int64_t at = AttentionParts::row(slot, tile, row);
     const float2 part = parts.rows[at];
     const float4 y = *reinterpret_cast<const float4*>(parts.sums + at * kHead + column);
     const float higher = fmaxf(highest, part.x), before = exp2Fast((highest - higher) * scale2), weight = exp2Fast((part.x - higher) * scale2);
@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(kJoined * 32) joinKernel(const __grid_constant
 }  // namespace
 
 void joinParts(cudaStream_t stream, const AttentionCall& a, const AttentionSchedule& schedule, const AttentionParts& parts, float scale2, const float* valueScale) {
-  launch("attention: parts", &joinKernel, dim3(static_cast<unsigned>(schedule.rest()), AttentionParts::kQueries / kJoined), kJoined * 32, 0, stream, a,
+  launch("attention: parts", &joinKernel, dim3(static_cast<unsigned>(schedule.rest()), AttentionParts::kQueries / kJoined, kAttentionPair), kJoined * 32, 0, stream, a,
          schedule, parts, scale2, valueScale);
 }
 
@@ -249,12 +249,12 @@ AttentionCall attentionCall(const AttentionArgs& args) {
   return a;
 }
 
-void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel choice, const Chip& chip, const Workspace& workspace) {
+void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel choice, int computeMajor, const Workspace& workspace) {
   const AttentionCall a = attentionCall(args);
   if (a.queries == 0) return;
   if (args.q.dtype == DType::BF16 && choice != AttentionKernel::Plain) {
-    if (choice == AttentionKernel::Best && chip.computeMajor == 9 &&
-        attentionHopper(stream, a, rowsOf(args.k), chip.multiprocessors, workspace)) return;
+    if (choice == AttentionKernel::Best && computeMajor == 9 &&
+        attentionHopper(stream, a, rowsOf(args.k), workspace)) return;
     if (attentionPortable(stream, a)) return;
   }
   attentionPlain(stream, a, args.q.dtype);

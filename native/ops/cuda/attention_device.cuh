@@ -66,12 +66,17 @@ struct KeyTiles {
   }
 };
 
+// Pairs of tiles of `queries` queries.
+__host__ __device__ __forceinline__ int unitsPerHead(const AttentionCall& a, int queries) {
+  return static_cast<int>((a.queries + kAttentionPair * queries - 1) / (kAttentionPair * queries));
+}
+
 // Puts the parts of units together that a schedule cuts. Logits times `scale2` are exponents of 2; valueScale [heads * headDim]: what values are to
 // be multiplied with, or null.
 void joinParts(cudaStream_t, const AttentionCall&, const AttentionSchedule&, const AttentionParts&, float scale2, const float* valueScale);  // attention.cu
 
 void attentionPlain(cudaStream_t, const AttentionCall&, DType);          // attention_plain.cu
 bool attentionPortable(cudaStream_t, const AttentionCall&);              // attention.cu; false: no kernel for this head
-bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t rows, int multiprocessors, const Workspace&);  // attention_sm90.cu; likewise
+bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t rows, const Workspace&);  // attention_sm90.cu; likewise
 
 }  // namespace longlive::cuda

@@ -387,8 +387,7 @@ void run(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o)
 
 bool fitsEightBitHopper(const AttentionArgs& a) { return hasEightBitHopper() && a.q.shape[-1] == 128 * a.heads; }
 
-void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const EightBitLayout& l, EightBitKernel kernel, void* scratch, int multiprocessors,
-                       const Workspace& workspace) {
+void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const EightBitLayout& l, EightBitKernel kernel, void* scratch, const Workspace& workspace) {
   const AttentionCall a = attentionCall(args);
   if (a.queries == 0) return;
   const auto floats = [&](size_t at) { return reinterpret_cast<float*>(static_cast<char*>(scratch) + at); };
@@ -400,7 +399,7 @@ void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const Eig
   if (kernel == EightBitKernel::Hopper) {
     require(l.fp8 && l.headBytes == 128, "attention: the layout is for another kernel");
     prepare<128, true, kEightKeysHopper>(stream, a, o);
-    return eightBitHopper(stream, a, o, multiprocessors, workspace);
+    return eightBitHopper(stream, a, o, workspace);
   }
   if (l.headBytes == 64) l.fp8 ? run<64, true>(stream, a, o) : run<64, false>(stream, a, o);
   else l.fp8 ? run<128, true>(stream, a, o) : run<128, false>(stream, a, o);

@@ -32,6 +32,6 @@ struct EightBitOperands {
 
 // attention_eight_sm90.cu
 bool hasEightBitHopper();  // whether this build has the kernel
-void eightBitHopper(cudaStream_t, const AttentionCall&, const EightBitOperands&, int multiprocessors, const Workspace&);
+void eightBitHopper(cudaStream_t, const AttentionCall&, const EightBitOperands&, const Workspace&);
 
 }  // namespace longlive::cuda

@@ -89,8 +89,8 @@ struct Barriers {
 struct Place {
   int head, firstQuery;
   __device__ __forceinline__ Place(const AttentionCall& a, const AttentionPart& part) {
-    const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries);
-    head = part.unit / queryTiles, firstQuery = part.unit % queryTiles * kQueries;
+    const int pairs = unitsPerHead(a, kQueries);
+    head = part.unit / pairs, firstQuery = (part.unit % pairs * kAttentionPair + clusterRank()) * kQueries;
   }
 };
 
@@ -105,17 +105,21 @@ struct Stages {
 // Stages and phases of barriers go on from part to part: n counts the tiles of a block.
 __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const EightBitOperands& o, const AttentionSchedule& schedule, const Stages& stages) {
   Barriers* barriers = stages.barriers();
+  // Half of the tile's rows, to both blocks.
+  const int rank = clusterRank();
   const auto load = [&](unsigned char* to, const CUtensorMap* map, int column, int row, uint64_t* full) {
     expectBytes(full, kTileBytes);
-    copyBox(to, map, column, row, full);
+    copyBoxToBoth(to + rank * kTileBytes / kAttentionPair, map, column, row + rank * 128 / kAttentionPair, full);
   };
   int n = 0;
   for (int number = 0;; ++number) {
-    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x), number);
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
     if (part.tiles == 0) return;
     const Place at(a, part);
     waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);  // the first round finds everything empty
-    load(stages.queries(), &maps.q, 0, static_cast<int>(at.head * a.queries) + at.firstQuery, &barriers->queriesFull);
+    expectBytes(&barriers->queriesFull, kTileBytes);
+    copyBox(stages.queries(), &maps.q, 0, static_cast<int>(at.head * a.queries) + at.firstQuery, &barriers->queriesFull);
+#pragma unroll 1  // of the producer's few registers
     for (int i = 0; i < part.tiles; ++i, ++n) {
       const int stage = n % kStages, key = (part.firstTile + i) * kKeys;
       const uint32_t parity = (n / kStages & 1) ^ 1;
@@ -151,8 +155,11 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
                                         const Stages& stages) {
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   Barriers* barriers = stages.barriers();
-  const auto release = [&](uint64_t* b) {
-    if (lane == 0) arrive(b);
+  const auto release = [&](uint64_t* b) {  // whoever copies next, of either block, waits for both
+    if (lane < kAttentionPair) arriveAt(b, lane);
+  };
+  const auto releaseQueries = [&] {
+    if (lane == 0) arrive(&barriers->queriesEmpty);
   };
   int32_t s[16][4];
   float part[17][4] = {}, out[17][4];  // the last four: the sum of weights, in the first lane of four
@@ -237,7 +244,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
   if (group == 1) passTurn(1);
   int n = 0;
   for (int number = 0;; ++number) {
-    const AttentionPart work = schedule.part(static_cast<int>(blockIdx.x), number);
+    const AttentionPart work = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
     if (work.tiles == 0) return;
     const Place at(a, work);
     const int row = group * 64 + warp * 16 + lane / 4, query = at.firstQuery + row;  // and eight further down
@@ -258,7 +265,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
     waitProducts<0>();
     pin(s);
     release(&barriers->keysEmpty[n % kStages]);
-    if (work.tiles == 1) release(&barriers->queriesEmpty);
+    if (work.tiles == 1) releaseQueries();
     softmax(keyScales[0], shrink);
     takeWeights();
     awaitValues(n);
@@ -276,7 +283,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
       waitProducts<1>();
       pin(s);
       release(&barriers->keysEmpty[(n + 1) % kStages]);
-      if (i + 1 == work.tiles) release(&barriers->queriesEmpty);
+      if (i + 1 == work.tiles) releaseQueries();
       softmax(keyScale, next);
       pin(s);
       awaitValues(n + 1);  // here, because its branch keeps the compiler from waiting for the products before the exponentials
@@ -300,7 +307,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
     for (int low = 0; low < 2; ++low) {
       const int column = lane % 4 * 2;
       if (work.slot >= 0) {
-        const int64_t place = static_cast<int64_t>(work.slot) * kQueries + row + 8 * low;
+        const int64_t place = AttentionParts::row(work.slot, clusterRank(), row + 8 * low);
         if (lane % 4 == 0) parts.rows[place] = make_float2(maximum[low], sum[low]);
 #pragma unroll
         for (int j = 0; j < 16; ++j) *reinterpret_cast<float2*>(parts.sums + place * kHead + column + j * 8) = make_float2(out[j][2 * low], out[j][2 * low + 1]);
@@ -321,7 +328,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
 
 #endif
 
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void LONGLIVE_CLUSTER(kAttentionPair) __launch_bounds__(kThreads, 1)
 eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o,
                      const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ AttentionParts parts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -333,8 +340,8 @@ eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ 
     for (int i = 0; i < kStages; ++i) {
       initBarrier(&barriers->keysFull[i], 1);
       initBarrier(&barriers->valuesFull[i], 1);
-      initBarrier(&barriers->keysEmpty[i], 4 * kConsumers);
-      initBarrier(&barriers->valuesEmpty[i], 4 * kConsumers);
+      initBarrier(&barriers->keysEmpty[i], 4 * kConsumers * kAttentionPair);
+      initBarrier(&barriers->valuesEmpty[i], 4 * kConsumers * kAttentionPair);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
@@ -343,7 +350,7 @@ eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ 
     reinterpret_cast<uint32_t*>(stages.values(i / (kOnesBytes / 4)) + kTileBytes)[word] = word < 128 / 4 ? 0x38383838u : 0u;
   }
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  __syncthreads();
+  clusterSync();
   if (threadIdx.x >= 128 * kConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (threadIdx.x == 128 * kConsumers) produce(maps, a, o, schedule, stages);
@@ -351,6 +358,7 @@ eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ 
     asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
     consume(a, o, schedule, parts, stages);
   }
+  clusterSync();  // nobody's memory goes while the other one copies into it or arrives there
 #endif
 }
 
@@ -358,18 +366,20 @@ eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ 
 
 bool hasEightBitHopper() { return true; }
 
-void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o, int multiprocessors, const Workspace& workspace) {
+void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o, const Workspace& workspace) {
   Maps maps;
-  const auto encode = [](CUtensorMap* map, const void* data, int64_t rows, int64_t columns) {
-    require(encodeTensorMap(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, data, rows, columns, 1, 128, 128), "attention: no tensor map for 8-bit operands");
+  const auto encode = [](CUtensorMap* map, const void* data, int64_t rows, int64_t columns, int boxRows) {
+    require(encodeTensorMap(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, data, rows, columns, 1, boxRows, 128), "attention: no tensor map for 8-bit operands");
   };
-  encode(&maps.q, o.q, a.heads * a.queries, kHead);
-  encode(&maps.k, o.k, a.heads * o.keyRows, kHead);
-  encode(&maps.v, o.v, a.heads * kHead, o.keyRows);
-  const int slots = 2 * multiprocessors;
-  const AttentionSchedule schedule = AttentionSchedule::plan(ceilDiv(a.queries, kQueries) * a.heads, o.tiles, multiprocessors, AttentionParts::bytes(slots) <= workspace.bytes);
+  encode(&maps.q, o.q, a.heads * a.queries, kHead, 128);
+  encode(&maps.k, o.k, a.heads * o.keyRows, kHead, 128 / kAttentionPair);
+  encode(&maps.v, o.v, a.heads * kHead, o.keyRows, 128 / kAttentionPair);
+  static const int clusters = activeClusters(&eightBitHopperKernel, kAttentionPair, kThreads, kShared);
+  const int slots = 2 * clusters;
+  const AttentionSchedule schedule =
+      AttentionSchedule::plan(static_cast<int64_t>(unitsPerHead(a, kQueries)) * a.heads, o.tiles, clusters, AttentionParts::bytes(slots) <= workspace.bytes);
   const AttentionParts parts = AttentionParts::at(workspace.data, slots);
-  launch("attention: 8-bit, Hopper", &eightBitHopperKernel, dim3(static_cast<unsigned>(schedule.blocks)), kThreads, kShared, stream, maps, a, o, schedule, parts);
+  launch("attention: 8-bit, Hopper", &eightBitHopperKernel, dim3(static_cast<unsigned>(schedule.blocks * kAttentionPair)), kThreads, kShared, stream, maps, a, o, schedule, parts);
   if (schedule.cut) joinParts(stream, a, schedule, parts, 1.0f, o.vScale);
 }
 
@@ -380,7 +390,7 @@ void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitO
 namespace longlive::cuda {
 
 bool hasEightBitHopper() { return false; }
-void eightBitHopper(cudaStream_t, const AttentionCall&, const EightBitOperands&, int, const Workspace&) {}
+void eightBitHopper(cudaStream_t, const AttentionCall&, const EightBitOperands&, const Workspace&) {}
 
 }  // namespace longlive::cuda
 

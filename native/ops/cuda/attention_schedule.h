@@ -1,4 +1,5 @@
-// How the work of one call is spread over a grid that stays (attention_sm90.cu). A unit is a tile of one head's queries against all keys.
+// How the work of one call is spread over a grid that stays (attention_sm90.cu). A unit is a pair of tiles of one head's queries against all
+// keys; what takes it, called a block here, is a cluster of two thread blocks, which share the keys they read.
 // Blocks take whole units in turn, so that those under way at the same time read the same keys. The units that are left for the last turn,
 // fewer than there are blocks, are cut along the keys into a share for every block; their parts are put together afterwards.
 #pragma once
@@ -59,16 +60,20 @@ struct AttentionSchedule {
   }
 };
 
-// The sums of parts by slot, unnormalised: of values [queries, head dim], and by query the largest logit and the sum of weights.
+constexpr int kAttentionPair = 2;  // tiles of queries in a unit, and thread blocks in a cluster
+
+// The sums of parts by slot and tile of the pair, unnormalised: of values [queries, head dim], and by query the largest logit and the sum of
+// weights.
 struct AttentionParts {
   static constexpr int kQueries = 128, kHead = 128;
   float* sums = nullptr;
   float2* rows = nullptr;
 
-  static constexpr size_t bytes(int slots) { return static_cast<size_t>(slots) * kQueries * (kHead * sizeof(float) + sizeof(float2)); }
+  __host__ __device__ static int64_t row(int slot, int tile, int query) { return (static_cast<int64_t>(slot) * kAttentionPair + tile) * kQueries + query; }
+  static constexpr size_t bytes(int slots) { return static_cast<size_t>(slots) * kAttentionPair * kQueries * (kHead * sizeof(float) + sizeof(float2)); }
   static AttentionParts at(void* memory, int slots) {
     float* sums = static_cast<float*>(memory);
-    return {sums, reinterpret_cast<float2*>(sums + static_cast<size_t>(slots) * kQueries * kHead)};
+    return {sums, reinterpret_cast<float2*>(sums + static_cast<size_t>(slots) * kAttentionPair * kQueries * kHead)};
   }
 };
 

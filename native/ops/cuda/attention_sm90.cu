@@ -1,8 +1,10 @@
 // Attention in bf16 for Hopper (sm_90a): heads of 128, wgmma and the bulk copy engine. The scheme is that of attention.cu.
 //
 //   block     two consumer warpgroups of 64 queries each, and a producer warp that only issues copies
+//   cluster   two blocks with the same keys: either copies half of every tile of K and V into both, since L2 could not deliver the whole
+//             to each (24 bytes per cycle and multiprocessor; a tile is 64 KB, its products take 2048 cycles)
 //   copies    TMA boxes of 64 columns x 128 rows (128-byte swizzle); a tile of 128 keys is two boxes of K and two of V; three
-//             stages of each, handed over by mbarriers (full: bytes arrived; empty: one arrival per consumer warp)
+//             stages of each, handed over by mbarriers (full: bytes arrived; empty: one arrival per consumer warp of both)
 //   products  S = Q K^T: m64n128k16, both operands from shared memory, K-major;  O += P V: P from registers, V read along its
 //             rows ("MN-major")
 //   overlap   Q K_{i+1}^T and P_i V_i are queued together, in this order: the exponentials of i+1 are taken while values are
@@ -82,22 +84,22 @@ __device__ __forceinline__ uint32_t phaseOf(int n) { return static_cast<uint32_t
 
 __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const AttentionSchedule& schedule, unsigned char* queries,
                                         Barriers* barriers) {
-  const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries);
+  const int pairs = unitsPerHead(a, kQueries), rank = clusterRank();
   unsigned char* keys = queries + kTileBytes;
   unsigned char* values = keys + kStages * kTileBytes;
   int n = 0;
   for (int number = 0;; ++number) {
-    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x), number);
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
     if (part.tiles == 0) return;
-    const int column = part.unit / queryTiles * kHead;
+    const int column = part.unit / pairs * kHead, firstQuery = (part.unit % pairs * kAttentionPair + rank) * kQueries;
     const auto load = [&](unsigned char* to, const CUtensorMap* map, int row, uint64_t* full) {
       expectBytes(full, kTileBytes);
-      copyBox(to, map, column, row, full);
-      copyBox(to + kBoxBytes, map, column + kBoxColumns, row, full);
+      copyBoxToBoth(to + rank * kBoxBytes, map, column + rank * kBoxColumns, row, full);
     };
     // The first round finds everything empty.
     waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);
-    load(queries, &maps.q, part.unit % queryTiles * kQueries, &barriers->queriesFull);
+    expectBytes(&barriers->queriesFull, kTileBytes);
+    for (int box = 0; box < 2; ++box) copyBox(queries + box * kBoxBytes, &maps.q, column + box * kBoxColumns, firstQuery, &barriers->queriesFull);
     KeyTiles tile;
     for (int i = 0; i < part.tiles; ++i, ++n) {
       if (i == 0) tile.at(a.runs, kKeys, part.firstTile);
@@ -117,14 +119,17 @@ __device__ __forceinline__ void yourTurn(int group) { asm volatile("bar.arrive %
 
 __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionSchedule& schedule, const AttentionParts& parts, unsigned char* queries,
                                         Barriers* barriers) {
-  const int queryTiles = static_cast<int>((a.queries + kQueries - 1) / kQueries);
+  const int pairs = unitsPerHead(a, kQueries), rank = clusterRank();
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   const unsigned char* rows = queries + group * 64 * 128;  // 64 rows of 128 bytes in each of the two boxes
   const unsigned char* keys = queries + kTileBytes;
   const unsigned char* values = keys + kStages * kTileBytes;
   const float scale2 = a.scale * kLog2e;
-  const auto release = [&](uint64_t* b) {
-    if (lane == 0) arrive(b);
+  const auto release = [&](uint64_t* b) {  // whoever copies next, of either block, waits for both
+    if (lane < kAttentionPair) arriveAt(b, lane);
+  };
+  const auto releaseQueries = [&] {
+    if (lane == 0) arrive(&barriers->queriesEmpty);
   };
   float s[16][4], out[16][4];
   uint32_t p[kKeys / 16][4];
@@ -188,7 +193,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
   if (group == 1) yourTurn(group);
   int n = 0;
   for (int number = 0;; ++number) {
-    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x), number);
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
     if (part.tiles == 0) return;
     maximum[0] = maximum[1] = -INFINITY, sum[0] = sum[1] = 0;
 #pragma unroll
@@ -202,7 +207,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
     waitProducts<0>();
     pin(s);
     release(&barriers->keysEmpty[stageOf(n)]);
-    if (part.tiles == 1) release(&barriers->queriesEmpty);
+    if (part.tiles == 1) releaseQueries();
     tile = {};
     tile.at(a.runs, kKeys, part.firstTile);
     exponentials();
@@ -221,7 +226,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
       waitProducts<1>();
       pin(s);
       release(&barriers->keysEmpty[stageOf(n + 1)]);
-      if (i + 1 == part.tiles) release(&barriers->queriesEmpty);
+      if (i + 1 == part.tiles) releaseQueries();
       tile.next(a.runs, kKeys);
       exponentials();  // while the values are multiplied
       // The largest logit hardly ever changes once some hundred keys were seen. The sums, which are never negative, are asked so that the branch
@@ -255,16 +260,17 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
       total += __shfl_xor_sync(0xffffffffu, total, 2);
       const int row = group * 64 + warp * 16 + low * 8 + lane / 4, column = lane % 4 * 2;
       if (part.slot >= 0) {
-        float* to = parts.sums + (static_cast<int64_t>(part.slot) * kQueries + row) * kHead + column;
-        if (lane % 4 == 0) parts.rows[static_cast<int64_t>(part.slot) * kQueries + row] = {maximum[low], total};
+        const int64_t at = AttentionParts::row(part.slot, rank, row);
+        float* to = parts.sums + at * kHead + column;
+        if (lane % 4 == 0) parts.rows[at] = {maximum[low], total};
 #pragma unroll
         for (int j = 0; j < 16; ++j) *reinterpret_cast<float2*>(to + j * 8) = {out[j][2 * low], out[j][2 * low + 1]};
         continue;
       }
       const float inverse = 1.0f / total;
-      const int64_t query = static_cast<int64_t>(part.unit % queryTiles) * kQueries + row;
+      const int64_t query = static_cast<int64_t>(part.unit % pairs * kAttentionPair + rank) * kQueries + row;
       if (query >= a.queries) continue;
-      bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + part.unit / queryTiles) * kHead + column;
+      bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + part.unit / pairs) * kHead + column;
 #pragma unroll
       for (int j = 0; j < 16; ++j) *reinterpret_cast<uint32_t*>(to + j * 8) = packBf16(out[j][2 * low] * inverse, out[j][2 * low + 1] * inverse);
     }
@@ -273,7 +279,8 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
 
 #endif
 
-__global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a,
+__global__ void LONGLIVE_CLUSTER(kAttentionPair) __launch_bounds__(kThreads, 1)
+hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a,
                                                           const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ AttentionParts parts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   unsigned char* queries = dynamicShared();
@@ -284,13 +291,13 @@ __global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constan
     for (int i = 0; i < kStages; ++i) {
       initBarrier(&barriers->keysFull[i], 1);
       initBarrier(&barriers->valuesFull[i], 1);
-      initBarrier(&barriers->keysEmpty[i], 4 * kConsumers);
-      initBarrier(&barriers->valuesEmpty[i], 4 * kConsumers);
+      initBarrier(&barriers->keysEmpty[i], 4 * kConsumers * kAttentionPair);
+      initBarrier(&barriers->valuesEmpty[i], 4 * kConsumers * kAttentionPair);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }
-  __syncthreads();
+  clusterSync();
   if (threadIdx.x >= 128 * kConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (threadIdx.x == 128 * kConsumers) produce(maps, a, schedule, queries, barriers);
@@ -298,6 +305,7 @@ __global__ void __launch_bounds__(kThreads, 1) hopperKernel(const __grid_constan
     asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
     consume(a, schedule, parts, queries, barriers);
   }
+  clusterSync();  // nobody's memory goes while the other one copies into it or arrives there
 #endif
 }
 
@@ -308,16 +316,18 @@ bool encode(CUtensorMap* map, const void* data, int64_t rows, int64_t columns) {
 
 }  // namespace
 
-bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows, int multiprocessors, const Workspace& workspace) {
+bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows, const Workspace& workspace) {
   if (a.headDim != kHead || a.bias || !(a.scale > 0)) return false;
   const int64_t width = static_cast<int64_t>(a.heads) * kHead;
   Maps maps;
   if (!encode(&maps.q, a.q, a.queries, width) || !encode(&maps.k, a.k, rows, width) || !encode(&maps.v, a.v, rows, width)) return false;
-  const int slots = 2 * multiprocessors;
-  const AttentionSchedule schedule =
-      AttentionSchedule::plan(ceilDiv(a.queries, kQueries) * a.heads, a.runs.tiles(kKeys), multiprocessors, AttentionParts::bytes(slots) <= workspace.bytes);
+  static const int clusters = activeClusters(&hopperKernel, kAttentionPair, kThreads, kShared);
+  if (clusters == 0) return false;
+  const int slots = 2 * clusters;
+  const AttentionSchedule schedule = AttentionSchedule::plan(static_cast<int64_t>(unitsPerHead(a, kQueries)) * a.heads, a.runs.tiles(kKeys), clusters,
+                                                             AttentionParts::bytes(slots) <= workspace.bytes);
   const AttentionParts parts = AttentionParts::at(workspace.data, slots);
-  launch("attentionHopper", &hopperKernel, dim3(static_cast<unsigned>(schedule.blocks)), kThreads, kShared, stream, maps, a, schedule, parts);
+  launch("attentionHopper", &hopperKernel, dim3(static_cast<unsigned>(schedule.blocks * kAttentionPair)), kThreads, kShared, stream, maps, a, schedule, parts);
   if (schedule.cut) joinParts(stream, a, schedule, parts, a.scale * kLog2e, nullptr);
   return true;
 }
@@ -328,7 +338,7 @@ bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows, 
 
 namespace longlive::cuda {
 
-bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t, int, const Workspace&) { return false; }
+bool attentionHopper(cudaStream_t, const AttentionCall&, int64_t, const Workspace&) { return false; }
 
 }  // namespace longlive::cuda
 

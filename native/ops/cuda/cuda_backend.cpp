@@ -90,7 +90,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   cudaDeviceProp p;
   check(cudaGetDeviceProperties(&p, device_), "cudaGetDeviceProperties");
   if (p.major < 8) throw Error(ErrorCode::Unavailable, std::string(p.name) + " is too old: compute capability 8.0 is the least");
-  chip_ = {p.major, p.multiProcessorCount};
+  computeMajor_ = p.major;
   check(cudaSetDevice(device_), "cudaSetDevice");
   fp8_ = p.major * 10 + p.minor >= 89 && hasFp8();
   nativeFp8_ = fp8_ && (p.major == 8 || p.major >= 12);
@@ -340,12 +340,11 @@ void CudaBackend::linear(const Tensor& out, const Tensor& in, const LinearWeight
 void CudaBackend::attention(const AttentionArgs& a) {
   const Workspace workspace = lane().workspace ? Workspace{lane().workspace->data, static_cast<size_t>(kWorkspaceBytes)} : Workspace{};
   if (attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain && fitsEightBit(a)) {
-    const bool hopper = chip_.computeMajor == 9 && attentionKernel_ == AttentionKernel::Best && fitsEightBitHopper(a);
+    const bool hopper = computeMajor_ == 9 && attentionKernel_ == AttentionKernel::Best && fitsEightBitHopper(a);
     const EightBitLayout layout = layoutEightBit(a, hopper || nativeFp8_);
-    return attentionEightBit(stream(), a, layout, hopper ? EightBitKernel::Hopper : EightBitKernel::Portable, scratch(layout.bytes), chip_.multiprocessors,
-                             workspace);
+    return attentionEightBit(stream(), a, layout, hopper ? EightBitKernel::Hopper : EightBitKernel::Portable, scratch(layout.bytes), workspace);
   }
-  cuda::attention(stream(), a, attentionKernel_, chip_, workspace);
+  cuda::attention(stream(), a, attentionKernel_, computeMajor_, workspace);
 }
 
 // -- convolution ------------------------------------------------------------------------------------------------------------
@@ -381,7 +380,7 @@ void CudaBackend::conv(const ConvArgs& a) {
   require(a.out.shape[0] == g.frames && a.out.shape[1] == g.scale * g.gridHeight && a.out.shape[2] == g.scale * g.gridWidth,
           "conv: out has the wrong size");
   const Finish finish{a.out, a.residual, {}, {}, nullptr, a.activation, a.activationAfterResidual};
-  if (!features_.portable && chip_.computeMajor == 9 && g.rows() > 0 && convHopper(stream(), g, w.matrix, finish, info_.threads)) return;
+  if (!features_.portable && computeMajor_ == 9 && g.rows() > 0 && convHopper(stream(), g, w.matrix, finish, info_.threads)) return;
   multiply(stream(), g, a.in.dtype, w.matrix, finish);
 }
 

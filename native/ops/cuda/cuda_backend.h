@@ -134,8 +134,7 @@ class CudaBackend final : public Backend {
   Precision precision_;
   AttentionArithmetic attention_;
   Features features_;
-  int device_ = 0;
-  Chip chip_;
+  int device_ = 0, computeMajor_ = 0;
   bool fp8_ = false;        // there is code for it
   bool nativeFp8_ = false;  // and mma.sync is not made of conversions and f16 products, as it is for sm_90 and sm_100
   AttentionKernel attentionKernel_ = AttentionKernel::Best;

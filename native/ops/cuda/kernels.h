@@ -55,13 +55,11 @@ void toI420(cudaStream_t, const Tensor& out, const Tensor& rgb);
 // attention.cu, attention_plain.cu, attention_sm90.cu
 enum class AttentionKernel : uint8_t { Best, Portable, Plain };
 struct Workspace { void* data = nullptr; size_t bytes = 0; };  // of the lane, for the call at hand
-struct Chip { int computeMajor = 0, multiprocessors = 0; };
-void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, const Chip& chip, const Workspace& workspace);
+void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, int computeMajor, const Workspace& workspace);
 // attention_eight.cu, attention_eight_sm90.cu; for calls that fitsEightBit. Hopper: wgmma, with a layout in fp8.
 enum class EightBitKernel : uint8_t { Portable, Hopper };
 struct EightBitLayout;
 bool fitsEightBitHopper(const AttentionArgs& a);
-void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, EightBitKernel kernel, void* scratch, int multiprocessors,
-                       const Workspace& workspace);
+void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, EightBitKernel kernel, void* scratch, const Workspace& workspace);
 
 }  // namespace longlive::cuda

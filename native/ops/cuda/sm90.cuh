@@ -5,8 +5,16 @@
 #include <cuda.h>
 
 #include "device.cuh"
+#include "launch.h"
 
 namespace longlive::cuda {
+
+// In front of a kernel: its blocks come in clusters.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define LONGLIVE_CLUSTER(size)
+#else
+#define LONGLIVE_CLUSTER(size) __cluster_dims__(size, 1, 1)
+#endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -38,6 +46,33 @@ __device__ __forceinline__ void copyBox(void* to, const CUtensorMap* map, int co
                : "memory");
 }
 
+// A cluster of two blocks that read the same: each copies half of it into the shared memory of both.
+__device__ __forceinline__ int clusterRank() {
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ __forceinline__ void clusterSync() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+// To the same places of both, each of whose barriers counts the bytes.
+__device__ __forceinline__ void copyBoxToBoth(void* to, const CUtensorMap* map, int column, int row, uint64_t* full) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(
+          sharedAddress(to)),
+      "l"(reinterpret_cast<uint64_t>(map)), "r"(sharedAddress(full)), "r"(column), "r"(row), "h"(static_cast<uint16_t>(3))
+      : "memory");
+}
+// At this barrier of the block with that rank.
+__device__ __forceinline__ void arriveAt(uint64_t* b, int rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+      "}\n" ::"r"(sharedAddress(b)), "r"(rank) : "memory");
+}
+
 // Shared memory as wgmma sees it: 128-byte swizzle, groups of 8 rows 1024 bytes apart; for operands read along their rows,
 // `leading` bytes from one block of 64 columns to the next.
 __device__ __forceinline__ uint64_t describe(const void* p, int leading) {
@@ -64,6 +99,21 @@ template <int N> __device__ __forceinline__ void pin(int32_t (&r)[N][4]) {
 }
 
 #endif
+
+// How many clusters of a kernel, which has their size in its declaration, run at the same time.
+template <class... Parameters> int activeClusters(void (*kernel)(Parameters...), int size, unsigned threads, size_t shared) {
+  const void* function = reinterpret_cast<const void*>(kernel);
+  check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), "clusters");
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(size)), config.blockDim = dim3(threads), config.dynamicSmemBytes = shared;
+  config.attrs = &attribute, config.numAttrs = 1;
+  int clusters = 0;
+  check(cudaOccupancyMaxActiveClusters(&clusters, function, &config), "clusters");
+  return clusters;
+}
 
 // A matrix [rows, columns] in boxes, 128-byte swizzle; what lies outside reads as zeros. False: the driver does not know how.
 inline bool encodeTensorMap(CUtensorMap* map, CUtensorMapDataType type, const void* data, int64_t rows, int64_t columns, int elementBytes,
