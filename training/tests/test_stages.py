@@ -18,7 +18,7 @@ from longlive_training.quantise import int8, rounded
 from longlive_training.stages.causal import darkness, mean, picture_weights
 from longlive_training.stages.clips import Renderer, Shard, ahead, clips, encode_there
 from longlive_training.stages.ode import kept_steps, path
-from longlive_training.stages.vae import Pool, batch, encode, encoder, make_clip, picture_loss, psnr, to_videos, vae
+from longlive_training.stages.vae import Pool, batch, encode, encoder, make_clip, picture_loss, psnr, seam, to_videos, vae
 from longlive_training.world import ATTRIBUTES, render, subject_box
 
 CPU = torch.device("cpu")
@@ -76,6 +76,11 @@ def test_clips_hold_no_held_out_scene_and_do_not_depend_on_the_number_of_workers
     shard = load_file(tmp_path / "shard.safetensors")
     assert shard["latents"].shape == (2, 12, 15, 8, 12) and torch.equal(shard["attributes"][1], story["attributes"])
     assert torch.equal(shard["latents"][1], codec.first(12).encode(story["video"].numpy()).half())
+
+
+def test_the_seam_is_the_change_between_latents_over_that_among_their_frames() -> None:
+    steps = torch.tensor([3.0, 1, 1, 1, 3, 1, 1, 1])
+    assert seam(torch.cat([torch.zeros(1), steps.cumsum(0)])[None, None, :, None, None].expand(1, 3, 9, 2, 2)) == pytest.approx(3)
 
 
 def test_losses_measure_the_error() -> None:
