@@ -9,10 +9,11 @@ one. `stories` are for the causal student: prompts change at block borders. Held
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -27,7 +28,7 @@ from torch import Tensor
 from ..codec import Codec
 from ..config import ClipsStage
 from ..context import Context
-from ..data import FIXED, first_frame, render_story, sample_story, scenes, to_indices
+from ..data import BLOCKS, FIXED, first_frame, render_story, sample_story, scenes, to_indices
 from ..loop import OutOfTime, write
 from ..world import CYCLE, render
 from .vae import encoder
@@ -94,32 +95,58 @@ def encode_there(renderer: Renderer, codec: Path, channels: int, shard: Shard) -
     save(shard.path, [c | {"latents": code.encode(c.pop("video").numpy()).half()} for c in made])
 
 
-def render_clip(renderer: Renderer, kind: str, index: int) -> dict[str, np.ndarray]:
-    torch.set_num_threads(1)
-    return {k: v.numpy() for k, v in getattr(renderer, kind)(index).items()}
+@dataclass(frozen=True)
+class Frames:
+    """A file of places for clips that processes hand over in memory: through a pipe it would take longer than to render them."""
+
+    path: Path
+    size: int  # bytes of a place
+
+    def place(self, number: int, shape: tuple[int, ...]) -> np.ndarray:
+        return np.memmap(self.path, np.uint8, "r+", number * self.size, shape)
+
+
+def render_clip(renderer: Renderer, kind: str, index: int, frames: Frames, number: int) -> dict[str, Any]:
+    """Renders into a place; the rest of the clip, and the shape of its pictures."""
+    clip = {k: v.numpy() for k, v in getattr(renderer, kind)(index).items()}
+    video = clip.pop("video")
+    frames.place(number, video.shape)[:] = video
+    return clip | {"shape": video.shape}
 
 
 def encode_here(context: Context, renderer: Renderer, shards: list[Shard], workers: int) -> None:
     """Workers render ahead, this process encodes, some clips at once."""
-    encode, batch = encoder(context), 8
-    jobs = [(renderer, shard.kind, i) for shard in shards for i in shard.indices]
-    rendered = ahead(render_clip, jobs, workers, 4 * workers + 2 * batch)
-    last = time.monotonic()
-    for count, shard in enumerate(shards, 1):
-        made: list[Clip] = []
-        for first in range(0, len(shard.indices), batch):
-            clips = [{k: torch.from_numpy(v) for k, v in next(rendered).items()} for _ in shard.indices[first : first + batch]]
-            latents = encode(torch.stack([c.pop("video") for c in clips])).half().cpu()
-            made += [c | {"latents": z} for c, z in zip(clips, latents)]
-        save(shard.path, made)
-        if time.monotonic() > context.deadline:
-            raise OutOfTime(f"stage clips has {count} of {len(shards)} shards to make")
-        if time.monotonic() - last > 10:
-            last = time.monotonic()
-            print(f"clips: {count} of {len(shards)} shards", flush=True)
+    encode, batch, waiting = encoder(context), 8, 4 * workers
+    places = waiting + batch  # a place is taken again when the clip in it has been encoded
+    longest = max(first_frame(BLOCKS), 1 + 4 * (renderer.scene_frames - 1))
+    frames = Frames(context.path("clips", "frames.tmp"), longest * renderer.height * renderer.width * 3)
+    write(frames.path, lambda p: np.memmap(p, np.uint8, "w+", shape=places * frames.size))
+    order = [(shard.kind, i) for shard in shards for i in shard.indices]
+    rendered = ahead(render_clip, [(renderer, *clip, frames, n % places) for n, clip in enumerate(order)], workers, waiting)
+    last, number = time.monotonic(), 0
+    try:
+        for count, shard in enumerate(shards, 1):
+            made: list[Clip] = []
+            for first in range(0, len(shard.indices), batch):
+                clips, videos = [], []
+                for clip in itertools.islice(rendered, min(batch, len(shard.indices) - first)):
+                    videos.append(torch.from_numpy(frames.place(number % places, clip.pop("shape"))))
+                    clips.append({k: torch.from_numpy(v) for k, v in clip.items()})
+                    number += 1
+                latents = encode(torch.stack(videos)).half().cpu()
+                made += [c | {"latents": z} for c, z in zip(clips, latents)]
+            save(shard.path, made)
+            if time.monotonic() > context.deadline:
+                raise OutOfTime(f"stage clips has {count} of {len(shards)} shards to make")
+            if time.monotonic() - last > 10:
+                last = time.monotonic()
+                print(f"clips: {count} of {len(shards)} shards", flush=True)
+    finally:
+        rendered.close()
+        frames.path.unlink()
 
 
-def ahead(task: Callable[..., Any], jobs: list[tuple], workers: int, count: int) -> Iterator[Any]:
+def ahead(task: Callable[..., Any], jobs: list[tuple], workers: int, count: int) -> Generator[Any, None, None]:
     """The results of the jobs in their order, made in `workers` processes, up to `count` of them before they are asked for."""
     if workers <= 1:
         yield from (task(*job) for job in jobs)

@@ -180,8 +180,8 @@ def train(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_set
     states = {"vae": vae, "average": average, "muon": optimisers[0], "adamw": optimisers[1]}
     loop = context.loop("vae", name, loop_settings, states)
     clips, through = validation(context, max(2, settings.validation)), name != "decoder"
-    loop.probe("before", lambda _: {"psnr": torch.tensor(quality(context, vae, clips, through))}, 1)
-    print(f"{name}: {loop.probes['before']['psnr']:.2f} dB before", flush=True)
+    loop.probe("before", lambda _: {k: torch.tensor(v) for k, v in quality(context, vae, clips, through).items()}, 1)
+    print(f"{name}: before {shown(loop.probes['before'])}", flush=True)
     pool = Pool(context, settings, loop.step)
     if context.preset.compile:
         compile_blocks(vae)
@@ -206,7 +206,8 @@ def train(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_set
             optimiser.step(loop.rate())
         average.update(loop.step)
         if settings.watch and (loop.step + 1) % settings.watch == 0:
-            print(f"{name}: step {loop.step + 1}, {quality(context, average.module, clips[:2], through):.2f} dB, {loop.seconds:.0f} s", flush=True)
+            seen = quality(context, average.module, clips[:2], through)
+            print(f"{name}: step {loop.step + 1}, {loop.seconds:.0f} s, two clips: {shown(seen)}", flush=True)
         return made
 
     def keep() -> None:
@@ -219,9 +220,13 @@ def train(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_set
 
     report = context.train(loop, step, keep)
     keep()
-    report["psnr"] = round(quality(context, average.module, clips, through), 2)
-    print(f"vae: {report['psnr']} dB {'through both halves' if through else 'from codec latents'}", flush=True)
+    report |= {k: round(v, 3) for k, v in quality(context, average.module, clips, through).items()}
+    print(f"vae: {shown(report)} {'through both halves' if through else 'from codec latents'}", flush=True)
     return report
+
+
+def shown(figures: dict[str, float]) -> str:
+    return f"{figures['psnr']:.2f} dB, seam {figures['seam']:.3f}"
 
 
 def validation(context: Context, count: int) -> list[Tensor]:
@@ -232,13 +237,21 @@ def validation(context: Context, count: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def quality(context: Context, vae: WanVAE, clips: list[Tensor], with_encoder: bool) -> float:
-    """Mean PSNR in dB over clips: of the decoder on codec latents, or of decoder after encoder."""
+def quality(context: Context, vae: WanVAE, clips: list[Tensor], with_encoder: bool) -> dict[str, float]:
+    """Mean PSNR in dB and `seam` over clips: of the decoder on codec latents, or of decoder after encoder."""
     codec, figures = context.codec(), []
     with context.precision(), untuned():
         for x in clips:
-            figures.append(psnr(vae.decode(vae.encode(x).float() if with_encoder else encode(codec, x)).float(), x))
-    return float(np.mean(figures))
+            y = vae.decode(vae.encode(x).float() if with_encoder else encode(codec, x)).float()
+            figures.append((psnr(y, x), seam(y.clamp(-1, 1)) / seam(x)))
+    return dict(zip(("psnr", "seam"), np.mean(figures, 0).tolist()))
+
+
+def seam(video: Tensor) -> float:
+    """How much changes from the frames of one latent to those of the next, over how much does among them."""
+    change = video.diff(dim=2).abs().mean((0, 1, 3, 4))
+    borders = change[::4]
+    return (borders.mean() / ((change.sum() - borders.sum()) / (len(change) - len(borders))).clamp_min(1e-9)).item()
 
 
 def untuned() -> contextlib.AbstractContextManager:
