@@ -131,14 +131,25 @@ __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a
   }
 }
 
-// The largest logit of a row, which four lanes share: of integers, whose order is that of the floats that they are.
-__device__ __forceinline__ float largest(const int32_t (&s)[16][4], int low) {
-  int32_t most = s[0][2 * low];
+// The largest logits of the two rows, which four lanes share: of integers, whose order is that of the floats that they are. Four chains in
+// each: a scheduler has one warp of the group, which would wait for itself.
+__device__ __forceinline__ void largest(const int32_t (&s)[16][4], float (&highest)[2]) {
+  int32_t top[2][4], most[2];
 #pragma unroll
-  for (int n = 0; n < 16; ++n) most = __vimax3_s32(most, s[n][2 * low], s[n][2 * low + 1]);
-  most = max(most, __shfl_xor_sync(0xffffffffu, most, 1));
-  most = max(most, __shfl_xor_sync(0xffffffffu, most, 2));
-  return __int_as_float(most);
+  for (int n = 0; n < 16; ++n)
+#pragma unroll
+    for (int low = 0; low < 2; ++low) {
+      int32_t& chain = top[low][n % 4];
+      chain = n < 4 ? max(s[n][2 * low], s[n][2 * low + 1]) : __vimax3_s32(chain, s[n][2 * low], s[n][2 * low + 1]);
+    }
+#pragma unroll
+  for (int low = 0; low < 2; ++low) most[low] = max(__vimax3_s32(top[low][0], top[low][1], top[low][2]), top[low][3]);
+#pragma unroll
+  for (int lanes = 1; lanes < 4; lanes *= 2)
+#pragma unroll
+    for (int low = 0; low < 2; ++low) most[low] = max(most[low], __shfl_xor_sync(0xffffffffu, most[low], lanes));
+#pragma unroll
+  for (int low = 0; low < 2; ++low) highest[low] = __int_as_float(most[low]);
 }
 
 // Which words of P are made by lines: kLines of every four of a step, others in every step, so that no row or key has more of them.
@@ -204,23 +215,27 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
           if (n * 8 + lane % 4 * 2 + e % 2 >= tile.count) s[n][e] = __float_as_int(-INFINITY);
         }
     }
+    float top[2], factor[2], offset[2], lineFactor[2], lineOffset[2];
+    largest(s, top);
 #pragma unroll
     for (int low = 0; low < 2; ++low) {
-      const float factor = rowScale[low] * keyScale, highest = fmaxf(maximum[low], (largest(s, low) - kMagic) * factor);
+      factor[low] = rowScale[low] * keyScale;
+      const float highest = fmaxf(maximum[low], (top[low] - kMagic) * factor[low]);
       shrinkBy[low] = exp2Fast(maximum[low] - highest);
       maximum[low] = highest;
-      const float offset = fmaf(kMagic, factor, highest - kWeightBits);
-      const float lineFactor = factor / 16, lineOffset = (offset - (7.0f - kLineBits)) / 16;  // of the code / 128
-#pragma unroll
-      for (int n = 0; n < 16; ++n)
-#pragma unroll
-        for (int e = 2 * low; e < 2 * low + 2; ++e) {
-          const float x = __int_as_float(s[n][e]);
-          const float y = byLine(n / 4, n % 4 / 2 * 2 + low) ? __saturatef(fmaf(x, lineFactor, -lineOffset)) + 65536.0f  // rounds 128 x into the lowest bits
-                                                             : exp2Fast(fmaf(x, factor, -offset));
-          s[n][e] = __float_as_int(y);
-        }
+      offset[low] = fmaf(kMagic, factor[low], highest - kWeightBits);
+      lineFactor[low] = factor[low] / 16, lineOffset[low] = (offset[low] - (7.0f - kLineBits)) / 16;  // of the code / 128
     }
+#pragma unroll
+    for (int n = 0; n < 16; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int low = e / 2;
+        const float x = __int_as_float(s[n][e]);
+        const float y = byLine(n / 4, n % 4 / 2 * 2 + low) ? __saturatef(fmaf(x, lineFactor[low], -lineOffset[low])) + 65536.0f  // rounds 128 x into the lowest bits
+                                                           : exp2Fast(fmaf(x, factor[low], -offset[low]));
+        s[n][e] = __float_as_int(y);
+      }
   };
   const auto takeWeights = [&] {
 #pragma unroll

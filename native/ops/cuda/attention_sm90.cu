@@ -29,7 +29,7 @@
 namespace longlive::cuda {
 namespace {
 
-constexpr int kHead = 128, kQueries = 128, kKeys = 128, kStages = 3;
+constexpr int kHead = 128, kQueries = 128, kKeys = 128, kStages = 3, kChains = 4;
 constexpr int kConsumers = 2, kThreads = 128 * (kConsumers + 1);
 constexpr int kBoxColumns = 64, kBoxBytes = 128 * kBoxColumns * 2;  // 128 rows
 constexpr int kTileBytes = 2 * kBoxBytes;
@@ -163,22 +163,40 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
           if (key >= tile.count) s[n][e] = -INFINITY;
         }
     }
-#pragma unroll
-    for (int low = 0; low < 2; ++low) {
-      float highest = maximum[low];
-#pragma unroll
-      for (int n = 0; n < 16; ++n) highest = fmaxf(highest, fmaxf(s[n][2 * low], s[n][2 * low + 1]));
-      highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
-      highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
-      shrink[low] = exp2Fast((maximum[low] - highest) * scale2);
-      const float offset = highest * scale2;
-      maximum[low] = highest;
-      float part = 0;
+    // Both rows at once and four chains in each: a scheduler has one warp of the group, which would wait for itself.
+    float highest[2], offset[2], part[2][kChains];
+    {
+      float top[2][kChains];
 #pragma unroll
       for (int n = 0; n < 16; ++n)
 #pragma unroll
-        for (int e = 2 * low; e < 2 * low + 2; ++e) part += s[n][e] = exp2Fast(s[n][e] * scale2 - offset);
-      sum[low] = sum[low] * shrink[low] + part;
+        for (int low = 0; low < 2; ++low) {
+          const float most = fmaxf(s[n][2 * low], s[n][2 * low + 1]);
+          top[low][n % kChains] = n < kChains ? most : fmaxf(top[low][n % kChains], most);
+        }
+#pragma unroll
+      for (int low = 0; low < 2; ++low) highest[low] = fmaxf(fmaxf(fmaxf(top[low][0], top[low][1]), fmaxf(top[low][2], top[low][3])), maximum[low]);
+    }
+#pragma unroll
+    for (int lanes = 1; lanes < 4; lanes *= 2)
+#pragma unroll
+      for (int low = 0; low < 2; ++low) highest[low] = fmaxf(highest[low], __shfl_xor_sync(0xffffffffu, highest[low], lanes));
+#pragma unroll
+    for (int low = 0; low < 2; ++low) {
+      shrink[low] = exp2Fast((maximum[low] - highest[low]) * scale2);
+      offset[low] = highest[low] * scale2, maximum[low] = highest[low];
+    }
+#pragma unroll
+    for (int n = 0; n < 16; ++n)
+#pragma unroll
+      for (int low = 0; low < 2; ++low) {
+        const float a = exp2Fast(s[n][2 * low] * scale2 - offset[low]), b = exp2Fast(s[n][2 * low + 1] * scale2 - offset[low]);
+        s[n][2 * low] = a, s[n][2 * low + 1] = b;
+        part[low][n % kChains] = n < kChains ? a + b : part[low][n % kChains] + (a + b);
+      }
+#pragma unroll
+    for (int low = 0; low < 2; ++low) {
+      sum[low] = sum[low] * shrink[low] + ((part[low][0] + part[low][1]) + (part[low][2] + part[low][3]));
     }
   };
   const auto pack = [&] {
