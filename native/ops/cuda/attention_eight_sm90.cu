@@ -5,8 +5,7 @@
 //   P            2^(S scale - m + 8) in e4m3, from registers; the largest S by integers (three at once: the order is that of floats)
 //   O, l = P V   m64n136k32 in e4m3: V^T, and below it a row of ones and seven of zeros, which make the sum of P as it was rounded.
 //                The tensor cores keep 14 bits of such sums: a tile's goes over into F32, in the multiplication that rescales O
-//   overlap      Q K_{i+1}^T and P_i V_i are queued together; exponentials of the former are taken while the latter is multiplied. The
-//                two warpgroups queue in turns, so that one has the tensor cores while the other takes exponentials
+//   overlap      Q K_{i+1}^T and P_i V_i are queued together; exponentials of the former are taken while the latter is multiplied
 //
 // Bound, cycles of a multiprocessor per tile of 128 x 128: tensor cores 512 + 544; special function unit 1024 if it takes all 16384
 // exponentials (16 a cycle); about 430 instructions per warp and tile, 860 of the two warps of a scheduler. Limits that close are not
@@ -41,27 +40,21 @@ struct Maps { CUtensorMap q, k, v; };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-#define LONGLIVE_R4(kind, d, n) kind(d[n][0]), kind(d[n][1]), kind(d[n][2]), kind(d[n][3])
-#define LONGLIVE_R64(kind, d)                                                                                                            \
-  LONGLIVE_R4(kind, d, 0), LONGLIVE_R4(kind, d, 1), LONGLIVE_R4(kind, d, 2), LONGLIVE_R4(kind, d, 3), LONGLIVE_R4(kind, d, 4),             \
-      LONGLIVE_R4(kind, d, 5), LONGLIVE_R4(kind, d, 6), LONGLIVE_R4(kind, d, 7), LONGLIVE_R4(kind, d, 8), LONGLIVE_R4(kind, d, 9),         \
-      LONGLIVE_R4(kind, d, 10), LONGLIVE_R4(kind, d, 11), LONGLIVE_R4(kind, d, 12), LONGLIVE_R4(kind, d, 13), LONGLIVE_R4(kind, d, 14),    \
-      LONGLIVE_R4(kind, d, 15)
-#define LONGLIVE_NAMES64                                                                     \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                  \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "        \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "        \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-
+#define LONGLIVE_FOUR(kind, d, n) kind(d[n][0]), kind(d[n][1]), kind(d[n][2]), kind(d[n][3])
+#define LONGLIVE_ALL64(kind, d)                                                                                                            \
+  LONGLIVE_FOUR(kind, d, 0), LONGLIVE_FOUR(kind, d, 1), LONGLIVE_FOUR(kind, d, 2), LONGLIVE_FOUR(kind, d, 3), LONGLIVE_FOUR(kind, d, 4),             \
+      LONGLIVE_FOUR(kind, d, 5), LONGLIVE_FOUR(kind, d, 6), LONGLIVE_FOUR(kind, d, 7), LONGLIVE_FOUR(kind, d, 8), LONGLIVE_FOUR(kind, d, 9),         \
+      LONGLIVE_FOUR(kind, d, 10), LONGLIVE_FOUR(kind, d, 11), LONGLIVE_FOUR(kind, d, 12), LONGLIVE_FOUR(kind, d, 13), LONGLIVE_FOUR(kind, d, 14),    \
+      LONGLIVE_FOUR(kind, d, 15)
 // d += a b^T: a 64 x 32, b 128 x 32 of int8, both K-major in shared memory.
 __device__ __forceinline__ void multiplyShared(int32_t (&d)[16][4], uint64_t a, uint64_t b) {
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
       "setp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" LONGLIVE_NAMES64 "}, %64, %65, p;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" LONGLIVE_R64 "}, %64, %65, p;\n"
       "}\n"
-      : LONGLIVE_R64("+r", d)
+      : LONGLIVE_ALL64("+r", d)
       : "l"(a), "l"(b));
 }
 // d = a b^T (+ d if accumulate): a 64 x 32 of e4m3 in registers, b 136 x 32, K-major in shared memory.
@@ -70,16 +63,12 @@ __device__ __forceinline__ void multiplyRegisters(float (&d)[17][4], const uint3
       "{\n"
       ".reg .pred p;\n"
       "setp.ne.b32 p, %73, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 {" LONGLIVE_NAMES64
+      "wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 {" LONGLIVE_R64
       ", %64, %65, %66, %67}, {%68, %69, %70, %71}, %72, p, 1, 1;\n"
       "}\n"
-      : LONGLIVE_R64("+f", d), LONGLIVE_R4("+f", d, 16)
+      : LONGLIVE_ALL64("+f", d), LONGLIVE_FOUR("+f", d, 16)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }
-
-// The turn of a warpgroup to queue products; named barriers 1 and 2 (0 is the block's).
-__device__ __forceinline__ void awaitTurn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory"); }
-__device__ __forceinline__ void passTurn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(2 - group) : "memory"); }
 
 struct Barriers {
   uint64_t queriesFull, queriesEmpty, keysFull[kStages], keysEmpty[kStages], valuesFull[kStages], valuesEmpty[kStages];
@@ -256,7 +245,6 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
       for (int e = 0; e < 4; ++e) out[n][e] = fmaf(out[n][e], shrink[e / 2], part[n][e]);
   };
 
-  if (group == 1) passTurn(1);
   int n = 0;
   for (int number = 0;; ++number) {
     const AttentionPart work = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
@@ -291,10 +279,8 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
       tile.next(a.runs, kKeys);
       beginLogits();
       pin(part);
-      awaitTurn(group);
       multiplyKeys(n + 1);
       multiplyValues(n);
-      passTurn(group);
       waitProducts<1>();
       pin(s);
       release(&barriers->keysEmpty[(n + 1) % kStages]);
@@ -384,7 +370,7 @@ bool hasEightBitHopper() { return true; }
 void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o, const Workspace& workspace) {
   Maps maps;
   const auto encode = [](CUtensorMap* map, const void* data, int64_t rows, int64_t columns, int boxRows) {
-    require(encodeTensorMap(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, data, rows, columns, 1, boxRows, 128), "attention: no tensor map for 8-bit operands");
+    require(encodeTensorMap<2>(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, data, {columns, rows}, {128, boxRows}), "attention: no tensor map for 8-bit operands");
   };
   encode(&maps.q, o.q, a.heads * a.queries, kHead, 128);
   encode(&maps.k, o.k, a.heads * o.keyRows, kHead, 128 / kAttentionPair);

@@ -17,8 +17,8 @@
 
 #if !defined(LONGLIVE_CUDA_EMULATED) && defined(LONGLIVE_SM90A)
 
-#include "hopper.cuh"
 #include "launch.h"
+#include "sm90.cuh"
 
 namespace longlive::cuda {
 namespace {
@@ -36,7 +36,6 @@ struct ConvOutput {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-using namespace hopper;
 
 struct Barriers {
   uint64_t boxFull[kConvStages], boxEmpty[kConvStages], weightsFull[kConvStages], weightsEmpty[kConvStages];
@@ -63,7 +62,7 @@ __device__ __forceinline__ void prefetchResidual(const ConvOutput& o, const Gath
 #pragma unroll 1
   for (int y = t.y; y < min(t.y + ConvPlan::tileHeight(), g.gridHeight); ++y) {
     const int64_t first = (static_cast<int64_t>(t.frame) * g.gridHeight + y) * g.gridWidth + t.x;
-    prefetch(static_cast<const char*>(o.residual.data) + first * pixel, pixels * pixel);
+    prefetchL2(static_cast<const char*>(o.residual.data) + first * pixel, pixels * pixel);
   }
 }
 
@@ -268,7 +267,7 @@ bool convHopper(cudaStream_t stream, const Gather& g, const PackedMatrix& b, con
   const ConvShape& s = p.shape;
   const CUtensorMapSwizzle swizzle = s.chunk == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
   const auto volume = [&](CUtensorMap* map, const void* data, int64_t frames) {
-    return hopper::encode<4>(map, data, {g.channels, g.width, g.height, frames}, {s.chunk, boxWidth(p), boxHeight(g), 1}, swizzle);
+    return encodeTensorMap<4>(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, data, {g.channels, g.width, g.height, frames}, {s.chunk, boxWidth(p), boxHeight(g), 1}, swizzle);
   };
   // The frames that output frames see begin at strideT f - firstFrame and end kt later.
   const int64_t frames = (g.frames - 1) * g.strideT - g.firstFrame + g.kt;
@@ -276,7 +275,7 @@ bool convHopper(cudaStream_t stream, const Gather& g, const PackedMatrix& b, con
   if (!volume(&maps.in, g.in, frames)) return false;
   if (g.olderFrames == 0) maps.history = maps.in;  // never asked for
   else if (!volume(&maps.history, g.history, g.olderFrames)) return false;
-  if (!hopper::encode<2>(&maps.weights, b.data, {b.stride, p.phases * b.columns}, {s.chunk, s.nTile}, swizzle)) return false;
+  if (!encodeTensorMap<2>(&maps.weights, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, b.data, {b.stride, p.phases * b.columns}, {s.chunk, s.nTile}, swizzle)) return false;
 
   const auto any = [](const Tensor& t) { return AnyPointer{t.data, t.dtype == DType::BF16}; };
   const ConvOutput output{any(f.out), any(f.residual), b.bias, relu && !f.activationAfterResidual, relu && f.activationAfterResidual};

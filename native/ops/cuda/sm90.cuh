@@ -23,6 +23,11 @@ __device__ __forceinline__ uint32_t sharedAddress(const void* p) { return static
 __device__ __forceinline__ void initBarrier(uint64_t* b, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(sharedAddress(b)), "r"(arrivals) : "memory");
 }
+// For everybody, the copy engine included; a barrier of the block has to follow.
+__device__ __forceinline__ void publishBarriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 __device__ __forceinline__ void expectBytes(uint64_t* b, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(sharedAddress(b)), "r"(bytes) : "memory");
 }
@@ -44,6 +49,18 @@ __device__ __forceinline__ void copyBox(void* to, const CUtensorMap* map, int co
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(sharedAddress(to)),
                "l"(reinterpret_cast<uint64_t>(map)), "r"(sharedAddress(full)), "r"(column), "r"(row)
                : "memory");
+}
+
+__device__ __forceinline__ void copyBox(void* to, const CUtensorMap* map, int x0, int x1, int x2, int x3, uint64_t* full) {
+  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(
+                   sharedAddress(to)),
+               "l"(reinterpret_cast<uint64_t>(map)), "r"(sharedAddress(full)), "r"(x0), "r"(x1), "r"(x2), "r"(x3)
+               : "memory");
+}
+
+// Into the L2 cache; address and bytes are multiples of 16.
+__device__ __forceinline__ void prefetchL2(const void* from, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
 // A cluster of two blocks that read the same: each copies half of it into the shared memory of both.
@@ -80,6 +97,14 @@ __device__ __forceinline__ uint64_t describe(const void* p, int leading) {
          static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
 }
 
+// Rows of RowBytes (128 or 64, which is also the swizzle's span); `groupBytes` from eight rows to the next eight. The swizzle
+// is one of addresses, so rows may begin anywhere in a copied box, as long as the box begins where the swizzle does.
+template <int RowBytes> __device__ __forceinline__ uint64_t describe(uint32_t address, int groupBytes) {
+  static_assert(RowBytes == 128 || RowBytes == 64);
+  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | uint64_t{1} << 16 | static_cast<uint64_t>(groupBytes >> 4) << 32 |
+         uint64_t{RowBytes == 128 ? 1 : 2} << 62;
+}
+
 __device__ __forceinline__ void fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void waitProducts() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
@@ -98,6 +123,36 @@ template <int N> __device__ __forceinline__ void pin(int32_t (&r)[N][4]) {
     for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(r[n][i])::"memory");
 }
 
+// d = a b^T (+ d if accumulate): a 64 x 16, b N x 16. Thread (warp w, lane l) holds of d the rows 16 w + l / 4 and, in the last
+// two of four, 8 more; of the columns 8 n + 2 (l % 4) and the next.
+template <int N> __device__ __forceinline__ void multiply(float (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate);
+
+#define LONGLIVE_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define LONGLIVE_D4(n) LONGLIVE_D(n), LONGLIVE_D(n + 1), LONGLIVE_D(n + 2), LONGLIVE_D(n + 3)
+#define LONGLIVE_D8(n) LONGLIVE_D4(n), LONGLIVE_D4(n + 4)
+#define LONGLIVE_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define LONGLIVE_R48 LONGLIVE_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define LONGLIVE_R64 LONGLIVE_R48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define LONGLIVE_R96                                                                                                            \
+  LONGLIVE_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91," \
+               "%92,%93,%94,%95"
+#define LONGLIVE_PRODUCT(N, REGISTERS, A, B, ACCUMULATE, ...)                                                      \
+  template <> __device__ __forceinline__ void multiply<N>(float (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate) { \
+    asm volatile(                                                                                                  \
+        "{\n"                                                                                                      \
+        ".reg .pred p;\n"                                                                                          \
+        "setp.ne.b32 p, %" #ACCUMULATE ", 0;\n"                                                                    \
+        "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" REGISTERS "}, %" #A ", %" #B ", p, 1, 1, 0, 0;\n" \
+        "}\n"                                                                                                      \
+        : __VA_ARGS__                                                                                              \
+        : "l"(a), "l"(b), "r"(accumulate));                                                                        \
+  }
+LONGLIVE_PRODUCT(8, "%0,%1,%2,%3", 4, 5, 6, LONGLIVE_D(0))
+LONGLIVE_PRODUCT(64, LONGLIVE_R32, 32, 33, 34, LONGLIVE_D8(0))
+LONGLIVE_PRODUCT(96, LONGLIVE_R48, 48, 49, 50, LONGLIVE_D8(0), LONGLIVE_D4(8))
+LONGLIVE_PRODUCT(128, LONGLIVE_R64, 64, 65, 66, LONGLIVE_D8(0), LONGLIVE_D8(8))
+LONGLIVE_PRODUCT(192, LONGLIVE_R96, 96, 97, 98, LONGLIVE_D8(0), LONGLIVE_D8(8), LONGLIVE_D8(16))
+
 #endif
 
 // How many clusters of a kernel, which has their size in its declaration, run at the same time.
@@ -115,9 +170,10 @@ template <class... Parameters> int activeClusters(void (*kernel)(Parameters...),
   return clusters;
 }
 
-// A matrix [rows, columns] in boxes, 128-byte swizzle; what lies outside reads as zeros. False: the driver does not know how.
-inline bool encodeTensorMap(CUtensorMap* map, CUtensorMapDataType type, const void* data, int64_t rows, int64_t columns, int elementBytes,
-                            int boxRows, int boxColumns) {
+// A tensor of up to four axes, innermost first, for copies of boxes. Outside of it there are zeros. False: the driver does not know how.
+template <int Rank>
+bool encodeTensorMap(CUtensorMap* map, CUtensorMapDataType type, int elementBytes, const void* data, const int64_t (&size)[Rank], const int (&box)[Rank],
+                     CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_128B) {
   using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
                               const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
   static const Encode function = [] {
@@ -130,11 +186,16 @@ inline bool encodeTensorMap(CUtensorMap* map, CUtensorMapDataType type, const vo
 #endif
     return status == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(f) : nullptr;
   }();
-  const cuuint64_t size[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t stride[] = {static_cast<cuuint64_t>(columns * elementBytes)};
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(boxColumns), static_cast<cuuint32_t>(boxRows)}, step[] = {1, 1};
-  return function && function(map, type, 2, const_cast<void*>(data), size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                              CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  cuuint64_t sizes[Rank], strides[Rank];  // strides of all axes but the innermost, in bytes
+  cuuint32_t boxes[Rank], steps[Rank];
+  cuuint64_t bytes = static_cast<cuuint64_t>(elementBytes);
+  for (int i = 0; i < Rank; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(size[i]), boxes[i] = static_cast<cuuint32_t>(box[i]), steps[i] = 1;
+    strides[i] = bytes *= sizes[i];
+  }
+  return function && function(map, type, Rank, const_cast<void*>(data), sizes, strides, boxes, steps,
+                              CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 }  // namespace longlive::cuda
