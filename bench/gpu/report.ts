@@ -40,6 +40,7 @@ const Result = z.object({
   date: z.string(),
   sources: z.string(),
   binaries: z.string(),
+  note: z.string().optional(),
   parity: z.array(Parity),
   sanitizer: z.array(z.object({ run: z.string(), passed: z.boolean() })),
   parts: z.record(z.string(), Part),
@@ -85,6 +86,7 @@ const PER_PASS: [RegExp, number][] = [
 ];
 
 const STEPS = 4;
+const SUSTAINED_SECONDS = 240;
 
 const timesPerPass = (kernel: string): number | undefined => PER_PASS.find(([pattern]) => pattern.test(kernel))?.[1];
 
@@ -121,6 +123,7 @@ function section(result: GpuResult, plots: Plot[]): string {
   return [
     `## ${result.device}, ${result.date}`,
     `Driver ${result.driver}; sources ${result.sources}, binaries ${result.binaries}.`,
+    result.note,
     pictures,
     '### Against the goals',
     goals(result),
@@ -148,17 +151,18 @@ function goals({ device, parts }: GpuResult): string {
   const eight = bestEightBit(parts);
   const ours = sum(valueOf(tiny, 'tiny decoder: denoise p50'), valueOf(tiny, 'tiny decoder: context p50'));
   const torch = (parts.torch?.values ?? []).flatMap(({ value }) => value ?? []);
+  const brief = (valueOf(tiny, 'tiny decoder: video made') ?? 0) < SUSTAINED_SECONDS;
   const rows: [string, number | undefined, (x: number) => boolean, string, string][] = [
     [
       `bf16, tiny decoder, frames/s${overSeconds(tiny)}`,
       valueOf(tiny, 'tiny decoder: sustained'),
       (x) => x >= 45,
-      '>= 45',
+      `>= 45 over ${SUSTAINED_SECONDS} s`,
       '',
     ],
     [
       'its last 10 s over its first 10 s',
-      valueOf(tiny, 'tiny decoder: speed of the last 10 s over the first 10 s'),
+      brief ? undefined : valueOf(tiny, 'tiny decoder: speed of the last 10 s over the first 10 s'),
       (x) => Math.abs(x - 1) <= 0.01,
       'within 1 %',
       '',
@@ -192,10 +196,15 @@ function goals({ device, parts }: GpuResult): string {
   ];
   return table(
     ['', 'measured', 'goal', ''],
-    rows.flatMap(([name, value, met, goal, unit]) =>
-      value === undefined ? [] : [[name, `${round(value)}${unit}`, goal, met(value) ? 'met' : 'missed']],
+    rows.flatMap(([name, value, met, goal, unit], i) =>
+      value === undefined ? [] : [[name, `${round(value)}${unit}`, goal, verdict(met(value), i === 0 && brief)]],
     ),
   );
+}
+
+function verdict(met: boolean, brief: boolean): string {
+  if (!met) return 'missed';
+  return brief ? 'met as far as it goes' : 'met';
 }
 
 /** How much video the sustained speed is of: less than asked for where a time limit ended it. */

@@ -112,6 +112,8 @@ def captured(run: Callable[[], None], written: torch.Tensor) -> Callable[[], Non
 
 
 def measure_blocks(result: Result, block: Block, count: int, device: str) -> None:
+    # Code between two graphs is compiled anew for every layer; with the usual limit of 8 the others would run as they are.
+    torch._dynamo.config.recompile_limit, torch._dynamo.config.accumulated_recompile_limit = 128, 4096
     compiled = torch.compile(block.model, dynamic=False)
     variants = {
         "eager": lambda: block.passes(block.model),

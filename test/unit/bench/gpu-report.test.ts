@@ -89,7 +89,7 @@ it('says on the page that nothing was measured when there is no result', () => {
 
 it('holds measured values against the goals and leaves out what is missing', () => {
   const { page } = report([invented]);
-  expect(page).toContain('| bf16, tiny decoder, frames/s over 240 s of video | 50.0 | >= 45 | met |');
+  expect(page).toContain('| bf16, tiny decoder, frames/s over 240 s of video | 50.0 | >= 45 over 240 s | met |');
   expect(page).toContain('| recache | 151 ms | <= 150 ms | missed |');
   expect(page).toContain("| recache over a block's time | 0.500 | <= 0.65 | met |");
   expect(page).not.toContain('bf16 peak');
@@ -98,6 +98,18 @@ it('holds measured values against the goals and leaves out what is missing', () 
   expect(page).not.toContain('full VAE');
   expect(page).toContain('| best 8-bit (fp8-attention), tiny decoder, frames/s | 71.0 | >= 70 | met |');
   expect(page).toContain('| quality-int8: latents against bf16, relative error, first block | 0.0123 |');
+});
+
+it('does not call a goal for four minutes met by a shorter video', () => {
+  const tiny = invented.parts['tiny-bf16']!;
+  const values = tiny.values.map((v) => (v.name === 'tiny decoder: video made' ? { ...v, value: 12 } : v));
+  const { page } = report([{ ...invented, parts: { ...invented.parts, 'tiny-bf16': { ...tiny, values } } }]);
+  expect(page).toContain('frames/s over 12.0 s of video | 50.0 | >= 45 over 240 s | met as far as it goes |');
+  expect(page).not.toContain('its last 10 s over its first 10 s');
+});
+
+it('says what a result file says of itself', () => {
+  expect(report([{ ...invented, note: 'Taken in two calls.' }]).page).toContain('\n\nTaken in two calls.\n\n');
 });
 
 it('names no best 8-bit configuration when none was measured', () => {
