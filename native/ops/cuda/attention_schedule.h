@@ -6,7 +6,6 @@
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <cstdint>
 
 namespace longlive::cuda {
@@ -21,9 +20,10 @@ struct AttentionSchedule {
 
   static constexpr int kCutCost = 8;  // tiles that putting parts together may take
 
-  static AttentionSchedule plan(int64_t units, int64_t tiles, int multiprocessors, bool mayCut) {
+  // atOnce: blocks that run at the same time.
+  static AttentionSchedule plan(int64_t units, int64_t tiles, int atOnce, bool mayCut) {
     AttentionSchedule s;
-    s.units = static_cast<int>(units), s.tiles = static_cast<int>(tiles), s.blocks = multiprocessors;
+    s.units = static_cast<int>(units), s.tiles = static_cast<int>(tiles), s.blocks = atOnce;
     s.turns = s.units / s.blocks;
     s.cut = mayCut && s.rest() > 0 && tiles * (s.blocks - s.rest()) > int64_t{kCutCost} * s.blocks;
     if (s.turns == 0 && !s.cut) s.blocks = s.units, s.turns = 1;

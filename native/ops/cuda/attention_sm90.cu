@@ -1,8 +1,8 @@
 // Attention in bf16 for Hopper (sm_90a): heads of 128, wgmma and the bulk copy engine. The scheme is that of attention.cu.
 //
 //   block     two consumer warpgroups of 64 queries each, and a producer warp that only issues copies
-//   cluster   two blocks with the same keys: either copies half of every tile of K and V into both, since L2 could not deliver the whole
-//             to each (24 bytes per cycle and multiprocessor; a tile is 64 KB, its products take 2048 cycles)
+//   cluster   two blocks with the same keys: either copies half of every tile of K and V into both, which halves what L2 is asked for (a
+//             tile is 64 KB, its products take 2048 cycles; L2 gives some 24 bytes per cycle and multiprocessor)
 //   copies    TMA boxes of 64 columns x 128 rows (128-byte swizzle); a tile of 128 keys is two boxes of K and two of V; three
 //             stages of each, handed over by mbarriers (full: bytes arrived; empty: one arrival per consumer warp of both)
 //   products  S = Q K^T: m64n128k16, both operands from shared memory, K-major;  O += P V: P from registers, V read along its

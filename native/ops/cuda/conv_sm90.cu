@@ -36,7 +36,6 @@ struct ConvOutput {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-
 struct Barriers {
   uint64_t boxFull[kConvStages], boxEmpty[kConvStages], weightsFull[kConvStages], weightsEmpty[kConvStages];
 };
