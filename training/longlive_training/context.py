@@ -140,8 +140,7 @@ class Context:
         try:
             loop.run(step)
         except OutOfTime:
-            if distributed.world_size() == 1:  # others may be a step ahead
-                keep()
+            keep()
             raise
         if not distributed.rank():
             loop.plot()

@@ -1,14 +1,18 @@
 """Training in several processes (torchrun): large models with weights, gradients and optimiser states sharded (FSDP2) on one GPU
-each, small ones whole in each, with the mean of the gradients."""
+each, small ones whole in each, with the mean of the gradients. Several processes may share a GPU: one alone leaves it idle while it
+launches small kernels."""
 
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from .models.dit import CausalDiT
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -22,12 +26,23 @@ def world_size() -> int:
 def start(device: str) -> torch.device:
     """The device of this process; joins the others if torchrun started it. `device`: "cpu", "cuda" or "auto"."""
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    gpus = torch.cuda.device_count() if kind == "cuda" else 0
+    index = int(os.environ.get("LOCAL_RANK", "0")) % max(gpus, 1)
     if "RANK" in os.environ and not dist.is_initialized():
-        if kind == "cuda":
-            torch.cuda.set_device(local)
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    return torch.device(kind, local) if kind == "cuda" else torch.device("cpu")
+        if gpus:
+            torch.cuda.set_device(index)
+        enough = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # NCCL wants one for each
+        dist.init_process_group("nccl" if gpus and enough else "gloo")
+    return torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
+
+
+def agreed(value: T) -> T:
+    """The first process's value in all of them: for what clocks decide."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def barrier() -> None:

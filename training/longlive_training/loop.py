@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from . import config
-from .distributed import rank
+from .distributed import agreed, rank
 
 
 class OutOfTime(RuntimeError):
@@ -204,15 +204,15 @@ class Loop:
                 self.note(sums, counts, mark)
                 sums, counts = {}, {}
             now = time.monotonic()
-            self.seconds += now - mark
+            self.seconds, over, due = agreed((self.seconds + now - mark, now > self.deadline, now - saved > self.settings.save_seconds))
             mark = now
             if self.warm is None and done >= min(10, self.settings.log_every):
                 self.warm = self.step, self.seconds
             # A checkpoint falls on a printed step, so that no half-summed losses are lost.
-            if self.step % self.settings.log_every == 0 and now - saved > self.settings.save_seconds:
+            if self.step % self.settings.log_every == 0 and due:
                 self.save()
                 mark = saved = time.monotonic()
-            if mark > self.deadline:
+            if over:
                 self.save()
                 raise OutOfTime(f"{self.name} stopped at step {self.step}")
         if sums:

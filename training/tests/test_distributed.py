@@ -1,16 +1,18 @@
 """Two processes compute what one does: with sharded weights, and with whole weights and their own videos."""
 
+import math
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 
-from longlive_training import distributed
+from longlive_training import config, distributed
 from longlive_training.dmd import Scores
-from longlive_training.loop import Random
+from longlive_training.loop import Loop, OutOfTime, Random
 from longlive_training.models import lora
 from longlive_training.models.dit import CausalDiT
 from longlive_training.rollout import Rollout
@@ -62,11 +64,50 @@ def gradient(model: CausalDiT, seeds: list[int]) -> list[torch.Tensor]:
     return [p.grad for p in model.parameters() if p.grad is not None]
 
 
-def process(rank: int, port: int, file: Path) -> None:
+def join(rank: int, port: int) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     distributed.start("cpu")
     assert distributed.world_size() == 2
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def timed(rank: int, port: int, folder: Path) -> None:
+    """Loops that clocks end, of processes whose clocks differ."""
+    join(rank, port)
+
+    def step(_: Random) -> dict[str, torch.Tensor]:
+        time.sleep(0.002 * (1 + 4 * rank))
+        return {"loss": torch.zeros(())}
+
+    def loop(name: str, minutes: float, deadline: float = math.inf) -> Loop:
+        made = Loop(folder, name, config.Loop(minutes=minutes, cooldown=0.5, log_every=5), 0, torch.device("cpu"), {}, deadline)
+        made.begun -= 0.3 * rank
+        return made
+
+    budget, cut = loop("budget", 0.01), loop("cut", 60, time.monotonic() + 0.3 + 30 * rank)
+    budget.run(step)
+    with pytest.raises(OutOfTime):
+        cut.run(step)
+    torch.save([budget.step, budget.total, cut.step], folder / f"{rank}.pt")
+    distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
+def test_processes_whose_clocks_differ_stop_at_the_same_step(tmp_path: Path) -> None:
+    mp.spawn(timed, (free_port(), tmp_path), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first == second and first[0] == first[1] > 5 and first[2] > 0
+
+
+def process(rank: int, port: int, file: Path) -> None:
+    join(rank, port)
     one_update(file)
     gradients = gradient(build(0), [11 + rank])
     if not rank:
@@ -77,11 +118,8 @@ def process(rank: int, port: int, file: Path) -> None:
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
 def test_training_in_two_processes_equals_training_in_one(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     one_update(tmp_path / "one.pt")
-    mp.spawn(process, (port, tmp_path / "two.pt"), nprocs=2)
+    mp.spawn(process, (free_port(), tmp_path / "two.pt"), nprocs=2)
     for both, mine in zip(torch.load(tmp_path / "two.gradients"), gradient(build(0), [11, 12]), strict=True):
         assert mine.abs().sum() > 0 and torch.allclose(both, mine, atol=1e-6)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
