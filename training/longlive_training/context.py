@@ -136,12 +136,13 @@ class Context:
         return loop
 
     def train(self, loop: Loop, step: Callable[[Random], dict[str, Tensor]], keep: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """`keep` saves what there is when time is out before the last step."""
+        """`keep` saves what was made, also when time is out before the last step."""
         try:
             loop.run(step)
         except OutOfTime:
             keep()
             raise
+        keep()
         if not distributed.rank():
             loop.plot()
         return loop.report()

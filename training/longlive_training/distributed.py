@@ -32,16 +32,16 @@ def start(device: str) -> torch.device:
         if gpus:
             torch.cuda.set_device(index)
         enough = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # NCCL wants one for each
-        dist.init_process_group("nccl" if gpus and enough else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus and enough else "gloo")
     return torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
 
 
 def agreed(value: T) -> T:
-    """The first process's value in all of them: for what clocks decide."""
+    """The first process's value in all of them: for what clocks decide. From host to host, so that nobody waits for a GPU."""
     if world_size() == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
 
 

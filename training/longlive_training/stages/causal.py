@@ -228,5 +228,4 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         context.save_model(made, context.path("causal", "dit.safetensors"))
 
     report = context.train(loop, step, keep)
-    keep()
     return report | {"parameters": parameters(model), "stories": len(stories.latents)}

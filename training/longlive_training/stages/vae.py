@@ -219,7 +219,6 @@ def train(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_set
             write_json(context.path("vae", "latents.json"), {"mean": mean.tolist(), "std": std.tolist()})
 
     report = context.train(loop, step, keep)
-    keep()
     report |= {k: round(v, 3) for k, v in quality(context, average.module, clips, through).items()}
     print(f"vae: {shown(report)} {'through both halves' if through else 'from codec latents'}", flush=True)
     return report
