@@ -18,15 +18,13 @@
 
 #if !defined(LONGLIVE_CUDA_EMULATED) && defined(LONGLIVE_SM90A)
 
-#include "launch.h"
+#include "attention_sm90.cuh"
 #include "ptx.cuh"
-#include "sm90.cuh"
 
 namespace longlive::cuda {
 namespace {
 
 constexpr int kHead = 128, kQueries = 128, kKeys = kEightKeysHopper, kStages = 4;
-constexpr int kConsumers = 2, kThreads = 128 * (kConsumers + 1);
 constexpr int kTileBytes = 128 * 128;            // of Q, K or V^T: one box
 constexpr int kOnesBytes = 8 * 128;              // below V^T
 constexpr int kValueBytes = kTileBytes + kOnesBytes;
@@ -70,9 +68,7 @@ __device__ __forceinline__ void multiplyRegisters(float (&d)[17][4], const uint3
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }
 
-struct Barriers {
-  uint64_t queriesFull, queriesEmpty, keysFull[kStages], keysEmpty[kStages], valuesFull[kStages], valuesEmpty[kStages];
-};
+using Barriers = AttentionBarriers<kStages>;
 
 // What a part is of.
 struct Place {
@@ -329,32 +325,21 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
 
 #endif
 
-__global__ void LONGLIVE_CLUSTER(kAttentionPair) __launch_bounds__(kThreads, 1)
+__global__ void LONGLIVE_CLUSTER(kAttentionPair) __launch_bounds__(kAttentionThreads, 1)
 eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o,
                      const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ AttentionParts parts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   const Stages stages{dynamicShared()};
-  if (threadIdx.x == 0) {
-    Barriers* barriers = stages.barriers();
-    initBarrier(&barriers->queriesFull, 1);
-    initBarrier(&barriers->queriesEmpty, 4 * kConsumers);
-    for (int i = 0; i < kStages; ++i) {
-      initBarrier(&barriers->keysFull[i], 1);
-      initBarrier(&barriers->valuesFull[i], 1);
-      initBarrier(&barriers->keysEmpty[i], 4 * kConsumers * kAttentionPair);
-      initBarrier(&barriers->valuesEmpty[i], 4 * kConsumers * kAttentionPair);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  for (int i = static_cast<int>(threadIdx.x); i < kStages * kOnesBytes / 4; i += kThreads) {
+  if (threadIdx.x == 0) stages.barriers()->init();
+  for (int i = static_cast<int>(threadIdx.x); i < kStages * kOnesBytes / 4; i += kAttentionThreads) {
     const int word = i % (kOnesBytes / 4);  // the first row is all ones: swizzling does not change it
     reinterpret_cast<uint32_t*>(stages.values(i / (kOnesBytes / 4)) + kTileBytes)[word] = word < 128 / 4 ? 0x38383838u : 0u;
   }
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  publishBarriers();  // and the ones
   clusterSync();
-  if (threadIdx.x >= 128 * kConsumers) {
+  if (threadIdx.x >= 128 * kAttentionConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    if (threadIdx.x == 128 * kConsumers) produce(maps, a, o, schedule, stages);
+    if (threadIdx.x == 128 * kAttentionConsumers) produce(maps, a, o, schedule, stages);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
     consume(a, o, schedule, parts, stages);
@@ -375,13 +360,8 @@ void eightBitHopper(cudaStream_t stream, const AttentionCall& a, const EightBitO
   encode(&maps.q, o.q, a.heads * a.queries, kHead, 128);
   encode(&maps.k, o.k, a.heads * o.keyRows, kHead, 128 / kAttentionPair);
   encode(&maps.v, o.v, a.heads * kHead, o.keyRows, 128 / kAttentionPair);
-  static const int clusters = activeClusters(&eightBitHopperKernel, kAttentionPair, kThreads, kShared);
-  const int slots = 2 * clusters;
-  const AttentionSchedule schedule =
-      AttentionSchedule::plan(static_cast<int64_t>(unitsPerHead(a, kQueries)) * a.heads, o.tiles, clusters, AttentionParts::bytes(slots) <= workspace.bytes);
-  const AttentionParts parts = AttentionParts::at(workspace.data, slots);
-  launch("attention: 8-bit, Hopper", &eightBitHopperKernel, dim3(static_cast<unsigned>(schedule.blocks * kAttentionPair)), kThreads, kShared, stream, maps, a, o, schedule, parts);
-  if (schedule.cut) joinParts(stream, a, schedule, parts, 1.0f, o.vScale);
+  require(launchPairs<&eightBitHopperKernel>("attention: 8-bit, Hopper", stream, a, o.tiles, kShared, workspace, 1.0f, o.vScale, maps, a, o),
+          "attention: no cluster runs");
 }
 
 }  // namespace longlive::cuda

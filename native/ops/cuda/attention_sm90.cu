@@ -21,15 +21,13 @@
 
 #include <cuda.h>
 
-#include "launch.h"
+#include "attention_sm90.cuh"
 #include "ptx.cuh"
-#include "sm90.cuh"
 
 namespace longlive::cuda {
 namespace {
 
 constexpr int kHead = 128, kQueries = 128, kKeys = 128, kStages = 3, kChains = 4;
-constexpr int kConsumers = 2, kThreads = 128 * (kConsumers + 1);
 constexpr int kBoxColumns = 64, kBoxBytes = 128 * kBoxColumns * 2;  // 128 rows
 constexpr int kTileBytes = 2 * kBoxBytes;
 constexpr int kBarriersAt = kTileBytes * (1 + 2 * kStages);
@@ -51,9 +49,7 @@ __device__ __forceinline__ void multiplyRegisters(float (&d)[16][4], const uint3
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
-struct Barriers {
-  uint64_t queriesFull, queriesEmpty, keysFull[kStages], keysEmpty[kStages], valuesFull[kStages], valuesEmpty[kStages];
-};
+using Barriers = AttentionBarriers<kStages>;
 
 // Place of the n-th tile that a block reads, over all its parts, and the phase of its barriers.
 __device__ __forceinline__ int stageOf(int n) { return n % kStages; }
@@ -267,28 +263,20 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
 
 #endif
 
-__global__ void LONGLIVE_CLUSTER(kAttentionPair) __launch_bounds__(kThreads, 1)
-hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a,
-                                                          const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ AttentionParts parts) {
+__global__ void LONGLIVE_CLUSTER(kAttentionPair) __launch_bounds__(kAttentionThreads, 1)
+hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, const __grid_constant__ AttentionSchedule schedule,
+             const __grid_constant__ AttentionParts parts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   unsigned char* queries = dynamicShared();
   Barriers* barriers = reinterpret_cast<Barriers*>(queries + kBarriersAt);
   if (threadIdx.x == 0) {
-    initBarrier(&barriers->queriesFull, 1);
-    initBarrier(&barriers->queriesEmpty, 4 * kConsumers);
-    for (int i = 0; i < kStages; ++i) {
-      initBarrier(&barriers->keysFull[i], 1);
-      initBarrier(&barriers->valuesFull[i], 1);
-      initBarrier(&barriers->keysEmpty[i], 4 * kConsumers * kAttentionPair);
-      initBarrier(&barriers->valuesEmpty[i], 4 * kConsumers * kAttentionPair);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    barriers->init();
+    publishBarriers();
   }
   clusterSync();
-  if (threadIdx.x >= 128 * kConsumers) {
+  if (threadIdx.x >= 128 * kAttentionConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
-    if (threadIdx.x == 128 * kConsumers) produce(maps, a, schedule, queries, barriers);
+    if (threadIdx.x == 128 * kAttentionConsumers) produce(maps, a, schedule, queries, barriers);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
     consume(a, schedule, parts, queries, barriers);
@@ -309,15 +297,7 @@ bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows, 
   const int64_t width = static_cast<int64_t>(a.heads) * kHead;
   Maps maps;
   if (!encode(&maps.q, a.q, a.queries, width) || !encode(&maps.k, a.k, rows, width) || !encode(&maps.v, a.v, rows, width)) return false;
-  static const int clusters = activeClusters(&hopperKernel, kAttentionPair, kThreads, kShared);
-  if (clusters == 0) return false;
-  const int slots = 2 * clusters;
-  const AttentionSchedule schedule = AttentionSchedule::plan(static_cast<int64_t>(unitsPerHead(a, kQueries)) * a.heads, a.runs.tiles(kKeys), clusters,
-                                                             AttentionParts::bytes(slots) <= workspace.bytes);
-  const AttentionParts parts = AttentionParts::at(workspace.data, slots);
-  launch("attentionHopper", &hopperKernel, dim3(static_cast<unsigned>(schedule.blocks * kAttentionPair)), kThreads, kShared, stream, maps, a, schedule, parts);
-  if (schedule.cut) joinParts(stream, a, schedule, parts, a.scale * kLog2e, nullptr);
-  return true;
+  return launchPairs<&hopperKernel>("attentionHopper", stream, a, a.runs.tiles(kKeys), kShared, workspace, a.scale * kLog2e, nullptr, maps, a);
 }
 
 }  // namespace longlive::cuda

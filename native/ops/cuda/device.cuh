@@ -116,40 +116,36 @@ struct AnyPointer {
   }
 };
 
-__device__ __forceinline__ float warpSum(float x) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask >>= 1) x += __shfl_xor_sync(0xffffffffu, x, mask);
-  return x;
-}
-__device__ __forceinline__ float warpMax(float x) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask >>= 1) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, mask));
-  return x;
-}
+struct Sum {
+  static constexpr float kNone = 0.0f;
+  __device__ __forceinline__ float operator()(float a, float b) const { return a + b; }
+};
+struct Largest {
+  static constexpr float kNone = -INFINITY;
+  __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
 
-// Sum over a block of whole warps; `partial` holds one float per warp. Ends with everybody having read it.
-__device__ __forceinline__ float blockSum(float x, float* partial) {
-  x = warpSum(x);
+template <class F> __device__ __forceinline__ float warpReduce(float x, F f) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask >>= 1) x = f(x, __shfl_xor_sync(0xffffffffu, x, mask));
+  return x;
+}
+__device__ __forceinline__ float warpSum(float x) { return warpReduce(x, Sum{}); }
+__device__ __forceinline__ float warpMax(float x) { return warpReduce(x, Largest{}); }
+
+// Over a block of whole warps; `partial` holds one float per warp. Ends with everybody having read it.
+template <class F> __device__ __forceinline__ float blockReduce(float x, float* partial, F f) {
+  x = warpReduce(x, f);
   const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
   if (threadIdx.x % 32 == 0) partial[warp] = x;
   __syncthreads();
-  float sum = 0;
-  for (int i = 0; i < warps; ++i) sum += partial[i];
+  float all = F::kNone;
+  for (int i = 0; i < warps; ++i) all = f(all, partial[i]);
   __syncthreads();
-  return sum;
+  return all;
 }
-
-// Likewise the largest.
-__device__ __forceinline__ float blockMax(float x, float* partial) {
-  x = warpMax(x);
-  const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
-  if (threadIdx.x % 32 == 0) partial[warp] = x;
-  __syncthreads();
-  float most = x;
-  for (int i = 0; i < warps; ++i) most = fmaxf(most, partial[i]);
-  __syncthreads();
-  return most;
-}
+__device__ __forceinline__ float blockSum(float x, float* partial) { return blockReduce(x, partial, Sum{}); }
+__device__ __forceinline__ float blockMax(float x, float* partial) { return blockReduce(x, partial, Largest{}); }
 
 // T: what the result is rounded to. For bf16 the special function unit is exact enough, and the loops around it stay bound by memory.
 template <class T> __device__ __forceinline__ float activated(float x, Activation a) {
