@@ -142,16 +142,19 @@ class Kernels {
     const int64_t n = small_ ? 24 : 4680, dim = small_ ? 96 : c.dim, ffn = small_ ? 256 : c.ffnDim, heads = small_ ? 3 : c.numHeads;
     const int64_t keys = 4 * n, gridW = small_ ? 2 : 52, gridH = small_ ? 4 : 30;
     const double e = element();
-    const Tensor x = activation({n, dim}), y = activation({n, dim}), hidden = activation({n, ffn}), row = activation({1, dim});
+    const Tensor x = activation({n, dim}), y = activation({n, dim}), row = activation({1, dim});
+    const LinearRows normed = rowsFor(b_, n, dim), hidden = rowsFor(b_, n, ffn);
+    const double r = static_cast<double>(sizeOf(normed.values.dtype));
     const auto square = weights(dim, dim), up = weights(ffn, dim), down = weights(dim, ffn);
     const double nd = static_cast<double>(n * dim), nf = static_cast<double>(n * ffn);
-    measure("linear dim -> dim", 2 * nd * dim, e * (2 * nd + dim * dim), [&] { b_.linear(y, x, *square); });
-    measure("linear dim -> dim, gate, residual", 2 * nd * dim, e * (3 * nd + dim * dim),
+    measure("layer norm, modulate", 0, (e + r) * nd, [&] { b_.layerNormModulate(normed, x, row, row, 1e-6f); });
+    measure("linear dim -> dim", 2 * nd * dim, (e + r) * nd + r * dim * dim, [&] { b_.linear(y, normed, *square); });
+    measure("linear dim -> dim, gate, residual", 2 * nd * dim, 3 * e * nd + r * dim * dim,
             [&] { b_.linear(y, x, *square, {.residual = y, .gate = row}); });
-    measure("linear dim -> ffn, gelu", 2 * nd * ffn, e * (nd + nf + dim * ffn), [&] { b_.linear(hidden, x, *up, {.activation = Activation::GeluTanh}); });
-    measure("linear ffn -> dim, gate, residual", 2 * nf * dim, e * (2 * nd + nf + dim * ffn),
+    measure("linear dim -> ffn, gelu", 2 * nd * ffn, r * (nd + nf + dim * ffn),
+            [&] { b_.linear(hidden, normed, *up, {.activation = Activation::GeluTanh}); });
+    measure("linear ffn -> dim, gate, residual", 2 * nf * dim, 2 * e * nd + r * (nf + dim * ffn),
             [&] { b_.linear(y, hidden, *down, {.residual = y, .gate = row}); });
-    measure("layer norm, modulate", 0, e * 2 * nd, [&] { b_.layerNormModulate(y, x, row, row, 1e-6f); });
     Parameters parameters(b_);
     const RopeTables rope = makeRopeTables(parameters, dim / heads, 10000, 64, gridH, gridW);
     std::vector<int32_t> frames;
@@ -186,6 +189,17 @@ class Kernels {
     layer("linear dim -> ffn, gelu", x, ffn, {.activation = Activation::GeluTanh}, false);
     layer("linear ffn -> dim, gate, residual", hidden, dim, {.residual = rest, .gate = row}, false);
     layer("linear text -> dim, gelu", words, dim, {.activation = Activation::GeluTanh}, true);
+    {
+      const std::vector<float> w1 = values(ffn * dim, dim), w2 = values(dim * ffn, ffn);
+      compare("layer norm and feed-forward", activation({n, dim}), eightBit ? 0.1 : 0.02, [&](Backend& b, const Tensor& to) {
+        const auto up = b.prepareLinear(w1.data(), nullptr, ffn, dim), down = b.prepareLinear(w2.data(), nullptr, dim, ffn);
+        const LinearRows normed = rowsFor(b, n, dim), inner = rowsFor(b, n, ffn);
+        b.layerNormModulate(normed, x, row, row, 1e-6f);
+        b.linear(inner, normed, *up, {.activation = Activation::GeluTanh});
+        b.linear(to, inner, *down, {.residual = rest, .gate = row});
+        b.synchronize();  // before the weights go
+      });
+    }
     const Tensor k = activation({keys, dim}), v = activation({keys, dim});
     const auto attend = [&](const std::string& name, const std::vector<KeyRange>& ranges, bool self) {
       compare(name, activation({n, dim}), eightBit && self ? 0.25 : 0.02, [&](Backend& b, const Tensor& to) {
@@ -361,6 +375,12 @@ class Kernels {
       b_.upload(t.view({t.elements()}).rows(at, std::min<int64_t>(static_cast<int64_t>(v.size()), t.elements() - at)), v.data());
     }
     return t;
+  }
+  // What stands between a norm or a layer and the layers behind it.
+  LinearRows rowsFor(const Backend& b, int64_t n, int64_t width) {
+    const DType type = b.linearType(width);
+    const Tensor t = empty(type, {n, width});
+    return type == b.activationType() ? LinearRows(t) : LinearRows(t, empty(DType::F32, {n}));
   }
   Tensor activation(Shape shape) { return random(b_.activationType(), shape); }
   Tensor picture(Shape shape) { return random(b_.convType(), shape); }

@@ -112,6 +112,13 @@ void Dit::readTimeProjection(WeightReader& w) {
 
 // -- memory -----------------------------------------------------------------------------------------------------------------
 
+LinearRows Dit::takeRows(Arena& arena, int64_t n, int64_t width) const {
+  const DType type = backend_.linearType(width);
+  LinearRows r = arena.take(type, {n, width});
+  if (type != backend_.activationType()) r.scale = arena.take(DType::F32, {n});
+  return r;
+}
+
 DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid,
                                   int64_t rotatedFrames) const {
   const DType type = backend_.activationType();
@@ -119,11 +126,11 @@ DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFra
   DitWorkspace w;
   w.tokens = arena.take(type, {n, config_.inDim * kPatch});
   w.x = arena.take(type, {n, dim});
-  w.normed = arena.take(type, {n, dim});
+  w.normed = takeRows(arena, n, dim);
   w.q = arena.take(type, {n, dim});
   w.k = arena.take(type, {n, dim});
   w.mixed = arena.take(type, {n, dim});
-  w.hidden = arena.take(type, {chunkFrames * grid.tokens(), config_.ffnDim});
+  w.hidden = takeRows(arena, chunkFrames * grid.tokens(), config_.ffnDim);
   w.flow = arena.take(type, {n, config_.outDim * kPatch});
   w.rotated = arena.take(backend_.kvType(), {rotatedFrames * grid.tokens(), dim});
   if (kv_ == KvStorage::Int8) w.values = arena.take(backend_.kvType(), {rotatedFrames * grid.tokens(), dim});
@@ -209,7 +216,8 @@ void Dit::forward(const DitCall& call, KvCache& cache, const TextCache& text, Ro
   const int64_t frames = call.pass.frames, n = frames * cache.frameTokens(), rows = call.time->rows;
   if (call.latents.shape[0] != frames || (rows != 1 && rows != frames)) throw std::logic_error("Dit::forward: frame counts differ");
   DitWorkspace w = full;
-  for (Tensor* t : {&w.tokens, &w.x, &w.normed, &w.q, &w.k, &w.mixed, &w.flow}) *t = upTo(*t, n);
+  for (Tensor* t : {&w.tokens, &w.x, &w.q, &w.k, &w.mixed, &w.flow}) *t = upTo(*t, n);
+  w.normed = w.normed.rows(0, n);
   const auto show = [&](std::string_view name, int64_t layer, const Tensor& t) { if (tap) (*tap)(name, layer, t); };
 
   backend_.patchify(w.tokens, call.latents);
@@ -238,8 +246,8 @@ void Dit::forward(const DitCall& call, KvCache& cache, const TextCache& text, Ro
     show("block", index, w.x);
   }
 
-  backend_.layerNormModulate(w.normed, w.x, part(call.time->head, 1, rows), part(call.time->head, 0, rows), config_.eps);
-  backend_.linear(w.flow, w.normed, *head_);
+  backend_.layerNormModulate(w.mixed, w.x, part(call.time->head, 1, rows), part(call.time->head, 0, rows), config_.eps);
+  backend_.linear(w.flow, w.mixed, *head_);
   show("head", -1, w.flow);
 }
 
@@ -320,7 +328,8 @@ void Dit::feedForward(const Layer& layer, const Tensor& gate, int64_t frames, co
   const int64_t s = w.x.shape[0] / frames;
   for (int64_t f = 0; f < frames; f += w.chunkFrames) {
     const int64_t count = std::min(w.chunkFrames, frames - f);
-    const Tensor hidden = upTo(w.hidden, count * s), x = w.x.rows(f * s, count * s);
+    const LinearRows hidden = w.hidden.rows(0, count * s);
+    const Tensor x = w.x.rows(f * s, count * s);
     backend_.linear(hidden, w.normed.rows(f * s, count * s), *layer.ffn0, {.activation = Activation::GeluTanh});
     backend_.linear(x, hidden, *layer.ffn2, {.residual = x, .gate = gate.shape[0] == 1 ? gate : gate.rows(f, count)});
   }

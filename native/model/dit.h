@@ -52,11 +52,11 @@ struct LatentGrid {
 struct DitWorkspace {
   Tensor tokens;   // [n, 4 inDim]
   Tensor x;        // [n, dim] the residual stream
-  Tensor normed;   // [n, dim]
+  LinearRows normed;  // [n, dim] what only EightBit::Full layers read
   Tensor q;        // [n, dim]
   Tensor k;        // [n, dim]; also v
-  Tensor mixed;    // [n, dim] attention's result
-  Tensor hidden;   // [chunk, ffnDim]
+  Tensor mixed;    // [n, dim] attention's result; what the head reads
+  LinearRows hidden;  // [chunk, ffnDim]
   Tensor flow;     // [n, 4 outDim]
   Tensor rotated;  // [capacity * frameTokens, dim], relative mode or 8-bit cache: visible keys as attention takes them
   Tensor values;   // the same of values, 8-bit cache
@@ -118,6 +118,7 @@ class Dit {
   Tensor readParameter(WeightReader& w, const std::string& name, Shape shape);
   void readTimeProjection(WeightReader& w);
 
+  LinearRows takeRows(Arena& arena, int64_t n, int64_t width) const;
   void writeKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KvCache& cache, RopeMode mode,
                           const RopeTables& rope, const DitWorkspace& w) const;
   void selfAttention(const Layer& layer, int64_t index, const DitCall& call, const KvCache& cache, RopeMode mode,

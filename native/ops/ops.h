@@ -123,6 +123,9 @@ class Backend {
   virtual DType activationType() const = 0;
   virtual DType kvType() const = 0;  // what the KV buffers hold: F32 for FP32, else BF16
   virtual DType convType() const { return activationType(); }  // what conv() takes as `in` and `history`
+  // What linear() and the layer norms should write for EightBit::Full layers of this width: those would make it of anything else, each for
+  // itself. Rows of activationType() serve every layer.
+  virtual DType linearType(int64_t /*width*/) const { return activationType(); }
 
   // -- memory ---------------------------------------------------------------------------------------------------------
   virtual std::unique_ptr<Storage> allocate(size_t bytes) = 0;  // zeroed, 64-byte aligned
@@ -168,11 +171,12 @@ class Backend {
                                                    int kh, int kw, bool sensitive = false, bool upsample2x = false) = 0;
 
   // -- token matrices ---------------------------------------------------------------------------------------------------
-  // out[n, W.out] = epilogue(in[n, W.in] W^T + b)
-  virtual void linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e = {}) = 0;
+  // out[n, W.out] = epilogue(in[n, W.in] W^T + b). Rows in 8 bits are of linearType(); as `out` they come without multiply, residual and
+  // gate, and hold what rows of activationType() would, rounded once more.
+  virtual void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e = {}) = 0;
   // LayerNorm without parameters, then * (1 + scale) + shift, both per frame.
-  virtual void layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) = 0;
-  virtual void layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) = 0;
+  virtual void layerNormModulate(const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) = 0;
+  virtual void layerNormAffine(const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) = 0;
   // RMSNorm over the whole row; in place allowed; out may be a KV slice (kvType()).
   virtual void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) = 0;
   // RMSNorm over the whole row, then the rotation; out may be a KV slice (kvType()). In place allowed.

@@ -83,15 +83,17 @@ std::unique_ptr<ConvWeights> PlanningBackend::prepareConv(const float*, const fl
   return w;
 }
 
-// Scratch as cuda_backend.cpp takes it: quantised rows, a product that its epilogue reads beside another operand, a matrix
-// made wide for one product.
-void PlanningBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& weights, const Epilogue& e) {
+DType PlanningBackend::linearType(int64_t width) const { return cuda_ ? cuda::linearType(precision_, width) : activationType(); }
+
+// Scratch as cuda_backend.cpp takes it: quantised rows, a product that its epilogue reads beside another operand or that is still to be
+// quantised, a matrix made wide for one product.
+void PlanningBackend::linear(const LinearRows& out, const LinearRows& in, const LinearWeights& weights, const Epilogue& e) {
   const auto& w = static_cast<const PlannedLinear&>(weights);
-  const size_t rows = static_cast<size_t>(in.elements() / w.in);
+  const size_t rows = static_cast<size_t>(in.values.elements() / w.in);
   const auto padded = [](size_t n) { return (n + 255) / 256 * 256; };
-  const size_t quantised = w.eightBit ? padded(rows * static_cast<size_t>(w.in)) + padded(rows * sizeof(float)) : 0;
-  const bool apart = w.eightBit ? precision_ == Precision::FP8 : e.multiply || e.residual;
-  scratch_ = std::max(scratch_, quantised + (apart ? out.bytes() : 0));
+  const size_t quantised = w.eightBit && !in.scale ? padded(rows * static_cast<size_t>(w.in)) + padded(rows * sizeof(float)) : 0;
+  const bool apart = out.scale || (w.eightBit ? precision_ == Precision::FP8 : e.multiply || e.residual);
+  scratch_ = std::max(scratch_, quantised + (apart ? rows * static_cast<size_t>(w.out) * sizeOf(activationType()) : 0));
   if (w.weightsOnly) widened_ = std::max(widened_, static_cast<size_t>(w.out * cuda::strideFor(cuda::Operand::Bf16, w.in)) * 2);
 }
 

@@ -21,6 +21,7 @@ class PlanningBackend final : public Backend {
   DType kvType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
   // On the CPU this depends on its instructions; F32 is the most it can be.
   DType convType() const override { return activationType(); }
+  DType linearType(int64_t width) const override;
 
   bool concurrent() const override { return cuda_; }
   std::unique_ptr<Storage> allocate(size_t bytes) override;
@@ -38,9 +39,9 @@ class PlanningBackend final : public Backend {
   std::unique_ptr<ConvWeights> prepareConv(const float*, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw, bool,
                                            bool upsample2x) override;
 
-  void linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e) override;
-  void layerNormModulate(const Tensor&, const Tensor&, const Tensor&, const Tensor&, float) override {}
-  void layerNormAffine(const Tensor&, const Tensor&, const Tensor&, const Tensor&, float) override {}
+  void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
+  void layerNormModulate(const LinearRows&, const Tensor&, const Tensor&, const Tensor&, float) override {}
+  void layerNormAffine(const LinearRows&, const Tensor&, const Tensor&, const Tensor&, float) override {}
   void rmsNorm(const Tensor&, const Tensor&, const Tensor&, float) override {}
   void rmsNormRope(const Tensor&, const Tensor&, const Tensor&, float, int64_t, const RopeTables&, std::span<const int32_t>) override {}
   void rope(const Tensor&, const Tensor&, int64_t, const RopeTables&, std::span<const int32_t>) override {}

@@ -66,4 +66,18 @@ struct Tensor {
   Tensor view(Shape s) const { Tensor t = *this; t.shape = s; return t; }
 };
 
+// Rows as linear layers take them: numbers as they are, or in 8 bits with a factor for each row.
+struct LinearRows {
+  Tensor values;  // [n, width]
+  Tensor scale;   // [n] F32, where values are I8 or F8_E4M3: row i stands for scale[i] * values[i]
+
+  LinearRows() = default;
+  LinearRows(const Tensor& t) : values(t) {}  // NOLINT: a tensor is rows as they are
+  LinearRows(const Tensor& bytes, const Tensor& factors) : values(bytes), scale(factors) {}
+
+  LinearRows rows(int64_t begin, int64_t count) const {
+    return {values.rows(begin, count), scale ? scale.rows(begin, count) : Tensor{}};
+  }
+};
+
 }  // namespace longlive

@@ -102,7 +102,8 @@ std::unique_ptr<ConvWeights> CpuBackend::prepareConv(const float* weight, const 
   return packConv(context(), precision_, weight, bias, out, in, kt, kh, kw, upsample2x);
 }
 
-void CpuBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e) {
+void CpuBackend::linear(const LinearRows& outRows, const LinearRows& inRows, const LinearWeights& w, const Epilogue& e) {
+  const Tensor &out = outRows.values, &in = inRows.values;
   require(in.shape[-1] == w.in && out.shape[-1] == w.out && rowsOf(in) == rowsOf(out), "linear: shapes do not match");
   LinearEpilogue epilogue;
   epilogue.activation = e.activation;
@@ -113,14 +114,14 @@ void CpuBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights
               static_cast<const PackedLinear&>(w), epilogue);
 }
 
-void CpuBackend::layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) {
+void CpuBackend::layerNormModulate(const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) {
   const int64_t width = in.shape[-1];
-  cpu::layerNormModulate(context(), const_cast<float*>(floats(out)), floats(in), rowsOf(in), width, floats(scale), floats(shift),
+  cpu::layerNormModulate(context(), const_cast<float*>(floats(out.values)), floats(in), rowsOf(in), width, floats(scale), floats(shift),
                          scale.elements() / width, eps);
 }
 
-void CpuBackend::layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) {
-  cpu::layerNormAffine(context(), const_cast<float*>(floats(out)), floats(in), rowsOf(in), in.shape[-1], floats(weight),
+void CpuBackend::layerNormAffine(const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) {
+  cpu::layerNormAffine(context(), const_cast<float*>(floats(out.values)), floats(in), rowsOf(in), in.shape[-1], floats(weight),
                        floats(bias), eps);
 }
 

@@ -37,9 +37,9 @@ class CpuBackend final : public Backend {
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
                                            bool sensitive, bool upsample2x) override;
 
-  void linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e) override;
-  void layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) override;
-  void layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) override;
+  void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
+  void layerNormModulate(const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) override;
+  void layerNormAffine(const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) override;
   void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) override;
   void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RopeTables& tables,
                    std::span<const int32_t> temporal) override;

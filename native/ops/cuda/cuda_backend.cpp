@@ -274,21 +274,24 @@ std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const
 
 // -- linear -----------------------------------------------------------------------------------------------------------------
 
-CudaBackend::Quantised CudaBackend::quantise(const Tensor& in, Operand operand, size_t spare) {
-  const DType type = operand == Operand::Int8 ? DType::I8 : DType::F8_E4M3;
+CudaBackend::Operands CudaBackend::operandsFor(const LinearRows& in, Operand operand, size_t spare) {
   const auto padded = [](size_t n) { return (n + 255) / 256 * 256; };
-  const size_t bytes = padded(static_cast<size_t>(in.elements())), scales = padded(static_cast<size_t>(rowsOf(in)) * sizeof(float));
+  const Tensor& values = in.values;
+  if (in.scale || !isEightBit(operand)) return {in, spare ? scratch(spare) : nullptr};
+  const size_t bytes = padded(static_cast<size_t>(values.elements())), scales = padded(static_cast<size_t>(rowsOf(values)) * sizeof(float));
   auto* memory = static_cast<char*>(scratch(bytes + scales + spare));
-  const Quantised q{{memory, type, in.shape}, reinterpret_cast<float*>(memory + bytes), memory + bytes + scales};
-  quantiseRows(stream(), q.rows.data, q.scale, in, type);
-  return q;
+  const LinearRows rows{{memory, operand == Operand::Int8 ? DType::I8 : DType::F8_E4M3, values.shape}, {memory + bytes, DType::F32, {rowsOf(values)}}};
+  quantiseRows(stream(), rows, values);
+  return {rows, memory + bytes + scales};
 }
 
 // What cuBLASLt can do in its epilogue it does; the rest is one elementwise pass. The library adds a plain residual to the
 // unrounded sum: one rounding less than spec 2.8. With fp8 it may have no GELU, and on most chips nothing at all.
-bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const Quantised& bytes, const CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e) {
-  if (!lt_ || matrix.operand == Operand::Int8 || out.dtype != activationType() || in.dtype != activationType()) return false;
+bool CudaBackend::linearByLibrary(const Tensor& out, const Operands& operands, const CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e) {
+  const Tensor &in = operands.in.values, &scale = operands.in.scale;
+  if (!lt_ || matrix.operand == Operand::Int8 || out.dtype != activationType() || (!scale && in.dtype != activationType())) return false;
   if ((matrix.operand == Operand::F32) != (activationType() == DType::F32)) return false;
+  if (reinterpret_cast<uintptr_t>(scale.data) % 16 != 0) return false;  // rows of a call from the middle on, where frames have an odd number of tokens
   const bool bare = !e.multiply && !e.gate;
   const bool geluInside = e.activation == Activation::GeluTanh && bare && !e.residual;
   const bool addInside = e.activation == Activation::None && bare && e.residual && e.residual.dtype == out.dtype;
@@ -296,10 +299,9 @@ bool CudaBackend::linearByLibrary(const Tensor& out, const Tensor& in, const Qua
   const auto overlaps = [&](const Tensor& t) { return t && t.data == out.data; };
   const bool apart = !finished && (overlaps(e.residual) || overlaps(e.multiply) || overlaps(in));
   Tensor product = out;
-  if (apart) product.data = bytes.spare ? bytes.spare : scratch(out.bytes());
-  const Tensor& operand = bytes.rows ? bytes.rows : in;
-  LtProduct p{product.data, operand.data, matrix.data, w.libraryBias ? w.libraryBias->data : nullptr, addInside ? e.residual.data : nullptr,
-              rowsOf(in), w.out, w.in, matrix.stride, activationType(), operand.dtype, geluInside, bytes.scale, matrix.columnScale};
+  if (apart) product.data = operands.spare ? operands.spare : scratch(out.bytes());
+  LtProduct p{product.data, in.data, matrix.data, w.libraryBias ? w.libraryBias->data : nullptr, addInside ? e.residual.data : nullptr,
+              rowsOf(in), w.out, w.in, matrix.stride, activationType(), in.dtype, geluInside, scale.as<float>(), matrix.columnScale};
   if (!lt_->multiply(stream(), lane().workspace->data, p)) {
     if (!geluInside) return false;
     p.gelu = finished = false;
@@ -318,21 +320,29 @@ PackedMatrix CudaBackend::matrixFor(const CudaLinear& w) {
   return wide;
 }
 
-void CudaBackend::linear(const Tensor& out, const Tensor& in, const LinearWeights& weights, const Epilogue& e) {
+void CudaBackend::linear(const LinearRows& out, const LinearRows& in, const LinearWeights& weights, const Epilogue& e) {
   const auto& w = static_cast<const CudaLinear&>(weights);
-  const int64_t rows = rowsOf(in);
-  require(in.shape[-1] == w.in && out.shape[-1] == w.out && rowsOf(out) == rows, "linear: shapes do not match");
+  const int64_t rows = rowsOf(in.values);
+  require(in.values.shape[-1] == w.in && out.values.shape[-1] == w.out && rowsOf(out.values) == rows, "linear: shapes do not match");
   if (rows == 0) return;
   const PackedMatrix matrix = matrixFor(w);
-  Finish f{out, e.residual, e.multiply, e.gate, nullptr, e.activation, false};
-  if (!isEightBit(matrix.operand)) {
-    if (linearByLibrary(out, in, {}, w, matrix, e)) return;
-    return multiply(stream(), matrixOf(in, rows, w.in), in.dtype, matrix, f);
-  }
-  const Quantised q = quantise(in, matrix.operand, matrix.operand == Operand::Fp8 ? out.bytes() : 0);
-  if (linearByLibrary(out, in, q, w, matrix, e)) return;
-  f.rowScale = q.scale;
-  multiply(stream(), matrixOf(q.rows, rows, w.in), q.rows.dtype, matrix, f);
+  require(!in.scale || operandOf(in.values.dtype) == matrix.operand, "linear: rows in 8 bits are for matrices of their own kind");
+  const size_t product = static_cast<size_t>(rows * w.out) * sizeOf(activationType());
+  const bool eight = isEightBit(matrix.operand);
+  const Operands operands = operandsFor(in, matrix.operand, out.scale || matrix.operand == Operand::Fp8 ? product : 0);
+  const auto run = [&](const Tensor& to, const Epilogue& epilogue) {
+    if (linearByLibrary(to, operands, w, matrix, epilogue)) return;
+    const Tensor& values = operands.in.values;
+    const float* scale = eight ? operands.in.scale.as<float>() : nullptr;
+    multiply(stream(), matrixOf(values, rows, w.in), values.dtype, matrix,
+             {to, epilogue.residual, epilogue.multiply, epilogue.gate, scale, epilogue.activation, false});
+  };
+  if (!out.scale) return run(out.values, e);
+  // Activation and quantisation in one pass over the product.
+  require(!e.multiply && !e.residual && !e.gate, "linear: rows in 8 bits have no operands beside them");
+  const Tensor bare{operands.spare, activationType(), out.values.shape};
+  run(bare, {});
+  quantiseRows(stream(), out, bare, e.activation);
 }
 
 // -- attention --------------------------------------------------------------------------------------------------------------

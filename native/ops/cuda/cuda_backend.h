@@ -26,6 +26,7 @@ class CudaBackend final : public Backend {
   Precision precision() const override { return precision_; }
   DType activationType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
   DType kvType() const override { return activationType(); }
+  DType linearType(int64_t width) const override { return cuda::linearType(precision_, width); }
 
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor& out, const float* host) override { staging().upload(stream(), out, host); }
@@ -52,11 +53,11 @@ class CudaBackend final : public Backend {
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
                                            bool sensitive, bool upsample2x) override;
 
-  void linear(const Tensor& out, const Tensor& in, const LinearWeights& w, const Epilogue& e) override;
-  void layerNormModulate(const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) override {
+  void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
+  void layerNormModulate(const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) override {
     cuda::layerNormModulate(stream(), out, in, scale, shift, eps);
   }
-  void layerNormAffine(const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) override {
+  void layerNormAffine(const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) override {
     cuda::layerNormAffine(stream(), out, in, weight, bias, eps);
   }
   void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) override {
@@ -126,10 +127,10 @@ class CudaBackend final : public Backend {
   void* grown(std::vector<std::unique_ptr<Storage>>& memory, size_t bytes);
   // The matrix that products take: as it is kept, or made wide for this call.
   PackedMatrix matrixFor(const struct CudaLinear& w);
-  // Rows of a layer's input in 8 bits, in scratch; behind them `spare` bytes.
-  struct Quantised { Tensor rows; float* scale = nullptr; void* spare = nullptr; };
-  Quantised quantise(const Tensor& in, Operand operand, size_t spare);
-  bool linearByLibrary(const Tensor& out, const Tensor& in, const Quantised& bytes, const struct CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e);
+  // A layer's input as its matrix takes it, made in scratch if it is not yet that; behind it `spare` bytes.
+  struct Operands { LinearRows in; void* spare = nullptr; };
+  Operands operandsFor(const LinearRows& in, Operand operand, size_t spare);
+  bool linearByLibrary(const Tensor& out, const Operands& operands, const struct CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e);
 
   Precision precision_;
   AttentionArithmetic attention_;

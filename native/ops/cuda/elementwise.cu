@@ -4,7 +4,8 @@
 #include "kernels.h"
 #include "launch.h"
 #include "rows.cuh"
-#include "ptx.cuh"
+
+#include <type_traits>
 
 namespace longlive::cuda {
 namespace {
@@ -89,23 +90,20 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
   store<V>(out + i, y);
 }
 
-template <class R, bool Fp8, class T = typename R::Element>
-__global__ void __launch_bounds__(kRowThreads) quantiseKernel(uint2* bytes, float* scales, const T* in, int64_t rows, int width) {
-  constexpr float kMost = Fp8 ? kE4m3Max : 127.0f;
+template <class R, class To, class T = typename R::Element>
+__global__ void __launch_bounds__(kRowThreads) quantiseKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
   if (row >= rows) return;
   R r;
   r.read(in + row * width, width);
-  const float highest = r.most(width, partial), inverse = highest > 0 ? kMost / highest : 0.0f;
-  if (R::member() == 0) scales[row] = highest / kMost;
-  r.each(width, [&](float (&x)[R::V], int column) {
-    const auto pack = [&](int j) {
-      const float a = x[j] * inverse, b = x[j + 1] * inverse, c = x[j + 2] * inverse, d = x[j + 3] * inverse;
-      return Fp8 ? packFp8(a, b, c, d) : packInt8(a, b, c, d);
-    };
-    bytes[(row * width + column) / 8] = make_uint2(pack(0), pack(4));
-  });
+  if (activation != Activation::None) {
+    r.each(width, [&](float (&x)[R::V], int) {
+#pragma unroll
+      for (int j = 0; j < R::V; ++j) x[j] = activated<T>(x[j], activation);
+    });
+  }
+  r.put(out, row, width, partial);
 }
 
 // Eight elements per thread; strides are multiples of 8.
@@ -222,17 +220,19 @@ void widenRows(cudaStream_t stream, void* out, int64_t stride, const PackedMatri
          static_cast<const int8_t*>(b.data), b.stride, b.columnScale, b.columns);
 }
 
-void quantiseRows(cudaStream_t stream, void* bytes, float* scales, const Tensor& in, DType type) {
+void quantiseRows(cudaStream_t stream, const LinearRows& out, const Tensor& in, Activation activation) {
   const int64_t width = in.shape[-1], rows = rowsOf(in);
-  require(isFloat(in) && width % 16 == 0 && width <= kHeld * kRowThreads && aligned(in) && (type == DType::I8 || type == DType::F8_E4M3),
-          "quantise: wide rows of floats expected");
+  requireRow(out, in, "quantise: wide rows of floats expected");
+  require(static_cast<bool>(out.scale), "quantise: rows in 8 bits expected");
   dispatchRow(in.dtype, rows, width, false, [&](auto row, dim3 grid, unsigned threads) {
     using R = decltype(row);
     using T = typename R::Element;
-    if constexpr (R::V == 8) {
-      launch("quantise", type == DType::I8 ? &quantiseKernel<R, false> : &quantiseKernel<R, true>, grid, threads, 0, stream, static_cast<uint2*>(bytes),
-             scales, in.as<T>(), rows, static_cast<int>(width));
-    }
+    byTarget<R>(out, [&](auto to) {
+      using To = decltype(to);
+      if constexpr (!std::is_same_v<To, FloatRows<T>>) {
+        launch("quantise", &quantiseKernel<R, To>, grid, threads, 0, stream, to, in.as<T>(), activation, rows, static_cast<int>(width));
+      }
+    });
   });
 }
 

@@ -20,8 +20,8 @@ inline int64_t rowsOf(const Tensor& t) { return t.shape[-1] ? t.elements() / t.s
 inline bool isFloat(const Tensor& t) { return t.dtype == DType::F32 || t.dtype == DType::BF16; }
 
 // norms.cu
-void layerNormModulate(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps);
-void layerNormAffine(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps);
+void layerNormModulate(cudaStream_t, const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps);
+void layerNormAffine(cudaStream_t, const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps);
 void rmsNorm(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps);
 void rmsNormRope(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                  const RopeTables& tables, std::span<const int32_t> temporal);
@@ -35,8 +35,8 @@ void activate(cudaStream_t, const Tensor& out, const Tensor& in, Activation a);
 void embed(cudaStream_t, const Tensor& out, const Tensor& table, std::span<const int32_t> ids);
 // out = residual + gate * product, what remains of a linear's epilogue after a library's product. All of out's type.
 void finishLinear(cudaStream_t, const Tensor& out, const Tensor& product, const Epilogue& e);
-// Per row: bytes[i] = round(in[i] / scale), as int8 with scale = max |in| / 127, or as fp8 with max |in| / 448.
-void quantiseRows(cudaStream_t, void* bytes, float* scales, const Tensor& in, DType type);
+// Per row of what the activation makes of `in`: values = round(x / scale), as int8 with scale = max |x| / 127, or as fp8 with max |x| / 448.
+void quantiseRows(cudaStream_t, const LinearRows& out, const Tensor& in, Activation a = Activation::None);
 
 // sampling.cu
 void patchify(cudaStream_t, const Tensor& tokens, const Tensor& latents);

@@ -53,9 +53,9 @@ template <int V> struct Turn {
 };
 
 // scale and shift have a row per rowsPerFrame rows. affine: out = n scale + shift.
-template <class R, bool Affine, class T = typename R::Element>
+template <class R, bool Affine, class To, class T = typename R::Element>
 __global__ void __launch_bounds__(kRowThreads)
-layerNormKernel(T* out, const T* in, const T* scale, const T* shift, int64_t rows, int width, int64_t rowsPerFrame, float eps) {
+layerNormKernel(To out, const T* in, const T* scale, const T* shift, int64_t rows, int width, int64_t rowsPerFrame, float eps) {
   constexpr int V = R::V;
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
@@ -75,8 +75,8 @@ layerNormKernel(T* out, const T* in, const T* scale, const T* shift, int64_t row
       const float n = (v[j] - mean) * inverse;
       v[j] = Affine ? n * a[j] + b[j] : rounded<T>(rounded<T>(n) * rounded<T>(1.0f + a[j])) + b[j];
     }
-    store<V>(out + row * width + column, v);
   });
+  r.put(out, row, width, partial);
 }
 
 template <class R, bool Normalise, bool Rotate, class T = typename R::Element>
@@ -146,15 +146,17 @@ channelNormKernel(Out* out, const In* in, const float* gamma, int64_t pixels, in
 }
 
 template <bool Affine>
-void layerNorm(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, int64_t frames, float eps) {
+void layerNorm(cudaStream_t stream, const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, int64_t frames, float eps) {
   const int64_t width = in.shape[-1], rows = rowsOf(in);
-  requireRow(out, in, "layerNorm: out and in must be rows of one type, at most 12288 wide");
+  requireRow(out, in, "layerNorm: out and in must be rows of one type, or out bytes with scales, at most 12288 wide");
   require(scale.dtype == in.dtype && shift.dtype == in.dtype && frames > 0 && rows % frames == 0, "layerNorm: the parameters do not fit");
   dispatchRow(in.dtype, rows, width, false, [&](auto row, dim3 grid, unsigned threads) {
     using R = decltype(row);
     using T = typename R::Element;
-    launch("layerNorm", &layerNormKernel<R, Affine>, grid, threads, 0, stream, out.as<T>(), in.as<T>(), scale.as<T>(), shift.as<T>(), rows,
-           static_cast<int>(width), rows / frames, eps);
+    byTarget<R>(out, [&](auto to) {
+      launch("layerNorm", &layerNormKernel<R, Affine, decltype(to)>, grid, threads, 0, stream, to, in.as<T>(), scale.as<T>(), shift.as<T>(), rows,
+             static_cast<int>(width), rows / frames, eps);
+    });
   });
 }
 
@@ -195,11 +197,11 @@ void rotateFrames(cudaStream_t stream, const Tensor& out, const Tensor& in, cons
 
 }  // namespace
 
-void layerNormModulate(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) {
+void layerNormModulate(cudaStream_t stream, const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) {
   layerNorm<false>(stream, out, in, scale, shift, scale.elements() / in.shape[-1], eps);
 }
 
-void layerNormAffine(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) {
+void layerNormAffine(cudaStream_t stream, const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) {
   layerNorm<true>(stream, out, in, weight, bias, 1, eps);
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "longlive/types.h"
+#include "tensor.h"
 
 namespace longlive::cuda {
 
@@ -17,6 +18,14 @@ constexpr Operand operandFor(Precision precision, int64_t channels) {
 constexpr bool isEightBit(Operand o) { return o == Operand::Int8 || o == Operand::Fp8; }  // with a scale per row
 constexpr int64_t chunkElements(Operand o) { return o == Operand::F32 ? 1 : o == Operand::Bf16 ? 32 : 64; }
 constexpr int64_t sizeOf(Operand o) { return o == Operand::F32 ? 4 : o == Operand::Bf16 ? 2 : 1; }
+// Backend::linearType.
+constexpr DType linearType(Precision precision, int64_t width) {
+  switch (operandFor(precision, width)) {
+    case Operand::Int8: return DType::I8;
+    case Operand::Fp8: return DType::F8_E4M3;
+    default: return precision == Precision::FP32 ? DType::F32 : DType::BF16;
+  }
+}
 // Elements from one packed row to the next.
 constexpr int64_t strideFor(Operand o, int64_t depth) { return (depth + chunkElements(o) - 1) / chunkElements(o) * chunkElements(o); }
 

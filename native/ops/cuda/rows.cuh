@@ -4,12 +4,20 @@
 
 #include "device.cuh"
 #include "kernels.h"
+#include "ptx.cuh"
 
 namespace longlive::cuda {
 
 constexpr int kHeld = 48;        // elements that a thread of a block may hold
 constexpr int kRowThreads = 256;
 constexpr int kRowWarps = 4;     // rows of a block whose warps have one each
+
+// Where rows are stored: as they are, or in 8 bits with a scale each.
+template <class T> struct FloatRows { T* data; };
+template <bool Fp8> struct ByteRows {
+  uint2* data;
+  float* scale;
+};
 
 // Who shares a row of N vectors of V elements each: a warp, or a block. Member t holds vectors t, t + members, ...
 template <class T, int V_, int N, bool Warp> struct Row {
@@ -50,10 +58,33 @@ template <class T, int V_, int N, bool Warp> struct Row {
     });
     return Warp ? warpMax(m) : blockMax(m, partial);
   }
+  __device__ __forceinline__ void put(const FloatRows<T>& out, int64_t row, int width, float*) {
+    each(width, [&](float (&v)[V], int column) { store<V>(out.data + row * width + column, v); });
+  }
+  // The bytes of what would be stored as T.
+  template <bool Fp8> __device__ __forceinline__ void put(const ByteRows<Fp8>& out, int64_t row, int width, float* partial) {
+    static_assert(V == 8);
+    constexpr float kMost = Fp8 ? kE4m3Max : 127.0f;
+    each(width, [&](float (&v)[V], int) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) v[j] = rounded<T>(v[j]);
+    });
+    const float highest = most(width, partial), inverse = highest > 0 ? kMost / highest : 0.0f;
+    if (member() == 0) out.scale[row] = highest / kMost;
+    each(width, [&](float (&v)[V], int column) {
+      const auto pack = [&](int j) {
+        const float a = v[j] * inverse, b = v[j + 1] * inverse, c = v[j + 2] * inverse, d = v[j + 3] * inverse;
+        return Fp8 ? packFp8(a, b, c, d) : packInt8(a, b, c, d);
+      };
+      out.data[(row * width + column) / 8] = make_uint2(pack(0), pack(4));
+    });
+  }
 };
 
-inline void requireRow(const Tensor& out, const Tensor& in, const char* what) {
-  require(isFloat(in) && out.dtype == in.dtype && out.elements() == in.elements() && in.shape[-1] <= kHeld * kRowThreads, what);
+inline void requireRow(const LinearRows& out, const Tensor& in, const char* what) {
+  const bool fits = isFloat(in) && out.values.elements() == in.elements() && in.shape[-1] <= kHeld * kRowThreads;
+  const bool bytes = out.scale && (out.values.dtype == DType::I8 || out.values.dtype == DType::F8_E4M3) && in.shape[-1] % 8 == 0;
+  require(fits && (bytes || (!out.scale && out.values.dtype == in.dtype)), what);
 }
 
 // Calls f with a Row of the type that holds `width` elements, with the grid and the threads of a block for `rows` of them. `pairs`: elements
@@ -74,6 +105,16 @@ template <class F> void dispatchRow(DType type, int64_t rows, int64_t width, boo
   };
   if (type == DType::BF16) byType(bf16{});
   else byType(float{});
+}
+
+// Calls f with where rows go that a Row of type R makes.
+template <class R, class F> void byTarget(const LinearRows& out, F f) {
+  if (!out.scale) {
+    f(FloatRows<typename R::Element>{out.values.as<typename R::Element>()});
+  } else if constexpr (R::V == 8) {
+    if (out.values.dtype == DType::I8) f(ByteRows<false>{out.values.as<uint2>(), out.scale.as<float>()});
+    else f(ByteRows<true>{out.values.as<uint2>(), out.scale.as<float>()});
+  }
 }
 
 }  // namespace longlive::cuda

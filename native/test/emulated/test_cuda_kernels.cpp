@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -93,6 +94,54 @@ void compare(const std::string& what, const std::function<Values(Device&)>& run,
     const double limit = p == Precision::FP32 ? 5e-6 : p == Precision::BF16 ? bf16Limit : p == Precision::INT8 ? 4e-2 : 7e-2;
     if (!(d <= limit)) std::fprintf(stderr, "%s, precision %d: relative difference %g\n", what.c_str(), static_cast<int>(p), d);
     CHECK(d <= limit);
+  }
+}
+
+// A layer norm that three layers read, the last of them some of its rows, and a feed-forward: with rows in 8 bits between them, or as they are.
+Values normAndLayers(Device& d, int64_t rows, int64_t width, int64_t inner, bool bytes) {
+  Backend& b = *d.backend;
+  const auto weights = [&](int64_t out, int64_t in) {
+    const Values w = random(out * in, 1.0f / std::sqrt(static_cast<float>(in))), bias = random(out, 0.3f);
+    return b.prepareLinear(w.data(), bias.data(), out, in);
+  };
+  const auto between = [&](int64_t wide) -> LinearRows {
+    if (!bytes) return d.activation({rows, wide});
+    CHECK(sizeOf(b.linearType(wide)) == 1);
+    return {d.empty(b.linearType(wide), {rows, wide}), d.empty(DType::F32, {rows})};
+  };
+  const auto square = weights(width, width), up = weights(inner, width), down = weights(width, inner);
+  Values x = random(rows * width, 2.0f);
+  std::fill(x.begin() + width, x.begin() + 2 * width, 0.0f);  // a row of one number
+  const Tensor in = d.activation({rows, width}, x), out = d.activation({rows, width}), gate = d.activation({1, width}, random(width));
+  const LinearRows normed = between(width), hidden = between(inner);
+  Values all;
+  const auto keep = [&](const Tensor& t) {
+    const Values v = d.get(t);
+    all.insert(all.end(), v.begin(), v.end());
+  };
+  b.layerNormModulate(normed, in, d.activation({1, width}, random(width)), d.activation({1, width}, Values(static_cast<size_t>(width))), 1e-6f);
+  b.linear(out, normed, *square);
+  keep(out);
+  b.linear(out.rows(0, rows - 4), normed.rows(4, rows - 4), *square, {.residual = in.rows(4, rows - 4), .gate = gate});
+  keep(out);
+  b.layerNormAffine(normed, in, d.activation({width}, random(width)), d.activation({width}, random(width)), 1e-6f);
+  b.linear(hidden, normed, *up, {.activation = Activation::GeluTanh});
+  b.linear(out, hidden, *down, {.residual = out, .gate = gate});
+  keep(out);
+  return all;
+}
+
+// Rows in 8 bits between layers are those that each layer would have made for itself.
+void sameWithBytesBetween(Precision precision, std::vector<std::array<int64_t, 3>> sizes) {
+  BackendOptions options;
+  options.precision = precision;
+  for (const auto& [rows, width, inner] : sizes) {
+    const auto run = [&](bool bytes) {
+      generator.seed(13);
+      Device d(makeCudaBackend(options));
+      return normAndLayers(d, rows, width, inner, bytes);
+    };
+    CHECK(run(true) == run(false));
   }
 }
 
@@ -245,6 +294,19 @@ TEST("cuda: linear layers in fp8, and matrices that are stored so") {
   options.precision = Precision::FP8;
   Device d(makeCudaBackend(options));
   CHECK_THROWS(stored(d, 0x7f), Error);  // NaN
+}
+
+TEST("cuda: rows in 8 bits that several layers read are those that each would have made") {
+  sameWithBytesBetween(Precision::INT8, {{5, 64, 96}, {7, 1536, 48}, {6, 48, 2048}});  // a warp or a block to a row
+  const Chip ada(8, 9);
+  sameWithBytesBetween(Precision::FP8, {{5, 64, 96}, {7, 1536, 48}, {6, 48, 2048}});
+  BackendOptions options;
+  options.precision = Precision::FP8;
+  Device d(makeCudaBackend(options));
+  const auto w = d.backend->prepareLinear(random(32 * 32).data(), nullptr, 32, 32, true);
+  const LinearRows bytes{d.empty(DType::F8_E4M3, {4, 32}), d.empty(DType::F32, {4})};
+  CHECK_THROWS(d.backend->linear(d.activation({4, 32}), bytes, *w), std::logic_error);  // its matrix is not in 8 bits
+  CHECK_THROWS(d.backend->linear(bytes, d.activation({4, 32}), *w, {.residual = d.activation({4, 32})}), std::logic_error);
 }
 
 TEST("cuda: arithmetic that a device does not have is refused, and the message says what to do") {
@@ -607,6 +669,8 @@ TEST("cuda: linear layers by a library") {
   compare("fp8, residual in place", [](Device& d) { return linear(d, 33, 48, 32, Activation::None, false, true, 0); }, fp8);
   compare("fp8, everything", [](Device& d) { return linear(d, 12, 48, 64, Activation::GeluTanh, true, true, 4); }, fp8);
   CHECK(products && products(28) == 5);
+  sameWithBytesBetween(Precision::FP8, {{8, 64, 96}});
+  CHECK(products && products(28) == 5 + 8);
   setenv("LONGLIVE_CUBLASLT", "off", 1);
 }
 
