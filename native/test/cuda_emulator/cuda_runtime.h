@@ -14,6 +14,7 @@
 //     before the host waits for it, and then only what that wait needs: an event that is missing shows as another result. With
 //     emulator::jealousStreams all other streams run first then, as far as events let them.
 //   * Graphs are captured, updated and launched as what they are: lists of launches with the arguments they had.
+//   * The chip is one of 8.0, unless told otherwise (LONGLIVE_EMULATOR_CHIP=9.0, or emulator::capability).
 //   * Faults and a small memory can be ordered (emulator::failLaunch, emulator::limitMemory).
 // It is not a model of speed, of memory ordering between warps, or of the PTX text itself: that needs a device.
 #pragma once
@@ -167,8 +168,8 @@ struct cudaLaunchConfig_t {
 };
 
 namespace emulator {
-struct Capability { int major = 8, minor = 0; };
-inline Capability capability;  // of the emulated chip; for tests
+struct Capability { int major, minor; };
+extern Capability capability;  // of the emulated chip; tests change it, LONGLIVE_EMULATOR_CHIP says what it is at first ("9.0")
 // Shared memory that a block of it may have.
 inline int sharedLimit() {
   const auto [major, minor] = capability;

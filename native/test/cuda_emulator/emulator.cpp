@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 
 #include <cstdio>
-#include <deque>
 #include <map>
 #include <string>
 #include <vector>
@@ -107,7 +106,7 @@ struct Cluster {
   std::vector<Warp> warps;
   std::vector<Block> blocks;
   Meeting meeting;
-  std::deque<Late> late;
+  std::vector<Late> late;
   unsigned threads = 0;  // of a block
   unsigned current = 0;
   void* scheduler = nullptr;
@@ -135,9 +134,8 @@ void enter(unsigned next) {
   position.block = blockAtHand().index;
 }
 
-unsigned following(unsigned i) {
-  const unsigned n = static_cast<unsigned>(cluster.fibres.size());
-  return reverseOrder ? (i == 0 ? n - 1 : i - 1) : (i + 1 == n ? 0 : i + 1);
+unsigned following(unsigned thread) {
+  return reverseOrder ? (thread == 0 ? cluster.threads - 1 : thread - 1) : (thread + 1 == cluster.threads ? 0 : thread + 1);
 }
 
 // Threads that wait for the same are one line.
@@ -157,17 +155,21 @@ unsigned following(unsigned i) {
   std::abort();
 }
 
-// Who runs next: in turn, and when nobody can, after what was put off until then.
+// Who runs next. A block runs as far as it can before another has a turn, and what was put off happens when nobody has one, the newest first:
+// nothing else says what comes before what.
 unsigned nextReady() {
   for (;;) {
-    unsigned next = cluster.current;
-    do {
-      next = following(next);
-      if (cluster.fibres[next].ready()) return next;
-    } while (next != cluster.current);
+    for (unsigned i = 0; i < blocksAtOnce(); ++i) {
+      const unsigned first = (currentBlock() + i) % blocksAtOnce() * cluster.threads;
+      unsigned thread = currentThread();
+      do {
+        thread = following(thread);
+        if (cluster.fibres[first + thread].ready()) return first + thread;
+      } while (thread != currentThread());
+    }
     if (cluster.late.empty()) reportDeadlock();
-    const Late late = reverseOrder ? std::move(cluster.late.back()) : std::move(cluster.late.front());
-    reverseOrder ? cluster.late.pop_back() : cluster.late.pop_front();
+    const Late late = std::move(cluster.late.back());
+    cluster.late.pop_back();
     enter(late.fibre);
     late.work();
   }

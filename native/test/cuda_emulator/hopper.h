@@ -5,7 +5,8 @@
 //   * copies late (nobody can go on without them), products at once: what multiplies before its copy was waited for multiplies NaN
 //   * copies at once (LONGLIVE_EMULATOR_COPIES=eager), products late (all four warps wait for them, and nobody else can go on): a stage
 //     that is handed back too early is overwritten before it is multiplied; sums and words of A are those of that time
-// Copies that are late come in the order in which they were asked for, or the other way round with LONGLIVE_EMULATOR_ORDER=reverse.
+// What is late comes in the opposite order of that in which it was asked for. Of a cluster one block runs as far as it can before the other does,
+// the last one with LONGLIVE_EMULATOR_ORDER=reverse.
 //
 // Errors that a device answers with a hang, a fault or silence are reported: waits without an end, arrivals that nobody expects, barriers used
 // before they are made or after their block has ended, misaligned boxes, warps of a group that multiply different things, products without

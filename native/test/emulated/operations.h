@@ -90,8 +90,9 @@ inline void compare(const std::string& what, const std::function<Values(Device&)
 
 // While it lives the emulated chip is another.
 struct Chip {
-  explicit Chip(int major, int minor) { emulator::capability = {major, minor}; }
-  ~Chip() { emulator::capability = {}; }
+  Chip(int major, int minor) { emulator::capability = {major, minor}; }
+  ~Chip() { emulator::capability = before; }
+  const emulator::Capability before = emulator::capability;
 };
 
 // While it lives, products go to a library that stands in for cuBLASLt (fake_cublaslt.cpp), and lanes have the workspace that it needs.
