@@ -89,7 +89,7 @@ void copyBox(void* to, const CUtensorMap* map, const int* at, unsigned axes, uin
   if (box.to % 128) die("a box at an address that is no multiple of 128");
   for (box.block = 0; box.block < blocksAtOnce(); ++box.block) {
     if (!everywhere && box.block != currentBlock()) continue;
-    if (eagerCopies) perform(box);
+    if (schedule.eagerCopies) perform(box);
     else whenStuck([box] { perform(box); });
   }
 }

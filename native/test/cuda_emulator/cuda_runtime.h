@@ -61,6 +61,10 @@ struct Position {
 };
 extern Position position;  // of the running fibre
 
+// As the environment says; for tests.
+struct Schedule { bool reverse, eagerCopies; };
+extern Schedule schedule;
+
 // Runs `body` once per thread.
 void run(dim3 grid, unsigned clusterSize, unsigned threads, size_t sharedBytes, const std::function<void()>& body);
 void barrier();

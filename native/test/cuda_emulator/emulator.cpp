@@ -47,8 +47,7 @@ bool flag(const char* name, const char* value) {
 
 }  // namespace
 
-const bool reverseOrder = flag("LONGLIVE_EMULATOR_ORDER", "reverse");
-const bool eagerCopies = flag("LONGLIVE_EMULATOR_COPIES", "eager");
+Schedule schedule{flag("LONGLIVE_EMULATOR_ORDER", "reverse"), flag("LONGLIVE_EMULATOR_COPIES", "eager")};
 
 namespace {
 
@@ -135,7 +134,7 @@ void enter(unsigned next) {
 }
 
 unsigned following(unsigned thread) {
-  return reverseOrder ? (thread == 0 ? cluster.threads - 1 : thread - 1) : (thread + 1 == cluster.threads ? 0 : thread + 1);
+  return schedule.reverse ? (thread == 0 ? cluster.threads - 1 : thread - 1) : (thread + 1 == cluster.threads ? 0 : thread + 1);
 }
 
 // Threads that wait for the same are one line.
@@ -155,8 +154,7 @@ unsigned following(unsigned thread) {
   std::abort();
 }
 
-// Who runs next. A block runs as far as it can before another has a turn, and what was put off happens when nobody has one, the newest first:
-// nothing else says what comes before what.
+// Who runs next. A block runs as far as it can before another has a turn, and what was put off happens when nobody has one.
 unsigned nextReady() {
   for (;;) {
     for (unsigned i = 0; i < blocksAtOnce(); ++i) {
@@ -168,8 +166,9 @@ unsigned nextReady() {
       } while (thread != currentThread());
     }
     if (cluster.late.empty()) reportDeadlock();
-    const Late late = std::move(cluster.late.back());
-    cluster.late.pop_back();
+    const auto at = schedule.reverse ? cluster.late.end() - 1 : cluster.late.begin();
+    const Late late = std::move(*at);
+    cluster.late.erase(at);
     enter(late.fibre);
     late.work();
   }
@@ -216,7 +215,7 @@ void runCluster() {
     cluster.fibres[i].sp = top;
   }
   forgetBarriers(), forgetProducts();
-  enter(reverseOrder ? fibres - 1 : 0);
+  enter(schedule.reverse ? fibres - 1 : 0);
   longlive_switch(&cluster.scheduler, cluster.fibres[cluster.current].sp);
   if (!cluster.late.empty()) die("a copy is under way when the last thread ends");
 }
@@ -309,7 +308,7 @@ void perform(const Copy& c) {
 void asyncCopy(void* to, const void* from, size_t bytes, size_t readable) {
   if (reinterpret_cast<uintptr_t>(to) % bytes || (readable && reinterpret_cast<uintptr_t>(from) % bytes)) die("a misaligned cp.async");
   const Copy c{to, from, bytes, readable};
-  if (eagerCopies) perform(c);
+  if (schedule.eagerCopies) perform(c);
   else cluster.copies[cluster.current].open.push_back(c);
 }
 

@@ -8,9 +8,6 @@
 
 namespace emulator {
 
-extern const bool reverseOrder;  // of threads, and of copies that nothing orders
-extern const bool eagerCopies;
-
 [[noreturn]] void die(const std::string& what);
 
 unsigned currentThread();  // in its block

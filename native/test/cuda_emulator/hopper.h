@@ -1,12 +1,12 @@
 // What kernels for Hopper ask of the emulator (ops/cuda/sm90.cuh has a twin for each of its instructions): barriers in shared memory,
 // copies of boxes, clusters, and the products of warpgroups.
 //
-// Copies and products are asynchronous, and a kernel must be right whenever they happen. A run takes them as far apart as the rules allow:
+// Copies and products are asynchronous, and a kernel must be right whenever they happen. A schedule takes them as far apart as the rules allow:
 //   * copies late (nobody can go on without them), products at once: what multiplies before its copy was waited for multiplies NaN
-//   * copies at once (LONGLIVE_EMULATOR_COPIES=eager), products late (all four warps wait for them, and nobody else can go on): a stage
-//     that is handed back too early is overwritten before it is multiplied; sums and words of A are those of that time
-// What is late comes in the opposite order of that in which it was asked for. Of a cluster one block runs as far as it can before the other does,
-// the last one with LONGLIVE_EMULATOR_ORDER=reverse.
+//   * copies at once, products late (somebody waits for them, and nobody can go on): a stage that is handed back too early is overwritten
+//     before it is multiplied; sums and words of A are those of that time
+// What is late comes in the order in which it was asked for. Of a cluster the first block runs as far as it can before the other does. In reverse
+// order both are the other way round. Each of the four schedules shows mistakes that the others do not.
 //
 // Errors that a device answers with a hang, a fault or silence are reported: waits without an end, arrivals that nobody expects, barriers used
 // before they are made or after their block has ended, misaligned boxes, warps of a group that multiply different things, products without

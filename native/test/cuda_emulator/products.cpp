@@ -1,4 +1,5 @@
 // Products of warpgroups (wgmma): 128 threads ask for them, groups of them are committed, and waited for.
+#include <algorithm>
 #include <deque>
 #include <vector>
 
@@ -15,21 +16,17 @@ constexpr int kRows = 64, kDeepBytes = 32, kMostColumns = 256, kMostDeep = 32;
 
 struct Thread {
   std::vector<Product> open;
+  std::deque<std::vector<Product>> committed;  // until the others have committed theirs
+  uint64_t commits = 0;
   bool fenced = false;
 };
 
-// Four warps. Their groups of products, each with those of all threads: [product][thread].
+// Four warps, which may drift apart.
 struct Warpgroup {
-  std::deque<std::vector<Product>> committed;
-  unsigned arrived = 0;
-  uint64_t generation = 0;
-
-  // Everybody waits; true for the last.
-  bool meet() {
-    if (++arrived < kGroup) return suspend(generation, {"the rest of its warpgroup"}), false;
-    arrived = 0;
-    return true;
-  }
+  std::deque<unsigned> arrived;                 // at the commits that not all threads have reached
+  std::deque<std::vector<Product>> committed;   // by all: [product][thread]
+  uint64_t performed = 0, wanted = 0;           // of their groups
+  bool asked = false;                           // for what is wanted, when nobody can go on
 };
 
 std::vector<Thread> threads;  // of the cluster
@@ -144,6 +141,35 @@ void performOldest(Warpgroup& g) {
     if (group[i].element == Element::Int8) perform<int32_t>(&group[i]);
     else perform<float>(&group[i]);
   }
+  ++g.performed;
+}
+
+void ask(Warpgroup& g) {
+  if (g.asked || g.committed.empty() || g.performed >= g.wanted) return;
+  g.asked = true;
+  whenStuck([&g] {
+    g.asked = false;
+    while (g.performed < g.wanted && !g.committed.empty()) performOldest(g);
+  });
+}
+
+// Puts the oldest products of all threads of the warpgroup at hand together, which must be the same.
+void gather(Warpgroup& g) {
+  const unsigned first = currentThread() / kGroup * kGroup;
+  const std::vector<Product> pattern = threadOf(first).committed.front();
+  std::vector<Product> group(pattern.size() * kGroup);
+  for (unsigned i = 0; i < kGroup; ++i) {
+    std::deque<std::vector<Product>>& committed = threadOf(first + i).committed;
+    if (committed.front().size() != pattern.size()) die("threads of a warpgroup with another number of products");
+    for (size_t k = 0; k < pattern.size(); ++k) {
+      const Product &x = committed.front()[k], &y = pattern[k];
+      if (x.element != y.element || x.columns != y.columns || !x.words != !y.words || x.a != y.a || x.b != y.b || x.alongRows != y.alongRows || x.accumulate != y.accumulate)
+        die("threads of a warpgroup that multiply different things");
+      group[k * kGroup + i] = x;
+    }
+    committed.pop_front();
+  }
+  g.committed.push_back(std::move(group));
 }
 
 bool areLegal(Element element, int columns) {
@@ -159,7 +185,7 @@ void forgetProducts() {
 }
 
 void leaveProducts() {
-  if (!threadAtHand().open.empty() || !warpgroupAtHand().committed.empty()) die("the end of a kernel before that of its products");
+  if (!threadAtHand().open.empty() || threadAtHand().commits > warpgroupAtHand().performed) die("the end of a kernel before that of its products");
 }
 
 void fenceProducts() { threadAtHand().fenced = true; }
@@ -172,41 +198,31 @@ void multiply(const Product& p) {
   t.open.push_back(p);
 }
 
-// A group has the same products of all threads.
 void commitProducts() {
+  Thread& t = threadAtHand();
   Warpgroup& g = warpgroupAtHand();
-  if (!g.meet()) return;
-  const unsigned first = currentThread() / kGroup * kGroup;
-  const std::vector<Product>& pattern = threadOf(first).open;
-  std::vector<Product> group(pattern.size() * kGroup);
-  for (unsigned i = 0; i < kGroup; ++i) {
-    std::vector<Product>& open = threadOf(first + i).open;
-    if (open.size() != pattern.size()) die("threads of a warpgroup with another number of products");
-    for (size_t k = 0; k < open.size(); ++k) {
-      const Product &x = open[k], &y = pattern[k];
-      if (x.element != y.element || x.columns != y.columns || !x.words != !y.words || x.a != y.a || x.b != y.b || x.alongRows != y.alongRows || x.accumulate != y.accumulate)
-        die("threads of a warpgroup that multiply different things");
-      group[k * kGroup + i] = x;
-    }
-  }
-  for (unsigned i = 0; i < kGroup; ++i) threadOf(first + i).open.clear();
-  g.committed.push_back(std::move(group));
-  if (!eagerCopies) performOldest(g);
-  ++g.generation;
+  t.committed.push_back(std::move(t.open));
+  t.open.clear();
+  const size_t place = t.committed.size() - 1;
+  ++t.commits;
+  if (place == g.arrived.size()) g.arrived.push_back(0);
+  if (++g.arrived[place] < kGroup) return;
+  g.arrived.pop_front();
+  gather(g);
+  if (schedule.eagerCopies) ask(g);
+  else performOldest(g);
 }
 
 // Registers may be touched behind a wait, so the next product needs a fence. (The manual lets sums do without that nobody touches.)
 void waitProducts(int pending) {
-  threadAtHand().fenced = false;
+  Thread& t = threadAtHand();
   Warpgroup& g = warpgroupAtHand();
-  if (!g.meet()) return;
-  const auto perform = [&g, pending] {
-    while (static_cast<int>(g.committed.size()) > pending) performOldest(g);
-    ++g.generation;
-  };
-  if (static_cast<int>(g.committed.size()) <= pending) return perform();
-  whenStuck(perform);
-  suspend(g.generation, {"products"});
+  t.fenced = false;
+  while (t.commits > g.performed + static_cast<uint64_t>(pending)) {
+    g.wanted = std::max(g.wanted, t.commits - static_cast<uint64_t>(pending));
+    ask(g);
+    suspend(g.performed, {"products"});
+  }
 }
 
 }  // namespace emulator

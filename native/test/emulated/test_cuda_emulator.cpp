@@ -164,8 +164,8 @@ TEST("emulator: what would hang, or go unseen, is reported") {
   float d[1][4];
   CHECK(refuses("a product without a fence", together([&] { multiply<8>(d, 0, 0, 0); })));
   CHECK(refuses("before that of its products", together([&] { fence(), multiply<8>(d, 0, 0, 0); })));
-  CHECK(refuses("multiply different things", together([&] { fence(), multiply<8>(d, threadIdx.x / 32, 0, 0), commit(); })));
-  CHECK(refuses("the rest of its warpgroup", together([&] {
-    if (threadIdx.x >= 32) fence(), multiply<8>(d, 0, 0, 0), commit();
+  CHECK(refuses("multiply different things", together([&] { fence(), multiply<8>(d, threadIdx.x / 32, 0, 0), commit(), waitProducts<0>(); })));
+  CHECK(refuses("wait for products", together([&] {
+    if (threadIdx.x >= 32) fence(), multiply<8>(d, 0, 0, 0), commit(), waitProducts<0>();
   })));
 }

@@ -14,6 +14,14 @@ namespace {
 const std::vector<Precision> kBf16 = {Precision::BF16};
 constexpr int kMultiprocessors = 4;  // of the emulated chip
 
+// Calls f under every schedule: each shows mistakes that the others do not.
+template <class F> void everyWay(F f) {
+  const emulator::Schedule before = emulator::schedule;
+  for (bool reverse : {false, true})
+    for (bool eager : {false, true}) emulator::schedule = {reverse, eager}, f();
+  emulator::schedule = before;
+}
+
 // Nothing but these kernels copies boxes.
 template <class F> bool copiesBoxes(F f) {
   const int64_t before = emulator::boxesCopied();
@@ -40,17 +48,21 @@ const std::vector<KeyRange> kRing = {{0, 100}, {420, 280}, {100, 130}, {240, 160
 const std::vector<KeyRange> kLong = {{1000, 1200}, {0, 900}, {950, 40}};
 
 void attends(const AttentionCase& c) {
-  CHECK(copiesBoxes([&] {
-    compare(c.name, [&](Device& d) { return attention(d, c.queries, c.rows, c.heads, 128, c.visible, false, c.last); }, kBf16, 1e-2);
-  }));
+  everyWay([&] {
+    CHECK(copiesBoxes([&] {
+      compare(c.name, [&](Device& d) { return attention(d, c.queries, c.rows, c.heads, 128, c.visible, false, c.last); }, kBf16, 1e-2);
+    }));
+  });
 }
 
 void attendsInEightBits(const AttentionCase& c) {
-  EightBitError e{};
-  CHECK(copiesBoxes([&] { e = eightBitError(true, cuda::kEightKeysHopper, c.queries, c.rows, c.heads, 128, c.visible, 5.0f); }));
-  const bool ok = e.rms > 0.8 && e.rms < 1.2 && e.worst < 6;
-  if (!ok) std::fprintf(stderr, "8 bits, %s: rms %g, worst %g\n", c.name, e.rms, e.worst);
-  CHECK(ok);
+  everyWay([&] {
+    EightBitError e{};
+    CHECK(copiesBoxes([&] { e = eightBitError(true, cuda::kEightKeysHopper, c.queries, c.rows, c.heads, 128, c.visible, 5.0f); }));
+    const bool ok = e.rms > 0.8 && e.rms < 1.2 && e.worst < 6;
+    if (!ok) std::fprintf(stderr, "8 bits, %s: rms %g, worst %g\n", c.name, e.rms, e.worst);
+    CHECK(ok);
+  });
 }
 
 struct ConvTest {
@@ -101,11 +113,12 @@ TEST("cuda, Hopper: attention in 8 bits") {
 TEST("cuda, Hopper: convolutions with every shape of tile") {
   using Pad = Backend::ConvArgs::Pad;
   const Chip hopper(9, 0);
+  // The fourth has more boxes than stages for each of its weights: elsewhere those alone hold the producer back.
   const ConvTest tests[] = {
       {{2, 33, 20, 64, 192, 1, 3, 3, 1, 1, Pad::Same, true, false, 0, Activation::Relu, true}, {64, 192, 2}},
       {{1, 5, 9, 64, 192, 3, 3, 3, 1, 1, Pad::Same, true, false, 2}, {64, 192, 1}},
       {{2, 33, 20, 64, 128, 1, 3, 3, 1, 1, Pad::Same, true, true}, {64, 128, 2}},
-      {{2, 5, 7, 128, 128, 2, 1, 1, 1, 1, Pad::Same, true, false, 1}, {64, 128, 1}},
+      {{2, 5, 7, 640, 128, 2, 1, 1, 1, 1, Pad::Same, true, false, 1}, {64, 128, 1}},
       {{1, 17, 35, 64, 96, 3, 3, 3, 1, 1, Pad::Same, true, false, 1, Activation::Relu, true, true}, {64, 96, 4}},
       {{1, 18, 30, 64, 64, 3, 3, 3, 1, 1, Pad::Same, true, false, 2, Activation::None, true}, {64, 64, 4}},
       {{1, 18, 33, 64, 3, 1, 3, 3, 1, 1, Pad::Same, true, false, 0, Activation::None, false, false, true}, {64, 8, 4}},
@@ -118,6 +131,6 @@ TEST("cuda, Hopper: convolutions with every shape of tile") {
     const bool planned = got.chunk == s.chunk && got.nTile == s.nTile && got.mTiles == s.mTiles;
     if (!planned) std::fprintf(stderr, "%s: the plan is %d x %d x %d\n", name.c_str(), got.chunk, got.nTile, got.mTiles);
     CHECK(planned);
-    CHECK(copiesBoxes([&] { compare(name, [&](Device& d) { return conv(d, t.of); }, kBf16); }));
+    everyWay([&] { CHECK(copiesBoxes([&] { compare(name, [&](Device& d) { return conv(d, t.of); }, kBf16); })); });
   }
 }
