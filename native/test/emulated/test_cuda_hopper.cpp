@@ -1,5 +1,9 @@
 // The kernels for Hopper (ops/cuda/*_sm90.cu), run on the processor as hopper.h describes, against the CPU backend in F32: runs of keys that end
 // within a tile, rings that wrap, units that are cut along the keys, every shape of a convolution's tile.
+#include <cstdio>
+
+#include "../synthetic_package.h"
+#include "longlive/engine.h"
 #include "operations.h"
 #include "ops/cuda/attention_plan.h"
 #include "ops/cuda/attention_schedule.h"
@@ -132,5 +136,34 @@ TEST("cuda, Hopper: convolutions with every shape of tile") {
     if (!planned) std::fprintf(stderr, "%s: the plan is %d x %d x %d\n", name.c_str(), got.chunk, got.nTile, got.mTiles);
     CHECK(planned);
     everyWay([&] { CHECK(copiesBoxes([&] { compare(name, [&](Device& d) { return conv(d, t.of); }, kBf16); })); });
+  }
+}
+
+TEST("cuda, Hopper: whole sessions, whose graphs and lanes change no bit") {
+  const Chip hopper(9, 0);
+  const test::SyntheticPackage package("hopper", [](ModelConfig& c) {
+    c.dit.dim = 128, c.dit.ffnDim = 48, c.dit.numHeads = 1, c.dit.numLayers = 1, c.vae.dim = 2;
+    c.sampling.windowFrames = 4, c.sampling.sinkFrames = 1, c.sampling.framesPerBlock = 1;
+    c.sampling.denoisingSteps = {1000, 500};
+  });
+  const auto video = [&](const char* isa, AttentionArithmetic attention) {
+    LoadOptions o;
+    o.directory = package.directory, o.device = DeviceKind::Cuda, o.precision = Precision::BF16, o.isa = isa, o.attention = attention;
+    const auto model = Model::load(o);
+    SessionOptions session;
+    session.seed = 5, session.width = session.height = 16;
+    const auto s = model->createSession(session);
+    s->setPrompt(*model->encodePrompt(std::vector<int32_t>{3, 4, 1}), RecacheMode::Recache);
+    for (int block = 0; block < 6;) block += s->step().kind == Step::Kind::Context;
+    return s->checkpoint();
+  };
+  for (AttentionArithmetic attention : {AttentionArithmetic::Full, AttentionArithmetic::Int8}) {
+    std::vector<uint8_t> want;
+    CHECK(copiesBoxes([&] { want = video("eager,one-lane", attention); }));
+    CHECK(want.size() > 1000);
+    CHECK(video("", attention) == want);
+    emulator::lateStreams(true);
+    CHECK(video("", attention) == want);
+    emulator::lateStreams(false);
   }
 }
