@@ -21,7 +21,7 @@ struct Thread {
   bool fenced = false;
 };
 
-// Four warps, which may drift apart.
+// Four warps, which may drift apart. The threads of a warp may not: to commit and to wait is something that they do together.
 struct Warpgroup {
   std::deque<unsigned> arrived;                 // at the commits that not all threads have reached
   std::deque<std::vector<Product>> committed;   // by all: [product][thread]
@@ -44,11 +44,12 @@ struct Description {
   uint32_t start, leading, stride, span;
 
   explicit Description(uint64_t bits)
-      : start(static_cast<uint32_t>(bits & 0x3fff) << 4), leading(static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4), stride(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4) {
+      : start(field(bits, 0)), leading(field(bits, 16)), stride(field(bits, 32)) {
     const uint64_t mode = bits >> 62;  // 0 none, 1 128 bytes, 2 64, 3 32
     if (mode == 0 || bits >> 49 & 7) die("a matrix without a swizzle, or with a base offset");  // not emulated
     span = 256u >> mode;
   }
+  static uint32_t field(uint64_t bits, int at) { return static_cast<uint32_t>(bits >> at & 0x3fff) << 4; }
   // 16 bytes that an unswizzled matrix would have there.
   const unsigned char* at(uint32_t offset) const {
     const uint32_t address = start + offset;
@@ -153,6 +154,11 @@ void ask(Warpgroup& g) {
   });
 }
 
+bool isSame(const Product& x, const Product& y) {
+  return x.element == y.element && x.columns == y.columns && !x.words == !y.words && x.a == y.a && x.b == y.b && x.alongRows == y.alongRows &&
+         x.accumulate == y.accumulate;
+}
+
 // Puts the oldest products of all threads of the warpgroup at hand together, which must be the same.
 void gather(Warpgroup& g) {
   const unsigned first = currentThread() / kGroup * kGroup;
@@ -162,10 +168,8 @@ void gather(Warpgroup& g) {
     std::deque<std::vector<Product>>& committed = threadOf(first + i).committed;
     if (committed.front().size() != pattern.size()) die("threads of a warpgroup with another number of products");
     for (size_t k = 0; k < pattern.size(); ++k) {
-      const Product &x = committed.front()[k], &y = pattern[k];
-      if (x.element != y.element || x.columns != y.columns || !x.words != !y.words || x.a != y.a || x.b != y.b || x.alongRows != y.alongRows || x.accumulate != y.accumulate)
-        die("threads of a warpgroup that multiply different things");
-      group[k * kGroup + i] = x;
+      if (!isSame(committed.front()[k], pattern[k])) die("threads of a warpgroup that multiply different things");
+      group[k * kGroup + i] = committed.front()[k];
     }
     committed.pop_front();
   }
@@ -199,6 +203,7 @@ void multiply(const Product& p) {
 }
 
 void commitProducts() {
+  __syncwarp();
   Thread& t = threadAtHand();
   Warpgroup& g = warpgroupAtHand();
   t.committed.push_back(std::move(t.open));
@@ -215,6 +220,7 @@ void commitProducts() {
 
 // Registers may be touched behind a wait, so the next product needs a fence. (The manual lets sums do without that nobody touches.)
 void waitProducts(int pending) {
+  __syncwarp();
   Thread& t = threadAtHand();
   Warpgroup& g = warpgroupAtHand();
   t.fenced = false;
