@@ -58,3 +58,5 @@ single=$!
 native/build/parity_emulated test/golden --device cuda --precision bf16
 wait "$single" || { cat native/build/parity-emulated-fp32.log; exit 1; }
 say 'golden cases are right on the emulator, in F32 and bf16'
+LONGLIVE_EMULATOR_CHIP=9.0 native/build/parity_emulated test/golden --device cuda --precision bf16 --only dit_block_hd128  # the one that is wide enough
+say 'and on an emulated Hopper'

@@ -16,7 +16,7 @@
 // Registers: S 64, a tile's O 68, O 68, P 16 per thread of 240.
 #include "attention_eight.cuh"
 
-#if !defined(LONGLIVE_CUDA_EMULATED) && defined(LONGLIVE_SM90A)
+#ifdef LONGLIVE_SM90A
 
 #include "attention_sm90.cuh"
 #include "ptx.cuh"
@@ -37,36 +37,6 @@ static_assert(kQueries == kEightQueries);
 struct Maps { CUtensorMap q, k, v; };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-#define LONGLIVE_FOUR(kind, d, n) kind(d[n][0]), kind(d[n][1]), kind(d[n][2]), kind(d[n][3])
-#define LONGLIVE_ALL64(kind, d)                                                                                                            \
-  LONGLIVE_FOUR(kind, d, 0), LONGLIVE_FOUR(kind, d, 1), LONGLIVE_FOUR(kind, d, 2), LONGLIVE_FOUR(kind, d, 3), LONGLIVE_FOUR(kind, d, 4),             \
-      LONGLIVE_FOUR(kind, d, 5), LONGLIVE_FOUR(kind, d, 6), LONGLIVE_FOUR(kind, d, 7), LONGLIVE_FOUR(kind, d, 8), LONGLIVE_FOUR(kind, d, 9),         \
-      LONGLIVE_FOUR(kind, d, 10), LONGLIVE_FOUR(kind, d, 11), LONGLIVE_FOUR(kind, d, 12), LONGLIVE_FOUR(kind, d, 13), LONGLIVE_FOUR(kind, d, 14),    \
-      LONGLIVE_FOUR(kind, d, 15)
-// d += a b^T: a 64 x 32, b 128 x 32 of int8, both K-major in shared memory.
-__device__ __forceinline__ void multiplyShared(int32_t (&d)[16][4], uint64_t a, uint64_t b) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" LONGLIVE_R64 "}, %64, %65, p;\n"
-      "}\n"
-      : LONGLIVE_ALL64("+r", d)
-      : "l"(a), "l"(b));
-}
-// d = a b^T (+ d if accumulate): a 64 x 32 of e4m3 in registers, b 136 x 32, K-major in shared memory.
-__device__ __forceinline__ void multiplyRegisters(float (&d)[17][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %73, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 {" LONGLIVE_R64
-      ", %64, %65, %66, %67}, {%68, %69, %70, %71}, %72, p, 1, 1;\n"
-      "}\n"
-      : LONGLIVE_ALL64("+f", d), LONGLIVE_FOUR("+f", d, 16)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
-}
 
 using Barriers = AttentionBarriers<kStages>;
 
@@ -171,14 +141,14 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
     waitFor(&barriers->keysFull[i % kStages], i / kStages & 1);
     fence();
 #pragma unroll
-    for (int step = 0; step < kHead / 32; ++step) multiplyShared(s, further(queries, step * 32), further(tile, step * 32));
+    for (int step = 0; step < kHead / 32; ++step) multiplyInt8(s, further(queries, step * 32), further(tile, step * 32));
     commit();
   };
   const auto multiplyValues = [&](int i) {
     const uint64_t tile = further(values, i % kStages * kStageBytes);
     fence();
 #pragma unroll
-    for (int step = 0; step < kKeys / 32; ++step) multiplyRegisters(part, p[step], further(tile, step * 32), step > 0);
+    for (int step = 0; step < kKeys / 32; ++step) multiplyE4m3(part, p[step], further(tile, step * 32), step > 0);
     commit();
   };
   const auto beginLogits = [&] {
@@ -338,10 +308,10 @@ eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ 
   publishBarriers();  // and the ones
   clusterSync();
   if (threadIdx.x >= 128 * kAttentionConsumers) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    giveRegistersBack<24>();
     if (threadIdx.x == 128 * kAttentionConsumers) produce(maps, a, o, schedule, stages);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+    takeRegisters<240>();
     consume(a, o, schedule, parts, stages);
   }
   clusterSync();  // nobody's memory goes while the other one copies into it or arrives there

@@ -17,9 +17,7 @@
 // Bound: arithmetic, 4 queries keys 128 operations per head at the wgmma rate. Registers: S 64, O 64, P 32 per thread of 240.
 #include "attention_device.cuh"
 
-#if !defined(LONGLIVE_CUDA_EMULATED) && defined(LONGLIVE_SM90A)
-
-#include <cuda.h>
+#ifdef LONGLIVE_SM90A
 
 #include "attention_sm90.cuh"
 #include "ptx.cuh"
@@ -36,18 +34,6 @@ constexpr int kShared = kBarriersAt + 8 * (2 + 4 * kStages);
 struct Maps { CUtensorMap q, k, v; };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-// d += a b: a 64 x 16 in registers, b 16 x 128 in shared memory, read along its rows.
-__device__ __forceinline__ void multiplyRegisters(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" LONGLIVE_R64 "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n"
-      "}\n"
-      : LONGLIVE_D8(0), LONGLIVE_D8(8)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
 
 using Barriers = AttentionBarriers<kStages>;
 
@@ -275,10 +261,10 @@ hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ Attentio
   }
   clusterSync();
   if (threadIdx.x >= 128 * kAttentionConsumers) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    giveRegistersBack<40>();
     if (threadIdx.x == 128 * kAttentionConsumers) produce(maps, a, schedule, queries, barriers);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    takeRegisters<232>();
     consume(a, schedule, parts, queries, barriers);
   }
   clusterSync();  // nobody's memory goes while the other one copies into it or arrives there

@@ -44,7 +44,8 @@ bool launchPairs(const char* name, cudaStream_t stream, const AttentionCall& a, 
   const AttentionSchedule schedule = AttentionSchedule::plan(static_cast<int64_t>(unitsPerHead(a, AttentionParts::kQueries)) * a.heads, tiles, clusters,
                                                              AttentionParts::bytes(slots) <= workspace.bytes);
   const AttentionParts parts = AttentionParts::at(workspace.data, slots);
-  launch(name, Kernel, dim3(static_cast<unsigned>(schedule.blocks * kAttentionPair)), kAttentionThreads, shared, stream, operands..., schedule, parts);
+  launchClusters(name, Kernel, dim3(static_cast<unsigned>(schedule.blocks * kAttentionPair)), kAttentionPair, kAttentionThreads, shared, stream, operands..., schedule,
+                 parts);
   if (schedule.cut) joinParts(stream, a, schedule, parts, scale2, valueScale);
   return true;
 }

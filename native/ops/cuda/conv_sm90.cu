@@ -15,7 +15,7 @@
 #include "conv_plan.h"
 #include "gemm_device.cuh"
 
-#if !defined(LONGLIVE_CUDA_EMULATED) && defined(LONGLIVE_SM90A)
+#ifdef LONGLIVE_SM90A
 
 #include "launch.h"
 #include "sm90.cuh"
@@ -239,10 +239,10 @@ convKernel(const __grid_constant__ Maps maps, const __grid_constant__ Gather g, 
   }
   __syncthreads();
   if (threadIdx.x >= 128 * kConvGroups) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    giveRegistersBack<24>();
     if (threadIdx.x == 128 * kConvGroups) produce(maps, g, p, output, s, barriers);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+    takeRegisters<240>();
     consume<2 * Chunk, N, M>(g, p, output, s, barriers);
   }
 #endif

@@ -25,13 +25,14 @@ inline size_t sharedLimit() {
   return static_cast<size_t>(bytes);
 }
 
-// kernel<<<grid, threads, shared, stream>>>(args...) in plain C++; threads are one-dimensional.
+// kernel<<<grid, threads, shared, stream>>>(args...) in plain C++; threads are one-dimensional. clusterSize: as the kernel declares it
+// (LONGLIVE_CLUSTER), which only the emulator cannot see.
 template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared, cudaStream_t stream,
-            Arguments&&... arguments) {
+void launchClusters(const char* name, void (*kernel)(Parameters...), dim3 grid, [[maybe_unused]] unsigned clusterSize, unsigned threads, size_t shared,
+                    cudaStream_t stream, Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #ifdef LONGLIVE_CUDA_EMULATED
-  check(emulator::launch<Parameters...>(kernel, grid, threads, shared, stream, static_cast<Parameters>(arguments)...), name);
+  check(emulator::launch<Parameters...>(kernel, grid, clusterSize, threads, shared, stream, static_cast<Parameters>(arguments)...), name);
 #else
   if (shared > 48 * 1024) {
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -42,6 +43,11 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned
     check(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(threads), pointers, shared, stream), name);
   }(std::forward<Arguments>(arguments)...);
 #endif
+}
+
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared, cudaStream_t stream, Arguments&&... arguments) {
+  launchClusters(name, kernel, grid, 1, threads, shared, stream, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace longlive::cuda

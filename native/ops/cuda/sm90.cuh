@@ -1,22 +1,60 @@
-// What kernels for Hopper (sm_90a) share: mbarriers, the bulk copy engine, and what wgmma needs around its products. Nothing of it has
-// an emulated twin: include it where LONGLIVE_SM90A is defined and the emulator is not.
+// What kernels for Hopper (sm_90a) share: mbarriers, the bulk copy engine, and the products of warpgroups (wgmma). As in ptx.cuh every
+// instruction has an emulated twin, here all of them together; kernels keep no PTX of their own. Include it where LONGLIVE_SM90A is defined.
 #pragma once
 
 #include <cuda.h>
 
 #include "device.cuh"
 #include "launch.h"
+#ifdef LONGLIVE_CUDA_EMULATED
+#include "hopper.h"
+#endif
 
 namespace longlive::cuda {
 
 // In front of a kernel: its blocks come in clusters.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#if defined(LONGLIVE_CUDA_EMULATED) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900)
 #define LONGLIVE_CLUSTER(size)
 #else
 #define LONGLIVE_CLUSTER(size) __cluster_dims__(size, 1, 1)
 #endif
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if defined(LONGLIVE_CUDA_EMULATED)
+
+inline uint32_t sharedAddress(const void* p) { return emulator::sharedAddress(p); }
+inline void initBarrier(uint64_t* b, int arrivals) { emulator::initBarrier(b, arrivals); }
+inline void publishBarriers() { emulator::publishBarriers(); }
+inline void expectBytes(uint64_t* b, int bytes) { emulator::expectBytes(b, bytes); }
+inline int clusterRank() { return static_cast<int>(emulator::clusterRank()); }
+inline void clusterSync() { emulator::clusterBarrier(); }
+inline void arriveAt(uint64_t* b, int rank) { emulator::arrive(b, static_cast<unsigned>(rank)); }
+inline void arrive(uint64_t* b) { arriveAt(b, clusterRank()); }
+inline void waitFor(uint64_t* b, uint32_t parity) { emulator::waitFor(b, parity); }
+inline void copyBox(void* to, const CUtensorMap* map, int column, int row, uint64_t* full) { emulator::copyBox(to, map, {column, row}, full, false); }
+inline void copyBox(void* to, const CUtensorMap* map, int x0, int x1, int x2, int x3, uint64_t* full) {
+  emulator::copyBox(to, map, {x0, x1, x2, x3}, full, false);
+}
+inline void copyBoxToBoth(void* to, const CUtensorMap* map, int column, int row, uint64_t* full) { emulator::copyBox(to, map, {column, row}, full, true); }
+inline void prefetchL2(const void*, int) {}
+template <int N> void giveRegistersBack() {}
+template <int N> void takeRegisters() {}
+
+inline void fence() { emulator::fenceProducts(); }
+inline void commit() { emulator::commitProducts(); }
+template <int N> void waitProducts() { emulator::waitProducts(N); }
+template <class Sum, int N> void pin(Sum (&)[N][4]) {}
+template <int N> void multiply(float (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate) {
+  emulator::multiply({emulator::Element::Bf16, N, d, nullptr, a, b, false, accumulate != 0});
+}
+inline void multiplyRegisters(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {
+  emulator::multiply({emulator::Element::Bf16, 128, d, a, 0, b, true, true});
+}
+inline void multiplyInt8(int32_t (&d)[16][4], uint64_t a, uint64_t b) { emulator::multiply({emulator::Element::Int8, 128, d, nullptr, a, b, false, true}); }
+inline void multiplyE4m3(float (&d)[17][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+  emulator::multiply({emulator::Element::E4m3, 136, d, a, 0, b, false, accumulate != 0});
+}
+
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 __device__ __forceinline__ uint32_t sharedAddress(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
@@ -90,20 +128,9 @@ __device__ __forceinline__ void arriveAt(uint64_t* b, int rank) {
       "}\n" ::"r"(sharedAddress(b)), "r"(rank) : "memory");
 }
 
-// Shared memory as wgmma sees it: 128-byte swizzle, groups of 8 rows 1024 bytes apart; for operands read along their rows,
-// `leading` bytes from one block of 64 columns to the next.
-__device__ __forceinline__ uint64_t describe(const void* p, int leading) {
-  return static_cast<uint64_t>((sharedAddress(p) & 0x3ffff) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |
-         static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
-}
-
-// Rows of RowBytes (128 or 64, which is also the swizzle's span); `groupBytes` from eight rows to the next eight. The swizzle
-// is one of addresses, so rows may begin anywhere in a copied box, as long as the box begins where the swizzle does.
-template <int RowBytes> __device__ __forceinline__ uint64_t describe(uint32_t address, int groupBytes) {
-  static_assert(RowBytes == 128 || RowBytes == 64);
-  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | uint64_t{1} << 16 | static_cast<uint64_t>(groupBytes >> 4) << 32 |
-         uint64_t{RowBytes == 128 ? 1 : 2} << 62;
-}
+// Registers of a warpgroup's threads, from now on at most N of them, or at least.
+template <int N> __device__ __forceinline__ void giveRegistersBack() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+template <int N> __device__ __forceinline__ void takeRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
 
 __device__ __forceinline__ void fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -152,6 +179,68 @@ LONGLIVE_PRODUCT(64, LONGLIVE_R32, 32, 33, 34, LONGLIVE_D8(0))
 LONGLIVE_PRODUCT(96, LONGLIVE_R48, 48, 49, 50, LONGLIVE_D8(0), LONGLIVE_D4(8))
 LONGLIVE_PRODUCT(128, LONGLIVE_R64, 64, 65, 66, LONGLIVE_D8(0), LONGLIVE_D8(8))
 LONGLIVE_PRODUCT(192, LONGLIVE_R96, 96, 97, 98, LONGLIVE_D8(0), LONGLIVE_D8(8), LONGLIVE_D8(16))
+
+// d += a b: a 64 x 16 in registers, b 16 x 128 in shared memory, read along its rows.
+__device__ __forceinline__ void multiplyRegisters(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" LONGLIVE_R64 "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n"
+      "}\n"
+      : LONGLIVE_D8(0), LONGLIVE_D8(8)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+#define LONGLIVE_FOUR(kind, d, n) kind(d[n][0]), kind(d[n][1]), kind(d[n][2]), kind(d[n][3])
+#define LONGLIVE_ALL64(kind, d)                                                                                                            \
+  LONGLIVE_FOUR(kind, d, 0), LONGLIVE_FOUR(kind, d, 1), LONGLIVE_FOUR(kind, d, 2), LONGLIVE_FOUR(kind, d, 3), LONGLIVE_FOUR(kind, d, 4),             \
+      LONGLIVE_FOUR(kind, d, 5), LONGLIVE_FOUR(kind, d, 6), LONGLIVE_FOUR(kind, d, 7), LONGLIVE_FOUR(kind, d, 8), LONGLIVE_FOUR(kind, d, 9),         \
+      LONGLIVE_FOUR(kind, d, 10), LONGLIVE_FOUR(kind, d, 11), LONGLIVE_FOUR(kind, d, 12), LONGLIVE_FOUR(kind, d, 13), LONGLIVE_FOUR(kind, d, 14),    \
+      LONGLIVE_FOUR(kind, d, 15)
+
+// d += a b^T: a 64 x 32, b 128 x 32 of int8, both K-major in shared memory.
+__device__ __forceinline__ void multiplyInt8(int32_t (&d)[16][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" LONGLIVE_R64 "}, %64, %65, p;\n"
+      "}\n"
+      : LONGLIVE_ALL64("+r", d)
+      : "l"(a), "l"(b));
+}
+// d = a b^T (+ d if accumulate): a 64 x 32 of e4m3 in registers, b 136 x 32, K-major in shared memory.
+__device__ __forceinline__ void multiplyE4m3(float (&d)[17][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %73, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 {" LONGLIVE_R64
+      ", %64, %65, %66, %67}, {%68, %69, %70, %71}, %72, p, 1, 1;\n"
+      "}\n"
+      : LONGLIVE_ALL64("+f", d), LONGLIVE_FOUR("+f", d, 16)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+}
+
+#endif
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// Shared memory as wgmma sees it: 128-byte swizzle, groups of 8 rows 1024 bytes apart; for operands read along their rows,
+// `leading` bytes from one block of 64 columns to the next.
+__device__ __forceinline__ uint64_t describe(const void* p, int leading) {
+  return static_cast<uint64_t>((sharedAddress(p) & 0x3ffff) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |
+         static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
+}
+
+// Rows of RowBytes (128 or 64, which is also the swizzle's span); `groupBytes` from eight rows to the next eight. The swizzle
+// is one of addresses, so rows may begin anywhere in a copied box, as long as the box begins where the swizzle does.
+template <int RowBytes> __device__ __forceinline__ uint64_t describe(uint32_t address, int groupBytes) {
+  static_assert(RowBytes == 128 || RowBytes == 64);
+  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | uint64_t{1} << 16 | static_cast<uint64_t>(groupBytes >> 4) << 32 |
+         uint64_t{RowBytes == 128 ? 1 : 2} << 62;
+}
 
 #endif
 

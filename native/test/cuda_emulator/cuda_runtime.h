@@ -1,21 +1,25 @@
 // Runs CUDA kernels on the processor, so that their arithmetic, indexing and synchronisation are tested where no GPU is.
 //
 // The sources of ops/cuda are compiled as plain C++ with this folder before any toolkit in the include path and
-// LONGLIVE_CUDA_EMULATED defined. Every thread of a block becomes a fibre; blocks run one after another.
+// LONGLIVE_CUDA_EMULATED defined. Every thread of a block becomes a fibre; blocks run one after another, those of a cluster together.
 //   * __syncthreads and warp operations (shuffles, ldmatrix, mma) suspend a fibre until the others have arrived; a thread
-//     that never arrives is reported as a deadlock.
+//     that never arrives is reported as a deadlock, and so is anything else that waits for ever.
 //   * LONGLIVE_EMULATOR_ORDER=reverse runs the threads in the opposite order: a missing barrier shows as another result.
 //   * cp.async copies happen when they are waited for (the latest legal time) or, with LONGLIVE_EMULATOR_COPIES=eager, when
 //     they are issued (the earliest): a missing wait or a buffer reused too early shows as another result.
-//   * Shared memory starts as NaN in every block.
+//   * What Hopper has of its own, barriers in shared memory, copies of boxes, products of warpgroups and clusters: hopper.h.
+//   * Shared memory starts as NaN in every block. What is __shared__ by declaration all blocks of a cluster would have in common: kernels
+//     that come in clusters take theirs from the launch.
 //   * Streams keep order within themselves only. With LONGLIVE_EMULATOR_STREAMS=late (or emulator::lateStreams) nothing runs
 //     before the host waits for it, and then only what that wait needs: an event that is missing shows as another result. With
 //     emulator::jealousStreams all other streams run first then, as far as events let them.
 //   * Graphs are captured, updated and launched as what they are: lists of launches with the arguments they had.
+//   * The chip is one of 8.0, unless told otherwise (LONGLIVE_EMULATOR_CHIP=9.0, or emulator::capability).
 //   * Faults and a small memory can be ordered (emulator::failLaunch, emulator::limitMemory).
 // It is not a model of speed, of memory ordering between warps, or of the PTX text itself: that needs a device.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +37,8 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __restrict__
+#define __CUDA_ARCH_FEAT_SM90_ALL  // kernels for Hopper have their bodies
+#define CUDART_VERSION 13000
 
 struct dim3 {
   unsigned x, y, z;
@@ -55,8 +61,12 @@ struct Position {
 };
 extern Position position;  // of the running fibre
 
+// As the environment says; for tests.
+struct Schedule { bool reverse, eagerCopies; };
+extern Schedule schedule;
+
 // Runs `body` once per thread.
-void run(dim3 grid, unsigned threads, size_t sharedBytes, const std::function<void()>& body);
+void run(dim3 grid, unsigned clusterSize, unsigned threads, size_t sharedBytes, const std::function<void()>& body);
 void barrier();
 // Every thread of the warp passes its operand; the last to arrive computes for all.
 void warp(void* operand, void (*compute)(void** operands));
@@ -81,10 +91,8 @@ T shuffle(T value, Source source) {
 
 }  // namespace emulator
 
-#define threadIdx (::emulator::position.thread)
-#define blockIdx (::emulator::position.block)
-#define gridDim (::emulator::position.grid)
-#define blockDim (::emulator::position.blockSize)
+inline const dim3 &threadIdx = emulator::position.thread, &blockIdx = emulator::position.block, &gridDim = emulator::position.grid,
+                  &blockDim = emulator::position.blockSize;
 
 inline void __syncthreads() { ::emulator::barrier(); }
 inline void __syncwarp(unsigned = 0xffffffffu) {
@@ -93,6 +101,28 @@ inline void __syncwarp(unsigned = 0xffffffffu) {
 }
 template <class T> T __shfl_xor_sync(unsigned, T v, int mask) { return ::emulator::shuffle(v, [mask](int l) { return l ^ mask; }); }
 template <class T> T __shfl_sync(unsigned, T v, int lane) { return ::emulator::shuffle(v, [lane](int) { return lane; }); }
+inline bool __any_sync(unsigned, bool predicate) {
+  struct Lane { bool mine, any; };
+  Lane lane{predicate, false};
+  ::emulator::warp(&lane, [](void** all) {
+    bool any = false;
+    for (int i = 0; i < 32; ++i) any = any || (all[i] && static_cast<Lane*>(all[i])->mine);
+    for (int i = 0; i < 32; ++i)
+      if (all[i]) static_cast<Lane*>(all[i])->any = any;
+  });
+  return lane.any;
+}
+using std::max, std::min;
+inline int __vimax3_s32(int a, int b, int c) { return max(max(a, b), c); }
+inline float __saturatef(float x) { return x > 0.0f ? min(x, 1.0f) : 0.0f; }  // NaN: 0
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+  const uint64_t bytes = static_cast<uint64_t>(high) << 32 | low;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) result |= static_cast<unsigned>(bytes >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+  return result;
+}
+inline float __int_as_float(int i) { float f; std::memcpy(&f, &i, 4); return f; }
+inline int __float_as_int(float f) { int i; std::memcpy(&i, &f, 4); return i; }
 inline float __uint_as_float(unsigned u) { float f; std::memcpy(&f, &u, 4); return f; }
 inline unsigned __float_as_uint(float f) { unsigned u; std::memcpy(&u, &f, 4); return u; }
 inline long long __double_as_longlong(double d) { long long i; std::memcpy(&i, &d, 8); return i; }
@@ -123,13 +153,27 @@ enum cudaError_t {
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 struct cudaGraphExecUpdateResultInfo { int result; };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
+constexpr unsigned long long cudaEnableDefault = 0;
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct { struct { unsigned x, y, z; } clusterDim; } val;
+};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes = 0;
+  cudaStream_t stream = nullptr;
+  cudaLaunchAttribute* attrs = nullptr;
+  unsigned numAttrs = 0;
+};
 
 namespace emulator {
-struct Capability { int major = 8, minor = 0; };
-inline Capability capability;  // of the emulated chip; for tests
+struct Capability { int major, minor; };
+extern Capability capability;  // of the emulated chip; tests change it, LONGLIVE_EMULATOR_CHIP says what it is at first ("9.0")
 // Shared memory that a block of it may have.
 inline int sharedLimit() {
   const auto [major, minor] = capability;
@@ -150,9 +194,9 @@ namespace emulator {
 cudaError_t enqueue(cudaStream_t stream, const void* what, std::function<void()> work);
 
 template <class... Parameters>
-cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared, cudaStream_t stream, Parameters... arguments) {
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, unsigned clusterSize, unsigned threads, size_t shared, cudaStream_t stream, Parameters... arguments) {
   return enqueue(stream, reinterpret_cast<const void*>(kernel), [=, values = std::make_tuple(arguments...)] {
-    run(grid, threads, shared, [&] { std::apply(kernel, values); });
+    run(grid, clusterSize, threads, shared, [&] { std::apply(kernel, values); });
   });
 }
 
@@ -180,6 +224,15 @@ template <class Kernel> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a,
   a->ptxVersion = 10 * emulator::capability.major + emulator::capability.minor;
   return cudaSuccess;
 }
+inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
+  return bytes <= emulator::sharedLimit() ? cudaSuccess : cudaErrorInvalidValue;
+}
+// A block to a multiprocessor: few, so that a grid that stays has several turns.
+inline cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t* config) {
+  *clusters = cudaDeviceProp{}.multiProcessorCount / static_cast<int>(config->attrs[0].val.clusterDim.x);
+  return cudaSuccess;
+}
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned version, unsigned long long flags, cudaDriverEntryPointQueryResult* found);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) { *least = 0, *greatest = -5; return cudaSuccess; }
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int priority);

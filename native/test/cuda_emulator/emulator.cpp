@@ -1,12 +1,12 @@
-#include <cuda_runtime.h>
+// Fibres, blocks and clusters: who runs next, barriers, warps, shared memory and cp.async.
+#include "fibres.h"
+#include "hopper.h"
 
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <deque>
 #include <map>
-#include <set>
+#include <string>
 #include <vector>
 
 // Switching fibres saves the callee-saved registers of the System V ABI on the stack and swaps stack pointers.
@@ -40,17 +40,34 @@ Position position;
 
 namespace {
 
+bool flag(const char* name, const char* value) {
+  const char* v = std::getenv(name);
+  return v && std::strcmp(v, value) == 0;
+}
+
+}  // namespace
+
+Schedule schedule{flag("LONGLIVE_EMULATOR_ORDER", "reverse"), flag("LONGLIVE_EMULATOR_COPIES", "eager")};
+
+namespace {
+
 constexpr size_t kStack = 256 << 10;
-constexpr size_t kMaxThreads = 1024;
+constexpr size_t kMaxThreads = 1024, kMaxBlocks = 8;  // of a block; of a cluster
+constexpr size_t kGuard = 64;                         // bytes behind a block's shared memory
+constexpr size_t kSystemShared = 1024;                // addresses before it
 
 struct Copy { void* to; const void* from; size_t bytes, readable; };
 
 struct Fibre {
   void* sp = nullptr;
+  const uint64_t* watched = nullptr;  // it waits until this
+  uint64_t seen = 0;                  // is no longer that
   bool done = false;
-  std::vector<std::vector<Copy>> groups;
-  std::vector<Copy> open;
+  Reason reason{};
+  bool ready() const { return !done && !(watched && *watched == seen); }
 };
+
+struct CopyGroups { std::vector<std::vector<Copy>> closed; std::vector<Copy> open; };
 
 struct Warp {
   void* operands[32] = {};
@@ -58,159 +75,228 @@ struct Warp {
   uint64_t generation = 0;
 };
 
+// Where all threads of a block, or of a cluster, wait for each other; those that have ended are not waited for.
+struct Meeting {
+  unsigned alive = 0, waiting = 0;
+  uint64_t generation = 0;
+
+  void release() {
+    if (alive > 0 && waiting == alive) waiting = 0, ++generation;
+  }
+  void leave() { --alive, release(); }
+  void wait(const char* what) {
+    const uint64_t before = generation;
+    ++waiting, release();
+    if (generation == before) suspend(generation, {what});
+  }
+};
+
 struct Block {
+  dim3 index;
+  Meeting meeting;
+};
+
+struct Late { unsigned fibre; std::function<void()> work; };
+
+// Of the blocks that run at the same time. Fibres and warps are those of the first block, then of the next.
+struct Cluster {
   std::vector<Fibre> fibres;
+  std::vector<CopyGroups> copies;
   std::vector<Warp> warps;
-  unsigned threads = 0, alive = 0, current = 0, waiting = 0;
-  uint64_t generation = 0, progress = 0;
+  std::vector<Block> blocks;
+  Meeting meeting;
+  std::vector<Late> late;
+  unsigned threads = 0;  // of a block
+  unsigned current = 0;
   void* scheduler = nullptr;
   const std::function<void()>* body = nullptr;
 };
 
-Block block;
+Cluster cluster;
 std::vector<unsigned char> sharedMemory;
 char* stacks = nullptr;
 unsigned char* sharedBase = nullptr;
+size_t sharedBytes = 0, sharedStride = 0;  // of a block; from one to the next
 
-bool flag(const char* name, const char* value) {
-  const char* v = std::getenv(name);
-  return v && std::strcmp(v, value) == 0;
+std::string nameOf(unsigned fibre) {
+  const dim3 b = cluster.blocks[fibre / cluster.threads].index;
+  return "block (" + std::to_string(b.x) + ", " + std::to_string(b.y) + ", " + std::to_string(b.z) + "), thread " +
+         std::to_string(fibre % cluster.threads);
 }
-const bool reverseOrder = flag("LONGLIVE_EMULATOR_ORDER", "reverse");
-const bool eagerCopies = flag("LONGLIVE_EMULATOR_COPIES", "eager");
 
-[[noreturn]] void die(const char* what) {
-  std::fprintf(stderr, "emulator: %s in block (%u, %u, %u), thread %u\n", what, position.block.x, position.block.y,
-               position.block.z, block.current);
+Block& blockAtHand() { return cluster.blocks[currentBlock()]; }
+Warp& warpAtHand() { return cluster.warps[currentBlock() * ((cluster.threads + 31) / 32) + currentThread() / 32]; }
+
+void enter(unsigned next) {
+  cluster.current = next;
+  position.thread.x = currentThread();
+  position.block = blockAtHand().index;
+}
+
+unsigned following(unsigned thread) {
+  return schedule.reverse ? (thread == 0 ? cluster.threads - 1 : thread - 1) : (thread + 1 == cluster.threads ? 0 : thread + 1);
+}
+
+// Threads that wait for the same are one line.
+[[noreturn]] void reportDeadlock() {
+  std::map<std::string, std::pair<unsigned, unsigned>> waiting;  // by reason: the first, and how many more
+  for (unsigned i = 0; i < cluster.fibres.size(); ++i) {
+    const Fibre& f = cluster.fibres[i];
+    if (f.done) continue;
+    const std::string block = "in block " + std::to_string(i / cluster.threads) + " of the cluster";
+    const std::string what = std::string(f.reason.what) + (f.reason.describe ? " " + f.reason.describe(f.reason.subject) : "") + " (" + block + ")";
+    const auto [at, isNew] = waiting.try_emplace(what, i, 0u);
+    if (!isNew) ++at->second.second;
+  }
+  std::fprintf(stderr, "emulator: a deadlock\n");
+  for (const auto& [what, who] : waiting)
+    std::fprintf(stderr, "  %s and %u others wait for %s\n", nameOf(who.first).c_str(), who.second, what.c_str());
   std::abort();
 }
 
-void enter(unsigned next) {
-  block.current = next;
-  position.thread.x = next;
-}
-
-unsigned following(unsigned i) {
-  return reverseOrder ? (i == 0 ? block.threads - 1 : i - 1) : (i + 1 == block.threads ? 0 : i + 1);
-}
-
-// Gives the others a turn.
-void yield() {
-  const unsigned self = block.current;
-  unsigned next = following(self);
-  while (block.fibres[next].done) next = following(next);
-  if (next == self) return;
-  enter(next);
-  longlive_switch(&block.fibres[self].sp, block.fibres[next].sp);
-}
-
-template <class Condition>
-void waitFor(Condition met, const char* what) {
-  uint64_t seen = block.progress;
-  unsigned idle = 0;
-  while (!met()) {
-    yield();
-    if (block.progress != seen) seen = block.progress, idle = 0;
-    else if (++idle > 4) die(what);
-  }
-}
-
-void releaseBarrier() {
-  if (block.alive > 0 && block.waiting == block.alive) {
-    block.waiting = 0;
-    ++block.generation;
-    ++block.progress;
+// Who runs next. A block runs as far as it can before another has a turn, and what was put off happens when nobody has one.
+unsigned nextReady() {
+  for (;;) {
+    for (unsigned i = 0; i < blocksAtOnce(); ++i) {
+      const unsigned first = (currentBlock() + i) % blocksAtOnce() * cluster.threads;
+      unsigned thread = currentThread();
+      do {
+        thread = following(thread);
+        if (cluster.fibres[first + thread].ready()) return first + thread;
+      } while (thread != currentThread());
+    }
+    if (cluster.late.empty()) reportDeadlock();
+    const auto at = schedule.reverse ? cluster.late.end() - 1 : cluster.late.begin();
+    const Late late = std::move(*at);
+    cluster.late.erase(at);
+    enter(late.fibre);
+    late.work();
   }
 }
 
 void finish() {
-  Fibre& self = block.fibres[block.current];
+  leaveProducts();
+  Fibre& self = cluster.fibres[cluster.current];
   self.done = true;
-  --block.alive;
-  --block.warps[block.current / 32].alive;
-  ++block.progress;
-  releaseBarrier();
-  if (block.alive == 0) {
-    longlive_switch(&self.sp, block.scheduler);
+  --warpAtHand().alive;
+  blockAtHand().meeting.leave();
+  cluster.meeting.leave();
+  if (cluster.meeting.alive == 0) {
+    longlive_switch(&self.sp, cluster.scheduler);
   } else {
-    unsigned next = following(block.current);
-    while (block.fibres[next].done) next = following(next);
-    enter(next);
-    longlive_switch(&self.sp, block.fibres[next].sp);
+    enter(nextReady());
+    longlive_switch(&self.sp, cluster.fibres[cluster.current].sp);
   }
   die("a finished thread ran on");
 }
 
 void trampoline() {
-  (*block.body)();
+  (*cluster.body)();
   finish();
 }
 
-void runBlock() {
+void runCluster() {
+  const unsigned fibres = cluster.threads * blocksAtOnce(), warps = (cluster.threads + 31) / 32;
   if (!stacks) {
-    stacks = static_cast<char*>(mmap(nullptr, kStack * kMaxThreads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    stacks = static_cast<char*>(mmap(nullptr, kStack * kMaxThreads * kMaxBlocks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     if (stacks == MAP_FAILED) die("no memory for stacks");
   }
-  block.fibres.assign(block.threads, {});
-  block.warps.assign((block.threads + 31) / 32, {});
-  block.alive = block.threads, block.waiting = 0;
-  for (unsigned i = 0; i < block.threads; ++i) {
-    ++block.warps[i / 32].alive;
+  cluster.fibres.assign(fibres, {});
+  cluster.copies.assign(fibres, {});
+  cluster.warps.assign(warps * blocksAtOnce(), {});
+  cluster.meeting.alive = fibres;
+  for (Block& b : cluster.blocks) b.meeting.alive = cluster.threads;
+  for (unsigned i = 0; i < fibres; ++i) {
+    ++cluster.warps[i / cluster.threads * warps + i % cluster.threads / 32].alive;
     void** top = reinterpret_cast<void**>(stacks + (i + 1) * kStack - 64);
     *--top = nullptr;  // keeps the stack as a call would leave it: 16-byte aligned before the return address
     *--top = reinterpret_cast<void*>(&trampoline);
     for (int r = 0; r < 6; ++r) *--top = nullptr;
-    block.fibres[i].sp = top;
+    cluster.fibres[i].sp = top;
   }
-  enter(reverseOrder ? block.threads - 1 : 0);
-  longlive_switch(&block.scheduler, block.fibres[block.current].sp);
+  forgetBarriers(), forgetProducts();
+  enter(schedule.reverse ? fibres - 1 : 0);
+  longlive_switch(&cluster.scheduler, cluster.fibres[cluster.current].sp);
+  if (!cluster.late.empty()) die("a copy is under way when the last thread ends");
 }
 
 }  // namespace
 
-void run(dim3 grid, unsigned threads, size_t sharedBytes, const std::function<void()>& body) {
+void die(const std::string& what) {
+  std::fprintf(stderr, "emulator: %s in %s\n", what.c_str(), cluster.blocks.empty() ? "no block" : nameOf(cluster.current).c_str());
+  std::abort();
+}
+
+unsigned currentThread() { return cluster.current % cluster.threads; }
+unsigned currentBlock() { return cluster.current / cluster.threads; }
+unsigned blocksAtOnce() { return static_cast<unsigned>(cluster.blocks.size()); }
+bool blockRuns(unsigned block) { return cluster.blocks[block].meeting.alive > 0; }
+
+void suspend(const uint64_t& counter, const Reason& reason) {
+  const unsigned self = cluster.current;
+  Fibre& f = cluster.fibres[self];
+  f.watched = &counter, f.seen = counter, f.reason = reason;
+  const unsigned next = nextReady();
+  enter(next);
+  if (next != self) longlive_switch(&f.sp, cluster.fibres[next].sp);
+  f.watched = nullptr;
+}
+
+void whenStuck(std::function<void()> work) { cluster.late.push_back({cluster.current, std::move(work)}); }
+
+size_t sharedOffset(const void* p, size_t bytes) {
+  const unsigned char* base = dynamicShared();
+  const size_t offset = static_cast<size_t>(static_cast<const unsigned char*>(p) - base);
+  if (p < base || offset + bytes > sharedBytes) die("an address outside the block's shared memory");
+  return offset;
+}
+unsigned char* sharedAt(unsigned block, size_t offset) { return sharedBase + block * sharedStride + offset; }
+
+uint32_t sharedAddress(const void* p) { return static_cast<uint32_t>(kSystemShared + sharedOffset(p, 0)); }
+const unsigned char* atSharedAddress(uint32_t address, size_t bytes) {
+  if (address < kSystemShared || address - kSystemShared + bytes > sharedBytes) die("an address outside the block's shared memory");
+  return sharedAt(currentBlock(), address - kSystemShared);
+}
+
+void run(dim3 grid, unsigned clusterSize, unsigned threads, size_t shared, const std::function<void()>& body) {
   if (threads == 0 || threads > kMaxThreads || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)
     die("a launch outside the limits");
-  if (sharedBytes > static_cast<size_t>(sharedLimit())) die("too much shared memory");
-  if (sharedMemory.size() < sharedBytes + 2048) sharedMemory.resize(sharedBytes + 2048);
+  if (clusterSize == 0 || clusterSize > kMaxBlocks || grid.x % clusterSize) die("a grid that is not made of whole clusters");
+  if (shared > static_cast<size_t>(sharedLimit())) die("too much shared memory");
+  sharedBytes = shared, sharedStride = (shared + kGuard + 1023) / 1024 * 1024;
+  if (sharedMemory.size() < clusterSize * sharedStride + 1024) sharedMemory.resize(clusterSize * sharedStride + 1024);
   sharedBase = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(sharedMemory.data()) + 1023) / 1024 * 1024);
-  block.threads = threads, block.body = &body;
+  cluster.threads = threads, cluster.body = &body;
+  cluster.blocks.assign(clusterSize, {});
   position.grid = grid, position.blockSize = dim3(threads);
   for (unsigned z = 0; z < grid.z; ++z)
     for (unsigned y = 0; y < grid.y; ++y)
-      for (unsigned x = 0; x < grid.x; ++x) {
-        position.block = dim3(x, y, z);
+      for (unsigned x = 0; x < grid.x; x += clusterSize) {
+        for (unsigned i = 0; i < clusterSize; ++i) cluster.blocks[i].index = dim3(x + i, y, z);
         position.thread = dim3(0, 0, 0);
-        std::memset(sharedBase, 0xff, sharedBytes + 64);
-        runBlock();
-        for (size_t i = 0; i < 64; ++i)
-          if (sharedBase[sharedBytes + i] != 0xff) die("a write behind shared memory");
+        std::memset(sharedBase, 0xff, clusterSize * sharedStride);
+        runCluster();
+        for (unsigned b = 0; b < clusterSize; ++b)
+          for (size_t i = 0; i < kGuard; ++i)
+            if (sharedAt(b, shared)[i] != 0xff) die("a write behind shared memory");
       }
 }
 
-void barrier() {
-  const uint64_t generation = block.generation;
-  ++block.waiting;
-  releaseBarrier();
-  waitFor([&] { return block.generation != generation; }, "__syncthreads waits for ever");
-}
+void barrier() { blockAtHand().meeting.wait("__syncthreads"); }
+unsigned clusterRank() { return currentBlock(); }
+void clusterBarrier() { cluster.meeting.wait("the barrier of the cluster"); }
 
 void warp(void* operand, void (*compute)(void**)) {
-  Warp& w = block.warps[block.current / 32];
-  const uint64_t generation = w.generation;
-  w.operands[block.current % 32] = operand;
-  if (++w.arrived == w.alive) {
-    compute(w.operands);
-    std::memset(w.operands, 0, sizeof w.operands);
-    w.arrived = 0;
-    ++w.generation;
-    ++block.progress;
-    return;
-  }
-  waitFor([&] { return w.generation != generation; }, "a warp operation waits for ever");
+  Warp& w = warpAtHand();
+  w.operands[currentThread() % 32] = operand;
+  if (++w.arrived != w.alive) return suspend(w.generation, {"the rest of its warp"});
+  compute(w.operands);
+  std::memset(w.operands, 0, sizeof w.operands);
+  w.arrived = 0;
+  ++w.generation;
 }
 
-unsigned char* dynamicShared() { return sharedBase; }
+unsigned char* dynamicShared() { return sharedAt(currentBlock(), 0); }
 
 namespace {
 void perform(const Copy& c) {
@@ -222,18 +308,18 @@ void perform(const Copy& c) {
 void asyncCopy(void* to, const void* from, size_t bytes, size_t readable) {
   if (reinterpret_cast<uintptr_t>(to) % bytes || (readable && reinterpret_cast<uintptr_t>(from) % bytes)) die("a misaligned cp.async");
   const Copy c{to, from, bytes, readable};
-  if (eagerCopies) perform(c);
-  else block.fibres[block.current].open.push_back(c);
+  if (schedule.eagerCopies) perform(c);
+  else cluster.copies[cluster.current].open.push_back(c);
 }
 
 void asyncCommit() {
-  Fibre& f = block.fibres[block.current];
-  f.groups.push_back(std::move(f.open));
-  f.open.clear();
+  CopyGroups& groups = cluster.copies[cluster.current];
+  groups.closed.push_back(std::move(groups.open));
+  groups.open.clear();
 }
 
 void asyncWait(int pending) {
-  auto& groups = block.fibres[block.current].groups;
+  auto& groups = cluster.copies[cluster.current].closed;
   while (static_cast<int>(groups.size()) > pending) {
     for (const Copy& c : groups.front()) perform(c);
     groups.erase(groups.begin());
@@ -241,4 +327,3 @@ void asyncWait(int pending) {
 }
 
 }  // namespace emulator
-

@@ -12,6 +12,12 @@
 
 namespace emulator {
 
+Capability capability = [] {
+  Capability c{8, 0};
+  if (const char* chip = std::getenv("LONGLIVE_EMULATOR_CHIP")) std::sscanf(chip, "%d.%d", &c.major, &c.minor);
+  return c;
+}();
+
 namespace {
 
 constexpr size_t kGuard = 256;

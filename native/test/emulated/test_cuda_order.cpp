@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <thread>
+#include <utility>
 
 #include "../harness.h"
 #include "../synthetic_package.h"
@@ -186,11 +187,11 @@ TEST("cuda: sessions in fp8, on a chip that has it") {
     const Tensor& t = kept.at("latents.window");
     return std::vector<float>(t.as<float>(), t.as<float>() + t.elements());
   };
-  emulator::capability = {8, 9};
+  const emulator::Capability before = std::exchange(emulator::capability, {8, 9});
   const std::vector<float> fp8 = latents();
   o.precision = Precision::BF16, o.attention = AttentionArithmetic::Full;
   const std::vector<float> bf16 = latents();
-  emulator::capability = {};
+  emulator::capability = before;
   double error = 0, size = 0;
   for (size_t i = 0; i < bf16.size(); ++i) error += std::pow(fp8[i] - bf16[i], 2), size += std::pow(bf16[i], 2);
   const double relative = std::sqrt(error / size);

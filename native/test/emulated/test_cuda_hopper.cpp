@@ -1,0 +1,169 @@
+// The kernels for Hopper (ops/cuda/*_sm90.cu), run on the processor as hopper.h describes, against the CPU backend in F32: runs of keys that end
+// within a tile, rings that wrap, units that are cut along the keys, every shape of a convolution's tile.
+#include <cstdio>
+
+#include "../synthetic_package.h"
+#include "longlive/engine.h"
+#include "operations.h"
+#include "ops/cuda/attention_plan.h"
+#include "ops/cuda/attention_schedule.h"
+#include "ops/cuda/conv_plan.h"
+
+#include "hopper.h"
+
+using namespace longlive;
+
+namespace {
+
+const std::vector<Precision> kBf16 = {Precision::BF16};
+constexpr int kMultiprocessors = 4;  // of the emulated chip
+
+// Calls f under every schedule: each shows mistakes that the others do not.
+template <class F> void everyWay(F f) {
+  const emulator::Schedule before = emulator::schedule;
+  for (bool reverse : {false, true})
+    for (bool eager : {false, true}) emulator::schedule = {reverse, eager}, f();
+  emulator::schedule = before;
+}
+
+// Nothing but these kernels copies boxes.
+template <class F> bool copiesBoxes(F f) {
+  const int64_t before = emulator::boxesCopied();
+  f();
+  return emulator::boxesCopied() > before;
+}
+
+struct AttentionCase {
+  const char* name;
+  int64_t queries, rows, heads;
+  std::vector<KeyRange> visible;
+  float last = 0;
+
+  // How the kernel spreads it: over clusters of two blocks.
+  cuda::AttentionSchedule schedule(bool mayCut) const {
+    const int64_t units = cuda::ceilDiv(queries, 256) * heads;
+    return cuda::AttentionSchedule::plan(units, cuda::planKeys(visible, rows).tiles(128), kMultiprocessors / cuda::kAttentionPair, mayCut);
+  }
+};
+
+// A window whose ring has wrapped, behind a sink: five runs' worth of tails.
+const std::vector<KeyRange> kRing = {{0, 100}, {420, 280}, {100, 130}, {240, 160}};
+// Tiles enough that the last turn is cut.
+const std::vector<KeyRange> kLong = {{1000, 1200}, {0, 900}, {950, 40}};
+
+void attends(const AttentionCase& c) {
+  everyWay([&] {
+    CHECK(copiesBoxes([&] {
+      compare(c.name, [&](Device& d) { return attention(d, c.queries, c.rows, c.heads, 128, c.visible, false, c.last); }, kBf16, 1e-2);
+    }));
+  });
+}
+
+void attendsInEightBits(const AttentionCase& c) {
+  everyWay([&] {
+    EightBitError e{};
+    CHECK(copiesBoxes([&] { e = eightBitError(true, cuda::kEightKeysHopper, c.queries, c.rows, c.heads, 128, c.visible, 5.0f); }));
+    const bool ok = e.rms > 0.8 && e.rms < 1.2 && e.worst < 6;
+    if (!ok) std::fprintf(stderr, "8 bits, %s: rms %g, worst %g\n", c.name, e.rms, e.worst);
+    CHECK(ok);
+  });
+}
+
+struct ConvTest {
+  ConvCase of;
+  cuda::ConvShape shape;  // of its tiles
+};
+
+cuda::ConvPlan planOf(const ConvCase& c) {
+  cuda::Gather g;
+  g.frames = c.frames, g.gridHeight = g.height = static_cast<int>(c.height), g.gridWidth = g.width = static_cast<int>(c.width), g.channels = static_cast<int>(c.in);
+  g.kt = c.kt, g.kh = c.upsample ? 2 : c.kh, g.kw = c.upsample ? 2 : c.kw, g.scale = c.upsample ? 2 : 1;
+  cuda::ConvPlan p{};
+  planConv(p, g, c.out, kMultiprocessors);
+  return p;
+}
+
+}  // namespace
+
+TEST("cuda, Hopper: attention") {
+  const Chip hopper(9, 0);
+  attends({"one tile", 70, 90, 1, {{0, 90}}});
+  attends({"whole tiles", 256, 384, 2, {{0, 384}}});
+  attends({"a ring that has wrapped", 300, 700, 1, kRing});
+  attends({"many keys in one", 140, 700, 2, kRing, 3.5f});
+  const AttentionCase turns{"a last turn that is not cut", 40, 200, 3, {{0, 200}}};
+  CHECK(!turns.schedule(true).cut && turns.schedule(true).turns == 1 && turns.schedule(true).rest() == 1);
+  attends(turns);
+}
+
+TEST("cuda, Hopper: attention whose last turn is cut along the keys") {
+  const Chip hopper(9, 0);
+  const FakeLibrary library;
+  const AttentionCase one{"cut", 130, 2200, 1, kLong}, behind{"cut behind a whole turn", 40, 2200, 3, kLong, 2.0f};
+  CHECK(one.schedule(true).cut && one.schedule(true).turns == 0);
+  CHECK(behind.schedule(true).cut && behind.schedule(true).turns == 1);
+  attends(one), attends(behind);
+}
+
+TEST("cuda, Hopper: attention in 8 bits") {
+  const Chip hopper(9, 0);
+  attendsInEightBits({"one tile", 70, 90, 1, {{0, 90}}});
+  attendsInEightBits({"whole tiles", 140, 256, 2, {{0, 256}}});
+  attendsInEightBits({"a ring that has wrapped", 70, 700, 3, kRing});
+  const FakeLibrary library;
+  attendsInEightBits({"cut", 40, 2200, 1, kLong});
+}
+
+TEST("cuda, Hopper: convolutions with every shape of tile") {
+  using Pad = Backend::ConvArgs::Pad;
+  const Chip hopper(9, 0);
+  // The fourth has more boxes than stages for each of its weights: elsewhere those alone hold the producer back.
+  const ConvTest tests[] = {
+      {{2, 33, 20, 64, 192, 1, 3, 3, 1, 1, Pad::Same, true, false, 0, Activation::Relu, true}, {64, 192, 2}},
+      {{1, 5, 9, 64, 192, 3, 3, 3, 1, 1, Pad::Same, true, false, 2}, {64, 192, 1}},
+      {{2, 33, 20, 64, 128, 1, 3, 3, 1, 1, Pad::Same, true, true}, {64, 128, 2}},
+      {{2, 5, 7, 640, 128, 2, 1, 1, 1, 1, Pad::Same, true, false, 1}, {64, 128, 1}},
+      {{1, 17, 35, 64, 96, 3, 3, 3, 1, 1, Pad::Same, true, false, 1, Activation::Relu, true, true}, {64, 96, 4}},
+      {{1, 18, 30, 64, 64, 3, 3, 3, 1, 1, Pad::Same, true, false, 2, Activation::None, true}, {64, 64, 4}},
+      {{1, 18, 33, 64, 3, 1, 3, 3, 1, 1, Pad::Same, true, false, 0, Activation::None, false, false, true}, {64, 8, 4}},
+      {{2, 17, 33, 96, 96, 3, 3, 3, 1, 1, Pad::Same, true, false, 1}, {32, 96, 4}},
+      {{1, 17, 40, 32, 5, 3, 3, 3, 1, 1, Pad::Same, true, false, 2, Activation::Relu, true, true}, {32, 8, 4}},
+  };
+  for (const ConvTest& t : tests) {
+    const cuda::ConvShape &s = t.shape, got = planOf(t.of).shape;
+    const std::string name = std::to_string(s.chunk) + " x " + std::to_string(s.nTile) + " x " + std::to_string(s.mTiles);
+    const bool planned = got.chunk == s.chunk && got.nTile == s.nTile && got.mTiles == s.mTiles;
+    if (!planned) std::fprintf(stderr, "%s: the plan is %d x %d x %d\n", name.c_str(), got.chunk, got.nTile, got.mTiles);
+    CHECK(planned);
+    everyWay([&] { CHECK(copiesBoxes([&] { compare(name, [&](Device& d) { return conv(d, t.of); }, kBf16); })); });
+  }
+}
+
+TEST("cuda, Hopper: whole sessions, whose graphs and lanes change no bit") {
+  const Chip hopper(9, 0);
+  const test::SyntheticPackage package("hopper", [](ModelConfig& c) {
+    c.dit.dim = 128, c.dit.ffnDim = 48, c.dit.numHeads = 1, c.dit.numLayers = 1, c.vae.dim = 2;
+    c.sampling.windowFrames = 4, c.sampling.sinkFrames = 1, c.sampling.framesPerBlock = 1;
+    c.sampling.denoisingSteps = {1000, 500};
+  });
+  const auto video = [&](const char* isa, AttentionArithmetic attention) {
+    LoadOptions o;
+    o.directory = package.directory, o.device = DeviceKind::Cuda, o.precision = Precision::BF16, o.isa = isa, o.attention = attention;
+    const auto model = Model::load(o);
+    SessionOptions session;
+    session.seed = 5, session.width = session.height = 16;
+    const auto s = model->createSession(session);
+    s->setPrompt(*model->encodePrompt(std::vector<int32_t>{3, 4, 1}), RecacheMode::Recache);
+    for (int block = 0; block < 6;) block += s->step().kind == Step::Kind::Context;
+    return s->checkpoint();
+  };
+  for (AttentionArithmetic attention : {AttentionArithmetic::Full, AttentionArithmetic::Int8}) {
+    std::vector<uint8_t> want;
+    CHECK(copiesBoxes([&] { want = video("eager,one-lane", attention); }));
+    CHECK(want.size() > 1000);
+    CHECK(video("", attention) == want);
+    emulator::lateStreams(true);
+    CHECK(video("", attention) == want);
+    emulator::lateStreams(false);
+  }
+}
