@@ -133,6 +133,7 @@ class VaeStage:
     encoder: Loop | None = None
     joint: Loop | None = None  # both halves together: the latents leave the linear code (needs `latents = "encoder"` in preset.toml)
     init: str = ""  # weights to start from, perhaps of fewer channels (widen.py); a path in the folder of results
+    init_share: float = 0.0  # of these in the mean of the weights before and after training that is kept
     frames: int = 6  # latent frames of a clip
     crop: int = 8  # latent pixels; every sixteenth batch is of whole pictures. 0: all are
     pool: int = 240  # rendered clips kept; each batch renders `fresh` new ones
@@ -360,7 +361,7 @@ def check_stage(stage: Any, preset: Preset, where: str) -> None:
             raise ConfigError(f'{where}: [joint] makes latents of its own: preset.toml needs latents = "encoder"')
     if isinstance(stage, ClipsStage) and stage.background and preset.latents == "encoder":
         raise ConfigError(f'{where}: key "background": clips made by the encoder have to wait for it')
-    if isinstance(stage, CausalStage) and stage.init_share and not (stage.init_share < 1 and stage.init):
+    if isinstance(stage, (VaeStage, CausalStage)) and stage.init_share and not (stage.init_share < 1 and stage.init):
         raise ConfigError(f'{where}: key "init_share" must be below 1, and "init" name the weights')
     if isinstance(stage, LongStage) and not stage.chunk <= stage.window <= stage.first_chunk:
         raise ConfigError(f'{where}: key "window" must lie between "chunk" and "first_chunk", found {stage.window}')

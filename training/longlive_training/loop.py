@@ -86,6 +86,11 @@ class Average:
         self.module.load_state_dict(state)
 
 
+def mixed(before: dict[str, Tensor], after: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights of which `share` are those of `before`."""
+    return {name: share * before[name].to(value.device) + (1 - share) * value for name, value in after.items()}
+
+
 def adamw(modules: Iterable[nn.Module], settings: config.Loop, lr: float | None = None) -> torch.optim.AdamW:
     """AdamW without decay for vectors and modulation."""
     named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]

@@ -38,7 +38,7 @@ def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("vae.toml", "crop = 4", "corp = 4", r'vae.toml: unknown key "corp"; known keys are decoder, encoder, joint, init, frames, crop'),
+        ("vae.toml", "crop = 4", "corp = 4", r'vae.toml: unknown key "corp"; known keys are decoder, encoder, joint, init, init_share, frames, crop'),
         ("vae.toml", "[decoder]\n", "[decoder]\nstep = 40\n", r'vae.toml: \[decoder\]: unknown key "step"'),
         ("vae.toml", "\n[encoder]\nsteps = 48\nbatch = 2\nlr = 0.02\nwarmup = 4\nlog_every = 4", "", r'vae.toml: a VAE that begins from nothing needs the tables "decoder" and "encoder", or "joint"'),
         ("vae.toml", "[encoder]", "[joint]", r'vae.toml: \[joint\] makes latents of its own: preset.toml needs latents = "encoder"'),
@@ -54,6 +54,7 @@ def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
         ("long.toml", "ratio = 3", 'ratio = 3\nprompts = "x.txt"', r'the keys "prompts" and "switch_prompts" go together'),
         ("preset.toml", "width = 96", "width = 100", r'preset.toml: \[video\]: key "width" must be a multiple of 16, found 100'),
         ("preset.toml", '"ode", ', '"odd", ', r'key "stages" names the unknown stage "odd"'),
+        ("vae.toml", "crop = 4", "init_share = 0.5\ncrop = 4", r'vae.toml: key "init_share" must be below 1, and "init" name the weights'),
         ("causal.toml", "own_from", "init_share = 0.5\nown_from", r'causal.toml: key "init_share" must be below 1, and "init" name the weights'),
         ("preset.toml", "window_frames = 9", "window_frames = 12", r"causal.toml: teacher forcing is written for a window of sink"),
         ("preset.toml", "[video]", "video = 3\n[vide]", r'preset.toml: unknown key "vide"'),

@@ -12,10 +12,10 @@ from longlive_training.codec import Codec, patches
 from longlive_training.config import load
 from longlive_training.context import Context
 from longlive_training.data import from_indices, held_out
-from longlive_training.loop import Loop, OutOfTime, Random
+from longlive_training.loop import Loop, OutOfTime, Random, mixed
 from longlive_training.models.dit import CausalDiT
 from longlive_training.quantise import int8, rounded
-from longlive_training.stages.causal import darkness, mean, picture_weights
+from longlive_training.stages.causal import darkness, picture_weights
 from longlive_training.stages.clips import Renderer, Shard, ahead, clips, encode_there
 from longlive_training.stages.ode import kept_steps, path
 from longlive_training.stages.vae import Pool, batch, encode, encoder, make_clip, picture_loss, psnr, seam, to_videos, vae
@@ -57,7 +57,7 @@ def test_a_pool_that_begins_later_is_the_pool_that_was_there(tmp_path: Path) -> 
 
 
 def test_a_model_may_keep_a_share_of_what_it_was() -> None:
-    kept = mean({"a": torch.tensor([0.0, 8.0])}, {"a": torch.tensor([4.0, 0.0])}, 0.25)
+    kept = mixed({"a": torch.tensor([0.0, 8.0])}, {"a": torch.tensor([4.0, 0.0])}, 0.25)
     assert kept["a"].tolist() == [3.0, 2.0]
 
 

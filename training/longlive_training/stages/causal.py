@@ -33,7 +33,7 @@ from ..config import CausalStage
 from .. import distributed
 from ..context import Context, parameters, read_weights
 from ..data import NAMES
-from ..loop import Average, Optimiser, Random, adamw
+from ..loop import Average, Optimiser, Random, adamw, mixed
 from ..models.dit import CausalDiT
 from ..prompts import ClipCaptions
 from ..rollout import Rollout
@@ -115,11 +115,6 @@ def picture_weights(context: Context, subject: float) -> Tensor:
     weight = channel_weights(context.codec()).repeat(1, 1, rows, columns)
     weight[:, :, top // PATCH : -(-bottom // PATCH), left // PATCH : -(-right // PATCH)] *= subject
     return weight / weight.mean()
-
-
-def mean(before: dict[str, Tensor], after: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Weights, `share` of each those of `before`."""
-    return {name: share * before[name].to(value.device) + (1 - share) * value for name, value in after.items()}
 
 
 def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
@@ -224,7 +219,7 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
     def keep() -> None:
         made = average.module.state_dict()
         if s.init_share:
-            made = mean(widened_dit(read_weights(init), model), made, s.init_share)
+            made = mixed(widened_dit(read_weights(init), model), made, s.init_share)
         context.save_model(made, context.path("causal", "dit.safetensors"))
 
     report = context.train(loop, step, keep)

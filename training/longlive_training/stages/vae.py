@@ -25,7 +25,7 @@ from ..codec import PATCH, Codec
 from ..config import Loop as LoopSettings
 from ..config import VaeStage
 from ..context import Context, parameters, read_weights
-from ..loop import Average, Optimiser, Random, write_json
+from ..loop import Average, Optimiser, Random, mixed, write_json
 from ..models.vae import ResidualBlock, WanVAE, channels_last
 from ..muon import Muon
 from ..widen import widened_vae
@@ -169,7 +169,7 @@ def batch(pool: Pool, codec: Codec, rng: Random, count: int, crop: int, step: in
 
 def train(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_settings: LoopSettings) -> dict[str, Any]:
     """Trains the `decoder`, the `encoder`, or both (`joint`), and leaves `vae` with the averaged weights, saved."""
-    codec = context.codec()
+    codec, before = context.codec(), {k: v.clone() for k, v in vae.state_dict().items()}
     halves = {"decoder": [vae.decoder, vae.conv2], "encoder": [vae.encoder, vae.conv1]}
     weights = [p for half in halves.get(name, sum(halves.values(), [])) for p in half.parameters()]
     hidden = [p for p in weights if p.dim() >= 4 and min(p.shape[:2]) > 3]
@@ -212,14 +212,14 @@ def train(context: Context, settings: VaeStage, vae: WanVAE, name: str, loop_set
 
     def keep() -> None:
         pool.close()
-        vae.load_state_dict(average.module.state_dict())
+        vae.load_state_dict(mixed(before, average.module.state_dict(), settings.init_share))
         context.save_model(vae, context.path("vae", "vae.safetensors"))
         if name == "joint":
-            mean, std = statistics(context, average.module, pool.videos[:256])
+            mean, std = statistics(context, vae, pool.videos[:256])
             write_json(context.path("vae", "latents.json"), {"mean": mean.tolist(), "std": std.tolist()})
 
     report = context.train(loop, step, keep)
-    report |= {k: round(v, 3) for k, v in quality(context, average.module, clips, through).items()}
+    report |= {k: round(v, 3) for k, v in quality(context, vae, clips, through).items()}
     print(f"vae: {shown(report)} {'through both halves' if through else 'from codec latents'}", flush=True)
     return report
 
