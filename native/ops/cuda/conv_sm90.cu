@@ -40,15 +40,6 @@ struct Barriers {
   uint64_t boxFull[kConvStages], boxEmpty[kConvStages], weightsFull[kConvStages], weightsEmpty[kConvStages];
 };
 
-// Which stage of a ring is next, and in which round.
-struct Turn {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void next(int stages) {
-    if (++stage == stages) stage = 0, parity ^= 1;
-  }
-};
-
 struct Stages {
   unsigned char *boxes, *weights;
   int boxStride, weightStride;
@@ -92,20 +83,6 @@ __device__ __forceinline__ void produce(const Maps& maps, const Gather& g, const
       }
     }
   }
-}
-
-// v[j], the lane's own pair of columns in part j of four, becomes lane j's pair in the part of this lane's number.
-__device__ __forceinline__ void exchange(float (&v)[4], int lane) {
-#pragma unroll
-  for (int bit = 1; bit <= 2; bit *= 2)
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if (j & bit) continue;
-      const bool high = lane & bit;
-      const float got = __shfl_xor_sync(0xffffffffu, high ? v[j] : v[j | bit], bit);
-      if (high) v[j] = got;
-      else v[j | bit] = got;
-    }
 }
 
 template <int V> __device__ __forceinline__ void finish(const ConvOutput& o, float (&x)[V], const float (&rest)[V], int column) {

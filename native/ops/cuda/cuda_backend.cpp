@@ -334,8 +334,9 @@ void CudaBackend::linear(const LinearRows& out, const LinearRows& in, const Line
     if (linearByLibrary(to, operands, w, matrix, epilogue)) return;
     const Tensor& values = operands.in.values;
     const float* scale = eight ? operands.in.scale.as<float>() : nullptr;
-    multiply(stream(), matrixOf(values, rows, w.in), values.dtype, matrix,
-             {to, epilogue.residual, epilogue.multiply, epilogue.gate, scale, epilogue.activation, false});
+    const Finish finish{to, epilogue.residual, epilogue.multiply, epilogue.gate, scale, epilogue.activation, false};
+    if (!features_.portable && computeMajor_ == 9 && linearHopper(stream(), operands.in, matrix, finish)) return;
+    multiply(stream(), matrixOf(values, rows, w.in), values.dtype, matrix, finish);
   };
   if (!out.scale) return run(out.values, e);
   // Activation and quantisation in one pass over the product.

@@ -51,6 +51,9 @@ void multiply(cudaStream_t stream, const Gather& a, DType inType, const PackedMa
 // The same for convolutions on Hopper (conv_sm90.cu), on a device of so many multiprocessors; false, and nothing done, if it is not for this one.
 bool convHopper(cudaStream_t stream, const Gather& a, const PackedMatrix& b, const Finish& finish, int multiprocessors);
 
+// The same for linear layers in int8 on Hopper (linear_sm90.cu): `in` in bytes with a scale per row, results those of `multiply`.
+bool linearHopper(cudaStream_t stream, const LinearRows& in, const PackedMatrix& b, const Finish& finish);
+
 // Whether the current device has fp8 and this build code for it.
 bool hasFp8();
 

@@ -50,6 +50,9 @@ inline void multiplyRegisters(float (&d)[16][4], const uint32_t (&a)[4], uint64_
   emulator::multiply({emulator::Element::Bf16, 128, d, a, 0, b, true, true});
 }
 inline void multiplyInt8(int32_t (&d)[16][4], uint64_t a, uint64_t b) { emulator::multiply({emulator::Element::Int8, 128, d, nullptr, a, b, false, true}); }
+inline void multiplyInt8(int32_t (&d)[32][4], uint64_t a, uint64_t b, int accumulate) {
+  emulator::multiply({emulator::Element::Int8, 256, d, nullptr, a, b, false, accumulate != 0});
+}
 inline void multiplyE4m3(float (&d)[17][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
   emulator::multiply({emulator::Element::E4m3, 136, d, a, 0, b, false, accumulate != 0});
 }
@@ -163,6 +166,9 @@ template <int N> __device__ __forceinline__ void multiply(float (&d)[N / 8][4], 
 #define LONGLIVE_R96                                                                                                            \
   LONGLIVE_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91," \
                "%92,%93,%94,%95"
+#define LONGLIVE_R128                                                                                                               \
+  LONGLIVE_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119," \
+               "%120,%121,%122,%123,%124,%125,%126,%127"
 #define LONGLIVE_PRODUCT(N, REGISTERS, A, B, ACCUMULATE, ...)                                                      \
   template <> __device__ __forceinline__ void multiply<N>(float (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate) { \
     asm volatile(                                                                                                  \
@@ -210,6 +216,22 @@ __device__ __forceinline__ void multiplyInt8(int32_t (&d)[16][4], uint64_t a, ui
       : LONGLIVE_ALL64("+r", d)
       : "l"(a), "l"(b));
 }
+#define LONGLIVE_NEXT64(kind, d)                                                                                                           \
+  LONGLIVE_FOUR(kind, d, 16), LONGLIVE_FOUR(kind, d, 17), LONGLIVE_FOUR(kind, d, 18), LONGLIVE_FOUR(kind, d, 19), LONGLIVE_FOUR(kind, d, 20),        \
+      LONGLIVE_FOUR(kind, d, 21), LONGLIVE_FOUR(kind, d, 22), LONGLIVE_FOUR(kind, d, 23), LONGLIVE_FOUR(kind, d, 24), LONGLIVE_FOUR(kind, d, 25),    \
+      LONGLIVE_FOUR(kind, d, 26), LONGLIVE_FOUR(kind, d, 27), LONGLIVE_FOUR(kind, d, 28), LONGLIVE_FOUR(kind, d, 29), LONGLIVE_FOUR(kind, d, 30),    \
+      LONGLIVE_FOUR(kind, d, 31)
+// d = a b^T (+ d if accumulate): a 64 x 32, b 256 x 32 of int8, both K-major in shared memory.
+__device__ __forceinline__ void multiplyInt8(int32_t (&d)[32][4], uint64_t a, uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %130, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 {" LONGLIVE_R128 "}, %128, %129, p;\n"
+      "}\n"
+      : LONGLIVE_ALL64("+r", d), LONGLIVE_NEXT64("+r", d)
+      : "l"(a), "l"(b), "r"(accumulate));
+}
 // d = a b^T (+ d if accumulate): a 64 x 32 of e4m3 in registers, b 136 x 32, K-major in shared memory.
 __device__ __forceinline__ void multiplyE4m3(float (&d)[17][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
   asm volatile(
@@ -226,6 +248,30 @@ __device__ __forceinline__ void multiplyE4m3(float (&d)[17][4], const uint32_t (
 #endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// Which stage of a ring is next, and in which round.
+struct Turn {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void next(int stages) {
+    if (++stage == stages) stage = 0, parity ^= 1;
+  }
+};
+
+// Four lanes share a row of a product's sums. v[j], the lane's own of a pair of columns in part j of four, becomes lane j's in the part of this
+// lane's number (0..3): eight neighbours of the row.
+__device__ __forceinline__ void exchange(float (&v)[4], int lane) {
+#pragma unroll
+  for (int bit = 1; bit <= 2; bit *= 2)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if (j & bit) continue;
+      const bool high = lane & bit;
+      const float got = __shfl_xor_sync(0xffffffffu, high ? v[j] : v[j | bit], bit);
+      if (high) v[j] = got;
+      else v[j | bit] = got;
+    }
+}
 
 // Shared memory as wgmma sees it: 128-byte swizzle, groups of 8 rows 1024 bytes apart; for operands read along their rows,
 // `leading` bytes from one block of 64 columns to the next.

@@ -108,6 +108,19 @@ struct FakeLibrary {
   ~FakeLibrary() { setenv("LONGLIVE_CUBLASLT", "off", 1); }
 };
 
+inline Values linear(Device& d, int64_t rows, int64_t in, int64_t out, Activation activation, bool multiply, bool residual, int64_t gates) {
+  const Values weight = random(out * in, 1.0f / std::sqrt(static_cast<float>(in))), bias = random(out, 0.3f);
+  const auto w = d.backend->prepareLinear(weight.data(), bias.data(), out, in);
+  const Tensor x = d.activation({rows, in}, random(rows * in)), y = d.activation({rows, out}, random(rows * out));
+  Epilogue e;
+  e.activation = activation;
+  if (multiply) e.multiply = d.activation({rows, out}, random(rows * out));
+  if (residual) e.residual = y;  // in place
+  if (gates) e.gate = d.activation({gates, out}, random(gates * out));
+  d.backend->linear(y, x, *w, e);
+  return d.get(y);
+}
+
 struct ConvCase {
   int64_t frames, height, width, in, out;
   int kt, kh, kw, strideT = 1, stride = 1;

@@ -139,6 +139,27 @@ TEST("cuda, Hopper: convolutions with every shape of tile") {
   }
 }
 
+// Rows that end within a tile or a pair of them, depths that end within a chunk, columns of one tile and more; with all operands of the epilogue.
+TEST("cuda, Hopper: linear layers in int8 give the bits of the portable kernel") {
+  const Chip hopper(9, 0);
+  struct Layer { int64_t rows, in, out; bool gated; };
+  for (const Layer& l : {Layer{5, 96, 256, false}, Layer{150, 400, 512, true}, Layer{300, 1536, 256, true}, Layer{530, 64, 768, false}}) {
+    const auto run = [&](Device& d) {
+      return linear(d, l.rows, l.in, l.out, l.gated ? Activation::None : Activation::GeluTanh, !l.gated, l.gated, l.gated ? l.rows / 5 : 0);
+    };
+    const auto onDevice = [&](const char* isa) {
+      BackendOptions options;
+      options.precision = Precision::INT8, options.isa = isa;
+      generator.seed(11);
+      Device d(makeCudaBackend(options));
+      return run(d);
+    };
+    const Values want = onDevice("portable");
+    everyWay([&] { CHECK(copiesBoxes([&] { CHECK(onDevice("") == want); })); });
+    compare("int8 " + std::to_string(l.rows), run, {Precision::INT8});
+  }
+}
+
 TEST("cuda, Hopper: whole sessions, whose graphs and lanes change no bit") {
   const Chip hopper(9, 0);
   const test::SyntheticPackage package("hopper", [](ModelConfig& c) {

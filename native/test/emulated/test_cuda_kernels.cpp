@@ -65,19 +65,6 @@ void sameWithBytesBetween(Precision precision, std::vector<std::array<int64_t, 3
   }
 }
 
-Values linear(Device& d, int64_t rows, int64_t in, int64_t out, Activation activation, bool multiply, bool residual, int64_t gates) {
-  const Values weight = random(out * in, 1.0f / std::sqrt(static_cast<float>(in))), bias = random(out, 0.3f);
-  const auto w = d.backend->prepareLinear(weight.data(), bias.data(), out, in);
-  const Tensor x = d.activation({rows, in}, random(rows * in)), y = d.activation({rows, out}, random(rows * out));
-  Epilogue e;
-  e.activation = activation;
-  if (multiply) e.multiply = d.activation({rows, out}, random(rows * out));
-  if (residual) e.residual = y;  // in place
-  if (gates) e.gate = d.activation({gates, out}, random(gates * out));
-  d.backend->linear(y, x, *w, e);
-  return d.get(y);
-}
-
 constexpr Precision kAll[] = {Precision::FP32, Precision::BF16, Precision::INT8};
 const std::vector<Precision> all(std::begin(kAll), std::end(kAll));
 
