@@ -50,16 +50,16 @@ struct LatentGrid {
 
 // Activations of one call of up to `frames` frames.
 struct DitWorkspace {
-  Tensor tokens;   // [n, 4 inDim]
-  Tensor x;        // [n, dim] the residual stream
-  LinearRows normed;  // [n, dim] what only EightBit::Full layers read
-  Tensor q;        // [n, dim]
-  Tensor k;        // [n, dim]; also v
-  Tensor mixed;    // [n, dim] attention's result; what the head reads
+  Tensor tokens;      // [n, 4 inDim]
+  Tensor x;           // [n, dim] the residual stream
+  LinearRows normed;  // [n, dim] what the layers' norms give: only EightBit::Full layers read it
+  Tensor q;           // [n, dim]
+  Tensor k;           // [n, dim]; also v
+  Tensor mixed;       // [n, dim] attention's result; what the head reads
   LinearRows hidden;  // [chunk, ffnDim]
-  Tensor flow;     // [n, 4 outDim]
-  Tensor rotated;  // [capacity * frameTokens, dim], relative mode or 8-bit cache: visible keys as attention takes them
-  Tensor values;   // the same of values, 8-bit cache
+  Tensor flow;        // [n, 4 outDim]
+  Tensor rotated;     // [capacity * frameTokens, dim], relative mode or 8-bit cache: visible keys as attention takes them
+  Tensor values;      // the same of values, 8-bit cache
   Tensor text, textHidden;  // [textLen, dim]
   int64_t chunkFrames = 1;  // the feed-forward runs over this many frames at once
 };

@@ -291,7 +291,7 @@ bool CudaBackend::linearByLibrary(const Tensor& out, const Operands& operands, c
   const Tensor &in = operands.in.values, &scale = operands.in.scale;
   if (!lt_ || matrix.operand == Operand::Int8 || out.dtype != activationType() || (!scale && in.dtype != activationType())) return false;
   if ((matrix.operand == Operand::F32) != (activationType() == DType::F32)) return false;
-  if (reinterpret_cast<uintptr_t>(scale.data) % 16 != 0) return false;  // rows of a call from the middle on, where frames have an odd number of tokens
+  if (reinterpret_cast<uintptr_t>(scale.data) % 16 != 0) return false;  // of rows from the middle of others
   const bool bare = !e.multiply && !e.gate;
   const bool geluInside = e.activation == Activation::GeluTanh && bare && !e.residual;
   const bool addInside = e.activation == Activation::None && bare && e.residual && e.residual.dtype == out.dtype;
