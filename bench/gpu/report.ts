@@ -85,6 +85,9 @@ const PER_PASS: [RegExp, number][] = [
   [/^cross-attention/, 30],
 ];
 
+/** What the names of checks begin with. */
+const CHECK = 'check: ';
+
 const STEPS = 4;
 const SUSTAINED_SECONDS = 240;
 
@@ -133,6 +136,7 @@ function section(result: GpuResult, plots: Plot[]): string {
     kernelTable(result),
     '### Agreement with the reference',
     parityTable(result),
+    ...checks(result),
   ]
     .filter(Boolean)
     .join('\n\n')
@@ -236,14 +240,31 @@ function isEightBit({ precision, attention }: Part): boolean {
 function configurations({ parts }: GpuResult): string {
   const measured = Object.entries(parts).filter(([, { values }]) => values.length > 0);
   const rows = measured.flatMap(([name, part]) =>
-    part.values.map(({ name: what, value, unit, error }) => [
-      `${name}: ${what}`,
-      value === undefined
-        ? `failed: ${(error ?? '').split('\n')[0]?.slice(0, 80) ?? ''}`
-        : `${round(value)} ${unit ?? ''}`.trim(),
-    ]),
+    part.values
+      .filter(({ name: what }) => !what.startsWith(CHECK))
+      .map((value) => [`${name}: ${value.name}`, shown(value)]),
   );
   return table(['', 'measured'], rows);
+}
+
+function shown({ value, unit, error }: Part['values'][number]): string {
+  if (value === undefined) return `failed: ${(error ?? '').split('\n')[0]?.slice(0, 80) ?? ''}`;
+  return `${round(value)} ${unit ?? ''}`.trim();
+}
+
+/** What the fast kernels gave against the plain ones at the sizes that are measured: a row to each call, a column to each configuration. */
+function checks({ parts }: GpuResult): string[] {
+  const checked = Object.entries(parts).filter(([, { values }]) => values.some(({ name }) => name.startsWith(CHECK)));
+  const names = new Set(checked.flatMap(([, { values }]) => values.map(({ name }) => name)));
+  const rows = [...names]
+    .filter((name) => name.startsWith(CHECK))
+    .map((name) => [
+      name.slice(CHECK.length),
+      ...checked.map(([, { values }]) => values.filter((value) => value.name === name).map(shown)[0] ?? ''),
+    ]);
+  if (rows.length === 0) return [];
+  const configurationsSeen = checked.map(([part]) => part.replace(/^check-/, ''));
+  return ['### Fast kernels against plain ones, at full size', table(['', ...configurationsSeen], rows)];
 }
 
 interface Ceilings {

@@ -100,6 +100,25 @@ it('holds measured values against the goals and leaves out what is missing', () 
   expect(page).toContain('| quality-int8: latents against bf16, relative error, first block | 0.0123 |');
 });
 
+it('shows checks apart, a column to each configuration', () => {
+  const check = (name: string, number: number) => value(`check: ${name}, largest difference`, number, '');
+  const { page } = report([
+    {
+      ...invented,
+      parts: {
+        ...invented.parts,
+        'check-bf16': { device: 'x', values: [check('conv', 0.25), check('linear', 0)] },
+        'check-int8': { device: 'x', values: [check('linear', 0.5)] },
+      },
+    },
+  ]);
+  expect(page).toContain('|  | bf16 | int8 |');
+  expect(page).toContain('| conv, largest difference | 0.250 |  |');
+  expect(page).toContain('| linear, largest difference | 0.00 | 0.500 |');
+  expect(page).not.toContain('check-bf16: ');
+  expect(report([invented]).page).not.toContain('plain ones');
+});
+
 it('does not call a goal for four minutes met by a shorter video', () => {
   const tiny = invented.parts['tiny-bf16']!;
   const values = tiny.values.map((v) => (v.name === 'tiny decoder: video made' ? { ...v, value: 12 } : v));
