@@ -91,6 +91,8 @@ const CHECK = 'check: ';
 const STEPS = 4;
 const SUSTAINED_SECONDS = 240;
 
+const isCheck = ({ name }: { name: string }): boolean => name.startsWith(CHECK);
+
 const timesPerPass = (kernel: string): number | undefined => PER_PASS.find(([pattern]) => pattern.test(kernel))?.[1];
 
 export function parseResult(text: string, file: string): GpuResult {
@@ -240,9 +242,7 @@ function isEightBit({ precision, attention }: Part): boolean {
 function configurations({ parts }: GpuResult): string {
   const measured = Object.entries(parts).filter(([, { values }]) => values.length > 0);
   const rows = measured.flatMap(([name, part]) =>
-    part.values
-      .filter(({ name: what }) => !what.startsWith(CHECK))
-      .map((value) => [`${name}: ${value.name}`, shown(value)]),
+    part.values.filter((value) => !isCheck(value)).map((value) => [`${name}: ${value.name}`, shown(value)]),
   );
   return table(['', 'measured'], rows);
 }
@@ -254,16 +254,16 @@ function shown({ value, unit, error }: Part['values'][number]): string {
 
 /** What the fast kernels gave against the plain ones at the sizes that are measured: a row to each call, a column to each configuration. */
 function checks({ parts }: GpuResult): string[] {
-  const checked = Object.entries(parts).filter(([, { values }]) => values.some(({ name }) => name.startsWith(CHECK)));
-  const names = new Set(checked.flatMap(([, { values }]) => values.map(({ name }) => name)));
-  const rows = [...names]
-    .filter((name) => name.startsWith(CHECK))
-    .map((name) => [
-      name.slice(CHECK.length),
-      ...checked.map(([, { values }]) => values.filter((value) => value.name === name).map(shown)[0] ?? ''),
-    ]);
-  if (rows.length === 0) return [];
-  const configurationsSeen = checked.map(([part]) => part.replace(/^check-/, ''));
+  const checked = Object.entries(parts)
+    .map(([part, { values }]) => ({ part, values: values.filter(isCheck) }))
+    .filter(({ values }) => values.length > 0);
+  if (checked.length === 0) return [];
+  const names = [...new Set(checked.flatMap(({ values }) => values.map(({ name }) => name)))];
+  const rows = names.map((name) => [
+    name.slice(CHECK.length),
+    ...checked.map(({ values }) => values.filter((value) => value.name === name).map(shown)[0] ?? ''),
+  ]);
+  const configurationsSeen = checked.map(({ part }) => part.replace(/^check-/, ''));
   return ['### Fast kernels against plain ones, at full size', table(['', ...configurationsSeen], rows)];
 }
 

@@ -121,9 +121,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
                                         const Stages& stages) {
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   Barriers* barriers = stages.barriers();
-  const auto release = [&](uint64_t* b) {  // whoever copies next, of either block, waits for both
-    if (lane < kAttentionPair) arriveAt(b, lane);
-  };
+  const auto release = [&](uint64_t* b) { arriveAtBoth(b, lane); };
   const auto releaseQueries = [&] {
     if (lane == 0) arrive(&barriers->queriesEmpty);
   };

@@ -80,9 +80,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
   const unsigned char* keys = queries + kTileBytes;
   const unsigned char* values = keys + kStages * kTileBytes;
   const float scale2 = a.scale * kLog2e;
-  const auto release = [&](uint64_t* b) {  // whoever copies next, of either block, waits for both
-    if (lane < kAttentionPair) arriveAt(b, lane);
-  };
+  const auto release = [&](uint64_t* b) { arriveAtBoth(b, lane); };
   const auto releaseQueries = [&] {
     if (lane == 0) arrive(&barriers->queriesEmpty);
   };

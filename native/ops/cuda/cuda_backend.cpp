@@ -280,7 +280,7 @@ CudaBackend::Operands CudaBackend::operandsFor(const LinearRows& in, Operand ope
   if (in.scale || !isEightBit(operand)) return {in, spare ? scratch(spare) : nullptr};
   const size_t bytes = padded(static_cast<size_t>(values.elements())), scales = padded(static_cast<size_t>(rowsOf(values)) * sizeof(float));
   auto* memory = static_cast<char*>(scratch(bytes + scales + spare));
-  const LinearRows rows{{memory, operand == Operand::Int8 ? DType::I8 : DType::F8_E4M3, values.shape}, {memory + bytes, DType::F32, {rowsOf(values)}}};
+  const LinearRows rows{{memory, linearType(values.shape[-1]), values.shape}, {memory + bytes, DType::F32, {rowsOf(values)}}};
   quantiseRows(stream(), rows, values);
   return {rows, memory + bytes + scales};
 }
@@ -328,13 +328,11 @@ void CudaBackend::linear(const LinearRows& out, const LinearRows& in, const Line
   const PackedMatrix matrix = matrixFor(w);
   require(!in.scale || operandOf(in.values.dtype) == matrix.operand, "linear: rows in 8 bits are for matrices of their own kind");
   const size_t product = static_cast<size_t>(rows * w.out) * sizeOf(activationType());
-  const bool eight = isEightBit(matrix.operand);
   const Operands operands = operandsFor(in, matrix.operand, out.scale || matrix.operand == Operand::Fp8 ? product : 0);
   const auto run = [&](const Tensor& to, const Epilogue& epilogue) {
     if (linearByLibrary(to, operands, w, matrix, epilogue)) return;
     const Tensor& values = operands.in.values;
-    const float* scale = eight ? operands.in.scale.as<float>() : nullptr;
-    const Finish finish{to, epilogue.residual, epilogue.multiply, epilogue.gate, scale, epilogue.activation, false};
+    const Finish finish{to, epilogue.residual, epilogue.multiply, epilogue.gate, operands.in.scale.as<float>(), epilogue.activation, false};
     if (!features_.portable && computeMajor_ == 9 && linearHopper(stream(), operands.in, matrix, finish)) return;
     multiply(stream(), matrixOf(values, rows, w.in), values.dtype, matrix, finish);
   };

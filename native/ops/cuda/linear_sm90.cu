@@ -64,8 +64,8 @@ __device__ __forceinline__ void produce(const Maps& maps, const Units& u, unsign
 __device__ __forceinline__ void consume(const Units& u, int64_t rows, int64_t columns, const Output& output, unsigned char* stages, Barriers* barriers) {
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   const int rank = clusterRank();
-  const auto release = [&](uint64_t* b) {  // whoever copies next, of either block, waits for both
-    if (b && lane < kPair) arriveAt(b, lane);
+  const auto release = [&](uint64_t* b) {
+    if (b) arriveAtBoth(b, lane);
   };
   Turn turn;
   for (int unit = firstUnit(); unit < u.count(); unit += unitStep()) {

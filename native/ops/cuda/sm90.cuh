@@ -249,6 +249,11 @@ __device__ __forceinline__ void multiplyE4m3(float (&d)[17][4], const uint32_t (
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+// By a whole warp: whoever copies next into both blocks of a cluster, of either one, waits for both.
+__device__ __forceinline__ void arriveAtBoth(uint64_t* b, int lane) {
+  if (lane < 2) arriveAt(b, lane);
+}
+
 // Which stage of a ring is next, and in which round.
 struct Turn {
   int stage = 0;

@@ -46,9 +46,6 @@ struct Box {
   size_t to, full;
 };
 
-// Swizzling exchanges the 16-byte pieces of a row by the row's number, both taken from the address.
-size_t swizzled(size_t address, uint64_t span) { return span == 0 ? address : address ^ (address >> 3 & (span - 16)); }
-
 void perform(const Box& b) {
   const Map& m = b.map;
   if (!blockRuns(b.block)) die("a copy into a block that has ended");

@@ -33,6 +33,9 @@ size_t sharedOffset(const void* p, size_t bytes);
 unsigned char* sharedAt(unsigned block, size_t offset);
 const unsigned char* atSharedAddress(uint32_t address, size_t bytes);  // as instructions see it, in the current block
 
+// Swizzling exchanges the 16-byte pieces of a row of `span` bytes by the row's number, both taken from the address. span 0: nothing.
+inline size_t swizzled(size_t address, size_t span) { return span == 0 ? address : address ^ (address >> 3 & (span - 16)); }
+
 // barriers.cpp
 void forgetBarriers();  // before a cluster begins
 void arriveWithBytes(unsigned block, size_t offset, int64_t bytes);

@@ -39,7 +39,7 @@ Thread& threadAtHand() { return threadOf(currentThread()); }
 
 // -- operands ---------------------------------------------------------------------------------------------------------------
 
-// A matrix in shared memory as the instruction's descriptor has it. The swizzle is one of addresses: bits 4.. are exchanged by bits 7...
+// A matrix in shared memory as the instruction's descriptor has it. The swizzle is one of addresses.
 struct Description {
   uint32_t start, leading, stride, span;
 
@@ -51,10 +51,7 @@ struct Description {
   }
   static uint32_t field(uint64_t bits, int at) { return static_cast<uint32_t>(bits >> at & 0x3fff) << 4; }
   // 16 bytes that an unswizzled matrix would have there.
-  const unsigned char* at(uint32_t offset) const {
-    const uint32_t address = start + offset;
-    return atSharedAddress(address ^ (address >> 3 & (span - 16)), 16);
-  }
+  const unsigned char* at(uint32_t offset) const { return atSharedAddress(static_cast<uint32_t>(swizzled(start + offset, span)), 16); }
   // Of a row's 32 bytes of depth ("K-major"): rows `span` apart, eight to the next `stride`.
   const unsigned char* alongDepth(int row, int piece) const {
     return at(static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8) * span + static_cast<uint32_t>(piece) * 16);
