@@ -129,7 +129,9 @@ dit)
   cp "$given/vae.safetensors" "$given/latents.json" "$run/vae" || exit
   train "$run" --stage clips --minutes "${LIMIT:-9}" "$@"
   processes=${PROCESSES:-2}
-  train "$run" --stage causal --minutes "$(awk "BEGIN { print ${LIMIT:-9} - $SECONDS / 60 }")" --set "causal.loop.minutes=$minutes" "$@"
+  left=$(awk "BEGIN { print ${LIMIT:-9} - $SECONDS / 60 }")
+  [[ $minutes != rest ]] || minutes=$(awk "BEGIN { print $left - 0.4 }")  # to load, to compile nothing, to save
+  train "$run" --stage causal --minutes "$left" --set "causal.loop.minutes=$minutes" "$@"
   half causal dit
   pack clips causal
   ;;

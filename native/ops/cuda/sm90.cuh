@@ -264,15 +264,15 @@ struct Turn {
 };
 
 // Four lanes share a row of a product's sums. v[j], the lane's own of a pair of columns in part j of four, becomes lane j's in the part of this
-// lane's number (0..3): eight neighbours of the row.
-__device__ __forceinline__ void exchange(float (&v)[4], int lane) {
+// lane's number (0..3): eight neighbours of the row. Done twice it is undone.
+template <class T> __device__ __forceinline__ void exchange(T (&v)[4], int lane) {
 #pragma unroll
   for (int bit = 1; bit <= 2; bit *= 2)
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       if (j & bit) continue;
       const bool high = lane & bit;
-      const float got = __shfl_xor_sync(0xffffffffu, high ? v[j] : v[j | bit], bit);
+      const T got = __shfl_xor_sync(0xffffffffu, high ? v[j] : v[j | bit], bit);
       if (high) v[j] = got;
       else v[j | bit] = got;
     }

@@ -139,14 +139,14 @@ TEST("cuda, Hopper: convolutions with every shape of tile") {
   }
 }
 
-// Rows that end within a tile or a pair of them, depths that end within a chunk, columns of one tile and more; with all operands of the epilogue.
+// Rows that end within a tile or a pair of them, depths that end within a chunk and that take fewer chunks than there are stages, columns of one
+// tile and more, several units for a cluster.
 TEST("cuda, Hopper: linear layers in int8 give the bits of the portable kernel") {
   const Chip hopper(9, 0);
-  struct Layer { int64_t rows, in, out; bool gated; };
-  for (const Layer& l : {Layer{5, 96, 256, false}, Layer{150, 400, 512, true}, Layer{300, 1536, 256, true}, Layer{530, 64, 768, false}}) {
-    const auto run = [&](Device& d) {
-      return linear(d, l.rows, l.in, l.out, l.gated ? Activation::None : Activation::GeluTanh, !l.gated, l.gated, l.gated ? l.rows / 5 : 0);
-    };
+  struct Layer { int64_t rows, in, out; bool residual, gated; };
+  for (const Layer& l : {Layer{5, 96, 256, false, false}, Layer{150, 400, 512, true, false}, Layer{300, 1536, 256, true, true}, Layer{530, 64, 768, true, true},
+                         Layer{530, 64, 768, false, false}}) {
+    const auto run = [&](Device& d) { return linear(d, l.rows, l.in, l.out, Activation::None, false, l.residual, l.gated ? 1 : 0); };
     const auto onDevice = [&](const char* isa) {
       BackendOptions options;
       options.precision = Precision::INT8, options.isa = isa;
@@ -158,6 +158,17 @@ TEST("cuda, Hopper: linear layers in int8 give the bits of the portable kernel")
     everyWay([&] { CHECK(copiesBoxes([&] { CHECK(onDevice("") == want); })); });
     compare("int8 " + std::to_string(l.rows), run, {Precision::INT8});
   }
+}
+
+TEST("cuda, Hopper: linear layers in int8 leave other epilogues to the portable kernel") {
+  const Chip hopper(9, 0);
+  const auto declines = [](const char* name, const std::function<Values(Device&)>& run) {
+    CHECK(!copiesBoxes([&] { compare(name, run, {Precision::INT8}); }));
+  };
+  declines("activation", [](Device& d) { return linear(d, 20, 96, 256, Activation::GeluTanh, false, false, 0); });
+  declines("product", [](Device& d) { return linear(d, 20, 96, 256, Activation::None, true, false, 0); });
+  declines("gates of groups of rows", [](Device& d) { return linear(d, 20, 96, 256, Activation::None, false, true, 4); });
+  declines("a gate alone", [](Device& d) { return linear(d, 20, 96, 256, Activation::None, false, false, 1); });
 }
 
 TEST("cuda, Hopper: whole sessions, whose graphs and lanes change no bit") {
