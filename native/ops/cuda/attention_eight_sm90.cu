@@ -132,7 +132,6 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
   KeyTiles tile;
 
   const uint64_t queries = describe(stages.queries() + group * 64 * 128, 16), keys = describe(stages.keys(0), 16), values = describe(stages.values(0), 16);
-  const auto further = [](uint64_t description, int bytes) { return description + static_cast<uint64_t>(bytes >> 4); };
   const auto awaitValues = [&](int i) { waitFor(&barriers->valuesFull[i % kStages], i / kStages & 1); };
   const auto multiplyKeys = [&](int i) {
     const uint64_t tile = further(keys, i % kStages * kStageBytes);

@@ -1,12 +1,14 @@
 // Attention in bf16 for Hopper (sm_90a): heads of 128, wgmma and the bulk copy engine. The scheme is that of attention.cu.
 //
 //   block     two consumer warpgroups of 64 queries each, and a producer warp that only issues copies
-//   cluster   two blocks with the same keys: either copies half of every tile of K and V into both, which halves what L2 is asked for (a
-//             tile is 64 KB, its products take 2048 cycles; L2 gives some 24 bytes per cycle and multiprocessor)
-//   copies    TMA boxes of 64 columns x 128 rows (128-byte swizzle); a tile of 128 keys is two boxes of K and two of V; three
-//             stages of each, handed over by mbarriers (full: bytes arrived; empty: one arrival per consumer warp of both)
-//   products  S = Q K^T: m64n128k16, both operands from shared memory, K-major;  O += P V: P from registers, V read along its
-//             rows ("MN-major")
+//   cluster   two blocks with the same keys: either copies half of every tile of K and V into both, since L2 could not deliver the whole
+//             to each (24 bytes per cycle and multiprocessor; a tile is 64 KB, its products take 2048 cycles)
+//   copies    TMA boxes of 64 columns (128-byte swizzle), as many rows as a tile has; a tile of 176 keys is two boxes of K and two of V;
+//             two stages of each, handed over by mbarriers (full: bytes arrived; empty: one arrival per consumer warp of both)
+//   products  S = Q K^T: m64n176k16, both operands from shared memory, K-major;  O += P V: m64n128k16, P from registers, V read along
+//             its rows ("MN-major")
+//   tiles     of 176 keys, since what a tile waits for whatever its size (barriers, shuffles, products in flight) is then waited for less
+//             often; they fill 98.5 % of 1,560 keys or a multiple, 160 would 97.5, 128 92 (one frame) to 99. More do not fit: 240 registers
 //   overlap   Q K_{i+1}^T and P_i V_i are queued together, in this order: the exponentials of i+1 are taken while values are
 //             multiplied (FlashAttention-3, arXiv 2407.08608). The warpgroups do not take turns: that was slower by 2 %
 //   grid      a block per multiprocessor stays; units that do not fill a turn are cut along the keys (attention_schedule.h)
@@ -14,7 +16,7 @@
 // A tile that a run of keys does not fill reads on into whatever follows in the buffer: those logits are masked, and the
 // values, finite because the caches are zeroed when made, are multiplied by zero. Rows behind the buffer read as zeros.
 //
-// Bound: arithmetic, 4 queries keys 128 operations per head at the wgmma rate. Registers: S 64, O 64, P 32 per thread of 240.
+// Bound: arithmetic, 4 queries keys 128 operations per head at the wgmma rate. Registers: S 88, O 64, P 44 per thread of 240.
 #include "attention_device.cuh"
 
 #ifdef LONGLIVE_SM90A
@@ -25,11 +27,13 @@
 namespace longlive::cuda {
 namespace {
 
-constexpr int kHead = 128, kQueries = 128, kKeys = 128, kStages = 3, kChains = 4;
-constexpr int kBoxColumns = 64, kBoxBytes = 128 * kBoxColumns * 2;  // 128 rows
-constexpr int kTileBytes = 2 * kBoxBytes;
-constexpr int kBarriersAt = kTileBytes * (1 + 2 * kStages);
+constexpr int kHead = 128, kQueries = 128, kKeys = 176, kStages = 2, kChains = 4;
+constexpr int kBoxColumns = 64, kQueryBox = kQueries * kBoxColumns * 2, kKeyBox = kKeys * kBoxColumns * 2;  // bytes
+constexpr int kQueryBytes = 2 * kQueryBox, kKeyBytes = 2 * kKeyBox;                                        // of a tile: two boxes
+constexpr int kBarriersAt = kQueryBytes + 2 * kStages * kKeyBytes;
 constexpr int kShared = kBarriersAt + 8 * (2 + 4 * kStages);
+static_assert(kKeys % 16 == 0 && kKeys <= 256 && kKeyBox % 1024 == 0, "whole steps of P V, one box, and a swizzle that begins where a box does");
+static_assert(kShared <= 227 * 1024);
 
 struct Maps { CUtensorMap q, k, v; };
 
@@ -38,36 +42,37 @@ struct Maps { CUtensorMap q, k, v; };
 using Barriers = AttentionBarriers<kStages>;
 
 // Place of the n-th tile that a block reads, over all its parts, and the phase of its barriers.
-__device__ __forceinline__ int stageOf(int n) { return n % kStages; }
-__device__ __forceinline__ uint32_t phaseOf(int n) { return static_cast<uint32_t>(n / kStages & 1); }
+__device__ __forceinline__ int stageOf(unsigned n) { return static_cast<int>(n % kStages); }
+__device__ __forceinline__ uint32_t phaseOf(unsigned n) { return n / kStages & 1; }
 
 __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const AttentionSchedule& schedule, unsigned char* queries,
                                         Barriers* barriers) {
   const int pairs = unitsPerHead(a, kQueries), rank = clusterRank();
-  unsigned char* keys = queries + kTileBytes;
-  unsigned char* values = keys + kStages * kTileBytes;
-  int n = 0;
+  unsigned char* keys = queries + kQueryBytes;
+  unsigned char* values = keys + kStages * kKeyBytes;
+  unsigned n = 0;
   for (int number = 0;; ++number) {
     const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
     if (part.tiles == 0) return;
     const int column = part.unit / pairs * kHead, firstQuery = (part.unit % pairs * kAttentionPair + rank) * kQueries;
     const auto load = [&](unsigned char* to, const CUtensorMap* map, int row, uint64_t* full) {
-      expectBytes(full, kTileBytes);
-      copyBoxToBoth(to + rank * kBoxBytes, map, column + rank * kBoxColumns, row, full);
+      expectBytes(full, kKeyBytes);
+      copyBoxToBoth(to + rank * kKeyBox, map, column + rank * kBoxColumns, row, full);
     };
     // The first round finds everything empty.
     waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);
-    expectBytes(&barriers->queriesFull, kTileBytes);
-    for (int box = 0; box < 2; ++box) copyBox(queries + box * kBoxBytes, &maps.q, column + box * kBoxColumns, firstQuery, &barriers->queriesFull);
+    expectBytes(&barriers->queriesFull, kQueryBytes);
+    for (int box = 0; box < 2; ++box) copyBox(queries + box * kQueryBox, &maps.q, column + box * kBoxColumns, firstQuery, &barriers->queriesFull);
     KeyTiles tile;
+#pragma unroll 1  // of the producer's few registers
     for (int i = 0; i < part.tiles; ++i, ++n) {
       if (i == 0) tile.at(a.runs, kKeys, part.firstTile);
       else tile.next(a.runs, kKeys);
       const int stage = stageOf(n);
       waitFor(&barriers->keysEmpty[stage], phaseOf(n) ^ 1);
-      load(keys + stage * kTileBytes, &maps.k, static_cast<int>(tile.first), &barriers->keysFull[stage]);
+      load(keys + stage * kKeyBytes, &maps.k, static_cast<int>(tile.first), &barriers->keysFull[stage]);
       waitFor(&barriers->valuesEmpty[stage], phaseOf(n) ^ 1);
-      load(values + stage * kTileBytes, &maps.v, static_cast<int>(tile.first), &barriers->valuesFull[stage]);
+      load(values + stage * kKeyBytes, &maps.v, static_cast<int>(tile.first), &barriers->valuesFull[stage]);
     }
   }
 }
@@ -75,40 +80,39 @@ __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a
 __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionSchedule& schedule, const AttentionParts& parts, unsigned char* queries,
                                         Barriers* barriers) {
   const int pairs = unitsPerHead(a, kQueries), rank = clusterRank();
-  const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
-  const unsigned char* rows = queries + group * 64 * 128;  // 64 rows of 128 bytes in each of the two boxes
-  const unsigned char* keys = queries + kTileBytes;
-  const unsigned char* values = keys + kStages * kTileBytes;
+  const int group = consumerGroup(), warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+  // 64 rows of 128 bytes in each of the two boxes; the first stage of keys, and of values, which are read along their rows.
+  const uint64_t rows = describe(queries + group * 64 * 128, 16), keys = describe(queries + kQueryBytes, 16);
+  const uint64_t values = describe(queries + kQueryBytes + kStages * kKeyBytes, kKeyBox);
   const float scale2 = a.scale * kLog2e;
   const auto release = [&](uint64_t* b) { arriveAtBoth(b, lane); };
   const auto releaseQueries = [&] {
     if (lane == 0) arrive(&barriers->queriesEmpty);
   };
-  float s[16][4], out[16][4];
+  float s[kKeys / 8][4], out[16][4];
   uint32_t p[kKeys / 16][4];
   float maximum[2], sum[2], shrink[2];
   KeyTiles tile;
 
-  const auto queueLogits = [&](int n) {
-    const unsigned char* at = keys + stageOf(n) * kTileBytes;
+  const auto queueLogits = [&](unsigned n) {
+    const uint64_t at = further(keys, stageOf(n) * kKeyBytes);
 #pragma unroll
     for (int step = 0; step < kHead / 16; ++step) {
-      const int offset = step / 4 * kBoxBytes + step % 4 * 32;
-      multiply<128>(s, describe(rows + offset, 16), describe(at + offset, 16), step > 0);
+      multiply<kKeys>(s, further(rows, step / 4 * kQueryBox + step % 4 * 32), further(at, step / 4 * kKeyBox + step % 4 * 32), step > 0);
     }
     commit();
   };
-  const auto queueValues = [&](int n) {
-    const unsigned char* at = values + stageOf(n) * kTileBytes;
+  const auto queueValues = [&](unsigned n) {
+    const uint64_t at = further(values, stageOf(n) * kKeyBytes);
 #pragma unroll
-    for (int step = 0; step < kKeys / 16; ++step) multiplyRegisters(out, p[step], describe(at + step * 16 * 128, kBoxBytes));
+    for (int step = 0; step < kKeys / 16; ++step) multiplyRegisters(out, p[step], further(at, step * 16 * 128));
     commit();
   };
   // Logits become exponentials; `shrink` is what all before them is to be multiplied with.
   const auto exponentials = [&] {
     if (tile.count < kKeys || tile.seen == a.keys) {
 #pragma unroll
-      for (int n = 0; n < 16; ++n)
+      for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int key = n * 8 + lane % 4 * 2 + e % 2;
@@ -121,7 +125,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
     {
       float top[2][kChains];
 #pragma unroll
-      for (int n = 0; n < 16; ++n)
+      for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
         for (int low = 0; low < 2; ++low) {
           const float most = fmaxf(s[n][2 * low], s[n][2 * low + 1]);
@@ -140,7 +144,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
       offset[low] = highest[low] * scale2, maximum[low] = highest[low];
     }
 #pragma unroll
-    for (int n = 0; n < 16; ++n)
+    for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
       for (int low = 0; low < 2; ++low) {
         const float a = exp2Fast(s[n][2 * low] * scale2 - offset[low]), b = exp2Fast(s[n][2 * low + 1] * scale2 - offset[low]);
@@ -161,7 +165,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
     }
   };
 
-  int n = 0;
+  unsigned n = 0;
   for (int number = 0;; ++number) {
     const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
     if (part.tiles == 0) return;
@@ -259,19 +263,19 @@ hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ Attentio
   }
   clusterSync();
   if (threadIdx.x >= 128 * kAttentionConsumers) {
-    giveRegistersBack<40>();
+    giveRegistersBack<24>();
     if (threadIdx.x == 128 * kAttentionConsumers) produce(maps, a, schedule, queries, barriers);
   } else {
-    takeRegisters<232>();
+    takeRegisters<240>();
     consume(a, schedule, parts, queries, barriers);
   }
   clusterSync();  // nobody's memory goes while the other one copies into it or arrives there
 #endif
 }
 
-// A matrix [rows, columns] of bf16 in boxes of 128 rows x 64 columns.
-bool encode(CUtensorMap* map, const void* data, int64_t rows, int64_t columns) {
-  return encodeTensorMap<2>(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, data, {columns, rows}, {kBoxColumns, 128});
+// A matrix [rows, columns] of bf16 in boxes of boxRows x 64.
+bool encode(CUtensorMap* map, const void* data, int64_t rows, int64_t columns, int boxRows) {
+  return encodeTensorMap<2>(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, data, {columns, rows}, {kBoxColumns, boxRows});
 }
 
 }  // namespace
@@ -280,7 +284,7 @@ bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows, 
   if (a.headDim != kHead || a.bias || !(a.scale > 0)) return false;
   const int64_t width = static_cast<int64_t>(a.heads) * kHead;
   Maps maps;
-  if (!encode(&maps.q, a.q, a.queries, width) || !encode(&maps.k, a.k, rows, width) || !encode(&maps.v, a.v, rows, width)) return false;
+  if (!encode(&maps.q, a.q, a.queries, width, kQueries) || !encode(&maps.k, a.k, rows, width, kKeys) || !encode(&maps.v, a.v, rows, width, kKeys)) return false;
   return launchPairs<&hopperKernel>("attentionHopper", stream, a, a.runs.tiles(kKeys), kShared, workspace, a.scale * kLog2e, nullptr, maps, a);
 }
 

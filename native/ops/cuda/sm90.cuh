@@ -163,9 +163,9 @@ template <int N> __device__ __forceinline__ void multiply(float (&d)[N / 8][4], 
 #define LONGLIVE_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define LONGLIVE_R48 LONGLIVE_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define LONGLIVE_R64 LONGLIVE_R48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define LONGLIVE_R96                                                                                                            \
-  LONGLIVE_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91," \
-               "%92,%93,%94,%95"
+#define LONGLIVE_R80 LONGLIVE_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define LONGLIVE_R88 LONGLIVE_R80 ",%80,%81,%82,%83,%84,%85,%86,%87"
+#define LONGLIVE_R96 LONGLIVE_R88 ",%88,%89,%90,%91,%92,%93,%94,%95"
 #define LONGLIVE_R128                                                                                                               \
   LONGLIVE_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119," \
                "%120,%121,%122,%123,%124,%125,%126,%127"
@@ -184,6 +184,8 @@ LONGLIVE_PRODUCT(8, "%0,%1,%2,%3", 4, 5, 6, LONGLIVE_D(0))
 LONGLIVE_PRODUCT(64, LONGLIVE_R32, 32, 33, 34, LONGLIVE_D8(0))
 LONGLIVE_PRODUCT(96, LONGLIVE_R48, 48, 49, 50, LONGLIVE_D8(0), LONGLIVE_D4(8))
 LONGLIVE_PRODUCT(128, LONGLIVE_R64, 64, 65, 66, LONGLIVE_D8(0), LONGLIVE_D8(8))
+LONGLIVE_PRODUCT(160, LONGLIVE_R80, 80, 81, 82, LONGLIVE_D8(0), LONGLIVE_D8(8), LONGLIVE_D4(16))
+LONGLIVE_PRODUCT(176, LONGLIVE_R88, 88, 89, 90, LONGLIVE_D8(0), LONGLIVE_D8(8), LONGLIVE_D4(16), LONGLIVE_D(20), LONGLIVE_D(21))
 LONGLIVE_PRODUCT(192, LONGLIVE_R96, 96, 97, 98, LONGLIVE_D8(0), LONGLIVE_D8(8), LONGLIVE_D8(16))
 
 // d += a b: a 64 x 16 in registers, b 16 x 128 in shared memory, read along its rows.
@@ -278,12 +280,19 @@ template <class T> __device__ __forceinline__ void exchange(T (&v)[4], int lane)
     }
 }
 
+// The warpgroup of a thread. From its first lane, so that ptxas knows it to be the same for all of a warp: descriptors are then kept in uniform
+// registers, where products take them from.
+__device__ __forceinline__ int consumerGroup() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0); }
+
 // Shared memory as wgmma sees it: 128-byte swizzle, groups of 8 rows 1024 bytes apart; for operands read along their rows,
 // `leading` bytes from one block of 64 columns to the next.
 __device__ __forceinline__ uint64_t describe(const void* p, int leading) {
   return static_cast<uint64_t>((sharedAddress(p) & 0x3ffff) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |
          static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
 }
+
+// The same, `bytes` further on.
+__device__ __forceinline__ uint64_t further(uint64_t description, int bytes) { return description + static_cast<uint64_t>(bytes >> 4); }
 
 // Rows of RowBytes (128 or 64, which is also the swizzle's span); `groupBytes` from eight rows to the next eight. The swizzle
 // is one of addresses, so rows may begin anywhere in a copied box, as long as the box begins where the swizzle does.
