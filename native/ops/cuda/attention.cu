@@ -20,6 +20,7 @@ namespace longlive::cuda {
 namespace {
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps;
+constexpr int64_t kFewKeys = 128;  // a prompt's: what takes time then is to read queries and to write, which many small blocks do best
 
 // D: head width of Q and K, padded; DV: value columns per block; R: row tiles of 16 per warp; N: keys per tile.
 template <int D, int DV, int R, int N, int Stages> struct Layout {
@@ -227,6 +228,7 @@ bool attentionPortable(cudaStream_t stream, const AttentionCall& a) {
   if (a.headDim <= 32) run<32, 32, 2, 64, 2>(stream, a);
   else if (a.headDim <= 64) run<64, 64, 2, 64, 2>(stream, a);
   else if (a.headDim <= 96) run<96, 96, 2, 64, 2>(stream, a);
+  else if (a.headDim <= 128 && a.keys <= kFewKeys) run<128, 128, 1, 64, 1>(stream, a);
   else if (a.headDim <= 128) Layout<128, 128, 2, 64, 2>::kShared <= sharedLimit() ? run<128, 128, 2, 64, 2>(stream, a) : run<128, 128, 2, 48, 2>(stream, a);
   else run<384, 128, 1, 32, 1>(stream, a);
   return true;
@@ -253,7 +255,7 @@ void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel c
   const AttentionCall a = attentionCall(args);
   if (a.queries == 0) return;
   if (args.q.dtype == DType::BF16 && choice != AttentionKernel::Plain) {
-    if (choice == AttentionKernel::Best && computeMajor == 9 &&
+    if (choice == AttentionKernel::Best && computeMajor == 9 && a.keys > kFewKeys &&
         attentionHopper(stream, a, rowsOf(args.k), workspace)) return;
     if (attentionPortable(stream, a)) return;
   }
