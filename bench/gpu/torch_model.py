@@ -2,7 +2,7 @@
 
     python bench/gpu/torch_model.py [--blocks N] [--json FILE] [--device cuda|cpu] [--small]
 
-Random weights in bf16, attention through scaled_dot_product_attention; as it is, through torch.compile, and the compiled passes of a
+Random weights in bf16, attention through scaled_dot_product_attention; as it is and through torch.compile, both also with the passes of a
 block captured as one CUDA graph. A block is four denoising passes and the context pass over 3 latent frames of 832 x 480 with the
 window full, decoding left out. The window is filled by the model as it is; then one block is made again and again, so that nothing is
 compiled for every new position, and no keys are moved: in PyTorch's favour. Attention alone, at the size it has there, is timed with
@@ -117,6 +117,7 @@ def measure_blocks(result: Result, block: Block, count: int, device: str) -> Non
     compiled = torch.compile(block.model, dynamic=False)
     variants = {
         "eager": lambda: block.passes(block.model),
+        "eager, one CUDA graph": lambda: captured(block.passes(block.model), block.newest_keys()),
         "compiled": lambda: block.passes(compiled),
         "compiled, one CUDA graph": lambda: captured(block.passes(compiled), block.newest_keys()),
     }

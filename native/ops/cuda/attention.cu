@@ -20,7 +20,6 @@ namespace longlive::cuda {
 namespace {
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps;
-constexpr int64_t kFewKeys = 128;  // a prompt's: what takes time then is to read queries and to write, which many small blocks do best
 
 // D: head width of Q and K, padded; DV: value columns per block; R: row tiles of 16 per warp; N: keys per tile.
 template <int D, int DV, int R, int N, int Stages> struct Layout {

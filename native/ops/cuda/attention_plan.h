@@ -10,6 +10,8 @@
 namespace longlive::cuda {
 
 constexpr int kMaxKeyRanges = 8;
+constexpr int kKeysHopper = 176;    // of a tile of the kernel for Hopper
+constexpr int64_t kFewKeys = 128;   // a prompt's: what takes time then is to read queries and to write, which many small blocks do best
 
 // Visible rows of K and V as runs of memory. Keys keep the order of AttentionArgs::visible, which bias and the last key's
 // bias refer to; runs that touch are joined.

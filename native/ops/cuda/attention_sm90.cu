@@ -27,7 +27,7 @@
 namespace longlive::cuda {
 namespace {
 
-constexpr int kHead = 128, kQueries = 128, kKeys = 176, kStages = 2, kChains = 4;
+constexpr int kHead = 128, kQueries = 128, kKeys = kKeysHopper, kStages = 2, kChains = 4;
 constexpr int kBoxColumns = 64, kQueryBox = kQueries * kBoxColumns * 2, kKeyBox = kKeys * kBoxColumns * 2;  // bytes
 constexpr int kQueryBytes = 2 * kQueryBox, kKeyBytes = 2 * kKeyBox;                                        // of a tile: two boxes
 constexpr int kBarriersAt = kQueryBytes + 2 * kStages * kKeyBytes;

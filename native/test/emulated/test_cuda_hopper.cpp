@@ -42,14 +42,14 @@ struct AttentionCase {
   // How the kernel spreads it: over clusters of two blocks.
   cuda::AttentionSchedule schedule(bool mayCut) const {
     const int64_t units = cuda::ceilDiv(queries, 256) * heads;
-    return cuda::AttentionSchedule::plan(units, cuda::planKeys(visible, rows).tiles(128), kMultiprocessors / cuda::kAttentionPair, mayCut);
+    return cuda::AttentionSchedule::plan(units, cuda::planKeys(visible, rows).tiles(cuda::kKeysHopper), kMultiprocessors / cuda::kAttentionPair, mayCut);
   }
 };
 
 // A window whose ring has wrapped, behind a sink: five runs' worth of tails.
 const std::vector<KeyRange> kRing = {{0, 100}, {420, 280}, {100, 130}, {240, 160}};
 // Tiles enough that the last turn is cut.
-const std::vector<KeyRange> kLong = {{1000, 1200}, {0, 900}, {950, 40}};
+const std::vector<KeyRange> kLong = {{1400, 1600}, {0, 1300}, {1350, 40}};
 
 void attends(const AttentionCase& c) {
   everyWay([&] {
@@ -87,8 +87,8 @@ cuda::ConvPlan planOf(const ConvCase& c) {
 
 TEST("cuda, Hopper: attention") {
   const Chip hopper(9, 0);
-  attends({"one tile", 70, 90, 1, {{0, 90}}});
-  attends({"whole tiles", 256, 384, 2, {{0, 384}}});
+  attends({"one tile", 70, 150, 1, {{0, 150}}});
+  attends({"whole tiles", 256, 352, 2, {{0, 352}}});
   attends({"a ring that has wrapped", 300, 700, 1, kRing});
   attends({"many keys in one", 140, 700, 2, kRing, 3.5f});
   const AttentionCase turns{"a last turn that is not cut", 40, 200, 3, {{0, 200}}};
@@ -96,10 +96,19 @@ TEST("cuda, Hopper: attention") {
   attends(turns);
 }
 
+TEST("cuda, Hopper: attention to few keys is for the portable kernel in small blocks") {
+  const Chip hopper(9, 0);
+  for (int64_t keys : {1, 41, 64, 90, 128}) {
+    CHECK(!copiesBoxes([&] {
+      compare("few keys", [&](Device& d) { return attention(d, 140, 130, 2, 128, {{0, keys}}, false, 3.5f); }, kBf16, 1e-2);
+    }));
+  }
+}
+
 TEST("cuda, Hopper: attention whose last turn is cut along the keys") {
   const Chip hopper(9, 0);
   const FakeLibrary library;
-  const AttentionCase one{"cut", 130, 2200, 1, kLong}, behind{"cut behind a whole turn", 40, 2200, 3, kLong, 2.0f};
+  const AttentionCase one{"cut", 130, 3000, 1, kLong}, behind{"cut behind a whole turn", 40, 3000, 3, kLong, 2.0f};
   CHECK(one.schedule(true).cut && one.schedule(true).turns == 0);
   CHECK(behind.schedule(true).cut && behind.schedule(true).turns == 1);
   attends(one), attends(behind);
@@ -111,7 +120,7 @@ TEST("cuda, Hopper: attention in 8 bits") {
   attendsInEightBits({"whole tiles", 140, 256, 2, {{0, 256}}});
   attendsInEightBits({"a ring that has wrapped", 70, 700, 3, kRing});
   const FakeLibrary library;
-  attendsInEightBits({"cut", 40, 2200, 1, kLong});
+  attendsInEightBits({"cut", 40, 3000, 1, kLong});
 }
 
 TEST("cuda, Hopper: convolutions with every shape of tile") {
@@ -191,7 +200,8 @@ TEST("cuda, Hopper: whole sessions, whose graphs and lanes change no bit") {
   };
   for (AttentionArithmetic attention : {AttentionArithmetic::Full, AttentionArithmetic::Int8}) {
     std::vector<uint8_t> want;
-    CHECK(copiesBoxes([&] { want = video("eager,one-lane", attention); }));
+    // In bf16 these are too few keys for Hopper's kernel; enough would take minutes.
+    CHECK(copiesBoxes([&] { want = video("eager,one-lane", attention); }) == (attention == AttentionArithmetic::Int8));
     CHECK(want.size() > 1000);
     CHECK(video("", attention) == want);
     emulator::lateStreams(true);
