@@ -72,7 +72,8 @@ def run_stage(context: Context, name: str, settings: Any, resume: bool) -> None:
     try:
         made = STAGES[name](context, settings)
     except OutOfTime:
-        write_json(spent, round(time.monotonic() - began, 1))
+        if not distributed.rank():
+            write_json(spent, round(time.monotonic() - began, 1))
         raise
     if not distributed.rank():
         facts = {"stage": name, "device": device_name(context.device), "processes": distributed.world_size(), "torch": torch.__version__,
