@@ -4,7 +4,7 @@
 #   training/gpu-09.sh try [MINUTES]              four VAEs side by side for a minute each: 16 or 32 numbers, plain or wider
 #   training/gpu-09.sh time [--set TOML]...       milliseconds of a step of the VAE, plain and compiled, and where they go
 #   training/gpu-09.sh vae MINUTES [--set TOML]...    encoder and decoder
-#   training/gpu-09.sh dit MINUTES [--set TOML]...    clips (about 1.5 minutes more) and DiT, with the VAE of an earlier call
+#   training/gpu-09.sh dit MINUTES|rest [--set TOML]...    clips (about 2 minutes more) and DiT, with the VAE of an earlier call; rest: what LIMIT leaves
 #
 # Calls go on from what GIVEN, a folder, holds of earlier ones: vae.safetensors, latents.json, dit.safetensors; `dit` needs the first two. --set
 # goes to longlive_training.run; `dit` has to be given the sizes that `vae` was (--set preset.vae.z_dim=16). Environment: RUN (folder of the
