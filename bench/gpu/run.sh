@@ -36,10 +36,10 @@
 # bench/gpu/run.sh build, no GPU needed) and brought as native/build/gpu/{parity,bench_gpu,stamp}: where they run and fit the
 # sources, nothing is compiled.
 #
-# Environment: STEPS (a regular expression: of the stages, only the steps with such names; stages whose steps need not have the device for
-# themselves, which are all but kernels, tiny, torch, text, full and eight, can so run beside each other), GOLDEN (folder of golden cases; default: ../shared/golden beside the repository, else test/golden), CUDA_HOME,
-# BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), LIMIT (no step gets more seconds, 540), CALL (seconds
-# after which everything has ended, 580; 0: no end).
+# Environment: STEPS (a regular expression: of the stages, only the steps with such names; what need not have the device for itself, which is all
+# but kernels, tiny, torch, text, full and eight, can so run beside each other), GOLDEN (folder of golden cases; default: ../shared/golden beside
+# the repository, else test/golden), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), LIMIT (no step gets
+# more seconds, 540), CALL (seconds after which everything has ended, 580; 0: no end).
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
