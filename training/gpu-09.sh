@@ -130,7 +130,7 @@ dit)
   train "$run" --stage clips --minutes "${LIMIT:-9}" "$@"
   processes=${PROCESSES:-2}
   left=$(awk "BEGIN { print ${LIMIT:-9} - $SECONDS / 60 }")
-  [[ $minutes != rest ]] || minutes=$(awk "BEGIN { print $left - 0.4 }")  # to load, to compile nothing, to save
+  [[ $minutes != rest ]] || minutes=$(awk "BEGIN { print $left - 0.4 }")  # to load and to save
   train "$run" --stage causal --minutes "$left" --set "causal.loop.minutes=$minutes" "$@"
   half causal dit
   pack clips causal

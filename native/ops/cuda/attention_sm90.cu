@@ -2,7 +2,7 @@
 //
 //   block     two consumer warpgroups of 64 queries each, and a producer warp that only issues copies
 //   cluster   two blocks with the same keys: either copies half of every tile of K and V into both, since L2 could not deliver the whole
-//             to each (24 bytes per cycle and multiprocessor; a tile is 64 KB, its products take 2048 cycles)
+//             to each (24 bytes per cycle and multiprocessor; a tile is 88 KB, its products take 2816 cycles)
 //   copies    TMA boxes of 64 columns (128-byte swizzle), as many rows as a tile has; a tile of 176 keys is two boxes of K and two of V;
 //             two stages of each, handed over by mbarriers (full: bytes arrived; empty: one arrival per consumer warp of both)
 //   products  S = Q K^T: m64n176k16, both operands from shared memory, K-major;  O += P V: m64n128k16, P from registers, V read along
@@ -281,7 +281,7 @@ bool encode(CUtensorMap* map, const void* data, int64_t rows, int64_t columns, i
 }  // namespace
 
 bool attentionHopper(cudaStream_t stream, const AttentionCall& a, int64_t rows, const Workspace& workspace) {
-  if (a.headDim != kHead || a.bias || !(a.scale > 0)) return false;
+  if (a.headDim != kHead || a.keys <= kFewKeys || a.bias || !(a.scale > 0)) return false;
   const int64_t width = static_cast<int64_t>(a.heads) * kHead;
   Maps maps;
   if (!encode(&maps.q, a.q, a.queries, width, kQueries) || !encode(&maps.k, a.k, rows, width, kKeys) || !encode(&maps.v, a.v, rows, width, kKeys)) return false;

@@ -25,8 +25,13 @@ namespace {
 constexpr int kGroups = 2, kThreads = 128 * (kGroups + 1), kPair = 2;
 constexpr int kRows = 64 * kGroups, kColumns = 256, kDepth = 128, kStages = 4;  // depth in bytes
 constexpr int kRowBytes = kRows * kDepth, kStageBytes = kRowBytes + kColumns * kDepth;
-[[maybe_unused]] constexpr int kParts = kColumns / 32, kAhead = 3;  // an epilogue's steps, of 32 columns each; how far ahead residuals are asked for
-constexpr int kBarriersAt = kStages * kStageBytes, kTilesAt = kBarriersAt + 128, kShared = kTilesAt + 2 * 3 * 4 * kColumns;
+
+struct Barriers { uint64_t full[kStages], empty[kStages], tile; };
+
+// What the columns of a tile have in common.
+struct Tile { float scale[kColumns], bias[kColumns], gate[kColumns]; };
+
+constexpr int kBarriersAt = kStages * kStageBytes, kTilesAt = kBarriersAt + static_cast<int>(sizeof(Barriers)), kShared = kTilesAt + 2 * static_cast<int>(sizeof(Tile));
 static_assert(kShared <= 227 * 1024);
 
 struct Maps { CUtensorMap rows, weights; };
@@ -48,12 +53,7 @@ struct Finishing {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-struct Barriers { uint64_t full[kStages], empty[kStages], tile; };
-static_assert(sizeof(Barriers) <= kTilesAt - kBarriersAt);
-
-// What the columns of a tile have in common.
-struct Tile { float scale[kColumns], bias[kColumns], gate[kColumns]; };
-static_assert(kTilesAt + 2 * sizeof(Tile) == kShared);
+constexpr int kParts = kColumns / 32, kAhead = 3;  // an epilogue's steps, of 32 columns each; how far ahead residuals are asked for
 
 __device__ __forceinline__ int firstUnit() { return static_cast<int>(blockIdx.x) / kPair; }
 __device__ __forceinline__ int unitStep() { return static_cast<int>(gridDim.x) / kPair; }
