@@ -7,7 +7,7 @@
 #   training/gpu-09.sh dit MINUTES|rest [--set TOML]...    clips (about 2 minutes more) and DiT, with the VAE of an earlier call; rest: what LIMIT leaves
 #
 # Calls go on from what GIVEN, a folder, holds of earlier ones: vae.safetensors, latents.json, dit.safetensors; `dit` needs the first two. --set
-# goes to longlive_training.run; `dit` has to be given the sizes that `vae` was (--set preset.vae.z_dim=16). Environment: PRESET (pocket-0.9;
+# goes to longlive_training.run; `dit` has to be given the sizes that `vae` was (--set preset.vae.z_dim=16). Environment: PRESET (of `dit`: pocket-0.9;
 # pocket-0.9.1 trains the DiT in GIVEN on), RUN (folder of the run), OUT (at most 8 files of at most 16 MB), GIVEN, PYTHON, LIMIT (minutes of
 # `dit` after which it saves what there is; let nothing end it from outside before that), PROCESSES (that train the DiT on the one GPU, default
 # 2: roll-outs are many small kernels).
@@ -16,7 +16,8 @@
 set -uo pipefail
 
 cd "$(dirname "$0")"
-run=${RUN:-$PWD/runs/pocket-0.9}
+preset=${PRESET:-pocket-0.9}
+run=${RUN:-$PWD/runs/$preset}
 out=${OUT:-$run/packed}
 given=${GIVEN:-$PWD/runs/given-0.9}
 python=${PYTHON:-python3}
@@ -35,7 +36,7 @@ train() { # FOLDER ARGUMENT...; in `processes` processes
   local folder=$1 launch=("$python")
   shift
   ((processes == 1)) || launch+=(-m torch.distributed.run --nproc-per-node "$processes")
-  "${launch[@]}" -m longlive_training.run --preset "${PRESET:-pocket-0.9}" --out "$folder" --device "${DEVICE:-cuda}" "$@" 2>&1 | tee -a "$folder/log.txt"
+  "${launch[@]}" -m longlive_training.run --preset "$preset" --out "$folder" --device "${DEVICE:-cuda}" "$@" 2>&1 | tee -a "$folder/log.txt"
 }
 
 half() { # STAGE NAME: weights as a package stores them

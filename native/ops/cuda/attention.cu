@@ -254,8 +254,7 @@ void attention(cudaStream_t stream, const AttentionArgs& args, AttentionKernel c
   const AttentionCall a = attentionCall(args);
   if (a.queries == 0) return;
   if (args.q.dtype == DType::BF16 && choice != AttentionKernel::Plain) {
-    if (choice == AttentionKernel::Best && computeMajor == 9 &&
-        attentionHopper(stream, a, rowsOf(args.k), workspace)) return;
+    if (choice == AttentionKernel::Best && computeMajor == 9 && attentionHopper(stream, a, rowsOf(args.k), workspace)) return;
     if (attentionPortable(stream, a)) return;
   }
   attentionPlain(stream, a, args.q.dtype);
