@@ -1,13 +1,20 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { App } from 'aws-cdk-lib';
 import { Match, Template } from 'aws-cdk-lib/assertions';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LongLiveStack } from '../lib/longlive-stack.js';
 import { readSettings } from '../lib/settings.js';
 
 const certificateArn = 'arn:aws:acm:eu-central-1:111111111111:certificate/0';
 
+const outdir = mkdtempSync(join(tmpdir(), 'longlive-infra-'));
+afterAll(() => rmSync(outdir, { recursive: true }));
+
 function synthesise(context: Record<string, unknown> = {}): Template {
-  return Template.fromStack(new LongLiveStack(new App(), 'Test', { settings: readSettings((key) => context[key]) }));
+  const app = new App({ outdir: mkdtempSync(join(outdir, 'app-')) });
+  return Template.fromStack(new LongLiveStack(app, 'Test', { settings: readSettings((key) => context[key]) }));
 }
 
 describe('the deployed stack', () => {

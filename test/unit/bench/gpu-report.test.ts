@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { type GpuResult, parseResult, report, writeReport } from '../../../bench/gpu/report.js';
 
 const root = resolve(import.meta.dirname, '../../..');
@@ -175,8 +175,10 @@ it('refuses files of another kind, of toy sizes and of several devices', () => {
 });
 
 it('makes a result file from what the stages wrote, and a page from that', async () => {
-  const stages = mkdtempSync(join(tmpdir(), 'longlive-stages-'));
-  const results = mkdtempSync(join(tmpdir(), 'longlive-results-'));
+  const folder = mkdtempSync(join(tmpdir(), 'longlive-report-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const [stages, results] = [join(folder, 'stages'), join(folder, 'results')];
+  for (const made of [stages, results]) mkdirSync(made);
   writeFileSync(
     join(stages, 'parity-bf16-eager.log'),
     'emulated GPU, sm_80, 4 threads\nrope_units                    1.25e-03  PASS    12 tensors, worst out.q\nvae                                inf  FAIL     2 tensors, worst rgb\n',

@@ -9,11 +9,12 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { type GpuResult, parseResult } from '../../../bench/gpu/report.js';
 
 const source = resolve(import.meta.dirname, '../../../bench/gpu');
@@ -25,6 +26,7 @@ function tree(): {
   run: (...stages: string[]) => { status: number | null; text: string };
 } {
   const root = mkdtempSync(join(tmpdir(), 'longlive-gpu-'));
+  onTestFinished(() => rmSync(root, { recursive: true }));
   const log = join(root, 'calls');
   writeFileSync(log, '');
   const program = (path: string, body: string) => {
