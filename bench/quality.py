@@ -1,6 +1,6 @@
 """How good the native core's videos of a package are: prompts followed, switches, long videos, fidelity.
 
-    npm run bench:adherence -- [--package models/pocket] [--films 24] [--long 4] [--endless 0] [--prompts FILE] [--precision bf16]
+    npm run bench:adherence -- [--package models/pocket] [--films 24] [--switching 72] [--long 4] [--endless 0] [--prompts FILE] [--precision bf16]
 
 Scenes and sentences are held out of training, the judge has seen the renderer's pictures only; the same measures on the
 renderer's own films of the same stories, of the same size (`renderer`), bound what can be reached. `--endless` films 20 minutes
@@ -65,7 +65,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="npm run bench:adherence --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, default=ROOT / "models/pocket")
     parser.add_argument("--precision", choices=["fp32", "bf16", "int8"], default="bf16")
-    parser.add_argument("--films", type=int, default=24, help="videos of each of the suites `single` and `switch`")
+    parser.add_argument("--films", type=int, default=24, help="videos of the suite `single`; so many of `switch` are also sampled in 20 steps")
+    parser.add_argument("--switching", type=int, default=72, help="videos of the suite `switch`, of which each tells little")
     parser.add_argument("--long", type=int, default=4, help="videos of 240 s")
     parser.add_argument("--endless", type=int, default=0, help="videos of 20 minutes")
     parser.add_argument("--prompts", type=Path, help="own prompts instead of the suites")
@@ -82,7 +83,7 @@ def main() -> None:
     report: dict = {"model": manifest["name"], "version": manifest["version"], "size": size_name(size), "precision": args.precision, "date": date,
                     **here, "judge": judged(size)}  # fmt: skip
 
-    counts = {"single": args.films, "switch": args.films, "long": args.long, "endless": args.endless}
+    counts = {"single": args.films, "switch": args.switching, "long": args.long, "endless": args.endless}
     suites = {"prompts": read_prompts(args.prompts)} if args.prompts else {s: make_cases(s, counts[s]) for s in SUITES if counts[s]}
     slug = re.sub(r"[^a-z0-9]+", "-", here["cpu"].lower()).strip("-")
     out, strips = args.out or ROOT / f"bench/results/quality-{manifest['name']}-{slug}-{date}.json", []
@@ -105,8 +106,9 @@ def main() -> None:
             if name == "switch":
                 teacher = replace(setup, package=args.teacher or args.package, config=MANY_STEPS)
                 of = json.loads((teacher.package / "manifest.json").read_text())
-                few, many = seen["frechet"], bench.quality(teacher, cases, "20 steps")["frechet"]
-                found(steps={"films": len(cases), "frechet": few, "frechetOf20Steps": many, "ratio": round(few / many, 3), "teacher": f"{of['name']} {of['version']}"})
+                part = cases[: args.films]
+                few, many = (bench.quality(s, part, label)["frechet"] for s, label in ((setup, "few steps"), (teacher, "20 steps")))
+                found(steps={"films": len(part), "frechet": few, "frechetOf20Steps": many, "ratio": round(few / many, 3), "teacher": f"{of['name']} {of['version']}"})
     torch.set_num_threads(int(here["cores"]))
     found(vae=bench.cache.get(lambda: reconstruction(args.package, size, 8), "vae", setup.key()))
     print(json.dumps(report, indent=1))
