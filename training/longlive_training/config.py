@@ -120,6 +120,7 @@ class ClipsStage:
     scenes: int  # clips of one scene, for the teacher
     stories: int  # clips with prompt switches, for the causal student
     beginnings: int  # first blocks of so many scenes, for it too
+    films: int = 0  # longer stories, for the roll-outs of the causal student
     scene_frames: int = 21  # latent frames
     lead_in: float = 0.3  # share of the scenes that begin with another one and its change, as a window after a switch does
     shard: int = 40
@@ -171,7 +172,8 @@ class CausalStage:
     first_batch: int = 9
     context_noise: float = 0.2
     own_from: int = 3000  # step from which the model works from what it makes itself
-    rollout: float = 0.3  # share of the steps that are roll-outs of whole stories from then on
+    rollout: float = 0.3  # share of the steps that are roll-outs from then on
+    films: bool = False  # roll-outs go on through the films of stage clips, `BLOCKS` blocks a step, instead of through one story each
     subject_weight: float = 2.5  # in the loss, of latents where the world draws its subject
     switch_weight: float = 2.0  # in the loss, of blocks in which something changes and of those that follow one
 

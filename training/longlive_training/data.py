@@ -23,6 +23,8 @@ from .world import ATTRIBUTES, STAGE, render, sample_attributes
 BLOCKS = 5
 BLOCK_FRAMES = 3  # latent frames
 SWITCH = 0.45  # probability of a switch at a block border
+FILM_BLOCKS = 3 * BLOCKS  # of stories long enough to go wrong in
+FILM_SWITCH = 0.25
 FIXED = 0.5  # share of the stories that begin in the fixed place
 NAMES = list(ATTRIBUTES)
 
@@ -47,7 +49,7 @@ def change(attributes: dict[str, str], rng: np.random.Generator) -> dict[str, st
     return attributes | {name: fresh[name] for name in changed}
 
 
-def sample_story(rng: np.random.Generator, blocks: int = BLOCKS) -> list[dict[str, str]]:
+def sample_story(rng: np.random.Generator, blocks: int = BLOCKS, switch: float = SWITCH) -> list[dict[str, str]]:
     """Attributes of each block, none of them held out."""
 
     def allowed(draw):
@@ -58,7 +60,7 @@ def sample_story(rng: np.random.Generator, blocks: int = BLOCKS) -> list[dict[st
     story = [allowed(lambda: sample_attributes(rng))]
     for _ in range(blocks - 1):
         last = story[-1]
-        story.append(allowed(lambda last=last: change(last, rng)) if rng.random() < SWITCH else last)
+        story.append(allowed(lambda last=last: change(last, rng)) if rng.random() < switch else last)
     return story
 
 

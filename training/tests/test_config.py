@@ -18,7 +18,7 @@ def edit(folder: Path, file: str, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.8", "pocket-0.9", "pocket-0.9.1", "pocket-long", "wan-1.3b"])
+@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.8", "pocket-0.9", "pocket-0.9.1", "pocket-0.9.2", "pocket-long", "wan-1.3b"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_presets_of_the_repository_are_valid(preset: str, device: str) -> None:
     shared, stages = load(preset, device)

@@ -15,7 +15,9 @@ from longlive_training.data import from_indices, held_out
 from longlive_training.loop import Loop, OutOfTime, Random, mixed
 from longlive_training.models.dit import CausalDiT
 from longlive_training.quantise import int8, rounded
-from longlive_training.stages.causal import darkness, picture_weights
+from longlive_training.rollout import Rollout
+from longlive_training.sample import Sampling
+from longlive_training.stages.causal import Batch, Telling, darkness, picture_weights
 from longlive_training.stages.clips import Renderer, Shard, ahead, clips, encode_there
 from longlive_training.stages.ode import kept_steps, path
 from longlive_training.stages.vae import Pool, batch, encode, encoder, make_clip, picture_loss, psnr, seam, to_videos, vae
@@ -71,6 +73,9 @@ def test_clips_hold_no_held_out_scene_and_do_not_depend_on_the_number_of_workers
         assert story["fixed"] in (0, 1) and not held_out(from_indices(renderer.beginning(index)["attributes"][0]))
         again = renderer.scene(index)
         assert all(torch.equal(scene[k], again[k]) for k in scene)
+    film = renderer.film(0)
+    assert film["video"].shape == (177, 64, 96, 3) and film["attributes"].shape == (15, 6)
+    assert not any(held_out(from_indices(row)) for row in film["attributes"])
     codec.save(tmp_path / "codec.safetensors")
     encode_there(renderer, tmp_path / "codec.safetensors", 12, Shard("story", tmp_path / "shard.safetensors", range(4, 6)))
     shard = load_file(tmp_path / "shard.safetensors")
@@ -117,6 +122,46 @@ def test_blocks_at_a_switch_count_more_and_the_subject_does(codec: Codec, tmp_pa
     (top, bottom), (left, right) = subject_box(96, 64)
     inside, outside = weight[0, 0, (top + bottom) // 16, (left + right) // 16], weight[0, 0, 0, 0]
     assert inside == pytest.approx(2.5 * outside.item()) and outside > weight[15, 0, 0, 0]
+
+
+class Films:
+    """Of six blocks, whose prompts change with blocks 1 and 4."""
+
+    blocks = 6
+
+    def batch(self, rng: Random, size: int, only_fixed: bool) -> Batch:
+        assert only_fixed
+        latents, prompts = rng.normal(size, 4, 18, 4, 6), rng.normal(size, 6, 5, 8)
+        return Batch(latents, latents, prompts, prompts[:, 1:], torch.ones(size).bool(), torch.zeros(size, 6).bool(), torch.ones(size, 6), [1, 4])
+
+
+def telling() -> Telling:
+    torch.manual_seed(3)
+    model = CausalDiT(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=8, text_len=5, in_dim=4, out_dim=4)
+    return Telling(Films(), Rollout(model, Sampling(3, 9, 3, "relative"), (1, 4, 4, 6)), 2)  # type: ignore[arg-type]
+
+
+def test_a_film_is_told_from_step_to_step_and_then_another(monkeypatch) -> None:
+    told, recached = telling(), []
+    recache = told.rollout.recache
+    monkeypatch.setattr(told.rollout, "recache", lambda text: recached.append((told.rollout.frames, text)) or recache(text))
+    parts = [told.next(Random.of(CPU, i), 1) for i in range(3)]
+    film = told.batch
+    assert film is not None and torch.equal(torch.cat([batch.latents for batch, _ in parts], 2), film.latents)
+    assert [frames for frames, _ in recached] == [3, 12] and torch.equal(recached[1][1], film.prompts[:, 4])
+    assert told.rollout.frames == 18 and all(made.requires_grad and made.shape == batch.latents.shape for batch, made in parts)
+    told.next(Random.of(CPU, 3), 1)
+    assert told.batch is not film and told.rollout.frames == 6
+
+
+def test_a_film_that_was_interrupted_goes_on() -> None:
+    whole, first, second = telling(), telling(), telling()
+    for told in (whole, first):
+        told.next(Random.of(CPU, 0), 2)
+    second.load_state_dict(first.state_dict())
+    (batch, made), (again, remade) = (told.next(Random.of(CPU, 1), 0) for told in (whole, second))
+    assert torch.equal(made, remade) and torch.equal(batch.latents, again.latents) and batch.switches == again.switches == []
+    assert not torch.equal(made, telling().next(Random.of(CPU, 1), 0)[1])  # what came before matters
 
 
 def joint(folder: Path) -> tuple[Context, dict]:

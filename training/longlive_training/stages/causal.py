@@ -33,7 +33,7 @@ from ..config import CausalStage
 from .. import distributed
 from ..context import Context, parameters, read_weights
 from ..data import NAMES
-from ..loop import Average, Optimiser, Random, adamw, mixed
+from ..loop import Average, Optimiser, Random, Stateful, adamw, mixed
 from ..models.dit import CausalDiT
 from ..prompts import ClipCaptions
 from ..rollout import Rollout
@@ -60,6 +60,13 @@ class Batch:
 
     def text(self) -> Tensor:
         return torch.cat([self.prompts, self.context], 1)
+
+    def part(self, first: int, count: int, frames: int) -> Batch:
+        """Blocks of it, each of so many frames; without the texts of clean blocks."""
+        end = first + count
+        cut = slice(first * frames, end * frames)
+        return Batch(self.latents[:, :, cut], self.noise[:, :, cut], self.prompts[:, first:end], self.context[:, :0], self.fixed,
+                     self.changed[:, first:end], self.dark[:, first:end], [b - first for b in self.switches if first <= b < end])  # fmt: skip
 
 
 class Stories:
@@ -101,6 +108,37 @@ class Stories:
         return Batch(latents, rng.normal_like(latents), prompts, context, fixed, changed, dark, switches)
 
 
+class Telling:
+    """Stories as the model makes them from their beginnings, some blocks at a time; when they are over, others begin."""
+
+    def __init__(self, stories: Stories, rollout: Rollout, blocks: int):
+        self.stories, self.rollout, self.blocks = stories, rollout, blocks
+        self.batch: Batch | None = None
+        self.told = 0  # blocks
+
+    def next(self, rng: Random, level: int) -> tuple[Batch, Tensor]:
+        """The next blocks, and what the model makes of each by denoising step `level`, with gradient; none passes from block to block."""
+        if self.batch is None or self.told == self.stories.blocks:
+            self.batch, self.told = self.stories.batch(rng, self.rollout.shape[0], only_fixed=True), 0
+            self.rollout.restart()
+        part = self.batch.part(self.told, self.blocks, self.rollout.sampling.frames_per_block)
+        made = []
+        for i in range(self.blocks):
+            if i in part.switches:
+                self.rollout.recache(part.prompts[:, i])
+            made.append(self.rollout.roll(1, part.prompts[:, i], level, rng, grad=True))
+        self.told += self.blocks
+        return part, torch.cat(made, 2).float()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batch": self.batch and vars(self.batch), "told": self.told, "rollout": self.rollout.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batch = Batch(**state["batch"]) if state["batch"] else None
+        self.told = state["told"]
+        self.rollout.load_state_dict(state["rollout"])
+
+
 def darkness() -> Tensor:
     """[skies], mean 1: what a squared error has to be multiplied with to count as much by night as by day."""
     light = torch.tensor([np.mean(SKIES[sky][5]) for sky in ATTRIBUTES["sky"]], dtype=torch.float32)
@@ -126,8 +164,11 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         model.load_state_dict(widened_dit(read_weights(init), model))
     average = Average(model, s.loop.ema)
     optimiser = Optimiser(adamw([model], s.loop), s.loop.clip)
-    loop = context.loop("causal", "causal", s.loop, {"model": model, "average": average, "optimiser": optimiser})
     stories, beginnings = Stories(context, "story"), Stories(context, "beginning")
+    rollout = Rollout(model, sampling, context.noise_shape(s.loop.batch), context.cache_dtype)
+    telling = Telling(Stories(context, "film") if s.films else stories, rollout, stories.blocks)
+    states: dict[str, Stateful] = {"model": model, "average": average, "optimiser": optimiser, "telling": telling}
+    loop = context.loop("causal", "causal", s.loop, states)
     if not stories.fixed.any():
         raise ValueError(f"none of the {len(stories.fixed)} stories begins in the fixed place: ask for more stories in clips.toml")
     weights = picture_weights(context, s.subject_weight)
@@ -174,7 +215,7 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
 
     def story_loss(batch: Batch, error: Tensor) -> Tensor:
         """Of errors of the flow, shaped as the latents."""
-        each = (error.square() * weights * frames(batch.dark)).unflatten(2, (stories.blocks, block)).mean((1, 3, 4, 5))
+        each = (error.square() * weights * frames(batch.dark)).unflatten(2, (-1, block)).mean((1, 3, 4, 5))
         weight = 1 + (s.switch_weight - 1) * batch.changed.float()
         weight[:, 0] *= batch.fixed
         return (each * weight).sum() / weight.sum()
@@ -193,16 +234,9 @@ def causal(context: Context, settings: CausalStage) -> dict[str, Any]:
         return story_loss(batch, v - (x - batch.latents) / sigma)
 
     def rolled_stories(rng: Random, level: int) -> Tensor:
-        """The stories as the model makes them from their beginning, every block ending with denoising step `level`."""
-        batch = stories.batch(rng, s.loop.batch, only_fixed=True)
-        video = Rollout(model, sampling, context.noise_shape(s.loop.batch), context.cache_dtype)
-        made = []
         with context.precision():
-            for i in range(stories.blocks):
-                if i in batch.switches:
-                    video.recache(batch.prompts[:, i])
-                made.append(video.roll(1, batch.prompts[:, i], level, rng, grad=True))
-        return story_loss(batch, (torch.cat(made, 2).float() - batch.latents) / steps[level][1])
+            batch, made = telling.next(rng, level)
+        return story_loss(batch, (made - batch.latents) / steps[level][1])
 
     def step(rng: Random) -> dict[str, Tensor]:
         # Shared, because all processes should take equally long.

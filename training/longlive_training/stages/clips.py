@@ -28,7 +28,7 @@ from torch import Tensor
 from ..codec import Codec
 from ..config import ClipsStage
 from ..context import Context
-from ..data import BLOCKS, FIXED, first_frame, render_story, sample_story, scenes, to_indices
+from ..data import BLOCKS, FILM_BLOCKS, FILM_SWITCH, FIXED, first_frame, render_story, sample_story, scenes, to_indices
 from ..loop import OutOfTime, write
 from ..world import CYCLE, render
 from .vae import encoder
@@ -62,6 +62,11 @@ class Renderer:
         fixed = rng.random() < FIXED
         video = render_story(story, None if fixed else index, self.width, self.height)
         return {"video": torch.from_numpy(video), "attributes": to_indices(story), "fixed": torch.tensor(fixed, dtype=torch.uint8)}
+
+    def film(self, index: int) -> Clip:
+        story = sample_story(np.random.default_rng([self.seed, index, 3]), FILM_BLOCKS, FILM_SWITCH)
+        video = render_story(story, None, self.width, self.height)
+        return {"video": torch.from_numpy(video), "attributes": to_indices(story)}
 
     def beginning(self, index: int) -> Clip:
         story = [scenes()[scene_order()[index]]]
@@ -118,7 +123,7 @@ def encode_here(context: Context, renderer: Renderer, shards: list[Shard], worke
     """Workers render ahead, this process encodes, some clips at once."""
     encode, batch, waiting = encoder(context), 8, 4 * workers
     places = waiting + batch  # a place is taken again when the clip in it has been encoded
-    longest = max(first_frame(BLOCKS), 1 + 4 * (renderer.scene_frames - 1))
+    longest = max(first_frame(FILM_BLOCKS if any(s.kind == "film" for s in shards) else BLOCKS), 1 + 4 * (renderer.scene_frames - 1))
     frames = Frames(context.path("clips", "frames.tmp"), longest * renderer.height * renderer.width * 3)
     write(frames.path, lambda p: np.memmap(p, np.uint8, "w+", shape=places * frames.size))
     order = [(shard.kind, i) for shard in shards for i in shard.indices]
@@ -167,7 +172,7 @@ def clips(context: Context, settings: ClipsStage) -> dict[str, Any]:
     video, workers = context.preset.video, settings.workers or os.cpu_count() or 1
     renderer = Renderer(video.width, video.height, settings.scene_frames, settings.lead_in, context.seed)
     shards = []
-    for kind, count in (("beginning", settings.beginnings), ("story", settings.stories), ("scene", settings.scenes)):
+    for kind, count in (("beginning", settings.beginnings), ("story", settings.stories), ("film", settings.films), ("scene", settings.scenes)):
         for first in range(0, count, settings.shard):
             path = context.path("clips", kind, f"{first:07d}.safetensors")
             if not path.exists():
@@ -183,9 +188,10 @@ def clips(context: Context, settings: ClipsStage) -> dict[str, Any]:
         "scenes": settings.scenes,
         "stories": settings.stories,
         "beginnings": settings.beginnings,
+        "films": settings.films,
         "sceneFrames": settings.scene_frames,
     }
-    print(f"clips: {settings.scenes} scenes, {settings.stories} stories, {settings.beginnings} beginnings", flush=True)
+    print(f"clips: {settings.scenes} scenes, {settings.stories} stories, {settings.beginnings} beginnings, {settings.films} films", flush=True)
     for kind in ("story", "scene"):
         if getattr(settings, {"story": "stories", "scene": "scenes"}[kind]):
             report[kind] = spread(next(iter(sorted(context.path("clips", kind).glob("*.safetensors")))))
