@@ -4,9 +4,9 @@ import { ImportError } from './errors.js';
 import { type Component, referenceName } from './names.js';
 import { ditShapes, type Shapes, textEncoderShapes, tinyVaeShapes, vaeShapes } from './shapes.js';
 import {
-  type DitHints,
   type DitSizes,
   ditSizes,
+  type Hints,
   type ShapeOf,
   type TextEncoderSizes,
   textEncoderSizes,
@@ -65,7 +65,7 @@ export function componentOf(tensors: ReadonlyMap<string, Tensor>): Component | u
 export function readNetwork<C extends Component>(
   component: C,
   plain: ReadonlyMap<string, Tensor>,
-  hints: DitHints = {},
+  hints: Hints = {},
 ): Network<C> {
   const found = rename(component, plain);
   const sizes = sizesOf(component, (name) => found.get(name)?.shape, hints);
@@ -92,11 +92,11 @@ function rename(component: Component, plain: ReadonlyMap<string, Tensor>): Map<s
   return found;
 }
 
-function sizesOf<C extends Component>(component: C, shapeOf: ShapeOf, hints: DitHints): Sizes[C] {
+function sizesOf<C extends Component>(component: C, shapeOf: ShapeOf, hints: Hints): Sizes[C] {
   const readers: { [K in Component]: () => Sizes[K] } = {
     dit: () => ditSizes(shapeOf, hints),
     textEncoder: () => textEncoderSizes(shapeOf),
-    vae: () => vaeSizes(shapeOf),
+    vae: () => vaeSizes(shapeOf, hints),
     tinyVae: () => tinyVaeSizes(shapeOf),
   };
   return readers[component]();

@@ -7,7 +7,7 @@ import { componentOf, readNetwork, TITLES, type Network } from './components.js'
 import { ImportError, inFile } from './errors.js';
 import { type Adapter, type AdapterOptions, isAdapter, readAdapter } from './lora.js';
 import { type Component, pickTensors } from './names.js';
-import type { DitHints } from './sizes.js';
+import type { DitHints, Hints } from './sizes.js';
 import { openSource, type Source } from './source.js';
 
 export interface Found {
@@ -125,7 +125,7 @@ async function takeNetwork(found: Found, { path, tensors }: Source, options: Fin
   const before = found.networks.get(component);
   if (before)
     throw new ImportError(`There is a ${TITLES[component]} in ${before.path} already; name only one of them.`);
-  const hints = component === 'dit' ? { ...(await configHints(path)), ...options.hints } : {};
+  const hints = { ...hintsIn(await jsonBeside(path, 'config.json')), ...options.hints };
   found.networks.set(component, { network: readNetwork(component, plain, hints), path, outer });
 }
 
@@ -138,15 +138,22 @@ async function adapterOf({ path, tensors }: Source, options: AdapterOptions): Pr
   return readAdapter(path, tensors, { ...known, ...options });
 }
 
-/** What the config.json of a transformer says about its heads, in Wan's or Diffusers' words. */
-async function configHints(path: string): Promise<DitHints> {
-  const config = await jsonBeside(path, 'config.json');
-  const heads = config.num_heads ?? config.num_attention_heads;
-  const length = config.text_len;
-  return {
-    ...(typeof heads === 'number' && { numHeads: heads }),
-    ...(typeof length === 'number' && { textLen: length }),
+/** What a config.json beside the weights says that their shapes do not, in Wan's, in Diffusers' or in a model package's words. */
+function hintsIn(config: Record<string, unknown>): Hints {
+  const { dit, vae } = config as { dit?: Record<string, unknown>; vae?: Record<string, unknown> };
+  const count = (value: unknown) => (typeof value === 'number' ? value : undefined);
+  const row = (value: unknown) => (isRow(value) ? value : undefined);
+  const hints: Hints = {
+    numHeads: count(config.num_heads ?? config.num_attention_heads ?? dit?.numHeads),
+    textLen: count(config.text_len ?? dit?.textLen),
+    mean: row(config.latents_mean ?? vae?.mean),
+    std: row(config.latents_std ?? vae?.std),
   };
+  return Object.fromEntries(Object.entries(hints).filter(([, value]) => value !== undefined));
+}
+
+function isRow(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((number) => Number.isFinite(number));
 }
 
 async function jsonBeside(path: string, name: string): Promise<Record<string, unknown>> {

@@ -52,6 +52,14 @@ export interface DitHints {
   textLen?: number;
 }
 
+/** What the latents were shifted and divided by for the network that makes them: a number per channel. */
+export interface VaeHints {
+  mean?: readonly number[];
+  std?: readonly number[];
+}
+
+export interface Hints extends DitHints, VaeHints {}
+
 export type ShapeOf = (name: string) => readonly number[] | undefined;
 
 /** Of Wan2.1, for the latents that LongLive's network was trained on. */
@@ -103,18 +111,25 @@ export function textEncoderSizes(shapeOf: ShapeOf): TextEncoderSizes {
   };
 }
 
-export function vaeSizes(shapeOf: ShapeOf): VaeSizes {
+export function vaeSizes(shapeOf: ShapeOf, hints: VaeHints = {}): VaeSizes {
   const [dim] = need(shapeOf, 'encoder.conv1.weight', 5);
   const [zDim] = need(shapeOf, 'conv2.weight', 5);
-  if (zDim !== LATENT_MEAN.length) {
-    throw new ImportError(
-      `The VAE has ${zDim} latent channels; only Wan2.1's, with ${LATENT_MEAN.length}, is supported.`,
-    );
-  }
+  const widths = [0, 3, 6, 9].map((block) => need(shapeOf, `encoder.downsamples.${block}.residual.2.weight`, 5)[0]);
   return {
-    ...{ dim, zDim, dimMult: [1, 2, 4, 4], numResBlocks: 2, temporalDownsample: [false, true, true] },
-    ...{ mean: LATENT_MEAN, std: LATENT_STD },
+    ...{ dim, zDim, dimMult: widths.map((width) => width / dim), numResBlocks: 2 },
+    temporalDownsample: [false, true, true],
+    ...latentsOf(zDim, { mean: hints.mean ?? LATENT_MEAN, std: hints.std ?? LATENT_STD }),
   };
+}
+
+function latentsOf(zDim: number, { mean, std }: Required<VaeHints>): Required<VaeHints> {
+  if (std.some((deviation) => deviation <= 0))
+    throw new ImportError('latents_std has a deviation that is not above 0.');
+  if (mean.length === zDim && std.length === zDim) return { mean, std };
+  throw new ImportError(
+    `The VAE has ${zDim} latent channels, but ${mean.length} means and ${std.length} deviations of them are known ` +
+      `(Wan2.1's, where nothing says others). Put a config.json with latents_mean and latents_std, ${zDim} numbers each, beside its weights.`,
+  );
 }
 
 export function tinyVaeSizes(shapeOf: ShapeOf): TinyVaeSizes {

@@ -175,6 +175,19 @@ describe('what is wrong with a set of weights', () => {
     expect(message).toContain('blocks.4.norm3.bias I64');
   });
 
+  it('may be a VAE whose latents nobody knows', () => {
+    const known = readNetwork('vae', released('vae')).sizes;
+    const own = { ...known, dim: 16, zDim: 3, dimMult: [1, 2, 6, 6], mean: [0.5, 0, -1], std: [1, 2, 0.25] };
+    const weights = new Map([...shapesOf('vae', own)].map(([name, shape]) => [name, tensor(name, shape)]));
+    const { mean, std } = own;
+    expect(readNetwork('vae', weights, { mean, std }).sizes).toEqual(own);
+    expect(() => readNetwork('vae', weights)).toThrow(
+      /3 latent channels, but 16 means and 16 deviations.*latents_mean/,
+    );
+    expect(() => readNetwork('vae', weights, { mean, std: [1, 2] })).toThrow(/3 means and 2 deviations/);
+    expect(() => readNetwork('vae', weights, { mean, std: [1, 0, 2] })).toThrow(/not above 0/);
+  });
+
   it('may be that nobody knows its number of heads', () => {
     const dit = new Map([
       ['patch_embedding.weight', tensor('p', [24, 16, 1, 2, 2])],

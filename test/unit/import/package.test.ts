@@ -407,11 +407,17 @@ describe('longlive import', () => {
     writeFileSync(join(root, 'release/base.pt'), readFileSync(dit as string));
     for (const [i, path] of others.entries()) writeFileSync(join(root, `release/${i}.safetensors`), readFileSync(path));
     writeFileSync(join(root, 'release/tokenizer/tokenizer.json'), readFileSync(tokenizer));
-    writeFileSync(join(root, 'release/config.json'), JSON.stringify({ num_heads: 2, text_len: 8 }));
+    const latents = {
+      mean: Array.from({ length: 16 }, (_, i) => i / 8),
+      std: Array.from({ length: 16 }, (_, i) => 1 + i),
+    };
+    const said = { num_heads: 2, text_len: 8, latents_mean: latents.mean, latents_std: latents.std };
+    writeFileSync(join(root, 'release/config.json'), JSON.stringify(said));
     const given = options({ sources: [join(root, 'release')] });
     await importModel({ ...given, tokenizer: undefined, hints: {} });
-    const config = JSON.parse(readFileSync(join(root, 'mine/config.json'), 'utf8')) as { dit: object };
+    const config = JSON.parse(readFileSync(join(root, 'mine/config.json'), 'utf8')) as { dit: object; vae: object };
     expect(config.dit).toMatchObject({ numHeads: 2, textLen: 8, dim: 24 });
+    expect(config.vae).toMatchObject({ ...latents, dimMult: [1, 2, 4, 4] });
   });
 
   it.each([
