@@ -7,8 +7,9 @@
 #   training/gpu-09.sh dit MINUTES|rest [--set TOML]...    clips (about 2 minutes more) and DiT, with the VAE of an earlier call; rest: what LIMIT leaves
 #
 # Calls go on from what GIVEN, a folder, holds of earlier ones: vae.safetensors, latents.json, dit.safetensors; `dit` needs the first two. --set
-# goes to longlive_training.run; `dit` has to be given the sizes that `vae` was (--set preset.vae.z_dim=16). Environment: PRESET (of `dit`: pocket-0.9;
-# pocket-0.9.1 trains the DiT in GIVEN on), RUN (folder of the run), OUT (at most 8 files of at most 16 MB), GIVEN, PYTHON, LIMIT (minutes of
+# goes to longlive_training.run; `dit` has to be given the sizes that `vae` was (--set preset.vae.z_dim=16). Environment: PACKAGE (what a run
+# begins with, default models/pocket; 0.9.0 began with 0.8.0), PRESET (of `dit`: pocket-0.9; pocket-0.9.2 trains on the DiT of
+# PACKAGE or GIVEN), RUN (folder of the run), OUT (at most 8 files of at most 16 MB), GIVEN, PYTHON, LIMIT (minutes of
 # `dit` after which it saves what there is; let nothing end it from outside before that), PROCESSES (that train the DiT on the one GPU, default
 # 2: roll-outs are many small kernels).
 #
@@ -28,7 +29,7 @@ mkdir -p "$run" "$out"
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
 begin() { # FOLDER
-  "$python" -m longlive_training.start --package ../models/pocket --codec configs/pocket-0.9/codec.safetensors --out "$1"
+  "$python" -m longlive_training.start --package "${PACKAGE:-../models/pocket}" --codec configs/pocket-0.9/codec.safetensors --out "$1"
   for part in vae dit; do [[ ! -e $given/$part.safetensors ]] || cp "$given/$part.safetensors" "$1/start"; done
 }
 

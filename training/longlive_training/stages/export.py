@@ -63,7 +63,7 @@ def stage_rows(context: Context) -> list[str]:
             results = [f"{k} {v:.3f} → {part['lossLast'][k]:.3f}" for k, v in part.get("lossFirst", {}).items() if k in part["lossLast"]]
             results = [f"loss, first and last tenth: {', '.join(results)}"] if results else []
             results += [f"{value} dB" for key, value in part.items() if key.startswith(("psnr", "codecPsnr"))]
-            results += [f"{made[key]} {key}" for key in ("scenes", "stories", "beginnings") if stage == "clips" and made.get(key)]
+            results += [f"{made[key]} {key}" for key in ("scenes", "stories", "beginnings", "films") if stage == "clips" and made.get(key)]
             seconds = part.get("seconds", made["wallSeconds"])
             rows.append(f"| {name} | {part.get('steps', '')} | {seconds / 60:.1f} min | {made['device']} | {'; '.join(results)} |")
     return rows
