@@ -1,7 +1,7 @@
 """Stories of the toy world: what the models are trained on.
 
 A story has `BLOCKS` blocks. At every block border the prompt may change, and the picture starts to change with the first
-frame of that block, as it has to after a prompt switch.
+frame of that block, as it has to after a prompt switch. A film is a story of `FILM_BLOCKS`.
 
 Every story that the model tells begins with the scenery in the same place, so that its first block follows from the prompt:
 a model that has to choose among many places in four steps paints their average. So does the scenery of a new ground

@@ -3,7 +3,7 @@ stage comes after `vae`, and pictures are encoded on its device.
 
 `scenes` are for the teacher: one prompt, as long as a window of distillation, beginning anywhere in a story. Some show the last
 frames of another scene first and then its change, which is what a window shows after a prompt switch; their prompt is the new
-one. `stories` are for the causal student: prompts change at block borders. Held-out scenes are in neither.
+one. `stories` are for the causal student: prompts change at block borders; `films` are longer ones for its roll-outs. Held-out scenes are in none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor
 from ..codec import Codec
 from ..config import ClipsStage
 from ..context import Context
-from ..data import BLOCKS, FILM_BLOCKS, FILM_SWITCH, FIXED, first_frame, render_story, sample_story, scenes, to_indices
+from ..data import FILM_BLOCKS, FILM_SWITCH, FIXED, first_frame, render_story, sample_story, scenes, to_indices
 from ..loop import OutOfTime, write
 from ..world import CYCLE, render
 from .vae import encoder
@@ -123,7 +123,7 @@ def encode_here(context: Context, renderer: Renderer, shards: list[Shard], worke
     """Workers render ahead, this process encodes, some clips at once."""
     encode, batch, waiting = encoder(context), 8, 4 * workers
     places = waiting + batch  # a place is taken again when the clip in it has been encoded
-    longest = max(first_frame(FILM_BLOCKS if any(s.kind == "film" for s in shards) else BLOCKS), 1 + 4 * (renderer.scene_frames - 1))
+    longest = max(first_frame(FILM_BLOCKS), 1 + 4 * (renderer.scene_frames - 1))
     frames = Frames(context.path("clips", "frames.tmp"), longest * renderer.height * renderer.width * 3)
     write(frames.path, lambda p: np.memmap(p, np.uint8, "w+", shape=places * frames.size))
     order = [(shard.kind, i) for shard in shards for i in shard.indices]
