@@ -91,14 +91,14 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
 }
 
 template <class R, class To, class T = typename R::Element>
-__global__ void __launch_bounds__(kRowThreads) quantiseKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
+__global__ void __launch_bounds__(R::kThreads, R::kBlocks) quantiseKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
   if (row >= rows) return;
   R r;
   r.read(in + row * width, width);
   if (activation != Activation::None) {
-    r.each(width, [&](float (&x)[R::V], int) {
+    r.change(width, [&](float (&x)[R::V], int) {
 #pragma unroll
       for (int j = 0; j < R::V; ++j) x[j] = activated<T>(x[j], activation);
     });

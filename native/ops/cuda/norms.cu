@@ -54,7 +54,7 @@ template <int V> struct Turn {
 
 // scale and shift have a row per rowsPerFrame rows. affine: out = n scale + shift.
 template <class R, bool Affine, class To, class T = typename R::Element>
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(R::kThreads, R::kBlocks)
 layerNormKernel(To out, const T* in, const T* scale, const T* shift, int64_t rows, int width, int64_t rowsPerFrame, float eps) {
   constexpr int V = R::V;
   __shared__ float partial[kRowThreads / 32];
@@ -66,7 +66,7 @@ layerNormKernel(To out, const T* in, const T* scale, const T* shift, int64_t row
   const float mean = r.sum(width, partial, [](float v) { return v; }) / width;
   const float variance = r.sum(width, partial, [mean](float v) { return (v - mean) * (v - mean); }) / width;
   const float inverse = rsqrtf(variance + eps);
-  r.each(width, [&](float (&v)[V], int column) {
+  r.change(width, [&](float (&v)[V], int column) {
     float a[V], b[V];
     load<V>(a, scale + frame + column);
     load<V>(b, shift + frame + column);
@@ -80,7 +80,7 @@ layerNormKernel(To out, const T* in, const T* scale, const T* shift, int64_t row
 }
 
 template <class R, bool Normalise, bool Rotate, class T = typename R::Element>
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(R::kThreads, R::kBlocks)
 rmsNormRopeKernel(T* out, const T* in, const T* weight, int64_t rows, int width, float eps, const __grid_constant__ Rotation rotation) {
   constexpr int V = R::V;
   __shared__ float partial[kRowThreads / 32];

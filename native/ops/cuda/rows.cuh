@@ -19,11 +19,14 @@ template <bool Fp8> struct ByteRows {
   float* scale;
 };
 
-// Who shares a row of N vectors of V elements each: a warp, or a block. Member t holds vectors t, t + members, ...
+// Who shares a row of N vectors of V elements each: a warp, or a block. Member t holds vectors t, t + members, ..., as they are stored: in bf16 they
+// take half the registers, so that twice as many rows are under way.
 template <class T, int V_, int N, bool Warp> struct Row {
   static constexpr int V = V_;
+  // Of a block at most, and how many blocks a multiprocessor should hold: 36 of its warps are the 4680 rows of a full-size pass in one wave.
+  static constexpr int kThreads = Warp ? 32 * kRowWarps : kRowThreads, kBlocks = Warp && sizeof(T) == 2 ? 9 : 1;
   using Element = T;
-  float x[N][V];
+  struct alignas(sizeof(T) * V < 16 ? sizeof(T) * V : 16) Vector { T of[V]; } x[N];
 
   static __device__ __forceinline__ int members() { return Warp ? 32 : static_cast<int>(blockDim.x); }
   static __device__ __forceinline__ int member() { return Warp ? static_cast<int>(threadIdx.x) % 32 : static_cast<int>(threadIdx.x); }
@@ -31,15 +34,32 @@ template <class T, int V_, int N, bool Warp> struct Row {
     return Warp ? static_cast<int64_t>(blockIdx.x) * kRowWarps + threadIdx.x / 32 : static_cast<int64_t>(blockIdx.x);
   }
 
-  template <class F> __device__ __forceinline__ void each(int width, F f) {
+  template <class F> __device__ __forceinline__ void eachVector(int width, F f) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const int column = (i * members() + member()) * V;
       if (column < width) f(x[i], column);
     }
   }
+  // What f makes of its copy is not kept.
+  template <class F> __device__ __forceinline__ void each(int width, F f) {
+    eachVector(width, [&](Vector& vector, int column) {
+      float v[V];
+      load<V>(v, vector.of);
+      f(v, column);
+    });
+  }
+  // It is, rounded to T.
+  template <class F> __device__ __forceinline__ void change(int width, F f) {
+    eachVector(width, [&](Vector& vector, int column) {
+      float v[V];
+      load<V>(v, vector.of);
+      f(v, column);
+      store<V>(vector.of, v);
+    });
+  }
   __device__ __forceinline__ void read(const T* row, int width) {
-    each(width, [&](float (&v)[V], int column) { load<V>(v, row + column); });
+    eachVector(width, [&](Vector& vector, int column) { vector = *reinterpret_cast<const Vector*>(row + column); });
   }
   template <class F> __device__ __forceinline__ float sum(int width, float* partial, F f) {
     float s = 0;
@@ -59,16 +79,11 @@ template <class T, int V_, int N, bool Warp> struct Row {
     return Warp ? warpMax(m) : blockMax(m, partial);
   }
   __device__ __forceinline__ void put(const FloatRows<T>& out, int64_t row, int width, float*) {
-    each(width, [&](float (&v)[V], int column) { store<V>(out.data + row * width + column, v); });
+    eachVector(width, [&](Vector& vector, int column) { *reinterpret_cast<Vector*>(out.data + row * width + column) = vector; });
   }
-  // The bytes of what would be stored as T.
   template <bool Fp8> __device__ __forceinline__ void put(const ByteRows<Fp8>& out, int64_t row, int width, float* partial) {
     static_assert(V == 8);
     constexpr float kMost = Fp8 ? kE4m3Max : 127.0f;
-    each(width, [&](float (&v)[V], int) {
-#pragma unroll
-      for (int j = 0; j < V; ++j) v[j] = rounded<T>(v[j]);
-    });
     const float highest = most(width, partial), inverse = highest > 0 ? kMost / highest : 0.0f;
     if (member() == 0) out.scale[row] = highest / kMost;
     each(width, [&](float (&v)[V], int column) {
