@@ -167,12 +167,15 @@ __global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ 
       total += __shfl_xor_sync(0xffffffffu, total, 2);
       const float inverse = 1.0f / total;
       const int64_t query = firstQuery + (warp * R + r) * 16 + low * 8 + lane / 4;
-      if (query >= a.queries) continue;
       bf16* row = static_cast<bf16*>(a.out) + query * width + headAt + slice;
 #pragma unroll
-      for (int n = 0; n < DV / 8; ++n) {
-        if (n >= valuePieces) continue;
-        *reinterpret_cast<uint32_t*>(row + n * 8 + lane % 4 * 2) = packBf16(out[r][n][2 * low] * inverse, out[r][n][2 * low + 1] * inverse);
+      for (int part = 0; part < DV / 32; ++part) {
+        uint32_t words[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) words[j] = packBf16(out[r][part * 4 + j][2 * low] * inverse, out[r][part * 4 + j][2 * low + 1] * inverse);
+        exchange(words, lane % 4);
+        const int piece = part * 4 + lane % 4;
+        if (query < a.queries && piece < valuePieces) *reinterpret_cast<uint4*>(row + piece * 8) = make_uint4(words[0], words[1], words[2], words[3]);
       }
     }
 }

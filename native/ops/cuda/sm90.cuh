@@ -264,25 +264,6 @@ struct Turn {
   }
 };
 
-// Four lanes share a row of a product's sums. v[j], the lane's own of a pair of columns in part j of four, becomes lane j's in the part of this
-// lane's number (0..3): eight neighbours of the row. Done twice it is undone.
-template <class T> __device__ __forceinline__ void exchange(T (&v)[4], int lane) {
-#pragma unroll
-  for (int bit = 1; bit <= 2; bit *= 2)
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if (j & bit) continue;
-      const bool high = lane & bit;
-      const T got = __shfl_xor_sync(0xffffffffu, high ? v[j] : v[j | bit], bit);
-      if (high) v[j] = got;
-      else v[j | bit] = got;
-    }
-}
-
-// The warpgroup of a thread. From its first lane, so that ptxas knows it to be the same for all of a warp: descriptors are then kept in uniform
-// registers, where products take them from.
-__device__ __forceinline__ int consumerGroup() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0); }
-
 // Shared memory as wgmma sees it: 128-byte swizzle, groups of 8 rows 1024 bytes apart; for operands read along their rows,
 // `leading` bytes from one block of 64 columns to the next.
 __device__ __forceinline__ uint64_t describe(const void* p, int leading) {
