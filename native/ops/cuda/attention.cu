@@ -41,6 +41,7 @@ __device__ __forceinline__ void copyRows(unsigned char* to, int rowBytes, const 
 
 template <int D, int DV, int R, int N, int Stages>
 __global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ AttentionCall a, int64_t tiles) {
+  followEarlier();
   using L = Layout<D, DV, R, N, Stages>;
   unsigned char* queries = dynamicShared();
   unsigned char* stages = queries + L::kQueries * L::kRowBytes;
@@ -192,6 +193,7 @@ constexpr int kJoined = 8;  // queries that a block puts together
 // A warp per query, four columns per lane.
 __global__ void __launch_bounds__(kJoined * 32) joinKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ AttentionSchedule schedule,
                                                            const __grid_constant__ AttentionParts parts, float scale2, const float* valueScale) {
+  followEarlier();
   constexpr int kQueries = AttentionParts::kQueries, kHead = AttentionParts::kHead;
   const int pairs = unitsPerHead(a, kQueries), unit = schedule.turns * schedule.blocks + static_cast<int>(blockIdx.x), tile = static_cast<int>(blockIdx.z);
   const int row = static_cast<int>(blockIdx.y) * kJoined + static_cast<int>(threadIdx.x) / 32, column = static_cast<int>(threadIdx.x) % 32 * 4;

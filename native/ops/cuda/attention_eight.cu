@@ -37,6 +37,7 @@ static_assert(kEightQueries == 16 * kRowTiles * kWarps);
 // Sums of K's columns and largest |V| over a chunk of the keys that are looked at. A thread has 8 columns; 8 rows at once.
 template <bool Fp8>
 __global__ void __launch_bounds__(kQuantiseThreads) columnsKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o, int width) {
+  followEarlier();
   __shared__ float shared[2][8][kQuantiseThreads];
   const int lane = static_cast<int>(threadIdx.x) % 32, line = static_cast<int>(threadIdx.x) / 32;
   const int column = (static_cast<int>(blockIdx.x) * 32 + lane) * 8;
@@ -67,6 +68,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) columnsKernel(const __grid_c
 }
 
 __global__ void __launch_bounds__(kQuantiseThreads) meansKernel(const __grid_constant__ EightBitOperands o, int width, int64_t keys) {
+  followEarlier();
   const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (column >= width) return;
   float total = 0, most = 0;
@@ -83,6 +85,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) meansKernel(const __grid_con
 // A warp per row and head of Q; a lane has 4 channels. What softmax multiplies logits with is part of the scale.
 template <int D>
 __global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
+  followEarlier();
   const int lane = static_cast<int>(threadIdx.x) % 32, head = static_cast<int>(blockIdx.y);
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (kQuantiseThreads / 32) + threadIdx.x / 32;
   if (row >= a.queries) return;
@@ -102,6 +105,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_c
 // A tile of N keys, and of values if in fp8, of one head. Keys behind a short tile become zeros.
 template <int D, bool Fp8, int N>
 __global__ void __launch_bounds__(kQuantiseThreads) keysKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
+  followEarlier();
   constexpr int kPieces = D / 8, kLines = kQuantiseThreads / kPieces, kEach = N / kLines;  // a thread has 8 columns of every kLines-th row
   constexpr int kWords = N / 4, kValueWords = D / 2 + 1;
   __shared__ float partial[kQuantiseThreads / 32];
@@ -190,6 +194,7 @@ __device__ __forceinline__ void copyBytes(unsigned char* to, int rowBytes, const
 
 template <int D, bool Fp8>
 __global__ void __launch_bounds__(kThreads) eightBitKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
+  followEarlier();
   using L = Layout<D, Fp8>;
   constexpr int R = kRowTiles, N = kEightKeys;
   unsigned char* queries = dynamicShared();

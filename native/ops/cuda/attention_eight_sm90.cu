@@ -295,6 +295,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
 __global__ void LONGLIVE_CLUSTER(kAttentionPair) __launch_bounds__(kAttentionThreads, 1)
 eightBitHopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o,
                      const __grid_constant__ AttentionSchedule schedule, const __grid_constant__ AttentionParts parts) {
+  followEarlier();
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   const Stages stages{dynamicShared()};
   if (threadIdx.x == 0) stages.barriers()->init();

@@ -18,6 +18,7 @@ __host__ __device__ constexpr int strideOf(int headDim) { return headDim + 1; }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) plainKernel(const __grid_constant__ AttentionCall a) {
+  followEarlier();
   float* shared = reinterpret_cast<float*>(dynamicShared());
   const int d = a.headDim, stride = strideOf(d);
   float* rows = shared;

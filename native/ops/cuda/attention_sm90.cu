@@ -254,6 +254,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
 __global__ void LONGLIVE_CLUSTER(kAttentionPair) __launch_bounds__(kAttentionThreads, 1)
 hopperKernel(const __grid_constant__ Maps maps, const __grid_constant__ AttentionCall a, const __grid_constant__ AttentionSchedule schedule,
              const __grid_constant__ AttentionParts parts) {
+  followEarlier();
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   unsigned char* queries = dynamicShared();
   Barriers* barriers = reinterpret_cast<Barriers*>(queries + kBarriersAt);

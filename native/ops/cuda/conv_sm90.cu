@@ -202,6 +202,7 @@ __device__ __forceinline__ void consume(const Gather& g, const ConvPlan& p, cons
 template <int Chunk, int N, int M>
 __global__ void __launch_bounds__(kThreads, 1)
 convKernel(const __grid_constant__ Maps maps, const __grid_constant__ Gather g, const __grid_constant__ ConvPlan p, const __grid_constant__ ConvOutput output) {
+  followEarlier();
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   Stages s;
   s.boxStride = stageBytes(boxBytes(p, g)), s.weightStride = stageBytes(weightBytes(p.shape));

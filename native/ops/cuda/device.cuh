@@ -181,6 +181,14 @@ template <class T> __device__ __forceinline__ void exchange(T (&v)[4], int lane)
 // registers, where products take them from.
 __device__ __forceinline__ int consumerGroup() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0); }
 
+// First in every kernel, because `launch` lets one begin while the one before it ends (on Hopper and later): waits until all that earlier launches of
+// the stream wrote is there, and lets the next one begin to wait in turn.
+__device__ __forceinline__ void followEarlier() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ unsigned char* dynamicShared() {
 #ifdef LONGLIVE_CUDA_EMULATED
   return emulator::dynamicShared();

@@ -18,6 +18,7 @@ __device__ __forceinline__ int64_t globalThread() { return static_cast<int64_t>(
 
 template <class In, class Out, int V>
 __global__ void convertKernel(Out* out, const In* in, int64_t n) {
+  followEarlier();
   const int64_t i = globalThread() * V;
   if (i >= n) return;
   float x[V];
@@ -28,6 +29,7 @@ __global__ void convertKernel(Out* out, const In* in, int64_t n) {
 // b repeats with `period`.
 template <class T, int V>
 __global__ void addKernel(T* out, const T* a, const T* b, int64_t n, int64_t period) {
+  followEarlier();
   const int64_t i = globalThread() * V;
   if (i >= n) return;
   float x[V], y[V];
@@ -40,6 +42,7 @@ __global__ void addKernel(T* out, const T* a, const T* b, int64_t n, int64_t per
 
 template <class T, int V>
 __global__ void activateKernel(T* out, const T* in, int64_t n, Activation a) {
+  followEarlier();
   const int64_t i = globalThread() * V;
   if (i >= n) return;
   float x[V];
@@ -54,6 +57,7 @@ struct Ids { int32_t at[kIds]; };
 
 template <class In, class Out>
 __global__ void embedKernel(Out* out, const In* table, int width, const __grid_constant__ Ids ids) {
+  followEarlier();
   const int64_t from = static_cast<int64_t>(ids.at[blockIdx.x]) * width, to = static_cast<int64_t>(blockIdx.x) * width;
   for (int i = static_cast<int>(threadIdx.x); i < width; i += static_cast<int>(blockDim.x)) {
     out[to + i] = fromFloat<Out>(toFloat(table[from + i]));
@@ -64,6 +68,7 @@ __global__ void embedKernel(Out* out, const In* table, int width, const __grid_c
 template <class T, int V>
 __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, const T* residual, const T* gate, Activation activation,
                                    int64_t n, int64_t width, int64_t rowsPerGate) {
+  followEarlier();
   const int64_t i = globalThread() * V;
   if (i >= n) return;
   float y[V], other[V];
@@ -92,6 +97,7 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
 
 template <class R, class To, class T = typename R::Element>
 __global__ void __launch_bounds__(R::kThreads, R::kBlocks) quantiseKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
+  followEarlier();
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
   if (row >= rows) return;
@@ -108,6 +114,7 @@ __global__ void __launch_bounds__(R::kThreads, R::kBlocks) quantiseKernel(To out
 
 // Eight elements per thread; strides are multiples of 8.
 __global__ void widenKernel(bf16* out, int64_t outStride, const int8_t* bytes, int64_t stride, const float* scale, int64_t rows) {
+  followEarlier();
   const int64_t i = globalThread() * 8, row = i / outStride, column = i % outStride;
   if (row >= rows) return;
   float x[8];

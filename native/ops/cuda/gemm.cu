@@ -85,6 +85,7 @@ __device__ void loadColumns(unsigned char* stage, const Element* b, int64_t stri
 template <class Element, class Sum, int W>
 __global__ void __launch_bounds__(kThreads, 2)
 gemmKernel(const __grid_constant__ Gather g, const Element* b, int64_t stride, int64_t columns, const __grid_constant__ Output output) {
+  followEarlier();
   unsigned char* shared = dynamicShared();
   const int64_t firstRow = static_cast<int64_t>(blockIdx.x) * kRows, firstColumn = static_cast<int64_t>(blockIdx.y) * kColumns<W>;
   const int phase = static_cast<int>(blockIdx.z);

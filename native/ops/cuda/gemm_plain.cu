@@ -11,6 +11,7 @@ constexpr int kTile = 64, kDepth = 16, kThreads = 256, kPer = 4;
 template <class In>
 __global__ void __launch_bounds__(kThreads)
 plainKernel(const __grid_constant__ Gather g, const float* b, int64_t stride, int64_t columns, const __grid_constant__ Output output) {
+  followEarlier();
   __shared__ float a[kDepth][kTile + 1], w[kDepth][kTile + 1];
   const int64_t firstRow = static_cast<int64_t>(blockIdx.x) * kTile, firstColumn = static_cast<int64_t>(blockIdx.y) * kTile;
   const int phase = static_cast<int>(blockIdx.z), thread = static_cast<int>(threadIdx.x);

@@ -25,6 +25,19 @@ inline size_t sharedLimit() {
   return static_cast<size_t>(bytes);
 }
 
+#ifndef LONGLIVE_CUDA_EMULATED
+// Whether the current device can begin a kernel while the one before it ends.
+inline bool beginsEarly() {
+  static const bool early = [] {
+    int device = 0, major = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+    return major >= 9;
+  }();
+  return early;
+}
+#endif
+
 // kernel<<<grid, threads, shared, stream>>>(args...) in plain C++; threads are one-dimensional. clusterSize: as the kernel declares it
 // (LONGLIVE_CLUSTER), which only the emulator cannot see.
 template <class... Parameters, class... Arguments>
@@ -38,9 +51,15 @@ void launchClusters(const char* name, void (*kernel)(Parameters...), dim3 grid, 
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared)), name);
   }
+  // Every kernel waits by itself for what is before it (followEarlier), so the device may begin it early; chips before Hopper cannot.
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization, early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid, config.blockDim = dim3(threads), config.dynamicSmemBytes = shared, config.stream = stream;
+  config.attrs = &early, config.numAttrs = beginsEarly() ? 1 : 0;
   [&](Parameters... values) {
     void* pointers[] = {static_cast<void*>(&values)...};
-    check(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(threads), pointers, shared, stream), name);
+    check(cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), pointers), name);
   }(std::forward<Arguments>(arguments)...);
 #endif
 }

@@ -177,6 +177,7 @@ __device__ __forceinline__ void consume(const Units& u, int64_t rows, int64_t co
 template <bool Gated, bool Added>
 __global__ void LONGLIVE_CLUSTER(kPair) __launch_bounds__(kThreads, 1)
 linearKernel(const __grid_constant__ Maps maps, const __grid_constant__ Units units, int64_t rows, int64_t columns, const __grid_constant__ Finishing finishing) {
+  followEarlier();
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   unsigned char* stages = dynamicShared();
   Barriers* barriers = reinterpret_cast<Barriers*>(stages + kBarriersAt);

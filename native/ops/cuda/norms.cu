@@ -56,6 +56,7 @@ template <int V> struct Turn {
 template <class R, bool Affine, class To, class T = typename R::Element>
 __global__ void __launch_bounds__(R::kThreads, R::kBlocks)
 layerNormKernel(To out, const T* in, const T* scale, const T* shift, int64_t rows, int width, int64_t rowsPerFrame, float eps) {
+  followEarlier();
   constexpr int V = R::V;
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
@@ -82,6 +83,7 @@ layerNormKernel(To out, const T* in, const T* scale, const T* shift, int64_t row
 template <class R, bool Normalise, bool Rotate, class T = typename R::Element>
 __global__ void __launch_bounds__(R::kThreads, R::kBlocks)
 rmsNormRopeKernel(T* out, const T* in, const T* weight, int64_t rows, int width, float eps, const __grid_constant__ Rotation rotation) {
+  followEarlier();
   constexpr int V = R::V;
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
@@ -113,6 +115,7 @@ rmsNormRopeKernel(T* out, const T* in, const T* weight, int64_t rows, int width,
 template <class In, class Out, int V, int N>
 __global__ void __launch_bounds__(kRowThreads)
 channelNormKernel(Out* out, const In* in, const float* gamma, int64_t pixels, int channels, int lanesLog2, Activation activation) {
+  followEarlier();
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t pixel = thread >> lanesLog2, at = pixel * channels;
   const int lanes = 1 << lanesLog2, first = (static_cast<int>(threadIdx.x) & (lanes - 1)) * V, step = lanes * V;

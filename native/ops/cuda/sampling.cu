@@ -63,6 +63,7 @@ __device__ void circle(double t, double& cosine, double& sine) {
 }
 
 __global__ void gaussianKernel(AnyPointer out, int64_t n, uint64_t seed, uint32_t block, uint32_t step) {
+  followEarlier();
   const int64_t i = globalThread();
   if (4 * i >= n) return;
   const Counter random = philox({{static_cast<uint32_t>(i), static_cast<uint32_t>(static_cast<uint64_t>(i) >> 32), block, step}},
@@ -79,6 +80,7 @@ __global__ void gaussianKernel(AnyPointer out, int64_t n, uint64_t seed, uint32_
 
 // Token (f, y, x), element 4c + 2ky + kx = latents[f, c, 2y + ky, 2x + kx]; spec 2.2. One thread per element of `tokens`.
 __global__ void patchifyKernel(AnyPointer tokens, AnyPointer latents, int64_t n, int channels, int h, int w) {
+  followEarlier();
   const int64_t i = globalThread();
   if (i >= n) return;
   const int element = static_cast<int>(i % (4 * channels));
@@ -91,6 +93,7 @@ __global__ void patchifyKernel(AnyPointer tokens, AnyPointer latents, int64_t n,
 
 // The head's rows are ordered (ky, kx, c), spec 2.2; the reference subtracts in float64, spec 5.2. One thread per latent element.
 __global__ void flowToX0Kernel(AnyPointer x0, AnyPointer xt, AnyPointer flow, int64_t n, int channels, int h, int w, float sigma) {
+  followEarlier();
   const int64_t i = globalThread();
   if (i >= n) return;
   const int x = static_cast<int>(i % w), y = static_cast<int>(i / w % h), c = static_cast<int>(i / w / h % channels);
@@ -100,6 +103,7 @@ __global__ void flowToX0Kernel(AnyPointer x0, AnyPointer xt, AnyPointer flow, in
 }
 
 __global__ void addNoiseKernel(AnyPointer out, AnyPointer x0, AnyPointer noise, int64_t n, float sigma) {
+  followEarlier();
   const int64_t i = globalThread();
   if (i < n) out.set(i, (1.0f - sigma) * x0.get(i) + sigma * noise.get(i));
 }

@@ -20,6 +20,7 @@ AnyPointer any(const Tensor& t) {
 // [T, H, W, factor C] -> [factor T, H, W, C] in units of Word; `words` = words per C channels.
 template <class Word>
 __global__ void splitTimeKernel(Word* out, const Word* in, int64_t n, int64_t pixels, int64_t words, int factor) {
+  followEarlier();
   const int64_t i = globalThread();
   if (i >= n) return;
   const int64_t w = i % words, p = i / words % pixels, f = i / words / pixels;
@@ -29,6 +30,7 @@ __global__ void splitTimeKernel(Word* out, const Word* in, int64_t n, int64_t pi
 // One thread per element of the channels-last side, [frames, pixels, channels].
 template <bool ToLast>
 __global__ void transposeKernel(AnyPointer out, AnyPointer in, const float* mul, const float* add, int64_t n, int64_t pixels, int channels) {
+  followEarlier();
   const int64_t packed = globalThread();
   if (packed >= n) return;
   const int c = static_cast<int>(packed % channels);
@@ -38,6 +40,7 @@ __global__ void transposeKernel(AnyPointer out, AnyPointer in, const float* mul,
 }
 
 __global__ void tanhClampKernel(AnyPointer out, AnyPointer in, int64_t n, float limit) {
+  followEarlier();
   const int64_t i = globalThread();
   if (i < n) out.set(i, limit * tanhf(in.get(i) / limit));
 }
@@ -50,6 +53,7 @@ __device__ __forceinline__ uint8_t toByte(float x, bool unit) {
 
 // Four bytes per thread: `n` is a multiple of 4, or the last thread stops early.
 __global__ void toRgb8Kernel(uint8_t* out, AnyPointer in, int64_t n, bool unit) {
+  followEarlier();
   const int64_t i = globalThread() * 4;
   if (i + 4 <= n) {
     uchar4 v;
@@ -66,6 +70,7 @@ __device__ __forceinline__ uint8_t luma(const uint8_t* p) {
 
 // BT.709, limited range, the integer arithmetic of ops/cpu/sampling.cpp. One thread per 2 x 2 pixels.
 __global__ void toI420Kernel(uint8_t* out, const uint8_t* rgb, int64_t n, int h, int w) {
+  followEarlier();
   const int64_t i = globalThread();
   if (i >= n) return;
   const int x = static_cast<int>(i % (w / 2)), row = static_cast<int>(i / (w / 2) % (h / 2));
