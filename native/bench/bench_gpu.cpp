@@ -210,8 +210,26 @@ class Kernels {
         b.attention(a);
       });
     };
+    const auto attendKept = [&](int64_t pages) {
+      compare("self-attention, kept, pages " + std::to_string(pages), activation({n, dim}), 0.25, [&](Backend& b, const Tensor& to) {
+        const KeyRange all{0, pages * n};
+        AttentionArgs a;
+        a.out = to, a.q = x, a.k = k, a.v = v, a.visible = {&all, 1}, a.heads = heads, a.eightBit = true;
+        a.scale = 8.0f / std::sqrt(static_cast<float>(dim / heads));
+        if (const int64_t room = b.keptBytes(keys, n, dim, heads)) {
+          a.kept = {empty(DType::I8, {room}), n};
+          b.keep(a.kept, v, k, heads, a.visible, true);  // something else
+          for (int64_t p = 0; p < pages; ++p) {
+            const KeyRange one{p * n, n};
+            b.keep(a.kept, k, v, heads, {&one, 1}, p == 0);
+          }
+        }
+        b.attention(a);
+      });
+    };
     const auto twoRuns = [&](int64_t visible) { return std::vector<KeyRange>{{keys - visible / 2, visible / 2}, {0, visible - visible / 2}}; };
     for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attend("self-attention, keys " + std::to_string(visible), twoRuns(visible), true);
+    if (eightBit) attendKept(2), attendKept(4);
     attend("self-attention, one tile and a key less", {{5, 127}}, true);
     attend("self-attention, three frames here and there", {{2 * n, n / 3}, {0, n / 3}, {n, n / 3}}, true);
     attend("cross-attention, keys 41", twoRuns(41), false);
@@ -400,10 +418,20 @@ class Kernels {
     const KeyRange ranges[] = {{visible / 2, visible - visible / 2}, {0, visible / 2}};
     AttentionArgs a;
     a.out = out, a.q = q, a.k = k, a.v = v, a.visible = ranges, a.heads = heads, a.eightBit = self;
-    const int64_t width = q.shape[1];
+    const int64_t width = q.shape[1], page = q.shape[0];
     a.scale = 1.0f / std::sqrt(static_cast<float>(width / heads));
-    measure(name + std::to_string(visible), 4.0 * static_cast<double>(q.shape[0] * visible * width),
-            element() * static_cast<double>(2 * (q.shape[0] + visible) * width), [&] { b_.attention(a); });
+    const double operations = 4.0 * static_cast<double>(q.shape[0] * visible * width), bytes = element() * static_cast<double>(2 * (q.shape[0] + visible) * width);
+    measure(name + std::to_string(visible), operations, bytes, [&] { b_.attention(a); });
+    const int64_t room = self && visible % page == 0 ? b_.keptBytes(k.shape[0], page, width, heads) : 0;
+    if (room == 0) return;
+    // A pass: the last page is new.
+    const KeyRange all{0, visible}, last{visible - page, page};
+    a.kept = {empty(DType::I8, {room}), page}, a.visible = {&all, 1};
+    b_.keep(a.kept, k, v, heads, a.visible, true);
+    measure("self-attention, kept, keys " + std::to_string(visible), operations, bytes, [&] {
+      b_.keep(a.kept, k, v, heads, {&last, 1}, false);
+      b_.attention(a);
+    });
   }
 
   // Median of seven rounds; a round is as many launches as fill about 20 ms.

@@ -21,6 +21,19 @@ float roundToBf16(float f) {
 // Rows of all frames up to `frames`.
 Tensor upTo(const Tensor& t, int64_t rows) { return t.rows(0, rows); }
 
+// Runs of frames as rows of the buffers.
+class RowRanges {
+ public:
+  RowRanges(const FrameRuns& runs, int64_t frameTokens) {
+    for (const FrameRun& run : runs) ranges_[count_++] = {run.frame * frameTokens, run.count * frameTokens};
+  }
+  std::span<const KeyRange> all() const { return {ranges_.data(), count_}; }
+
+ private:
+  std::array<KeyRange, 4> ranges_;
+  size_t count_ = 0;
+};
+
 // Modulation j of a conditioning group [groups * rows, dim].
 Tensor part(const Tensor& group, int64_t j, int64_t rows) { return group.rows(j * rows, rows); }
 
@@ -278,6 +291,10 @@ void Dit::writeKeysAndValues(const Layer& layer, int64_t index, const DitCall& c
     else if (bytes) backend_.toBytes(kept, cache.valueScales(index).rows(run.frame * s, run.count * s), in);
     else backend_.copy(kept, in);
   }
+  if (const KeptKeys kept = cache.kept(index)) {
+    const RowRanges pages(call.pass.anew ? call.pass.visible : call.pass.writes, s);
+    backend_.keep(kept, cache.keys(index), cache.values(index), config_.numHeads, pages.all(), call.pass.anew);
+  }
 }
 
 void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, const KvCache& cache, RopeMode mode,
@@ -287,11 +304,9 @@ void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, 
   backend_.linear(w.q, w.normed, *layer.self.q);
   backend_.rmsNormRope(w.q, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope,
                        positions(relative ? call.pass.firstSlot : call.position, call.pass.frames));
-  std::array<KeyRange, 4> ranges;
-  size_t count = 0;
+  const RowRanges visible(call.pass.visible, s);
   for (const FrameRun& run : call.pass.visible) {
     const int64_t first = run.frame * s, rows = run.count * s;
-    ranges[count++] = {first, rows};
     const Tensor kept = cache.keys(index).rows(first, rows), ready = relative || bytes ? w.rotated.rows(first, rows) : kept;
     if (bytes) {
       backend_.fromBytes(ready, kept, cache.keyScales(index).rows(first, rows));
@@ -303,10 +318,11 @@ void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, 
   a.out = w.mixed, a.q = w.q;
   a.k = relative || bytes ? w.rotated : cache.keys(index);
   a.v = bytes ? w.values : cache.values(index);
-  a.visible = {ranges.data(), count};
+  a.visible = visible.all();
   a.heads = config_.numHeads;
   a.scale = attentionScale_;
   a.eightBit = true;
+  a.kept = cache.kept(index);
   backend_.attention(a);
 }
 

@@ -5,6 +5,16 @@
 
 namespace longlive {
 
+namespace {
+
+int64_t framesOf(const FrameRuns& runs) {
+  int64_t n = 0;
+  for (const FrameRun& r : runs) n += r.count;
+  return n;
+}
+
+}  // namespace
+
 KvPass KvPass::withoutSkipped() const {
   KvPass p = *this;
   p.start += skipped, p.frames -= skipped, p.firstSlot += skipped, p.skipped = 0;
@@ -25,9 +35,15 @@ KvCache::KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64
   }
 }
 
+void KvCache::keep(Arena& arena, int64_t bytes, int64_t pageFrames) {
+  if (!geometry_.inPages(pageFrames)) throw std::logic_error("KvCache: calls do not write whole pages");
+  page_ = pageFrames * frameTokens_;
+  for (size_t l = 0; l < keys_.size(); ++l) kept_.push_back(arena.take(DType::I8, {bytes}));
+}
+
 size_t KvCache::memoryBytes() const {
   size_t n = 0;
-  for (const auto* tensors : {&keys_, &values_})
+  for (const auto* tensors : {&keys_, &values_, &kept_})
     for (const Tensor& t : *tensors) n += t.bytes();
   return n;
 }
@@ -72,6 +88,7 @@ KvPass KvCache::begin(int64_t start, int64_t frames, bool rewriteSink) {
   append(pass.writes, write, filled, write - first);
   append(pass.visible, 0, sink, 0);
   append(pass.visible, std::max(sink, filled - (attention - sink)), filled, 0);
+  pass.anew = framesOf(pass.writes) == framesOf(pass.visible) || (!recompute && frameOf(first) == sink);
   return pass;
 }
 

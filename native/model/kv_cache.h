@@ -37,6 +37,9 @@ struct KvGeometry {
   int64_t attention = 12;  // slots that a query sees at most, the sink included
   int64_t sink = 3;
   bool rolling = true;     // false: the capacity is never exceeded (the reference's local_attn_size = -1)
+
+  // Whether calls of so many frames write whole pages of as many frames of the buffers, and see the first pages of the buffers: those written.
+  bool inPages(int64_t frames) const { return attention == capacity && capacity % frames == 0 && (sink == 0 || sink == frames); }
 };
 
 // `count` frames that are neighbours both as slots and in memory.
@@ -61,6 +64,7 @@ struct KvPass {
   int64_t firstSlot = 0;  // of the call's first frame
   int64_t skipped = 0;    // leading frames whose K/V are not kept
   FrameRuns writes, visible;
+  bool anew = false;      // all that is visible is new, or the ring begins again: when what is kept of keys is made anew (ops.h, Backend::keep)
 
   // The same call without the frames whose K/V are discarded: nobody sees their keys, so when the output is not wanted
   // either, they need not be computed.
@@ -80,6 +84,9 @@ class KvCache {
   KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64_t frameTokens, int64_t width, DType type,
           int64_t heads = 1);
 
+  // Keeps what 8-bit attention makes of each layer's keys and values, too, in pages of so many frames.
+  void keep(Arena& arena, int64_t bytes, int64_t pageFrames);
+
   // Plans one call and moves the indices. rewriteSink is the reference's sink_recache_after_switch.
   KvPass begin(int64_t start, int64_t frames, bool rewriteSink = false);
 
@@ -89,6 +96,8 @@ class KvCache {
   Tensor keyScales(int64_t layer) const { return bytes() ? keyScales_[static_cast<size_t>(layer)] : Tensor{}; }
   Tensor valueScales(int64_t layer) const { return bytes() ? valueScales_[static_cast<size_t>(layer)] : Tensor{}; }
   bool bytes() const { return !keyScales_.empty(); }
+  // Empty unless it is kept.
+  KeptKeys kept(int64_t layer) const { return kept_.empty() ? KeptKeys{} : KeptKeys{kept_[static_cast<size_t>(layer)], page_}; }
 
   size_t memoryBytes() const;
   const KvGeometry& geometry() const { return geometry_; }
@@ -106,7 +115,8 @@ class KvCache {
   KvGeometry geometry_;
   int64_t frameTokens_;
   Indices indices_;
-  std::vector<Tensor> keys_, values_, keyScales_, valueScales_;
+  std::vector<Tensor> keys_, values_, keyScales_, valueScales_, kept_;
+  int64_t page_ = 0;  // rows
 };
 
 }  // namespace longlive

@@ -19,7 +19,8 @@ int64_t ropePositions(const DitConfig& dit, const KvGeometry& geometry) {
 
 // What a pass depends on and its text does not: equal signatures, equal launches.
 std::vector<int64_t> signatureOf(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly) {
-  std::vector<int64_t> s = {reinterpret_cast<intptr_t>(latents.data), reinterpret_cast<intptr_t>(&time), cacheOnly, pass.frames, pass.firstSlot};
+  std::vector<int64_t> s = {reinterpret_cast<intptr_t>(latents.data), reinterpret_cast<intptr_t>(&time), cacheOnly, pass.frames, pass.firstSlot,
+                            pass.anew};
   for (const FrameRuns* runs : {&pass.writes, &pass.visible}) {
     s.push_back(runs->size);
     for (const FrameRun& r : *runs) s.insert(s.end(), {r.source, r.slot, r.frame, r.count});
@@ -56,6 +57,11 @@ Sampler::Sampler(const Dit& dit, const SamplerPlan& plan, const SamplingConfig& 
   arena_ = Arena::plan(backend_, [&](Arena& a) {
     const auto latents = [&](int64_t frames) { return a.take(DType::F32, {frames, channels, grid.height, grid.width}); };
     cache_.emplace(a, geometry, dit.config().numLayers, grid.tokens(), dit.config().dim, dit.cacheType(), dit.config().numHeads);
+    // Relative positions turn keys anew in every pass.
+    if (config.rope == RopeMode::Absolute && dit.cacheType() != DType::I8 && geometry.inPages(block)) {
+      const int64_t tokens = grid.tokens(), bytes = backend_.keptBytes(geometry.capacity * tokens, block * tokens, dit.config().dim, dit.config().numHeads);
+      if (bytes > 0) cache_->keep(a, bytes, block);
+    }
     const bool readyKeys = config.rope == RopeMode::Relative || dit.cacheType() == DType::I8;
     workspace_ = dit.layoutWorkspace(a, geometry.capacity, block, grid, readyKeys ? geometry.capacity : 0);
     text_ = dit.layoutText(a);

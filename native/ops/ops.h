@@ -67,6 +67,14 @@ struct RopeTables {
   int64_t gridHeight = 0, gridWidth = 0;
 };
 
+// What 8-bit attention has made of keys and values, kept beside them so that it makes it of new rows only (Backend::keep). It is made page by
+// page: of rows from a multiple of `page` on.
+struct KeptKeys {
+  Tensor bytes;  // I8 [keptBytes()]
+  int64_t page = 0;
+  explicit operator bool() const { return static_cast<bool>(bytes); }
+};
+
 struct AttentionArgs {
   Tensor out;       // [n, heads * headDim]
   Tensor q;         // [n, heads * headDim], already normalised (and rotated)
@@ -79,6 +87,7 @@ struct AttentionArgs {
   Tensor bias;
   float lastKeyLogBias = 0.0f;  // added to the logit of the very last visible key (collapsed text padding, spec 2.5)
   bool eightBit = false;        // BackendOptions::attention may choose 8-bit products here; not with biases
+  KeptKeys kept{};              // of k and v, up to date; `visible` are then the buffers' first pages
 };
 
 struct DeviceInfo {
@@ -187,6 +196,12 @@ class Backend {
   virtual void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& rope,
                     std::span<const int32_t> temporal) = 0;
   virtual void attention(const AttentionArgs& a) = 0;
+  // Bytes in which 8-bit attention would keep what it makes of `rows` keys and values (KeptKeys). 0: it keeps nothing.
+  virtual int64_t keptBytes(int64_t /*rows*/, int64_t /*page*/, int64_t /*width*/, int64_t /*heads*/) const { return 0; }
+  // Makes it of whole pages that are new. `anew`: of all that attention will see, so that the ranges of numbers may be new, too.
+  virtual void keep(const KeptKeys& /*out*/, const Tensor& /*k*/, const Tensor& /*v*/, int64_t /*heads*/, std::span<const KeyRange> /*pages*/, bool /*anew*/) {
+    throw std::logic_error("keep: not on this device");
+  }
   // 8-bit keys and values: rows [n, width] as I8, and scales [n, groups] F32 of which each holds for width / groups
   // neighbouring channels: value = scale * byte, scale = largest magnitude of the group / 127. Only the CPU backend has
   // these; Model::load refuses KvStorage::Int8 elsewhere.

@@ -102,6 +102,15 @@ void PlanningBackend::attention(const AttentionArgs& a) {
   if (cuda_ && attention_ == AttentionArithmetic::Int8 && cuda::fitsEightBit(a)) scratch_ = std::max(scratch_, cuda::layoutEightBit(a, true).bytes);
 }
 
+int64_t PlanningBackend::keptBytes(int64_t rows, int64_t page, int64_t width, int64_t heads) const {
+  if (!cuda_ || attention_ != AttentionArithmetic::Int8 || !cuda::canKeep(rows, page, heads, width / heads)) return 0;
+  return static_cast<int64_t>(cuda::layoutKept(rows, page, heads, width / heads, {cuda::EightBitKernel::Hopper, true}).bytes);
+}
+
+void PlanningBackend::keep(const KeptKeys&, const Tensor& k, const Tensor&, int64_t, std::span<const KeyRange>, bool) {
+  scratch_ = std::max(scratch_, cuda::eightBitSums(k.shape[-1]));
+}
+
 void requireCudaArithmetic(const BackendOptions& options) {
   if (options.attention == AttentionArithmetic::Int8 && options.precision == Precision::FP32) {
     throw Error(ErrorCode::InvalidArgument, "attention \"int8\" is not for precision \"fp32\": load with attention \"full\", or with another precision");

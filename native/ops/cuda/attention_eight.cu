@@ -146,8 +146,9 @@ __global__ void __launch_bounds__(kQuantiseThreads) keysKernel(const __grid_cons
   __syncthreads();
   for (int w = 0; w < kQuantiseThreads / 32; ++w) highest = fmaxf(highest, partial[w]);
   const float scale = highest > 0 ? highest / 127.0f : 1.0f, inverse = 1.0f / scale;
-  if (thread == 0) o.kScale[head * o.tiles + number] = scale;
-  int8_t* keys = o.k + (head * o.keyRows + number * N) * D;
+  const int64_t place = o.page > 0 ? tile.first / o.page * ((o.page + N - 1) / N) + tile.first % o.page / N : number;
+  if (thread == 0) o.kScale[head * (o.keyRows / N) + place] = scale;
+  int8_t* keys = o.k + (head * o.keyRows + place * N) * D;
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
     const auto pack = [&](int j) { return packInt8(x[i][j] * inverse, x[i][j + 1] * inverse, x[i][j + 2] * inverse, x[i][j + 3] * inverse); };
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) keysKernel(const __grid_cons
       for (int half = 0; half < 2; ++half) {
         const float inverse = by[half] > 0 ? 1.0f / by[half] : 0.0f;
         const auto value = [&](int byte) { return (half ? highFloat(two[byte]) : lowFloat(two[byte])) * inverse; };
-        *reinterpret_cast<uint32_t*>(o.v + (static_cast<int64_t>(head) * D + 2 * pair + half) * o.keyRows + number * N + word * 4) =
+        *reinterpret_cast<uint32_t*>(o.v + (static_cast<int64_t>(head) * D + 2 * pair + half) * o.keyRows + place * N + word * 4) =
             packFp8(value(0), value(1), value(2), value(3));
       }
     }
@@ -238,7 +239,7 @@ __global__ void __launch_bounds__(kThreads) eightBitKernel(const __grid_constant
     tile.next(a.runs, N);
     const unsigned char* keys = stages + i % kStages * L::kStageBytes;
     const unsigned char* values = keys + N * L::kRowBytes;
-    const float keyScale = o.kScale[head * o.tiles + i];
+    const float keyScale = o.kScale[head * (o.keyRows / N) + i];
 
     int32_t dot[R][N / 8][4];
 #pragma unroll
@@ -371,43 +372,88 @@ __global__ void __launch_bounds__(kThreads) eightBitKernel(const __grid_constant
     }
 }
 
+template <int D>
+void makeQueries(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
+  launch("attention: queries", &queriesKernel<D>, dim3(blocks(a.queries, kQuantiseThreads / 32), static_cast<unsigned>(a.heads)), kQuantiseThreads, 0, stream, a, o);
+}
+
 template <int D, bool Fp8, int N>
-void prepare(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
+void makeKeys(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o, bool anew) {
   const int width = a.heads * a.headDim;
-  const unsigned heads = static_cast<unsigned>(a.heads), tiles = static_cast<unsigned>(o.tiles);
-  launch("attention: columns", &columnsKernel<Fp8>, dim3(blocks(width, kQuantiseThreads), kEightChunks), kQuantiseThreads, 0, stream, a, o, width);
-  launch("attention: means", &meansKernel, dim3(blocks(width, kQuantiseThreads)), kQuantiseThreads, 0, stream, o, width, a.keys);
-  launch("attention: queries", &queriesKernel<D>, dim3(blocks(a.queries, kQuantiseThreads / 32), heads), kQuantiseThreads, 0, stream, a, o);
-  launch("attention: keys", &keysKernel<D, Fp8, N>, dim3(tiles, heads), kQuantiseThreads, 0, stream, a, o);
+  if (anew) {
+    launch("attention: columns", &columnsKernel<Fp8>, dim3(blocks(width, kQuantiseThreads), kEightChunks), kQuantiseThreads, 0, stream, a, o, width);
+    launch("attention: means", &meansKernel, dim3(blocks(width, kQuantiseThreads)), kQuantiseThreads, 0, stream, o, width, a.keys);
+  }
+  const dim3 grid(static_cast<unsigned>(a.runs.tiles(N)), static_cast<unsigned>(a.heads));
+  launch("attention: keys", &keysKernel<D, Fp8, N>, grid, kQuantiseThreads, 0, stream, a, o);
 }
 
 template <int D, bool Fp8>
-void run(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
-  prepare<D, Fp8, kEightKeys>(stream, a, o);
+void multiply(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
   const dim3 grid(blocks(a.queries, kEightQueries), static_cast<unsigned>(a.heads));
   launch("attention: 8-bit", &eightBitKernel<D, Fp8>, grid, kThreads, Layout<D, Fp8>::kShared, stream, a, o);
 }
 
+// Calls f<D, Fp8, N>() for a kernel and a head.
+template <class F>
+void forFormat(const EightBitFormat& format, int64_t headDim, F f) {
+  if (format.kernel == EightBitKernel::Hopper) return f.template operator()<128, true, kEightKeysHopper>();
+  if (eightBitHeadBytes(headDim) == 64) format.fp8 ? f.template operator()<64, true, kEightKeys>() : f.template operator()<64, false, kEightKeys>();
+  else format.fp8 ? f.template operator()<128, true, kEightKeys>() : f.template operator()<128, false, kEightKeys>();
+}
+
+void placeKeys(EightBitOperands& o, const EightBitKeysLayout& l, void* memory) {
+  char* at = static_cast<char*>(memory);
+  const auto floats = [&](size_t offset) { return reinterpret_cast<float*>(at + offset); };
+  o.k = reinterpret_cast<int8_t*>(at + l.k), o.v = reinterpret_cast<uint8_t*>(at + l.v);
+  o.kScale = floats(l.kScale), o.mean = floats(l.mean), o.vScale = floats(l.vScale), o.keyRows = l.keyRows;
+}
+
+EightBitKeysLayout layoutOf(const KeptKeys& kept, const Tensor& k, int64_t heads, const EightBitFormat& format) {
+  const int64_t width = k.shape[-1];
+  const EightBitKeysLayout l = layoutKept(k.elements() / width, kept.page, heads, width / heads, format);
+  require(kept.bytes.elements() >= static_cast<int64_t>(l.bytes), "attention: what is kept of keys wants more memory");
+  return l;
+}
+
 }  // namespace
 
-bool fitsEightBitHopper(const AttentionArgs& a) { return hasEightBitHopper() && a.q.shape[-1] == 128 * a.heads; }
+bool fitsEightBitHopper(int64_t headDim) { return hasEightBitHopper() && headDim == 128; }
 
-void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const EightBitLayout& l, EightBitKernel kernel, void* scratch, const Workspace& workspace) {
-  const AttentionCall a = attentionCall(args);
+void keepEightBit(cudaStream_t stream, const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew,
+                  const EightBitFormat& format, void* scratch) {
+  const int64_t width = k.shape[-1];
+  AttentionCall a{};
+  a.k = k.data, a.v = v.data, a.heads = static_cast<int>(heads), a.headDim = static_cast<int>(width / heads);
+  a.runs = planPages(pages, out.page, k.elements() / width), a.keys = a.runs.total;
+  EightBitOperands o{};
+  placeKeys(o, layoutOf(out, k, heads, format), out.bytes.data);
+  o.page = out.page, o.sums = static_cast<float*>(scratch);
+  forFormat(format, a.headDim, [&]<int D, bool Fp8, int N>() { makeKeys<D, Fp8, N>(stream, a, o, anew); });
+}
+
+void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const EightBitFormat& format, const EightBitLayout& l, void* scratch, const Workspace& workspace) {
+  AttentionCall a = attentionCall(args);
   if (a.queries == 0) return;
-  const auto floats = [&](size_t at) { return reinterpret_cast<float*>(static_cast<char*>(scratch) + at); };
-  const auto bytes = [&](size_t at) { return static_cast<int8_t*>(scratch) + at; };
-  const int64_t keys = kernel == EightBitKernel::Hopper ? kEightKeysHopper : kEightKeys, tiles = a.runs.tiles(keys);
-  require(tiles * keys <= l.keyRows, "attention: the layout is for fewer keys");
-  const EightBitOperands o{bytes(l.q), bytes(l.k), reinterpret_cast<uint8_t*>(bytes(l.v)), floats(l.qScale), floats(l.kScale), floats(l.sums),
-                           floats(l.mean), floats(l.vScale), tiles * keys, tiles};
-  if (kernel == EightBitKernel::Hopper) {
-    require(l.fp8 && l.headBytes == 128, "attention: the layout is for another kernel");
-    prepare<128, true, kEightKeysHopper>(stream, a, o);
-    return eightBitHopper(stream, a, o, workspace);
+  char* memory = static_cast<char*>(scratch);
+  EightBitOperands o{};
+  o.q = reinterpret_cast<int8_t*>(memory + l.q);
+  o.qScale = reinterpret_cast<float*>(memory + l.qScale), o.sums = reinterpret_cast<float*>(memory + l.sums);
+  if (args.kept) {
+    placeKeys(o, layoutOf(args.kept, args.k, args.heads, format), args.kept.bytes.data);
+    a.runs = planPages(args.visible, args.kept.page, args.k.elements() / args.k.shape[-1]);
+    require(a.runs.begin[a.runs.size - 1] == (a.runs.size - 1) * args.kept.page, "attention: kept keys are the buffers' first pages");
+  } else {
+    placeKeys(o, l.made, memory + l.keys);
   }
-  if (l.headBytes == 64) l.fp8 ? run<64, true>(stream, a, o) : run<64, false>(stream, a, o);
-  else l.fp8 ? run<128, true>(stream, a, o) : run<128, false>(stream, a, o);
+  o.tiles = a.runs.tiles(format.tileKeys());
+  require(o.tiles * format.tileKeys() <= o.keyRows, "attention: the layout is for fewer keys");
+  forFormat(format, a.headDim, [&]<int D, bool Fp8, int N>() {
+    if (!args.kept) makeKeys<D, Fp8, N>(stream, a, o, true);
+    makeQueries<D>(stream, a, o);
+    if constexpr (N == kEightKeysHopper) eightBitHopper(stream, a, o, workspace);
+    else multiply<D, Fp8>(stream, a, o);
+  });
 }
 
 }  // namespace longlive::cuda

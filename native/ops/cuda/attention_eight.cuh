@@ -26,8 +26,9 @@ struct EightBitOperands {
   int8_t *q, *k;
   uint8_t* v;
   float *qScale, *kScale, *sums, *mean, *vScale;
-  int64_t keyRows;  // rows of a head's K: whole tiles
-  int64_t tiles;
+  int64_t keyRows;   // of a head's K: whole tiles
+  int64_t tiles;     // of the keys that are visible
+  int64_t page = 0;  // rows of a page whose tiles lie where its keys do; 0: tiles lie one behind the other as the runs have them
 };
 
 // attention_eight_sm90.cu

@@ -214,7 +214,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
     if (work.tiles == 0) return;
     const Place at(a, work);
     const int row = group * 64 + warp * 16 + lane / 4, query = at.firstQuery + row;  // and eight further down
-    const float* keyScales = o.kScale + at.head * o.tiles + work.firstTile;
+    const float* keyScales = o.kScale + at.head * (o.keyRows / kKeys) + work.firstTile;
 #pragma unroll
     for (int low = 0; low < 2; ++low) {
       rowScale[low] = query + 8 * low < a.queries ? o.qScale[at.head * a.queries + query + 8 * low] : 1.0f;

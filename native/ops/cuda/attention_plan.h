@@ -58,33 +58,96 @@ inline bool fitsEightBit(const AttentionArgs& a) {
   return a.eightBit && a.q.dtype == DType::BF16 && headDim > 0 && headDim % 16 == 0 && headDim <= 128 && !a.bias && a.lastKeyLogBias == 0 && a.scale > 0;
 }
 
-// Where a call's quantised operands lie in scratch, in bytes from its beginning. Sized for all rows of K, so that a window that
-// fills asks for the same memory from the beginning.
-struct EightBitLayout {
-  int64_t headBytes = 0;                     // a head's row of Q or K, padded to 64 or 128
-  int64_t keyRows = 0;                       // of a head, at most: whole tiles of either kernel
-  bool fp8 = false;                          // values in fp8; else they stay where they are
-  size_t q = 0, qScale = 0;                  // [heads, queries, headBytes] I8, [heads, queries] F32
-  size_t k = 0, kScale = 0;                  // [heads, keyRows, headBytes] I8, [heads, tiles] F32
-  size_t v = 0;                              // [heads, headBytes, keyRows] fp8: transposed
-  size_t sums = 0, mean = 0, vScale = 0;     // [2, chunks, width], [width], [width] F32
+// How a kernel takes its operands.
+enum class EightBitKernel : uint8_t { Portable, Hopper };
+struct EightBitFormat {
+  EightBitKernel kernel = EightBitKernel::Portable;
+  bool fp8 = false;  // values; else they stay in bf16. Always for Hopper
+
+  int64_t tileKeys() const { return kernel == EightBitKernel::Hopper ? kEightKeysHopper : kEightKeys; }
+};
+
+inline int64_t eightBitHeadBytes(int64_t headDim) { return headDim <= 64 ? 64 : 128; }  // a head's row of Q or K, padded
+
+// Takes pieces of memory one behind the other.
+struct EightBitTaker {
+  size_t bytes = 0;
+  size_t take(int64_t n) {
+    const size_t at = bytes;
+    bytes += (static_cast<size_t>(n) + 255) / 256 * 256;
+    return at;
+  }
+};
+
+// Where lies what is made of keys and values, in bytes from its beginning.
+struct EightBitKeysLayout {
+  int64_t keyRows = 0;           // of a head: whole tiles
+  size_t k = 0, kScale = 0;      // [heads, keyRows, headBytes] I8, [heads, tiles] F32
+  size_t v = 0;                  // [heads, headBytes, keyRows] fp8: transposed. Only if values are in fp8; else they stay where they are
+  size_t mean = 0, vScale = 0;   // [width] F32
   size_t bytes = 0;
 };
 
+inline EightBitKeysLayout layoutEightBitKeys(int64_t heads, int64_t headDim, int64_t keyRows, bool fp8) {
+  EightBitKeysLayout l;
+  EightBitTaker t;
+  const int64_t bytes = heads * keyRows * eightBitHeadBytes(headDim), width = heads * headDim * 4;
+  l.keyRows = keyRows;
+  l.k = t.take(bytes), l.kScale = t.take(heads * keyRows / kEightKeys * 4);
+  if (fp8) l.v = t.take(bytes);
+  l.mean = t.take(width), l.vScale = t.take(width);
+  l.bytes = t.bytes;
+  return l;
+}
+
+// Kept by pages (ops.h, KeptKeys): every page in whole tiles of its own.
+inline EightBitKeysLayout layoutKept(int64_t rows, int64_t page, int64_t heads, int64_t headDim, const EightBitFormat& format) {
+  const int64_t keys = format.tileKeys();
+  return layoutEightBitKeys(heads, headDim, rows / page * ((page + keys - 1) / keys) * keys, format.fp8);
+}
+
+// Whether 8-bit attention can keep what it makes of so many rows.
+inline bool canKeep(int64_t rows, int64_t page, int64_t heads, int64_t headDim) {
+  return headDim % 16 == 0 && headDim <= 128 && heads > 0 && page > 0 && rows % page == 0 && rows / page <= kMaxKeyRanges;
+}
+
+// A run for each of the pages, in the order of memory.
+inline KeyRuns planPages(std::span<const KeyRange> ranges, int64_t page, int64_t rows) {
+  bool has[kMaxKeyRanges] = {};
+  for (const KeyRange& r : ranges) {
+    if (r.begin < 0 || r.count < 0 || r.begin % page != 0 || r.count % page != 0 || r.begin + r.count > rows) throw std::logic_error("attention: not pages of the buffer");
+    for (int64_t p = r.begin / page; p < (r.begin + r.count) / page; ++p) has[p] = true;
+  }
+  KeyRuns runs;
+  for (int p = 0; p < kMaxKeyRanges; ++p) {
+    if (has[p]) runs.begin[runs.size] = p * page, runs.count[runs.size++] = page, runs.total += page;
+  }
+  if (runs.total == 0) throw std::logic_error("attention: no pages");
+  return runs;
+}
+
+// Where a call's operands lie in scratch. Sized for all rows of K, so that a window that fills asks for the same memory from the beginning.
+struct EightBitLayout {
+  size_t q = 0, qScale = 0;  // [heads, queries, headBytes] I8, [heads, queries] F32
+  size_t sums = 0;           // [2, chunks, width] F32
+  size_t keys = 0;           // EightBitKeysLayout; nothing where keys are kept
+  EightBitKeysLayout made;
+  size_t bytes = 0;
+};
+
+inline size_t eightBitSums(int64_t width) { return static_cast<size_t>(2 * kEightChunks * width * 4); }
+
 inline EightBitLayout layoutEightBit(const AttentionArgs& a, bool fp8) {
-  const int64_t width = a.q.shape[-1], queries = a.q.elements() / width, rows = a.k.elements() / width;
+  const int64_t width = a.q.shape[-1], queries = a.q.elements() / width, rows = a.k.elements() / width, headDim = width / a.heads;
   EightBitLayout l;
-  l.headBytes = width / a.heads <= 64 ? 64 : 128, l.fp8 = fp8;
-  l.keyRows = ((rows + kEightKeysHopper - 1) / kEightKeysHopper + kMaxKeyRanges) * kEightKeysHopper;
-  const auto take = [&](int64_t bytes) {
-    const size_t at = l.bytes;
-    l.bytes += (static_cast<size_t>(bytes) + 255) / 256 * 256;
-    return at;
-  };
-  l.q = take(a.heads * queries * l.headBytes), l.qScale = take(a.heads * queries * 4);
-  l.k = take(a.heads * l.keyRows * l.headBytes), l.kScale = take(a.heads * l.keyRows / kEightKeys * 4);
-  if (fp8) l.v = take(a.heads * l.keyRows * l.headBytes);
-  l.sums = take(2 * kEightChunks * width * 4), l.mean = take(width * 4), l.vScale = take(width * 4);
+  EightBitTaker t;
+  l.q = t.take(a.heads * queries * eightBitHeadBytes(headDim)), l.qScale = t.take(a.heads * queries * 4);
+  l.sums = t.take(static_cast<int64_t>(eightBitSums(width)));
+  if (!a.kept) {
+    l.made = layoutEightBitKeys(a.heads, headDim, ((rows + kEightKeysHopper - 1) / kEightKeysHopper + kMaxKeyRanges) * kEightKeysHopper, fp8);
+    l.keys = t.take(static_cast<int64_t>(l.made.bytes));
+  }
+  l.bytes = t.bytes;
   return l;
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "attention_plan.h"
 #include "gemm.h"
 #include "graph.h"
 #include "launch.h"
@@ -346,12 +345,29 @@ void CudaBackend::linear(const LinearRows& out, const LinearRows& in, const Line
 
 // -- attention --------------------------------------------------------------------------------------------------------------
 
+EightBitFormat CudaBackend::eightBitFormat(int64_t headDim) const {
+  const bool hopper = computeMajor_ == 9 && attentionKernel_ == AttentionKernel::Best && fitsEightBitHopper(headDim);
+  return {hopper ? EightBitKernel::Hopper : EightBitKernel::Portable, hopper || nativeFp8_};
+}
+
+int64_t CudaBackend::keptBytes(int64_t rows, int64_t page, int64_t width, int64_t heads) const {
+  const int64_t headDim = width / heads;
+  if (!takesEightBitAttention() || !canKeep(rows, page, heads, headDim)) return 0;
+  const EightBitFormat format = eightBitFormat(headDim);
+  return static_cast<int64_t>(layoutKept(rows, page, heads, headDim, format).bytes);
+}
+
+void CudaBackend::keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew) {
+  const int64_t width = k.shape[-1];
+  keepEightBit(stream(), out, k, v, heads, pages, anew, eightBitFormat(width / heads), scratch(eightBitSums(width)));
+}
+
 void CudaBackend::attention(const AttentionArgs& a) {
   const Workspace workspace = lane().workspace ? Workspace{lane().workspace->data, static_cast<size_t>(kWorkspaceBytes)} : Workspace{};
-  if (attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain && fitsEightBit(a)) {
-    const bool hopper = computeMajor_ == 9 && attentionKernel_ == AttentionKernel::Best && fitsEightBitHopper(a);
-    const EightBitLayout layout = layoutEightBit(a, hopper || nativeFp8_);
-    return attentionEightBit(stream(), a, layout, hopper ? EightBitKernel::Hopper : EightBitKernel::Portable, scratch(layout.bytes), workspace);
+  if (takesEightBitAttention() && fitsEightBit(a)) {
+    const EightBitFormat format = eightBitFormat(a.q.shape[-1] / a.heads);
+    const EightBitLayout layout = layoutEightBit(a, format.fp8);
+    return attentionEightBit(stream(), a, format, layout, scratch(layout.bytes), workspace);
   }
   cuda::attention(stream(), a, attentionKernel_, computeMajor_, workspace);
 }

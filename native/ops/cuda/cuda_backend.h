@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "attention_plan.h"
 #include "cublaslt.h"
 #include "features.h"
 #include "gemm.h"
@@ -71,6 +72,8 @@ class CudaBackend final : public Backend {
     cuda::rope(stream(), out, in, heads, tables, temporal);
   }
   void attention(const AttentionArgs& a) override;
+  int64_t keptBytes(int64_t rows, int64_t page, int64_t width, int64_t heads) const override;
+  void keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew) override;
 
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override { cuda::add(stream(), out, a, b); }
   void activate(const Tensor& out, const Tensor& in, Activation a) override { cuda::activate(stream(), out, in, a); }
@@ -125,6 +128,8 @@ class CudaBackend final : public Backend {
   // because kernels and graphs under way may refer to it.
   void* scratch(size_t bytes) { return grown(lane().scratch, bytes); }
   void* grown(std::vector<std::unique_ptr<Storage>>& memory, size_t bytes);
+  bool takesEightBitAttention() const { return attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain; }
+  EightBitFormat eightBitFormat(int64_t headDim) const;
   // The matrix that products take: as it is kept, or made wide for this call.
   PackedMatrix matrixFor(const struct CudaLinear& w);
   // A layer's input as its matrix takes it, made in scratch if it is not yet that; behind it `spare` bytes.

@@ -56,10 +56,13 @@ void toI420(cudaStream_t, const Tensor& out, const Tensor& rgb);
 enum class AttentionKernel : uint8_t { Best, Portable, Plain };
 struct Workspace { void* data = nullptr; size_t bytes = 0; };  // of the lane, for the call at hand
 void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, int computeMajor, const Workspace& workspace);
-// attention_eight.cu, attention_eight_sm90.cu; for calls that fitsEightBit. Hopper: wgmma, with a layout in fp8.
-enum class EightBitKernel : uint8_t { Portable, Hopper };
+// attention_eight.cu, attention_eight_sm90.cu; for calls that fitsEightBit. Hopper: wgmma, values in fp8.
+struct EightBitFormat;
 struct EightBitLayout;
-bool fitsEightBitHopper(const AttentionArgs& a);
-void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitLayout& layout, EightBitKernel kernel, void* scratch, const Workspace& workspace);
+bool fitsEightBitHopper(int64_t headDim);
+void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitFormat& format, const EightBitLayout& layout, void* scratch, const Workspace& workspace);
+// Backend::keep; scratch of eightBitSums.
+void keepEightBit(cudaStream_t, const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew,
+                  const EightBitFormat& format, void* scratch);
 
 }  // namespace longlive::cuda

@@ -182,9 +182,10 @@ inline double relativeRounding(int bits) { return std::ldexp(1.0, -(bits + 1)) /
 
 struct EightBitError { double rms, worst; };  // in units of that standard deviation
 
-// Of the emulated chip's kernel, with values in fp8 or bf16 and so many keys to a tile.
+// Of the emulated chip's kernel, with values in fp8 or bf16 and so many keys to a tile. page > 0: keys are kept, and those of the second page
+// replaced once.
 inline EightBitError eightBitError(bool fp8, int64_t tileKeys, int64_t queries, int64_t rows, int64_t heads, int64_t headDim, const std::vector<KeyRange>& visible,
-                            float common) {
+                            float common, int64_t page = 0) {
   generator.seed(23);
   const int64_t width = heads * headDim;
   const auto rounded = [](Values v) {
@@ -198,6 +199,8 @@ inline EightBitError eightBitError(bool fp8, int64_t tileKeys, int64_t queries, 
   const Values q = rounded(random(queries * width, 1.5f)), v = rounded(random(rows * width)), offset = random(width, common);
   for (int64_t i = 0; i < rows * width; ++i) k[static_cast<size_t>(i)] += offset[static_cast<size_t>(i % width)];
   k = rounded(k);
+  Values before = k;
+  if (page > 0) std::copy_n(k.begin(), page * width, before.begin() + page * width);
   const float scale = 1.0f / std::sqrt(static_cast<float>(headDim));
   const auto run = [&](AttentionArithmetic arithmetic) {
     BackendOptions options;
@@ -206,6 +209,14 @@ inline EightBitError eightBitError(bool fp8, int64_t tileKeys, int64_t queries, 
     AttentionArgs a;
     a.q = d.activation({queries, width}, q), a.k = d.activation({rows, width}, k), a.v = d.activation({rows, width}, v);
     a.out = d.activation({queries, width}), a.visible = visible, a.heads = heads, a.scale = scale, a.eightBit = true;
+    if (arithmetic == AttentionArithmetic::Int8 && page > 0) {
+      const int64_t bytes = d.backend->keptBytes(rows, page, width, heads);
+      CHECK(bytes > 0);
+      a.kept = {d.empty(DType::I8, {bytes}), page};
+      const KeyRange second{page, page};
+      d.backend->keep(a.kept, d.activation({rows, width}, before), a.v, heads, visible, true);
+      d.backend->keep(a.kept, a.k, a.v, heads, {&second, 1}, false);
+    }
     d.backend->attention(a);
     return d.get(a.out);
   };

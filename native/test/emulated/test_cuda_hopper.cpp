@@ -38,6 +38,7 @@ struct AttentionCase {
   int64_t queries, rows, heads;
   std::vector<KeyRange> visible;
   float last = 0;
+  int64_t page = 0;
 
   // How the kernel spreads it: over clusters of two blocks.
   cuda::AttentionSchedule schedule(bool mayCut) const {
@@ -62,7 +63,7 @@ void attends(const AttentionCase& c) {
 void attendsInEightBits(const AttentionCase& c) {
   everyWay([&] {
     EightBitError e{};
-    CHECK(copiesBoxes([&] { e = eightBitError(true, cuda::kEightKeysHopper, c.queries, c.rows, c.heads, 128, c.visible, 5.0f); }));
+    CHECK(copiesBoxes([&] { e = eightBitError(true, cuda::kEightKeysHopper, c.queries, c.rows, c.heads, 128, c.visible, 5.0f, c.page); }));
     const bool ok = e.rms > 0.8 && e.rms < 1.2 && e.worst < 6;
     if (!ok) std::fprintf(stderr, "8 bits, %s: rms %g, worst %g\n", c.name, e.rms, e.worst);
     CHECK(ok);
@@ -118,6 +119,7 @@ TEST("cuda, Hopper: attention in 8 bits") {
   const Chip hopper(9, 0);
   attendsInEightBits({"one tile", 70, 90, 1, {{0, 90}}});
   attendsInEightBits({"whole tiles", 140, 256, 2, {{0, 256}}});
+  attendsInEightBits({"kept", 140, 600, 2, {{0, 150}, {150, 150}, {300, 150}}, 0, 150});
   attendsInEightBits({"a ring that has wrapped", 70, 700, 3, kRing});
   const FakeLibrary library;
   attendsInEightBits({"cut", 40, 3000, 1, kLong});
