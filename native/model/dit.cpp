@@ -141,6 +141,7 @@ DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFra
   w.x = arena.take(type, {n, dim});
   w.normed = takeRows(arena, n, dim);
   w.q = arena.take(type, {n, dim});
+  if (backend_.quantisesQueries(dim, config_.numHeads)) w.queries = {arena.take(DType::I8, {n, dim}), arena.take(DType::F32, {n, config_.numHeads})};
   w.k = arena.take(type, {n, dim});
   w.mixed = arena.take(type, {n, dim});
   w.hidden = takeRows(arena, chunkFrames * grid.tokens(), config_.ffnDim);
@@ -231,6 +232,7 @@ void Dit::forward(const DitCall& call, KvCache& cache, const TextCache& text, Ro
   DitWorkspace w = full;
   for (Tensor* t : {&w.tokens, &w.x, &w.q, &w.k, &w.mixed, &w.flow}) *t = upTo(*t, n);
   w.normed = w.normed.rows(0, n);
+  if (w.queries.scale) w.queries = w.queries.rows(0, n);
   const auto show = [&](std::string_view name, int64_t layer, const Tensor& t) { if (tap) (*tap)(name, layer, t); };
 
   backend_.patchify(w.tokens, call.latents);
@@ -302,8 +304,9 @@ void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, 
   const int64_t s = cache.frameTokens();
   const bool relative = mode == RopeMode::Relative, bytes = cache.bytes();
   backend_.linear(w.q, w.normed, *layer.self.q);
-  backend_.rmsNormRope(w.q, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope,
-                       positions(relative ? call.pass.firstSlot : call.position, call.pass.frames));
+  const auto at = positions(relative ? call.pass.firstSlot : call.position, call.pass.frames);
+  if (w.queries.scale) backend_.quantisedQueries(w.queries.values, w.queries.scale, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope, at);
+  else backend_.rmsNormRope(w.q, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope, at);
   const RowRanges visible(call.pass.visible, s);
   for (const FrameRun& run : call.pass.visible) {
     const int64_t first = run.frame * s, rows = run.count * s;
@@ -315,7 +318,7 @@ void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, 
     if (relative) backend_.rope(ready, bytes ? ready : kept, config_.numHeads, rope, positions(run.slot, run.count));
   }
   AttentionArgs a;
-  a.out = w.mixed, a.q = w.q;
+  a.out = w.mixed, a.q = w.queries.scale ? w.queries.values : w.q, a.qScale = w.queries.scale;
   a.k = relative || bytes ? w.rotated : cache.keys(index);
   a.v = bytes ? w.values : cache.values(index);
   a.visible = visible.all();

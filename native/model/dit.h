@@ -54,6 +54,7 @@ struct DitWorkspace {
   Tensor x;           // [n, dim] the residual stream
   LinearRows normed;  // [n, dim] what the layers' norms give: only EightBit::Full layers read it
   Tensor q;           // [n, dim]
+  LinearRows queries; // the same for 8-bit attention: bytes [heads, n, headDim] and scales [heads, n]; absent where it takes q
   Tensor k;           // [n, dim]; also v
   Tensor mixed;       // [n, dim] attention's result; what the head reads
   LinearRows hidden;  // [chunk, ffnDim]

@@ -78,6 +78,7 @@ struct KeptKeys {
 struct AttentionArgs {
   Tensor out;       // [n, heads * headDim]
   Tensor q;         // [n, heads * headDim], already normalised (and rotated)
+  Tensor qScale{};  // [heads, n] F32, where q is I8 by quantisedQueries: [heads, n, headDim]
   Tensor k, v;      // [rows, heads * headDim]; k already rotated; dtype kvType() or activationType()
   std::span<const KeyRange> visible;
   int64_t heads = 1;
@@ -192,6 +193,13 @@ class Backend {
   // temporal[f] is the temporal position of frame f of `in`; heads split the row.
   virtual void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                            const RopeTables& rope, std::span<const int32_t> temporal) = 0;
+  // Whether 8-bit attention takes queries from quantisedQueries.
+  virtual bool quantisesQueries(int64_t /*width*/, int64_t /*heads*/) const { return false; }
+  // As rmsNormRope; bytes [heads, n, headDim] I8, of which each row stands for scale [heads, n] times as much.
+  virtual void quantisedQueries(const Tensor& /*bytes*/, const Tensor& /*scale*/, const Tensor& /*in*/, const Tensor& /*weight*/, float /*eps*/, int64_t /*heads*/,
+                                const RopeTables& /*rope*/, std::span<const int32_t> /*temporal*/) {
+    throw std::logic_error("quantisedQueries: not on this device");
+  }
   // The rotation alone (keys that are cached unrotated in relative mode).
   virtual void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& rope,
                     std::span<const int32_t> temporal) = 0;

@@ -102,6 +102,10 @@ void PlanningBackend::attention(const AttentionArgs& a) {
   if (cuda_ && attention_ == AttentionArithmetic::Int8 && cuda::fitsEightBit(a)) scratch_ = std::max(scratch_, cuda::layoutEightBit(a, true).bytes);
 }
 
+bool PlanningBackend::quantisesQueries(int64_t width, int64_t heads) const {
+  return cuda_ && attention_ == AttentionArithmetic::Int8 && cuda::canQuantiseQueries(width, heads);
+}
+
 int64_t PlanningBackend::keptBytes(int64_t rows, int64_t page, int64_t width, int64_t heads) const {
   if (!cuda_ || attention_ != AttentionArithmetic::Int8 || !cuda::canKeep(rows, page, heads, width / heads)) return 0;
   return static_cast<int64_t>(cuda::layoutKept(rows, page, heads, width / heads, {cuda::EightBitKernel::Hopper, true}).bytes);

@@ -46,6 +46,8 @@ class PlanningBackend final : public Backend {
   void rmsNormRope(const Tensor&, const Tensor&, const Tensor&, float, int64_t, const RopeTables&, std::span<const int32_t>) override {}
   void rope(const Tensor&, const Tensor&, int64_t, const RopeTables&, std::span<const int32_t>) override {}
   void attention(const AttentionArgs& a) override;
+  bool quantisesQueries(int64_t width, int64_t heads) const override;
+  void quantisedQueries(const Tensor&, const Tensor&, const Tensor&, const Tensor&, float, int64_t, const RopeTables&, std::span<const int32_t>) override {}
   int64_t keptBytes(int64_t rows, int64_t page, int64_t width, int64_t heads) const override;
   void keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew) override;
   void add(const Tensor&, const Tensor&, const Tensor&) override {}

@@ -243,8 +243,9 @@ AttentionCall attentionCall(const AttentionArgs& args) {
   require(args.heads > 0 && width % args.heads == 0 && args.k.shape[-1] == width && args.v.shape[-1] == width &&
               args.out.shape[-1] == width && rowsOf(args.out) == queries && rowsOf(args.v) >= rows,
           "attention: shapes do not match");
-  require(isFloat(args.q) && args.q.dtype == args.k.dtype && args.q.dtype == args.v.dtype && args.q.dtype == args.out.dtype,
-          "attention: q, k, v and out must have one type");
+  require(isFloat(args.out) && args.out.dtype == args.k.dtype && args.out.dtype == args.v.dtype, "attention: k, v and out must have one type");
+  require(args.qScale ? args.q.dtype == DType::I8 && args.qScale.elements() == queries * args.heads : args.q.dtype == args.out.dtype,
+          "attention: q must have their type, or be bytes with scales");
   AttentionCall a{};
   a.runs = planKeys(args.visible, rows);
   require(!args.bias || (args.bias.dtype == DType::F32 && args.bias.elements() == args.heads * (queries + a.runs.total - 1)),

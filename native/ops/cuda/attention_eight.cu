@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) meansKernel(const __grid_con
   o.vScale[column] = most > 0 ? most * room / kE4m3Max : 1.0f;
 }
 
-// A warp per row and head of Q; a lane has 4 channels. What softmax multiplies logits with is part of the scale.
+// A warp per row and head of Q; a lane has 4 channels.
 template <int D>
 __global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
   followEarlier();
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_c
   const float highest = warpMax(fmaxf(fmaxf(fabsf(x[0]), fabsf(x[1])), fmaxf(fabsf(x[2]), fabsf(x[3]))));
   const float scale = highest > 0 ? highest / 127.0f : 1.0f, inverse = 1.0f / scale;
   const int64_t at = head * a.queries + row;
-  if (lane == 0) o.qScale[at] = scale * a.scale * kLog2e;
+  if (lane == 0) o.qScale[at] = scale;
   if (lane * 4 < D) *reinterpret_cast<uint32_t*>(o.q + at * D + lane * 4) = packInt8(x[0] * inverse, x[1] * inverse, x[2] * inverse, x[3] * inverse);
 }
 
@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(kThreads) eightBitKernel(const __grid_constant
     for (int low = 0; low < 2; ++low) {
       const int64_t query = firstQuery + (warp * R + r) * 16 + low * 8 + lane / 4;
       maximum[r][low] = -INFINITY;
-      rowScale[r][low] = query < a.queries ? o.qScale[head * a.queries + query] : 1.0f;
+      rowScale[r][low] = query < a.queries ? o.qScale[head * a.queries + query] * (a.scale * kLog2e) : 1.0f;
     }
 
   for (int64_t i = 0; i < o.tiles; ++i) {
@@ -437,8 +437,9 @@ void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const Eig
   if (a.queries == 0) return;
   char* memory = static_cast<char*>(scratch);
   EightBitOperands o{};
-  o.q = reinterpret_cast<int8_t*>(memory + l.q);
-  o.qScale = reinterpret_cast<float*>(memory + l.qScale), o.sums = reinterpret_cast<float*>(memory + l.sums);
+  o.q = args.qScale ? args.q.as<int8_t>() : reinterpret_cast<int8_t*>(memory + l.q);
+  o.qScale = args.qScale ? args.qScale.as<float>() : reinterpret_cast<float*>(memory + l.qScale);
+  o.sums = reinterpret_cast<float*>(memory + l.sums);
   if (args.kept) {
     placeKeys(o, layoutOf(args.kept, args.k, args.heads, format), args.kept.bytes.data);
     a.runs = planPages(args.visible, args.kept.page, args.k.elements() / args.k.shape[-1]);
@@ -450,7 +451,7 @@ void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const Eig
   require(o.tiles * format.tileKeys() <= o.keyRows, "attention: the layout is for fewer keys");
   forFormat(format, a.headDim, [&]<int D, bool Fp8, int N>() {
     if (!args.kept) makeKeys<D, Fp8, N>(stream, a, o, true);
-    makeQueries<D>(stream, a, o);
+    if (!args.qScale) makeQueries<D>(stream, a, o);
     if constexpr (N == kEightKeysHopper) eightBitHopper(stream, a, o, workspace);
     else multiply<D, Fp8>(stream, a, o);
   });

@@ -217,7 +217,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
     const float* keyScales = o.kScale + at.head * (o.keyRows / kKeys) + work.firstTile;
 #pragma unroll
     for (int low = 0; low < 2; ++low) {
-      rowScale[low] = query + 8 * low < a.queries ? o.qScale[at.head * a.queries + query + 8 * low] : 1.0f;
+      rowScale[low] = query + 8 * low < a.queries ? o.qScale[at.head * a.queries + query + 8 * low] * (a.scale * kLog2e) : 1.0f;
       maximum[low] = -INFINITY;
     }
 #pragma unroll

@@ -55,7 +55,7 @@ constexpr int kEightChunks = 64;                     // of the keys whose mean i
 // Whether a call may be, and can be, calculated with 8-bit products.
 inline bool fitsEightBit(const AttentionArgs& a) {
   const int64_t width = a.q.shape[-1], headDim = a.heads > 0 ? width / a.heads : 0;
-  return a.eightBit && a.q.dtype == DType::BF16 && headDim > 0 && headDim % 16 == 0 && headDim <= 128 && !a.bias && a.lastKeyLogBias == 0 && a.scale > 0;
+  return a.eightBit && (a.q.dtype == DType::BF16 || a.qScale) && headDim > 0 && headDim % 16 == 0 && headDim <= 128 && !a.bias && a.lastKeyLogBias == 0 && a.scale > 0;
 }
 
 // How a kernel takes its operands.
@@ -111,6 +111,11 @@ inline bool canKeep(int64_t rows, int64_t page, int64_t heads, int64_t headDim) 
   return headDim % 16 == 0 && headDim <= 128 && heads > 0 && page > 0 && rows % page == 0 && rows / page <= kMaxKeyRanges;
 }
 
+// Whether norms can write queries as 8-bit attention takes them: heads of which some fill a warp's vectors, without padding.
+inline bool canQuantiseQueries(int64_t width, int64_t heads) {
+  return heads > 0 && (width / heads == 64 || width / heads == 128) && width % 256 == 0 && width <= 6 * 256;
+}
+
 // A run for each of the pages, in the order of memory.
 inline KeyRuns planPages(std::span<const KeyRange> ranges, int64_t page, int64_t rows) {
   bool has[kMaxKeyRanges] = {};
@@ -128,7 +133,7 @@ inline KeyRuns planPages(std::span<const KeyRange> ranges, int64_t page, int64_t
 
 // Where a call's operands lie in scratch. Sized for all rows of K, so that a window that fills asks for the same memory from the beginning.
 struct EightBitLayout {
-  size_t q = 0, qScale = 0;  // [heads, queries, headBytes] I8, [heads, queries] F32
+  size_t q = 0, qScale = 0;  // [heads, queries, headBytes] I8, [heads, queries] F32; nothing where the call brings them
   size_t sums = 0;           // [2, chunks, width] F32
   size_t keys = 0;           // EightBitKeysLayout; nothing where keys are kept
   EightBitKeysLayout made;
@@ -141,7 +146,7 @@ inline EightBitLayout layoutEightBit(const AttentionArgs& a, bool fp8) {
   const int64_t width = a.q.shape[-1], queries = a.q.elements() / width, rows = a.k.elements() / width, headDim = width / a.heads;
   EightBitLayout l;
   EightBitTaker t;
-  l.q = t.take(a.heads * queries * eightBitHeadBytes(headDim)), l.qScale = t.take(a.heads * queries * 4);
+  if (!a.qScale) l.q = t.take(a.heads * queries * eightBitHeadBytes(headDim)), l.qScale = t.take(a.heads * queries * 4);
   l.sums = t.take(static_cast<int64_t>(eightBitSums(width)));
   if (!a.kept) {
     l.made = layoutEightBitKeys(a.heads, headDim, ((rows + kEightKeysHopper - 1) / kEightKeysHopper + kMaxKeyRanges) * kEightKeysHopper, fp8);

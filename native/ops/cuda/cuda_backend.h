@@ -72,6 +72,11 @@ class CudaBackend final : public Backend {
     cuda::rope(stream(), out, in, heads, tables, temporal);
   }
   void attention(const AttentionArgs& a) override;
+  bool quantisesQueries(int64_t width, int64_t heads) const override { return takesEightBitAttention() && canQuantiseQueries(width, heads); }
+  void quantisedQueries(const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RopeTables& rope,
+                        std::span<const int32_t> temporal) override {
+    cuda::quantisedQueries(stream(), bytes, scale, in, weight, eps, heads, rope, temporal);
+  }
   int64_t keptBytes(int64_t rows, int64_t page, int64_t width, int64_t heads) const override;
   void keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew) override;
 

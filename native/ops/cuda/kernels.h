@@ -25,6 +25,9 @@ void layerNormAffine(cudaStream_t, const LinearRows& out, const Tensor& in, cons
 void rmsNorm(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps);
 void rmsNormRope(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                  const RopeTables& tables, std::span<const int32_t> temporal);
+// Backend::quantisedQueries, of what canQuantiseQueries.
+void quantisedQueries(cudaStream_t, const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+                      const RopeTables& rope, std::span<const int32_t> temporal);
 void rope(cudaStream_t, const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables, std::span<const int32_t> temporal);
 void channelNorm(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a);
 

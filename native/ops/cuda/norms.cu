@@ -8,7 +8,9 @@
 // Bound: memory. A row is read once and written once (rows.cuh). Rotation tables are a few kilobytes and stay in L1/L2; a lane reads those
 // of its columns once, since they are the same in every head.
 #include <bit>
+#include <type_traits>
 
+#include "attention_plan.h"
 #include "device.cuh"
 #include "kernels.h"
 #include "launch.h"
@@ -80,9 +82,38 @@ layerNormKernel(To out, const T* in, const T* scale, const T* shift, int64_t row
   r.put(out, row, width, partial);
 }
 
-template <class R, bool Normalise, bool Rotate, class T = typename R::Element>
+// Rows of a call that begin with `first`, in bytes by head [heads, rows, headDim], with a scale each.
+struct HeadRows {
+  int8_t* data;
+  float* scale;
+  int64_t first, rows;
+  int headDim;
+};
+
+template <int V, class T>
+__device__ __forceinline__ void putVector(const FloatRows<T>& out, int64_t row, int width, int column, const float (&v)[V]) {
+  store<V>(out.data + row * width + column, v);
+}
+
+// headDim / 8 neighbouring lanes have a head, and all of them are here (canQuantiseQueries). Quantises what would have been stored.
+template <int V>
+__device__ __forceinline__ void putVector(const HeadRows& out, int64_t row, int, int column, const float (&x)[V]) {
+  static_assert(V == 8);
+  float v[V], highest = 0;
+#pragma unroll
+  for (int j = 0; j < V; ++j) v[j] = rounded<bf16>(x[j]), highest = fmaxf(highest, fabsf(v[j]));
+  for (int lanes = out.headDim / V / 2; lanes > 0; lanes /= 2) highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, lanes));
+  const float scale = highest > 0 ? highest / 127.0f : 1.0f, inverse = 1.0f / scale;
+  const int head = column / out.headDim, channel = column % out.headDim;
+  const int64_t at = head * out.rows + out.first + row;
+  if (channel == 0) out.scale[at] = scale;
+  const auto pack = [&](int j) { return packInt8(v[j] * inverse, v[j + 1] * inverse, v[j + 2] * inverse, v[j + 3] * inverse); };
+  *reinterpret_cast<uint2*>(out.data + at * out.headDim + channel) = make_uint2(pack(0), pack(4));
+}
+
+template <class R, bool Normalise, bool Rotate, class To, class T = typename R::Element>
 __global__ void __launch_bounds__(R::kThreads, R::kBlocks)
-rmsNormRopeKernel(T* out, const T* in, const T* weight, int64_t rows, int width, float eps, const __grid_constant__ Rotation rotation) {
+rmsNormRopeKernel(To out, const T* in, const T* weight, int64_t rows, int width, float eps, const __grid_constant__ Rotation rotation) {
   followEarlier();
   constexpr int V = R::V;
   __shared__ float partial[kRowThreads / 32];
@@ -107,7 +138,7 @@ rmsNormRopeKernel(T* out, const T* in, const T* weight, int64_t rows, int width,
       if (!alike) turn.read(rotation, static_cast<int>(row), column);
       turn.apply(v);
     }
-    store<V>(out + row * width + column, v);
+    putVector(out, row, width, column, v);
   });
 }
 
@@ -172,16 +203,27 @@ void rmsNormRope(cudaStream_t stream, const Tensor& out, const Tensor& in, const
     using R = decltype(row);
     using T = typename R::Element;
     if constexpr (R::V > 1 || !Rotate) {
-      launch("rmsNormRope", &rmsNormRopeKernel<R, Normalise, Rotate>, grid, threads, 0, stream, out.as<T>(), in.as<T>(), weight.as<T>(), rows,
+      launch("rmsNormRope", &rmsNormRopeKernel<R, Normalise, Rotate, FloatRows<T>>, grid, threads, 0, stream, FloatRows<T>{out.as<T>()}, in.as<T>(), weight.as<T>(), rows,
              static_cast<int>(width), eps, r);
     }
   });
 }
 
-// Rotations travel in the launch, so a call of many frames is several launches.
-template <bool Normalise>
-void rotateFrames(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
-                  const RopeTables& tables, std::span<const int32_t> temporal) {
+void quantisedQueries(cudaStream_t stream, const HeadRows& out, const Tensor& in, const Tensor& weight, float eps, const Rotation& r) {
+  const int64_t width = in.shape[-1], rows = rowsOf(in);
+  require(in.dtype == DType::BF16 && weight.dtype == DType::BF16 && weight.elements() == width, "quantisedQueries: bf16 only");
+  dispatchRow(DType::BF16, rows, width, true, [&](auto row, dim3 grid, unsigned threads) {
+    using R = decltype(row);
+    if constexpr (std::is_same_v<R, Row<bf16, 8, 2, true>> || std::is_same_v<R, Row<bf16, 8, 6, true>>) {
+      launch("rmsNormRope", &rmsNormRopeKernel<R, true, true, HeadRows>, grid, threads, 0, stream, out, in.as<bf16>(), weight.as<bf16>(), rows,
+             static_cast<int>(width), eps, r);
+    }
+  });
+}
+
+// Rotations travel in the launch, so a call of many frames is several launches. f(rotation, first row, rows) is one.
+template <class F>
+void rotateFrames(const Tensor& in, int64_t heads, const RopeTables& tables, std::span<const int32_t> temporal, F f) {
   const int64_t width = in.shape[-1], frames = static_cast<int64_t>(temporal.size()), perFrame = tables.gridHeight * tables.gridWidth;
   Rotation r{};
   r.temporal = tables.temporal.as<float>(), r.row = tables.row.as<float>(), r.column = tables.column.as<float>();
@@ -190,12 +232,20 @@ void rotateFrames(cudaStream_t stream, const Tensor& out, const Tensor& in, cons
   r.headDim = static_cast<int>(width / heads);
   require(width == heads * 2 * (r.t + r.h + r.w), "rope: the tables do not match the head");
   require(rowsOf(in) == frames * perFrame, "rope: one position per frame");
-  for (int64_t f = 0; f < frames; f += kMaxFrames) {
-    const int64_t count = std::min<int64_t>(kMaxFrames, frames - f);
-    std::copy_n(temporal.begin() + f, count, r.position);
-    rmsNormRope<Normalise, true>(stream, out.view({frames * perFrame, width}).rows(f * perFrame, count * perFrame),
-                                 in.view({frames * perFrame, width}).rows(f * perFrame, count * perFrame), weight, eps, r);
+  for (int64_t frame = 0; frame < frames; frame += kMaxFrames) {
+    const int64_t count = std::min<int64_t>(kMaxFrames, frames - frame);
+    std::copy_n(temporal.begin() + frame, count, r.position);
+    f(r, frame * perFrame, count * perFrame);
   }
+}
+
+template <bool Normalise>
+void rotateFrames(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+                  const RopeTables& tables, std::span<const int32_t> temporal) {
+  const Shape shape{rowsOf(in), in.shape[-1]};
+  rotateFrames(in, heads, tables, temporal, [&](const Rotation& r, int64_t first, int64_t rows) {
+    rmsNormRope<Normalise, true>(stream, out.view(shape).rows(first, rows), in.view(shape).rows(first, rows), weight, eps, r);
+  });
 }
 
 }  // namespace
@@ -215,6 +265,18 @@ void rmsNorm(cudaStream_t stream, const Tensor& out, const Tensor& in, const Ten
 void rmsNormRope(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                  const RopeTables& tables, std::span<const int32_t> temporal) {
   rotateFrames<true>(stream, out, in, weight, eps, heads, tables, temporal);
+}
+
+void quantisedQueries(cudaStream_t stream, const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+                      const RopeTables& tables, std::span<const int32_t> temporal) {
+  const int64_t width = in.shape[-1], rows = rowsOf(in);
+  require(canQuantiseQueries(width, heads) && bytes.dtype == DType::I8 && bytes.elements() == in.elements() && scale.dtype == DType::F32 &&
+              scale.elements() == heads * rows,
+          "quantisedQueries: shapes do not match");
+  rotateFrames(in, heads, tables, temporal, [&](const Rotation& r, int64_t first, int64_t count) {
+    const HeadRows out{bytes.as<int8_t>(), scale.as<float>(), first, rows, r.headDim};
+    quantisedQueries(stream, out, in.view({rows, width}).rows(first, count), weight, eps, r);
+  });
 }
 
 void rope(cudaStream_t stream, const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables,

@@ -289,6 +289,38 @@ TEST("cuda: 8-bit attention multiplies values in fp8 where mma.sync has that") {
   CHECK(run(8, 9) == run(12, 0) && run(8, 0) == run(9, 0) && run(9, 0) == run(10, 0) && run(8, 9) != run(8, 0));
 }
 
+TEST("cuda: 8-bit attention takes the bytes that norms make of queries for its own") {
+  BackendOptions options;
+  options.precision = Precision::BF16, options.attention = AttentionArithmetic::Int8;
+  for (int64_t headDim : {64, 128}) {
+    const auto run = [&](bool bytes) {
+      generator.seed(7);
+      Device d(makeCudaBackend(options));
+      const int64_t frames = 70, h = 1, w = 2, n = frames * h * w, width = 512, heads = width / headDim, rest = headDim / 2 - 8;
+      const RopeTables t{d.put(DType::F32, {80, rest, 2}, random(160 * rest)), d.put(DType::F32, {h, 5, 2}, random(10)), d.put(DType::F32, {w, 3, 2}, random(12)), h, w};
+      std::vector<int32_t> at;
+      for (int32_t f = 0; f < frames; ++f) at.push_back(f * 7 % 80);
+      const KeyRange all{0, 90};
+      AttentionArgs a;
+      a.q = d.activation({n, width}, random(n * width)), a.k = d.activation({90, width}, random(90 * width)), a.v = d.activation({90, width}, random(90 * width));
+      a.out = d.activation({n, width}), a.visible = {&all, 1}, a.heads = heads, a.eightBit = true, a.scale = 0.3f;
+      const Tensor weight = d.activation({width}, random(width));
+      if (bytes) {
+        CHECK(d.backend->quantisesQueries(width, heads));
+        const Tensor values = d.empty(DType::I8, {n, width});
+        a.qScale = d.empty(DType::F32, {n, heads});
+        d.backend->quantisedQueries(values, a.qScale, a.q, weight, 1e-6f, heads, t, at);
+        a.q = values;
+      } else {
+        d.backend->rmsNormRope(a.q, a.q, weight, 1e-6f, heads, t, at);
+      }
+      d.backend->attention(a);
+      return d.get(a.out);
+    };
+    CHECK(run(true) == run(false));
+  }
+}
+
 TEST("cuda: 8-bit attention leaves alone what it is not for") {
   BackendOptions options;
   options.precision = Precision::BF16;
