@@ -39,58 +39,31 @@ __device__ __forceinline__ void copyRows(unsigned char* to, int rowBytes, const 
   }
 }
 
-template <int D, int DV, int R, int N, int Stages>
-__global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ AttentionCall a, int64_t tiles) {
-  followEarlier();
-  using L = Layout<D, DV, R, N, Stages>;
-  unsigned char* queries = dynamicShared();
-  unsigned char* stages = queries + L::kQueries * L::kRowBytes;
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32, head = static_cast<int>(blockIdx.y);
-  const int64_t width = static_cast<int64_t>(a.heads) * a.headDim, firstQuery = static_cast<int64_t>(blockIdx.x) * L::kQueries;
-  const int64_t headAt = static_cast<int64_t>(head) * a.headDim;
-  const int slice = static_cast<int>(blockIdx.z) * DV;
-  const int valuePieces = (a.headDim - slice) / 8 < DV / 8 ? (a.headDim - slice) / 8 : DV / 8;
-
-  KeyTiles loading, tile;
-  const auto fill = [&](int64_t i) {
-    if (i < tiles) {
-      loading.next(a.runs, N);
-      unsigned char* stage = stages + i % Stages * L::kStageBytes;
-      const int64_t at = loading.first * width + headAt;
-      copyRows<N, D / 8>(stage, L::kRowBytes, static_cast<const bf16*>(a.k) + at, width, loading.count, a.headDim / 8);
-      copyRows<N, DV / 8>(stage + N * L::kRowBytes, L::kValueBytes, static_cast<const bf16*>(a.v) + at + slice, width, loading.count, valuePieces);
-    }
-    commitCopies();
-  };
-  copyRows<L::kQueries, D / 8>(queries, L::kRowBytes, static_cast<const bf16*>(a.q) + firstQuery * width + headAt, width,
-                               a.queries - firstQuery, a.headDim / 8);  // part of the first group
-  for (int i = 0; i < Stages - 1; ++i) fill(i);
-
-  const float scale2 = a.scale * kLog2e;
+// What a warp has of its R tiles of 16 queries: the online softmax over the tiles of keys so far.
+template <int D, int DV, int R, int N> struct WarpRows {
+  static constexpr int kRowBytes = 2 * D + 16, kValueBytes = 2 * DV + 16;
   float out[R][DV / 8][4] = {}, maximum[R][2], sum[R][2] = {};
+
+  __device__ __forceinline__ WarpRows() {
 #pragma unroll
-  for (int r = 0; r < R; ++r) maximum[r][0] = maximum[r][1] = -INFINITY;
+    for (int r = 0; r < R; ++r) maximum[r][0] = maximum[r][1] = -INFINITY;
+  }
 
-  for (int64_t i = 0; i < tiles; ++i) {
-    fill(i + Stages - 1);
-    waitCopies<Stages - 1>();
-    __syncthreads();
-    tile.next(a.runs, N);
-    const unsigned char* keys = stages + i % Stages * L::kStageBytes;
-    const unsigned char* values = keys + N * L::kRowBytes;
-
+  // A tile of keys and values in shared memory; `queries` are the warp's there, the first of them `firstQuery`.
+  __device__ __forceinline__ void add(const AttentionCall& a, int head, int64_t firstQuery, const unsigned char* queries, const unsigned char* keys,
+                                      const unsigned char* values, const KeyTiles& tile) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const float scale2 = a.scale * kLog2e;
     float s[R][N / 8][4] = {};
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
       uint32_t rows[R][4];
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        loadMatrices(rows[r], queries + ((warp * R + r) * 16 + lane / 8 % 2 * 8 + lane % 8) * L::kRowBytes + step * 32 + lane / 16 * 16);
-      }
+      for (int r = 0; r < R; ++r) loadMatrices(rows[r], queries + (r * 16 + lane / 8 % 2 * 8 + lane % 8) * kRowBytes + step * 32 + lane / 16 * 16);
 #pragma unroll
       for (int n = 0; n < N / 16; ++n) {
         uint32_t columns[4];
-        loadMatrices(columns, keys + (n * 16 + lane / 16 * 8 + lane % 8) * L::kRowBytes + step * 32 + lane / 8 % 2 * 16);
+        loadMatrices(columns, keys + (n * 16 + lane / 16 * 8 + lane % 8) * kRowBytes + step * 32 + lane / 8 % 2 * 16);
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           multiplyAdd(s[r][2 * n], rows[r], columns[0], columns[1]);
@@ -108,7 +81,7 @@ __global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ 
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             const int key = n * 8 + lane % 4 * 2 + e % 2;
-            const int64_t query = firstQuery + (warp * R + r) * 16 + e / 2 * 8 + lane / 4, index = tile.index + key;
+            const int64_t query = firstQuery + r * 16 + e / 2 * 8 + lane / 4, index = tile.index + key;
             if (a.bias && key < tile.count && query < a.queries) s[r][n][e] += a.biasOf(head, query, index) / a.scale;
             if (index == a.keys - 1) s[r][n][e] += a.lastKeyLogBias / a.scale;
             if (key >= tile.count) s[r][n][e] = -INFINITY;
@@ -148,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ 
 #pragma unroll
       for (int n = 0; n < DV / 16; ++n) {
         uint32_t columns[4];
-        loadMatrices<true>(columns, values + (step * 16 + lane / 8 % 2 * 8 + lane % 8) * L::kValueBytes + n * 32 + lane / 16 * 16);
+        loadMatrices<true>(columns, values + (step * 16 + lane / 8 % 2 * 8 + lane % 8) * kValueBytes + n * 32 + lane / 16 * 16);
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           multiplyAdd(out[r][2 * n], rows[r], columns[0], columns[1]);
@@ -156,29 +129,71 @@ __global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ 
         }
       }
     }
-    __syncthreads();  // the stage may be refilled
   }
 
+  // `to`: where the first query's row of this head begins, of `width` elements; `pieces` of 16 bytes of each are written.
+  __device__ __forceinline__ void write(bf16* to, int64_t width, int64_t firstQuery, int64_t queries, int pieces) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-  for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma unroll
-    for (int low = 0; low < 2; ++low) {
-      float total = sum[r][low];
-      total += __shfl_xor_sync(0xffffffffu, total, 1);
-      total += __shfl_xor_sync(0xffffffffu, total, 2);
-      const float inverse = 1.0f / total;
-      const int64_t query = firstQuery + (warp * R + r) * 16 + low * 8 + lane / 4;
-      bf16* row = static_cast<bf16*>(a.out) + query * width + headAt + slice;
+      for (int low = 0; low < 2; ++low) {
+        float total = sum[r][low];
+        total += __shfl_xor_sync(0xffffffffu, total, 1);
+        total += __shfl_xor_sync(0xffffffffu, total, 2);
+        const float inverse = 1.0f / total;
+        const int64_t query = firstQuery + r * 16 + low * 8 + lane / 4;
 #pragma unroll
-      for (int part = 0; part < DV / 32; ++part) {
-        uint32_t words[4];
+        for (int part = 0; part < DV / 32; ++part) {
+          uint32_t words[4];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) words[j] = packBf16(out[r][part * 4 + j][2 * low] * inverse, out[r][part * 4 + j][2 * low + 1] * inverse);
-        exchange(words, lane % 4);
-        const int piece = part * 4 + lane % 4;
-        if (query < a.queries && piece < valuePieces) *reinterpret_cast<uint4*>(row + piece * 8) = make_uint4(words[0], words[1], words[2], words[3]);
+          for (int j = 0; j < 4; ++j) words[j] = packBf16(out[r][part * 4 + j][2 * low] * inverse, out[r][part * 4 + j][2 * low + 1] * inverse);
+          exchange(words, lane % 4);
+          const int piece = part * 4 + lane % 4;
+          if (query < queries && piece < pieces) *reinterpret_cast<uint4*>(to + query * width + piece * 8) = make_uint4(words[0], words[1], words[2], words[3]);
+        }
       }
+  }
+};
+
+template <int D, int DV, int R, int N, int Stages>
+__global__ void __launch_bounds__(kThreads) flashKernel(const __grid_constant__ AttentionCall a, int64_t tiles) {
+  followEarlier();
+  using L = Layout<D, DV, R, N, Stages>;
+  unsigned char* queries = dynamicShared();
+  unsigned char* stages = queries + L::kQueries * L::kRowBytes;
+  const int warp = static_cast<int>(threadIdx.x) / 32, head = static_cast<int>(blockIdx.y);
+  const int64_t width = static_cast<int64_t>(a.heads) * a.headDim, firstQuery = static_cast<int64_t>(blockIdx.x) * L::kQueries;
+  const int64_t headAt = static_cast<int64_t>(head) * a.headDim;
+  const int slice = static_cast<int>(blockIdx.z) * DV;
+  const int valuePieces = (a.headDim - slice) / 8 < DV / 8 ? (a.headDim - slice) / 8 : DV / 8;
+
+  KeyTiles loading, tile;
+  const auto fill = [&](int64_t i) {
+    if (i < tiles) {
+      loading.next(a.runs, N);
+      unsigned char* stage = stages + i % Stages * L::kStageBytes;
+      const int64_t at = loading.first * width + headAt;
+      copyRows<N, D / 8>(stage, L::kRowBytes, static_cast<const bf16*>(a.k) + at, width, loading.count, a.headDim / 8);
+      copyRows<N, DV / 8>(stage + N * L::kRowBytes, L::kValueBytes, static_cast<const bf16*>(a.v) + at + slice, width, loading.count, valuePieces);
     }
+    commitCopies();
+  };
+  copyRows<L::kQueries, D / 8>(queries, L::kRowBytes, static_cast<const bf16*>(a.q) + firstQuery * width + headAt, width,
+                               a.queries - firstQuery, a.headDim / 8);  // part of the first group
+  for (int i = 0; i < Stages - 1; ++i) fill(i);
+
+  WarpRows<D, DV, R, N> rows;
+  for (int64_t i = 0; i < tiles; ++i) {
+    fill(i + Stages - 1);
+    waitCopies<Stages - 1>();
+    __syncthreads();
+    tile.next(a.runs, N);
+    const unsigned char* keys = stages + i % Stages * L::kStageBytes;
+    rows.add(a, head, firstQuery + warp * R * 16, queries + warp * R * 16 * L::kRowBytes, keys, keys + N * L::kRowBytes, tile);
+    __syncthreads();  // the stage may be refilled
+  }
+  rows.write(static_cast<bf16*>(a.out) + headAt + slice, width, firstQuery + warp * R * 16, a.queries, valuePieces);
 }
 
 template <int D, int DV, int R, int N, int Stages>
@@ -186,6 +201,68 @@ void run(cudaStream_t stream, const AttentionCall& a) {
   using L = Layout<D, DV, R, N, Stages>;
   const dim3 grid(static_cast<unsigned>(ceilDiv(a.queries, L::kQueries)), static_cast<unsigned>(a.heads), static_cast<unsigned>(ceilDiv(a.headDim, DV)));
   launch("attention", &flashKernel<D, DV, R, N, Stages>, grid, kThreads, L::kShared, stream, a, a.runs.tiles(N));
+}
+
+// -- few keys ---------------------------------------------------------------------------------------------------------------
+// A prompt's keys fit into shared memory, and what takes time is to read queries and to write: a block keeps the keys, and copies its next tile
+// of queries while it works on one. Bound: memory; three blocks of a multiprocessor hide each other's latencies.
+
+constexpr int kFewTile = 64;  // of keys, and of queries
+template <int D, int Tiles> struct FewLayout {
+  static constexpr int kRowBytes = 2 * D + 16, kTileBytes = kFewTile * kRowBytes;
+  static constexpr int kKeysAt = 2 * kTileBytes, kShared = kKeysAt + 2 * Tiles * kTileBytes;  // two tiles of queries; of each tile of keys K and V
+  static constexpr int kBlocks = Tiles == 1 ? 3 : 2;                                          // of a multiprocessor
+};
+
+// `each`: tiles of queries that a block has.
+template <int D, int Tiles>
+__global__ void __launch_bounds__(kThreads, FewLayout<D, Tiles>::kBlocks) fewKeysKernel(const __grid_constant__ AttentionCall a, int each) {
+  followEarlier();
+  using L = FewLayout<D, Tiles>;
+  unsigned char *queries = dynamicShared(), *keys = queries + L::kKeysAt;
+  const int warp = static_cast<int>(threadIdx.x) / 32, head = static_cast<int>(blockIdx.y), pieces = a.headDim / 8;
+  const int64_t width = static_cast<int64_t>(a.heads) * a.headDim, headAt = static_cast<int64_t>(head) * a.headDim;
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * each * kFewTile;
+  const int64_t end = begin + each * kFewTile < a.queries ? begin + each * kFewTile : a.queries;
+  const auto copyTile = [&](unsigned char* to, const void* from, int64_t row, int64_t rows) {
+    copyRows<kFewTile, D / 8>(to, L::kRowBytes, static_cast<const bf16*>(from) + row * width + headAt, width, rows, pieces);
+  };
+
+  const int tiles = a.keys > kFewTile ? 2 : 1;
+  KeyTiles tile[Tiles];
+#pragma unroll
+  for (int i = 0; i < Tiles; ++i) {
+    if (i > 0) tile[i] = tile[i - 1];
+    if (i >= tiles) continue;
+    tile[i].next(a.runs, kFewTile);
+    copyTile(keys + 2 * i * L::kTileBytes, a.k, tile[i].first, tile[i].count);
+    copyTile(keys + (2 * i + 1) * L::kTileBytes, a.v, tile[i].first, tile[i].count);
+  }
+  copyTile(queries, a.q, begin, end - begin);
+  commitCopies();
+  int stage = 0;
+  for (int64_t first = begin; first < end; first += kFewTile, stage ^= 1) {
+    if (first + kFewTile < end) copyTile(queries + (stage ^ 1) * L::kTileBytes, a.q, first + kFewTile, end - first - kFewTile);
+    commitCopies();
+    waitCopies<1>();
+    __syncthreads();
+    WarpRows<D, D, 1, kFewTile> rows;
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) {
+      const unsigned char* at = keys + 2 * i * L::kTileBytes;
+      if (i < tiles) rows.add(a, head, first + warp * 16, queries + stage * L::kTileBytes + warp * 16 * L::kRowBytes, at, at + L::kTileBytes, tile[i]);
+    }
+    rows.write(static_cast<bf16*>(a.out) + headAt, width, first + warp * 16, end, pieces);
+    __syncthreads();  // the stage may be refilled
+  }
+}
+
+template <int D, int Tiles>
+void runFewKeys(cudaStream_t stream, const AttentionCall& a) {
+  using L = FewLayout<D, Tiles>;
+  const int64_t tiles = ceilDiv(a.queries, kFewTile), each = ceilDiv(tiles * a.heads, int64_t{multiprocessors()} * L::kBlocks);
+  launch("attention: few keys", &fewKeysKernel<D, Tiles>, dim3(static_cast<unsigned>(ceilDiv(tiles, each)), static_cast<unsigned>(a.heads)), kThreads, L::kShared, stream,
+         a, static_cast<int>(each));
 }
 
 constexpr int kJoined = 8;  // queries that a block puts together
@@ -232,7 +309,8 @@ bool attentionPortable(cudaStream_t stream, const AttentionCall& a) {
   if (a.headDim <= 32) run<32, 32, 2, 64, 2>(stream, a);
   else if (a.headDim <= 64) run<64, 64, 2, 64, 2>(stream, a);
   else if (a.headDim <= 96) run<96, 96, 2, 64, 2>(stream, a);
-  else if (a.headDim <= 128 && a.keys <= kFewKeys) run<128, 128, 1, 64, 1>(stream, a);
+  else if (a.headDim <= 128 && a.keys <= kFewTile && a.runs.size == 1) runFewKeys<128, 1>(stream, a);
+  else if (a.headDim <= 128 && a.keys <= kFewKeys && a.runs.size == 1) runFewKeys<128, 2>(stream, a);
   else if (a.headDim <= 128) Layout<128, 128, 2, 64, 2>::kShared <= sharedLimit() ? run<128, 128, 2, 64, 2>(stream, a) : run<128, 128, 2, 48, 2>(stream, a);
   else run<384, 128, 1, 32, 1>(stream, a);
   return true;

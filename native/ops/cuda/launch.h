@@ -25,6 +25,14 @@ inline size_t sharedLimit() {
   return static_cast<size_t>(bytes);
 }
 
+// Of the current device.
+inline int multiprocessors() {
+  int device = 0, count = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  return count;
+}
+
 #ifndef LONGLIVE_CUDA_EMULATED
 // Whether the current device can begin a kernel while the one before it ends.
 inline bool beginsEarly() {

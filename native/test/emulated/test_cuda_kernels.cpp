@@ -228,6 +228,11 @@ TEST("cuda: attention over ranges, biases and every head width") {
     });
   }
   compare("collapsed text", [](Device& d) { return attention(d, 131, 40, 3, 32, {{0, 17}}, false, 3.5f); });
+  for (int64_t keys : {1, 41, 64, 65, 128}) {  // kept while a block goes through several tiles of queries
+    for (int64_t head : {112, 128}) {
+      compare("few keys, " + std::to_string(keys), [=](Device& d) { return attention(d, 1000, 140, 2, head, {{7, keys}}, false, 3.5f); });
+    }
+  }
   compare("relative bias", [](Device& d) { return attention(d, 19, 19, 2, 64, {{0, 19}}, true, 0.0f); });
   compare("awkward head", [](Device& d) { return attention(d, 11, 13, 3, 6, {{0, 13}}, true, 1.0f); });
   compare("long", [](Device& d) { return attention(d, 20, 400, 1, 128, {{200, 200}, {0, 150}}, false, 0.0f); });
