@@ -421,14 +421,15 @@ class Kernels {
     const int64_t width = q.shape[1], page = q.shape[0];
     a.scale = 1.0f / std::sqrt(static_cast<float>(width / heads));
     const double operations = 4.0 * static_cast<double>(q.shape[0] * visible * width), bytes = element() * static_cast<double>(2 * (q.shape[0] + visible) * width);
-    measure(name + std::to_string(visible), operations, bytes, [&] { b_.attention(a); });
     const int64_t room = self && visible % page == 0 ? b_.keptBytes(k.shape[0], page, width, heads) : 0;
+    const std::string keys = name + std::to_string(visible);
+    measure(room > 0 ? "nothing kept: " + keys : keys, operations, bytes, [&] { b_.attention(a); });
     if (room == 0) return;
-    // A pass: the last page is new.
+    // As a pass does it: the last page is new.
     const KeyRange all{0, visible}, last{visible - page, page};
     a.kept = {empty(DType::I8, {room}), page}, a.visible = {&all, 1};
     b_.keep(a.kept, k, v, heads, a.visible, true);
-    measure("self-attention, kept, keys " + std::to_string(visible), operations, bytes, [&] {
+    measure(keys, operations, bytes, [&] {
       b_.keep(a.kept, k, v, heads, {&last, 1}, false);
       b_.attention(a);
     });
