@@ -76,7 +76,7 @@ std::unique_ptr<ConvWeights> PlanningBackend::prepareConv(const float*, const fl
                                                           bool, bool upsample2x) {
   auto w = std::make_unique<PlannedConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw;
-  const cuda::Operand o = cuda::operandFor(withoutEightBit(precision_), in);
+  const cuda::Operand o = convType() == DType::F32 ? cuda::Operand::F32 : cuda::operandFor(withoutEightBit(precision_), in);
   const int64_t depth = in * kt * (upsample2x ? 4 : kh * kw), rows = (upsample2x ? 4 : 1) * out;
   w->parts.push_back(allocate(static_cast<size_t>(rows * cuda::strideFor(o, depth) * cuda::sizeOf(o))));
   if (bias) w->parts.push_back(allocate(static_cast<size_t>(out) * sizeof(float)));

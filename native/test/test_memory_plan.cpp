@@ -124,6 +124,18 @@ TEST("memory plan: it is what a session then holds") {
   }
 }
 
+TEST("memory plan: weights are no less than what a loaded model says, with a decoder that is most of them") {
+  const SyntheticPackage package("plan-decoder", [](ModelConfig& c) { c.vae.dim = 16; });
+  for (Precision precision : {Precision::FP32, Precision::BF16, Precision::INT8}) {
+    LoadOptions o;
+    o.directory = package.directory, o.precision = precision, o.threads = 1;
+    const MemoryPlan plan = planMemory(o);
+    const size_t weights = Model::load(o)->weightBytes();
+    CHECK(plan.decoder > plan.dit && plan.dit > 0);
+    CHECK(plan.weights() >= weights && plan.weights() < 4 * weights);
+  }
+}
+
 TEST("memory plan: LongLive-1.3B with an 8-bit text encoder and the tiny decoder takes less than 16 GB of a GPU") {
   SyntheticPackage shape("plan-shape", [](ModelConfig& c) {
     c.vae.dim = 2;  // the decoder that is not loaded
