@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes version 0.9.0 (preset pocket-0.9) on a machine with a GPU, in calls that each end in time and leave their results in OUT:
+# Makes versions 0.9.0 (preset pocket-0.9) and 0.9.3 (PRESET=pocket-0.9.3) on a machine with a GPU, in calls that each end in time and leave their results in OUT:
 #
 #   training/gpu-09.sh try [MINUTES]              four VAEs side by side for a minute each: 16 or 32 numbers, plain or wider
 #   training/gpu-09.sh time [--set TOML]...       milliseconds of a step of the VAE, plain and compiled, and where they go
@@ -8,12 +8,12 @@
 #
 # Calls go on from what GIVEN, a folder, holds of earlier ones: vae.safetensors, latents.json, dit.safetensors; `dit` needs the first two. --set
 # goes to longlive_training.run; `dit` has to be given the sizes that `vae` was (--set preset.vae.z_dim=16). Environment: PACKAGE (what a run
-# begins with, default models/pocket; 0.9.0 began with 0.8.0), PRESET (of `dit`: pocket-0.9; pocket-0.9.2 trains on the DiT of
+# begins with, default models/pocket; 0.9.0 began with 0.8.0, 0.9.3 with 0.9.2), PRESET (pocket-0.9; pocket-0.9.2 and 0.9.3 train on the DiT of
 # PACKAGE or GIVEN), RUN (folder of the run), OUT (at most 8 files of at most 16 MB), GIVEN, PYTHON, LIMIT (minutes of
 # `dit` after which it saves what there is; let nothing end it from outside before that), PROCESSES (that train the DiT on the one GPU, default
 # 2: roll-outs are many small kernels).
 #
-# On an H200 with 16 cores: 0.115 s per step of the VAE (4 pictures, widths 1 2 6 6), clips 100 s, 0.2 to 0.45 s per step of the DiT.
+# On an H200 with 16 cores: 0.115 s per step of the VAE (4 pictures, widths 1 2 6 6), clips 100 s, 0.2 to 0.5 s per step of the DiT.
 set -uo pipefail
 
 cd "$(dirname "$0")"
