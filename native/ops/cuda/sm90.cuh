@@ -50,8 +50,8 @@ inline void multiplyRegisters(float (&d)[16][4], const uint32_t (&a)[4], uint64_
   emulator::multiply({emulator::Element::Bf16, 128, d, a, 0, b, true, true});
 }
 inline void multiplyInt8(int32_t (&d)[16][4], uint64_t a, uint64_t b) { emulator::multiply({emulator::Element::Int8, 128, d, nullptr, a, b, false, true}); }
-inline void multiplyInt8(int32_t (&d)[32][4], uint64_t a, uint64_t b, int accumulate) {
-  emulator::multiply({emulator::Element::Int8, 256, d, nullptr, a, b, false, accumulate != 0});
+template <int N> void multiplyInt8(int32_t (&d)[N][4], uint64_t a, uint64_t b, int accumulate) {
+  emulator::multiply({emulator::Element::Int8, 8 * N, d, nullptr, a, b, false, accumulate != 0});
 }
 inline void multiplyE4m3(float (&d)[17][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
   emulator::multiply({emulator::Element::E4m3, 136, d, a, 0, b, false, accumulate != 0});
@@ -166,9 +166,8 @@ template <int N> __device__ __forceinline__ void multiply(float (&d)[N / 8][4], 
 #define LONGLIVE_R88 \
   LONGLIVE_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87"
 #define LONGLIVE_R96 LONGLIVE_R88 ",%88,%89,%90,%91,%92,%93,%94,%95"
-#define LONGLIVE_R128                                                                                                               \
-  LONGLIVE_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119," \
-               "%120,%121,%122,%123,%124,%125,%126,%127"
+#define LONGLIVE_R112 LONGLIVE_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+#define LONGLIVE_R128 LONGLIVE_R112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define LONGLIVE_PRODUCT(N, REGISTERS, A, B, ACCUMULATE, ...)                                                      \
   template <> __device__ __forceinline__ void multiply<N>(float (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate) { \
     asm volatile(                                                                                                  \
@@ -217,22 +216,25 @@ __device__ __forceinline__ void multiplyInt8(int32_t (&d)[16][4], uint64_t a, ui
       : LONGLIVE_ALL64("+r", d)
       : "l"(a), "l"(b));
 }
-#define LONGLIVE_NEXT64(kind, d)                                                                                                           \
+#define LONGLIVE_NEXT48(kind, d)                                                                                                           \
   LONGLIVE_FOUR(kind, d, 16), LONGLIVE_FOUR(kind, d, 17), LONGLIVE_FOUR(kind, d, 18), LONGLIVE_FOUR(kind, d, 19), LONGLIVE_FOUR(kind, d, 20),        \
       LONGLIVE_FOUR(kind, d, 21), LONGLIVE_FOUR(kind, d, 22), LONGLIVE_FOUR(kind, d, 23), LONGLIVE_FOUR(kind, d, 24), LONGLIVE_FOUR(kind, d, 25),    \
-      LONGLIVE_FOUR(kind, d, 26), LONGLIVE_FOUR(kind, d, 27), LONGLIVE_FOUR(kind, d, 28), LONGLIVE_FOUR(kind, d, 29), LONGLIVE_FOUR(kind, d, 30),    \
-      LONGLIVE_FOUR(kind, d, 31)
-// d = a b^T (+ d if accumulate): a 64 x 32, b 256 x 32 of int8, both K-major in shared memory.
-__device__ __forceinline__ void multiplyInt8(int32_t (&d)[32][4], uint64_t a, uint64_t b, int accumulate) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %130, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 {" LONGLIVE_R128 "}, %128, %129, p;\n"
-      "}\n"
-      : LONGLIVE_ALL64("+r", d), LONGLIVE_NEXT64("+r", d)
-      : "l"(a), "l"(b), "r"(accumulate));
-}
+      LONGLIVE_FOUR(kind, d, 26), LONGLIVE_FOUR(kind, d, 27)
+#define LONGLIVE_LAST16(kind, d) LONGLIVE_FOUR(kind, d, 28), LONGLIVE_FOUR(kind, d, 29), LONGLIVE_FOUR(kind, d, 30), LONGLIVE_FOUR(kind, d, 31)
+// d = a b^T (+ d if accumulate): a 64 x 32, b N x 32 of int8, both K-major in shared memory.
+#define LONGLIVE_INT8_PRODUCT(N, REGISTERS, A, B, ACCUMULATE, ...)                                                      \
+  __device__ __forceinline__ void multiplyInt8(int32_t (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate) {             \
+    asm volatile(                                                                                                       \
+        "{\n"                                                                                                           \
+        ".reg .pred p;\n"                                                                                               \
+        "setp.ne.b32 p, %" #ACCUMULATE ", 0;\n"                                                                         \
+        "wgmma.mma_async.sync.aligned.m64n" #N "k32.s32.s8.s8 {" REGISTERS "}, %" #A ", %" #B ", p;\n"                      \
+        "}\n"                                                                                                           \
+        : __VA_ARGS__                                                                                                   \
+        : "l"(a), "l"(b), "r"(accumulate));                                                                             \
+  }
+LONGLIVE_INT8_PRODUCT(224, LONGLIVE_R112, 112, 113, 114, LONGLIVE_ALL64("+r", d), LONGLIVE_NEXT48("+r", d))
+LONGLIVE_INT8_PRODUCT(256, LONGLIVE_R128, 128, 129, 130, LONGLIVE_ALL64("+r", d), LONGLIVE_NEXT48("+r", d), LONGLIVE_LAST16("+r", d))
 // d = a b^T (+ d if accumulate): a 64 x 32 of e4m3 in registers, b 136 x 32, K-major in shared memory.
 __device__ __forceinline__ void multiplyE4m3(float (&d)[17][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
   asm volatile(

@@ -8,6 +8,7 @@
 #include "ops/cuda/attention_plan.h"
 #include "ops/cuda/attention_schedule.h"
 #include "ops/cuda/conv_plan.h"
+#include "ops/cuda/linear_plan.h"
 
 #include "hopper.h"
 
@@ -150,13 +151,15 @@ TEST("cuda, Hopper: convolutions with every shape of tile") {
   }
 }
 
-// Rows that end within a tile or a pair of them, depths that end within a chunk and that take fewer chunks than there are stages, columns of one
-// tile and more, several units for a cluster.
+// Rows that end within a tile or a pair of them, an odd last tile of rows with an even and an odd number of columns' tiles, depths that end within a
+// chunk and that take fewer chunks than there are stages, columns that end within a tile, several units for a cluster.
 TEST("cuda, Hopper: linear layers in int8 give the bits of the portable kernel") {
   const Chip hopper(9, 0);
-  struct Layer { int64_t rows, in, out; bool residual, gated; };
-  for (const Layer& l : {Layer{5, 96, 256, false, false}, Layer{150, 400, 512, true, false}, Layer{300, 1536, 256, true, true}, Layer{530, 64, 768, true, true},
-                         Layer{530, 64, 768, false, false}}) {
+  struct Layer { int64_t rows, in, out; int width; bool residual, gated; };
+  for (const Layer& l : {Layer{5, 96, 256, 224, false, false}, Layer{150, 400, 512, 256, true, false}, Layer{300, 1536, 256, 256, true, true},
+                         Layer{530, 64, 512, 256, true, true}, Layer{530, 64, 512, 256, false, false}, Layer{90, 640, 512, 224, true, true},
+                         Layer{200, 64, 768, 224, false, false}, Layer{300, 400, 768, 224, true, false}, Layer{300, 64, 768, 224, true, true}}) {
+    CHECK(cuda::linearWidth(l.rows, l.out, kMultiprocessors / cuda::kLinearPair) == l.width);
     const auto run = [&](Device& d) { return linear(d, l.rows, l.in, l.out, Activation::None, false, l.residual, l.gated ? 1 : 0); };
     const auto onDevice = [&](const char* isa) {
       BackendOptions options;

@@ -12,6 +12,7 @@
 #include "ops/cuda/attention_eight.cuh"
 #include "ops/cuda/attention_plan.h"
 #include "ops/cuda/attention_schedule.h"
+#include "ops/cuda/linear_plan.h"
 
 using namespace longlive;
 
@@ -523,6 +524,25 @@ TEST("cuda: a grid that stays takes every tile of keys once") {
     }
   }
   CHECK(cuda::AttentionParts::bytes(2 * 66) <= static_cast<size_t>(cuda::kWorkspaceBytes));  // what parts take on an H100
+}
+
+TEST("cuda: a linear layer's units take every tile once") {
+  for (int rowTiles : {1, 2, 3, 37, 110})
+    for (int columnTiles : {1, 2, 6, 7, 35}) {
+      const cuda::LinearUnits units{rowTiles, columnTiles, 1};
+      std::vector<int> taken(static_cast<size_t>(rowTiles * columnTiles));
+      for (int unit = 0; unit < units.count(); ++unit)
+        for (int rank = 0; rank < cuda::kLinearPair; ++rank) {
+          const cuda::LinearTile at = units.tile(unit, rank);
+          CHECK(at.row < rowTiles && (unit < units.shared()) == (at.column == units.tile(unit, 1 - rank).column));
+          if (at.column < columnTiles) ++taken[static_cast<size_t>(at.row * columnTiles + at.column)];
+          else CHECK(unit == units.count() - 1 && rank == 1 && rowTiles % 2 == 1 && columnTiles % 2 == 1);
+        }
+      CHECK(std::count(taken.begin(), taken.end(), 1) == rowTiles * columnTiles);
+    }
+  // A block of three latents on an H100: two turns instead of two wider ones, ten instead of eleven; nine latents are recached in five.
+  CHECK(cuda::linearWidth(4680, 1536, 66) == 224 && cuda::linearWidth(4680, 8960, 66) == 256 && cuda::linearWidth(14040, 1536, 66) == 256);
+  CHECK(cuda::LinearUnits::of(4680, 1536, 1536, 224).count() == 130 && cuda::LinearUnits::of(4680, 8960, 1536, 256).count() == 648);
 }
 
 TEST("cuda: tiles of keys are found by number") {
