@@ -271,36 +271,40 @@ constexpr int kJoined = 8;  // queries that a block puts together
 __global__ void __launch_bounds__(kJoined * 32) joinKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ AttentionSchedule schedule,
                                                            const __grid_constant__ AttentionParts parts, float scale2, const float* valueScale) {
   followEarlier();
-  constexpr int kQueries = AttentionParts::kQueries, kHead = AttentionParts::kHead;
-  const int pairs = unitsPerHead(a, kQueries), unit = schedule.turns * schedule.blocks + static_cast<int>(blockIdx.x), tile = static_cast<int>(blockIdx.z);
+  constexpr int kHead = AttentionParts::kHead;
+  const int unit = static_cast<int>(blockIdx.x), rank = static_cast<int>(blockIdx.z);
+  const AttentionPlace at = schedule.cutPlace(unit, rank);
   const int row = static_cast<int>(blockIdx.y) * kJoined + static_cast<int>(threadIdx.x) / 32, column = static_cast<int>(threadIdx.x) % 32 * 4;
-  const int head = unit / pairs;
-  const int64_t query = static_cast<int64_t>(unit % pairs * kAttentionPair + tile) * kQueries + row;
-  if (query >= a.queries) return;
+  const int64_t query = static_cast<int64_t>(at.queryTile) * AttentionParts::kQueries + row;
+  if (query >= a.queries || (!at.paired && rank > 0)) return;
   float highest = -INFINITY, total = 0, x[4] = {};
-  schedule.eachSlot(static_cast<int>(blockIdx.x), [&](int slot) {
-    const int64_t at = AttentionParts::row(slot, tile, row);
-    const float2 part = parts.rows[at];
-    const float4 y = *reinterpret_cast<const float4*>(parts.sums + at * kHead + column);
+  const auto add = [&](int slot, int of) {
+    const int64_t place = AttentionParts::row(slot, of, row);
+    const float2 part = parts.rows[place];
+    const float4 y = *reinterpret_cast<const float4*>(parts.sums + place * kHead + column);
     const float higher = fmaxf(highest, part.x), before = exp2Fast((highest - higher) * scale2), weight = exp2Fast((part.x - higher) * scale2);
     highest = higher, total = total * before + part.y * weight;
     x[0] = x[0] * before + y.x * weight, x[1] = x[1] * before + y.y * weight;
     x[2] = x[2] * before + y.z * weight, x[3] = x[3] * before + y.w * weight;
+  };
+  schedule.eachSlot(unit, [&](int slot) {
+    add(slot, rank);
+    if (!at.paired) add(slot, 1);
   });
   const float inverse = 1.0f / total;
   float4 scale = make_float4(inverse, inverse, inverse, inverse);
   if (valueScale) {
-    const float4 v = *reinterpret_cast<const float4*>(valueScale + head * kHead + column);
+    const float4 v = *reinterpret_cast<const float4*>(valueScale + at.head * kHead + column);
     scale = make_float4(v.x * inverse, v.y * inverse, v.z * inverse, v.w * inverse);
   }
-  bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + head) * kHead + column;
+  bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + at.head) * kHead + column;
   *reinterpret_cast<uint2*>(to) = make_uint2(packBf16(x[0] * scale.x, x[1] * scale.y), packBf16(x[2] * scale.z, x[3] * scale.w));
 }
 
 }  // namespace
 
 void joinParts(cudaStream_t stream, const AttentionCall& a, const AttentionSchedule& schedule, const AttentionParts& parts, float scale2, const float* valueScale) {
-  launch("attention: parts", &joinKernel, dim3(static_cast<unsigned>(schedule.rest()), AttentionParts::kQueries / kJoined, kAttentionPair), kJoined * 32, 0, stream, a,
+  launch("attention: parts", &joinKernel, dim3(static_cast<unsigned>(schedule.cutUnits()), AttentionParts::kQueries / kJoined, kAttentionPair), kJoined * 32, 0, stream, a,
          schedule, parts, scale2, valueScale);
 }
 

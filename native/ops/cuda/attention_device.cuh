@@ -66,11 +66,6 @@ struct KeyTiles {
   }
 };
 
-// Pairs of tiles of `queries` queries.
-__host__ __device__ __forceinline__ int unitsPerHead(const AttentionCall& a, int queries) {
-  return static_cast<int>((a.queries + kAttentionPair * queries - 1) / (kAttentionPair * queries));
-}
-
 // Puts the parts of units together that a schedule cuts. Logits times `scale2` are exponents of 2; valueScale [heads * headDim]: what values are to
 // be multiplied with, or null.
 void joinParts(cudaStream_t, const AttentionCall&, const AttentionSchedule&, const AttentionParts&, float scale2, const float* valueScale);  // attention.cu

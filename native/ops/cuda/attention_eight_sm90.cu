@@ -40,15 +40,6 @@ struct Maps { CUtensorMap q, k, v; };
 
 using Barriers = AttentionBarriers<kStages>;
 
-// What a part is of.
-struct Place {
-  int head, firstQuery;
-  __device__ __forceinline__ Place(const AttentionCall& a, const AttentionPart& part) {
-    const int pairs = unitsPerHead(a, kQueries);
-    head = part.unit / pairs, firstQuery = (part.unit % pairs * kAttentionPair + clusterRank()) * kQueries;
-  }
-};
-
 struct Stages {
   unsigned char* memory;
   __device__ __forceinline__ unsigned char* queries() const { return memory; }
@@ -60,28 +51,30 @@ struct Stages {
 // Stages and phases of barriers go on from part to part: n counts the tiles of a block.
 __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const EightBitOperands& o, const AttentionSchedule& schedule, const Stages& stages) {
   Barriers* barriers = stages.barriers();
-  // Half of the tile's rows, to both blocks.
   const int rank = clusterRank();
-  const auto load = [&](unsigned char* to, const CUtensorMap* map, int column, int row, uint64_t* full) {
-    expectBytes(full, kTileBytes);
-    copyBoxToBoth(to + rank * kTileBytes / kAttentionPair, map, column, row + rank * 128 / kAttentionPair, full);
-  };
   int n = 0;
   for (int number = 0;; ++number) {
-    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number, rank);
     if (part.tiles == 0) return;
-    const Place at(a, part);
+    // By halves of the tile's rows: one of them to both blocks, or both for this one alone.
+    const auto load = [&](unsigned char* to, const CUtensorMap* map, int column, int row, uint64_t* full) {
+      expectBytes(full, kTileBytes);
+      for (int half = 0; half < 2; ++half) {
+        if (!part.at.paired) copyBox(to + half * kTileBytes / 2, map, column, row + half * 64, full);
+        else if (half == rank) copyBoxToBoth(to + half * kTileBytes / 2, map, column, row + half * 64, full);
+      }
+    };
     waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);  // the first round finds everything empty
     expectBytes(&barriers->queriesFull, kTileBytes);
-    copyBox(stages.queries(), &maps.q, 0, static_cast<int>(at.head * a.queries) + at.firstQuery, &barriers->queriesFull);
+    copyBox(stages.queries(), &maps.q, 0, static_cast<int>(part.at.head * a.queries) + part.at.queryTile * kQueries, &barriers->queriesFull);
 #pragma unroll 1  // of the producer's few registers
     for (int i = 0; i < part.tiles; ++i, ++n) {
-      const int stage = n % kStages, key = (part.firstTile + i) * kKeys;
+      const int stage = n % kStages, key = (part.firstTile + (i < part.present ? i : 0)) * kKeys;
       const uint32_t parity = (n / kStages & 1) ^ 1;
       waitFor(&barriers->keysEmpty[stage], parity);
-      load(stages.keys(n), &maps.k, 0, static_cast<int>(at.head * o.keyRows) + key, &barriers->keysFull[stage]);
+      load(stages.keys(n), &maps.k, 0, static_cast<int>(part.at.head * o.keyRows) + key, &barriers->keysFull[stage]);
       waitFor(&barriers->valuesEmpty[stage], parity);
-      load(stages.values(n), &maps.v, key, at.head * kHead, &barriers->valuesFull[stage]);
+      load(stages.values(n), &maps.v, key, part.at.head * kHead, &barriers->valuesFull[stage]);
     }
   }
 }
@@ -120,6 +113,7 @@ __device__ __forceinline__ uint32_t packCodes(uint32_t c0, uint32_t c1, uint32_t
 __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOperands& o, const AttentionSchedule& schedule, const AttentionParts& parts,
                                         const Stages& stages) {
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+  const int rank = clusterRank();
   Barriers* barriers = stages.barriers();
   const auto release = [&](uint64_t* b) { arriveAtBoth(b, lane); };
   const auto releaseQueries = [&] {
@@ -210,20 +204,21 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
 
   int n = 0;
   for (int number = 0;; ++number) {
-    const AttentionPart work = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
+    const AttentionPart work = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number, rank);
     if (work.tiles == 0) return;
-    const Place at(a, work);
-    const int row = group * 64 + warp * 16 + lane / 4, query = at.firstQuery + row;  // and eight further down
-    const float* keyScales = o.kScale + at.head * (o.keyRows / kKeys) + work.firstTile;
+    const int head = work.at.head;
+    const int row = group * 64 + warp * 16 + lane / 4, query = work.at.queryTile * kQueries + row;  // and eight further down
+    const float* keyScales = o.kScale + head * (o.keyRows / kKeys) + work.firstTile;
 #pragma unroll
     for (int low = 0; low < 2; ++low) {
-      rowScale[low] = query + 8 * low < a.queries ? o.qScale[at.head * a.queries + query + 8 * low] * (a.scale * kLog2e) : 1.0f;
-      maximum[low] = -INFINITY;
+      rowScale[low] = query + 8 * low < a.queries ? o.qScale[head * a.queries + query + 8 * low] * (a.scale * kLog2e) : 1.0f;
+      maximum[low] = kNoLogit;
     }
 #pragma unroll
     for (int i = 0; i < 17; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
     tile = {};
     tile.at(a.runs, kKeys, work.firstTile);
+    if (work.present == 0) tile.count = 0;
 
     waitFor(&barriers->queriesFull, number & 1);
     beginLogits();
@@ -237,9 +232,10 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
     awaitValues(n);
 
     for (int i = 1; i < work.tiles; ++i, ++n) {
-      const float keyScale = keyScales[i];
+      const float keyScale = keyScales[i < work.present ? i : 0];
       float next[2];
-      tile.next(a.runs, kKeys);
+      if (i < work.present) tile.next(a.runs, kKeys);
+      else tile.count = 0;
       beginLogits();
       pin(part);
       multiplyKeys(n + 1);
@@ -271,7 +267,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
     for (int low = 0; low < 2; ++low) {
       const int column = lane % 4 * 2;
       if (work.slot >= 0) {
-        const int64_t place = AttentionParts::row(work.slot, clusterRank(), row + 8 * low);
+        const int64_t place = AttentionParts::row(work.slot, rank, row + 8 * low);
         if (lane % 4 == 0) parts.rows[place] = make_float2(maximum[low], sum[low]);
 #pragma unroll
         for (int j = 0; j < 16; ++j) *reinterpret_cast<float2*>(parts.sums + place * kHead + column + j * 8) = make_float2(out[j][2 * low], out[j][2 * low + 1]);
@@ -279,11 +275,11 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const EightBitOp
       }
       const float inverse = 1.0f / sum[low];
       if (query + 8 * low >= a.queries) continue;
-      bf16* to = static_cast<bf16*>(a.out) + (static_cast<int64_t>(query + 8 * low) * a.heads + at.head) * kHead + column;
+      bf16* to = static_cast<bf16*>(a.out) + (static_cast<int64_t>(query + 8 * low) * a.heads + head) * kHead + column;
 #pragma unroll
       for (int j = 0; j < 16; ++j) {
         float scale[2];
-        load<2>(scale, o.vScale + at.head * kHead + column + j * 8);
+        load<2>(scale, o.vScale + head * kHead + column + j * 8);
         *reinterpret_cast<uint32_t*>(to + j * 8) = packBf16(out[j][2 * low] * inverse * scale[0], out[j][2 * low + 1] * inverse * scale[1]);
       }
     }

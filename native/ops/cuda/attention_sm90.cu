@@ -47,17 +47,20 @@ __device__ __forceinline__ uint32_t phaseOf(unsigned n) { return n / kStages & 1
 
 __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a, const AttentionSchedule& schedule, unsigned char* queries,
                                         Barriers* barriers) {
-  const int pairs = unitsPerHead(a, kQueries), rank = clusterRank();
+  const int rank = clusterRank();
   unsigned char* keys = queries + kQueryBytes;
   unsigned char* values = keys + kStages * kKeyBytes;
   unsigned n = 0;
   for (int number = 0;; ++number) {
-    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number, rank);
     if (part.tiles == 0) return;
-    const int column = part.unit / pairs * kHead, firstQuery = (part.unit % pairs * kAttentionPair + rank) * kQueries;
+    const int column = part.at.head * kHead, firstQuery = part.at.queryTile * kQueries;
     const auto load = [&](unsigned char* to, const CUtensorMap* map, int row, uint64_t* full) {
       expectBytes(full, kKeyBytes);
-      copyBoxToBoth(to + rank * kKeyBox, map, column + rank * kBoxColumns, row, full);
+      for (int box = 0; box < 2; ++box) {
+        if (!part.at.paired) copyBox(to + box * kKeyBox, map, column + box * kBoxColumns, row, full);
+        else if (box == rank) copyBoxToBoth(to + box * kKeyBox, map, column + box * kBoxColumns, row, full);
+      }
     };
     // The first round finds everything empty.
     waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);
@@ -67,7 +70,7 @@ __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a
 #pragma unroll 1  // of the producer's few registers
     for (int i = 0; i < part.tiles; ++i, ++n) {
       if (i == 0) tile.at(a.runs, kKeys, part.firstTile);
-      else tile.next(a.runs, kKeys);
+      else if (i < part.present) tile.next(a.runs, kKeys);
       const int stage = stageOf(n);
       waitFor(&barriers->keysEmpty[stage], phaseOf(n) ^ 1);
       load(keys + stage * kKeyBytes, &maps.k, static_cast<int>(tile.first), &barriers->keysFull[stage]);
@@ -79,7 +82,7 @@ __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a
 
 __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionSchedule& schedule, const AttentionParts& parts, unsigned char* queries,
                                         Barriers* barriers) {
-  const int pairs = unitsPerHead(a, kQueries), rank = clusterRank();
+  const int rank = clusterRank();
   const int group = consumerGroup(), warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   // 64 rows of 128 bytes in each of the two boxes; the first stage of keys, and of values, which are read along their rows.
   const uint64_t rows = describe(queries + group * 64 * 128, 16), keys = describe(queries + kQueryBytes, 16);
@@ -167,9 +170,9 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
 
   unsigned n = 0;
   for (int number = 0;; ++number) {
-    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number);
+    const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number, rank);
     if (part.tiles == 0) return;
-    maximum[0] = maximum[1] = -INFINITY, sum[0] = sum[1] = 0;
+    maximum[0] = maximum[1] = kNoLogit, sum[0] = sum[1] = 0;
 #pragma unroll
     for (int i = 0; i < 16; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
 
@@ -184,6 +187,7 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
     if (part.tiles == 1) releaseQueries();
     tile = {};
     tile.at(a.runs, kKeys, part.firstTile);
+    if (part.present == 0) tile.count = 0;
     exponentials();
     pack();
 
@@ -199,7 +203,8 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
       pin(s);
       release(&barriers->keysEmpty[stageOf(n + 1)]);
       if (i + 1 == part.tiles) releaseQueries();
-      tile.next(a.runs, kKeys);
+      if (i < part.present) tile.next(a.runs, kKeys);
+      else tile.count = 0;
       exponentials();  // while the values are multiplied
       // The largest logit hardly ever changes once some hundred keys were seen. The sums, which are never negative, are asked so that the branch
       // needs all exponentials: the compiler would put the wait before them.
@@ -240,9 +245,9 @@ __device__ __forceinline__ void consume(const AttentionCall& a, const AttentionS
         continue;
       }
       const float inverse = 1.0f / total;
-      const int64_t query = static_cast<int64_t>(part.unit % pairs * kAttentionPair + rank) * kQueries + row;
+      const int64_t query = static_cast<int64_t>(part.at.queryTile) * kQueries + row;
       if (query >= a.queries) continue;
-      bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + part.unit / pairs) * kHead + column;
+      bf16* to = static_cast<bf16*>(a.out) + (query * a.heads + part.at.head) * kHead + column;
 #pragma unroll
       for (int j = 0; j < 16; ++j) *reinterpret_cast<uint32_t*>(to + j * 8) = packBf16(out[j][2 * low] * inverse, out[j][2 * low + 1] * inverse);
     }

@@ -41,7 +41,7 @@ bool launchPairs(const char* name, cudaStream_t stream, const AttentionCall& a, 
   static const int clusters = activeClusters(Kernel, kAttentionPair, kAttentionThreads, shared);
   if (clusters == 0) return false;
   const int slots = 2 * clusters;
-  const AttentionSchedule schedule = AttentionSchedule::plan(static_cast<int64_t>(unitsPerHead(a, AttentionParts::kQueries)) * a.heads, tiles, clusters,
+  const AttentionSchedule schedule = AttentionSchedule::plan(a.heads, ceilDiv(a.queries, int64_t{AttentionParts::kQueries}), tiles, clusters,
                                                              AttentionParts::bytes(slots) <= workspace.bytes);
   const AttentionParts parts = AttentionParts::at(workspace.data, slots);
   launchClusters(name, Kernel, dim3(static_cast<unsigned>(schedule.blocks * kAttentionPair)), kAttentionPair, kAttentionThreads, shared, stream, operands..., schedule,

@@ -494,30 +494,43 @@ TEST("cuda: key ranges become runs") {
 }
 
 TEST("cuda: a grid that stays takes every tile of keys once") {
-  struct Case { int64_t units, tiles; bool mayCut, cut; };
-  for (const Case& c : {Case{444, 147, true, true}, Case{444, 147, false, false}, Case{444, 1, true, false}, Case{396, 147, true, false}, Case{1320, 110, true, false},
-                        Case{131, 40, true, false}, Case{7, 9, true, true}, Case{24, 3, true, false}, Case{133, 300, true, true}}) {
-    const cuda::AttentionSchedule s = cuda::AttentionSchedule::plan(c.units, c.tiles, 132, c.mayCut);
-    CHECK(s.cut == c.cut && s.blocks <= 132);
-    std::vector<int> taken(static_cast<size_t>(c.units * c.tiles));
-    std::vector<std::vector<int>> slots(static_cast<size_t>(c.units));  // of every unit, by key
-    int64_t most = 0;
+  // The first is a block of three latents on an H100: 18 pairs and an odd tile of queries for each of twelve heads.
+  struct Case { int heads; int64_t queryTiles, tiles; bool mayCut, cut, odd; };
+  for (const Case& c : {Case{12, 37, 107, true, true, true}, Case{12, 37, 108, true, true, true}, Case{12, 37, 147, false, false, false},
+                        Case{12, 74, 147, true, true, false}, Case{12, 37, 1, true, false, false}, Case{12, 66, 147, true, false, false},
+                        Case{40, 66, 110, true, false, false}, Case{131, 2, 40, true, false, false}, Case{7, 2, 9, true, true, false}, Case{7, 1, 19, true, true, true},
+                        Case{24, 1, 3, true, false, false}, Case{133, 2, 300, true, true, false}, Case{1, 3, 40, true, true, true}, Case{60, 3, 300, true, true, false}}) {
+    const int atOnce = c.heads == 12 ? 66 : 132;
+    const cuda::AttentionSchedule s = cuda::AttentionSchedule::plan(c.heads, c.queryTiles, c.tiles, atOnce, c.mayCut);
+    CHECK(s.cut == c.cut && s.odd == c.odd && s.blocks <= atOnce);
+    const int64_t queryTiles = c.queryTiles + c.queryTiles % 2;  // the last of which may hold no query
+    std::vector<int> taken(static_cast<size_t>(c.heads * queryTiles * c.tiles));
+    std::vector<std::vector<int>> slots(static_cast<size_t>(s.units() + c.heads));  // of every unit, by key
+    int64_t most = 0, all = 0;
     for (int block = 0; block < s.blocks; ++block) {
       int64_t load = 0;
       for (int number = 0;; ++number) {
-        const cuda::AttentionPart part = s.part(block, number);
+        const cuda::AttentionPart part = s.part(block, number, 0), other = s.part(block, number, 1);
+        CHECK(part.tiles == other.tiles && part.slot == other.slot && part.slot < s.slots());
         if (part.tiles == 0) break;
-        for (int i = 0; i < part.tiles; ++i) ++taken[static_cast<size_t>(part.unit * c.tiles + part.firstTile + i)];
-        if (part.slot >= 0) slots[static_cast<size_t>(part.unit)].push_back(part.slot);
-        else CHECK(part.firstTile == 0 && part.tiles == c.tiles);
-        CHECK(part.slot < s.slots());
+        const bool paired = part.at.paired;
+        CHECK(other.at.paired == paired && other.at.head == part.at.head && other.at.queryTile == part.at.queryTile + (paired ? 1 : 0));
+        CHECK(part.present == part.tiles && (paired ? other.firstTile == part.firstTile && other.present == other.tiles : other.present >= other.tiles - 1));
+        for (const cuda::AttentionPart& p : {part, other})
+          for (int i = 0; i < p.present; ++i) ++taken[static_cast<size_t>((p.at.head * queryTiles + p.at.queryTile) * c.tiles + p.firstTile + i)];
+        CHECK(other.firstTile < c.tiles);
+        const int unit = paired ? part.at.head * s.pairs + part.at.queryTile / 2 : s.units() + part.at.head;
+        if (part.slot >= 0) slots[static_cast<size_t>(unit)].push_back(part.slot);
+        else CHECK(paired && part.firstTile == 0 && part.tiles == c.tiles);
         load += part.tiles;
       }
-      most = std::max(most, load);
+      most = std::max(most, load), all += load;
     }
-    CHECK(std::count(taken.begin(), taken.end(), 1) == c.units * c.tiles);
-    if (c.cut) CHECK(most <= (c.units * c.tiles + 131) / 132 + 1);
-    for (int i = 0; s.cut && i < s.rest(); ++i) {
+    for (int head = 0; head < c.heads; ++head)
+      for (int64_t i = 0; i < queryTiles * c.tiles; ++i)
+        CHECK(taken[static_cast<size_t>(head * queryTiles * c.tiles + i)] == (s.odd && i >= c.queryTiles * c.tiles ? 0 : 1));
+    if (c.cut) CHECK(most <= (all + s.blocks - 1) / s.blocks + 1);
+    for (int i = 0; s.cut && i < s.cutUnits(); ++i) {
       std::vector<int> listed;
       s.eachSlot(i, [&](int slot) { listed.push_back(slot); });
       CHECK(listed == slots[static_cast<size_t>(s.turns * s.blocks + i)]);
