@@ -128,8 +128,9 @@ class AttentionBlock final : public VideoLayer {
 
  private:
   std::unique_ptr<LinearWeights> linear(VolumeLoader& l, const float* weight, const float* bias) const {
-    l.countBytes(static_cast<size_t>(dim_ * dim_) * sizeOf(l.backend().convType()));
-    return l.backend().prepareLinear(weight, bias, dim_, dim_, true);
+    auto linear = l.backend().prepareLinear(weight, bias, dim_, dim_, true);
+    l.countBytes(linear->bytes);
+    return linear;
   }
 
   int64_t dim_;
@@ -229,7 +230,7 @@ class Downsample final : public VideoLayer {
 class Head {
  public:
   Head(VolumeLoader& l, const std::string& name, int64_t in, int64_t out)
-      : norm_(l.vector(name + ".0.gamma", {in, 1, 1, 1})), conv_(l.causal(name + ".2", {out, in, 3, 3, 3}, true)) {}
+      : norm_(l.vector(name + ".0.gamma", {in, 1, 1, 1})), conv_(l.causal(name + ".2", {out, in, 3, 3, 3})) {}
 
   void plan(VolumePlan& p, const Shape& x) const {
     p.needConvInput(Role::ConvIn, x);
@@ -344,8 +345,8 @@ class WanVaeStream final : public FrameDecoder {
   static VolumePlan plan(Backend& backend, const WanDecoderWeights& w, int64_t height, int64_t width) {
     VolumePlan p(backend, w.slots);
     const Shape latent{1, height, width, w.config.zDim};
-    p.needConvInput(Role::ConvIn, latent);
-    p.needConvInput(Role::Side, latent);
+    p.needInputOf(w.conv2, Role::ConvIn, latent);
+    p.needInputOf(w.conv1, Role::Side, latent);
     p.history(w.conv1, 2, latent);
     const Shape x = planLayers(w.layers, p, with(latent, w.top));
     w.head->plan(p, x);
@@ -357,7 +358,7 @@ class WanVaeStream final : public FrameDecoder {
     Backend& b = stream_.backend();
     const WanDecoderWeights& w = *weights_;
     const Shape shape{1, latent.shape[2], latent.shape[3], w.config.zDim};
-    const Tensor z = stream_.convInput(shape), z2 = stream_.buffer(Role::Side, b.convType(), shape);
+    const Tensor z = stream_.inputOf(w.conv2, Role::ConvIn, shape), z2 = stream_.inputOf(w.conv1, Role::Side, shape);
     b.toChannelsLast(z, latent, w.std.tensor(), w.mean.tensor());
     stream_.run({}, w.conv2, z2, z);
     Tensor x = stream_.activation(Role::Main, with(shape, w.top));
@@ -395,7 +396,7 @@ class WanVae final : public DecoderModel {
 class WanVaeEncoder final : public VideoEncoder {
  public:
   WanVaeEncoder(VolumeLoader& l, const VaeConfig& c)
-      : backend_(l.backend()), config_(c), conv1_(l.causal("encoder.conv1", {c.dim, 3, 3, 3, 3}, true)) {
+      : backend_(l.backend()), config_(c), conv1_(l.causal("encoder.conv1", {c.dim, 3, 3, 3, 3})) {
     const int64_t width = appendDownsamples(l);
     appendMiddle(layers_, l, "encoder.middle", width);
     head_ = std::make_unique<Head>(l, "encoder.head", width, 2 * c.zDim);
@@ -450,7 +451,7 @@ class WanVaeEncoder final : public VideoEncoder {
     p.history(conv1_, 2, pixels);
     const Shape x = planLayers(layers_, p, with(pixels, config_.dim));
     head_->plan(p, x);
-    p.needConvInput(Role::Side, with(x, 2 * config_.zDim));
+    p.needInputOf(mean_, Role::Side, with(x, 2 * config_.zDim));
     p.needActivation(Role::Skip, with(x, config_.zDim));
     stream_ = std::make_unique<VolumeStream>(p);
     size_ = size;
@@ -464,7 +465,7 @@ class WanVaeEncoder final : public VideoEncoder {
     Tensor x = s.activation(Role::Main, with(shape, config_.dim));
     s.run({}, conv1_, x, pixels);
     x = runLayers(layers_, s, x);
-    const Tensor moments = s.buffer(Role::Side, backend_.convType(), with(x.shape, 2 * config_.zDim));
+    const Tensor moments = s.inputOf(mean_, Role::Side, with(x.shape, 2 * config_.zDim));
     head_->run(s, moments, x);
     const Tensor mean = s.activation(Role::Skip, with(x.shape, config_.zDim));
     s.run({}, mean_, mean, moments);

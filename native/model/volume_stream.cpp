@@ -25,8 +25,9 @@ DeviceVector::DeviceVector(Backend& backend, const std::vector<float>& values)
 }
 
 Conv VolumeLoader::pack(const std::vector<float>& weight, const float* bias, Kernel k, bool sensitive, bool upsample2x) {
-  countBytes(weight.size() * sizeOf(backend_.convType()));
-  return {backend_.prepareConv(weight.data(), bias, k.out, k.in, k.t, k.h, k.w, sensitive, upsample2x), -1};
+  Conv conv{backend_.prepareConv(weight.data(), bias, k.out, k.in, k.t, k.h, k.w, sensitive, upsample2x), -1};
+  countBytes(conv.weights->bytes);
+  return conv;
 }
 
 Conv VolumeLoader::plain(const std::string& name, Kernel k, Shape weightShape, bool upsample2x, bool hasBias) {
@@ -56,21 +57,21 @@ void VolumePlan::need(Role role, DType type, const Shape& shape) {
 }
 
 void VolumePlan::history(const Conv& conv, int64_t frames, const Shape& input) {
-  if (conv.slot >= 0) histories_.at(conv.slot) = {frames, input[1], input[2], input[3]};
+  if (conv.slot >= 0) histories_.at(conv.slot) = {conv.weights->input, {frames, input[1], input[2], input[3]}};
 }
 
 // ---- running ----------------------------------------------------------------------------------------------------------
 
 VolumeStream::VolumeStream(const VolumePlan& plan) : backend_(plan.backend_) {
   size_t historyBytes = 0, total = 0;
-  for (const Shape& s : plan.histories_) historyBytes += aligned(bytesOf(backend_.convType(), s));
+  for (const VolumePlan::History& h : plan.histories_) historyBytes += aligned(h.bytes());
   total = historyBytes;
   for (size_t bytes : plan.bytes_) total += aligned(bytes);
   storage_ = backend_.allocate(std::max<size_t>(total, 64));
   size_t offset = 0;
-  for (const Shape& s : plan.histories_) {
-    histories_.push_back({static_cast<char*>(storage_->data) + offset, backend_.convType(), s});
-    offset += aligned(bytesOf(backend_.convType(), s));
+  for (const VolumePlan::History& h : plan.histories_) {
+    histories_.push_back({static_cast<char*>(storage_->data) + offset, h.type, h.shape});
+    offset += aligned(h.bytes());
   }
   allHistories_ = bytesAt(*storage_, 0, historyBytes);
   for (size_t i = 0; i < roles_.size(); ++i) {

@@ -20,7 +20,7 @@ enum class Role : uint8_t {
   Main,    // activations between layers
   Side,    // a layer's intermediate result
   Skip,    // the shortcut of a residual block
-  ConvIn,  // what a convolution reads, in convType()
+  ConvIn,  // what a convolution reads
   Query, Key, Value,
   Rgb,     // F32 frames before they become bytes
   Count,
@@ -81,6 +81,7 @@ class VolumePlan {
   void need(Role role, DType type, const Shape& shape);
   void needActivation(Role role, const Shape& shape) { need(role, DType::F32, shape); }
   void needConvInput(Role role, const Shape& shape) { need(role, backend_.convType(), shape); }
+  void needInputOf(const Conv& conv, Role role, const Shape& shape) { need(role, conv.weights->input, shape); }
   // `frames` input frames [frames, H, W, C] of the convolution to remember.
   void history(const Conv& conv, int64_t frames, const Shape& input);
 
@@ -88,7 +89,12 @@ class VolumePlan {
   friend class VolumeStream;
   Backend& backend_;
   std::array<size_t, static_cast<size_t>(Role::Count)> bytes_{};
-  std::vector<Shape> histories_;
+  struct History {
+    DType type = DType::F32;
+    Shape shape;
+    size_t bytes() const { return static_cast<size_t>(shape.elements()) * sizeOf(type); }
+  };
+  std::vector<History> histories_;
 };
 
 // One video's memory: a single allocation that holds all histories and all working buffers.
@@ -107,6 +113,7 @@ class VolumeStream {
   // What lies between convolutions is F32 on every device: a residual stream in bf16 shows in the pictures.
   Tensor activation(Role role, const Shape& shape) const { return buffer(role, DType::F32, shape); }
   Tensor convInput(const Shape& shape) const { return buffer(Role::ConvIn, backend_.convType(), shape); }
+  Tensor inputOf(const Conv& conv, Role role, const Shape& shape) const { return buffer(role, conv.weights->input, shape); }
 
   // Runs a convolution over [history; in] and remembers the last frames of `in`. The caller fills in the other fields.
   void run(Backend::ConvArgs args, const Conv& conv, const Tensor& out, const Tensor& in);

@@ -45,6 +45,8 @@ struct ConvWeights {
   virtual ~ConvWeights() = default;
   int64_t in = 0, out = 0;
   int kt = 1, kh = 1, kw = 1;
+  DType input = DType::F32;  // what conv() takes with them as `in` and `history`
+  size_t bytes = 0;          // that they hold on the device
 };
 
 // What happens to a linear's result before it is stored.
@@ -132,7 +134,7 @@ class Backend {
   virtual Precision precision() const = 0;
   virtual DType activationType() const = 0;
   virtual DType kvType() const = 0;  // what the KV buffers hold: F32 for FP32, else BF16
-  virtual DType convType() const { return activationType(); }  // what conv() takes as `in` and `history`
+  virtual DType convType() const { return activationType(); }  // what conv() takes with weights that are not sensitive
   // What linear() and the layer norms should write for EightBit::Full layers of this width: those would make it of anything else, each for
   // itself. Rows of activationType() serve every layer.
   virtual DType linearType(int64_t /*width*/) const { return activationType(); }
@@ -176,7 +178,8 @@ class Backend {
   // From F32. `sensitive` is EightBit::Never, else EightBit::Full.
   virtual std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
                                                        bool sensitive = false) = 0;
-  // bias may be null. upsample2x: the weights serve ConvArgs::upsample2x calls, and only those.
+  // bias may be null. `sensitive`: in F32 on every device and in every precision, for small convolutions whose rounding is seen.
+  // upsample2x: the weights serve ConvArgs::upsample2x calls, and only those.
   virtual std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
                                                    int kh, int kw, bool sensitive = false, bool upsample2x = false) = 0;
 
@@ -236,7 +239,7 @@ class Backend {
   virtual void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) = 0;
 
   // -- images and volumes, channels-last ----------------------------------------------------------------------------------
-  // Elements: conv `in` and `history` are convType(); out and residual are F32, activationType() or convType(), each on
+  // Elements: conv `in` and `history` are ConvWeights::input; out and residual are F32, activationType() or convType(), each on
   // its own. The other operations of this group take and give any of these and convert.
   struct ConvArgs {
     Tensor out;      // [T_out, H_out, W_out, C_out]

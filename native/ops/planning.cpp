@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/conv.h"
 #include "cuda/attention_plan.h"
 #include "cuda/operand.h"
 
@@ -65,21 +66,30 @@ std::unique_ptr<LinearWeights> PlanningBackend::matrix(int64_t out, int64_t in, 
     w->parts.push_back(allocate(bytes));
     w->bytes += bytes;
   };
+  if (!cuda_) {
+    hold(cpu::linearBytes(out, in, format, weightsOnly));
+    return w;
+  }
   hold(rows * static_cast<size_t>(cuda::strideFor(o, in) * cuda::sizeOf(o)));
   if (cuda::isEightBit(o)) hold(rows * sizeof(float));
-  if (bias) hold(rows * sizeof(float));
-  if (bias && cuda_) hold(rows * sizeOf(activationType()));
+  if (bias) hold(rows * sizeof(float)), hold(rows * sizeOf(activationType()));
   return w;
 }
 
 std::unique_ptr<ConvWeights> PlanningBackend::prepareConv(const float*, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
-                                                          bool, bool upsample2x) {
+                                                          bool sensitive, bool upsample2x) {
   auto w = std::make_unique<PlannedConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw;
-  const cuda::Operand o = convType() == DType::F32 ? cuda::Operand::F32 : cuda::operandFor(withoutEightBit(precision_), in);
-  const int64_t depth = in * kt * (upsample2x ? 4 : kh * kw), rows = (upsample2x ? 4 : 1) * out;
-  w->parts.push_back(allocate(static_cast<size_t>(rows * cuda::strideFor(o, depth) * cuda::sizeOf(o))));
-  if (bias) w->parts.push_back(allocate(static_cast<size_t>(out) * sizeof(float)));
+  w->input = sensitive ? DType::F32 : convType();
+  if (cuda_) {
+    const cuda::Operand o = cuda::operandFor(sensitive ? Precision::FP32 : withoutEightBit(precision_), in);
+    const int64_t depth = in * kt * (upsample2x ? 4 : kh * kw), rows = (upsample2x ? 4 : 1) * out;
+    w->parts.push_back(allocate(static_cast<size_t>(rows * cuda::strideFor(o, depth) * cuda::sizeOf(o))));
+    if (bias) w->parts.push_back(allocate(static_cast<size_t>(out) * sizeof(float)));
+  } else {
+    w->parts.push_back(allocate(cpu::largestConvBytes(out, in, kt, kh, kw, upsample2x)));
+  }
+  for (const auto& part : w->parts) w->bytes += part->bytes;
   return w;
 }
 

@@ -132,7 +132,8 @@ TEST("memory plan: weights are no less than what a loaded model says, with a dec
     const MemoryPlan plan = planMemory(o);
     const size_t weights = Model::load(o)->weightBytes();
     CHECK(plan.decoder > plan.dit && plan.dit > 0);
-    CHECK(plan.weights() >= weights && plan.weights() < 4 * weights);
+    // In bf16 the plan takes the decoder for F32, which it is where the processor does not multiply bf16.
+    CHECK(plan.weights() >= weights && static_cast<double>(plan.weights()) < (precision == Precision::FP32 ? 1.01 : 2.1) * static_cast<double>(weights));
   }
 }
 

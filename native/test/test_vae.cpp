@@ -71,7 +71,7 @@ struct ConvCase {
   Pad pad = Pad::Same;
   bool causal = true, upsample2x = false, residual = false;
   Activation activation = Activation::None;
-  bool activationLast = false;
+  bool activationLast = false, sensitive = false;
 };
 
 int64_t convSize(int64_t n, int k, int stride, Pad pad) {
@@ -121,16 +121,16 @@ double convError(Backend& b, const ConvCase& c) {
   const int scale = c.upsample2x ? 2 : 1;
   const Shape outShape{frames, scale * convSize(c.height, c.kh, c.strideHW, c.pad),
                        scale * convSize(c.width, c.kw, c.strideHW, c.pad), c.out};
-  Volume in(b, b.convType(), {c.frames, c.height, c.width, c.in}, 1);
-  Volume history(b, b.convType(), {std::max<int64_t>(c.older, 1), c.height, c.width, c.in}, 2);
-  Volume out(b, DType::F32, outShape, 3);  // doubles as residual: the two may be one
   SyntheticWeights random(4);
   std::vector<float> weight(c.out * c.in * c.kt * c.kh * c.kw), bias(c.out);
-  // Small multiples of 1/64 stay exact in bf16 even when upsampling sums four of them.
-  for (float& w : weight) w = std::round(random.uniform() * 16) / 64;
+  // Small multiples of 1/64 stay exact in bf16 even when upsampling sums four of them; where all is F32 nothing need be.
+  for (float& w : weight) w = c.sensitive ? random.uniform() / 4 : std::round(random.uniform() * 16) / 64;
   for (float& v : bias) v = random.uniform();
+  const auto weights = b.prepareConv(weight.data(), bias.data(), c.out, c.in, c.kt, c.kh, c.kw, c.sensitive, c.upsample2x);
+  Volume in(b, weights->input, {c.frames, c.height, c.width, c.in}, 1);
+  Volume history(b, weights->input, {std::max<int64_t>(c.older, 1), c.height, c.width, c.in}, 2);
+  Volume out(b, DType::F32, outShape, 3);  // doubles as residual: the two may be one
   const std::vector<float> residual = out.values();
-  const auto weights = b.prepareConv(weight.data(), bias.data(), c.out, c.in, c.kt, c.kh, c.kw, false, c.upsample2x);
   Backend::ConvArgs a;
   a.out = out.tensor, a.in = in.tensor, a.weights = weights.get();
   if (c.older) a.history = history.tensor;
@@ -172,10 +172,11 @@ std::vector<ConvCase> convCases() {
   return cases;
 }
 
-void checkConv(Precision precision, double tolerance) {
+void checkConv(Precision precision, double tolerance, bool sensitive = false) {
   for (const auto& backend : backends(precision)) {
     int index = 0;
-    for (const ConvCase& c : convCases()) {
+    for (ConvCase c : convCases()) {
+      c.sensitive = sensitive;
       const double error = convError(*backend, c);
       if (!(error < tolerance)) std::fprintf(stderr, "%s, case %d: %g\n", backend->info().isa.c_str(), index, error);
       CHECK(error < tolerance);
@@ -188,6 +189,10 @@ TEST("conv equals its definition in fp32") { checkConv(Precision::FP32, 2e-6); }
 
 // Inputs and weights are exact in bf16, sums are F32: only the order of additions differs.
 TEST("conv equals its definition in bf16") { checkConv(Precision::BF16, 2e-6); }
+
+TEST("a sensitive conv is F32 in every precision") {
+  for (Precision precision : {Precision::BF16, Precision::INT8}) checkConv(precision, 2e-6, true);
+}
 
 TEST("conv gives the same bits on any number of threads") {
   std::vector<std::vector<float>> results;

@@ -42,6 +42,8 @@ struct Packing {
   int rows() const { return kt * kh; }
   int pixels() const { return kernels->pixels[lanes / kConvLanes - 1]; }
   size_t rowElements() const { return static_cast<size_t>(run) * lanes; }
+  size_t weightBytes() const { return rowIndex(phases, 0, 0) * rowElements() * sizeOf(kernels->input); }
+  size_t biasBytes() const { return static_cast<size_t>(groups) * lanes * sizeof(float); }
   size_t rowIndex(int phase, int group, int row) const {
     return (static_cast<size_t>(phase) * groups + group) * rows() + row;
   }
@@ -116,7 +118,14 @@ void packRow(Packing& p, const PhaseWeights& source, int phase, int group, int r
   }
 }
 
-Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& source, int fold) {
+// Pixels that folded weights take at once; 1: they would not pay.
+int foldOf(const PhaseWeights& w) {
+  const int fold = static_cast<int>(kConvLanes / w.out);
+  return fold > 1 && w.kw > 1 && !w.upsample2x ? fold : 1;
+}
+
+// Without its memory.
+Packing layout(const ConvKernels& kernels, const PhaseWeights& source, int fold) {
   Packing p;
   p.kernels = &kernels;
   p.in = source.in, p.channels = source.out * fold, p.fold = fold;
@@ -126,8 +135,13 @@ Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& s
   p.groups = static_cast<int>((p.channels + p.lanes - 1) / p.lanes);
   const int64_t inputs = (source.phaseKw() + fold - 1) * source.in;
   p.run = static_cast<int>((inputs + kernels.step - 1) / kernels.step * kernels.step);
-  p.weights.reserve(p.rowIndex(p.phases, 0, 0) * p.rowElements() * sizeOf(kernels.input));
-  p.bias.reserve(static_cast<size_t>(p.groups) * p.lanes * sizeof(float));
+  return p;
+}
+
+Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& source, int fold) {
+  Packing p = layout(kernels, source, fold);
+  p.weights.reserve(p.weightBytes());
+  p.bias.reserve(p.biasBytes());
   for (int64_t c = 0; source.bias && c < p.channels; ++c) p.bias.as<float>()[c] = source.bias[c % source.out];
   const int rows = p.rows();
   pool.parallelFor(0, static_cast<int64_t>(p.phases) * p.groups * rows, 1, [&](int64_t begin, int64_t end, int) {
@@ -176,10 +190,9 @@ int64_t outputSize(int64_t n, int k, int stride, Backend::ConvArgs::Pad pad) {
 
 void Plan::checkShapes() const {
   const Backend::ConvArgs& a = args;
-  const DType input = packing.kernels->input;
   require(a.in.shape.rank == 4 && a.out.shape.rank == 4, "volumes have four axes");
   require(a.in.shape[3] == conv.in && a.out.shape[3] == conv.out, "channels differ from the weights");
-  require(a.in.dtype == input && (!a.history || a.history.dtype == input), "input must have the convolution's type");
+  require(a.in.dtype == conv.input && (!a.history || a.history.dtype == conv.input), "input must have the convolution's type");
   require(!a.history || (a.history.shape[1] == height && a.history.shape[2] == width && a.history.shape[3] == conv.in &&
                          olderFrames <= conv.kt - 1), "history does not fit the input");
   require(!a.residual || a.residual.shape == a.out.shape, "residual must have the shape of out");
@@ -298,6 +311,16 @@ void computeRow(const Plan& p, int64_t t, int64_t y, int column, char* scratch) 
 
 DType convInputType(Isa isa, Precision precision) { return kernelsFor(isa, precision).input; }
 
+size_t largestConvBytes(int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
+  const PhaseWeights shape{nullptr, nullptr, out, in, kt, kh, kw, upsample2x};
+  const auto bytes = [&](int fold) {
+    const Packing p = layout(portableConvKernels(), shape, fold);
+    return p.weightBytes() + p.biasBytes();
+  };
+  const int fold = foldOf(shape);
+  return bytes(1) + (fold > 1 ? bytes(fold) : 0);
+}
+
 std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, const float* weight, const float* bias,
                                       int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
   require(kt * kh <= kMaxRows && kt * kh * kw > 0, "kernel is too large");
@@ -308,10 +331,14 @@ std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, con
   const ConvKernels& kernels = kernelsFor(context.isa, precision);
   const PhaseWeights source{weight, bias, out, in, kt, kh, kw, upsample2x};
   c->plain = pack(context.pool, kernels, source, 1);
-  const int fold = static_cast<int>(kConvLanes / out);
-  if (fold > 1 && kw > 1 && !upsample2x) c->folded = pack(context.pool, kernels, source, fold);
-  for (const Packing* p : {&c->plain, &c->folded})
-    if (p->kernels) context.pool.reserveScratch(static_cast<size_t>(p->windowBytes(2)) * p->rows());
+  const int fold = foldOf(source);
+  if (fold > 1) c->folded = pack(context.pool, kernels, source, fold);
+  c->input = kernels.input;
+  for (const Packing* p : {&c->plain, &c->folded}) {
+    if (!p->kernels) continue;
+    context.pool.reserveScratch(static_cast<size_t>(p->windowBytes(2)) * p->rows());
+    c->bytes += p->weights.bytes() + p->bias.bytes();
+  }
   return c;
 }
 

@@ -23,6 +23,9 @@ DType convInputType(Isa isa, Precision precision);
 std::unique_ptr<ConvWeights> packConv(Context& c, Precision precision, const float* weight, const float* bias, int64_t out,
                                       int64_t in, int kt, int kh, int kw, bool upsample2x);
 
+// The most that packConv's result may take, with whatever instructions: in F32.
+size_t largestConvBytes(int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x);
+
 // Throws std::logic_error for shapes or types that do not fit together.
 void conv(Context& c, const Backend::ConvArgs& a);
 

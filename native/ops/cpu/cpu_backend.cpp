@@ -98,8 +98,8 @@ std::unique_ptr<LinearWeights> CpuBackend::prepareLinear(const float* weight, co
 }
 
 std::unique_ptr<ConvWeights> CpuBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
-                                                     int kh, int kw, bool, bool upsample2x) {
-  return packConv(context(), precision_, weight, bias, out, in, kt, kh, kw, upsample2x);
+                                                     int kh, int kw, bool sensitive, bool upsample2x) {
+  return packConv(context(), sensitive ? Precision::FP32 : precision_, weight, bias, out, in, kt, kh, kw, upsample2x);
 }
 
 void CpuBackend::linear(const LinearRows& outRows, const LinearRows& inRows, const LinearWeights& w, const Epilogue& e) {

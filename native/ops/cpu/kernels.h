@@ -54,6 +54,8 @@ struct PackedLinear : LinearWeights {
 std::unique_ptr<PackedLinear> packLinear(Context& c, const StoredMatrix& weight, const float* bias, Precision format,
                                          bool widened = false);
 size_t linearScratchBytes(const PackedLinear& w);
+// LinearWeights::bytes of what packLinear makes.
+size_t linearBytes(int64_t out, int64_t in, Precision format, bool widened);
 
 struct LinearEpilogue {
   Activation activation = Activation::None;

@@ -139,11 +139,13 @@ class PanelPacker {
   PackedLinear& w_;
 };
 
+int64_t wordsOf(int64_t in, Precision format) { return ceilDiv(ceilDiv(in, elementsPerWord(format)), 16) * 16; }
+
 std::unique_ptr<PackedLinear> emptyPanels(const StoredMatrix& m, Precision format, bool widened) {
   auto w = std::make_unique<PackedLinear>();
   w->format = format, w->widened = widened;
   w->in = m.in, w->out = m.out;
-  w->words = ceilDiv(ceilDiv(m.in, elementsPerWord(format)), 16) * 16;
+  w->words = wordsOf(m.in, format);
   const int64_t padded = ceilDiv(m.out, kPanel) * kPanel;
   w->panels.reserveRaw(static_cast<size_t>(padded * w->words) * 4);  // packing writes every word
   w->bias.reserve(static_cast<size_t>(padded) * 4);
@@ -154,6 +156,11 @@ std::unique_ptr<PackedLinear> emptyPanels(const StoredMatrix& m, Precision forma
 }
 
 }  // namespace
+
+size_t linearBytes(int64_t out, int64_t in, Precision format, bool widened) {
+  const int64_t words = wordsOf(in, format) + 1 + (format == Precision::INT8) + (format == Precision::INT8 && !widened);
+  return static_cast<size_t>(ceilDiv(out, kPanel) * kPanel * words) * 4;
+}
 
 std::unique_ptr<PackedLinear> packLinear(Context& c, const StoredMatrix& weight, const float* bias, Precision format, bool widened) {
   if (widened && (format != Precision::INT8 || weight.dtype != DType::I8)) throw std::logic_error("packLinear: only stored bytes are widened");

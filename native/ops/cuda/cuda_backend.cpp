@@ -256,18 +256,20 @@ std::unique_ptr<LinearWeights> CudaBackend::loadLinear(const StoredMatrix& m, co
 }
 
 std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
-                                                      bool, bool upsample2x) {
+                                                      bool sensitive, bool upsample2x) {
   require(kt > 0 && kh > 0 && kw > 0 && (!upsample2x || (kh == 3 && kw == 3)), "conv: unknown kernel");
   auto w = std::make_unique<CudaConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw, w->upsample2x = upsample2x;
+  w->input = sensitive ? DType::F32 : convType();
   // Convolutions stay bf16: their activations have no per-row scale.
-  const Operand operand = operandFor(withoutEightBit(precision_), in);
+  const Operand operand = operandFor(sensitive ? Precision::FP32 : withoutEightBit(precision_), in);
   const std::vector<float> rows = convRows(weight, out, in, kt, kh, kw, upsample2x);
   const int64_t columns = (upsample2x ? 4 : 1) * out;
   const HostMatrix m = packRows(rows.data(), columns, static_cast<int64_t>(rows.size()) / columns, operand);
   w->data = uploaded(m.bytes.data(), m.bytes.size());
   if (bias) w->bias = uploaded(bias, static_cast<size_t>(out) * sizeof(float));
   w->matrix = {w->data->data, operand, out, m.stride, w->bias ? static_cast<const float*>(w->bias->data) : nullptr, nullptr};
+  w->bytes = w->data->bytes + (w->bias ? w->bias->bytes : 0);
   return w;
 }
 
@@ -380,7 +382,7 @@ void CudaBackend::conv(const ConvArgs& a) {
   const int64_t height = a.in.shape[1], width = a.in.shape[2], older = a.history ? a.history.shape[0] : 0;
   require(a.in.shape.rank == 4 && a.out.shape.rank == 4, "conv: volumes have four axes");
   require(a.in.shape[3] == w.in && a.out.shape[3] == w.out, "conv: channels differ from the weights");
-  require(a.in.dtype == convType() && (!a.history || a.history.dtype == convType()), "conv: input must have the convolution's type");
+  require(a.in.dtype == w.input && (!a.history || a.history.dtype == w.input), "conv: input must have the convolution's type");
   require(!a.history || (a.history.shape[1] == height && a.history.shape[2] == width && a.history.shape[3] == w.in && older <= w.kt - 1),
           "conv: history does not fit the input");
   require(!a.residual || a.residual.shape == a.out.shape, "conv: residual must have the shape of out");

@@ -128,14 +128,14 @@ struct ConvCase {
   bool causal = true, upsample = false;
   int64_t history = 0;
   Activation activation = Activation::None;
-  bool residual = false, after = false, floatOut = false;
+  bool residual = false, after = false, floatOut = false, sensitive = false;
 };
 
 inline Values conv(Device& d, const ConvCase& c) {
   Backend& b = *d.backend;
   const Values weight = random(c.out * c.in * c.kt * c.kh * c.kw, 1.0f / std::sqrt(static_cast<float>(c.in * c.kt * c.kh * c.kw)));
   const Values bias = random(c.out, 0.3f);
-  const auto w = b.prepareConv(weight.data(), bias.data(), c.out, c.in, c.kt, c.kh, c.kw, false, c.upsample);
+  const auto w = b.prepareConv(weight.data(), bias.data(), c.out, c.in, c.kt, c.kh, c.kw, c.sensitive, c.upsample);
   using Pad = Backend::ConvArgs::Pad;
   const auto size = [&](int64_t n, int k) {
     return (n + (c.pad == Pad::Same ? k - 1 : c.pad == Pad::RightBottom ? 1 : 0) - k) / c.stride + 1;
@@ -143,9 +143,9 @@ inline Values conv(Device& d, const ConvCase& c) {
   const int64_t scale = c.upsample ? 2 : 1, seen = c.causal ? c.frames : c.history + c.frames - (c.kt - 1);
   const Shape shape{(seen + c.strideT - 1) / c.strideT, scale * size(c.height, c.kh), scale * size(c.width, c.kw), c.out};
   Backend::ConvArgs a;
-  a.in = d.put(b.convType(), {c.frames, c.height, c.width, c.in}, random(c.frames * c.height * c.width * c.in));
+  a.in = d.put(w->input, {c.frames, c.height, c.width, c.in}, random(c.frames * c.height * c.width * c.in));
   const Values past = random(2 * c.height * c.width * c.in), rest = random(shape.elements());
-  if (c.history) a.history = d.put(b.convType(), {c.history, c.height, c.width, c.in}, past);
+  if (c.history) a.history = d.put(w->input, {c.history, c.height, c.width, c.in}, past);
   a.weights = w.get();
   a.strideT = c.strideT, a.strideHW = c.stride, a.pad = c.pad, a.causal = c.causal, a.upsample2x = c.upsample;
   a.activation = c.activation, a.activationAfterResidual = c.after;

@@ -190,6 +190,15 @@ TEST("cuda: convolutions") {
   run("pictures out", {2, 8, 8, 32, 3, 3, 3, 3, 1, 1, Pad::Same, true, false, 2, Activation::None, false, false, true});
 }
 
+TEST("cuda: sensitive convolutions are F32 in every precision, on Hopper too") {
+  using Pad = Backend::ConvArgs::Pad;
+  const ConvCase c{1, 6, 5, 64, 96, 3, 3, 3, 1, 1, Pad::Same, true, false, 2, Activation::None, false, false, true, true};
+  const auto run = [&](Device& d) { return conv(d, c); };
+  compare("sensitive", run, {Precision::BF16}, 5e-6);
+  const Chip hopper(9, 0);
+  compare("sensitive, Hopper", run, {Precision::BF16}, 5e-6);
+}
+
 TEST("cuda: decoders, whole") {
   // Larger sums than a single layer's, rounded at every convolution.
   const auto decoded = [](Device& d, DecoderModel& model) {
