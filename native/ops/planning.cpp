@@ -100,8 +100,7 @@ DType PlanningBackend::linearType(int64_t width) const { return cuda_ ? cuda::li
 void PlanningBackend::linear(const LinearRows& out, const LinearRows& in, const LinearWeights& weights, const Epilogue& e) {
   const auto& w = static_cast<const PlannedLinear&>(weights);
   const size_t rows = static_cast<size_t>(in.values.elements() / w.in);
-  const auto padded = [](size_t n) { return (n + 255) / 256 * 256; };
-  const size_t quantised = w.eightBit && !in.scale ? padded(rows * static_cast<size_t>(w.in)) + padded(rows * sizeof(float)) : 0;
+  const size_t quantised = w.eightBit && !in.scale ? cuda::padded(rows * static_cast<size_t>(w.in)) + cuda::padded(rows * sizeof(float)) : 0;
   const bool apart = out.scale || (w.eightBit ? precision_ == Precision::FP8 : e.multiply || e.residual);
   scratch_ = std::max(scratch_, quantised + (apart ? rows * static_cast<size_t>(w.out) * sizeOf(activationType()) : 0));
   if (w.weightsOnly) widened_ = std::max(widened_, static_cast<size_t>(w.out * cuda::strideFor(cuda::Operand::Bf16, w.in)) * 2);

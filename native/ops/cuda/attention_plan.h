@@ -5,6 +5,7 @@
 #include <span>
 #include <stdexcept>
 
+#include "operand.h"
 #include "ops.h"
 
 namespace longlive::cuda {
@@ -74,7 +75,7 @@ struct EightBitTaker {
   size_t bytes = 0;
   size_t take(int64_t n) {
     const size_t at = bytes;
-    bytes += (static_cast<size_t>(n) + 255) / 256 * 256;
+    bytes += padded(static_cast<size_t>(n));
     return at;
   }
 };

@@ -4,8 +4,7 @@
 //   tile    8 mTiles x 16 output pixels of a frame (and phase) times nTile output channels: blocks of 8 x 8 pixels, 64 rows of a
 //           wgmma each, mTiles beside each other for either of the two warpgroups, which lie above each other
 //   slice   one tap in time and one chunk of channels. Its box of the input holds the tile's pixels and their margin, and
-//           serves all kh kw taps in space: a tap is the same box, read from another pixel on. (Narrow boxes have no margin to the
-//           sides and serve kh taps, slices being kw times as many: then every block begins where the swizzle's pattern does.)
+//           serves all kh kw taps in space: a tap is the same box, read from another pixel on
 //   row     a pixel of the box, the chunk of its channels; so the eight pixels of a block's line are eight rows behind each other
 #pragma once
 
@@ -18,7 +17,6 @@ namespace longlive::cuda {
 constexpr int kConvBlock = 8, kConvGroups = 2;    // pixels on a side of a block; warpgroups
 constexpr int kConvShared = 227 * 1024 - 1024;    // bytes of shared memory for stages; the rest is for barriers
 constexpr int kConvStages = 8;                    // at most, of boxes and of weights
-constexpr bool kConvNarrow = false;               // true reads three times as much, should shared memory not be addressed as described
 
 struct ConvTile {
   int frame, phase, y, x, column;  // y, x: the first pixel, in the grid of its phase; column: the first output channel
@@ -35,7 +33,6 @@ struct ConvPlan {
   int chunks;                    // of the channels
   int columns, columnTiles, tilesX, tilesY, frames, phases;
   int boxStages, weightStages;
-  int columnsPerBox, boxesPerRow;  // of the kernel's kw columns: those that a box serves, and how many boxes that makes
 
   __host__ __device__ static int tileWidth(const ConvShape& s) { return kConvBlock * s.mTiles; }
   __host__ __device__ static int tileHeight() { return kConvBlock * kConvGroups; }
@@ -52,7 +49,7 @@ struct ConvPlan {
 };
 
 // The margin of a box: it is as large as the tile and the kernel without its first tap.
-__host__ __device__ inline int boxWidth(const ConvPlan& p) { return ConvPlan::tileWidth(p.shape) + p.columnsPerBox - 1; }
+__host__ __device__ inline int boxWidth(const ConvPlan& p, const Gather& g) { return ConvPlan::tileWidth(p.shape) + g.kw - 1; }
 __host__ __device__ inline int boxHeight(const Gather& g) { return ConvPlan::tileHeight() + g.kh - 1; }
 
 // The row of the box where block `m` of warpgroup `group` begins for the tap (dy, dx); dx counts from the box's first column on.
@@ -75,7 +72,7 @@ __host__ __device__ inline int depthOf(const Gather& g, int dt, int dy, int dx, 
 }
 
 // Bytes of a stage; copies with a swizzle want them to begin at multiples of 1024.
-__host__ __device__ inline int boxBytes(const ConvPlan& p, const Gather& g) { return boxWidth(p) * boxHeight(g) * p.shape.chunk * 2; }
+__host__ __device__ inline int boxBytes(const ConvPlan& p, const Gather& g) { return boxWidth(p, g) * boxHeight(g) * p.shape.chunk * 2; }
 __host__ __device__ inline int weightBytes(const ConvShape& s) { return s.nTile * s.chunk * 2; }
 __host__ __device__ inline int stageBytes(int bytes) { return (bytes + 1023) / 1024 * 1024; }
 
@@ -98,26 +95,25 @@ inline void shareStages(ConvPlan& p, int box, int weights, int taps) {
   }
 }
 
-inline bool fits(ConvPlan& p, const Gather& g, const ConvShape& s, int64_t columns, bool narrow) {
+inline bool fits(ConvPlan& p, const Gather& g, const ConvShape& s, int64_t columns) {
   if (g.channels % s.chunk || (s.nTile == 8 ? columns > 8 : columns % s.nTile != 0)) return false;  // 8: the colours of a picture
   p.shape = s, p.chunks = g.channels / s.chunk;
   p.columns = static_cast<int>(columns), p.columnTiles = static_cast<int>(ceilDiv(columns, s.nTile));
   p.tilesX = static_cast<int>(ceilDiv(g.gridWidth, ConvPlan::tileWidth(s))), p.tilesY = static_cast<int>(ceilDiv(g.gridHeight, ConvPlan::tileHeight()));
   p.frames = static_cast<int>(g.frames), p.phases = g.scale == 2 ? 4 : 1;
-  p.boxesPerRow = narrow ? g.kw : 1, p.columnsPerBox = g.kw / p.boxesPerRow;
-  shareStages(p, stageBytes(boxBytes(p, g)), stageBytes(weightBytes(s)), g.kh * p.columnsPerBox);
-  return p.weightStages >= 3 && boxWidth(p) <= 256 && boxHeight(g) <= 256;
+  shareStages(p, stageBytes(boxBytes(p, g)), stageBytes(weightBytes(s)), g.kh * g.kw);
+  return p.weightStages >= 3 && boxWidth(p, g) <= 256 && boxHeight(g) <= 256;
 }
 
 // The best of the kernel's instances for this convolution; false if there is none.
 constexpr ConvShape kConvShapes[] = {{64, 192, 2}, {64, 192, 1}, {64, 128, 2}, {64, 128, 1}, {64, 96, 4}, {64, 64, 4},
                                      {64, 8, 4},   {32, 96, 4},  {32, 8, 4}};
-inline bool planConv(ConvPlan& best, const Gather& g, int64_t columns, int multiprocessors, bool narrow = kConvNarrow) {
+inline bool planConv(ConvPlan& best, const Gather& g, int64_t columns, int multiprocessors) {
   double least = HUGE_VAL;
   if (g.stride != 1 || g.frames * g.gridHeight * g.gridWidth > (int64_t{1} << 30)) return false;
   for (const ConvShape& s : kConvShapes) {
     ConvPlan p;
-    if (!fits(p, g, s, columns, narrow)) continue;
+    if (!fits(p, g, s, columns)) continue;
     const double busy = std::min(1.0, static_cast<double>(p.tiles()) / multiprocessors);
     const double cost = static_cast<double>(ceilDiv(p.tiles(), multiprocessors)) * tileCycles(s, g.kh * g.kw, busy);
     if (cost < least) least = cost, best = p;

@@ -65,15 +65,15 @@ __device__ __forceinline__ void produce(const Maps& maps, const Gather& g, const
     prefetchResidual(output, g, p, t);
     for (int dt = firstTap(g, t.frame); dt < g.kt; ++dt) {
       const int seen = frameSeen(g, t.frame, dt), frame = seen < 0 ? seen + g.olderFrames : seen;
-      for (int slice = 0; slice < p.chunks * p.boxesPerRow; ++slice) {
-        const int channel = slice / p.boxesPerRow * p.shape.chunk, left = slice % p.boxesPerRow;
+      for (int chunk = 0; chunk < p.chunks; ++chunk) {
+        const int channel = chunk * p.shape.chunk;
         waitFor(&barriers->boxEmpty[box.stage], box.parity ^ 1);  // the first round finds everything empty
         expectBytes(&barriers->boxFull[box.stage], boxSize);
-        copyBox(s.boxes + box.stage * s.boxStride, seen < 0 ? &maps.history : &maps.in, channel, boxX(g, t) + left, boxY(g, t), frame,
+        copyBox(s.boxes + box.stage * s.boxStride, seen < 0 ? &maps.history : &maps.in, channel, boxX(g, t), boxY(g, t), frame,
                 &barriers->boxFull[box.stage]);
         box.next(p.boxStages);
         for (int dy = 0; dy < g.kh; ++dy)
-          for (int dx = left; dx < left + p.columnsPerBox; ++dx) {
+          for (int dx = 0; dx < g.kw; ++dx) {
             waitFor(&barriers->weightsEmpty[weight.stage], weight.parity ^ 1);
             expectBytes(&barriers->weightsFull[weight.stage], weightSize);
             copyBox(s.weights + weight.stage * s.weightStride, &maps.weights, depthOf(g, dt, dy, dx, channel), t.phase * p.columns + t.column,
@@ -144,7 +144,7 @@ __device__ __forceinline__ void put(const ConvOutput& o, const float (&sum)[N / 
 template <int RowBytes, int N, int M>
 __device__ __forceinline__ void consume(const Gather& g, const ConvPlan& p, const ConvOutput& output, const Stages& s, Barriers* barriers) {
   const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
-  const int width = boxWidth(p);
+  const int width = boxWidth(p, g);
   const auto release = [&](uint64_t* b) {
     if (b && lane == 0) arrive(b);
   };
@@ -154,11 +154,11 @@ __device__ __forceinline__ void consume(const Gather& g, const ConvPlan& p, cons
     float sum[M][N / 8][4] = {};
     uint64_t *usedBox = nullptr, *usedWeights = nullptr;  // by the products of the tap before
     int accumulate = 0;
-    for (int slices = (g.kt - firstTap(g, t.frame)) * p.chunks * p.boxesPerRow; slices > 0; --slices) {
+    for (int slices = (g.kt - firstTap(g, t.frame)) * p.chunks; slices > 0; --slices) {
       waitFor(&barriers->boxFull[box.stage], box.parity);
       const uint64_t rows = describe<RowBytes>(sharedAddress(s.boxes) + box.stage * s.boxStride, width * RowBytes);
       for (int dy = 0; dy < g.kh; ++dy)
-        for (int dx = 0; dx < p.columnsPerBox; ++dx) {
+        for (int dx = 0; dx < g.kw; ++dx) {
           const uint64_t from = rows + static_cast<uint64_t>(blockRow(width, group, 0, dy, dx) * RowBytes >> 4);
           const uint64_t columns = describe<RowBytes>(sharedAddress(s.weights) + weight.stage * s.weightStride, 8 * RowBytes);
           waitFor(&barriers->weightsFull[weight.stage], weight.parity);
@@ -175,7 +175,7 @@ __device__ __forceinline__ void consume(const Gather& g, const ConvPlan& p, cons
           waitProducts<1>();
           release(usedWeights), release(usedBox);
           usedWeights = &barriers->weightsEmpty[weight.stage];
-          usedBox = dy + 1 == g.kh && dx + 1 == p.columnsPerBox ? &barriers->boxEmpty[box.stage] : nullptr;
+          usedBox = dy + 1 == g.kh && dx + 1 == g.kw ? &barriers->boxEmpty[box.stage] : nullptr;
           weight.next(p.weightStages);
         }
       box.next(p.boxStages);
@@ -244,7 +244,7 @@ bool convHopper(cudaStream_t stream, const Gather& g, const PackedMatrix& b, con
   const ConvShape& s = p.shape;
   const CUtensorMapSwizzle swizzle = s.chunk == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
   const auto volume = [&](CUtensorMap* map, const void* data, int64_t frames) {
-    return encodeTensorMap<4>(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, data, {g.channels, g.width, g.height, frames}, {s.chunk, boxWidth(p), boxHeight(g), 1}, swizzle);
+    return encodeTensorMap<4>(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, data, {g.channels, g.width, g.height, frames}, {s.chunk, boxWidth(p, g), boxHeight(g), 1}, swizzle);
   };
   // The frames that output frames see begin at strideT f - firstFrame and end kt later.
   const int64_t frames = (g.frames - 1) * g.strideT - g.firstFrame + g.kt;

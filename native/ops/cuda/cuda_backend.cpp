@@ -276,7 +276,6 @@ std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const
 // -- linear -----------------------------------------------------------------------------------------------------------------
 
 CudaBackend::Operands CudaBackend::operandsFor(const LinearRows& in, Operand operand, size_t spare) {
-  const auto padded = [](size_t n) { return (n + 255) / 256 * 256; };
   const Tensor& values = in.values;
   if (in.scale || !isEightBit(operand)) return {in, spare ? scratch(spare) : nullptr};
   const size_t bytes = padded(static_cast<size_t>(values.elements())), scales = padded(static_cast<size_t>(rowsOf(values)) * sizeof(float));

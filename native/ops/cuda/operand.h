@@ -1,6 +1,7 @@
-// In what form matrices lie on the device. Plain C++: also what plans of memory are made from.
+// In what form matrices and scratch lie on the device. Plain C++: also what plans of memory are made from.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "longlive/types.h"
@@ -31,5 +32,7 @@ constexpr int64_t strideFor(Operand o, int64_t depth) { return (depth + chunkEle
 
 constexpr int64_t kWorkspaceBytes = 32 << 20;  // of cuBLASLt on each lane; what NVIDIA recommends for sm_90
 constexpr int64_t kStagingBytes = 4 << 20;     // each half of a lane's staging memory
+
+constexpr size_t padded(size_t bytes) { return (bytes + 255) / 256 * 256; }  // of a piece of scratch, so that the next one begins aligned
 
 }  // namespace longlive::cuda

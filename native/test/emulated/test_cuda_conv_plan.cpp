@@ -48,7 +48,7 @@ Volume randomVolume(std::mt19937& random, int frames, const Case& c) {
 Values copyBox(const Volume& v, const ConvPlan& p, const Gather& g, int channel, int x0, int y0, int frame) {
   Values box;
   for (int y = 0; y < boxHeight(g); ++y)
-    for (int x = 0; x < boxWidth(p); ++x)
+    for (int x = 0; x < boxWidth(p, g); ++x)
       for (int c = 0; c < p.shape.chunk; ++c) box.push_back(v.at(frame, y0 + y, x0 + x, channel + c));
   CHECK(static_cast<int>(box.size()) * 2 == boxBytes(p, g));
   return box;
@@ -68,18 +68,18 @@ Result byTiles(const ConvPlan& p, const Gather& g, const Volume& in, const Volum
     const int blocks = kConvGroups * p.shape.mTiles;
     std::vector<double> sum(static_cast<size_t>(blocks * 64 * p.shape.nTile));
     for (int dt = firstTap(g, t.frame); dt < g.kt; ++dt)
-      for (int slice = 0; slice < p.chunks * p.boxesPerRow; ++slice) {
-        const int channel = slice / p.boxesPerRow * p.shape.chunk, left = slice % p.boxesPerRow, seen = frameSeen(g, t.frame, dt);
+      for (int chunk = 0; chunk < p.chunks; ++chunk) {
+        const int channel = chunk * p.shape.chunk, seen = frameSeen(g, t.frame, dt);
         CHECK(seen < in.frames && seen >= -g.olderFrames);
-        const Values box = copyBox(seen < 0 ? history : in, p, g, channel, boxX(g, t) + left, boxY(g, t), seen < 0 ? seen + g.olderFrames : seen);
+        const Values box = copyBox(seen < 0 ? history : in, p, g, channel, boxX(g, t), boxY(g, t), seen < 0 ? seen + g.olderFrames : seen);
         for (int dy = 0; dy < g.kh; ++dy)
-          for (int dx = 0; dx < p.columnsPerBox; ++dx)
+          for (int dx = 0; dx < g.kw; ++dx)
             for (int block = 0; block < blocks; ++block)
               for (int row = 0; row < 64; ++row)
                 for (int n = 0; n < p.shape.nTile && t.column + n < p.columns; ++n) {
                   const int group = block / p.shape.mTiles, m = block % p.shape.mTiles;
-                  const int at = blockRow(boxWidth(p), group, m, dy, dx) + row / 8 * boxWidth(p) + row % 8;
-                  const float* weight = &weights[static_cast<size_t>((t.phase * p.columns + t.column + n) * stride + depthOf(g, dt, dy, left + dx, channel))];
+                  const int at = blockRow(boxWidth(p, g), group, m, dy, dx) + row / 8 * boxWidth(p, g) + row % 8;
+                  const float* weight = &weights[static_cast<size_t>((t.phase * p.columns + t.column + n) * stride + depthOf(g, dt, dy, dx, channel))];
                   double& s = sum[static_cast<size_t>((block * 64 + row) * p.shape.nTile + n)];
                   for (int c = 0; c < p.shape.chunk; ++c) s += static_cast<double>(box[static_cast<size_t>(at * p.shape.chunk + c)]) * weight[c];
                 }
@@ -111,7 +111,7 @@ float plainly(const Case& c, const Volume& in, const Volume& history, const Valu
   return static_cast<float>(sum);
 }
 
-// Every shape of tile that this convolution can have, and both kinds of boxes.
+// Every shape of tile that this convolution can have.
 void check(const Case& c) {
   std::mt19937 random(5);
   const Gather g = gatherOf(c);
@@ -121,25 +121,24 @@ void check(const Case& c) {
   const Values rows = convRows(weight.data(), c.columns, c.channels, c.kt, c.kh, c.kw, c.upsample);
   const int h = g.scale * c.height, w = g.scale * c.width;
   int plans = 0;
-  for (const ConvShape& shape : kConvShapes)
-    for (bool narrow : {false, true}) {
-      ConvPlan p;
-      if (!fits(p, g, shape, c.columns, narrow)) continue;
-      ++plans;
-      const Result got = byTiles(p, g, in, history, rows, static_cast<int>(g.depth()));
-      double worst = 0;
-      bool once = true;
-      for (int t = 0; t < c.frames; ++t)
-        for (int y = 0; y < h; ++y)
-          for (int x = 0; x < w; ++x)
-            for (int o = 0; o < c.columns; o += 5) {
-              const auto at = static_cast<size_t>(((t * h + y) * w + x) * c.columns + o);
-              worst = std::max(worst, std::fabs(static_cast<double>(got.values[at]) - plainly(c, in, history, weight, t, y, x, o)));
-            }
-      for (int n : got.writes) once = once && n == 1;
-      CHECK(worst < 1e-3);
-      CHECK(once);
-    }
+  for (const ConvShape& shape : kConvShapes) {
+    ConvPlan p;
+    if (!fits(p, g, shape, c.columns)) continue;
+    ++plans;
+    const Result got = byTiles(p, g, in, history, rows, static_cast<int>(g.depth()));
+    double worst = 0;
+    bool once = true;
+    for (int t = 0; t < c.frames; ++t)
+      for (int y = 0; y < h; ++y)
+        for (int x = 0; x < w; ++x)
+          for (int o = 0; o < c.columns; o += 5) {
+            const auto at = static_cast<size_t>(((t * h + y) * w + x) * c.columns + o);
+            worst = std::max(worst, std::fabs(static_cast<double>(got.values[at]) - plainly(c, in, history, weight, t, y, x, o)));
+          }
+    for (int n : got.writes) once = once && n == 1;
+    CHECK(worst < 1e-3);
+    CHECK(once);
+  }
   CHECK(plans > 0);
 }
 
