@@ -16,6 +16,8 @@
 #   full      the same as tiny with the full VAE, bf16
 #   eight     tiny in 8 bits: linear layers in int8 and fp8, attention, and both
 #   quality   latents of these against bf16 on the same noise
+#   compare   (when named) bench_gpu of another state, BEFORE, and this one in turns: kernels, and blocks with the tiny decoder, in bf16
+#             and in 8 bits
 #   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote (which every stage does at its end), and
 #             docs/benchmarks.md where node_modules is
 #
@@ -37,9 +39,9 @@
 # sources, nothing is compiled.
 #
 # Environment: STEPS (a regular expression: of the stages, only the steps with such names; what need not have the device for itself, which is all
-# but kernels, tiny, torch, text, full and eight, can so run beside each other), GOLDEN (folder of golden cases; default: ../shared/golden beside
-# the repository, else test/golden), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), LIMIT (no step gets
-# more seconds, 540), CALL (seconds after which everything has ended, 580; 0: no end).
+# but kernels, tiny, torch, text, full, eight and compare, can so run beside each other), GOLDEN (folder of golden cases; default: ../shared/golden
+# beside the repository, else test/golden), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), LIMIT (no
+# step gets more seconds, 540), CALL (seconds after which everything has ended, 580; 0: no end), BEFORE (for compare).
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -254,6 +256,19 @@ quality() { measure "quality-$1" 120 --only quality "${@:2}"; }
 stage_text() { measure text-bf16 240 --only text; }
 stage_eight() { each_eight eight; }
 stage_quality() { each_eight quality; }
+compare() { step "compare-$1" 300 python3 "$root/bench/gpu/compare.py" "$BEFORE" "$build/bench_gpu" --rounds 1 -- "${@:2}"; }
+stage_compare() {
+  if [[ ! -x ${BEFORE:-} ]]; then
+    echo "== compare left out: BEFORE names no bench_gpu"
+    failed+=(compare)
+    return
+  fi
+  local eight=(--precision int8 --attention int8)
+  compare kernels-int8-attention --only kernels "${eight[@]}"
+  compare tiny-int8-attention --only tiny "${eight[@]}" --blocks $((blocks / 8 + 1))
+  compare kernels-bf16 --only kernels
+  compare tiny-bf16 --only tiny --blocks $((blocks / 8 + 1))
+}
 stage_full() {
   measure full-bf16 240 --only full --blocks $((blocks / 2))
   measure full-bf16-in-turn 120 --only full --isa in-turn --blocks $((blocks / 8 + 1))

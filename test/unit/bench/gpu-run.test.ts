@@ -261,6 +261,38 @@ it('does not compile what was brought and fits the sources', () => {
   expect(calls().filter((line) => line.startsWith('make '))).toHaveLength(1);
 }, 120_000);
 
+it('compares two builds in turns', () => {
+  const { root, calls, run } = tree();
+  const build = (path: string, milliseconds: number, speed: number) => {
+    const result = JSON.stringify({
+      kernels: [{ name: 'product', ms: milliseconds }],
+      values: [{ name: 'sustained', value: speed, unit: 'frames/s' }],
+    });
+    const body = `echo "bench_gpu ${path} $*" >>"${root}/calls"; while [[ $1 != --json ]]; do shift; done; echo '${result}' >"$2"`;
+    writeFileSync(join(root, path), `#!/usr/bin/env bash\n${body}\n`, { mode: 0o755 });
+  };
+  build('bin/before', 2, 60);
+  build('native/build/gpu/bench_gpu', 1, 75);
+  expect(run('compare')).toMatchObject({
+    status: 1,
+    text: expect.stringContaining('BEFORE names no bench_gpu') as string,
+  });
+  process.env.BEFORE = join(root, 'bin/before');
+  const { status, text } = run('compare');
+  delete process.env.BEFORE;
+  expect(status).toBe(0);
+  expect(text).toMatch(/product, ms +2 \+-0\.0 % +1 \+-0\.0 % +0\.500/);
+  expect(text).toMatch(/sustained, frames\/s +60 \+-0\.0 % +75 \+-0\.0 % +1\.250/);
+  const kernels = calls().filter((line) => line.includes('--only kernels --precision int8'));
+  expect(kernels.map((line) => line.split(' ')[1])).toEqual([
+    'bin/before',
+    'native/build/gpu/bench_gpu',
+    'native/build/gpu/bench_gpu',
+    'bin/before',
+  ]);
+  expect(resultIn(root).parts).toEqual({});
+}, 120_000);
+
 it('refuses a stage that it does not know', () => {
   const { status, text } = tree().run('fly');
   expect(status).toBe(2);
