@@ -17,7 +17,7 @@ using namespace longlive;
 namespace {
 
 const std::vector<Precision> kBf16 = {Precision::BF16};
-constexpr int kMultiprocessors = 4, kClusters = 4;  // of the emulated chip
+constexpr int kMultiprocessors = 4, kClusters = 7;  // of the emulated chip
 
 // Calls f under every schedule: each shows mistakes that the others do not.
 template <class F> void everyWay(F f) {
@@ -93,7 +93,7 @@ TEST("cuda, Hopper: attention") {
   attends({"whole tiles", 256, 352, 2, {{0, 352}}});
   attends({"a ring that has wrapped", 300, 700, 1, kRing});
   attends({"many keys in one", 140, 700, 2, kRing, 3.5f});
-  const AttentionCase turns{"a last turn that is not cut", 40, 200, 5, {{0, 200}}};
+  const AttentionCase turns{"a last turn that is not cut", 40, 200, 8, {{0, 200}}};
   CHECK(!turns.schedule(true).cut && turns.schedule(true).turns == 1 && turns.schedule(true).rest() == 1);
   attends(turns);
 }
@@ -110,23 +110,25 @@ TEST("cuda, Hopper: attention to few keys is for the portable kernel in small bl
 TEST("cuda, Hopper: attention whose last turn is cut along the keys") {
   const Chip hopper(9, 0);
   const FakeLibrary library;
-  const AttentionCase one{"cut", 140, 3000, 1, kLong}, behind{"cut behind a whole turn", 140, 3000, 5, kLong, 2.0f};
+  const AttentionCase one{"cut", 140, 3000, 1, kLong}, behind{"cut behind a whole turn", 140, 3000, 8, kLong, 2.0f};
   CHECK(one.schedule(true).cut && one.schedule(true).turns == 0);
   CHECK(behind.schedule(true).cut && behind.schedule(true).turns == 1 && behind.schedule(true).rest() == 1);
   attends(one), attends(behind);
 }
 
-// The third share is of a pair and of the odd tile; the last ends with a tile of keys that only one of the two blocks has.
+// The fifth share is of a pair and of the odd tile; the last ends with a tile of keys that only one of the two blocks has, or is nothing but that.
 TEST("cuda, Hopper: attention whose odd tile of queries is for both blocks of a cluster, half of the keys each") {
   const Chip hopper(9, 0);
   const FakeLibrary library;
-  const AttentionCase mixed{"odd behind a pair", 300, 3000, 1, kLong, 2.0f}, alone{"odd alone", 40, 3000, 1, kLong}, behind{"odd behind a whole turn", 300, 3000, 4, kLong};
-  const cuda::AttentionSchedule s = mixed.schedule(true);
-  CHECK(s.odd && s.part(2, 0, 0).at.paired && !s.part(2, 1, 0).at.paired && s.part(3, 0, 1).present == s.part(3, 0, 1).tiles - 1);
-  CHECK(alone.schedule(true).odd && alone.schedule(true).units() == 0 && behind.schedule(true).odd && behind.schedule(true).turns == 1);
+  const AttentionCase mixed{"odd behind a pair", 300, 3000, 1, kLong, 2.0f}, alone{"odd alone", 40, 1500, 1, {{0, 1500}}}, behind{"odd behind a whole turn", 300, 3000, 7, kLong};
+  const cuda::AttentionSchedule s = mixed.schedule(true), t = alone.schedule(true), u = behind.schedule(true);
+  CHECK(s.odd && s.part(4, 0, 0).at.paired && s.part(4, 1, 0).tiles > 0 && !s.part(4, 1, 0).at.paired && s.part(6, 0, 1).present == s.part(6, 0, 1).tiles - 1);
+  CHECK(t.odd && t.units() == 0 && t.part(6, 0, 0).present == 1 && t.part(6, 0, 1).tiles == 1 && t.part(6, 0, 1).present == 0);
+  CHECK(u.odd && u.turns == 1);
   attends(mixed), attends(alone), attends(behind);
   attendsInEightBits({"odd behind a pair", 300, 3000, 1, kLong});
   attendsInEightBits({"odd, kept", 40, 2560, 1, {{0, 1280}, {1280, 1280}}, 0, 640});
+  attendsInEightBits({"odd alone", 40, 1100, 1, {{0, 1100}}});
 }
 
 TEST("cuda, Hopper: attention in 8 bits") {
@@ -169,9 +171,9 @@ TEST("cuda, Hopper: convolutions with every shape of tile") {
 TEST("cuda, Hopper: linear layers in int8 give the bits of the portable kernel") {
   const Chip hopper(9, 0);
   struct Layer { int64_t rows, in, out; int width; bool residual, gated; };
-  for (const Layer& l : {Layer{5, 96, 256, 224, false, false}, Layer{150, 400, 1024, 256, true, false}, Layer{300, 1536, 512, 256, true, true},
-                         Layer{530, 64, 768, 256, true, true}, Layer{530, 64, 768, 256, false, false}, Layer{90, 640, 512, 224, true, true},
-                         Layer{200, 64, 1280, 224, false, false}, Layer{300, 400, 768, 224, true, false}, Layer{300, 64, 1024, 224, true, true}}) {
+  for (const Layer& l : {Layer{5, 96, 256, 224, false, false}, Layer{150, 400, 1792, 256, true, false}, Layer{300, 1536, 1024, 256, true, true},
+                         Layer{770, 64, 1024, 256, true, true}, Layer{530, 64, 1280, 256, false, false}, Layer{90, 640, 512, 224, true, true},
+                         Layer{400, 64, 1024, 224, false, false}, Layer{300, 400, 1536, 224, true, false}, Layer{530, 64, 768, 224, true, true}}) {
     CHECK(cuda::linearWidth(l.rows, l.out, kClusters) == l.width);
     const auto run = [&](Device& d) { return linear(d, l.rows, l.in, l.out, Activation::None, false, l.residual, l.gated ? 1 : 0); };
     const auto onDevice = [&](const char* isa) {
