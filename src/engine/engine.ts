@@ -110,7 +110,10 @@ function mustHaveDefault({ sources, problems }: Found, addresses: readonly strin
   if (sources.some(({ manifest }) => model === undefined || manifest.name === model)) return;
   const what = model === undefined ? 'no usable model package' : `no model package "${model}"`;
   const why = problems.map(({ message }) => `\n  ${message}`).join('');
-  throw new DomainError('MODEL_UNAVAILABLE', `There is ${what} in ${addresses.join(', ')}.${why}`);
+  throw new DomainError(
+    'MODEL_UNAVAILABLE',
+    `There is ${what} in ${addresses.join(', ')}: set "models" to where there is one.${why}`,
+  );
 }
 
 export interface EngineParts {

@@ -72,7 +72,9 @@ describe('openEngine', () => {
   });
 
   it('fails with MODEL_UNAVAILABLE for nothing found and for a device that is not there', async () => {
-    await expect(openEngine({ models: join(root, 'none'), addon: new FakeAddon() })).rejects.toThrow('no usable model');
+    await expect(openEngine({ models: join(root, 'none'), addon: new FakeAddon() })).rejects.toThrow(
+      `There is no usable model package in ${join(root, 'none')}: set "models" to where there is one.`,
+    );
     writePackage('pocket');
     await expect(openEngine({ models: root, addon: new FakeAddon(), device: 'cuda' })).rejects.toThrow('no driver');
     await expect(openEngine({ models: root, addon: new FakeAddon(), model: 'x' })).rejects.toThrow('package "x"');
