@@ -15,9 +15,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "frame_decoder.h"
+#include "latent_stream.h"
 #include "longlive/error.h"
-#include "volume_stream.h"
 
 namespace longlive {
 namespace {
@@ -151,27 +150,10 @@ struct TinyWeights {
   size_t bytes = 0;
 };
 
-class TinyStream final : public FrameDecoder {
+class TinyStream final : public LatentStream {
  public:
   TinyStream(Backend& backend, std::shared_ptr<const TinyWeights> weights, int64_t height, int64_t width)
-      : weights_(std::move(weights)), stream_(plan(backend, *weights_, height, width)) {}
-
-  void reset() override { stream_.reset(); }
-  size_t memoryBytes() const override { return stream_.memoryBytes(); }
-  int64_t framesFor(int64_t n) const override {
-    const int64_t perLatent = weights_->framesPerLatent;
-    return perLatent * n - (stream_.first && n > 0 ? perLatent - 1 : 0);
-  }
-
-  int64_t decode(const Tensor& latents, const Tensor& rgb) override {
-    int64_t done = 0;
-    for (int64_t i = 0; i < latents.shape[0]; ++i) {
-      const int64_t frames = framesFor(1);
-      decodeLatent(latents.rows(i, 1), rgb.rows(done, frames));
-      done += frames;
-    }
-    return done;
-  }
+      : LatentStream(plan(backend, *weights, height, width), weights->framesPerLatent), weights_(std::move(weights)) {}
 
  private:
   static VolumePlan plan(Backend& backend, const TinyWeights& w, int64_t height, int64_t width) {
@@ -188,7 +170,7 @@ class TinyStream final : public FrameDecoder {
     return p;
   }
 
-  void decodeLatent(const Tensor& latent, const Tensor& rgb) {
+  void decodeLatent(const Tensor& latent, const Tensor& rgb) override {
     Backend& b = stream_.backend();
     const int64_t h = latent.shape[2], w = latent.shape[3];
     const Tensor z = stream_.convInput({1, h, w, weights_->zDim});
@@ -202,36 +184,13 @@ class TinyStream final : public FrameDecoder {
       for (const MemoryBlock& block : stage.blocks) block.run(stream_, x);
       x = stage.grow.run(stream_, x);
     }
-    emit(x, rgb);
-    stream_.first = false;
+    // The last convolution, for the frames that are kept.
+    emit(rgb, true, [&](const Tensor& pixels) {
+      const int64_t kept = rgb.shape[0];
+      stream_.run({}, weights_->last, pixels, x.rows(x.shape[0] - kept, kept));
+    });
   }
 
-  // The last convolution, for the frames that are kept.
-  void emit(const Tensor& x, const Tensor& rgb) {
-    const int64_t kept = rgb.shape[0];
-    const bool bytes = rgb.dtype == DType::U8;
-    const Tensor pixels = bytes ? stream_.buffer(Role::Rgb, DType::F32, rgb.shape) : rgb;
-    stream_.run({}, weights_->last, pixels, x.rows(x.shape[0] - kept, kept));
-    if (bytes) stream_.backend().toRgb8(rgb, pixels, true);
-  }
-
-  std::shared_ptr<const TinyWeights> weights_;
-  VolumeStream stream_;
-};
-
-class TinyVae final : public DecoderModel {
- public:
-  TinyVae(Backend& backend, std::shared_ptr<const TinyWeights> weights)
-      : backend_(backend), weights_(std::move(weights)) {}
-
-  // Latents are decoded one at a time, so memory does not depend on how many come at once.
-  std::unique_ptr<FrameDecoder> createStream(int64_t height, int64_t width, int64_t) override {
-    return std::make_unique<TinyStream>(backend_, weights_, height, width);
-  }
-  size_t weightBytes() const override { return weights_->bytes; }
-
- private:
-  Backend& backend_;
   std::shared_ptr<const TinyWeights> weights_;
 };
 
@@ -248,7 +207,7 @@ std::unique_ptr<DecoderModel> loadTinyVae(Backend& backend, const TinyVaeConfig&
   weights->slots = loader.slots(), weights->bytes = loader.bytes();
   reader.ignore("encoder.");
   reader.finish();
-  return std::make_unique<TinyVae>(backend, std::move(weights));
+  return std::make_unique<StreamedDecoder<TinyStream, TinyWeights>>(backend, std::move(weights));
 }
 
 }  // namespace longlive

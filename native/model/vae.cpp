@@ -14,8 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "frame_decoder.h"
-#include "volume_stream.h"
+#include "latent_stream.h"
 
 namespace longlive {
 namespace {
@@ -319,27 +318,10 @@ struct WanDecoderWeights {
   size_t bytes = 0;
 };
 
-class WanVaeStream final : public FrameDecoder {
+class WanVaeStream final : public LatentStream {
  public:
   WanVaeStream(Backend& backend, std::shared_ptr<const WanDecoderWeights> weights, int64_t height, int64_t width)
-      : weights_(std::move(weights)), stream_(plan(backend, *weights_, height, width)) {}
-
-  void reset() override { stream_.reset(); }
-  size_t memoryBytes() const override { return stream_.memoryBytes(); }
-  int64_t framesFor(int64_t n) const override {
-    const int64_t stride = temporalStride(weights_->config);
-    return stream_.first && n > 0 ? 1 + stride * (n - 1) : stride * n;
-  }
-
-  int64_t decode(const Tensor& latents, const Tensor& rgb) override {
-    int64_t done = 0;
-    for (int64_t i = 0; i < latents.shape[0]; ++i) {
-      const int64_t frames = framesFor(1);
-      decodeLatent(latents.rows(i, 1), rgb.rows(done, frames));
-      done += frames;
-    }
-    return done;
-  }
+      : LatentStream(plan(backend, *weights, height, width), temporalStride(weights->config)), weights_(std::move(weights)) {}
 
  private:
   static VolumePlan plan(Backend& backend, const WanDecoderWeights& w, int64_t height, int64_t width) {
@@ -354,7 +336,7 @@ class WanVaeStream final : public FrameDecoder {
     return p;
   }
 
-  void decodeLatent(const Tensor& latent, const Tensor& rgb) {
+  void decodeLatent(const Tensor& latent, const Tensor& rgb) override {
     Backend& b = stream_.backend();
     const WanDecoderWeights& w = *weights_;
     const Shape shape{1, latent.shape[2], latent.shape[3], w.config.zDim};
@@ -364,30 +346,9 @@ class WanVaeStream final : public FrameDecoder {
     Tensor x = stream_.activation(Role::Main, with(shape, w.top));
     stream_.run({}, w.conv1, x, z2);
     x = runLayers(w.layers, stream_, x);
-    const bool bytes = rgb.dtype == DType::U8;
-    const Tensor pixels = bytes ? stream_.buffer(Role::Rgb, DType::F32, rgb.shape) : rgb;
-    w.head->run(stream_, pixels, x);
-    if (bytes) b.toRgb8(rgb, pixels, false);
-    stream_.first = false;
+    emit(rgb, false, [&](const Tensor& pixels) { w.head->run(stream_, pixels, x); });
   }
 
-  std::shared_ptr<const WanDecoderWeights> weights_;
-  VolumeStream stream_;
-};
-
-class WanVae final : public DecoderModel {
- public:
-  WanVae(Backend& backend, std::shared_ptr<const WanDecoderWeights> weights)
-      : backend_(backend), weights_(std::move(weights)) {}
-
-  // Latents are decoded one at a time, so memory does not depend on how many come at once.
-  std::unique_ptr<FrameDecoder> createStream(int64_t height, int64_t width, int64_t) override {
-    return std::make_unique<WanVaeStream>(backend_, weights_, height, width);
-  }
-  size_t weightBytes() const override { return weights_->bytes; }
-
- private:
-  Backend& backend_;
   std::shared_ptr<const WanDecoderWeights> weights_;
 };
 
@@ -495,7 +456,7 @@ std::unique_ptr<DecoderModel> loadWanVae(Backend& backend, const VaeConfig& conf
   reader.ignore("encoder.");
   reader.ignore("conv1.");
   reader.finish();
-  return std::make_unique<WanVae>(backend, std::move(weights));
+  return std::make_unique<StreamedDecoder<WanVaeStream, WanDecoderWeights>>(backend, std::move(weights));
 }
 
 std::unique_ptr<VideoEncoder> loadWanVaeEncoder(Backend& backend, const VaeConfig& config, const SafeTensors& file,
