@@ -1,12 +1,9 @@
 // Sampling operations on latents. They are a few hundred kilobytes: no bound matters, bit equality with the CPU backend does.
-// This file must be compiled without contraction into fused multiply-adds (-fmad=false).
-//
-// Noise: element i of a call is a pure function of (seed, block, step, i). Philox4x32-10 on the counter (i / 4, block, step)
-// under the key `seed`, then Box-Muller with the series of ops/cpu/elementwise.cpp in IEEE double arithmetic, so that both
-// backends draw the same bits.
+// This file must be compiled without contraction into fused multiply-adds (-fmad=false), as noise.h says.
 #include "device.cuh"
 #include "kernels.h"
 #include "launch.h"
+#include "noise.h"
 
 namespace longlive::cuda {
 namespace {
@@ -21,60 +18,15 @@ AnyPointer any(const Tensor& t) {
   return {t.data, t.dtype == DType::BF16};
 }
 
-struct Counter { uint32_t x[4]; };
-
-__device__ Counter philox(Counter c, uint32_t key0, uint32_t key1) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p = 0xD2511F53ull * c.x[0], q = 0xCD9E8D57ull * c.x[2];
-    c = {{static_cast<uint32_t>(q >> 32) ^ c.x[1] ^ key0, static_cast<uint32_t>(q), static_cast<uint32_t>(p >> 32) ^ c.x[3] ^ key1,
-          static_cast<uint32_t>(p)}};
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  return c;
-}
-
-__device__ double logarithm(double x) {
-  uint64_t bits = static_cast<uint64_t>(__double_as_longlong(x));
-  int exponent = static_cast<int>(bits >> 52) - 1023;
-  double m = __longlong_as_double(static_cast<long long>((bits & 0x000fffffffffffffull) | 0x3ff0000000000000ull));
-  if (m > 1.4142135623730951) m *= 0.5, ++exponent;
-  const double s = (m - 1.0) / (m + 1.0), z = s * s;
-  double series = 0.0;
-  for (int k = 19; k >= 1; k -= 2) series = series * z + 1.0 / k;
-  return exponent * 0.6931471805599453 + 2.0 * s * series;
-}
-
-__device__ void circle(double t, double& cosine, double& sine) {
-  const int quarter = static_cast<int>(t * 4.0 + 0.5);
-  const double x = (t - quarter * 0.25) * 6.283185307179586, z = x * x;
-  double c = 1.0, s = 1.0;
-  for (int k = 15; k >= 1; k -= 2) {
-    c = 1.0 - c * z / (k * (k + 1));
-    s = 1.0 - s * z / ((k + 1) * (k + 2));
-  }
-  s *= x;
-  switch (quarter & 3) {
-    case 0: cosine = c, sine = s; break;
-    case 1: cosine = -s, sine = c; break;
-    case 2: cosine = -c, sine = -s; break;
-    default: cosine = s, sine = -c; break;
-  }
-}
-
 __global__ void gaussianKernel(AnyPointer out, int64_t n, uint64_t seed, uint32_t block, uint32_t step) {
   followEarlier();
   const int64_t i = globalThread();
   if (4 * i >= n) return;
-  const Counter random = philox({{static_cast<uint32_t>(i), static_cast<uint32_t>(static_cast<uint64_t>(i) >> 32), block, step}},
-                                static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
-  for (int pair = 0; pair < 2; ++pair) {
-    const double u1 = (random.x[2 * pair] + 1.0) * 0x1p-32, u2 = random.x[2 * pair + 1] * 0x1p-32;
-    const double radius = sqrt(-2.0 * logarithm(u1));
-    double cosine, sine;
-    circle(u2, cosine, sine);
-    if (4 * i + 2 * pair < n) out.set(4 * i + 2 * pair, static_cast<float>(radius * cosine));
-    if (4 * i + 2 * pair + 1 < n) out.set(4 * i + 2 * pair + 1, static_cast<float>(radius * sine));
+  float four[4];
+  noise::four(four, static_cast<uint64_t>(i), seed, block, step);
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if (4 * i + j < n) out.set(4 * i + j, four[j]);
   }
 }
 
