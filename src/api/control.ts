@@ -1,5 +1,6 @@
 import type {
   CreateSessionInput,
+  ForkSessionInput,
   Sessions,
   SwitchPromptInput,
   SwitchWhen as When,
@@ -91,6 +92,45 @@ function createInput({ seed, timeline, loras, ...rest }: CreateSessionArgs): Cre
     ...(loras ? { loras: loras.map(({ name, weight }) => ({ name, weight: weight ?? 1 })) } : {}),
   };
 }
+
+interface ForkArgs {
+  sessionId: string;
+  atChunk?: number | null;
+  atSeconds?: number | null;
+  prompt?: string | null;
+  mode?: ForkSessionInput['mode'] | null;
+  pace?: ForkSessionInput['pace'] | null;
+  maxSeconds?: number | null;
+  idempotencyKey?: string | null;
+}
+
+builder.mutationField('forkSession', (t) =>
+  t.field({
+    type: Session,
+    description:
+      'A new session with the model, adapters, seed and size of another, and its video up to a chunk; from there on it goes its own ' +
+      'way. The other one may be in any state and stays as it is. Prompts that have not taken effect by then are not inherited.',
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError, AtCapacityError, UnavailableError] },
+    args: {
+      sessionId: t.arg.id({ required: true }),
+      atChunk: t.arg.int({
+        description: 'The first chunk of its own, from 1; after all that there are when absent.',
+      }),
+      atSeconds: t.arg.float({ description: 'Instead of `atChunk`: the first chunk that starts then or later.' }),
+      prompt: t.arg.string({ description: 'Takes effect at that chunk; the prompt before goes on when absent.' }),
+      mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE' }),
+      pace: t.arg({ type: Pace, defaultValue: 'REALTIME' }),
+      maxSeconds: t.arg.float({
+        description:
+          'Ends the session when the whole video, the inherited part included, is this long; endless when absent.',
+      }),
+      idempotencyKey: t.arg.string({ description: 'The same key gives the same session.' }),
+    },
+    resolve: answering((_root: unknown, { sessionId, ...input }: ForkArgs, { sessions }: ApiContext) =>
+      sessions.forkSession(localId('Session', sessionId, 'sessionId'), withoutNulls(input)),
+    ),
+  }),
+);
 
 interface SwitchArgs {
   sessionId: string;

@@ -57,7 +57,7 @@ const Parent = builder.objectRef<{ sessionId: string; chunk: number }>('SessionP
   description: 'Where a fork branched off.',
   fields: (t) => ({
     sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
-    chunk: t.exposeInt('chunk'),
+    chunk: t.exposeInt('chunk', { description: "The first chunk of its own; those before are the parent's." }),
   }),
 });
 

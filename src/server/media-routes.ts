@@ -82,7 +82,10 @@ export class MediaRoutes {
     this.parts.sessions.touch(sessionId);
     const prefix = `sessions/${sessionId}/`;
     const signature = `?e=${query.get('e')}&s=${query.get('s')}`;
-    const text = await this.parts.sessions.playlist(sessionId, (key) => `${key.slice(prefix.length)}${signature}`);
+    const text = await this.parts.sessions.playlist(sessionId, (key) =>
+      // What a fork inherited is its parent's, for which this signature does not hold.
+      key.startsWith(prefix) ? `${key.slice(prefix.length)}${signature}` : this.parts.links.to(key).url,
+    );
     const bytes = Buffer.from(text);
     response.writeHead(200, { 'content-type': type, 'content-length': bytes.length, 'cache-control': 'no-cache' });
     response.end(request.method === 'HEAD' ? undefined : bytes);

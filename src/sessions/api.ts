@@ -1,6 +1,6 @@
 import type { SessionEvent } from './events.js';
 import type { ModelInfo } from './ports.js';
-import type { CreateSessionInput, Session, SwitchPromptInput, SwitchReceipt } from './session.js';
+import type { CreateSessionInput, ForkSessionInput, Session, SwitchPromptInput, SwitchReceipt } from './session.js';
 
 export interface SubscribeOptions {
   /** Sequence of the last event already seen; 0 or absent starts at the beginning, `live` at the newest key chunk. */
@@ -50,6 +50,11 @@ export interface Sessions {
 
   /** INVALID_INPUT, MODEL_UNAVAILABLE, AT_CAPACITY, CONFLICT (idempotency key reused with other input), STORAGE. */
   createSession(input: CreateSessionInput): Promise<Session>;
+  /**
+   * A new session that goes on from a chunk of another, whatever state that is in; it stays as it is. INVALID_INPUT,
+   * NOT_FOUND, MODEL_UNAVAILABLE, AT_CAPACITY, CONFLICT, STORAGE.
+   */
+  forkSession(sessionId: string, input?: ForkSessionInput): Promise<Session>;
   /** NOT_FOUND */
   session(id: string): Promise<Session>;
   /** Newest first. */

@@ -9,13 +9,15 @@ import { storeArtifacts } from './artifacts.js';
 import type { Context } from './context.js';
 import { DomainError } from './errors.js';
 import type { StoredEvent } from './events.js';
+import { inherit, inheritedPrompts } from './fork.js';
 import { keysOf, type SessionKeys, UNFINISHED } from './keys.js';
 import { SessionLog } from './log.js';
 import type { Claim } from './ports.js';
-import { type Control, generationOptions, type Outcome, Producer, type ProducerHost } from './producer.js';
+import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
 import { expectedBlock, type Progress } from './prompts.js';
 import { OrderedQueue } from './queue.js';
 import { decodeRecord, encodeRecord, type SessionRecord } from './record.js';
+import { requireModel } from './required-model.js';
 import { EventRing } from './ring.js';
 import {
   isEnded,
@@ -123,8 +125,9 @@ export class OwnedSession implements ProducerHost {
     if (this.session.lastSequence === 0) {
       await this.log.append({ type: 'StateChanged', state: 'QUEUED' });
     }
+    await inherit(this);
     const { prompts } = this.parts.record.request;
-    const missing = prompts.slice(this.session.receipts.length);
+    const missing = prompts.slice(this.session.receipts.length - inheritedPrompts(this.session));
     await Promise.all(missing.map((planned) => this.request({ ...planned, when: { block: planned.block } })));
   }
 
@@ -175,7 +178,7 @@ export class OwnedSession implements ProducerHost {
     return this.exclusively(async () => {
       this.mustNotBeEnded('cannot be resumed');
       if (this.driving) return this.view();
-      await this.mustHaveModel();
+      await requireModel(this.context.engine, this.session);
       this.context.capacity.enter(this.id, () => this.session);
       await this.leaveTrouble();
       if (this.ending) return this.view();
@@ -231,21 +234,6 @@ export class OwnedSession implements ProducerHost {
 
   private mustNotBeEnded(consequence: string): void {
     if (this.over) throw new DomainError('ENDED', `The session is over (${this.session.state}); it ${consequence}.`);
-  }
-
-  /** Also that there is room for it now. */
-  private async mustHaveModel(): Promise<void> {
-    const { model, modelDigest, loras = [] } = this.session;
-    const { engine } = this.context;
-    const find = () => engine.models().find(({ name }) => name === model);
-    if (find()?.digest !== modelDigest) await engine.refresh(model);
-    const loaded = find();
-    if (loaded?.digest !== modelDigest) throw missing(`Model "${model}"`, loaded !== undefined);
-    for (const { name, digest } of loras) {
-      const found = loaded.loras.find((lora) => lora.name === name);
-      if (found?.digest !== digest) throw missing(`LoRA "${name}"`, found !== undefined);
-    }
-    engine.check(model, generationOptions(this.session));
   }
 
   private knownRequest(key: string): Promise<SwitchReceipt> | SwitchReceipt | undefined {
@@ -465,11 +453,6 @@ export class OwnedSession implements ProducerHost {
       this.etag = await vault.putOwned(this.keys.record, body, stored.etag, JSON_OBJECT);
     }
   }
-}
-
-function missing(what: string, changed: boolean): DomainError {
-  const problem = changed ? 'is here in another version than the one the session was made with' : 'is not installed';
-  return new DomainError('MODEL_UNAVAILABLE', `${what} ${problem}; install that one to resume the session.`);
 }
 
 const ENDING_REASON = { stop: 'REQUESTED', complete: 'DURATION_REACHED' } as const;

@@ -1,7 +1,7 @@
 /** Generates one session's blocks on its device: pacing, prompts, preemption, checkpoints, replay after a restore. */
 
 import { blockSeconds, startSecondsOf } from './blocks.js';
-import { checkpointBlocksOf } from './keys.js';
+import { type Checkpoint, latestCheckpoint } from './checkpoints.js';
 import { Playback } from './playback.js';
 import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from './ports.js';
 import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
@@ -127,13 +127,14 @@ export class Producer {
     this.publisher ??= await Publisher.open(this.host);
     if (this.generation) return this.generation;
     this.firstNew = this.host.session.chunks;
-    const checkpoint = await this.latestCheckpoint();
+    const { context, keys } = this.host;
+    const checkpoint = this.firstNew > 0 ? await latestCheckpoint(context, keys, this.firstNew) : undefined;
     this.generation = await this.turn(() => this.open(checkpoint));
     this.lastCheckpoint = checkpoint?.blocks ?? 0;
     return this.generation;
   }
 
-  private open(checkpoint: { blocks: number; bytes: Uint8Array } | undefined): Promise<Generation> {
+  private open(checkpoint: Checkpoint | undefined): Promise<Generation> {
     const { engine } = this.host.context;
     const { model } = this.host.session;
     const options = generationOptions(this.host.session);
@@ -144,18 +145,6 @@ export class Producer {
   private promptBefore(block: number): string {
     const { timeline, prompt } = this.host.session;
     return timeline.filter((entry) => entry.block < block).at(-1)?.prompt ?? prompt;
-  }
-
-  private async latestCheckpoint(): Promise<{ blocks: number; bytes: Uint8Array } | undefined> {
-    if (this.firstNew === 0) return undefined;
-    const { context, keys } = this.host;
-    let best: { blocks: number; key: string } | undefined;
-    for await (const { key } of context.vault.list(keys.checkpoints)) {
-      const blocks = checkpointBlocksOf(key) ?? 0;
-      if (blocks > (best?.blocks ?? 0) && blocks <= this.firstNew) best = { blocks, key };
-    }
-    const stored = best && (await context.vault.read(best.key));
-    return best && stored && { blocks: best.blocks, bytes: stored.bytes };
   }
 
   private get paced(): boolean {

@@ -12,8 +12,10 @@ import { OwnedSession } from './owned.js';
 import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
 import type { Claim, Command, ModelInfo } from './ports.js';
 import { decodeRecord, digestInput, encodeRecord, type SessionRecord } from './record.js';
+import { requireModel } from './required-model.js';
 import {
   type CreateSessionInput,
+  type ForkSessionInput,
   isEnded,
   type Session,
   type SwitchPromptInput,
@@ -21,7 +23,7 @@ import {
 } from './session.js';
 import { applyEvent, initialSnapshot } from './snapshot.js';
 import { follow } from './stream.js';
-import { checkCreate } from './validation.js';
+import { checkCreate, checkFork, type SessionRequest } from './validation.js';
 import { OwnershipLost, Vault } from './vault.js';
 
 const PAGE = 20;
@@ -131,20 +133,25 @@ export class SessionService implements Sessions {
 
   async createSession(input: CreateSessionInput): Promise<Session> {
     this.mustBeOpen();
-    const { policy, engine, clock } = this.context;
+    const { policy, engine } = this.context;
     const { model: wanted } = input;
     if (wanted !== undefined && !this.models().some(({ name }) => name === wanted)) await engine.refresh(wanted);
     const request = checkCreate(input, engine.models(), { seed: randomSeed, maxSeconds: policy.maxSeconds });
     const { idempotencyKey, ...rest } = input;
-    const inputDigest = digestInput(rest);
-    const id = idempotencyKey === undefined ? randomId() : idOfIdempotencyKey(idempotencyKey);
-    const existing = idempotencyKey === undefined ? undefined : await this.find(id);
-    if (existing) return this.repeated(existing, inputDigest);
-    engine.check(request.model, request);
-    const model = engine.models().find(({ name }) => name === request.model) as ModelInfo;
-    const snapshot = initialSnapshot(id, request, model, clock.now());
-    const owner = this.context.cluster.workerId;
-    return this.begin({ formatVersion: 1, id, owner, inputDigest, request, snapshot });
+    return this.beginOnce(idempotencyKey, digestInput(rest), request, () => {
+      engine.check(request.model, request);
+      return engine.models().find(({ name }) => name === request.model) as ModelInfo;
+    });
+  }
+
+  async forkSession(sessionId: string, input: ForkSessionInput = {}): Promise<Session> {
+    this.mustBeOpen();
+    const { policy, engine } = this.context;
+    const parent = await this.session(sessionId);
+    const request = checkFork(input, parent, policy);
+    const { idempotencyKey, ...rest } = input;
+    const inputDigest = digestInput({ ...rest, sessionId });
+    return this.beginOnce(idempotencyKey, inputDigest, request, () => requireModel(engine, parent));
   }
 
   async switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
@@ -233,6 +240,21 @@ export class SessionService implements Sessions {
   }
 
   // ---- creating -----------------------------------------------------------------------------------------------------
+
+  /** The session that this key has made already, or a new one. */
+  private async beginOnce(
+    idempotencyKey: string | undefined,
+    inputDigest: string,
+    request: SessionRequest,
+    findModel: () => Promise<ModelInfo> | ModelInfo,
+  ): Promise<Session> {
+    const { clock, cluster } = this.context;
+    const id = idempotencyKey === undefined ? randomId() : idOfIdempotencyKey(idempotencyKey);
+    const existing = idempotencyKey === undefined ? undefined : await this.find(id);
+    if (existing) return this.repeated(existing, inputDigest);
+    const snapshot = initialSnapshot(id, request, await findModel(), clock.now());
+    return this.begin({ formatVersion: 1, id, owner: cluster.workerId, inputDigest, request, snapshot });
+  }
 
   private async begin(record: SessionRecord): Promise<Session> {
     const { id, snapshot } = record;

@@ -62,6 +62,24 @@ export interface CreateSessionInput {
   idempotencyKey?: string;
 }
 
+/** A fork has its parent's model, adapters, seed and size; its story is the parent's up to `atChunk`. */
+export interface ForkSessionInput {
+  /** Its first own chunk, those before it being the parent's: 1 to as many as the parent has, which is the default. */
+  atChunk?: number;
+  /** The same by time: the first chunk that starts then or later, of those. Exclusive with `atChunk`. */
+  atSeconds?: number;
+  /** Takes effect at `atChunk`; the parent's prompt goes on when absent. */
+  prompt?: string;
+  /** How `prompt` takes effect; default RECACHE. */
+  mode?: RecacheMode;
+  /** Default REALTIME. */
+  pace?: Pace;
+  /** Of the whole video, the parent's part included; endless when absent. */
+  maxSeconds?: number;
+  /** As of createSession. */
+  idempotencyKey?: string;
+}
+
 export interface SwitchPromptInput {
   prompt: string;
   /** Default RECACHE. */
@@ -175,6 +193,6 @@ export interface Session {
   artifacts: readonly Artifact[];
   /** When the last artifact was stored and SessionEnded logged: nothing changes from then on. */
   finishedAt?: Date;
-  /** Set on a fork. */
+  /** Set on a fork: chunks before `chunk` are of that session. */
   parent?: { sessionId: string; chunk: number };
 }

@@ -22,6 +22,7 @@ export function initialSnapshot(id: string, request: SessionRequest, model: Mode
     framesPerBlock: model.framesPerBlock,
     pace: request.pace,
     ...(request.maxSeconds === undefined ? {} : { maxSeconds: request.maxSeconds }),
+    ...(request.parent && { parent: request.parent }),
     prompt: request.prompts[0]?.prompt ?? '',
     timeline: [],
     receipts: [],

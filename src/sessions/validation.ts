@@ -1,7 +1,15 @@
 import { blockAtOrAfter, startSecondsOf } from './blocks.js';
 import { DomainError, invalid } from './errors.js';
 import type { LoraChoice, ModelInfo, RecacheMode } from './ports.js';
-import type { CreateSessionInput, Pace, SwitchPromptInput, SwitchWhen, TimelineInput } from './session.js';
+import type {
+  CreateSessionInput,
+  ForkSessionInput,
+  Pace,
+  Session,
+  SwitchPromptInput,
+  SwitchWhen,
+  TimelineInput,
+} from './session.js';
 
 export const LIMITS = {
   promptCharacters: 2_000,
@@ -16,14 +24,14 @@ export const LIMITS = {
   loraWeight: 4,
 } as const;
 
-/** A prompt of createSession, at the block where it is due. */
+/** A prompt of createSession or forkSession, at the block where it is due. */
 export interface PlannedPrompt {
   prompt: string;
   mode: RecacheMode;
   block: number;
 }
 
-/** createSession's input with every default filled in. */
+/** createSession's or forkSession's input with every default filled in. */
 export interface SessionRequest {
   model: string;
   loras?: LoraChoice[];
@@ -33,6 +41,8 @@ export interface SessionRequest {
   pace: Pace;
   maxSeconds?: number;
   prompts: PlannedPrompt[];
+  /** Of a fork; its prompts come behind those it inherits. */
+  parent?: { sessionId: string; chunk: number };
 }
 
 export interface SwitchRequest {
@@ -57,10 +67,54 @@ export function checkCreate(
     seed: checkSeed(input.seed ?? defaults.seed()),
     width,
     height,
-    pace: checkOneOf('pace', input.pace ?? 'REALTIME', ['REALTIME', 'FASTEST']),
+    pace: checkPace(input.pace),
     maxSeconds: checkDuration(input.maxSeconds, defaults.maxSeconds),
     prompts: checkTimeline(input, model),
   };
+}
+
+export function checkFork(
+  input: ForkSessionInput,
+  parent: Session,
+  { maxSeconds: bound }: { maxSeconds: number },
+): SessionRequest {
+  const { model, loras = [], seed, width, height } = parent;
+  checkIdempotencyKey(input.idempotencyKey);
+  const chunk = checkBranch(input, parent);
+  const { prompt } = input;
+  const mode = checkMode('mode', input.mode);
+  const maxSeconds = checkDuration(input.maxSeconds, bound);
+  const startSeconds = startSecondsOf(parent, chunk);
+  if (maxSeconds !== undefined && maxSeconds <= startSeconds) {
+    const begins = startSeconds.toFixed(2);
+    throw invalid('maxSeconds', `maxSeconds must be more than ${begins}, where the fork begins, not ${maxSeconds}.`);
+  }
+  return {
+    ...{ model, seed, width, height, maxSeconds },
+    ...(loras.length > 0 && { loras: loras.map(({ name, weight }) => ({ name, weight })) }),
+    pace: checkPace(input.pace),
+    prompts: prompt === undefined ? [] : [{ prompt: checkPrompt('prompt', prompt), mode, block: chunk }],
+    parent: { sessionId: parent.id, chunk },
+  };
+}
+
+function checkBranch({ atChunk, atSeconds }: ForkSessionInput, parent: Session): number {
+  const { chunks, seconds } = parent;
+  if (chunks === 0) {
+    throw invalid('sessionId', 'The session has no chunk yet to branch off behind; wait for the first.');
+  }
+  if (atSeconds !== undefined) {
+    if (atChunk !== undefined) throw invalid('atSeconds', 'Give either atChunk or atSeconds, not both.');
+    if (!Number.isFinite(atSeconds) || atSeconds < 0 || atSeconds > seconds) {
+      throw invalid('atSeconds', `atSeconds must be from 0 to ${seconds}, what there is, not ${atSeconds}.`);
+    }
+    return Math.min(chunks, Math.max(1, blockAtOrAfter(parent, atSeconds)));
+  }
+  if (atChunk === undefined) return chunks;
+  if (!Number.isInteger(atChunk) || atChunk < 1 || atChunk > chunks) {
+    throw invalid('atChunk', `atChunk must be a whole number from 1 to ${chunks}, what there is, not ${atChunk}.`);
+  }
+  return atChunk;
 }
 
 export function checkSwitch(input: SwitchPromptInput, nextBlock: number): SwitchRequest {
@@ -204,6 +258,10 @@ function checkPrompt(field: string, prompt: string): string {
     throw invalid(field, `${field} has ${length} characters; the limit is ${LIMITS.promptCharacters}.`);
   }
   return prompt.trim();
+}
+
+function checkPace(pace: Pace = 'REALTIME'): Pace {
+  return checkOneOf('pace', pace, ['REALTIME', 'FASTEST']);
 }
 
 function checkMode(field: string, mode: RecacheMode = 'RECACHE'): RecacheMode {

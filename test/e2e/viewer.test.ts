@@ -109,6 +109,39 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
     await server.close();
   });
 
+  test('branches off from the picture that is seen, and leads back', async () => {
+    const server = await startPaintingServer();
+    const page = await browser.newPage();
+    await page.goto(server.url);
+    const prompt = page.getByRole('textbox', { name: 'Prompt' });
+    await prompt.fill('a bar that moves');
+    await page.getByRole('button', { name: 'Start', exact: true }).click();
+    await playsUntil(page, 2, 30_000);
+    const first = new URL(page.url()).searchParams.get('session');
+    await prompt.fill('a bar in the rain');
+    await page.getByRole('button', { name: 'Branch', exact: true }).click();
+    await page.waitForFunction((id) => new URL(location.href).searchParams.get('session') !== id, first);
+    await page.getByText('Branched off from').waitFor();
+    const [fork, parent] = (await server.sessions.sessions()).items;
+    expect(`Session:${parent?.id}`).toBe(first);
+    expect(fork?.parent).toEqual({ sessionId: parent?.id, chunk: expect.any(Number) as number });
+    const own = fork?.parent?.chunk ?? 0;
+    expect(own).toBeGreaterThan(1);
+    await page.getByRole('list', { name: 'Prompts' }).getByText('a bar in the rain').waitFor();
+    await playsUntil(page, 4, 30_000);
+    const { timeline } = await server.sessions.session(fork?.id ?? '');
+    expect(timeline.map(({ prompt, block }) => [prompt, block])).toEqual([
+      ['a bar that moves', 0],
+      ['a bar in the rain', own],
+    ]);
+    expect((await server.sessions.session(parent?.id ?? '')).timeline).toHaveLength(1);
+    await page.getByRole('button', { name: 'another session' }).click();
+    await page.waitForFunction((id) => new URL(location.href).searchParams.get('session') === id, first);
+    await page.getByText('Branched off from').waitFor({ state: 'detached' });
+    await page.close();
+    await server.close();
+  });
+
   test('asks for the token when the service has one', async () => {
     const server = await startPaintingServer({ token: 'open sesame' });
     const page = await browser.newPage();

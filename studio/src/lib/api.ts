@@ -34,6 +34,8 @@ export interface Session {
   timeline: { receiptId: string; prompt: string; seconds: number; recacheMilliseconds: number }[];
   playlistUrl: string;
   artifacts: Artifact[];
+  /** Where it branched off, when it did. */
+  parent: { sessionId: string; chunk: number } | null;
 }
 
 interface At {
@@ -96,7 +98,7 @@ export class ServiceError extends Error {
 const SESSION = `fragment S on Session {
   id state reason failure { code message } prompt modelName loras { name weight } seed width height seconds viewers createdAt finishedAt playlistUrl
   timeline { receiptId prompt seconds recacheMilliseconds }
-  artifacts { kind url bytes }
+  artifacts { kind url bytes } parent { sessionId chunk }
 }`;
 const ERROR = '... on Error { __typename code message }';
 
@@ -166,6 +168,24 @@ export async function createSession(input: CreateInput): Promise<Session> {
   const { createSession: session } = await request<{ createSession: Result<Session> }>(
     `${SESSION} mutation ($input: CreateSessionInput!) { createSession(input: $input) { ...S ${ERROR} } }`,
     { input },
+  );
+  return unwrap(session);
+}
+
+export interface ForkInput {
+  id: string;
+  /** Where the new session begins to go its own way. */
+  atSeconds: number;
+  /** The prompt before goes on when absent. */
+  prompt?: string;
+  mode: RecacheMode;
+}
+
+export async function forkSession(input: ForkInput): Promise<Session> {
+  const { forkSession: session } = await request<{ forkSession: Result<Session> }>(
+    `${SESSION} mutation ($id: ID!, $atSeconds: Float, $prompt: String, $mode: RecacheMode) {
+      forkSession(sessionId: $id, atSeconds: $atSeconds, prompt: $prompt, mode: $mode) { ...S ${ERROR} } }`,
+    { ...input },
   );
   return unwrap(session);
 }

@@ -1,5 +1,14 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { createSession, type CreateInput, fetchService, fetchSession, type Model, type Session } from '../lib/api';
+import {
+  createSession,
+  type CreateInput,
+  fetchService,
+  fetchSession,
+  type ForkInput,
+  forkSession,
+  type Model,
+  type Session,
+} from '../lib/api';
 import { RequestError, setToken } from '../lib/graphql';
 import { Watching } from '../lib/watching';
 import { Home } from './home';
@@ -37,22 +46,20 @@ export function App() {
     setWatching(undefined);
     setProblem(undefined);
     history.replaceState(null, '', location.pathname);
-    void begin(); // What there is to choose from may be another.
+    void arrive(); // What there is to choose from may be another.
   };
 
-  const start = async (input: CreateInput) => {
+  const begin = async (create: () => Promise<Session>) => {
     const askedAt = performance.now();
     setProblem(undefined);
     try {
-      watch(
-        await createSession({ ...choiceInput(models, choice), ...input }),
-        service?.heartbeatSeconds ?? 10,
-        askedAt,
-      );
+      watch(await create(), service?.heartbeatSeconds ?? 10, askedAt);
     } catch (error) {
       report(error);
     }
   };
+  const start = (input: CreateInput) => begin(() => createSession({ ...choiceInput(models, choice), ...input }));
+  const branch = (input: ForkInput) => begin(() => forkSession(input));
 
   const open = async (id: string, heartbeatSeconds: number) => {
     try {
@@ -62,7 +69,7 @@ export function App() {
     }
   };
 
-  const begin = async () => {
+  const arrive = async () => {
     try {
       const found = await fetchService();
       setLocked(false);
@@ -73,14 +80,14 @@ export function App() {
       report(error);
     }
   };
-  useEffect(() => void begin(), []);
+  useEffect(() => void arrive(), []);
 
   if (locked) {
     return (
       <TokenForm
         onToken={(token) => {
           setToken(token);
-          void begin();
+          void arrive();
         }}
       />
     );
@@ -102,7 +109,13 @@ export function App() {
       </header>
       <Stage video={video} watching={watching} />
       {watching ? (
-        <Watcher watching={watching} video={video} onStart={start} />
+        <Watcher
+          watching={watching}
+          video={video}
+          onStart={start}
+          onBranch={branch}
+          onOpen={(id) => void open(id, service?.heartbeatSeconds ?? 10)}
+        />
       ) : (
         <>
           <div class="beginning">

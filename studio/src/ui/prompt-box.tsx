@@ -12,9 +12,11 @@ interface Props {
   /** A session is running: the prompt switches it instead of starting one. */
   live: boolean;
   onSubmit: (prompt: string, options: PromptOptions) => Promise<unknown>;
+  /** Absent where there is nothing to branch off from. The prompt may be empty. */
+  onBranch?: (prompt: string, options: PromptOptions) => Promise<unknown>;
 }
 
-export function PromptBox({ live, onSubmit }: Props) {
+export function PromptBox({ live, onSubmit, onBranch }: Props) {
   const [prompt, setPrompt] = useState('');
   const [busy, setBusy] = useState(false);
   const [mode, setMode] = useState<RecacheMode>('RECACHE');
@@ -22,12 +24,14 @@ export function PromptBox({ live, onSubmit }: Props) {
   const [seed, setSeed] = useState('');
   const [length, setLength] = useState('');
 
-  const submit = async () => {
-    if (!prompt.trim() || busy) return;
+  const send = async (to: Props['onSubmit']) => {
     setBusy(true);
-    await onSubmit(prompt, { mode, when, seed: seed || undefined, maxSeconds: length ? Number(length) : undefined });
+    await to(prompt, { mode, when, seed: seed || undefined, maxSeconds: length ? Number(length) : undefined });
     setBusy(false);
     setPrompt('');
+  };
+  const submit = async () => {
+    if (prompt.trim() && !busy) await send(onSubmit);
   };
 
   return (
@@ -53,6 +57,16 @@ export function PromptBox({ live, onSubmit }: Props) {
             void submit();
           }}
         />
+        {onBranch && (
+          <button
+            type="button"
+            title="A new session that goes on from the picture you see, with this prompt if there is one; this session stays as it is"
+            disabled={busy}
+            onClick={() => void send(onBranch)}
+          >
+            Branch
+          </button>
+        )}
         <button class="primary" type="submit" disabled={busy || !prompt.trim()}>
           {live ? 'Switch' : 'Start'}
         </button>

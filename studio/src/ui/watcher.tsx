@@ -1,6 +1,6 @@
 import type { RefObject } from 'preact';
 import { useState } from 'preact/hooks';
-import { control, type CreateInput, switchPrompt } from '../lib/api';
+import { control, type CreateInput, type ForkInput, type Session, switchPrompt } from '../lib/api';
 import { useStore } from '../lib/store';
 import type { Scene, Watching, WatchState } from '../lib/watching';
 import { clock, size, span } from './format';
@@ -12,10 +12,12 @@ interface Props {
   watching: Watching;
   video: RefObject<HTMLVideoElement | null>;
   onStart: (input: CreateInput) => Promise<void>;
+  onBranch: (input: ForkInput) => Promise<void>;
+  onOpen: (id: string) => void;
 }
 
 /** Everything below the player while a session is watched. */
-export function Watcher({ watching, video, onStart }: Props) {
+export function Watcher({ watching, video, onStart, onBranch, onOpen }: Props) {
   const state = useStore(watching.store);
   const playback = usePlayback(video, watching);
   const [problem, setProblem] = useState<string>();
@@ -33,11 +35,16 @@ export function Watcher({ watching, video, onStart }: Props) {
       const receipt = await switchPrompt(session.id, prompt, mode, when);
       watching.sentPrompt(receipt.id, sentAt);
     });
+  const branch = (prompt: string, { mode }: PromptOptions) =>
+    attempt(() => {
+      const atSeconds = Math.min(playback.time, state.seconds);
+      return onBranch({ id: session.id, atSeconds, prompt: prompt.trim() || undefined, mode });
+    });
   const act = (action: Parameters<typeof control>[0]) => () => void attempt(() => control(action, session.id));
 
   return (
     <div class="below" data-state={state.state}>
-      <PromptBox live={running} onSubmit={submit} />
+      <PromptBox live={running} onSubmit={submit} onBranch={state.seconds > 0 ? branch : undefined} />
       {(problem ?? state.problem ?? state.failure?.message) && (
         <p class="problem" role="alert">
           {problem ?? state.problem ?? state.failure?.message}
@@ -54,6 +61,7 @@ export function Watcher({ watching, video, onStart }: Props) {
         </div>
       </div>
       <Story scenes={state.scenes} onSeek={(seconds) => watching.player.seek(seconds)} />
+      <Origin session={session} onOpen={onOpen} />
     </div>
   );
 }
@@ -99,6 +107,15 @@ function Downloads({ state, running }: { state: WatchState; running: boolean }) 
     <a class="button" href={state.session.playlistUrl} title="HLS playlist of the session">
       HLS
     </a>
+  );
+}
+
+function Origin({ session: { parent }, onOpen }: { session: Session; onOpen: (id: string) => void }) {
+  if (!parent) return null;
+  return (
+    <p class="origin">
+      Branched off from <button onClick={() => onOpen(parent.sessionId)}>another session</button>
+    </p>
   );
 }
 

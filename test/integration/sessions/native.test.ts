@@ -82,6 +82,25 @@ describe('a session on the native core', () => {
     expect(await backend.sessions.session(paused.id)).toMatchObject({ state: 'COMPLETED' });
   });
 
+  it('forks: without a prompt to the bytes it would have made, with one to a story of its own', async () => {
+    const backend = await open();
+    const { id } = await backend.sessions.createSession(INPUT);
+    await until(backend, id);
+    const same = await backend.sessions.forkSession(id, { atChunk: 1, pace: 'FASTEST', maxSeconds: 3 });
+    const other = await backend.sessions.forkSession(id, {
+      ...{ atChunk: 3, prompt: 'a yellow bird on snow', pace: 'FASTEST', maxSeconds: 3 },
+    });
+    for (const fork of [same, other]) {
+      const events = await until(backend, fork.id);
+      expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'COMPLETED', chunks: BLOCKS, frames: 57 });
+      const { artifacts } = await backend.sessions.session(fork.id);
+      expect(artifacts.map(({ kind }) => kind)).toEqual(['MP4', 'HLS', 'POSTER', 'TIMELINE']);
+    }
+    expect(await chunk(same.id, 1)).toEqual(await chunk(id, 1));
+    await expect(chunk(same.id, 0)).rejects.toThrow('ENOENT');
+    expect(await chunk(other.id, 3)).not.toEqual(await chunk(id, 3));
+  });
+
   it('goes on in another process from its checkpoint', async () => {
     const first = await open();
     const { id } = await first.sessions.createSession(INPUT);

@@ -1,0 +1,98 @@
+/**
+ * What a fork begins with: its parent's prompts and chunks up to where it branches off, and a checkpoint to go on from.
+ * The log is written again, so that a fork is read like any other session; the media stay where they are, under the
+ * parent's keys, because they never change.
+ */
+
+import { type Checkpoint, latestCheckpoint } from './checkpoints.js';
+import type { Context } from './context.js';
+import type { PromptRequested, StoredEvent } from './events.js';
+import { keysOf, type SessionKeys } from './keys.js';
+import { type Draft, LogReader, SEGMENT, type SessionLog } from './log.js';
+import { decodeRecord } from './record.js';
+import type { Session } from './session.js';
+
+type Parent = NonNullable<Session['parent']>;
+
+export interface Heir {
+  readonly context: Context;
+  readonly keys: SessionKeys;
+  readonly log: SessionLog;
+  readonly session: Session;
+}
+
+/** Prompts of the session that took effect in its parent. */
+export function inheritedPrompts({ timeline, parent }: Session): number {
+  return parent ? timeline.filter(({ block }) => block < parent.chunk).length : 0;
+}
+
+/** Takes over what the parent has; nothing for a session without one. May be repeated after a crash in its middle. */
+export async function inherit(heir: Heir): Promise<void> {
+  const { session, log, context } = heir;
+  const { parent } = session;
+  if (!parent || session.chunks >= parent.chunk) return;
+  await inheritFiles(heir, parent);
+  // All that was logged so far is QUEUED and the beginning of this.
+  let known = session.lastSequence - 1;
+  const batch: Promise<void>[] = [];
+  for await (const draft of historyOf(context, parent)) {
+    if (known-- > 0) continue;
+    const appended = log.append(draft);
+    appended.catch(() => undefined);
+    batch.push(appended);
+    if (batch.length === SEGMENT) await Promise.all(batch.splice(0));
+  }
+  await Promise.all(batch);
+}
+
+/** Events before the parent's `chunk`, as a fork logs them: what never took effect is left out, and so are states. */
+async function* historyOf(context: Context, { sessionId, chunk }: Parent): AsyncGenerator<Draft> {
+  const requests = new Map<string, PromptRequested>();
+  for await (const event of new LogReader(context.vault, keysOf(sessionId)).all()) {
+    if (event.type === 'PromptRequested') requests.set(event.requestId, event);
+    if (event.type === 'PromptApplied' && event.block < chunk) {
+      const request = requests.get(event.requestId);
+      if (request) yield draftOf({ ...request, idempotencyKey: undefined });
+      yield draftOf(event);
+    }
+    if (event.type !== 'FrameChunk') continue;
+    if (event.chunk >= chunk) return;
+    yield draftOf(event);
+  }
+}
+
+function draftOf({ sequence: _sequence, at: _at, ...draft }: StoredEvent): Draft {
+  return draft;
+}
+
+async function inheritFiles({ context, keys, log }: Heir, parent: Parent): Promise<void> {
+  const { vault } = context;
+  const confirm = () => log.confirm();
+  const checkpoint = await nearestCheckpoint(context, parent);
+  if (checkpoint) await vault.replace(keys.checkpoint(checkpoint.blocks), checkpoint.bytes, confirm);
+  // The init segment is what the encoder's is held against: chunks of both play behind each other.
+  const theirs = keysOf(parent.sessionId);
+  for (const [from, to] of [
+    [theirs.init, keys.init],
+    [theirs.poster, keys.poster],
+  ] as const) {
+    const stored = await vault.read(from);
+    const contentType = stored && (await vault.head(from))?.contentType;
+    if (stored) await vault.replace(to, stored.bytes, confirm, { ...(contentType && { contentType }) });
+  }
+}
+
+/** Of the parent, or of its own parents when it has none so early. Without any, all is generated again from the start. */
+async function nearestCheckpoint(context: Context, parent: Parent): Promise<Checkpoint | undefined> {
+  for (let at: Parent | undefined = parent; at; at = await parentOf(context, at)) {
+    const found = await latestCheckpoint(context, keysOf(at.sessionId), at.chunk);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+async function parentOf(context: Context, { sessionId, chunk }: Parent): Promise<Parent | undefined> {
+  const stored = await context.vault.read(keysOf(sessionId).record);
+  const parent = stored && decodeRecord(stored.bytes).snapshot.parent;
+  return parent && { ...parent, chunk: Math.min(parent.chunk, chunk) };
+}
