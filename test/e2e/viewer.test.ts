@@ -109,8 +109,11 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
     await server.close();
   });
 
-  test('branches off from the picture that is seen, and leads back', async () => {
-    const server = await startPaintingServer();
+  test.each([
+    ['which goes on', 16, 'LIVE'],
+    ['which pauses where there is room for one', 1, 'PAUSED'],
+  ])('branches off from the picture that is seen in a session %s, and leads back', async (_, maxSessions, state) => {
+    const server = await startPaintingServer({}, { maxSessions });
     const page = await browser.newPage();
     await page.goto(server.url);
     const prompt = page.getByRole('textbox', { name: 'Prompt' });
@@ -134,7 +137,8 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
       ['a bar that moves', 0],
       ['a bar in the rain', own],
     ]);
-    expect((await server.sessions.session(parent?.id ?? '')).timeline).toHaveLength(1);
+    const left = await server.sessions.session(parent?.id ?? '');
+    expect([left.state, left.timeline.length]).toEqual([state, 1]);
     await page.getByRole('button', { name: 'another session' }).click();
     await page.waitForFunction((id) => new URL(location.href).searchParams.get('session') === id, first);
     await page.getByText('Branched off from').waitFor({ state: 'detached' });

@@ -181,7 +181,7 @@ export interface ForkInput {
   mode: RecacheMode;
 }
 
-export async function forkSession(input: ForkInput): Promise<Session> {
+async function forkSession(input: ForkInput): Promise<Session> {
   const { forkSession: session } = await request<{ forkSession: Result<Session> }>(
     `${SESSION} mutation ($id: ID!, $atSeconds: Float, $prompt: String, $mode: RecacheMode) {
       forkSession(sessionId: $id, atSeconds: $atSeconds, prompt: $prompt, mode: $mode) { ...S ${ERROR} } }`,
@@ -189,6 +189,21 @@ export async function forkSession(input: ForkInput): Promise<Session> {
   );
   return unwrap(session);
 }
+
+/** Forks, and where there is no room for both pauses the session that is left, unless somebody else watches it. */
+export async function branchOff(input: ForkInput): Promise<Session> {
+  try {
+    return await forkSession(input);
+  } catch (error) {
+    if (!(error instanceof ServiceError && error.code === 'AT_CAPACITY')) throw error;
+    const { viewers, state } = await fetchSession(input.id);
+    if (viewers > 1 || !GENERATING.has(state)) throw error;
+    await control('pauseSession', input.id);
+    return forkSession(input);
+  }
+}
+
+const GENERATING: ReadonlySet<SessionState> = new Set(['QUEUED', 'STARTING', 'LIVE']);
 
 export async function switchPrompt(id: string, prompt: string, mode: RecacheMode, when: SwitchWhen) {
   const { switchPrompt: receipt } = await request<{ switchPrompt: Result<{ id: string; expectedSeconds: number }> }>(

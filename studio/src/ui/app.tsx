@@ -1,11 +1,11 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import {
+  branchOff,
   createSession,
   type CreateInput,
   fetchService,
   fetchSession,
   type ForkInput,
-  forkSession,
   type Model,
   type Session,
 } from '../lib/api';
@@ -59,7 +59,7 @@ export function App() {
     }
   };
   const start = (input: CreateInput) => begin(() => createSession({ ...choiceInput(models, choice), ...input }));
-  const branch = (input: ForkInput) => begin(() => forkSession(input));
+  const branch = (input: ForkInput) => begin(() => branchOff(input));
 
   const open = async (id: string, heartbeatSeconds: number) => {
     try {
