@@ -6,6 +6,7 @@
 
 import { type Checkpoint, latestCheckpoint } from './checkpoints.js';
 import type { Context } from './context.js';
+import { DomainError } from './errors.js';
 import type { PromptRequested, StoredEvent } from './events.js';
 import { keysOf, type SessionKeys } from './keys.js';
 import { type Draft, LogReader, SEGMENT, type SessionLog } from './log.js';
@@ -43,6 +44,12 @@ export async function inherit(heir: Heir): Promise<void> {
     if (batch.length === SEGMENT) await Promise.all(batch.splice(0));
   }
   await Promise.all(batch);
+  if (heir.session.chunks < parent.chunk) {
+    throw new DomainError(
+      'STORAGE',
+      `The log of the session that this one branched off from (${parent.sessionId}) has gaps.`,
+    );
+  }
 }
 
 /** Events before the parent's `chunk`, as a fork logs them: what never took effect is left out, and so are states. */

@@ -199,6 +199,14 @@ describe('a fork', () => {
     expect(applied(events).at(-1)).toEqual([100, 'a bird']);
   });
 
+  it('is refused where the log of its parent has gaps', async () => {
+    const world = makeWorld();
+    const { id } = await finished(world, { maxSeconds: 90 });
+    world.store.objects.delete(`sessions/${id}/log/000001.jsonl`);
+    await expect(fork(world, id, { atChunk: 100, maxSeconds: 100 })).rejects.toMatchObject({ code: 'STORAGE' });
+    expect(world.engine.active).toBe(0);
+  });
+
   it('needs the very model its parent was made with', async () => {
     const world = makeWorld();
     const { id } = await finished(world);
