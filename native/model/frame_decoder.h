@@ -22,6 +22,10 @@ class FrameDecoder {
   // (WanVae: [-1, 1], TinyVae: [0, 1]). Allocates nothing.
   virtual int64_t decode(const Tensor& latents, const Tensor& rgb) = 0;
 
+  // Leaves what decode() would leave behind, to the bit, without making all of the pictures: for latents that were shown
+  // elsewhere. rgb has room for the frames of one latent; what is in it then means nothing.
+  virtual void warm(const Tensor& latents, const Tensor& rgb) = 0;
+
   // Frames that the next n latents give: 1 + 4(n - 1) at the start of a video, then 4n.
   virtual int64_t framesFor(int64_t n) const = 0;
 

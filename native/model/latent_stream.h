@@ -29,9 +29,18 @@ class LatentStream : public FrameDecoder {
     return done;
   }
 
+  void warm(const Tensor& latents, const Tensor& rgb) final {
+    for (int64_t i = 0; i < latents.shape[0]; ++i) {
+      warmLatent(latents.rows(i, 1), latents.shape[0] - 1 - i, rgb.rows(0, framesFor(1)));
+      stream_.first = false;
+    }
+  }
+
  protected:
   // One latent [1, zDim, h, w] to its frames, as decode().
   virtual void decodeLatent(const Tensor& latent, const Tensor& rgb) = 0;
+  // The same for warm(), which brings so many more behind this one.
+  virtual void warmLatent(const Tensor& latent, int64_t /*more*/, const Tensor& rgb) { decodeLatent(latent, rgb); }
 
   // Lets draw(pixels) give the frames in F32, about [-1, 1] or, `unit`, [0, 1], whatever rgb is.
   template <class Draw> void emit(const Tensor& rgb, bool unit, Draw draw) {

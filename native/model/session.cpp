@@ -233,10 +233,7 @@ void Session::Impl::restore(std::span<const uint8_t> bytes, const Prompt& prompt
   setPrompt(prompt, RecacheMode::Keep);
   sampler.restore(s);
   decoder->reset();
-  const Tensor latents = sampler.lastFrames(sampler.remembered());
-  for (int64_t i = 0; i < latents.shape[0]; i += sampling.framesPerBlock) {
-    decodeInto(latents.rows(i, std::min(sampling.framesPerBlock, latents.shape[0] - i)));
-  }
+  decoder->warm(sampler.lastFrames(sampler.remembered()), rgb);
   backend.synchronize();
   block = at;
 }

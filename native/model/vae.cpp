@@ -287,9 +287,15 @@ struct WanDecoderWeights {
         top(c.dim * c.dimMult.back()),
         conv1(l.causal("decoder.conv1", {top, c.zDim, 3, 3, 3}, true)) {
     appendMiddle(layers, l, "decoder.middle", top);
+    looks = {kResidualLook, {0, false}, kResidualLook};
     const int64_t width = appendUpsamples(l);
     head = std::make_unique<Head>(l, "decoder.head", width, 3);
+    newest = newestLatents();
   }
+
+  // How many input frames a layer looks back, and whether it makes two of each.
+  struct Look { int64_t back; bool doubles; };
+  static constexpr Look kResidualLook{4, false};  // two convolutions, which remember two frames each
 
   // Stages from the deepest to the shallowest; every up-sampling halves the channels that it hands on.
   int64_t appendUpsamples(VolumeLoader& l) {
@@ -298,13 +304,30 @@ struct WanDecoderWeights {
     auto name = [&] { return "decoder.upsamples." + std::to_string(index++); };
     for (int64_t stage = stages - 1; stage >= 0; --stage) {
       const int64_t out = config.dim * config.dimMult[stage];
-      for (int64_t i = 0; i <= config.numResBlocks; ++i, in = out)
+      for (int64_t i = 0; i <= config.numResBlocks; ++i, in = out) {
         layers.push_back(std::make_unique<ResidualBlock>(l, name(), in, out));
+        looks.push_back(kResidualLook);
+      }
       if (stage == 0) continue;
-      layers.push_back(std::make_unique<Upsample>(l, name(), out, config.temporalDownsample[stage - 1]));
+      const bool temporal = config.temporalDownsample[stage - 1];
+      layers.push_back(std::make_unique<Upsample>(l, name(), out, temporal));
+      looks.push_back({temporal ? 2 : 0, temporal});
       in = out / 2;
     }
     return in;
+  }
+
+  // By layer, and of the head behind them, the newest latents that decide what it and all after it remember.
+  std::vector<int64_t> newestLatents() const {
+    int64_t framesPerLatent = temporalStride(config), frames = 2;  // the head remembers two
+    const auto latents = [&] { return (frames + framesPerLatent - 1) / framesPerLatent; };
+    std::vector<int64_t> result(looks.size() + 1, latents());
+    for (size_t i = looks.size(); i-- > 0;) {
+      if (looks[i].doubles) framesPerLatent /= 2, frames = (frames + 1) / 2;
+      frames += looks[i].back;
+      result[i] = latents();
+    }
+    return result;
   }
 
   VaeConfig config;
@@ -313,6 +336,8 @@ struct WanDecoderWeights {
   int64_t top;
   Conv conv1;
   Layers layers;
+  std::vector<Look> looks;      // of the layers
+  std::vector<int64_t> newest;  // newestLatents()
   std::unique_ptr<Head> head;
   int slots = 0;
   size_t bytes = 0;
@@ -337,16 +362,28 @@ class WanVaeStream final : public LatentStream {
   }
 
   void decodeLatent(const Tensor& latent, const Tensor& rgb) override {
+    const Tensor x = runLayers(weights_->layers, stream_, begin(latent));
+    emit(rgb, false, [&](const Tensor& pixels) { weights_->head->run(stream_, pixels, x); });
+  }
+
+  // The larger its pictures, the fewer latents a layer has to see again.
+  void warmLatent(const Tensor& latent, int64_t more, const Tensor& rgb) override {
+    const std::vector<int64_t>& newest = weights_->newest;
+    if (more < newest.back()) return decodeLatent(latent, rgb);
+    Tensor x = begin(latent);
+    for (size_t i = 0; i < weights_->layers.size() && more < newest[i]; ++i) x = weights_->layers[i]->run(stream_, x);
+  }
+
+  Tensor begin(const Tensor& latent) {
     Backend& b = stream_.backend();
     const WanDecoderWeights& w = *weights_;
     const Shape shape{1, latent.shape[2], latent.shape[3], w.config.zDim};
     const Tensor z = stream_.inputOf(w.conv2, Role::ConvIn, shape), z2 = stream_.inputOf(w.conv1, Role::Side, shape);
     b.toChannelsLast(z, latent, w.std.tensor(), w.mean.tensor());
     stream_.run({}, w.conv2, z2, z);
-    Tensor x = stream_.activation(Role::Main, with(shape, w.top));
+    const Tensor x = stream_.activation(Role::Main, with(shape, w.top));
     stream_.run({}, w.conv1, x, z2);
-    x = runLayers(w.layers, stream_, x);
-    emit(rgb, false, [&](const Tensor& pixels) { w.head->run(stream_, pixels, x); });
+    return x;
   }
 
   std::shared_ptr<const WanDecoderWeights> weights_;

@@ -385,6 +385,31 @@ TEST("the full decoder streams without a seam in bf16") { checkStreaming(makeWan
 TEST("the tiny decoder streams without a seam in fp32") { checkStreaming(makeTiny, Precision::FP32); }
 TEST("the tiny decoder streams without a seam in bf16") { checkStreaming(makeTiny, Precision::BF16); }
 
+// After any number of latents: fewer than a layer looks back, and more.
+void checkWarming(const MakeDecoder& make, Precision precision) {
+  BackendOptions o;
+  o.precision = precision;
+  const auto b = makeCpuBackend(o);
+  const auto model = make(*b);
+  const auto plain = model->createStream(kHeight, kWidth, 1), warmed = model->createStream(kHeight, kWidth, 1);
+  Volume latents(*b, DType::F32, {24, 6, kHeight, kWidth}, 13), scratch(*b, DType::U8, {4, 8 * kHeight, 8 * kWidth, 3});
+  const auto rest = [&](FrameDecoder& stream, int64_t begin) {
+    Volume rgb(*b, DType::F32, {stream.framesFor(2), 8 * kHeight, 8 * kWidth, 3});
+    stream.decode(latents.tensor.rows(begin, 2), rgb.tensor);
+    return rgb.values();
+  };
+  for (int64_t n : {1, 2, 3, 5, 9, 13, 22}) {
+    plain->reset(), warmed->reset();
+    for (int64_t i = 0; i < n; ++i) plain->decode(latents.tensor.rows(i, 1), scratch.tensor.rows(0, plain->framesFor(1)));
+    warmed->warm(latents.tensor.rows(0, n), scratch.tensor);
+    CHECK(rest(*warmed, n) == rest(*plain, n));
+  }
+}
+
+TEST("a decoder that is warmed goes on as if it had made the pictures") {
+  for (Precision precision : {Precision::FP32, Precision::BF16}) checkWarming(makeWan, precision), checkWarming(makeTiny, precision);
+}
+
 TEST("every instruction set decodes alike") {
   for (const MakeDecoder& make : {MakeDecoder(makeWan), MakeDecoder(makeTiny)}) {
     std::vector<double> reference;
