@@ -116,12 +116,6 @@ Step Session::Impl::denoise() {
   return s;
 }
 
-int64_t Session::Impl::decodeInto(const Tensor& latents) {
-  const int64_t frames = decoder->framesFor(latents.shape[0]);
-  decoder->decode(latents, rgb.rows(0, frames));
-  return frames;
-}
-
 void Session::Impl::pace() {
   if (reported++ > 0) backend.wait(*passes[(reported - 2) % passes.size()]);
 }
@@ -157,7 +151,7 @@ Step Session::Impl::decode() {
     const LaneScope lane(backend, Lane::Decode);
     backend.follow(*clean);
     const auto work = [&] {
-      decodeInto(latents);
+      decoder->decode(latents, rgb.rows(0, rgbFrames));
       backend.toI420(out, rgb.rows(0, rgbFrames));
     };
     if (block == 0) work();  // the first block gives fewer frames

@@ -61,8 +61,6 @@ struct Session::Impl {
   void dropStepAhead();
   // Denoising steps that were reported of the current block.
   int64_t reportedSteps() const { return ahead ? 0 : sampler.step(); }
-  // Decodes `latents` into rgb_; the number of frames.
-  int64_t decodeInto(const Tensor& latents);
   PromptChange setPrompt(const Prompt& prompt, RecacheMode mode);
   void upload(const Prompt& prompt);
   void restore(std::span<const uint8_t> checkpoint, const Prompt& prompt);

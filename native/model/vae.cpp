@@ -32,8 +32,13 @@ class VideoLayer {
   virtual Tensor run(VolumeStream& s, const Tensor& x) const = 0;
 };
 
+// How many input frames a layer of the decoder looks back, and whether it makes two of each.
+struct Look { int64_t back; bool doubles; };
+
 class ResidualBlock final : public VideoLayer {
  public:
+  static constexpr Look kLook{4, false};  // two convolutions, which remember two frames each
+
   ResidualBlock(VolumeLoader& l, const std::string& name, int64_t in, int64_t out)
       : out_(out),
         norm1_(l.vector(name + ".residual.0.gamma", {in, 1, 1, 1})),
@@ -85,6 +90,8 @@ class ResidualBlock final : public VideoLayer {
 
 class AttentionBlock final : public VideoLayer {
  public:
+  static constexpr Look kLook{0, false};
+
   AttentionBlock(VolumeLoader& l, const std::string& name, int64_t dim)
       : dim_(dim), norm_(l.vector(name + ".norm.gamma", {dim, 1, 1})) {
     const std::vector<float> weight = l.reader().read(name + ".to_qkv.weight", {3 * dim, dim, 1, 1});
@@ -139,6 +146,8 @@ class AttentionBlock final : public VideoLayer {
 
 class Upsample final : public VideoLayer {
  public:
+  static constexpr Look look(bool temporal) { return {temporal ? 2 : 0, temporal}; }
+
   Upsample(VolumeLoader& l, const std::string& name, int64_t dim, bool temporal)
       : dim_(dim), resample_(l.plain(name + ".resample.1", {dim / 2, dim, 1, 3, 3}, {dim / 2, dim, 3, 3}, true)) {
     if (temporal) time_ = l.causal(name + ".time_conv", {2 * dim, dim, 3, 1, 1});
@@ -287,18 +296,14 @@ struct WanDecoderWeights {
         top(c.dim * c.dimMult.back()),
         conv1(l.causal("decoder.conv1", {top, c.zDim, 3, 3, 3}, true)) {
     appendMiddle(layers, l, "decoder.middle", top);
-    looks = {kResidualLook, {0, false}, kResidualLook};
-    const int64_t width = appendUpsamples(l);
+    std::vector<Look> looks = {ResidualBlock::kLook, AttentionBlock::kLook, ResidualBlock::kLook};
+    const int64_t width = appendUpsamples(l, looks);
     head = std::make_unique<Head>(l, "decoder.head", width, 3);
-    newest = newestLatents();
+    newest = newestLatents(looks);
   }
 
-  // How many input frames a layer looks back, and whether it makes two of each.
-  struct Look { int64_t back; bool doubles; };
-  static constexpr Look kResidualLook{4, false};  // two convolutions, which remember two frames each
-
   // Stages from the deepest to the shallowest; every up-sampling halves the channels that it hands on.
-  int64_t appendUpsamples(VolumeLoader& l) {
+  int64_t appendUpsamples(VolumeLoader& l, std::vector<Look>& looks) {
     const int64_t stages = static_cast<int64_t>(config.dimMult.size());
     int64_t in = top, index = 0;
     auto name = [&] { return "decoder.upsamples." + std::to_string(index++); };
@@ -306,19 +311,19 @@ struct WanDecoderWeights {
       const int64_t out = config.dim * config.dimMult[stage];
       for (int64_t i = 0; i <= config.numResBlocks; ++i, in = out) {
         layers.push_back(std::make_unique<ResidualBlock>(l, name(), in, out));
-        looks.push_back(kResidualLook);
+        looks.push_back(ResidualBlock::kLook);
       }
       if (stage == 0) continue;
       const bool temporal = config.temporalDownsample[stage - 1];
       layers.push_back(std::make_unique<Upsample>(l, name(), out, temporal));
-      looks.push_back({temporal ? 2 : 0, temporal});
+      looks.push_back(Upsample::look(temporal));
       in = out / 2;
     }
     return in;
   }
 
   // By layer, and of the head behind them, the newest latents that decide what it and all after it remember.
-  std::vector<int64_t> newestLatents() const {
+  std::vector<int64_t> newestLatents(const std::vector<Look>& looks) const {
     int64_t framesPerLatent = temporalStride(config), frames = 2;  // the head remembers two
     const auto latents = [&] { return (frames + framesPerLatent - 1) / framesPerLatent; };
     std::vector<int64_t> result(looks.size() + 1, latents());
@@ -336,7 +341,6 @@ struct WanDecoderWeights {
   int64_t top;
   Conv conv1;
   Layers layers;
-  std::vector<Look> looks;      // of the layers
   std::vector<int64_t> newest;  // newestLatents()
   std::unique_ptr<Head> head;
   int slots = 0;

@@ -64,14 +64,14 @@ void VolumePlan::history(const Conv& conv, int64_t frames, const Shape& input) {
 
 VolumeStream::VolumeStream(const VolumePlan& plan) : backend_(plan.backend_) {
   size_t historyBytes = 0, total = 0;
-  for (const VolumePlan::History& h : plan.histories_) historyBytes += aligned(h.bytes());
+  for (const VolumePlan::History& h : plan.histories_) historyBytes += aligned(bytesOf(h.type, h.shape));
   total = historyBytes;
   for (size_t bytes : plan.bytes_) total += aligned(bytes);
   storage_ = backend_.allocate(std::max<size_t>(total, 64));
   size_t offset = 0;
   for (const VolumePlan::History& h : plan.histories_) {
     histories_.push_back({static_cast<char*>(storage_->data) + offset, h.type, h.shape});
-    offset += aligned(h.bytes());
+    offset += aligned(bytesOf(h.type, h.shape));
   }
   allHistories_ = bytesAt(*storage_, 0, historyBytes);
   for (size_t i = 0; i < roles_.size(); ++i) {

@@ -92,7 +92,6 @@ class VolumePlan {
   struct History {
     DType type = DType::F32;
     Shape shape;
-    size_t bytes() const { return static_cast<size_t>(shape.elements()) * sizeOf(type); }
   };
   std::vector<History> histories_;
 };

@@ -56,13 +56,10 @@ __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a
   for (int number = 0;; ++number) {
     const AttentionPart part = schedule.part(static_cast<int>(blockIdx.x) / kAttentionPair, number, rank);
     if (part.tiles == 0) return;
-    // By halves of the tile's rows: one of them to both blocks, or both for this one alone.
+    // By halves of the tile's rows.
     const auto load = [&](unsigned char* to, const CUtensorMap* map, int column, int row, uint64_t* full) {
       expectBytes(full, kTileBytes);
-      for (int half = 0; half < 2; ++half) {
-        if (!part.at.paired) copyBox(to + half * kTileBytes / 2, map, column, row + half * 64, full);
-        else if (half == rank) copyBoxToBoth(to + half * kTileBytes / 2, map, column, row + half * 64, full);
-      }
+      for (int half = 0; half < 2; ++half) copyHalf(part.at.paired, half, rank, to + half * kTileBytes / 2, map, column, row + half * 64, full);
     };
     waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);  // the first round finds everything empty
     expectBytes(&barriers->queriesFull, kTileBytes);

@@ -57,10 +57,7 @@ __device__ __forceinline__ void produce(const Maps& maps, const AttentionCall& a
     const int column = part.at.head * kHead, firstQuery = part.at.queryTile * kQueries;
     const auto load = [&](unsigned char* to, const CUtensorMap* map, int row, uint64_t* full) {
       expectBytes(full, kKeyBytes);
-      for (int box = 0; box < 2; ++box) {
-        if (!part.at.paired) copyBox(to + box * kKeyBox, map, column + box * kBoxColumns, row, full);
-        else if (box == rank) copyBoxToBoth(to + box * kKeyBox, map, column + box * kBoxColumns, row, full);
-      }
+      for (int box = 0; box < 2; ++box) copyHalf(part.at.paired, box, rank, to + box * kKeyBox, map, column + box * kBoxColumns, row, full);
     };
     // The first round finds everything empty.
     waitFor(&barriers->queriesEmpty, (number & 1) ^ 1);

@@ -1,10 +1,10 @@
 // How an int8 linear layer on Hopper is spread over clusters of two blocks (linear_sm90.cu). Plain C++: tested without a device.
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <cstdint>
+
+#include "kernels.h"
 
 namespace longlive::cuda {
 
@@ -19,7 +19,7 @@ struct LinearUnits {
   int rowTiles = 0, columnTiles = 0, chunks = 0;  // chunks of depth
 
   static LinearUnits of(int64_t rows, int64_t columns, int64_t depth, int width) {
-    const auto tiles = [](int64_t n, int64_t size) { return static_cast<int>((n + size - 1) / size); };
+    const auto tiles = [](int64_t n, int64_t size) { return static_cast<int>(ceilDiv(n, size)); };
     return {tiles(rows, kLinearRows), tiles(columns, width), tiles(depth, kLinearDepth)};
   }
 

@@ -76,10 +76,7 @@ template <int Columns> __device__ __forceinline__ void produce(const Maps& maps,
       expectBytes(full, L::kStageBytes);
       copyBox(stage, &maps.rows, chunk * kDepth, at.row * kRows, full);
       for (int half = 0; half < kPair; ++half) {
-        unsigned char* to = stage + kRowBytes + half * L::kHalf * kDepth;
-        const int column = at.column * Columns + half * L::kHalf;
-        if (!shared) copyBox(to, &maps.weights, chunk * kDepth, column, full);
-        else if (half == rank) copyBoxToBoth(to, &maps.weights, chunk * kDepth, column, full);
+        copyHalf(shared, half, rank, stage + kRowBytes + half * L::kHalf * kDepth, &maps.weights, chunk * kDepth, at.column * Columns + half * L::kHalf, full);
       }
       turn.next(kStages);
     }

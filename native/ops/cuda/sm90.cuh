@@ -252,6 +252,12 @@ __device__ __forceinline__ void multiplyE4m3(float (&d)[17][4], const uint32_t (
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+// One of the two boxes of what the blocks of a cluster read: if both read the same, each copies one into both, else all of its own.
+__device__ __forceinline__ void copyHalf(bool same, int half, int rank, void* to, const CUtensorMap* map, int column, int row, uint64_t* full) {
+  if (!same) copyBox(to, map, column, row, full);
+  else if (half == rank) copyBoxToBoth(to, map, column, row, full);
+}
+
 // By a whole warp: whoever copies next into both blocks of a cluster, of either one, waits for both.
 __device__ __forceinline__ void arriveAtBoth(uint64_t* b, int lane) {
   if (lane < 2) arriveAt(b, lane);
