@@ -5,6 +5,7 @@ import {
   pageCursorOf,
   type Session as DomainSession,
   type SessionLora as DomainLora,
+  type SessionParent,
 } from '../sessions/index.js';
 import { Artifact } from './artifact.js';
 import { builder } from './builder.js';
@@ -53,7 +54,7 @@ export const Failure = builder.objectRef<{ code: string; message: string }>('Fai
   fields: (t) => ({ code: t.exposeString('code'), message: t.exposeString('message') }),
 });
 
-const Parent = builder.objectRef<{ sessionId: string; chunk: number }>('SessionParent').implement({
+const Parent = builder.objectRef<SessionParent>('SessionParent').implement({
   description: 'Where a fork branched off.',
   fields: (t) => ({
     sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),

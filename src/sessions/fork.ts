@@ -11,9 +11,7 @@ import type { PromptRequested, StoredEvent } from './events.js';
 import { keysOf, type SessionKeys } from './keys.js';
 import { type Draft, LogReader, SEGMENT, type SessionLog } from './log.js';
 import { decodeRecord } from './record.js';
-import type { Session } from './session.js';
-
-type Parent = NonNullable<Session['parent']>;
+import type { Session, SessionParent } from './session.js';
 
 export interface Heir {
   readonly context: Context;
@@ -53,7 +51,7 @@ export async function inherit(heir: Heir): Promise<void> {
 }
 
 /** Events before the parent's `chunk`, as a fork logs them: what never took effect is left out, and so are states. */
-async function* historyOf(context: Context, { sessionId, chunk }: Parent): AsyncGenerator<Draft> {
+async function* historyOf(context: Context, { sessionId, chunk }: SessionParent): AsyncGenerator<Draft> {
   const requests = new Map<string, PromptRequested>();
   for await (const event of new LogReader(context.vault, keysOf(sessionId)).all()) {
     if (event.type === 'PromptRequested') requests.set(event.requestId, event);
@@ -72,7 +70,7 @@ function draftOf({ sequence: _sequence, at: _at, ...draft }: StoredEvent): Draft
   return draft;
 }
 
-async function inheritFiles({ context, keys, log }: Heir, parent: Parent): Promise<void> {
+async function inheritFiles({ context, keys, log }: Heir, parent: SessionParent): Promise<void> {
   const { vault } = context;
   const confirm = () => log.confirm();
   const checkpoint = await nearestCheckpoint(context, parent);
@@ -84,21 +82,20 @@ async function inheritFiles({ context, keys, log }: Heir, parent: Parent): Promi
     [theirs.poster, keys.poster],
   ] as const) {
     const stored = await vault.read(from);
-    const contentType = stored && (await vault.head(from))?.contentType;
-    if (stored) await vault.replace(to, stored.bytes, confirm, { ...(contentType && { contentType }) });
+    if (stored) await vault.replace(to, stored.bytes, confirm, { contentType: stored.contentType });
   }
 }
 
 /** Of the parent, or of its own parents when it has none so early. Without any, all is generated again from the start. */
-async function nearestCheckpoint(context: Context, parent: Parent): Promise<Checkpoint | undefined> {
-  for (let at: Parent | undefined = parent; at; at = await parentOf(context, at)) {
+async function nearestCheckpoint(context: Context, parent: SessionParent): Promise<Checkpoint | undefined> {
+  for (let at: SessionParent | undefined = parent; at; at = await parentOf(context, at)) {
     const found = await latestCheckpoint(context, keysOf(at.sessionId), at.chunk);
     if (found) return found;
   }
   return undefined;
 }
 
-async function parentOf(context: Context, { sessionId, chunk }: Parent): Promise<Parent | undefined> {
+async function parentOf(context: Context, { sessionId, chunk }: SessionParent): Promise<SessionParent | undefined> {
   const stored = await context.vault.read(keysOf(sessionId).record);
   const parent = stored && decodeRecord(stored.bytes).snapshot.parent;
   return parent && { ...parent, chunk: Math.min(parent.chunk, chunk) };

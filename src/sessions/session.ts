@@ -152,6 +152,12 @@ export interface SessionMedia {
   initKey: string;
 }
 
+/** Where a fork branched off: its chunks before `chunk` are of that session. */
+export interface SessionParent {
+  sessionId: string;
+  chunk: number;
+}
+
 /** A snapshot of a session; never changes after it was handed out. */
 export interface Session {
   id: string;
@@ -193,6 +199,6 @@ export interface Session {
   artifacts: readonly Artifact[];
   /** When the last artifact was stored and SessionEnded logged: nothing changes from then on. */
   finishedAt?: Date;
-  /** Set on a fork: chunks before `chunk` are of that session. */
-  parent?: { sessionId: string; chunk: number };
+  /** Set on a fork. */
+  parent?: SessionParent;
 }

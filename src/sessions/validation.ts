@@ -6,6 +6,7 @@ import type {
   ForkSessionInput,
   Pace,
   Session,
+  SessionParent,
   SwitchPromptInput,
   SwitchWhen,
   TimelineInput,
@@ -42,7 +43,7 @@ export interface SessionRequest {
   maxSeconds?: number;
   prompts: PlannedPrompt[];
   /** Of a fork; its prompts come behind those it inherits. */
-  parent?: { sessionId: string; chunk: number };
+  parent?: SessionParent;
 }
 
 export interface SwitchRequest {

@@ -60,11 +60,11 @@ export class Vault {
   }
 
   /** `undefined` when there is no such object. */
-  async read(key: string): Promise<{ bytes: Uint8Array; etag: string } | undefined> {
+  async read(key: string): Promise<{ bytes: Uint8Array; etag: string; contentType: string } | undefined> {
     return this.patiently(key, async () => {
       try {
-        const object = await this.store.get(key);
-        return { bytes: await collect(object.body), etag: object.etag };
+        const { body, etag, contentType } = await this.store.get(key);
+        return { bytes: await collect(body), etag, contentType };
       } catch (error) {
         if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;
         throw error;

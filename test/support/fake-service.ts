@@ -1,5 +1,7 @@
+import { expect } from 'vitest';
 import { LocalCluster } from '../../src/cluster/index.js';
 import {
+  type FrameChunk,
   type ModelInfo,
   type SessionEvent,
   type SessionPolicy,
@@ -55,6 +57,21 @@ export async function read(
 
 export function stored(events: SessionEvent[]): StoredEvent[] {
   return events.filter((event) => event.type !== 'Heartbeat');
+}
+
+export function chunksOf(events: SessionEvent[]): FrameChunk[] {
+  return events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
+}
+
+/** What is stored of a session from its beginning to its end, with media. */
+export async function readToEnd(world: World, id: string): Promise<StoredEvent[]> {
+  return stored(await world.clock.until(read(world, id, { inline: true })));
+}
+
+/** Neither the log nor the video has a hole. */
+export function expectWhole(events: StoredEvent[], count: number): void {
+  expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1));
+  expect(chunksOf(events).map(({ chunk }) => chunk)).toEqual(Array.from({ length: count }, (_, i) => i));
 }
 
 /** Small deterministic random numbers (mulberry32). */

@@ -113,6 +113,12 @@ export async function createSession(server: TestServer, input: object = {}): Pro
   return session;
 }
 
+/** The URIs in a playlist of the fake media: of the init segment, then of every chunk. */
+export function playlistUris(text: string): string[] {
+  const lines = text.split('\n').map((line) => line.replace('#MAP ', ''));
+  return lines.filter((line) => !line.startsWith('#'));
+}
+
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createSession, startTestServer, type TestServer } from '../../support/test-server.js';
+import { createSession, playlistUris, startTestServer, type TestServer } from '../../support/test-server.js';
 import { collect, TRANSPORTS, type WireEvent } from '../../support/transports.js';
 
 let server: TestServer;
@@ -87,10 +87,7 @@ describe('a fork', () => {
     const made = await fork({ atSeconds: 2 });
     await collect(TRANSPORTS[0]!.open(server.url, { id: made.id, media: 'NONE' }));
     const playlistUrl = new URL(made.playlistUrl, server.url);
-    const uris = (await (await fetch(playlistUrl)).text())
-      .split('\n')
-      .map((line) => line.replace('#MAP ', ''))
-      .filter((line) => !line.startsWith('#'));
+    const uris = playlistUris(await (await fetch(playlistUrl)).text());
     expect(uris.map((uri) => pathOf(new URL(uri, playlistUrl)))).toEqual([
       ...Array<string>(1 + 3).fill(local(parent.id)),
       ...Array<string>(7).fill(local(made.id)),

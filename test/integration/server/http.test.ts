@@ -2,7 +2,7 @@ import { serverAudits } from 'graphql-http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import WebSocket from 'ws';
 import { StoreError } from '../../../src/sessions/index.js';
-import { createSession, startTestServer, type TestServer, until } from '../../support/test-server.js';
+import { createSession, playlistUris, startTestServer, type TestServer, until } from '../../support/test-server.js';
 import { collect, TRANSPORTS } from '../../support/transports.js';
 
 const TOKEN = 'a-token';
@@ -248,10 +248,7 @@ describe('media', () => {
   test('the playlist leads to every chunk', async () => {
     const response = await fetch(finished.playlistUrl);
     expect(response.headers.get('content-type')).toBe('application/vnd.apple.mpegurl');
-    const uris = (await response.text())
-      .split('\n')
-      .map((line) => line.replace('#MAP ', ''))
-      .filter((line) => !line.startsWith('#'));
+    const uris = playlistUris(await response.text());
     expect(uris).toHaveLength(1 + 10);
     const answers = await Promise.all(uris.map((uri) => fetch(new URL(uri, finished.playlistUrl))));
     expect(answers.map(({ status }) => status)).toEqual(uris.map(() => 200));

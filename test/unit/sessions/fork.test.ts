@@ -1,20 +1,13 @@
 import { describe, expect, it, vi } from 'vitest';
-import {
-  type ForkSessionInput,
-  type FrameChunk,
-  type Session,
-  type StoredEvent,
-  StoreError,
-} from '../../../src/sessions/index.js';
+import { type ForkSessionInput, type Session, type StoredEvent, StoreError } from '../../../src/sessions/index.js';
 import { FAKE_MODEL } from '../../support/fake-engine.js';
 import { pictureOf } from '../../support/fake-media.js';
-import { makeWorld, read, stored, type World } from '../../support/fake-service.js';
+import { chunksOf, expectWhole, makeWorld, read, readToEnd, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
 vi.setConfig({ testTimeout: 60_000 });
 
-const chunks = (events: StoredEvent[]) => events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
-const pictures = (events: StoredEvent[]) => chunks(events).map(({ data }) => pictureOf(data).picture);
+const pictures = (events: StoredEvent[]) => chunksOf(events).map(({ data }) => pictureOf(data).picture);
 const applied = (events: StoredEvent[]) =>
   events.flatMap((event) => (event.type === 'PromptApplied' ? [[event.block, event.prompt]] : []));
 
@@ -26,10 +19,6 @@ const STORY = {
   seed: 3n,
 };
 
-async function readToEnd(world: World, id: string): Promise<StoredEvent[]> {
-  return stored(await world.clock.until(read(world, id, { inline: true })));
-}
-
 async function finished(world: World, input: object = STORY): Promise<{ id: string; events: StoredEvent[] }> {
   const { id } = await world.clock.until(world.service.createSession({ ...STORY, ...input }));
   return { id, events: await readToEnd(world, id) };
@@ -37,11 +26,6 @@ async function finished(world: World, input: object = STORY): Promise<{ id: stri
 
 function fork(world: World, id: string, input: ForkSessionInput = {}): Promise<Session> {
   return world.clock.until(world.service.forkSession(id, { pace: 'FASTEST', maxSeconds: 12, ...input }));
-}
-
-function expectWhole(events: StoredEvent[], count: number): void {
-  expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1));
-  expect(chunks(events).map(({ chunk }) => chunk)).toEqual(Array.from({ length: count }, (_, i) => i));
 }
 
 describe('a fork', () => {
@@ -57,7 +41,7 @@ describe('a fork', () => {
     expectWhole(events, 17);
     expect(pictures(events).slice(0, 9)).toEqual(pictures(parent.events).slice(0, 9));
     expect(pictures(events)[9]).not.toEqual(pictures(parent.events)[9]);
-    const prefixes = chunks(events).map(({ key, initKey }) => [key.split('/')[1], initKey.split('/')[1]]);
+    const prefixes = chunksOf(events).map(({ key, initKey }) => [key.split('/')[1], initKey.split('/')[1]]);
     expect(prefixes).toEqual([
       ...Array<string[]>(9).fill([parent.id, parent.id]),
       ...Array<string[]>(8).fill([made.id, made.id]),
@@ -119,7 +103,7 @@ describe('a fork', () => {
       const events = await readToEnd(world, third.id);
       expectWhole(events, 17);
       expect(pictures(events).slice(0, atChunk)).toEqual(pictures(seconds).slice(0, atChunk));
-      expect(new Set(chunks(events).map(({ key }) => key.split('/')[1]))).toEqual(
+      expect(new Set(chunksOf(events).map(({ key }) => key.split('/')[1]))).toEqual(
         new Set([first.id, ...(atChunk > 11 ? [second.id] : []), third.id]),
       );
     }
@@ -193,8 +177,8 @@ describe('a fork', () => {
     await next.clock.advance(2_000);
     await next.clock.until(next.service.stopSession(made.id));
     const events = await readToEnd(next, made.id);
-    expectWhole(events, chunks(events).length);
-    expect(chunks(events).length).toBeGreaterThan(100);
+    expectWhole(events, chunksOf(events).length);
+    expect(chunksOf(events).length).toBeGreaterThan(100);
     expect(pictures(events).slice(0, 100)).toEqual(pictures(parent.events).slice(0, 100));
     expect(applied(events).at(-1)).toEqual([100, 'a bird']);
   });

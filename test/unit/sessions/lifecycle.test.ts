@@ -1,15 +1,13 @@
 import { describe, expect, it, vi } from 'vitest';
-import type { FrameChunk, Session, StateChanged, StoredEvent } from '../../../src/sessions/index.js';
+import type { Session, StateChanged, StoredEvent } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
-import { makeWorld, read, stored, type World } from '../../support/fake-service.js';
+import { chunksOf, makeWorld, read, stored, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
 vi.setConfig({ testTimeout: 60_000 });
 
 const states = (events: StoredEvent[]) =>
   events.filter((event): event is StateChanged => event.type === 'StateChanged').map(({ state }) => state);
-
-const chunks = (events: StoredEvent[]) => events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
 
 async function runToEnd(world: World, session: Session): Promise<StoredEvent[]> {
   return stored(await world.clock.until(read(world, session.id, { inline: true })));
@@ -22,8 +20,8 @@ describe('a session', () => {
     const events = await runToEnd(world, session);
     expect(states(events)).toEqual(['QUEUED', 'STARTING', 'LIVE', 'COMPLETED']);
     expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1));
-    expect(chunks(events).map(({ chunk }) => chunk)).toEqual([0, 1, 2, 3, 4, 5, 6]);
-    expect(chunks(events).map(({ firstFrame }) => firstFrame)).toEqual([0, 9, 21, 33, 45, 57, 69]);
+    expect(chunksOf(events).map(({ chunk }) => chunk)).toEqual([0, 1, 2, 3, 4, 5, 6]);
+    expect(chunksOf(events).map(({ firstFrame }) => firstFrame)).toEqual([0, 9, 21, 33, 45, 57, 69]);
     expect(events.map(({ type }) => type).slice(0, 6)).toEqual([
       'StateChanged',
       'PromptRequested',
@@ -83,7 +81,7 @@ describe('a session', () => {
     const session = await world.clock.until(world.service.createSession({ timeline, maxSeconds: 5 }));
     const events = await runToEnd(world, session);
     // 2 s is frame 32, block 3 begins at frame 33.
-    expect(chunks(events).map(({ data }) => pictureOf(data).prompt)).toEqual([
+    expect(chunksOf(events).map(({ data }) => pictureOf(data).prompt)).toEqual([
       'one',
       'one',
       'one',
@@ -116,7 +114,7 @@ describe('a session', () => {
   it('makes the same pictures with and without a pause in between', async () => {
     const plain = makeWorld();
     const a = await plain.clock.until(plain.service.createSession({ prompt: 'a fox', maxSeconds: 5, seed: 7n }));
-    const whole = chunks(await runToEnd(plain, a)).map(({ data }) => pictureOf(data).picture);
+    const whole = chunksOf(await runToEnd(plain, a)).map(({ data }) => pictureOf(data).picture);
 
     const world = makeWorld();
     const b = await world.clock.until(world.service.createSession({ prompt: 'a fox', maxSeconds: 5, seed: 7n }));
@@ -128,7 +126,7 @@ describe('a session', () => {
     expect((await world.service.session(b.id)).chunks).toBe(before);
     expect(await world.clock.until(world.service.resumeSession(b.id))).toMatchObject({ state: 'LIVE' });
     const events = await runToEnd(world, b);
-    expect(chunks(events).map(({ data }) => pictureOf(data).picture)).toEqual(whole);
+    expect(chunksOf(events).map(({ data }) => pictureOf(data).picture)).toEqual(whole);
     expect(states(events)).toEqual(['QUEUED', 'STARTING', 'LIVE', 'PAUSED', 'LIVE', 'COMPLETED']);
   });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { type CreateSessionInput, DomainError, type FrameChunk, type ModelInfo } from '../../../src/sessions/index.js';
+import { type CreateSessionInput, DomainError, type ModelInfo } from '../../../src/sessions/index.js';
 import { FAKE_MODEL } from '../../support/fake-engine.js';
-import { makeWorld, read, type World } from '../../support/fake-service.js';
+import { chunksOf, makeWorld, read, type World } from '../../support/fake-service.js';
 
 const model = (change: Partial<ModelInfo> = {}): ModelInfo => ({
   ...FAKE_MODEL,
@@ -20,8 +20,7 @@ async function create(world: World, input: CreateSessionInput): Promise<string> 
 
 async function pictures(world: World, id: string): Promise<string[]> {
   const events = await world.clock.until(read(world, id, { inline: true }));
-  const chunks = events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
-  return chunks.map(({ data }) => new TextDecoder().decode(data));
+  return chunksOf(events).map(({ data }) => new TextDecoder().decode(data));
 }
 
 /** Another worker over the same store, with what it has installed. */

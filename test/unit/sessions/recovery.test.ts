@@ -1,27 +1,16 @@
 import { describe, expect, it, vi } from 'vitest';
-import { type FrameChunk, type StoredEvent, StoreError } from '../../../src/sessions/index.js';
+import { StoreError } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
-import { makeWorld, randomOf, read, stored, type World } from '../../support/fake-service.js';
+import { chunksOf, expectWhole, makeWorld, randomOf, read, readToEnd, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
 vi.setConfig({ testTimeout: 60_000 });
 
 const OUTAGE = new StoreError('UNREACHABLE', 'no route to host');
 
-const chunks = (events: StoredEvent[]) => events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
-
-function expectWhole(events: StoredEvent[], count: number): void {
-  expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1));
-  expect(chunks(events).map(({ chunk }) => chunk)).toEqual(Array.from({ length: count }, (_, i) => i));
-}
-
 async function create(world: World, maxSeconds = 12): Promise<string> {
   const input = { prompt: 'a fox', maxSeconds, pace: 'FASTEST' as const, seed: 3n };
   return (await world.clock.until(world.service.createSession(input))).id;
-}
-
-async function readToEnd(world: World, id: string): Promise<StoredEvent[]> {
-  return stored(await world.clock.until(read(world, id, { inline: true })));
 }
 
 /** Another process over the same store; the old one is told nothing. */
@@ -49,7 +38,7 @@ describe('after a crash', () => {
 
   it('without a checkpoint it starts over and makes the very same pictures', async () => {
     const plain = makeWorld();
-    const whole = chunks(await readToEnd(plain, await create(plain))).map(({ data }) => pictureOf(data).picture);
+    const whole = chunksOf(await readToEnd(plain, await create(plain))).map(({ data }) => pictureOf(data).picture);
     const world = makeWorld({ policy: { checkpointBlocks: 1_000 } });
     const id = await create(world);
     await world.clock.advance(2_000);
@@ -58,7 +47,7 @@ describe('after a crash', () => {
     await next.clock.until(next.service.resumeSession(id));
     const events = await readToEnd(next, id);
     expectWhole(events, 17);
-    expect(chunks(events).map(({ data }) => pictureOf(data).picture)).toEqual(whole);
+    expect(chunksOf(events).map(({ data }) => pictureOf(data).picture)).toEqual(whole);
     expect(next.engine.opened).toEqual(['open']);
   });
 
@@ -75,7 +64,9 @@ describe('after a crash', () => {
     expect(await readToEnd(makeWorld({ after: world }), id)).toHaveLength(events.length);
     const kept = makeWorld({ after: world });
     const again = await readToEnd(kept, id);
-    expect(chunks(again).map(({ data }) => pictureOf(data))).toEqual(chunks(events).map(({ data }) => pictureOf(data)));
+    expect(chunksOf(again).map(({ data }) => pictureOf(data))).toEqual(
+      chunksOf(events).map(({ data }) => pictureOf(data)),
+    );
   });
 
   it('an ended session whose artifacts were not complete gets them', async () => {
@@ -200,7 +191,7 @@ describe('when the store fails', () => {
       world.store.fault = () => undefined;
       const events = await readToEnd(world, id);
       expectWhole(events, 17);
-      expect(chunks(events).every(({ chunk, data }) => pictureOf(data).block === chunk)).toBe(true);
+      expect(chunksOf(events).every(({ chunk, data }) => pictureOf(data).block === chunk)).toBe(true);
       expect(world.engine.active).toBe(0);
     },
   );
