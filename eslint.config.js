@@ -2,22 +2,24 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 /**
- * The layers of docs/design: cli -> server -> api -> sessions -> {engine, media, storage, cluster}.
- * A folder may import what stands to its right; engine, media, storage and cluster implement interfaces that sessions
- * owns (src/sessions/ports.ts and errors.ts) and may import those, nothing else of it. import stands alone under cli and engine.
- * files is what engine and import have in common of the file system, and imports nothing.
+ * The layers of docs/architecture.md: cli -> server -> api -> sessions, and engine -> packages -> import -> files.
+ * engine, packages, media, storage and cluster implement interfaces that sessions owns: of it they may import
+ * src/sessions/ports.ts and errors.ts, nothing else.
  */
 const forbidden = {
-  api: ['cli', 'server', 'engine', 'media', 'storage', 'cluster'],
-  sessions: ['cli', 'server', 'api', 'engine', 'media', 'storage'],
-  engine: ['cli', 'server', 'api', 'media', 'storage', 'cluster'],
-  media: ['cli', 'server', 'api', 'engine', 'storage', 'cluster'],
-  storage: ['cli', 'server', 'api', 'engine', 'media', 'cluster'],
-  cluster: ['cli', 'server', 'api', 'engine', 'media'],
-  import: ['cli', 'server', 'api', 'sessions', 'engine', 'media', 'storage', 'cluster'],
-  files: ['cli', 'server', 'api', 'sessions', 'engine', 'media', 'storage', 'cluster', 'import'],
   server: ['cli'],
+  api: ['cli', 'server', 'engine', 'packages', 'import', 'files', 'media', 'storage', 'cluster'],
+  sessions: ['cli', 'server', 'api', 'engine', 'packages', 'import', 'files', 'media', 'storage', 'cluster'],
+  engine: ['cli', 'server', 'api', 'media', 'storage', 'cluster'],
+  packages: ['cli', 'server', 'api', 'engine', 'media', 'storage', 'cluster'],
+  import: ['cli', 'server', 'api', 'sessions', 'engine', 'packages', 'media', 'storage', 'cluster'],
+  files: ['cli', 'server', 'api', 'sessions', 'engine', 'packages', 'media', 'storage', 'cluster', 'import'],
+  media: ['cli', 'server', 'api', 'engine', 'packages', 'import', 'files', 'storage', 'cluster'],
+  storage: ['cli', 'server', 'api', 'engine', 'packages', 'import', 'files', 'media', 'cluster'],
+  cluster: ['cli', 'server', 'api', 'engine', 'packages', 'import', 'files', 'media', 'storage'],
 };
+
+const implementPorts = ['engine', 'packages', 'media', 'storage', 'cluster'];
 
 const outside = {
   sessions: ['graphql*', '@pothos/*', '@aws-sdk/*', 'ws', 'node:http*'],
@@ -31,6 +33,14 @@ const layers = Object.entries(forbidden).map(([layer, folders]) => ({
       {
         patterns: [
           { regex: `^(\\.\\./)+(${folders.join('|')})/`, message: `${layer} must not import upward or sideways.` },
+          ...(implementPorts.includes(layer)
+            ? [
+                {
+                  regex: '^(\\.\\./)+sessions/(?!(ports|errors)\\.js$)',
+                  message: `${layer} may import the ports and errors of sessions, nothing else of it.`,
+                },
+              ]
+            : []),
           ...(outside[layer] ? [{ group: outside[layer], message: `${layer} knows no transport and no cloud.` }] : []),
         ],
       },

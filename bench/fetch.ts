@@ -18,7 +18,7 @@ import { dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { findSources, PackageCache } from '../src/engine/index.js';
+import { findSources, PackageCache } from '../src/packages/index.js';
 import { S3Store } from '../src/storage/s3-store.js';
 import { safeTensors, writePackage } from '../test/support/model-packages.js';
 import { startS3Server } from '../test/support/s3-server.js';

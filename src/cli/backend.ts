@@ -10,14 +10,11 @@ import {
   defaultCacheDirectory,
   type Device,
   type EngineOptions,
-  type FetchProgress,
-  isRemote,
   loadAddon,
   openEngine,
-  PackageCache,
-  type PackageSource,
   type Precision,
 } from '../engine/index.js';
+import { type FetchProgress, isRemote, PackageCache, type PackageSource } from '../packages/index.js';
 import { type ClosableMediaFactory, createMediaFactory } from '../media/index.js';
 import { ConfigError, environmentName, type ServerConfig } from '../server/config.js';
 import type { Backend } from '../server/index.js';

@@ -15,7 +15,7 @@ import {
   readFolder,
   type RemoteOptions,
   removePackage,
-} from '../engine/index.js';
+} from '../packages/index.js';
 import { loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, runningPrecision, storeOpener } from './backend.js';
 import { EXIT, Failure } from './failure.js';

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { damages, findPackages, type ModelPackage } from '../engine/index.js';
+import { damages, findPackages, type ModelPackage } from '../packages/index.js';
 import { lockOf, partialOf, quantisePackage } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { CALIBRATION_PROMPTS, type Loss, measureLoss } from './calibration.js';

@@ -2,16 +2,16 @@ import { homedir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { DomainError, invalid } from '../sessions/errors.js';
 import type { Engine, Generation, GenerationOptions, LoraChoice, LoraInfo, ModelInfo } from '../sessions/ports.js';
-import type { AdapterFile, AdapterLibrary } from './adapters.js';
+import type { AdapterFile, AdapterLibrary } from '../packages/adapters.js';
 import { loadAddon } from './addon-file.js';
 import type { Addon, Device, Precision } from './addon.js';
 import { isEightBit } from './arithmetic.js';
-import { Catalog, type CatalogTimes, type Found } from './catalog.js';
+import { Catalog, type CatalogTimes, type Found } from '../packages/catalog.js';
 import { DeviceHealth, Model, type ModelOptions, type ModelSurroundings } from './model.js';
 import { ModelPool } from './model-pool.js';
-import { PackageCache } from './package-cache.js';
-import type { PackageSource, RemoteOptions } from './sources.js';
-import { variantKey, variantOf, type WeightedAdapter } from './variants.js';
+import { PackageCache } from '../packages/package-cache.js';
+import type { PackageSource, RemoteOptions } from '../packages/sources.js';
+import { variantKey, variantOf, type WeightedAdapter } from '../packages/variants.js';
 
 export interface EngineOptions extends RemoteOptions {
   /** Each a model package, a directory with several, `s3://bucket/prefix/` or `https://host/path/`. */
@@ -95,7 +95,7 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
 /** Whoever has no adapters need not load what reads them. */
 async function openLibrary(directory: string | undefined): Promise<AdapterLibrary> {
   if (directory === undefined) return { adapters: [], problems: [], misfit: () => undefined };
-  const { findAdapters } = await import('./adapters.js');
+  const { findAdapters } = await import('../packages/adapters.js');
   return findAdapters(directory);
 }
 

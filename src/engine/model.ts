@@ -24,8 +24,8 @@ import { DomainError, invalid } from '../sessions/errors.js';
 import { arithmeticOf, isEightBit } from './arithmetic.js';
 import { isDeviceFault, isUnsupported, openingError, runningError } from './errors.js';
 import type { Pooled } from './model-pool.js';
-import { bytesOf, type HeldPackage } from './package.js';
-import type { PackageSource } from './sources.js';
+import { bytesOf, type HeldPackage } from '../packages/package.js';
+import type { PackageSource } from '../packages/sources.js';
 import { cleanPrompt } from './text.js';
 import { Tokenizer } from './tokenizer.js';
 

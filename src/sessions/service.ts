@@ -1,18 +1,18 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { Page, ServiceStatus, Sessions, SubscribeOptions } from './api.js';
-import { type KnownChunks, playlistOf, readChunks } from './artifacts.js';
-import { Capacity } from './capacity.js';
+import { type KnownChunks, playlistOf, readChunks } from './stored/artifacts.js';
+import { Capacity } from './live/capacity.js';
 import { systemClock } from './clock.js';
-import type { Context } from './context.js';
+import type { Context } from './live/context.js';
 import { DomainError, invalid } from './errors.js';
 import type { SessionEvent } from './events.js';
-import { BY_DATE, byDateKey, idOfByDateKey, keysOf, UNFINISHED } from './keys.js';
-import { LogReader } from './log.js';
-import { OwnedSession } from './owned.js';
+import { BY_DATE, byDateKey, idOfByDateKey, keysOf, UNFINISHED } from './stored/keys.js';
+import { LogReader } from './stored/log.js';
+import { OwnedSession } from './live/owned.js';
 import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
 import type { Claim, Command, ModelInfo } from './ports.js';
-import { decodeRecord, digestInput, encodeRecord, type SessionRecord } from './record.js';
-import { requireModel } from './required-model.js';
+import { decodeRecord, digestInput, encodeRecord, type SessionRecord } from './stored/record.js';
+import { requireModel } from './live/required-model.js';
 import {
   type CreateSessionInput,
   type ForkSessionInput,
@@ -21,10 +21,10 @@ import {
   type SwitchPromptInput,
   type SwitchReceipt,
 } from './session.js';
-import { applyEvent, initialSnapshot } from './snapshot.js';
-import { follow } from './stream.js';
+import { applyEvent, initialSnapshot } from './stored/snapshot.js';
+import { follow } from './read/stream.js';
 import { checkCreate, checkFork, type SessionRequest } from './validation.js';
-import { OwnershipLost, Vault } from './vault.js';
+import { OwnershipLost, Vault } from './stored/vault.js';
 
 const PAGE = 20;
 const LARGEST_PAGE = 100;

@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { damages, findPackages, openEngine } from '../../../src/engine/index.js';
+import { openEngine } from '../../../src/engine/index.js';
+import { damages, findPackages } from '../../../src/packages/index.js';
 import { describeFile, FakeAddon, nativeError, storedAs, writePackage as write } from '../../support/model-packages.js';
 
 let root: string;

@@ -2,7 +2,8 @@ import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, s
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type EngineOptions, openEngine, PackageCache } from '../../../src/engine/index.js';
+import { type EngineOptions, openEngine } from '../../../src/engine/index.js';
+import { PackageCache } from '../../../src/packages/index.js';
 import {
   ditShapes,
   isQuantised,

@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { damages, readPackage } from '../../../src/engine/package.js';
+import { damages, readPackage } from '../../../src/packages/package.js';
 import { Tokenizer } from '../../../src/engine/tokenizer.js';
 import { memoryBytes } from '../../../src/import/bytes.js';
 import { convert, toFloat32 } from '../../../src/import/convert.js';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { isAlive, Lease } from '../../../src/files/lease.js';
-import { PackageCache } from '../../../src/engine/package-cache.js';
+import { PackageCache } from '../../../src/packages/package-cache.js';
 
 // Real files that are synced, on machines that may be busy.
 vi.setConfig({ testTimeout: 60_000 });

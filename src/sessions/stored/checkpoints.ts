@@ -1,6 +1,6 @@
 /** Where a session can go on from. */
 
-import type { Context } from './context.js';
+import type { Context } from '../live/context.js';
 import { checkpointBlocksOf, type SessionKeys } from './keys.js';
 
 export interface Checkpoint {

@@ -1,6 +1,6 @@
 /** Which of the requested prompts takes effect at a block. */
 
-import type { SwitchReceipt, SwitchWhen } from './session.js';
+import type { SwitchReceipt, SwitchWhen } from '../session.js';
 
 export interface Due {
   winner: SwitchReceipt;

@@ -1,10 +1,10 @@
 /** A session is the fold of its log: `initialSnapshot`, then `applyEvent` for every stored event in order. */
 
-import { firstFrameOf, startSecondsOf } from './blocks.js';
-import type { PromptApplied, PromptRequested, SessionEnded, StateChanged, StoredEvent } from './events.js';
-import type { LoraChoice, ModelInfo } from './ports.js';
-import { isEnded, type Session, type SwitchReceipt } from './session.js';
-import type { SessionRequest } from './validation.js';
+import { firstFrameOf, startSecondsOf } from '../blocks.js';
+import type { PromptApplied, PromptRequested, SessionEnded, StateChanged, StoredEvent } from '../events.js';
+import type { LoraChoice, ModelInfo } from '../ports.js';
+import { isEnded, type Session, type SwitchReceipt } from '../session.js';
+import type { SessionRequest } from '../validation.js';
 
 export function initialSnapshot(id: string, request: SessionRequest, model: ModelInfo, now: number): Session {
   return {

@@ -1,12 +1,12 @@
 /** How much each device can take: admission by the block times actually observed, not by a configured guess. */
 
-import type { DeviceStatus } from './api.js';
-import { blockSeconds } from './blocks.js';
-import { DomainError } from './errors.js';
+import type { DeviceStatus } from '../api.js';
+import { blockSeconds } from '../blocks.js';
+import { DomainError } from '../errors.js';
 import { DeviceExecutor } from './executor.js';
-import type { ModelInfo } from './ports.js';
-import type { SessionPolicy } from './policy.js';
-import type { Session } from './session.js';
+import type { ModelInfo } from '../ports.js';
+import type { SessionPolicy } from '../policy.js';
+import type { Session } from '../session.js';
 
 /** Weight of the newest block in the smoothed block time. */
 const SMOOTHING = 0.2;

@@ -5,20 +5,20 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { storeArtifacts } from './artifacts.js';
+import { storeArtifacts } from '../stored/artifacts.js';
 import type { Context } from './context.js';
-import { DomainError } from './errors.js';
-import type { StoredEvent } from './events.js';
+import { DomainError } from '../errors.js';
+import type { StoredEvent } from '../events.js';
 import { inherit, inheritedPrompts } from './fork.js';
-import { keysOf, type SessionKeys, UNFINISHED } from './keys.js';
-import { SessionLog } from './log.js';
-import type { Claim } from './ports.js';
+import { keysOf, type SessionKeys, UNFINISHED } from '../stored/keys.js';
+import { SessionLog } from '../stored/log.js';
+import type { Claim } from '../ports.js';
 import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
 import { expectedBlock, type Progress } from './prompts.js';
 import { OrderedQueue } from './queue.js';
-import { decodeRecord, encodeRecord, type SessionRecord } from './record.js';
+import { decodeRecord, encodeRecord, type SessionRecord } from '../stored/record.js';
 import { requireModel } from './required-model.js';
-import { EventRing } from './ring.js';
+import { EventRing } from '../read/ring.js';
 import {
   isEnded,
   type Session,
@@ -26,11 +26,11 @@ import {
   type StateReason,
   type SwitchPromptInput,
   type SwitchReceipt,
-} from './session.js';
-import { Signal } from './signal.js';
-import { applyEvent } from './snapshot.js';
-import { checkSwitch, type SwitchRequest } from './validation.js';
-import { OwnershipLost } from './vault.js';
+} from '../session.js';
+import { Signal } from '../signal.js';
+import { applyEvent } from '../stored/snapshot.js';
+import { checkSwitch, type SwitchRequest } from '../validation.js';
+import { OwnershipLost } from '../stored/vault.js';
 
 /** Chunks that may wait for encoder and store while the device goes on. */
 const PIPELINE = 2;

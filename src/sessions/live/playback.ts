@@ -1,4 +1,4 @@
-import type { Clock } from './ports.js';
+import type { Clock } from '../ports.js';
 
 /**
  * Where an ideal viewer is: playback starts with the first chunk and stalls when it runs out of video. Keeps REALTIME

@@ -4,9 +4,9 @@
  * succeed. Sequence n always lies in segment floor((n - 1) / SEGMENT).
  */
 
-import type { StoredEvent } from './events.js';
+import type { StoredEvent } from '../events.js';
 import type { SessionKeys } from './keys.js';
-import type { Clock } from './ports.js';
+import type { Clock } from '../ports.js';
 import { OwnershipLost, type Vault } from './vault.js';
 
 export const SEGMENT = 64;

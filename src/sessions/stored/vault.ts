@@ -1,5 +1,5 @@
-import { DomainError } from './errors.js';
-import { type Clock, type ObjectStore, type PutOptions, StoreError } from './ports.js';
+import { DomainError } from '../errors.js';
+import { type Clock, type ObjectStore, type PutOptions, StoreError } from '../ports.js';
 
 const FIRST_WAIT = 100;
 const LONGEST_WAIT = 5_000;

@@ -4,14 +4,14 @@
  * parent's keys, because they never change.
  */
 
-import { type Checkpoint, latestCheckpoint } from './checkpoints.js';
+import { type Checkpoint, latestCheckpoint } from '../stored/checkpoints.js';
 import type { Context } from './context.js';
-import { DomainError } from './errors.js';
-import type { PromptRequested, StoredEvent } from './events.js';
-import { keysOf, type SessionKeys } from './keys.js';
-import { type Draft, LogReader, SEGMENT, type SessionLog } from './log.js';
-import { decodeRecord } from './record.js';
-import type { Session, SessionParent } from './session.js';
+import { DomainError } from '../errors.js';
+import type { PromptRequested, StoredEvent } from '../events.js';
+import { keysOf, type SessionKeys } from '../stored/keys.js';
+import { type Draft, LogReader, SEGMENT, type SessionLog } from '../stored/log.js';
+import { decodeRecord } from '../stored/record.js';
+import type { Session, SessionParent } from '../session.js';
 
 export interface Heir {
   readonly context: Context;

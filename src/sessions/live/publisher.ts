@@ -1,15 +1,15 @@
 /** Frames become a chunk: encoded, stored, logged, announced, in this order, so that what is visible is durable. */
 
-import { firstFrameOf } from './blocks.js';
+import { firstFrameOf } from '../blocks.js';
 import type { Context } from './context.js';
-import { DomainError } from './errors.js';
-import type { FrameChunk } from './events.js';
-import type { SessionKeys } from './keys.js';
-import type { SessionLog } from './log.js';
-import type { ChunkEncoder, EncodedChunk, Frames } from './ports.js';
+import { DomainError } from '../errors.js';
+import type { FrameChunk } from '../events.js';
+import type { SessionKeys } from '../stored/keys.js';
+import type { SessionLog } from '../stored/log.js';
+import type { ChunkEncoder, EncodedChunk, Frames } from '../ports.js';
 import type { Due } from './prompts.js';
 import type { OrderedQueue } from './queue.js';
-import type { Session } from './session.js';
+import type { Session } from '../session.js';
 
 /** A prompt that is in force for the block in flight. */
 export interface Taken extends Due {

@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ChecksumError, download, type DownloadOptions, readSmall } from '../../../src/engine/download.js';
-import { HttpFolder } from '../../../src/engine/http-folder.js';
+import { ChecksumError, download, type DownloadOptions, readSmall } from '../../../src/packages/download.js';
+import { HttpFolder } from '../../../src/packages/http-folder.js';
 import { type Fault, RangeServer } from '../../support/range-server.js';
 
 // Real files that are synced, on machines that may be busy.

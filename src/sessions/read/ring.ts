@@ -1,4 +1,4 @@
-import type { StoredEvent } from './events.js';
+import type { StoredEvent } from '../events.js';
 
 export interface RingLimits {
   events: number;

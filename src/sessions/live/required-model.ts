@@ -1,9 +1,9 @@
 /** The model a session was made with, where it is to go on: the very same one, with the same adapters. */
 
-import { DomainError } from './errors.js';
-import type { Engine, ModelInfo } from './ports.js';
+import { DomainError } from '../errors.js';
+import type { Engine, ModelInfo } from '../ports.js';
 import { generationOptions } from './producer.js';
-import type { Session } from './session.js';
+import type { Session } from '../session.js';
 
 /** MODEL_UNAVAILABLE when it is not here or another version is, AT_CAPACITY when there is no room for it now. */
 export async function requireModel(engine: Engine, session: Session): Promise<ModelInfo> {

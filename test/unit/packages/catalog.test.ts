@@ -2,13 +2,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import {
-  CATALOG_TIMES,
-  type EngineOptions,
-  type NativeEngine,
-  openEngine,
-  PackageCache,
-} from '../../../src/engine/index.js';
+import { type EngineOptions, type NativeEngine, openEngine } from '../../../src/engine/index.js';
+import { CATALOG_TIMES, PackageCache } from '../../../src/packages/index.js';
 import { FakeAddon, storedAs, writePackage } from '../../support/model-packages.js';
 import { RangeServer } from '../../support/range-server.js';
 

@@ -3,15 +3,15 @@
  * what the memory ring no longer has comes from the store.
  */
 
-import type { SubscribeOptions } from './api.js';
-import type { Context } from './context.js';
-import { invalid } from './errors.js';
-import type { FrameChunk, Heartbeat, SessionEvent, StoredEvent } from './events.js';
-import type { SessionKeys } from './keys.js';
-import { LogReader, SEGMENT } from './log.js';
+import type { SubscribeOptions } from '../api.js';
+import type { Context } from '../live/context.js';
+import { invalid } from '../errors.js';
+import type { FrameChunk, Heartbeat, SessionEvent, StoredEvent } from '../events.js';
+import type { SessionKeys } from '../stored/keys.js';
+import { LogReader, SEGMENT } from '../stored/log.js';
 import type { EventRing } from './ring.js';
-import type { Session } from './session.js';
-import { Signal } from './signal.js';
+import type { Session } from '../session.js';
+import { Signal } from '../signal.js';
 
 export interface StreamSource {
   readonly context: Context;

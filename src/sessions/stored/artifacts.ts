@@ -1,12 +1,12 @@
 /** What remains of a session: one MP4, one playlist, one poster, one timeline, assembled from what is in the store. */
 
-import type { Context } from './context.js';
-import { DomainError } from './errors.js';
-import type { FrameChunk } from './events.js';
+import type { Context } from '../live/context.js';
+import { DomainError } from '../errors.js';
+import type { FrameChunk } from '../events.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
-import type { PutOptions } from './ports.js';
-import type { Artifact, ArtifactKind, Session } from './session.js';
+import type { PutOptions } from '../ports.js';
+import type { Artifact, ArtifactKind, Session } from '../session.js';
 
 const MP4: PutOptions = { contentType: 'video/mp4' };
 const HLS: PutOptions = { contentType: 'application/vnd.apple.mpegurl' };

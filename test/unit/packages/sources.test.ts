@@ -2,9 +2,10 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type EngineOptions, openEngine, PackageCache, readPackage } from '../../../src/engine/index.js';
-import { findSources } from '../../../src/engine/catalog.js';
-import { installPackage, openFolder, readFolder } from '../../../src/engine/sources.js';
+import { type EngineOptions, openEngine } from '../../../src/engine/index.js';
+import { PackageCache, readPackage } from '../../../src/packages/index.js';
+import { findSources } from '../../../src/packages/catalog.js';
+import { installPackage, openFolder, readFolder } from '../../../src/packages/sources.js';
 import { describeFile, FakeAddon, writePackage } from '../../support/model-packages.js';
 import { RangeServer } from '../../support/range-server.js';
 

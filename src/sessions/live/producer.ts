@@ -1,13 +1,13 @@
 /** Generates one session's blocks on its device: pacing, prompts, preemption, checkpoints, replay after a restore. */
 
-import { blockSeconds, startSecondsOf } from './blocks.js';
-import { type Checkpoint, latestCheckpoint } from './checkpoints.js';
+import { blockSeconds, startSecondsOf } from '../blocks.js';
+import { type Checkpoint, latestCheckpoint } from '../stored/checkpoints.js';
 import { Playback } from './playback.js';
-import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from './ports.js';
+import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from '../ports.js';
 import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
 import { Publisher, type PublisherHost, type Taken } from './publisher.js';
-import type { Session, StateReason } from './session.js';
-import type { Signal } from './signal.js';
+import type { Session, StateReason } from '../session.js';
+import type { Signal } from '../signal.js';
 
 /** What the owner wants the producer to do instead of going on. */
 export type Control = { kind: 'pause'; reason: StateReason } | { kind: 'stop' };

@@ -1,7 +1,7 @@
 import type { Capacity } from './capacity.js';
-import type { Logger, SessionPolicy } from './policy.js';
-import type { Clock, Cluster, Engine, MediaFactory } from './ports.js';
-import type { Vault } from './vault.js';
+import type { Logger, SessionPolicy } from '../policy.js';
+import type { Clock, Cluster, Engine, MediaFactory } from '../ports.js';
+import type { Vault } from '../stored/vault.js';
 
 /** What every session of a worker shares. */
 export interface Context {

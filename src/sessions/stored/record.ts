@@ -1,8 +1,8 @@
 /** `session.json`: who owns the session, what was asked for, and a snapshot that saves reading the log from its start. */
 
 import { createHash } from 'node:crypto';
-import type { Session, SwitchReceipt } from './session.js';
-import type { SessionRequest } from './validation.js';
+import type { Session, SwitchReceipt } from '../session.js';
+import type { SessionRequest } from '../validation.js';
 
 export interface SessionRecord {
   formatVersion: 1;
