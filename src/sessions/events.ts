@@ -62,6 +62,9 @@ export interface FrameChunk extends Stored {
   initKey: string;
   codec: string;
   bytes: number;
+  /** Checksums of the chunk and of the init segment; absent in sessions that are older than checksums. */
+  check?: string;
+  initCheck?: string;
   /** Decoding may begin here. */
   keyframe: boolean;
   /** Device time from the chunk before to this one, recaches aside. */

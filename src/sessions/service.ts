@@ -11,7 +11,7 @@ import { LogReader } from './stored/log.js';
 import { OwnedSession } from './live/owned.js';
 import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
 import type { Claim, Command, ModelInfo } from './ports.js';
-import { decodeRecord, digestInput, encodeRecord, type SessionRecord } from './stored/record.js';
+import { digestInput, encodeRecord, FORMAT_VERSION, readRecord, type SessionRecord } from './stored/record.js';
 import { requireModel } from './live/required-model.js';
 import {
   type CreateSessionInput,
@@ -253,7 +253,7 @@ export class SessionService implements Sessions {
     const existing = idempotencyKey === undefined ? undefined : await this.find(id);
     if (existing) return this.repeated(existing, inputDigest);
     const snapshot = initialSnapshot(id, request, await findModel(), clock.now());
-    return this.begin({ formatVersion: 1, id, owner: cluster.workerId, inputDigest, request, snapshot });
+    return this.begin({ since: FORMAT_VERSION, id, owner: cluster.workerId, inputDigest, request, snapshot });
   }
 
   private async begin(record: SessionRecord): Promise<Session> {
@@ -403,15 +403,15 @@ export class SessionService implements Sessions {
 
   private async find(id: string): Promise<Loaded | undefined> {
     if (!ID.test(id)) return undefined;
-    const stored = await this.context.vault.read(keysOf(id).record);
+    const stored = await readRecord(this.context.vault, keysOf(id));
     if (!stored) return undefined;
-    const record = decodeRecord(stored.bytes);
+    const { record, etag } = stored;
     let session = record.snapshot;
     if (!session.finishedAt) {
       const log = new LogReader(this.context.vault, keysOf(id));
       for await (const event of log.all(session.lastSequence)) session = applyEvent(session, event);
     }
-    return { record, etag: stored.etag, session: { ...session, viewers: this.context.viewers(id) } };
+    return { record, etag, session: { ...session, viewers: this.context.viewers(id) } };
   }
 
   private async listed(id: string): Promise<Session | undefined> {

@@ -44,6 +44,8 @@ export interface FakeTimes {
  */
 export class FakeEngine implements Engine {
   readonly opened: string[] = [];
+  /** Blocks of the checkpoints that were gone on from. */
+  readonly restoredAt: number[] = [];
   readonly prepared: string[] = [];
   fault: string | undefined;
   failToPrepare: (() => Error | undefined) | undefined;
@@ -99,9 +101,10 @@ export class FakeEngine implements Engine {
     checkpoint: Uint8Array,
     prompt: string,
   ): Promise<Generation> {
-    this.opened.push('restore');
     await this.encode(prompt);
-    const state = JSON.parse(new TextDecoder().decode(checkpoint)) as FakeState;
+    const state = parseCheckpoint(checkpoint);
+    this.opened.push('restore');
+    this.restoredAt.push(state.block);
     return new FakeGeneration(this, options, { ...state, history: `${state.history} restored`, prompt });
   }
 
@@ -131,6 +134,14 @@ export class FakeEngine implements Engine {
 
 function historyOf({ seed, loras = [] }: GenerationOptions): string {
   return [`seed ${seed}`, ...loras.map(({ name, weight }) => `${name}:${weight}`)].join(' ');
+}
+
+function parseCheckpoint(bytes: Uint8Array): FakeState {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes)) as FakeState;
+  } catch (error) {
+    throw new DomainError('MODEL_UNAVAILABLE', 'checkpoint: not a checkpoint', { cause: error });
+  }
 }
 
 interface FakeState {

@@ -4,13 +4,13 @@
  * parent's keys, because they never change.
  */
 
-import { type Checkpoint, latestCheckpoint } from '../stored/checkpoints.js';
+import { type Checkpoint, latestCheckpoint, storeCheckpoint } from '../stored/checkpoints.js';
 import type { Context } from './context.js';
 import { DomainError } from '../errors.js';
 import type { PromptRequested, StoredEvent } from '../events.js';
 import { keysOf, type SessionKeys } from '../stored/keys.js';
 import { type Draft, LogReader, SEGMENT, type SessionLog } from '../stored/log.js';
-import { decodeRecord } from '../stored/record.js';
+import { readRecord } from '../stored/record.js';
 import type { Session, SessionParent } from '../session.js';
 
 export interface Heir {
@@ -74,7 +74,7 @@ async function inheritFiles({ context, keys, log }: Heir, parent: SessionParent)
   const { vault } = context;
   const confirm = () => log.confirm();
   const checkpoint = await nearestCheckpoint(context, parent);
-  if (checkpoint) await vault.replace(keys.checkpoint(checkpoint.blocks), checkpoint.bytes, confirm);
+  if (checkpoint) await storeCheckpoint(context, keys, checkpoint, confirm);
   // The init segment is what the encoder's is held against: chunks of both play behind each other.
   const theirs = keysOf(parent.sessionId);
   for (const [from, to] of [
@@ -96,7 +96,6 @@ async function nearestCheckpoint(context: Context, parent: SessionParent): Promi
 }
 
 async function parentOf(context: Context, { sessionId, chunk }: SessionParent): Promise<SessionParent | undefined> {
-  const stored = await context.vault.read(keysOf(sessionId).record);
-  const parent = stored && decodeRecord(stored.bytes).snapshot.parent;
+  const parent = (await readRecord(context.vault, keysOf(sessionId)))?.record.snapshot.parent;
   return parent && { ...parent, chunk: Math.min(parent.chunk, chunk) };
 }

@@ -16,7 +16,7 @@ import type { Claim } from '../ports.js';
 import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
 import { expectedBlock, type Progress } from './prompts.js';
 import { OrderedQueue } from './queue.js';
-import { decodeRecord, encodeRecord, type SessionRecord } from '../stored/record.js';
+import { encodeRecord, readRecord, type SessionRecord } from '../stored/record.js';
 import { requireModel } from './required-model.js';
 import { EventRing } from '../read/ring.js';
 import {
@@ -448,8 +448,8 @@ export class OwnedSession implements ProducerHost {
     } catch (error) {
       if (!(error instanceof OwnershipLost)) throw error;
       // An earlier write whose answer got lost has changed the etag; the owner in it tells.
-      const stored = await vault.read(this.keys.record);
-      if (!stored || decodeRecord(stored.bytes).owner !== cluster.workerId) throw error;
+      const stored = await readRecord(vault, this.keys);
+      if (stored?.record.owner !== cluster.workerId) throw error;
       this.etag = await vault.putOwned(this.keys.record, body, stored.etag, JSON_OBJECT);
     }
   }

@@ -1,7 +1,8 @@
 /** Generates one session's blocks on its device: pacing, prompts, preemption, checkpoints, replay after a restore. */
 
 import { blockSeconds, startSecondsOf } from '../blocks.js';
-import { type Checkpoint, latestCheckpoint } from '../stored/checkpoints.js';
+import { type Checkpoint, checkpointsBefore } from '../stored/checkpoints.js';
+import { DomainError } from '../errors.js';
 import { Playback } from './playback.js';
 import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from '../ports.js';
 import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
@@ -127,19 +128,38 @@ export class Producer {
     this.publisher ??= await Publisher.open(this.host);
     if (this.generation) return this.generation;
     this.firstNew = this.host.session.chunks;
-    const { context, keys } = this.host;
-    const checkpoint = this.firstNew > 0 ? await latestCheckpoint(context, keys, this.firstNew) : undefined;
-    this.generation = await this.turn(() => this.open(checkpoint));
-    this.lastCheckpoint = checkpoint?.blocks ?? 0;
+    this.generation = await this.begin();
     return this.generation;
   }
 
-  private open(checkpoint: Checkpoint | undefined): Promise<Generation> {
-    const { engine } = this.host.context;
-    const { model } = this.host.session;
-    const options = generationOptions(this.host.session);
-    if (!checkpoint) return engine.open(model, options);
-    return engine.restore(model, options, checkpoint.bytes, this.promptBefore(checkpoint.blocks));
+  /** From the newest checkpoint that the engine takes; from the start when there is none. */
+  private async begin(): Promise<Generation> {
+    const { context, keys, session } = this.host;
+    const options = generationOptions(session);
+    for await (const checkpoint of this.firstNew > 0 ? checkpointsBefore(context, keys, this.firstNew) : []) {
+      const restored = await this.restore(checkpoint, options);
+      if (restored) return restored;
+    }
+    this.lastCheckpoint = 0;
+    return this.turn(() => context.engine.open(session.model, options));
+  }
+
+  /** `undefined` when it is the checkpoint that is at fault: the model is here, and was found fit for the session. */
+  private async restore({ blocks, bytes }: Checkpoint, options: GenerationOptions): Promise<Generation | undefined> {
+    const { context, session } = this.host;
+    try {
+      const prompt = this.promptBefore(blocks);
+      const restored = await this.turn(() => context.engine.restore(session.model, options, bytes, prompt));
+      this.lastCheckpoint = blocks;
+      return restored;
+    } catch (error) {
+      if (error instanceof DomainError && error.code !== 'MODEL_UNAVAILABLE') throw error;
+      context.logger.error(
+        { sessionId: session.id, blocks, error },
+        'a checkpoint cannot be used; the one before it is',
+      );
+      return undefined;
+    }
   }
 
   private promptBefore(block: number): string {

@@ -1,6 +1,8 @@
 /** Frames become a chunk: encoded, stored, logged, announced, in this order, so that what is visible is durable. */
 
 import { firstFrameOf } from '../blocks.js';
+import { storeCheckpoint } from '../stored/checkpoints.js';
+import { checksumOf } from '../stored/checksum.js';
 import type { Context } from './context.js';
 import { DomainError } from '../errors.js';
 import type { FrameChunk } from '../events.js';
@@ -55,7 +57,7 @@ export class Publisher {
 
   checkpoint(blocks: number, bytes: Uint8Array): void {
     const { context, keys, log, queue } = this.host;
-    queue.push(() => context.vault.replace(keys.checkpoint(blocks), bytes, () => log.confirm()));
+    queue.push(() => storeCheckpoint(context, keys, { blocks, bytes }, () => log.confirm()));
   }
 
   async close(): Promise<void> {
@@ -145,6 +147,8 @@ export class Publisher {
       initKey: keys.init,
       codec: this.encoder.codec,
       bytes: chunk.bytes.length,
+      check: checksumOf(chunk.bytes),
+      initCheck: checksumOf(this.encoder.init),
       keyframe: chunk.samples[0]?.key ?? false,
       generateMilliseconds: Math.round(generateMilliseconds * 10) / 10,
       encodeMilliseconds: chunk.encodeMilliseconds,

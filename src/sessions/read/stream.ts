@@ -7,6 +7,7 @@ import type { SubscribeOptions } from '../api.js';
 import type { Context } from '../live/context.js';
 import { invalid } from '../errors.js';
 import type { FrameChunk, Heartbeat, SessionEvent, StoredEvent } from '../events.js';
+import { readChunk } from '../stored/chunks.js';
 import type { SessionKeys } from '../stored/keys.js';
 import { LogReader, SEGMENT } from '../stored/log.js';
 import type { EventRing } from './ring.js';
@@ -106,7 +107,7 @@ class EventReader {
   private async withMedia(event: FrameChunk): Promise<FrameChunk> {
     const { data, ...bare } = event;
     if (!this.options.inline) return bare;
-    return { ...bare, data: data ?? (await this.source.context.vault.read(event.key))?.bytes };
+    return { ...bare, data: data ?? (await readChunk(this.source.context.vault, event)) };
   }
 
   /** Nothing will ever come after the cursor. */

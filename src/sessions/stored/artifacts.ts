@@ -1,8 +1,9 @@
 /** What remains of a session: one MP4, one playlist, one poster, one timeline, assembled from what is in the store. */
 
 import type { Context } from '../live/context.js';
-import { DomainError } from '../errors.js';
 import type { FrameChunk } from '../events.js';
+import { DamagedError } from './checksum.js';
+import { readChunk, readInit } from './chunks.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
 import type { PutOptions } from '../ports.js';
@@ -12,11 +13,17 @@ const MP4: PutOptions = { contentType: 'video/mp4' };
 const HLS: PutOptions = { contentType: 'application/vnd.apple.mpegurl' };
 const JSONL: PutOptions = { contentType: 'application/x-ndjson' };
 
-/** Writes them all; may be repeated after a failure. A session without chunks has none. */
+/**
+ * Writes them all; may be repeated after a failure. A session without chunks has none, and one of which chunks are lost no
+ * MP4, which the log of the service says.
+ */
 export async function storeArtifacts(context: Context, keys: SessionKeys, session: Session): Promise<Artifact[]> {
   const { chunks } = await readChunks(context, keys);
   if (chunks.length === 0) return [];
-  await storeVideo(context, keys, chunks);
+  await storeVideo(context, keys, chunks).catch((error: unknown) => {
+    if (!(error instanceof DamagedError)) throw error;
+    context.logger.error({ sessionId: session.id, error }, 'the video cannot be made');
+  });
   await context.vault.put(keys.playlist, utf8(playlistOf(context, keys, chunks, true)), HLS);
   await context.vault.put(
     keys.timeline,
@@ -64,24 +71,18 @@ export function playlistOf(
   return context.media.playlist(entries, uri(chunks[0]?.initKey ?? keys.init), ended);
 }
 
-async function storeVideo(context: Context, keys: SessionKeys, chunks: readonly FrameChunk[]): Promise<void> {
-  const init = await mustRead(context, chunks[0]?.initKey ?? keys.init);
+async function storeVideo({ vault, media }: Context, keys: SessionKeys, chunks: readonly FrameChunk[]): Promise<void> {
   const bodies = {
     async *[Symbol.asyncIterator]() {
-      for (const { key } of chunks) yield await mustRead(context, key);
+      for (const chunk of chunks) yield await readChunk(vault, chunk);
     },
   };
+  const init = await readInit(vault, chunks[0] as FrameChunk);
   async function* progressive() {
-    const { stream } = await context.media.progressive(init, bodies);
+    const { stream } = await media.progressive(init, bodies);
     yield* stream;
   }
-  await context.vault.putStream(keys.video, progressive, MP4);
-}
-
-async function mustRead(context: Context, key: string): Promise<Uint8Array> {
-  const stored = await context.vault.read(key);
-  if (!stored) throw new DomainError('STORAGE', `${key} is missing from the store.`);
-  return stored.bytes;
+  await vault.putStream(keys.video, progressive, MP4);
 }
 
 async function describe(context: Context, kind: ArtifactKind, key: string): Promise<Artifact | undefined> {

@@ -1,6 +1,7 @@
 /** Where a session can go on from. */
 
 import type { Context } from '../live/context.js';
+import { DamagedError, sealBytes, unsealBytes } from './checksum.js';
 import { checkpointBlocksOf, type SessionKeys } from './keys.js';
 
 export interface Checkpoint {
@@ -9,17 +10,53 @@ export interface Checkpoint {
   bytes: Uint8Array;
 }
 
-/** The latest one of at most so many blocks. */
+/** Those of at most so many blocks, the latest first; what is damaged is left out, and the log of the service says so. */
+export async function* checkpointsBefore(
+  { vault, logger }: Context,
+  keys: SessionKeys,
+  mostBlocks: number,
+): AsyncGenerator<Checkpoint> {
+  for (const { blocks, key } of (await listCheckpoints({ vault }, keys)).reverse()) {
+    if (blocks > mostBlocks) continue;
+    try {
+      const stored = await vault.read(key);
+      if (stored) yield { blocks, bytes: unsealBytes(stored.bytes, key).bytes };
+    } catch (error) {
+      if (!(error instanceof DamagedError)) throw error;
+      logger.error({ key, error }, 'a checkpoint is damaged; the one before it is used');
+    }
+  }
+}
+
+/** The latest good one of at most so many blocks. */
 export async function latestCheckpoint(
-  { vault }: Context,
+  context: Context,
   keys: SessionKeys,
   mostBlocks: number,
 ): Promise<Checkpoint | undefined> {
-  let best: { blocks: number; key: string } | undefined;
+  for await (const checkpoint of checkpointsBefore(context, keys, mostBlocks)) return checkpoint;
+  return undefined;
+}
+
+/** `confirm` as of Vault.replace. */
+export async function storeCheckpoint(
+  { vault }: Context,
+  keys: SessionKeys,
+  { blocks, bytes }: Checkpoint,
+  confirm: () => Promise<void>,
+): Promise<void> {
+  await vault.replace(keys.checkpoint(blocks), sealBytes(bytes), confirm);
+}
+
+/** Ascending. */
+export async function listCheckpoints(
+  { vault }: Pick<Context, 'vault'>,
+  keys: SessionKeys,
+): Promise<{ blocks: number; key: string }[]> {
+  const found: { blocks: number; key: string }[] = [];
   for await (const { key } of vault.list(keys.checkpoints)) {
-    const blocks = checkpointBlocksOf(key) ?? 0;
-    if (blocks > (best?.blocks ?? 0) && blocks <= mostBlocks) best = { blocks, key };
+    const blocks = checkpointBlocksOf(key);
+    if (blocks !== undefined) found.push({ blocks, key });
   }
-  const stored = best && (await vault.read(best.key));
-  return best && stored && { blocks: best.blocks, bytes: stored.bytes };
+  return found.sort((a, b) => a.blocks - b.blocks);
 }

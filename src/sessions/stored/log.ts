@@ -5,6 +5,7 @@
  */
 
 import type { StoredEvent } from '../events.js';
+import { DamagedError, sealText, unsealText } from './checksum.js';
 import type { SessionKeys } from './keys.js';
 import type { Clock } from '../ports.js';
 import { OwnershipLost, type Vault } from './vault.js';
@@ -14,6 +15,7 @@ export const SEGMENT = 64;
 /** An event without its place in the log. */
 export type Draft = StoredEvent extends infer E ? (E extends StoredEvent ? Omit<E, 'sequence' | 'at'> : never) : never;
 
+/** Rejects with DamagedError where the log is not what was written. */
 export class LogReader {
   constructor(
     private readonly vault: Vault,
@@ -34,8 +36,9 @@ export class LogReader {
   }
 
   async segment(index: number): Promise<{ events: StoredEvent[]; etag: string | undefined }> {
-    const stored = await this.vault.read(this.keys.segment(index));
-    return { events: stored ? parse(stored.bytes) : [], etag: stored?.etag };
+    const key = this.keys.segment(index);
+    const stored = await this.vault.read(key);
+    return { events: stored ? parseSegment(stored.bytes, key, index) : [], etag: stored?.etag };
   }
 }
 
@@ -172,10 +175,24 @@ function withData(event: StoredEvent, data: Uint8Array | undefined): StoredEvent
 const JSONL = { contentType: 'application/x-ndjson' };
 
 function format(events: StoredEvent[]): Uint8Array {
-  return new TextEncoder().encode(events.map((event) => JSON.stringify(event) + '\n').join(''));
+  return new TextEncoder().encode(events.map((event) => sealText(JSON.stringify(event)) + '\n').join(''));
 }
 
-function parse(bytes: Uint8Array): StoredEvent[] {
+/** Throws DamagedError. */
+export function parseSegment(bytes: Uint8Array, key: string, index: number): StoredEvent[] {
   const lines = new TextDecoder().decode(bytes).split('\n');
-  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as StoredEvent);
+  if (lines.pop() !== '') throw new DamagedError(key, 'is cut off in its last line');
+  return lines.map((line, i) => parseLine(line, `Line ${i + 1} of ${key}`, index * SEGMENT + i + 1));
+}
+
+function parseLine(line: string, what: string, sequence: number): StoredEvent {
+  const json = unsealText(line, what);
+  let event: Partial<StoredEvent> | null;
+  try {
+    event = JSON.parse(json) as typeof event;
+  } catch (error) {
+    throw new DamagedError(what, 'is damaged: it is not JSON', error);
+  }
+  if (event?.sequence === sequence && typeof event.type === 'string') return event as StoredEvent;
+  throw new DamagedError(what, `is not the event that belongs there, number ${sequence}`);
 }

@@ -1,11 +1,19 @@
 /** `session.json`: who owns the session, what was asked for, and a snapshot that saves reading the log from its start. */
 
 import { createHash } from 'node:crypto';
+import { DomainError } from '../errors.js';
+import { DamagedError, sealText, unsealText } from './checksum.js';
 import type { Session, SwitchReceipt } from '../session.js';
 import type { SessionRequest } from '../validation.js';
+import type { SessionKeys } from './keys.js';
+import type { Vault } from './vault.js';
+
+/** What this release writes. 1: without checksums. It reads all up to this; see docs/decisions/0038-stored-formats.md. */
+export const FORMAT_VERSION = 2;
 
 export interface SessionRecord {
-  formatVersion: 1;
+  /** That the session began with: what was written then lacks what came later. Written anew, it is the newest. */
+  since: number;
   id: string;
   /** The worker that may write; whether it lives is the cluster's to say. */
   owner: string | null;
@@ -28,26 +36,59 @@ interface StoredSnapshot extends Omit<Session, 'seed' | 'createdAt' | 'updatedAt
   receipts: StoredReceipt[];
 }
 
-interface StoredRecord extends Omit<SessionRecord, 'request' | 'snapshot'> {
+interface StoredRecord extends Omit<SessionRecord, 'request' | 'snapshot' | 'since'> {
+  formatVersion: number;
+  since?: number;
   request: Omit<SessionRequest, 'seed'> & { seed: string };
   snapshot: StoredSnapshot;
 }
 
 export function encodeRecord(record: SessionRecord): Uint8Array {
-  const text = JSON.stringify(record, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value));
-  return new TextEncoder().encode(text);
+  const stored = { formatVersion: FORMAT_VERSION, ...record };
+  const text = JSON.stringify(stored, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value));
+  return new TextEncoder().encode(sealText(text));
 }
 
-export function decodeRecord(bytes: Uint8Array): SessionRecord {
-  const stored = JSON.parse(new TextDecoder().decode(bytes)) as StoredRecord;
-  if (stored.formatVersion !== 1) {
-    throw new Error(`session.json has format version ${String(stored.formatVersion)}; this release reads version 1.`);
+/** DamagedError, or STORAGE when a later release wrote it. */
+export function decodeRecord(bytes: Uint8Array, key: string): SessionRecord {
+  const { formatVersion, since = formatVersion, ...stored } = parse(bytes, key);
+  try {
+    return {
+      ...stored,
+      since,
+      request: { ...stored.request, seed: BigInt(stored.request.seed) },
+      snapshot: decodeSnapshot(stored.snapshot),
+    };
+  } catch (error) {
+    throw new DamagedError(key, 'is not the record of a session', error);
   }
-  return {
-    ...stored,
-    request: { ...stored.request, seed: BigInt(stored.request.seed) },
-    snapshot: decodeSnapshot(stored.snapshot),
-  };
+}
+
+/** `undefined` when there is no such session. */
+export async function readRecord(
+  vault: Vault,
+  { record: key }: SessionKeys,
+): Promise<{ record: SessionRecord; etag: string } | undefined> {
+  const stored = await vault.read(key);
+  return stored && { record: decodeRecord(stored.bytes, key), etag: stored.etag };
+}
+
+function parse(bytes: Uint8Array, key: string): StoredRecord {
+  let stored: Partial<StoredRecord> | null;
+  try {
+    stored = JSON.parse(unsealText(new TextDecoder().decode(bytes), key)) as typeof stored;
+  } catch (error) {
+    throw error instanceof DamagedError ? error : new DamagedError(key, 'is not JSON', error);
+  }
+  const formatVersion = stored?.formatVersion;
+  if (typeof formatVersion !== 'number') throw new DamagedError(key, 'has no format version');
+  if (formatVersion > FORMAT_VERSION) {
+    throw new DomainError(
+      'STORAGE',
+      `${key} has format version ${formatVersion}; this release reads versions 1 to ${FORMAT_VERSION}: use the release that wrote it, or a later one.`,
+    );
+  }
+  return stored as StoredRecord;
 }
 
 function decodeSnapshot(stored: StoredSnapshot): Session {

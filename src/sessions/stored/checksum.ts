@@ -1,0 +1,60 @@
+/**
+ * Checksums of what is stored: the first 64 bits of SHA-256, in hexadecimal. They find damage, not forgery. Lines of the
+ * log and the record carry theirs in `check`, their last field; files of bytes in a trailer; media in the log (FrameChunk).
+ */
+
+import { createHash } from 'node:crypto';
+import { DomainError } from '../errors.js';
+
+const CHECK = /,"check":"([0-9a-f]{16})"\}$/;
+const MAGIC = Buffer.from('LLCHECK1');
+const TRAILER = MAGIC.length + 8;
+
+/** Something stored is missing, or is not what was written. Trying again does not help; `longlive fsck` may. */
+export class DamagedError extends DomainError {
+  constructor(
+    /** Of the store. */
+    readonly key: string,
+    problem: string,
+    cause?: unknown,
+  ) {
+    super('STORAGE', `${key} ${problem}; longlive fsck says what else is and what can be repaired.`, { cause });
+    this.name = 'DamagedError';
+  }
+}
+
+export function checksumOf(bytes: Uint8Array | string): string {
+  return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+}
+
+/** The JSON text of an object, with its checksum. */
+export function sealText(json: string): string {
+  return `${json.slice(0, -1)},"check":"${checksumOf(json)}"}`;
+}
+
+/** The same without; what was written before there were checksums as it is. Throws DamagedError. */
+export function unsealText(text: string, key: string): string {
+  const check = CHECK.exec(text);
+  if (!check) return text;
+  const json = `${text.slice(0, check.index)}}`;
+  if (checksumOf(json) !== check[1]) throw new DamagedError(key, 'is damaged: its checksum differs');
+  return json;
+}
+
+/** The bytes, and behind them their checksum. */
+export function sealBytes(bytes: Uint8Array): Uint8Array {
+  return Buffer.concat([bytes, MAGIC, Buffer.from(checksumOf(bytes), 'hex')]);
+}
+
+/** The bytes; `sealed` tells whether a checksum said that they are the right ones. Throws DamagedError. */
+export function unsealBytes(stored: Uint8Array, key: string): { bytes: Uint8Array; sealed: boolean } {
+  const end = stored.length - TRAILER;
+  if (stored.length === 0) throw new DamagedError(key, 'is empty');
+  if (end < 0 || Buffer.compare(stored.subarray(end, end + MAGIC.length), MAGIC) !== 0) {
+    return { bytes: stored, sealed: false };
+  }
+  const bytes = stored.subarray(0, end);
+  const check = Buffer.from(stored.subarray(end + MAGIC.length)).toString('hex');
+  if (checksumOf(bytes) !== check) throw new DamagedError(key, 'is damaged: its checksum differs');
+  return { bytes, sealed: true };
+}
