@@ -7,6 +7,8 @@ export const EXIT = {
   ok: 0,
   /** A defect of this program. */
   bug: 1,
+  /** `fsck` found what it could not repair, or was not asked to. */
+  damaged: 1,
   /** The command line or a setting makes no sense. */
   usage: 2,
   /** No usable model package, device or native core. */

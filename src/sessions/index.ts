@@ -9,3 +9,4 @@ export * from './ports.js';
 export { SessionService } from './service.js';
 export * from './session.js';
 export { LIMITS } from './validation.js';
+export { Checker, type Finding, type SessionReport } from './stored/fsck.js';

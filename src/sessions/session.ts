@@ -143,6 +143,8 @@ export interface Artifact {
   key: string;
   contentType: string;
   bytes: number;
+  /** Checksum; absent in sessions that are older than checksums. */
+  check?: string;
 }
 
 export interface SessionMedia {

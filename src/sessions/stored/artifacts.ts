@@ -2,49 +2,80 @@
 
 import type { Context } from '../live/context.js';
 import type { FrameChunk } from '../events.js';
-import { DamagedError } from './checksum.js';
+import { checksumOf, DamagedError, Summing } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
-import type { PutOptions } from '../ports.js';
 import type { Artifact, ArtifactKind, Session } from '../session.js';
 
-const MP4: PutOptions = { contentType: 'video/mp4' };
-const HLS: PutOptions = { contentType: 'application/vnd.apple.mpegurl' };
-const JSONL: PutOptions = { contentType: 'application/x-ndjson' };
+/** Where stored things are written and read, and what makes media of them. */
+export type Shelf = Pick<Context, 'vault' | 'media' | 'logger'>;
 
 /**
  * Writes them all; may be repeated after a failure. A session without chunks has none, and one of which chunks are lost no
  * MP4, which the log of the service says.
  */
-export async function storeArtifacts(context: Context, keys: SessionKeys, session: Session): Promise<Artifact[]> {
-  const { chunks } = await readChunks(context, keys);
+export async function storeArtifacts(shelf: Shelf, keys: SessionKeys, session: Session): Promise<Artifact[]> {
+  const { chunks } = await readChunks(shelf, keys);
   if (chunks.length === 0) return [];
-  await storeVideo(context, keys, chunks).catch((error: unknown) => {
-    if (!(error instanceof DamagedError)) throw error;
-    context.logger.error({ sessionId: session.id, error }, 'the video cannot be made');
-  });
-  await context.vault.put(keys.playlist, utf8(playlistOf(context, keys, chunks, true)), HLS);
-  await context.vault.put(
-    keys.timeline,
-    utf8(session.timeline.map((entry) => JSON.stringify(entry) + '\n').join('')),
-    JSONL,
-  );
-  const listed: [ArtifactKind, string][] = [
-    ['MP4', keys.video],
-    ['HLS', keys.playlist],
-    ['POSTER', keys.poster],
-    ['TIMELINE', keys.timeline],
-  ];
-  const found = await Promise.all(listed.map(([kind, key]) => describe(context, kind, key)));
-  return found.filter((artifact) => artifact !== undefined);
+  const found: Artifact[] = [];
+  for (const kind of ['MP4', 'HLS', 'POSTER', 'TIMELINE'] as const) {
+    const made = kind === 'POSTER' ? poster(shelf, keys) : storeArtifact(shelf, keys, session, chunks, kind);
+    const artifact = await made.catch((error: unknown) => {
+      if (!(error instanceof DamagedError)) throw error;
+      shelf.logger.error({ sessionId: session.id, kind, error }, 'an artifact cannot be made');
+    });
+    if (artifact) found.push(artifact);
+  }
+  return found;
+}
+
+/** What follows from log and chunks: it may be made again at any time. */
+export type DerivedKind = Exclude<ArtifactKind, 'POSTER'>;
+
+/** Rejects with DamagedError when a chunk is lost that it is made of. */
+export async function storeArtifact(
+  shelf: Shelf,
+  keys: SessionKeys,
+  session: Session,
+  chunks: readonly FrameChunk[],
+  kind: DerivedKind,
+): Promise<Artifact> {
+  const { key, contentType } = PLACES[kind](keys);
+  let sum = new Summing();
+  const body = () => (sum = new Summing()).through(artifactBody(shelf, keys, session, chunks, kind));
+  await shelf.vault.putStream(key, body, { contentType });
+  return { kind, key, contentType, bytes: sum.bytes, check: sum.check };
+}
+
+const PLACES: Record<DerivedKind, (keys: SessionKeys) => { key: string; contentType: string }> = {
+  MP4: ({ video }) => ({ key: video, contentType: 'video/mp4' }),
+  HLS: ({ playlist }) => ({ key: playlist, contentType: 'application/vnd.apple.mpegurl' }),
+  TIMELINE: ({ timeline }) => ({ key: timeline, contentType: 'application/x-ndjson' }),
+};
+
+/** The bytes of an artifact. Rejects with DamagedError when a chunk is lost that it is made of. */
+export async function* artifactBody(
+  shelf: Shelf,
+  keys: SessionKeys,
+  session: Session,
+  chunks: readonly FrameChunk[],
+  kind: DerivedKind,
+): AsyncGenerator<Uint8Array> {
+  if (kind === 'MP4') yield* video(shelf, chunks);
+  else if (kind === 'HLS') yield utf8(playlistOf(shelf, keys, chunks, true));
+  else yield utf8(session.timeline.map((entry) => JSON.stringify(entry) + '\n').join(''));
 }
 
 /** The chunks of a session in its log; `known` continues where an earlier reading ended. */
-export async function readChunks(context: Context, keys: SessionKeys, known = NO_CHUNKS): Promise<KnownChunks> {
+export async function readChunks(
+  { vault }: Pick<Context, 'vault'>,
+  keys: SessionKeys,
+  known = NO_CHUNKS,
+): Promise<KnownChunks> {
   const chunks = [...known.chunks];
   let { cursor } = known;
-  for await (const event of new LogReader(context.vault, keys).all(cursor)) {
+  for await (const event of new LogReader(vault, keys).all(cursor)) {
     if (event.type === 'FrameChunk') chunks.push(event);
     cursor = event.sequence;
   }
@@ -61,33 +92,32 @@ const NO_CHUNKS: KnownChunks = { chunks: [], cursor: 0 };
 
 /** URIs are relative to the session's prefix, or whatever `uri` makes of the store keys. */
 export function playlistOf(
-  context: Context,
+  { media }: Pick<Context, 'media'>,
   keys: SessionKeys,
   chunks: readonly FrameChunk[],
   ended: boolean,
   uri: (key: string) => string = (key) => (key.startsWith(keys.prefix) ? key.slice(keys.prefix.length) : `/${key}`),
 ): string {
   const entries = chunks.map(({ key, durationSeconds }) => ({ uri: uri(key), durationSeconds }));
-  return context.media.playlist(entries, uri(chunks[0]?.initKey ?? keys.init), ended);
+  return media.playlist(entries, uri(chunks[0]?.initKey ?? keys.init), ended);
 }
 
-async function storeVideo({ vault, media }: Context, keys: SessionKeys, chunks: readonly FrameChunk[]): Promise<void> {
+/** The index first, then the samples. */
+async function* video({ vault, media }: Shelf, chunks: readonly FrameChunk[]): AsyncGenerator<Uint8Array> {
   const bodies = {
     async *[Symbol.asyncIterator]() {
       for (const chunk of chunks) yield await readChunk(vault, chunk);
     },
   };
   const init = await readInit(vault, chunks[0] as FrameChunk);
-  async function* progressive() {
-    const { stream } = await media.progressive(init, bodies);
-    yield* stream;
-  }
-  await vault.putStream(keys.video, progressive, MP4);
+  yield* (await media.progressive(init, bodies)).stream;
 }
 
-async function describe(context: Context, kind: ArtifactKind, key: string): Promise<Artifact | undefined> {
-  const head = await context.vault.head(key);
-  return head && { kind, key, contentType: head.contentType, bytes: head.size };
+async function poster({ vault }: Shelf, { poster: key }: SessionKeys): Promise<Artifact | undefined> {
+  const stored = await vault.read(key);
+  if (!stored) return undefined;
+  const { bytes, contentType } = stored;
+  return { kind: 'POSTER', key, contentType, bytes: bytes.length, check: checksumOf(bytes) };
 }
 
 function utf8(text: string): Uint8Array {

@@ -15,7 +15,7 @@ export class DamagedError extends DomainError {
   constructor(
     /** Of the store. */
     readonly key: string,
-    problem: string,
+    readonly problem: string,
     cause?: unknown,
   ) {
     super('STORAGE', `${key} ${problem}; longlive fsck says what else is and what can be repaired.`, { cause });
@@ -25,6 +25,24 @@ export class DamagedError extends DomainError {
 
 export function checksumOf(bytes: Uint8Array | string): string {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+}
+
+/** The checksum of what passes through. */
+export class Summing {
+  private readonly hash = createHash('sha256');
+  bytes = 0;
+
+  async *through(parts: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const part of parts) {
+      this.hash.update(part);
+      this.bytes += part.length;
+      yield part;
+    }
+  }
+
+  get check(): string {
+    return this.hash.copy().digest('hex').slice(0, 16);
+  }
 }
 
 /** The JSON text of an object, with its checksum. */
@@ -39,6 +57,10 @@ export function unsealText(text: string, key: string): string {
   const json = `${text.slice(0, check.index)}}`;
   if (checksumOf(json) !== check[1]) throw new DamagedError(key, 'is damaged: its checksum differs');
   return json;
+}
+
+export function isSealed(text: string): boolean {
+  return CHECK.test(text);
 }
 
 /** The bytes, and behind them their checksum. */

@@ -10,7 +10,10 @@ export interface SessionKeys {
   video: string;
   playlist: string;
   timeline: string;
+  /** Folders. */
   checkpoints: string;
+  chunks: string;
+  log: string;
   chunk(n: number): string;
   checkpoint(blocks: number): string;
   segment(n: number): string;
@@ -27,6 +30,8 @@ export function keysOf(sessionId: string): SessionKeys {
     playlist: `${prefix}index.m3u8`,
     timeline: `${prefix}timeline.jsonl`,
     checkpoints: `${prefix}checkpoints/`,
+    chunks: `${prefix}chunks/`,
+    log: `${prefix}log/`,
     chunk: (n) => `${prefix}chunks/${pad(n)}.m4s`,
     checkpoint: (blocks) => `${prefix}checkpoints/${pad(blocks)}.safetensors`,
     segment: (n) => `${prefix}log/${pad(n)}.jsonl`,

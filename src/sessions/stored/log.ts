@@ -148,7 +148,12 @@ export class SessionLog {
   private async write(events: StoredEvent[]): Promise<void> {
     const all = [...this.tail.events, ...events];
     this.uncertain = events;
-    const etag = await this.vault.putOwned(this.keys.segment(this.tail.index), format(all), this.tail.etag, JSONL);
+    const etag = await this.vault.putOwned(
+      this.keys.segment(this.tail.index),
+      formatSegment(all),
+      this.tail.etag,
+      JSONL,
+    );
     this.uncertain = [];
     this.tail = { ...this.tail, events: all, etag };
   }
@@ -174,7 +179,7 @@ function withData(event: StoredEvent, data: Uint8Array | undefined): StoredEvent
 
 const JSONL = { contentType: 'application/x-ndjson' };
 
-function format(events: StoredEvent[]): Uint8Array {
+export function formatSegment(events: StoredEvent[]): Uint8Array {
   return new TextEncoder().encode(events.map((event) => sealText(JSON.stringify(event)) + '\n').join(''));
 }
 
@@ -185,7 +190,8 @@ export function parseSegment(bytes: Uint8Array, key: string, index: number): Sto
   return lines.map((line, i) => parseLine(line, `Line ${i + 1} of ${key}`, index * SEGMENT + i + 1));
 }
 
-function parseLine(line: string, what: string, sequence: number): StoredEvent {
+/** Throws DamagedError, which calls the line `what`. */
+export function parseLine(line: string, what: string, sequence: number): StoredEvent {
   const json = unsealText(line, what);
   let event: Partial<StoredEvent> | null;
   try {

@@ -72,6 +72,16 @@ export class Vault {
     });
   }
 
+  /** A body too large for memory; what has begun to arrive is not asked for again. */
+  async *stream(key: string): AsyncGenerator<Uint8Array> {
+    const { body } = await this.patiently(key, () => this.store.get(key));
+    try {
+      yield* body;
+    } catch (error) {
+      throw storageError(key, error);
+    }
+  }
+
   async head(key: string): ReturnType<ObjectStore['head']> {
     return this.patiently(key, () => this.store.head(key));
   }

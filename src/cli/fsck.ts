@@ -1,0 +1,65 @@
+import { Command } from 'commander';
+import { createMediaFactory } from '../media/index.js';
+import { loadConfig } from '../server/config.js';
+import { Checker, type Finding, type SessionReport } from '../sessions/index.js';
+import { openConfiguredStore } from './backend.js';
+import { EXIT, Failure } from './failure.js';
+import { addSettings } from './settings.js';
+
+interface Flags extends Record<string, unknown> {
+  all?: boolean;
+  repair?: boolean;
+  json?: boolean;
+}
+
+/** `longlive fsck`: whether what is stored of sessions agrees, without a model or a device. */
+export function fsckCommand(): Command {
+  const command = new Command('fsck')
+    .description(
+      'prove that the log, chunks, checkpoints and artifacts of sessions agree; exit code 1 when they do not',
+    )
+    .argument('[session...]', 'ids of sessions')
+    .option('--all', 'every session in the store, and the lists of them')
+    .option('--repair', 'repair what can be repaired: remakes artifacts, removes what belongs to nothing, mends lists')
+    .option('--json', 'one JSON object per session, a line each');
+  return addSettings(command, ['store', 's3Endpoint', 's3Region']).action(fsck);
+}
+
+async function fsck(ids: string[], flags: Flags): Promise<void> {
+  if ((ids.length === 0) === !flags.all) {
+    throw new Failure(EXIT.usage, 'Say which sessions: give their ids, or --all.');
+  }
+  // The API calls them `Session:<id>`.
+  const sessions = ids.map((id) => id.replace(/^Session:/, ''));
+  const unknown = sessions.find((id) => !/^[a-z0-9]{26}$/.test(id));
+  if (unknown !== undefined) throw new Failure(EXIT.usage, `"${unknown}" is not the id of a session.`);
+  const store = openConfiguredStore(loadConfig(process.env, flags));
+  const media = createMediaFactory();
+  let [checked, wrong] = [0, 0];
+  try {
+    const checker = new Checker({ store, media }, { repair: flags.repair === true });
+    for await (const report of flags.all ? checker.all() : each(checker, sessions)) {
+      process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : textOf(report));
+      checked++;
+      if (report.findings.some(({ repaired }) => !repaired)) wrong++;
+    }
+  } finally {
+    await media.close();
+  }
+  if (wrong > 0) throw new Failure(EXIT.damaged, `${wrong} of ${checked} checked sessions are not whole.`);
+}
+
+async function* each(checker: Checker, ids: readonly string[]): AsyncGenerator<SessionReport> {
+  for (const id of ids) yield await checker.session(id);
+}
+
+function textOf({ sessionId, chunks, checkpoints, state, findings }: SessionReport): string {
+  const what = state === undefined ? '' : ` (${state}, ${chunks} chunks, ${checkpoints} checkpoints)`;
+  if (findings.length === 0) return `${sessionId}: whole${what}\n`;
+  return [`${sessionId}: ${findings.length} problems${what}`, ...findings.map(lineOf), ''].join('\n');
+}
+
+function lineOf({ key, problem, remedy, repaired }: Finding): string {
+  const outcome = repaired ? `repaired: ${remedy}` : remedy === undefined ? 'cannot be repaired' : 'see --repair';
+  return `  ${key} ${problem} (${outcome})`;
+}

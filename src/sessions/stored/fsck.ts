@@ -1,0 +1,316 @@
+/**
+ * Proves that what is stored of a session agrees: its log with itself, with the chunks, the checkpoints, the artifacts, the
+ * record and the lists. What does not is named, and repaired where what is right is known. A session may be generated
+ * meanwhile: whatever is written has to be unchanged since it was read.
+ */
+
+import { BY_DATE, byDateKey, checkpointBlocksOf, idOfByDateKey, keysOf, type SessionKeys, UNFINISHED } from './keys.js';
+import type { FrameChunk, StoredEvent } from '../events.js';
+import { DEFAULT_POLICY } from '../policy.js';
+import type { MediaFactory, ObjectStore } from '../ports.js';
+import type { Session } from '../session.js';
+import { systemClock } from '../clock.js';
+import { artifactBody, type DerivedKind, type Shelf, storeArtifact } from './artifacts.js';
+import { DamagedError, Summing, unsealBytes } from './checksum.js';
+import { readChunk, readInit } from './chunks.js';
+import { readDamagedLog } from './log-repair.js';
+import { encodeRecord, readRecord, type SessionRecord } from './record.js';
+import { applyEvent } from './snapshot.js';
+import { OwnershipLost, Vault } from './vault.js';
+
+/** Something that is not as it should be. */
+export interface Finding {
+  /** Of the store. */
+  key: string;
+  problem: string;
+  /** What is done about it; absent where nothing can be. */
+  remedy?: string;
+  repaired: boolean;
+}
+
+export interface SessionReport {
+  sessionId: string;
+  state?: Session['state'];
+  chunks: number;
+  checkpoints: number;
+  findings: Finding[];
+}
+
+/** Chunks that are read at once. */
+const AT_ONCE = 8;
+
+export class Checker {
+  private readonly shelf: Shelf;
+
+  constructor(
+    { store, media }: { store: ObjectStore; media: MediaFactory },
+    private readonly options: { repair: boolean },
+  ) {
+    const vault = new Vault(store, systemClock, DEFAULT_POLICY.storeRetrySeconds);
+    this.shelf = { vault, media, logger: SILENT };
+  }
+
+  /** Every session of which there is anything, and the lists. */
+  async *all(): AsyncGenerator<SessionReport> {
+    const ids = new Set<string>();
+    for await (const { key } of this.shelf.vault.list('sessions/')) ids.add(key.split('/')[1] as string);
+    for (const id of [...ids].sort()) yield await this.session(id);
+    const listed = new Map<string, string>();
+    for await (const { key } of this.shelf.vault.list(BY_DATE)) listed.set(key, idOfByDateKey(key));
+    for await (const { key } of this.shelf.vault.list(UNFINISHED)) listed.set(key, key.slice(UNFINISHED.length));
+    for (const [key, sessionId] of listed) {
+      if (ids.has(sessionId)) continue;
+      const check = new SessionCheck(this.shelf, this.options, sessionId);
+      await check.found({ key, problem: 'is of a session that does not exist' }, REMOVED, () =>
+        this.shelf.vault.delete(key),
+      );
+      yield check.report;
+    }
+  }
+
+  /** One session; a finding when it does not exist. */
+  async session(sessionId: string): Promise<SessionReport> {
+    const check = new SessionCheck(this.shelf, this.options, sessionId);
+    await check.run();
+    return check.report;
+  }
+}
+
+const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
+const REMOVED = 'removed';
+const REMADE = 'made again';
+
+class SessionCheck {
+  readonly report: SessionReport;
+  private readonly keys: SessionKeys;
+  private readonly files = new Map<string, number>();
+
+  constructor(
+    private readonly shelf: Shelf,
+    private readonly options: { repair: boolean },
+    sessionId: string,
+  ) {
+    this.keys = keysOf(sessionId);
+    this.report = { sessionId, chunks: 0, checkpoints: 0, findings: [] };
+  }
+
+  async run(): Promise<void> {
+    for await (const { key, size } of this.shelf.vault.list(this.keys.prefix)) this.files.set(key, size);
+    const stored = await this.attempt(() => readRecord(this.shelf.vault, this.keys));
+    if (stored === 'damaged') return;
+    if (!stored) return this.found({ key: this.keys.record, problem: 'is missing from the store' });
+    const { events, lost } = await this.checkLog();
+    const session = fold(stored.record, events);
+    this.report.state = session.state;
+    this.report.chunks = session.chunks;
+    const chunks = events.filter((event) => event.type === 'FrameChunk');
+    await this.checkChunks(chunks);
+    // What a lost part of the log told of is still there: nothing must be judged by the rest alone.
+    if (lost) return;
+    await this.checkRecord(stored, session);
+    await this.removeOrphans(session, chunks);
+    await this.checkCheckpoints(stored.record, session);
+    for (const artifact of session.artifacts) await this.checkArtifact(session, chunks, artifact);
+    await this.checkLists(session);
+  }
+
+  /** Notes it, and repairs it if that is possible and asked for. */
+  async found(
+    { key, problem }: { key: string; problem: string },
+    remedy?: string,
+    repair?: () => Promise<unknown>,
+  ): Promise<void> {
+    const finding: Finding = { key, problem, ...(repair && remedy !== undefined && { remedy }), repaired: false };
+    this.report.findings.push(finding);
+    if (!repair || !this.options.repair) return;
+    try {
+      finding.repaired = (await this.attempt(repair)) !== 'damaged';
+    } catch (error) {
+      if (!(error instanceof OwnershipLost)) throw error; // Its owner goes on with it: not now.
+    }
+  }
+
+  /** DamagedError becomes a finding. */
+  private async attempt<T>(work: () => Promise<T>): Promise<T | 'damaged'> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof DamagedError)) throw error;
+      this.report.findings.push({ key: error.key, problem: error.problem, repaired: false });
+      return 'damaged';
+    }
+  }
+
+  // ---- log and record -----------------------------------------------------------------------------------------------
+
+  private async checkLog(): Promise<{ events: StoredEvent[]; lost: boolean }> {
+    const { vault } = this.shelf;
+    const segments = [...this.files.keys()].filter((key) => key.startsWith(this.keys.log)).sort();
+    const newest = Number(/(\d+)\.jsonl$/.exec(segments.at(-1) ?? '')?.[1] ?? -1);
+    const { events, problems } = await readDamagedLog(vault, this.keys, newest);
+    for (const { repair, ...problem } of problems) await this.found(problem, 'rewritten as far as it is whole', repair);
+    return { events, lost: problems.some(({ repair }) => repair === undefined) };
+  }
+
+  /** The snapshot saves reading the log: it must not tell of what the log does not. */
+  private async checkRecord(
+    { record, etag }: { record: SessionRecord; etag: string },
+    session: Session,
+  ): Promise<void> {
+    const { vault } = this.shelf;
+    const { lastSequence } = record.snapshot;
+    if (lastSequence <= session.lastSequence) return;
+    const problem = `tells of ${lastSequence} events, where the log has ${session.lastSequence}`;
+    await this.found({ key: this.keys.record, problem }, 'rewritten from the log', () =>
+      vault.putOwned(this.keys.record, encodeRecord({ ...record, snapshot: session }), etag, JSON_OBJECT),
+    );
+  }
+
+  // ---- media --------------------------------------------------------------------------------------------------------
+
+  private async checkChunks(chunks: readonly FrameChunk[]): Promise<void> {
+    const { vault } = this.shelf;
+    const bad = chunks.findIndex(({ chunk, firstFrame }, i) => {
+      const before = chunks[i - 1];
+      return chunk !== i || firstFrame !== (before ? before.firstFrame + before.frameCount : 0);
+    });
+    if (bad >= 0)
+      await this.found({ key: chunks[bad]?.key as string, problem: `is logged as chunk ${bad} where it does not fit` });
+    const inits = new Map(chunks.map((chunk) => [chunk.initKey, chunk]));
+    for (const chunk of inits.values()) await this.attempt(() => readInit(vault, chunk));
+    for (let at = 0; at < chunks.length; at += AT_ONCE) {
+      const some = chunks.slice(at, at + AT_ONCE);
+      await Promise.all(some.map((chunk) => this.attempt(() => readChunk(vault, chunk))));
+    }
+  }
+
+  /** The one that comes next may be on its way into the log. */
+  private async removeOrphans(session: Session, chunks: readonly FrameChunk[]): Promise<void> {
+    const known = new Set(chunks.map(({ key }) => key));
+    if (!session.finishedAt) known.add(this.keys.chunk(session.chunks));
+    for (const key of this.files.keys()) {
+      if (!key.startsWith(this.keys.chunks) || known.has(key)) continue;
+      await this.found({ key, problem: 'is not in the log' }, REMOVED, () => this.shelf.vault.delete(key));
+    }
+  }
+
+  private async checkCheckpoints({ since }: SessionRecord, session: Session): Promise<void> {
+    const { vault } = this.shelf;
+    for (const key of [...this.files.keys()].filter((name) => name.startsWith(this.keys.checkpoints)).sort()) {
+      const problem = await this.problemOfCheckpoint(key, since, session.chunks);
+      if (problem === undefined) this.report.checkpoints++;
+      else await this.found({ key, problem }, REMOVED, () => vault.delete(key));
+    }
+  }
+
+  private async problemOfCheckpoint(key: string, since: number, chunks: number): Promise<string | undefined> {
+    const blocks = checkpointBlocksOf(key);
+    if (blocks === undefined) return 'is no checkpoint';
+    if (blocks > chunks) return `is of block ${blocks}, where the log has ${chunks} chunks`;
+    const stored = await this.shelf.vault.read(key);
+    if (!stored) return undefined; // It was pruned meanwhile.
+    try {
+      const { sealed, bytes } = unsealBytes(stored.bytes, key);
+      if (sealed) return undefined;
+      return since > 1 || !isWholeTensorFile(bytes) ? 'is cut off or damaged' : undefined;
+    } catch (error) {
+      if (error instanceof DamagedError) return error.problem;
+      throw error;
+    }
+  }
+
+  // ---- artifacts and lists ------------------------------------------------------------------------------------------
+
+  private async checkArtifact(
+    session: Session,
+    chunks: readonly FrameChunk[],
+    artifact: Session['artifacts'][number],
+  ): Promise<void> {
+    const { kind, key } = artifact;
+    const problem = await this.problemOfArtifact(session, chunks, artifact);
+    if (problem === undefined) return;
+    if (kind === 'POSTER') return this.found({ key, problem });
+    await this.found({ key, problem }, REMADE, () => storeArtifact(this.shelf, this.keys, session, chunks, kind));
+  }
+
+  private async problemOfArtifact(
+    session: Session,
+    chunks: readonly FrameChunk[],
+    { kind, key, bytes, check }: Session['artifacts'][number],
+  ): Promise<string | undefined> {
+    if (!this.files.has(key) && !(await this.shelf.vault.head(key))) return 'is missing from the store';
+    const stored = await sumOf(this.shelf.vault.stream(key));
+    if (stored.bytes !== bytes) return `has ${stored.bytes} bytes, where ${bytes} were written`;
+    const expected = check ?? (kind === 'POSTER' ? undefined : await this.remadeSum(session, chunks, kind, bytes));
+    return expected !== undefined && expected !== stored.check ? 'is damaged: its checksum differs' : undefined;
+  }
+
+  /** What it would be if it were made now; `undefined` when another release made it in another form, or chunks are lost. */
+  private async remadeSum(
+    session: Session,
+    chunks: readonly FrameChunk[],
+    kind: DerivedKind,
+    bytes: number,
+  ): Promise<string | undefined> {
+    try {
+      const made = await sumOf(artifactBody(this.shelf, this.keys, session, chunks, kind));
+      return made.bytes === bytes ? made.check : undefined;
+    } catch (error) {
+      if (error instanceof DamagedError) return undefined; // The chunk is named already.
+      throw error;
+    }
+  }
+
+  private async checkLists({ id, createdAt, finishedAt }: Session): Promise<void> {
+    const { vault } = this.shelf;
+    const add = (key: string) => () => vault.put(key, new Uint8Array());
+    const byDate = byDateKey(id, createdAt);
+    if (!(await vault.head(byDate))) {
+      await this.found({ key: byDate, problem: 'is missing: the session is in no list' }, 'added', add(byDate));
+    }
+    const unfinished = UNFINISHED + id;
+    const marked = (await vault.head(unfinished)) !== undefined;
+    if (finishedAt && marked) {
+      const problem = 'is there, though the session is finished';
+      await this.found({ key: unfinished, problem }, REMOVED, () => vault.delete(unfinished));
+    } else if (!finishedAt && !marked) {
+      const problem = 'is missing: a restart would not find the session';
+      await this.found({ key: unfinished, problem }, 'added', add(unfinished));
+    }
+  }
+}
+
+const JSON_OBJECT = { contentType: 'application/json' };
+
+/** The session as its log alone tells it. */
+function fold({ request, snapshot }: SessionRecord, events: readonly StoredEvent[]): Session {
+  const beginning: Session = {
+    ...{ ...snapshot, state: 'QUEUED', reason: undefined, error: undefined, media: undefined, finishedAt: undefined },
+    ...{ prompt: request.prompts[0]?.prompt ?? '', timeline: [], receipts: [], artifacts: [] },
+    ...{ chunks: 0, frames: 0, seconds: 0, lastSequence: 0 },
+  };
+  return events.reduce(applyEvent, beginning);
+}
+
+async function sumOf(body: AsyncIterable<Uint8Array>): Promise<Summing> {
+  const sum = new Summing();
+  const parts = sum.through(body);
+  while (!(await parts.next()).done);
+  return sum;
+}
+
+/** A safetensors file that ends where its header says: all that can be told of a checkpoint without a checksum. */
+function isWholeTensorFile(bytes: Uint8Array): boolean {
+  try {
+    const file = Buffer.from(bytes);
+    const header = Number(file.readBigUInt64LE(0));
+    const tensors = JSON.parse(file.toString('utf8', 8, 8 + header)) as Record<
+      string,
+      { data_offsets?: [number, number] }
+    >;
+    const ends = Object.values(tensors).flatMap(({ data_offsets }) => data_offsets?.[1] ?? []);
+    return file.length === 8 + header + Math.max(...ends);
+  } catch {
+    return false;
+  }
+}

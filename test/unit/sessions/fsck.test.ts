@@ -1,0 +1,213 @@
+import { describe, expect, it, vi } from 'vitest';
+import { Checker, type SessionReport } from '../../../src/sessions/index.js';
+import { makeWorld, read, readToEnd, type World } from '../../support/fake-service.js';
+
+// Virtual time costs little, but a crowded machine may take its time over it.
+vi.setConfig({ testTimeout: 60_000 });
+
+const STORY = { prompt: 'a fox', maxSeconds: 12, pace: 'FASTEST' as const, seed: 3n };
+
+/** A finished session of 17 chunks with four checkpoints, a fork of it, and one that is paused. */
+async function sample(): Promise<{ world: World; id: string; fork: string; paused: string }> {
+  const world = makeWorld({ policy: { checkpointBlocks: 4, idleSeconds: 0 } });
+  const { service, clock } = world;
+  const { id } = await clock.until(service.createSession(STORY));
+  await readToEnd(world, id);
+  const { id: fork } = await clock.until(
+    service.forkSession(id, { atChunk: 9, prompt: 'a bird', pace: 'FASTEST', maxSeconds: 12 }),
+  );
+  await readToEnd(world, fork);
+  const { id: paused } = await clock.until(service.createSession({ ...STORY, maxSeconds: undefined }));
+  await clock.until(read(world, paused, {}, (event) => event.type === 'FrameChunk' && event.chunk === 80));
+  await clock.until(service.shutdown());
+  return { world, id, fork, paused };
+}
+
+async function check({ store, media, clock }: World, repair = false): Promise<SessionReport[]> {
+  const reports: SessionReport[] = [];
+  const all = async () => {
+    for await (const report of new Checker({ store, media }, { repair }).all()) reports.push(report);
+  };
+  await Promise.race([all(), clock.sleep(1e9)]);
+  return reports;
+}
+
+const problems = (reports: SessionReport[]) =>
+  reports.flatMap(({ findings }) => findings.map(({ key, problem, repaired }) => ({ key, problem, repaired })));
+
+function flip(world: World, key: string, at = 40): void {
+  world.store.objects.get(key)!.bytes[at]! ^= 4;
+}
+
+describe('fsck', () => {
+  it('finds nothing wrong with what the service wrote', async () => {
+    const { world, id, fork, paused } = await sample();
+    const reports = await check(world);
+    expect(problems(reports)).toEqual([]);
+    expect(Object.fromEntries(reports.map(({ sessionId, ...rest }) => [sessionId, rest]))).toMatchObject({
+      [id]: { state: 'COMPLETED', chunks: 17, checkpoints: 4 },
+      [fork]: { state: 'COMPLETED', chunks: 17, checkpoints: 3 },
+      [paused]: { state: 'PAUSED' },
+    });
+  });
+
+  const repairable: [string, string, (world: World, prefix: string, id: string) => string][] = [
+    [
+      'a flipped bit in the log',
+      'is damaged in event 6',
+      (world, prefix) => {
+        flip(world, `${prefix}log/000000.jsonl`, 900);
+        return `${prefix}log/000000.jsonl`;
+      },
+    ],
+    [
+      'a damaged checkpoint',
+      'checksum differs',
+      (world, prefix) => {
+        flip(world, `${prefix}checkpoints/000016.safetensors`, 3);
+        return `${prefix}checkpoints/000016.safetensors`;
+      },
+    ],
+    [
+      'a checkpoint of what is not there',
+      'is of block 40, where the log has 17 chunks',
+      (world, prefix) => {
+        const key = `${prefix}checkpoints/000040.safetensors`;
+        world.store.objects.set(key, world.store.objects.get(`${prefix}checkpoints/000016.safetensors`)!);
+        return key;
+      },
+    ],
+    [
+      'a chunk that no log knows',
+      'is not in the log',
+      (world, prefix) => {
+        const key = `${prefix}chunks/000017.m4s`;
+        world.store.objects.set(key, world.store.objects.get(`${prefix}chunks/000016.m4s`)!);
+        return key;
+      },
+    ],
+    [
+      'no MP4',
+      'is missing',
+      (world, prefix) => {
+        world.store.objects.delete(`${prefix}video.mp4`);
+        return `${prefix}video.mp4`;
+      },
+    ],
+    [
+      'another MP4',
+      'checksum differs',
+      (world, prefix) => {
+        flip(world, `${prefix}video.mp4`);
+        return `${prefix}video.mp4`;
+      },
+    ],
+    [
+      'a cut timeline',
+      'bytes, where',
+      (world, prefix) => {
+        const entry = world.store.objects.get(`${prefix}timeline.jsonl`)!;
+        entry.bytes = entry.bytes.slice(0, 20);
+        return `${prefix}timeline.jsonl`;
+      },
+    ],
+    [
+      'another playlist',
+      'checksum differs',
+      (world, prefix) => {
+        flip(world, `${prefix}index.m3u8`);
+        return `${prefix}index.m3u8`;
+      },
+    ],
+    [
+      'no place in the list',
+      'is missing: the session is in no list',
+      (world, _prefix, id) => {
+        const key = [...world.store.objects.keys()].find((name) => name.startsWith('by-date/') && name.endsWith(id))!;
+        world.store.objects.delete(key);
+        return key;
+      },
+    ],
+    [
+      'the mark of one that is not finished',
+      'is there, though',
+      (world, _prefix, id) => {
+        world.store.objects.set(`unfinished/${id}`, { bytes: new Uint8Array(), etag: '"x"', contentType: '' });
+        return `unfinished/${id}`;
+      },
+    ],
+    [
+      'an entry of a session that is gone',
+      'of a session that does not exist',
+      (world) => {
+        world.store.objects.set('by-date/1-x', { bytes: new Uint8Array(), etag: '"x"', contentType: '' });
+        return 'by-date/1-x';
+      },
+    ],
+  ];
+
+  it.each(repairable)('names and repairs %s', async (_what, problem, damage) => {
+    const { world, id } = await sample();
+    const before = new Map([...world.store.objects].map(([key, { bytes }]) => [key, Buffer.from(bytes)]));
+    const key = damage(world, `sessions/${id}/`, id);
+    const expected = expect.stringContaining(problem) as string;
+    expect(problems(await check(world))).toEqual([{ key, problem: expected, repaired: false }]);
+    expect(problems(await check(world, true))).toEqual([{ key, problem: expected, repaired: true }]);
+    expect(problems(await check(world))).toEqual([]);
+    // But for what was damaged beyond use, all is as it was.
+    for (const [name, { bytes }] of world.store.objects)
+      expect([name, Buffer.from(bytes)]).toEqual([name, before.get(name)]);
+    for (const name of before.keys()) {
+      if (!name.includes('/checkpoints/')) expect(world.store.objects.has(name)).toBe(true);
+    }
+  });
+
+  it.each([
+    ['chunks/000003.m4s', 'checksum differs'],
+    ['init.mp4', 'checksum differs'],
+    ['poster.webp', 'checksum differs'],
+    ['session.json', 'checksum differs'],
+  ])('names damage of %s, which it cannot repair', async (file, problem) => {
+    const { world, id } = await sample();
+    const key = `sessions/${id}/${file}`;
+    flip(world, key, 0);
+    const found = problems(await check(world, true)).filter((finding) => finding.key.includes(id));
+    expect(found[0]).toMatchObject({ key, repaired: false });
+    expect(found[0]?.problem).toMatch(file === 'session.json' ? /is (not JSON|damaged)/ : problem);
+  });
+
+  it("finds a parent's lost chunk at its fork too", async () => {
+    const { world, id, fork } = await sample();
+    world.store.objects.delete(`sessions/${id}/chunks/000003.m4s`);
+    const reports = await check(world);
+    const wrong = reports.filter(({ findings }) => findings.length > 0).map(({ sessionId }) => sessionId);
+    expect(wrong.sort()).toEqual([id, fork].sort());
+  });
+
+  it('ends a log that was torn off at its last whole line, and what is left goes on', async () => {
+    const { world, paused } = await sample();
+    const key = `sessions/${paused}/log/000001.jsonl`;
+    const entry = world.store.objects.get(key)!;
+    entry.bytes = entry.bytes.slice(0, -400);
+    const found = problems(await check(world, true));
+    expect(found.map((finding) => [finding.key, finding.repaired])).toContainEqual([key, true]);
+    expect(found.every(({ repaired }) => repaired)).toBe(true);
+    expect(problems(await check(world))).toEqual([]);
+    const next = makeWorld({ after: world });
+    const { chunks } = await next.service.session(paused);
+    await next.clock.until(next.service.resumeSession(paused));
+    await next.clock.until(read(next, paused, {}, (event) => event.type === 'FrameChunk' && event.chunk === chunks));
+    await next.clock.until(next.service.stopSession(paused));
+    await readToEnd(next, paused);
+    expect(problems(await check(next))).toEqual([]);
+  });
+
+  it('touches nothing behind a part of the log that is lost', async () => {
+    const { world, paused } = await sample();
+    const entry = world.store.objects.get(`sessions/${paused}/log/000000.jsonl`)!;
+    entry.bytes = Buffer.from(new TextDecoder().decode(entry.bytes).split('\n').toSpliced(9, 2).join('\n'));
+    const keys = [...world.store.objects.keys()];
+    expect(problems(await check(world, true))).toMatchObject([{ problem: 'is damaged in event 10', repaired: false }]);
+    expect([...world.store.objects.keys()]).toEqual(keys);
+  });
+});
