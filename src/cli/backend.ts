@@ -140,6 +140,6 @@ export function storeUrl(store: string): string {
 }
 
 function policyOf(config: ServerConfig): Partial<SessionPolicy> {
-  const { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions } = config;
-  return { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions };
+  const { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions, keptCheckpoints } = config;
+  return { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions, keptCheckpoints };
 }

@@ -66,6 +66,9 @@ export const configSchema = z.strictObject({
     .describe('How often an idle stream says that it lives'),
   maxSeconds: z.coerce.number().min(0).default(0).describe('Longest session; 0 for endless'),
   maxSessions: count(16).describe('Sessions in memory at once'),
+  keptCheckpoints: count(20).describe(
+    'Checkpoints that stay of a session: the newest ones and others evenly before them',
+  ),
   maxSubscribers: count(64).describe('Streams per session'),
   mediaCacheMegabytes: count(64).describe('Memory for recent chunks'),
 

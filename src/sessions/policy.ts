@@ -10,6 +10,8 @@ export interface SessionPolicy {
   heartbeatSeconds: number;
   /** A checkpoint every so many blocks, and whenever a session pauses. */
   checkpointBlocks: number;
+  /** Checkpoints that stay of a session, at least 1: the newest, and others that lie evenly between its beginning and them. */
+  keptCheckpoints: number;
   /** Upper bound for `maxSeconds`, and what a session without one gets; 0 lets sessions be endless. */
   maxSeconds: number;
   /** Sessions in memory on this worker, whatever their pace. */
@@ -28,6 +30,7 @@ export const DEFAULT_POLICY: SessionPolicy = {
   idleSeconds: 60,
   heartbeatSeconds: 10,
   checkpointBlocks: 8,
+  keptCheckpoints: 20,
   maxSeconds: 0,
   maxSessions: 16,
   maxLoad: 0.9,

@@ -47,6 +47,8 @@ export class FakeEngine implements Engine {
   /** Blocks of the checkpoints that were gone on from. */
   readonly restoredAt: number[] = [];
   readonly prepared: string[] = [];
+  /** Of every checkpoint, at least. */
+  checkpointBytes = 0;
   fault: string | undefined;
   failToPrepare: (() => Error | undefined) | undefined;
   active = 0;
@@ -201,7 +203,7 @@ class FakeGeneration implements Generation {
 
   async checkpoint(): Promise<Uint8Array> {
     this.mustBeBetweenBlocks();
-    return new TextEncoder().encode(JSON.stringify(this.state));
+    return new TextEncoder().encode(JSON.stringify(this.state).padEnd(this.engine.checkpointBytes));
   }
 
   dispose(): void {

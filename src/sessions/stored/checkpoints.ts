@@ -38,15 +38,41 @@ export async function latestCheckpoint(
   return undefined;
 }
 
-/** `confirm` as of Vault.replace. */
+/** Stores it, and removes those that are not needed any more. `confirm` as of Vault.replace. */
 export async function storeCheckpoint(
-  { vault }: Context,
+  { vault, policy }: Context,
   keys: SessionKeys,
   { blocks, bytes }: Checkpoint,
   confirm: () => Promise<void>,
 ): Promise<void> {
   await vault.replace(keys.checkpoint(blocks), sealBytes(bytes), confirm);
+  const there = await listCheckpoints({ vault }, keys);
+  const needless = needlessOf(
+    there.map((checkpoint) => checkpoint.blocks),
+    policy.keptCheckpoints,
+  );
+  for (const checkpoint of there) if (needless.has(checkpoint.blocks)) await vault.delete(checkpoint.key);
 }
+
+/** The newest are for resuming, also when one of them is damaged. */
+const NEWEST = 4;
+
+/**
+ * Of checkpoints at these blocks, ascending, those to remove so that so many are left: the newest ones, and of the others as
+ * many as may be that lie evenly, for forks to go on from. Which lie evenly is decided by powers of two, so that what is
+ * kept stays kept until there are twice as many blocks.
+ */
+export function needlessOf(blocks: readonly number[], kept: number): Set<number> {
+  const newest = Math.min(NEWEST, kept);
+  const older = blocks.slice(0, -newest);
+  let even: readonly number[] = kept > newest ? older : [];
+  for (let spacing = 2; even.length > kept - newest; spacing *= 2) {
+    even = older.filter((at, i) => i === 0 || slot(at, spacing) !== slot(older[i - 1] as number, spacing));
+  }
+  return new Set(older.filter((at) => !even.includes(at)));
+}
+
+const slot = (block: number, spacing: number): number => Math.floor(block / spacing);
 
 /** Ascending. */
 export async function listCheckpoints(
