@@ -162,6 +162,11 @@ export interface PutOptions {
   ifMatch?: string;
 }
 
+export interface ListOptions {
+  /** Only keys behind this one, which need not exist. */
+  after?: string | undefined;
+}
+
 /** Keys are `/`-separated relative paths. Errors are StoreError with a code. */
 export interface ObjectStore {
   put(key: string, body: Uint8Array, options?: PutOptions): Promise<{ etag: string }>;
@@ -170,7 +175,8 @@ export interface ObjectStore {
   /** Inclusive byte range. Rejects with StoreError NOT_FOUND. */
   get(key: string, range?: { start: number; end: number }): Promise<StoredObject>;
   head(key: string): Promise<{ size: number; etag: string; contentType: string } | undefined>;
-  list(prefix: string): AsyncIterable<{ key: string; size: number }>;
+  /** In the order of the keys' bytes. */
+  list(prefix: string, options?: ListOptions): AsyncIterable<{ key: string; size: number }>;
   delete(key: string): Promise<void>;
   /** A URL that anybody can GET (with Range) until it expires; `undefined` when the store cannot sign (file://). */
   presign(key: string, options: { expiresInSeconds: number; downloadName?: string }): Promise<string | undefined>;
@@ -178,7 +184,17 @@ export interface ObjectStore {
   check(): Promise<void>;
 }
 
-export type StoreErrorCode = 'NOT_FOUND' | 'CONFLICT' | 'NO_SPACE' | 'UNREACHABLE' | 'DENIED' | 'INVALID_KEY';
+export type StoreErrorCode =
+  | 'NOT_FOUND'
+  /** A condition of the write does not hold: somebody else was there. */
+  | 'CONFLICT'
+  | 'NO_SPACE'
+  /** Does not answer, or not now: trying again may help. */
+  | 'UNREACHABLE'
+  | 'DENIED'
+  | 'INVALID_KEY'
+  /** Lacks what the service needs, or is set up wrongly: trying again does not help. */
+  | 'UNUSABLE';
 
 export class StoreError extends Error {
   constructor(
@@ -226,8 +242,10 @@ export interface Cluster {
 // ---- time -----------------------------------------------------------------------------------------------------------
 
 export interface Clock {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch, for what is stored or shown. May jump: somebody sets the clock. */
   now(): number;
+  /** Milliseconds since some moment, for durations and deadlines. Never goes back, and jumps with nobody. */
+  monotonic(): number;
   /** Resolves after the time, or as soon as the signal aborts. */
   sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
 }

@@ -1,4 +1,4 @@
-import type { ObjectStore, PutOptions, StoredObject } from '../sessions/ports.js';
+import type { ListOptions, ObjectStore, PutOptions, StoredObject } from '../sessions/ports.js';
 
 /** A store that is opened when it is first used: its client library takes longer to load than a small model. */
 export class DeferredStore implements ObjectStore {
@@ -22,8 +22,8 @@ export class DeferredStore implements ObjectStore {
     return (await this.#opened()).head(key);
   }
 
-  async *list(prefix: string): AsyncGenerator<{ key: string; size: number }> {
-    yield* (await this.#opened()).list(prefix);
+  async *list(prefix: string, options?: ListOptions): AsyncGenerator<{ key: string; size: number }> {
+    yield* (await this.#opened()).list(prefix, options);
   }
 
   async delete(key: string): Promise<void> {

@@ -4,66 +4,49 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { constants, type BigIntStats } from 'node:fs';
-import { link, mkdir, open, readdir, rename, rm, rmdir, stat, unlink, type FileHandle } from 'node:fs/promises';
+import {
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  unlink,
+  type FileHandle,
+} from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type ListOptions,
   StoreError,
   type ObjectStore,
   type PutOptions,
   type StoredObject,
-  type StoreErrorCode,
 } from '../sessions/ports.js';
+import { errorCode, fileError, ignore, translate } from './file-errors.js';
 import { contentTypeOf, requireKey, requirePrefix } from './keys.js';
+import { isOfTheDead, OWN, Scratch } from './scratch.js';
 
 /** Scratch files and locks; keys cannot begin with a dot. */
 const SCRATCH = '.scratch';
-const ABANDONED_MS = 24 * 3600_000;
-/** A lock is held for two system calls; one this old belongs to a dead process. */
+/** A lock is held for two system calls; one that is seen for so long belongs to a dead process of another machine. */
 const STALE_LOCK_MS = 10_000;
 const LOCK_RETRY_MS = 5;
-
-const CODES: Readonly<Record<string, StoreErrorCode>> = {
-  ENOENT: 'NOT_FOUND',
-  EEXIST: 'CONFLICT',
-  ENOSPC: 'NO_SPACE',
-  EDQUOT: 'NO_SPACE',
-  EFBIG: 'NO_SPACE',
-  EACCES: 'DENIED',
-  EPERM: 'DENIED',
-  EROFS: 'DENIED',
-  EISDIR: 'INVALID_KEY',
-  ENOTDIR: 'INVALID_KEY',
-  ENAMETOOLONG: 'INVALID_KEY',
-};
-
-const HINTS: Partial<Record<StoreErrorCode, string>> = {
-  NOT_FOUND: 'there is no such object',
-  CONFLICT: 'the object exists already',
-  NO_SPACE: 'the disk is full: free some space',
-  DENIED: 'access denied: check the permissions of the data directory',
-  INVALID_KEY: 'the key clashes with another: an object cannot also be a folder',
-};
-
-/** Turns an error of the file system into a StoreError. */
-export function fileError(error: unknown, key: string): StoreError {
-  if (error instanceof StoreError) return error;
-  const systemCode = errorCode(error);
-  const folderIsObject = systemCode === 'EEXIST' && (error as NodeJS.ErrnoException).syscall === 'mkdir';
-  const code = folderIsObject ? 'INVALID_KEY' : (CODES[systemCode] ?? 'UNREACHABLE');
-  return new StoreError(code, `${key}: ${HINTS[code] ?? `the file system failed (${systemCode || String(error)})`}`, {
-    cause: error,
-  });
-}
+/** What messages call it: its path is nobody's business. */
+const ROOT = 'the data directory';
+const GONE = 'the data directory is gone: it was removed or unmounted while the service ran';
 
 export class FileStore implements ObjectStore {
   readonly #root: string;
-  readonly #scratch: string;
-  #swept: Promise<void> | undefined;
+  readonly #scratch: Scratch;
+  #made: Promise<unknown> | undefined;
 
   constructor(root: string) {
     this.#root = resolve(root);
-    this.#scratch = join(this.#root, SCRATCH);
+    this.#scratch = new Scratch(join(this.#root, SCRATCH));
   }
 
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<{ etag: string }> {
@@ -76,7 +59,7 @@ export class FileStore implements ObjectStore {
 
   async get(key: string, range?: { start: number; end: number }): Promise<StoredObject> {
     requireKey(key);
-    const file = await translate(key, () => open(this.#path(key), constants.O_RDONLY));
+    const file = await this.#open(key);
     try {
       const stats = await translate(key, () => file.stat({ bigint: true }));
       requireFile(stats, key);
@@ -96,10 +79,11 @@ export class FileStore implements ObjectStore {
     return stats && { size: Number(stats.size), etag: etagOf(stats), contentType: contentTypeOf(key) };
   }
 
-  async *list(prefix: string): AsyncGenerator<{ key: string; size: number }> {
+  async *list(prefix: string, { after }: ListOptions = {}): AsyncGenerator<{ key: string; size: number }> {
     requirePrefix(prefix);
+    await this.#requireRoot(prefix);
     const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
-    for await (const key of this.#walk(folder, prefix)) {
+    for await (const key of this.#walk(folder, prefix, after)) {
       const stats = await this.#stat(key);
       if (stats) yield { key, size: Number(stats.size) };
     }
@@ -122,8 +106,8 @@ export class FileStore implements ObjectStore {
 
   /** Writes a file and removes it. */
   async check(): Promise<void> {
-    const path = await this.#writeScratch(this.#root, [new Uint8Array(1)]);
-    await translate(this.#root, () => unlink(path));
+    const path = await this.#writeScratch(ROOT, [new Uint8Array(1)]);
+    await translate(ROOT, () => unlink(path));
   }
 
   async #write(
@@ -140,6 +124,9 @@ export class FileStore implements ObjectStore {
         await syncDirectory(dirname(this.#path(key)));
         return { etag };
       });
+    } catch (error) {
+      await this.#requireRoot(key);
+      throw error;
     } finally {
       await rm(scratch, { force: true });
     }
@@ -148,7 +135,7 @@ export class FileStore implements ObjectStore {
   /** Bytes that are on disk under a name of no key. Errors of `body` itself pass through unchanged. */
   async #writeScratch(key: string, body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<string> {
     await translate(key, () => this.#prepareScratch());
-    const path = join(this.#scratch, randomUUID());
+    const path = this.#scratch.newPath();
     const file = await translate(key, () => open(path, 'wx', 0o644));
     try {
       for await (const part of body) await translate(key, () => file.appendFile(part));
@@ -162,18 +149,22 @@ export class FileStore implements ObjectStore {
     return path;
   }
 
-  /** Makes the scratch folder and, once, clears what killed processes left there. */
+  /** Makes what is missing when this begins; afterwards, a directory that is gone is a fault, not a new beginning. */
   async #prepareScratch(): Promise<void> {
-    await mkdir(this.#scratch, { recursive: true });
-    await (this.#swept ??= this.#sweep());
+    await (this.#made ??= mkdir(this.#root, { recursive: true }).catch((error: unknown) => {
+      this.#made = undefined;
+      throw error;
+    }));
+    await this.#requireRoot(ROOT);
+    await this.#scratch.prepare();
   }
 
-  async #sweep(): Promise<void> {
-    for (const name of await readdir(this.#scratch)) {
-      const path = join(this.#scratch, name);
-      const stats = await ignore(['ENOENT'], stat(path));
-      if (stats && Date.now() - stats.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
-    }
+  /** Objects that are not found because there is no directory any more must not look as if somebody had deleted them. */
+  async #requireRoot(key: string): Promise<void> {
+    if (!this.#made) return;
+    await this.#made;
+    const found = await translate(key, () => ignore(['ENOENT'], stat(this.#root)));
+    if (!found) throw new StoreError('UNREACHABLE', `${key}: ${GONE}`);
   }
 
   async #publish(scratch: string, key: string, options: PutOptions): Promise<void> {
@@ -193,13 +184,15 @@ export class FileStore implements ObjectStore {
 
   /** Keeps every other replacement of the key, in any process, away from `work`. */
   async #locked(key: string, work: () => Promise<void>): Promise<void> {
-    const lock = join(this.#scratch, `${createHash('sha256').update(key).digest('hex')}.lock`);
+    const lock = join(this.#scratch.folder, `${createHash('sha256').update(key).digest('hex')}.lock`);
+    const stale = new StaleLock(lock);
     let held: FileHandle | undefined;
     while (!(held = await ignore(['EEXIST'], open(lock, 'wx')))) {
-      await breakStale(lock);
+      await stale.breakIt();
       await sleep(LOCK_RETRY_MS);
     }
     try {
+      await held.writeFile(OWN);
       await work();
     } finally {
       await held.close();
@@ -207,8 +200,8 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  /** Keys that begin with `prefix`, in the order of S3. */
-  async *#walk(folder: string, prefix: string): AsyncGenerator<string> {
+  /** Keys that begin with `prefix` and lie behind `after`, in the order of S3. */
+  async *#walk(folder: string, prefix: string, after = ''): AsyncGenerator<string> {
     const entries = await translate(folder || '/', () =>
       ignore(['ENOENT', 'ENOTDIR'], readdir(join(this.#root, folder), { withFileTypes: true })),
     );
@@ -216,9 +209,10 @@ export class FileStore implements ObjectStore {
       .filter((entry) => !entry.name.startsWith('.'))
       .map((entry) => folder + entry.name + (entry.isDirectory() ? '/' : ''))
       .filter((key) => key.startsWith(prefix) || prefix.startsWith(key))
+      .filter((key) => isBehind(key, after) || (key.endsWith('/') && after.startsWith(key)))
       .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
     for (const key of keys) {
-      if (key.endsWith('/')) yield* this.#walk(key, prefix);
+      if (key.endsWith('/')) yield* this.#walk(key, prefix, after);
       else if (key.startsWith(prefix)) yield key;
     }
   }
@@ -234,8 +228,18 @@ export class FileStore implements ObjectStore {
     }
   }
 
+  async #open(key: string): Promise<FileHandle> {
+    try {
+      return await translate(key, () => open(this.#path(key), constants.O_RDONLY));
+    } catch (error) {
+      await this.#requireRoot(key);
+      throw error;
+    }
+  }
+
   async #stat(key: string): Promise<BigIntStats | undefined> {
     const stats = await translate(key, () => ignore(['ENOENT', 'ENOTDIR'], stat(this.#path(key), { bigint: true })));
+    if (!stats) await this.#requireRoot(key);
     return stats?.isFile() ? stats : undefined;
   }
 
@@ -256,12 +260,29 @@ async function inFolder(target: string, work: () => Promise<void>): Promise<void
   }
 }
 
-async function breakStale(lock: string): Promise<void> {
-  const stats = await ignore(['ENOENT'], stat(lock));
-  if (!stats || Date.now() - stats.mtimeMs < STALE_LOCK_MS) return;
-  const mine = `${lock}.${randomUUID()}`; // of several that try to break it, one succeeds in renaming it
-  await ignore(['ENOENT'], rename(lock, mine));
-  await rm(mine, { force: true });
+function isBehind(key: string, after: string): boolean {
+  return Buffer.compare(Buffer.from(key), Buffer.from(after)) > 0;
+}
+
+/** A lock that somebody waits for: broken when its process is dead, or when it has stayed the same for too long. */
+class StaleLock {
+  private seen = '';
+  private since = 0;
+
+  constructor(private readonly path: string) {}
+
+  async breakIt(): Promise<void> {
+    const stats = await ignore(['ENOENT'], stat(this.path, { bigint: true }));
+    if (!stats) return;
+    const now = performance.now();
+    const identity = etagOf(stats);
+    if (identity !== this.seen) [this.seen, this.since] = [identity, now];
+    const owner = (await ignore(['ENOENT'], readFile(this.path, 'utf8'))) ?? '';
+    if (!isOfTheDead(owner) && now - this.since < STALE_LOCK_MS) return;
+    const mine = `${this.path}.${randomUUID()}`; // of several that try to break it, one succeeds in renaming it
+    await ignore(['ENOENT'], rename(this.path, mine));
+    await rm(mine, { force: true });
+  }
 }
 
 /** A new file gets a new inode and time, so every replacement changes this. */
@@ -293,25 +314,4 @@ async function syncDirectory(path: string): Promise<void> {
   } finally {
     await directory?.close();
   }
-}
-
-async function translate<T>(key: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw fileError(error, key);
-  }
-}
-
-async function ignore<T>(codes: readonly string[], work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work;
-  } catch (error) {
-    if (codes.includes(errorCode(error))) return undefined;
-    throw error;
-  }
-}
-
-function errorCode(error: unknown): string {
-  return (error as NodeJS.ErrnoException | undefined)?.code ?? '';
 }

@@ -1,1 +1,2 @@
 export { openStore, type StoreOptions } from './open-store.js';
+export { probe } from './probe.js';

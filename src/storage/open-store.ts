@@ -4,7 +4,7 @@ import type { ObjectStore } from '../sessions/ports.js';
 import { FileStore } from './file-store.js';
 import { requirePrefix } from './keys.js';
 import { DeferredStore } from './deferred-store.js';
-import type { S3Options } from './s3-store.js';
+import type { S3Options } from './s3-client.js';
 
 export type StoreOptions = Omit<S3Options, 'bucket' | 'prefix'>;
 

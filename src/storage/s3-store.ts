@@ -1,121 +1,74 @@
 /** An object store in an S3 bucket, on AWS or at any compatible endpoint. */
 import { randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   DeleteObjectCommand,
   GetObjectCommand,
-  HeadBucketCommand,
   HeadObjectCommand,
+  ListObjectsV2Command,
   paginateListObjectsV2,
   PutObjectCommand,
-  S3Client,
-  type S3ClientConfig,
 } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import {
+  type ListOptions,
   StoreError,
   type ObjectStore,
   type PutOptions,
   type StoredObject,
-  type StoreErrorCode,
 } from '../sessions/ports.js';
 import { contentTypeOf, requireKey, requirePrefix } from './keys.js';
-
-export interface S3Options {
-  bucket: string;
-  /** Put before every key; empty or ending in `/`. */
-  prefix?: string;
-  /** Default: AWS_REGION, else us-east-1. */
-  region?: string;
-  /** An S3-compatible server; default: AWS. */
-  endpoint?: string;
-  /** Where clients reach the same server, if not at `endpoint`: pre-signed URLs point here. */
-  publicEndpoint?: string;
-  /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. Default: true with an endpoint of one's own. */
-  forcePathStyle?: boolean;
-  /** Default: the SDK's chain (environment, shared files, instance role). */
-  credentials?: { accessKeyId: string; secretAccessKey: string; sessionToken?: string };
-  /** Until a connection stands. Default 2000. */
-  connectTimeoutMs?: number;
-  /** Until an answer begins, and then until more of it arrives. Default 15000. */
-  requestTimeoutMs?: number;
-  /** Default 3. */
-  maxAttempts?: number;
-}
+import { openClients, REQUEST_TIMEOUT_MS, type S3Clients, type S3Options } from './s3-client.js';
+import { conditionalWriteError, isBusy, s3Error } from './s3-errors.js';
 
 const PART_BYTES = 8 << 20;
 const PARTS_IN_FLIGHT = 2;
-const REQUEST_TIMEOUT_MS = 15_000;
 const CHECK_TIMEOUT_MS = 5000;
 /** Names one write, so that its own retry is told apart from a rival. */
 const WRITE_ID = 'write-id';
-
-const HINTS: Readonly<Record<StoreErrorCode, string>> = {
-  NOT_FOUND: 'there is no such object',
-  CONFLICT: 'somebody else has written the object',
-  NO_SPACE: 'the store is full or over its quota',
-  UNREACHABLE: 'the bucket cannot be reached: check its name, the endpoint and the network',
-  DENIED: 'access denied: check the credentials and the bucket policy',
-  INVALID_KEY: 'the store does not accept the key',
-};
-
-/** The fields that the SDK's errors have in common. */
-interface S3Failure {
-  name?: string;
-  message?: string;
-  $metadata?: { httpStatusCode?: number; attempts?: number };
-}
-
-/** Turns an error of the SDK into a StoreError. */
-export function s3Error(error: unknown, key: string): Error {
-  if (error instanceof StoreError) return error;
-  const { name = '', message = String(error), $metadata } = error as S3Failure;
-  if (name === 'InvalidRange') return new RangeError(`${key}: the range is not within the object`, { cause: error });
-  const code = codeOf(name, $metadata?.httpStatusCode);
-  return new StoreError(code, `${key}: ${HINTS[code]} (${[name, message].filter(Boolean).join(': ')})`, {
-    cause: error,
-  });
-}
-
-function codeOf(name: string, status: number | undefined): StoreErrorCode {
-  if (name === 'NoSuchBucket') return 'UNREACHABLE';
-  if (name === 'QuotaExceeded' || name === 'XMinioStorageFull' || status === 507) return 'NO_SPACE';
-  if (name === 'KeyTooLongError') return 'INVALID_KEY';
-  if (status === 404) return 'NOT_FOUND';
-  if (status === 409 || status === 412) return 'CONFLICT';
-  if (status === 401 || status === 403 || name === 'CredentialsProviderError') return 'DENIED';
-  return 'UNREACHABLE';
-}
+/** Between attempts of a write that the server asks to try again; whoever called has more patience than the sum. */
+const BUSY_WAITS_MS = [50, 100, 200, 400, 800];
 
 export class S3Store implements ObjectStore {
-  readonly #client: S3Client;
-  readonly #signer: S3Client;
+  readonly #options: S3Options;
   readonly #bucket: string;
   readonly #prefix: string;
   readonly #patienceMs: number;
+  #opened: Promise<S3Clients> | undefined;
 
   constructor(options: S3Options) {
-    this.#client = new S3Client(clientConfig(options, options.endpoint));
-    this.#signer = options.publicEndpoint ? new S3Client(clientConfig(options, options.publicEndpoint)) : this.#client;
+    this.#options = options;
     this.#bucket = options.bucket;
     this.#prefix = options.prefix ?? '';
     this.#patienceMs = options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
   }
 
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<{ etag: string }> {
-    return this.#write(key, options, async (params) =>
-      this.#client.send(new PutObjectCommand({ ...params, Body: body, ContentLength: body.length })),
-    );
+    const send = (): Promise<{ etag: string }> =>
+      this.#write(key, options, writeId, async ({ client }, params) =>
+        client.send(new PutObjectCommand({ ...params, Body: body, ContentLength: body.length })),
+      );
+    const writeId = randomUUID();
+    for (const wait of BUSY_WAITS_MS) {
+      try {
+        return await send();
+      } catch (error) {
+        if (!isBusy(error)) throw error;
+        await sleep(wait * (0.5 + Math.random()));
+      }
+    }
+    return send();
   }
 
   /** Uploads in parts, of which two are in memory; none is left behind when `body` or the upload fails. */
   async putStream(key: string, body: AsyncIterable<Uint8Array>, options: PutOptions = {}): Promise<{ etag: string }> {
     const source = new Source(body);
     try {
-      return await this.#write(key, options, async (params) =>
+      return await this.#write(key, options, randomUUID(), async ({ client }, params) =>
         new Upload({
-          client: this.#client,
+          client,
           params: { ...params, Body: Readable.from(source, { objectMode: false }) },
           partSize: PART_BYTES,
           queueSize: PARTS_IN_FLIGHT,
@@ -128,17 +81,15 @@ export class S3Store implements ObjectStore {
   }
 
   async get(key: string, range?: { start: number; end: number }): Promise<StoredObject> {
-    const answer = await this.#attempt(key, (params) =>
-      this.#client.send(
-        new GetObjectCommand({ ...params, ...(range && { Range: `bytes=${range.start}-${range.end}` }) }),
-      ),
+    const answer = await this.#attempt(key, ({ client }, params) =>
+      client.send(new GetObjectCommand({ ...params, ...(range && { Range: `bytes=${range.start}-${range.end}` }) })),
     );
     const total = answer.ContentRange?.split('/')[1];
     return {
       size: total === undefined ? (answer.ContentLength ?? 0) : Number(total),
       etag: answer.ETag ?? '',
       contentType: answer.ContentType ?? contentTypeOf(key),
-      body: readAll(key, answer.Body as Readable, this.#patienceMs),
+      body: readAll(key, answer.Body as Readable, answer.ContentLength, this.#patienceMs),
     };
   }
 
@@ -153,16 +104,19 @@ export class S3Store implements ObjectStore {
     );
   }
 
-  async *list(prefix: string): AsyncGenerator<{ key: string; size: number }> {
+  async *list(prefix: string, { after }: ListOptions = {}): AsyncGenerator<{ key: string; size: number }> {
     requirePrefix(prefix);
-    const pages = paginateListObjectsV2(
-      { client: this.#client },
-      { Bucket: this.#bucket, Prefix: this.#prefix + prefix },
-    );
+    const StartAfter = after === undefined ? undefined : this.#prefix + after;
     try {
+      const { client } = await this.#clients();
+      const pages = paginateListObjectsV2(
+        { client },
+        { Bucket: this.#bucket, Prefix: this.#prefix + prefix, ...(StartAfter !== undefined && { StartAfter }) },
+      );
       for await (const page of pages) {
         for (const { Key, Size } of page.Contents ?? []) {
-          if (Key !== undefined && !Key.endsWith('/')) yield { key: Key.slice(this.#prefix.length), size: Size ?? 0 };
+          if (Key === undefined || Key.endsWith('/') || (StartAfter !== undefined && before(Key, StartAfter))) continue;
+          yield { key: Key.slice(this.#prefix.length), size: Size ?? 0 };
         }
       }
     } catch (error) {
@@ -171,14 +125,14 @@ export class S3Store implements ObjectStore {
   }
 
   async delete(key: string): Promise<void> {
-    await this.#attempt(key, (params) => this.#client.send(new DeleteObjectCommand(params)));
+    await this.#attempt(key, ({ client }, params) => client.send(new DeleteObjectCommand(params)));
   }
 
   async presign(key: string, options: { expiresInSeconds: number; downloadName?: string }): Promise<string> {
     const { expiresInSeconds, downloadName } = options;
-    return this.#attempt(key, (params) =>
+    return this.#attempt(key, ({ signer }, params) =>
       getSignedUrl(
-        this.#signer,
+        signer,
         new GetObjectCommand({
           ...params,
           ...(downloadName !== undefined && { ResponseContentDisposition: contentDisposition(downloadName) }),
@@ -188,10 +142,12 @@ export class S3Store implements ObjectStore {
     );
   }
 
+  /** Lists one key: what a role that may do no more than serve sessions may do, too. */
   async check(): Promise<void> {
     try {
-      const abortSignal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
-      await this.#client.send(new HeadBucketCommand({ Bucket: this.#bucket }), { abortSignal });
+      const { client } = await this.#clients();
+      const params = { Bucket: this.#bucket, Prefix: `${this.#prefix}sessions/`, MaxKeys: 1 };
+      await client.send(new ListObjectsV2Command(params), { abortSignal: AbortSignal.timeout(CHECK_TIMEOUT_MS) });
     } catch (error) {
       const failure = s3Error(error, `s3://${this.#bucket}`);
       if (!(failure instanceof StoreError) || failure.code !== 'NOT_FOUND') throw failure;
@@ -202,12 +158,12 @@ export class S3Store implements ObjectStore {
   async #write(
     key: string,
     options: PutOptions,
-    send: (params: ObjectParams & Record<string, unknown>) => Promise<{ ETag?: string }>,
+    writeId: string,
+    send: (clients: S3Clients, params: ObjectParams & Record<string, unknown>) => Promise<{ ETag?: string }>,
   ): Promise<{ etag: string }> {
-    const writeId = randomUUID();
     try {
-      const { ETag } = await this.#attempt(key, (params) =>
-        send({
+      const { ETag } = await this.#attempt(key, (clients, params) =>
+        send(clients, {
           ...params,
           ContentType: options.contentType ?? contentTypeOf(key),
           Metadata: { [WRITE_ID]: writeId },
@@ -227,9 +183,11 @@ export class S3Store implements ObjectStore {
    * replaced that is gone is a conflict, like one that was changed.
    */
   async #resolveConflict(key: string, options: PutOptions, writeId: string, error: unknown): Promise<{ etag: string }> {
-    if (!(error instanceof StoreError) || !['CONFLICT', 'NOT_FOUND'].includes(error.code)) throw error;
-    const retried = ((error.cause as S3Failure | undefined)?.$metadata?.attempts ?? 1) > 1;
-    const stored = retried ? await this.#head(key) : undefined;
+    const conditional = options.ifNoneMatch !== undefined || options.ifMatch !== undefined;
+    if (!(error instanceof StoreError) || !['CONFLICT', 'NOT_FOUND'].includes(error.code)) {
+      throw conditional ? conditionalWriteError(error, key) : error;
+    }
+    const stored = await this.#head(key);
     if (stored?.Metadata?.[WRITE_ID] === writeId) return { etag: stored.ETag ?? '' };
     if (error.code === 'NOT_FOUND' && options.ifMatch !== undefined) {
       throw new StoreError('CONFLICT', `${key}: somebody else has removed the object`, { cause: error });
@@ -237,19 +195,23 @@ export class S3Store implements ObjectStore {
     throw error;
   }
 
+  async #clients(): Promise<S3Clients> {
+    return (this.#opened ??= openClients(this.#options));
+  }
+
   async #head(key: string): Promise<HeadAnswer | undefined> {
     try {
-      return await this.#attempt(key, (params) => this.#client.send(new HeadObjectCommand(params)));
+      return await this.#attempt(key, ({ client }, params) => client.send(new HeadObjectCommand(params)));
     } catch (error) {
       if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;
       throw error;
     }
   }
 
-  async #attempt<T>(key: string, work: (params: ObjectParams) => Promise<T>): Promise<T> {
+  async #attempt<T>(key: string, work: (clients: S3Clients, params: ObjectParams) => Promise<T>): Promise<T> {
     requireKey(key);
     try {
-      return await work({ Bucket: this.#bucket, Key: this.#prefix + key });
+      return await work(await this.#clients(), { Bucket: this.#bucket, Key: this.#prefix + key });
     } catch (error) {
       throw s3Error(error, key);
     }
@@ -268,24 +230,9 @@ interface HeadAnswer {
   Metadata?: Record<string, string>;
 }
 
-function clientConfig(options: S3Options, endpoint: string | undefined): S3ClientConfig {
-  return {
-    region: options.region ?? process.env['AWS_REGION'] ?? 'us-east-1',
-    maxAttempts: options.maxAttempts ?? 3,
-    requestHandler: {
-      connectionTimeout: options.connectTimeoutMs ?? 2000,
-      requestTimeout: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
-      throwOnRequestTimeout: true,
-    },
-    ...(options.credentials && { credentials: options.credentials }),
-    ...(endpoint !== undefined && {
-      endpoint,
-      forcePathStyle: options.forcePathStyle ?? true,
-      // Compatible servers differ in which checksums they know; the signature covers the body where it matters.
-      requestChecksumCalculation: 'WHEN_REQUIRED' as const,
-      responseChecksumValidation: 'WHEN_REQUIRED' as const,
-    }),
-  };
+/** Whether a key is not behind another in the order of S3, for servers that take no notice of StartAfter. */
+function before(key: string, start: string): boolean {
+  return Buffer.compare(Buffer.from(key), Buffer.from(start)) <= 0;
 }
 
 /** A body that remembers its own failure, so that it is not mistaken for one of the store. */
@@ -304,14 +251,22 @@ class Source implements AsyncIterable<Uint8Array> {
   }
 }
 
-/** Ends a body that stops arriving; a reader that takes its time is no reason to. */
-async function* readAll(key: string, body: Readable, patienceMs: number): AsyncGenerator<Uint8Array> {
+/** Ends a body that stops arriving or is cut off; a reader that takes its time is no reason to. */
+async function* readAll(
+  key: string,
+  body: Readable,
+  bytes: number | undefined,
+  patienceMs: number,
+): AsyncGenerator<Uint8Array> {
   const parts = body[Symbol.asyncIterator]() as AsyncIterableIterator<Uint8Array>;
+  let missing = bytes ?? 0;
   try {
     for (;;) {
       const patience = setTimeout(() => body.destroy(new Error(`nothing arrived for ${patienceMs} ms`)), patienceMs);
       const part = await parts.next().finally(() => clearTimeout(patience));
+      if (part.done && missing > 0) throw new Error(`${missing} bytes of the answer are missing`);
       if (part.done) return;
+      missing -= part.value.length;
       yield part.value;
     }
   } catch (error) {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type ObjectStore, type PutOptions, StoreError, type StoredObject } from '../../src/sessions/index.js';
+import { type ListOptions, type ObjectStore, type PutOptions, StoreError, type StoredObject } from '../../src/sessions/index.js';
 
 interface Entry {
   bytes: Uint8Array;
@@ -53,8 +53,11 @@ export class MemoryStore implements ObjectStore {
     return entry && { size: entry.bytes.length, etag: entry.etag, contentType: entry.contentType };
   }
 
-  async *list(prefix: string): AsyncGenerator<{ key: string; size: number }> {
-    for (const key of [...this.objects.keys()].filter((name) => name.startsWith(prefix)).sort()) {
+  async *list(prefix: string, { after = '' }: ListOptions = {}): AsyncGenerator<{ key: string; size: number }> {
+    const fault = this.fault('get', prefix);
+    if (fault) throw fault.error;
+    const names = [...this.objects.keys()].filter((name) => name.startsWith(prefix) && name > after);
+    for (const key of names.sort()) {
       yield { key, size: this.objects.get(key)?.bytes.length ?? 0 };
     }
   }

@@ -16,9 +16,9 @@ export async function* inParts(bytes: Uint8Array, partBytes: number): AsyncGener
 export const withCode = (code: StoreErrorCode): unknown =>
   expect.objectContaining({ name: 'StoreError', code }) as unknown;
 
-async function keysOf(store: ObjectStore, prefix: string): Promise<string[]> {
+async function keysOf(store: ObjectStore, prefix: string, after?: string): Promise<string[]> {
   const keys: string[] = [];
-  for await (const { key } of store.list(prefix)) keys.push(key);
+  for await (const { key } of store.list(prefix, { after })) keys.push(key);
   return keys;
 }
 
@@ -97,6 +97,16 @@ export function describeStore(name: string, open: () => Promise<ObjectStore>): v
       expect(await keysOf(store, 'nothing/')).toEqual([]);
       expect(await keysOf(store, '')).toEqual(expect.arrayContaining(['l/a', 'lx']));
       for await (const entry of store.list('lx')) expect(entry).toEqual({ key: 'lx', size: 2 });
+    });
+
+    it('lists what is behind a key, whether there is such a key or not', async () => {
+      for (const key of ['from/b/2', 'from/b/10', 'from/b-c', 'from/a']) await store.put(key, Buffer.from(key));
+      expect(await keysOf(store, 'from/', 'from/a')).toEqual(['from/b-c', 'from/b/10', 'from/b/2']);
+      expect(await keysOf(store, 'from/', 'from/b-c')).toEqual(['from/b/10', 'from/b/2']);
+      expect(await keysOf(store, 'from/', 'from/b/1')).toEqual(['from/b/10', 'from/b/2']);
+      expect(await keysOf(store, 'from/', 'from/b/10')).toEqual(['from/b/2']);
+      expect(await keysOf(store, 'from/b/', 'from/b/2')).toEqual([]);
+      expect(await keysOf(store, 'from/b/', 'a')).toEqual(['from/b/10', 'from/b/2']);
     });
 
     it('deletes, also what is not there', async () => {

@@ -114,6 +114,8 @@ export class SessionLog {
   async confirm(): Promise<void> {
     const key = this.keys.segment(this.tail.index);
     const etag = (await this.vault.head(key))?.etag;
+    if (etag === undefined && this.tail.etag !== undefined)
+      throw new DamagedError(key, 'has disappeared from the store');
     if (etag !== this.tail.etag && this.uncertain.length === 0) throw new OwnershipLost(key);
   }
 

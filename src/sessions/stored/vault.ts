@@ -1,8 +1,12 @@
 import { DomainError } from '../errors.js';
-import { type Clock, type ObjectStore, type PutOptions, StoreError } from '../ports.js';
+import { type Clock, type ListOptions, type ObjectStore, type PutOptions, StoreError } from '../ports.js';
+import { DamagedError } from './checksum.js';
 
 const FIRST_WAIT = 100;
 const LONGEST_WAIT = 5_000;
+
+/** An operation that takes longer than this makes whoever waits for it wait for the store. */
+const SLOW = 2_000;
 
 /** Another worker has written where only the owner may: whoever sees this has lost the session and must stop. */
 export class OwnershipLost extends Error {
@@ -12,13 +16,49 @@ export class OwnershipLost extends Error {
   }
 }
 
-/** The object store with patience: transient failures are retried within limits, the rest become DomainError STORAGE. */
+/** Something asked of the store that is not answered yet. */
+interface Operation {
+  key: string;
+  since: number;
+  /** Uploads take as long as they take. */
+  long: boolean;
+  failure?: unknown;
+  /** Aborted to end the waiting for an answer, or for another attempt. */
+  waiting: AbortController;
+}
+
+/**
+ * The object store with patience: transient failures are tried again for `retrySeconds`, answers are awaited no longer
+ * than that, and what is left of it all becomes DomainError STORAGE.
+ */
 export class Vault {
+  private readonly underWay = new Set<Operation>();
+  /** Nobody may wait for the store any more. */
+  private left = false;
+
   constructor(
     private readonly store: ObjectStore,
     private readonly clock: Clock,
     private readonly retrySeconds: number,
   ) {}
+
+  /** Why somebody waits for the store now; undefined while it answers. */
+  get trouble(): DomainError | undefined {
+    const now = this.clock.monotonic();
+    for (const { key, since, long, failure } of this.underWay) {
+      if (failure !== undefined) return asDomainError(storageError(key, failure));
+      if (!long && now - since > SLOW) return asDomainError(storageError(key, noAnswer(key, now - since)));
+    }
+    return undefined;
+  }
+
+  /** From now on nobody waits longer than this, also who waits already: what the store does not take by then fails. */
+  leave(milliseconds: number): void {
+    void this.clock.sleep(milliseconds).then(() => {
+      this.left = true;
+      for (const { waiting } of this.underWay) waiting.abort();
+    });
+  }
 
   async put(key: string, body: Uint8Array, options?: PutOptions): Promise<string> {
     return (await this.patiently(key, () => this.store.put(key, body, options))).etag;
@@ -36,6 +76,7 @@ export class Vault {
       if (!isConflict(error)) throw error;
       const stored = await this.read(key);
       if (stored && sameBytes(stored.bytes, body)) return stored.etag;
+      if (!stored && etag !== undefined) throw new DamagedError(key, 'has disappeared from the store');
       throw new OwnershipLost(key);
     }
   }
@@ -56,7 +97,7 @@ export class Vault {
   }
 
   async putStream(key: string, body: () => AsyncIterable<Uint8Array>, options?: PutOptions): Promise<void> {
-    await this.patiently(key, () => this.store.putStream(key, body(), options));
+    await this.patiently(key, () => this.store.putStream(key, body(), options), true);
   }
 
   /** `undefined` when there is no such object. */
@@ -86,11 +127,25 @@ export class Vault {
     return this.patiently(key, () => this.store.head(key));
   }
 
-  async *list(prefix: string): AsyncGenerator<{ key: string; size: number }> {
+  /** A listing that breaks off goes on behind the last key that it gave. */
+  async *list(prefix: string, { after }: ListOptions = {}): AsyncGenerator<{ key: string; size: number }> {
+    let entries: AsyncIterator<{ key: string; size: number }> | undefined;
+    let last = after;
     try {
-      yield* this.store.list(prefix);
-    } catch (error) {
-      throw storageError(prefix, error);
+      for (;;) {
+        const next = await this.patiently(prefix, async () => {
+          const from = (entries ??= this.store.list(prefix, { after: last })[Symbol.asyncIterator]());
+          return from.next().catch((error: unknown) => {
+            entries = undefined;
+            throw error;
+          });
+        });
+        if (next.done) return;
+        last = next.value.key;
+        yield next.value;
+      }
+    } finally {
+      entries?.return?.().catch(() => undefined);
     }
   }
 
@@ -98,18 +153,62 @@ export class Vault {
     await this.patiently(key, () => this.store.delete(key));
   }
 
-  private async patiently<T>(key: string, attempt: () => Promise<T>): Promise<T> {
-    const giveUpAt = this.clock.now() + this.retrySeconds * 1_000;
+  private async patiently<T>(key: string, attempt: () => Promise<T>, long = false): Promise<T> {
+    const operation: Operation = { key, since: this.clock.monotonic(), long, waiting: new AbortController() };
+    this.underWay.add(operation);
+    try {
+      return await this.persist(operation, attempt);
+    } finally {
+      this.underWay.delete(operation);
+    }
+  }
+
+  private async persist<T>(operation: Operation, attempt: () => Promise<T>): Promise<T> {
+    const { key, long } = operation;
+    let giveUpAt = operation.since + this.retrySeconds * 1_000;
     for (let wait = FIRST_WAIT; ; wait = Math.min(wait * 2, LONGEST_WAIT)) {
       try {
-        return await attempt();
+        return await this.answer(operation, attempt(), long ? Infinity : giveUpAt - this.clock.monotonic());
       } catch (error) {
         if (isConflict(error)) throw error;
-        if (!isTransient(error) || this.clock.now() + wait > giveUpAt) throw storageError(key, error);
-        await this.clock.sleep(wait);
+        // The time that an upload took before it failed was no waiting.
+        if (long && operation.failure === undefined) giveUpAt = this.clock.monotonic() + this.retrySeconds * 1_000;
+        operation.failure = error;
+        const late = this.left || this.clock.monotonic() + wait > giveUpAt;
+        if (!isTransient(error) || late) throw storageError(key, error);
+        operation.waiting = new AbortController();
+        await this.clock.sleep(wait, operation.waiting.signal);
       }
     }
   }
+
+  /** What the store answers; UNREACHABLE when nothing comes within so many milliseconds. The attempt itself goes on. */
+  private async answer<T>(operation: Operation, attempt: Promise<T>, milliseconds: number): Promise<T> {
+    operation.waiting = new AbortController();
+    const tooLate = this.silence(this.left ? 0 : milliseconds, operation.waiting.signal).then(() => {
+      throw noAnswer(operation.key, this.clock.monotonic() - operation.since);
+    });
+    tooLate.catch(() => undefined);
+    try {
+      return await Promise.race([attempt, tooLate]);
+    } finally {
+      operation.waiting.abort();
+      attempt.catch(() => undefined);
+    }
+  }
+
+  private async silence(milliseconds: number, over: AbortSignal): Promise<void> {
+    if (milliseconds !== Infinity) return this.clock.sleep(Math.max(0, milliseconds), over);
+    await new Promise((resolve) => over.addEventListener('abort', resolve, { once: true }));
+  }
+}
+
+function noAnswer(key: string, milliseconds: number): StoreError {
+  return new StoreError('UNREACHABLE', `${key}: no answer for ${Math.round(milliseconds / 1_000)} s`);
+}
+
+function asDomainError(error: Error): DomainError {
+  return error instanceof DomainError ? error : new DomainError('STORAGE', error.message, { cause: error });
 }
 
 function isConflict(error: unknown): boolean {
@@ -132,6 +231,7 @@ const ADVICE: Record<StoreError['code'], string> = {
   UNREACHABLE: 'The store cannot be reached: check its address and network, then resume the session.',
   DENIED: 'The store refuses access: check the credentials and the bucket policy, then resume the session.',
   INVALID_KEY: 'The store refuses the key.',
+  UNUSABLE: 'The store cannot be used as it is.',
 };
 
 export async function collect(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> {

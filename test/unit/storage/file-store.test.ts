@@ -1,9 +1,12 @@
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtemp, mkdir, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { once } from 'node:events';
+import { mkdtemp, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
-import { fileError, FileStore } from '../../../src/storage/file-store.js';
+import { fileError } from '../../../src/storage/file-errors.js';
+import { FileStore } from '../../../src/storage/file-store.js';
 import { openStore } from '../../../src/storage/index.js';
 import { describeStore, inParts, readBody, withCode } from '../../support/store-contract.js';
 
@@ -61,23 +64,70 @@ describe('a directory', () => {
     expect(await readdir(join(root, '.scratch'))).toEqual([]);
   });
 
-  it('clears what killed processes left a day ago', async () => {
+  it('clears what killed processes of this machine left, and what others have not written for an hour', async () => {
+    const dead = spawnSync('true').pid;
+    const host = hostname().replace(/[^\w.-]/g, '_');
     await mkdir(join(root, '.scratch'));
-    const yesterday = new Date(Date.now() - 25 * 3600_000);
-    for (const name of ['old', 'new']) await writeFile(join(root, '.scratch', name), 'x');
-    await utimes(join(root, '.scratch', 'old'), yesterday, yesterday);
+    const names = ['old', 'new', `${host}~${dead}~77~x`, `elsewhere~${dead}~77~x`, `${host}~${process.pid}~1~x`];
+    for (const name of names) await writeFile(join(root, '.scratch', name), 'x');
+    const longAgo = new Date(Date.now() - 2 * 3600_000);
+    await utimes(join(root, '.scratch', 'old'), longAgo, longAgo);
     await store.check();
-    expect(await readdir(join(root, '.scratch'))).toEqual(['new']);
+    expect((await readdir(join(root, '.scratch'))).sort()).toEqual([`elsewhere~${dead}~77~x`, 'new']);
   });
+
+  it('leaves alone what living processes write', async () => {
+    let seen: string[] = [];
+    async function* slow(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('x');
+      await new FileStore(root).check();
+      seen = await readdir(join(root, '.scratch'));
+    }
+    await store.putStream('video.mp4', slow());
+    expect(seen).toHaveLength(1);
+    expect((await store.head('video.mp4'))?.size).toBe(1);
+  });
+
+  it('clears what a killed process was writing', async () => {
+    const script = `
+      import { FileStore } from './src/storage/file-store.ts';
+      async function* endless() { for (;;) { yield Buffer.from('x'); process.stdout.write('.'); await new Promise((r) => setTimeout(r, 20)); } }
+      await new FileStore(process.argv[1]).putStream('video.mp4', endless());
+    `;
+    const args = ['--import', 'tsx', '--input-type=module', '-e', script, root];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    expect(await readdir(join(root, '.scratch'))).toHaveLength(1);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await store.check();
+    expect(await readdir(join(root, '.scratch'))).toEqual([]);
+  }, 60_000);
 
   it('gets past the lock of a process that died', async () => {
     const { etag } = await store.put('owned', Buffer.from('1'));
     const lock = join(root, '.scratch', `${createHash('sha256').update('owned').digest('hex')}.lock`);
-    await writeFile(lock, '');
-    const longAgo = new Date(Date.now() - 60_000);
-    await utimes(lock, longAgo, longAgo);
+    await writeFile(lock, `${hostname().replace(/[^\w.-]/g, '_')}~${spawnSync('true').pid}~77`);
     await store.put('owned', Buffer.from('2'), { ifMatch: etag });
     expect((await readBody((await store.get('owned')).body)).toString()).toBe('2');
+  });
+
+  it('says what it is when the directory is gone while it runs, and does not make it anew', async () => {
+    const { etag } = await store.put('owned', Buffer.from('1'));
+    await rename(root, `${root}-away`);
+    folders.push(`${root}-away`);
+    const gone = expect.objectContaining({
+      code: 'UNREACHABLE',
+      message: expect.stringContaining('directory is gone') as string,
+    }) as unknown;
+    await expect(store.put('owned', Buffer.from('2'), { ifMatch: etag })).rejects.toEqual(gone);
+    await expect(store.put('new', Buffer.from('2'), { ifNoneMatch: '*' })).rejects.toEqual(gone);
+    await expect(store.get('owned')).rejects.toEqual(gone);
+    await expect(store.head('owned')).rejects.toEqual(gone);
+    await expect(store.check()).rejects.toEqual(gone);
+    await expect(store.list('').next()).rejects.toEqual(gone);
+    await rename(`${root}-away`, root);
+    await store.put('owned', Buffer.from('2'), { ifMatch: etag });
   });
 
   it('removes the folders that a deletion leaves empty', async () => {

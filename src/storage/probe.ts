@@ -1,0 +1,30 @@
+/** Whether a store does what sessions rely on, tried on an object of its own. */
+import { randomUUID } from 'node:crypto';
+import { type ObjectStore, type PutOptions, StoreError } from '../sessions/ports.js';
+import { NO_CONDITIONAL_WRITES } from './requirements.js';
+
+/** Rejects with a StoreError: UNUSABLE when the store takes no notice of conditions. Leaves nothing behind. */
+export async function probe(store: ObjectStore): Promise<void> {
+  // Where sessions lie, so that whoever may serve sessions may do this.
+  const key = `sessions/probe-${randomUUID()}`;
+  const body = Buffer.from('Written to try out the store; may be deleted.\n');
+  const { etag } = await store.put(key, body, { ifNoneMatch: '*' });
+  try {
+    await mustConflict(store, key, body, { ifNoneMatch: '*' });
+    const replaced = await store.put(key, body, { ifMatch: etag });
+    if (replaced.etag !== etag) await mustConflict(store, key, body, { ifMatch: etag });
+    else await mustConflict(store, key, body, { ifMatch: '"00000000000000000000000000000000"' });
+  } finally {
+    await store.delete(key).catch(() => undefined);
+  }
+}
+
+async function mustConflict(store: ObjectStore, key: string, body: Uint8Array, condition: PutOptions): Promise<void> {
+  try {
+    await store.put(key, body, condition);
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'CONFLICT') return;
+    throw error;
+  }
+  throw new StoreError('UNUSABLE', `${key}: ${NO_CONDITIONAL_WRITES}`);
+}
