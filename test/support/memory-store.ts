@@ -1,5 +1,11 @@
 import { createHash } from 'node:crypto';
-import { type ListOptions, type ObjectStore, type PutOptions, StoreError, type StoredObject } from '../../src/sessions/index.js';
+import {
+  type ListOptions,
+  type ObjectStore,
+  type PutOptions,
+  StoreError,
+  type StoredObject,
+} from '../../src/sessions/index.js';
 
 interface Entry {
   bytes: Uint8Array;

@@ -32,20 +32,24 @@ interface Operation {
  * than that, and what is left of it all becomes DomainError STORAGE.
  */
 export class Vault {
-  private readonly underWay = new Set<Operation>();
-  /** Nobody may wait for the store any more. */
-  private left = false;
-
   constructor(
     private readonly store: ObjectStore,
     private readonly clock: Clock,
     private readonly retrySeconds: number,
+    private readonly signal?: AbortSignal,
+    /** Of all views together; nobody may wait any more once it is `over`. */
+    private readonly waits = { underWay: new Set<Operation>(), over: false },
   ) {}
+
+  /** The same store for one reader, who waits and reads no longer than the signal lets. */
+  until(signal: AbortSignal | undefined): Vault {
+    return signal ? new Vault(this.store, this.clock, this.retrySeconds, signal, this.waits) : this;
+  }
 
   /** Why somebody waits for the store now; undefined while it answers. */
   get trouble(): DomainError | undefined {
     const now = this.clock.monotonic();
-    for (const { key, since, long, failure } of this.underWay) {
+    for (const { key, since, long, failure } of this.waits.underWay) {
       if (failure !== undefined) return asDomainError(storageError(key, failure));
       if (!long && now - since > SLOW) return asDomainError(storageError(key, noAnswer(key, now - since)));
     }
@@ -55,8 +59,8 @@ export class Vault {
   /** From now on nobody waits longer than this, also who waits already: what the store does not take by then fails. */
   leave(milliseconds: number): void {
     void this.clock.sleep(milliseconds).then(() => {
-      this.left = true;
-      for (const { waiting } of this.underWay) waiting.abort();
+      this.waits.over = true;
+      for (const { waiting } of this.waits.underWay) waiting.abort();
     });
   }
 
@@ -105,7 +109,7 @@ export class Vault {
     return this.patiently(key, async () => {
       try {
         const { body, etag, contentType } = await this.store.get(key);
-        return { bytes: await collect(body), etag, contentType };
+        return { bytes: await collect(body, this.signal), etag, contentType };
       } catch (error) {
         if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;
         throw error;
@@ -155,11 +159,15 @@ export class Vault {
 
   private async patiently<T>(key: string, attempt: () => Promise<T>, long = false): Promise<T> {
     const operation: Operation = { key, since: this.clock.monotonic(), long, waiting: new AbortController() };
-    this.underWay.add(operation);
+    const giveUp = () => operation.waiting.abort();
+    this.signal?.throwIfAborted();
+    this.signal?.addEventListener('abort', giveUp);
+    this.waits.underWay.add(operation);
     try {
       return await this.persist(operation, attempt);
     } finally {
-      this.underWay.delete(operation);
+      this.waits.underWay.delete(operation);
+      this.signal?.removeEventListener('abort', giveUp);
     }
   }
 
@@ -170,14 +178,16 @@ export class Vault {
       try {
         return await this.answer(operation, attempt(), long ? Infinity : giveUpAt - this.clock.monotonic());
       } catch (error) {
+        this.signal?.throwIfAborted();
         if (isConflict(error)) throw error;
         // The time that an upload took before it failed was no waiting.
         if (long && operation.failure === undefined) giveUpAt = this.clock.monotonic() + this.retrySeconds * 1_000;
         operation.failure = error;
-        const late = this.left || this.clock.monotonic() + wait > giveUpAt;
+        const late = this.waits.over || this.clock.monotonic() + wait > giveUpAt;
         if (!isTransient(error) || late) throw storageError(key, error);
         operation.waiting = new AbortController();
         await this.clock.sleep(wait, operation.waiting.signal);
+        this.signal?.throwIfAborted();
       }
     }
   }
@@ -185,7 +195,7 @@ export class Vault {
   /** What the store answers; UNREACHABLE when nothing comes within so many milliseconds. The attempt itself goes on. */
   private async answer<T>(operation: Operation, attempt: Promise<T>, milliseconds: number): Promise<T> {
     operation.waiting = new AbortController();
-    const tooLate = this.silence(this.left ? 0 : milliseconds, operation.waiting.signal).then(() => {
+    const tooLate = this.silence(this.waits.over ? 0 : milliseconds, operation.waiting.signal).then(() => {
       throw noAnswer(operation.key, this.clock.monotonic() - operation.since);
     });
     tooLate.catch(() => undefined);
@@ -234,9 +244,12 @@ const ADVICE: Record<StoreError['code'], string> = {
   UNUSABLE: 'The store cannot be used as it is.',
 };
 
-export async function collect(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+export async function collect(body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  for await (const part of body) parts.push(part);
+  for await (const part of body) {
+    signal?.throwIfAborted();
+    parts.push(part);
+  }
   return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts);
 }
 
