@@ -13,6 +13,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   fsck: async () => (await import('./fsck.js')).fsckCommand(),
   models: async () => (await import('./models.js')).modelsCommand(),
   doctor: async () => (await import('./doctor.js')).doctorCommand(),
+  secrets: async () => (await import('./secrets.js')).secretsCommand(),
 };
 
 const program = new Command('longlive')

@@ -1,8 +1,12 @@
 import { Command } from 'commander';
 import { pino } from 'pino';
-import { loadConfig } from '../server/config.js';
+import { loadConfig, type ServerConfig } from '../server/config.js';
+import { checkExposure } from '../server/exposure.js';
 import type { RunningServer } from '../server/index.js';
-import { openBackend } from './backend.js';
+import { type KeptSecret, withSecrets } from '../server/secrets.js';
+import { type ComposedBackend, openBackend } from './backend.js';
+import { endWhenUnforeseen } from './crash.js';
+import { EXIT } from './failure.js';
 import { addSettings } from './settings.js';
 
 /** `longlive serve`: the whole service in one process, until SIGINT or SIGTERM. */
@@ -12,25 +16,48 @@ export function serveCommand(): Command {
 }
 
 async function runServer(flags: Record<string, unknown>): Promise<void> {
-  const config = loadConfig(process.env, flags);
+  const { config, made } = await withSecrets(loadConfig(process.env, flags));
+  checkExposure(config);
   const log = pino({ level: config.logLevel, serializers: { error: pino.stdSerializers.err } });
+  const open: { backend?: ComposedBackend; running?: RunningServer } = {};
+  endWhenUnforeseen({
+    log,
+    notReady: (reason) => open.running?.notReady(reason),
+    close: async () => {
+      if (open.running) return open.running.close();
+      await open.backend?.sessions.shutdown();
+      await open.backend?.close();
+    },
+    seconds: config.shutdownSeconds,
+    exitCode: EXIT.bug,
+  });
   // The model and the server's modules come at the same time.
   const [backend, { serve }] = await Promise.all([openBackend(config, log), import('../server/index.js')]);
-  let running: RunningServer;
+  open.backend = backend;
   try {
-    running = await serve(config, backend, log);
+    open.running = await serve(config, backend, log);
   } catch (error) {
     await backend.sessions.shutdown();
     await backend.close();
     throw error;
   }
-  const model = backend.sessions.models()[0];
-  process.stdout.write(
-    `LongLive is ready at ${running.url} (model ${model?.name ?? 'none'} on ${model?.device ?? '-'})\n`,
-  );
+  greet(config, open.running, backend, made);
   await untilAskedToStop();
   log.info({}, 'stopping: live sessions are paused with a checkpoint');
-  await running.close();
+  await open.running.close();
+}
+
+function greet(config: ServerConfig, running: RunningServer, backend: ComposedBackend, made: KeptSecret[]): void {
+  const [model] = backend.sessions.models();
+  const lines = [`LongLive is ready at ${running.url} (model ${model?.name ?? 'none'} on ${model?.device ?? '-'})`];
+  const token = made.find(({ value }) => value === config.token);
+  if (token) {
+    lines.push(
+      `First start: a token was made and is kept in ${token.path}.`,
+      `Open ${config.publicUrl ?? running.url} and give the page this token: ${token.value}`,
+    );
+  }
+  process.stdout.write(`${lines.join('\n')}\n`);
 }
 
 /** The first signal asks, the second one insists. */

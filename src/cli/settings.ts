@@ -1,16 +1,14 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { configSchema } from '../server/config.js';
+import { describeSettings } from '../server/settings-reference.js';
 
 /** Every setting of the server as a flag: `maxSessions` is `--max-sessions`. Values are checked by the schema. */
-export function addSettings(command: Command, names = Object.keys(configSchema.shape)): Command {
-  for (const name of names) {
-    const { description } = configSchema.shape[name as keyof typeof configSchema.shape];
-    command.addOption(new Option(`--${kebab(name)} <value>`, description));
+export function addSettings(command: Command, names?: readonly string[]): Command {
+  for (const { name, flag, fallback, unit, description } of describeSettings()) {
+    if (names && !names.includes(name)) continue;
+    const facts = [fallback === undefined ? '' : `default: ${fallback}`, unit ?? ''].filter(Boolean).join(' ');
+    const flags = flag.includes('<') ? flag : `${flag} [value]`;
+    command.addOption(new Option(flags, facts === '' ? description : `${description} (${facts})`));
   }
   return command;
-}
-
-function kebab(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
@@ -7,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { ApiContext } from '../api/index.js';
 import type { ObjectStore, SessionEvent, Sessions } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
+import { Edge } from './edge.js';
 import { CountingGate } from './gate.js';
 import { createGraphQL, type Log } from './graphql.js';
 import { createHttpServer } from './http-server.js';
@@ -14,6 +16,8 @@ import { SignedLinks } from './links.js';
 import { MediaCache } from './media-cache.js';
 import { MediaRoutes } from './media-routes.js';
 import { Metrics } from './metrics.js';
+import { Readiness } from './readiness.js';
+import { RefusalLog } from './refusals.js';
 import { StaticFiles } from './static.js';
 import { serveWebSocket } from './websocket.js';
 
@@ -29,6 +33,8 @@ export interface RunningServer {
   /** Where a browser on this machine reaches it. */
   readonly url: string;
   readonly sessions: Sessions;
+  /** `/readyz` says so from now on, with this reason. */
+  notReady(reason: string): void;
   /** Pauses live sessions with a checkpoint, ends streams and connections, frees everything. Safe to repeat. */
   close(): Promise<void>;
 }
@@ -44,7 +50,7 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
   const metrics = new Metrics();
   const gate = new CountingGate(config.maxSubscribers);
   const links = new SignedLinks(
-    config.signingKey,
+    config.signingKey ?? randomBytes(32).toString('base64url'),
     config.mediaUrlSeconds,
     Date.now,
     config.publicUrl?.replace(/\/$/, ''),
@@ -65,20 +71,18 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
   const yoga = createGraphQL({ context, limits: config, requestSeconds, maxBodyBytes, metrics, log });
   const media = new MediaRoutes({ sessions, store, cache, links });
   const files = await StaticFiles.load(config.studio ?? builtStudio());
-  const server = createHttpServer({ config, sessions, store, yoga, media, files, metrics, log });
-  const webSocket = serveWebSocket(server, {
-    yoga,
-    token: config.token,
-    origins: config.corsOrigins,
-    maxMessageBytes: maxBodyBytes,
-    stallSeconds: config.stallSeconds,
-    metrics,
-  });
+  const edge = new Edge(config);
+  const refusals = new RefusalLog(log);
+  const readiness = new Readiness({ sessions, store, seconds: config.readySeconds, log });
+  const http = createHttpServer({ config, edge, sessions, readiness, yoga, media, files, metrics, refusals, log });
+  const { server, connections } = http;
+  const webSocket = serveWebSocket(server, { config, edge, connections, refusals, yoga, metrics, log });
   await listen(server, config);
   let closed: Promise<void> | undefined;
   return {
     url: address(server, config),
     sessions,
+    notReady: (reason) => readiness.drop(reason),
     close: () => (closed ??= close(config, backend, server, webSocket, log)),
   };
 }
@@ -91,7 +95,10 @@ function observe(metrics: Metrics, event: SessionEvent): void {
 function listen(server: Server, { host, port }: ServerConfig): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, host, resolve);
+    server.listen(port, host, () => {
+      server.off('error', reject);
+      resolve();
+    });
   });
 }
 

@@ -1,10 +1,19 @@
-import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
+import proxyAddress from 'proxy-addr';
 import { z } from 'zod';
 
-const seconds = (fallback: number) => z.coerce.number().min(0).max(86_400).default(fallback);
+/** What the reference says of a setting beside its description; `shown` stands for a default that is not a constant. */
+export type SettingFacts = { unit?: string; shown?: string };
+
+const unit = (name: string): SettingFacts => ({ unit: name });
+const seconds = (fallback: number) => z.coerce.number().min(0).max(86_400).default(fallback).meta(unit('seconds'));
+/** A limit of time that cannot be switched off: 0 would be none. */
+const limitSeconds = (fallback: number) =>
+  z.coerce.number().min(0.1).max(86_400).default(fallback).meta(unit('seconds'));
 const count = (fallback: number) => z.coerce.number().int().min(1).default(fallback);
-const gigabytes = (fallback: number) => z.coerce.number().min(0).max(1e6).default(fallback);
+const bytes = (fallback: number) => count(fallback).meta(unit('bytes'));
+const gigabytes = (fallback: number) => z.coerce.number().min(0).max(1e6).default(fallback).meta(unit('GB'));
+const yesOrNo = (fallback: boolean) => z.stringbool().or(z.boolean()).default(fallback);
 const list = z.string().transform((text) =>
   text
     .split(',')
@@ -13,26 +22,50 @@ const list = z.string().transform((text) =>
 );
 const text = z.string().trim().min(1).optional();
 
-/** Every setting, its meaning and its default. `LONGLIVE_MAX_SESSIONS` and `--max-sessions` set `maxSessions`. */
-export const configSchema = z.strictObject({
-  host: z.string().default('0.0.0.0').describe('Address to listen on'),
+const network = {
+  host: z
+    .string()
+    .default('127.0.0.1')
+    .describe('Address to listen on; another than a loopback one needs a token, or --open'),
   port: z.coerce.number().int().min(0).max(65_535).default(4000).describe('Port to listen on; 0 picks one'),
+  open: yesOrNo(false).describe('Serve without a token also on addresses that others reach'),
   publicUrl: z.url().optional().describe('Address that clients use, put before media URLs; relative URLs when absent'),
-  token: text.describe('Bearer token that /graphql and /metrics ask for; open when absent'),
+  hosts: list
+    .default([])
+    .describe(
+      'Host names that are answered where no token is asked for, comma-separated, besides loopback and that of the public URL; * for all',
+    ),
+  corsOrigins: list.default([]).describe('Origins of other sites that may call, comma-separated; * for all'),
+  trustedProxies: list
+    .default([])
+    .refine(areAddresses, 'must be addresses, networks such as 10.0.0.0/8, or loopback, linklocal, uniquelocal')
+    .describe('Proxies whose X-Forwarded-For is believed, comma-separated addresses and networks'),
+};
+
+const secrets = {
+  token: text.describe('Bearer token that /graphql and /metrics ask for; none is asked for when absent'),
   signingKey: z
     .string()
     .min(16)
-    .default(() => randomBytes(32).toString('base64url'))
-    .describe('Secret that signs media URLs; share it between replicas. Random per start when absent'),
+    .optional()
+    .describe(
+      'Secret that signs media URLs; share it between replicas. Random per start when absent, which S3 and Redis do not allow',
+    ),
+  secrets: text.describe(
+    'Directory for a token and a signing key that are made at the first start; used for what is not set',
+  ),
   mediaUrlSeconds: seconds(4 * 3600).describe('How long a media URL works at least'),
-  corsOrigins: list.default([]).describe('Origins of other sites that may call, comma-separated; * for all'),
+};
 
+const storage = {
   store: z.string().default('./data').describe('Where sessions are kept: a directory, file://… or s3://bucket/prefix'),
   s3Endpoint: z.url().optional().describe('Endpoint of an S3-compatible store; AWS when absent'),
   s3PublicEndpoint: z.url().optional().describe('Where clients reach that store, when not at its endpoint'),
   s3Region: text.describe('Region of the bucket'),
   redis: z.url().optional().describe('redis://… shared by all replicas; one replica alone when absent'),
+};
 
+const models = {
   models: list
     .default(['./models'])
     .describe(
@@ -54,8 +87,12 @@ export const configSchema = z.strictObject({
     .describe('Arithmetic of self-attention: that of the model, or on a GPU 8-bit products'),
   decoder: z.enum(['auto', 'full', 'tiny']).default('auto').describe('Video decoder of the model'),
   threads: z.coerce.number().int().min(0).max(1024).default(0).describe('CPU threads for the model; 0 for all'),
-  encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4))).describe('Workers that encode video'),
+  encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4)))
+    .meta({ shown: 'a quarter of the cores' } satisfies SettingFacts)
+    .describe('Workers that encode video'),
+};
 
+const sessions = {
   leadSeconds: seconds(2).describe('How far REALTIME generation may run ahead of playback'),
   idleSeconds: seconds(60).describe('A session nobody watches is paused after this; 0 for never'),
   heartbeatSeconds: z.coerce
@@ -63,34 +100,85 @@ export const configSchema = z.strictObject({
     .min(0.1)
     .max(60)
     .default(10)
+    .meta(unit('seconds'))
     .describe('How often an idle stream says that it lives'),
-  maxSeconds: z.coerce.number().min(0).default(0).describe('Longest session; 0 for endless'),
+  maxSeconds: z.coerce.number().min(0).default(0).meta(unit('seconds')).describe('Longest session; 0 for endless'),
   maxSessions: count(16).describe('Sessions in memory at once'),
   keptCheckpoints: count(20).describe(
     'Checkpoints that stay of a session: the newest ones and others evenly before them',
   ),
   maxSubscribers: count(64).describe('Streams per session'),
-  mediaCacheMegabytes: count(64).describe('Memory for recent chunks'),
+  mediaCacheMegabytes: count(64).meta(unit('MB')).describe('Memory for recent chunks'),
+};
 
-  maxBodyBytes: count(256 * 1024).describe('Largest request body and WebSocket message'),
+const operations = {
+  maxBodyBytes: bytes(256 * 1024).describe('Largest request body and WebSocket message'),
   maxTokens: count(1000).describe('Tokens of an operation'),
   maxDepth: count(12).describe('Depth of an operation'),
   maxAliases: count(15).describe('Aliases in an operation'),
   maxCost: count(2000).describe('Fields of an operation, those of lists counted per item'),
   requestSeconds: seconds(30).describe('Longest request, streams aside'),
+};
+
+const connections = {
+  maxConnections: count(4096).describe(
+    'Connections at once, less where the process may open fewer files; beyond it the one that idles longest is closed',
+  ),
+  maxPipelined: count(16).describe('Requests of one HTTP connection at once'),
+  maxHeaderBytes: bytes(16 * 1024).describe('Largest request line and headers'),
+  headerSeconds: limitSeconds(10).describe('Time for the headers of a request, from the first moment of a connection'),
+  bodySeconds: limitSeconds(15).describe('Time for a request to arrive, body included'),
+  keepAliveSeconds: limitSeconds(15).describe(
+    'How long an idle HTTP connection is kept; behind a balancer, longer than its own idle time',
+  ),
   stallSeconds: z.coerce
     .number()
     .min(1)
     .default(60)
-    .describe('A stream whose client takes nothing for so long is closed'),
+    .meta(unit('seconds'))
+    .describe('A connection whose client takes nothing of what it is sent for so long is closed'),
+  loginSeconds: limitSeconds(10).describe('Time for a WebSocket to send connection_init'),
+  maxLoginBytes: bytes(16 * 1024).describe('Largest WebSocket message before the login'),
+  maxSocketsBeforeLogin: count(32).describe('WebSockets of one address that have not logged in'),
+  maxOperations: count(32).describe('Operations of one WebSocket at once'),
+  maxUnsentBytes: bytes(2 ** 20).describe(
+    'What a WebSocket may leave unread beyond one event per running operation before it is closed',
+  ),
+  readySeconds: seconds(5).describe('How long an answer of the store to /readyz holds'),
   shutdownSeconds: seconds(25).describe('Time to write checkpoints and finish requests when asked to stop'),
+};
 
+const pages = {
   studio: text.describe('Directory of the built viewer; found by itself when absent'),
-  graphiql: z.stringbool().or(z.boolean()).default(true).describe('Serve GraphiQL to browsers on /graphql'),
+  graphiql: yesOrNo(true).describe('Serve GraphiQL to browsers on /graphql'),
   logLevel: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
     .describe('Least log level'),
+};
+
+/** The settings by heading, as the reference page has them. */
+export const settingGroups = {
+  Network: network,
+  Secrets: secrets,
+  Storage: storage,
+  Models: models,
+  Sessions: sessions,
+  Operations: operations,
+  Connections: connections,
+  'Pages and log': pages,
+};
+
+/** Every setting, its meaning and its default. `LONGLIVE_MAX_SESSIONS` and `--max-sessions` set `maxSessions`. */
+export const configSchema = z.strictObject({
+  ...network,
+  ...secrets,
+  ...storage,
+  ...models,
+  ...sessions,
+  ...operations,
+  ...connections,
+  ...pages,
 });
 
 export type ServerConfig = z.output<typeof configSchema>;
@@ -126,4 +214,13 @@ export function loadConfig(
 function fromEnvironment(environment: NodeJS.ProcessEnv, setting: string): string | undefined {
   const plain = setting === 'port' || setting === 'host' ? environment[setting.toUpperCase()] : undefined;
   return environment[environmentName(setting)] ?? plain;
+}
+
+function areAddresses(addresses: string[]): boolean {
+  try {
+    proxyAddress.compile(addresses);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -1,68 +1,153 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { gunzip } from 'node:zlib';
 import { promisify } from 'node:util';
-import type { ObjectStore, Sessions } from '../sessions/index.js';
+import type { Sessions } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
+import { Connections } from './connections.js';
+import type { Edge, Incoming, Refusal } from './edge.js';
 import { graphiqlPage } from './graphiql.js';
 import type { Log, Yoga } from './graphql.js';
 import type { MediaRoutes } from './media-routes.js';
 import type { Metrics } from './metrics.js';
-import { authorized, originAllowed, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
+import type { Readiness } from './readiness.js';
+import { type RefusalLog, refuseSocket } from './refusals.js';
+import { authorized, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
 import type { StaticFiles } from './static.js';
 
 export interface HttpParts {
   config: ServerConfig;
+  edge: Edge;
   sessions: Sessions;
-  store: ObjectStore;
+  readiness: Readiness;
   yoga: Yoga;
   media: MediaRoutes;
   files: StaticFiles;
   metrics: Metrics;
+  refusals: RefusalLog;
   log: Log;
 }
 
+/** How often limits of time are looked at; they hold to within this. */
+const CHECK_MILLISECONDS = 1000;
+
+export interface HttpServer {
+  server: Server;
+  connections: Connections;
+}
+
 /** Routes of the service. Everything has a request id, security headers, CORS, a metric and a log line. */
-export function createHttpServer(parts: HttpParts): Server {
-  const routes = new Routes(parts);
-  const server = createServer(
-    { requestTimeout: 60_000, headersTimeout: 15_000, keepAliveTimeout: 65_000 },
-    (request, response) => {
-      const id = requestIdOf(request);
-      response.setHeader('x-request-id', id);
-      withRequestId(id, () => void routes.serve(request, response, id));
-    },
+export function createHttpServer(parts: HttpParts): HttpServer {
+  const { config, log, refusals } = parts;
+  const server = createServer({
+    headersTimeout: config.headerSeconds * 1000,
+    requestTimeout: Math.max(config.bodySeconds, config.headerSeconds) * 1000,
+    keepAliveTimeout: config.keepAliveSeconds * 1000,
+    connectionsCheckingInterval: CHECK_MILLISECONDS,
+    maxHeaderSize: config.maxHeaderBytes,
+    requireHostHeader: false, // The edge looks at it, and says so in the log.
+  });
+  server.maxHeadersCount = 0; // Their size is bounded; of too many, Node would drop some without a word.
+  const connections = new Connections(server, config);
+  const routes = new Routes(parts, connections);
+  server.on('request', (request, response) => routes.begin(request, response));
+  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>
+    routes.begin(request, response, refusalOf(417, 'EXPECTATION_FAILED', 'Only "Expect: 100-continue" is understood.')),
   );
-  return server;
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    const refusal = malformed(error);
+    if (!refusal || connections.answering(socket) || socket.bytesRead === 0) return void socket.destroy();
+    refusals.note(refusal, { address: socket.remoteAddress });
+    refuseSocket(socket, refusal);
+  });
+  server.on('connect', (request: IncomingMessage, socket: Socket) => {
+    const refusal = refusalOf(405, 'METHOD_NOT_ALLOWED', 'This is no proxy: CONNECT is not served.');
+    if (connections.answering(socket)) return void socket.destroy();
+    refusals.note(refusal, { address: request.socket.remoteAddress });
+    refuseSocket(socket, refusal, 'allow: GET, HEAD, POST, OPTIONS\r\n');
+  });
+  // Such as no descriptor being left for another connection: that one is lost, the others go on.
+  server.on('error', (error) => log.error({ err: error }, 'The server could not take a connection'));
+  return { server, connections };
+}
+
+const refusalOf = (status: number, code: string, message: string): Refusal => ({ status, code, message });
+
+const TOO_MANY = refusalOf(
+  429,
+  'TOO_MANY_REQUESTS',
+  'This connection has too many requests at once; wait for answers.',
+);
+
+/** What to answer to bytes that are no request; nothing to who has left. */
+function malformed({ code }: NodeJS.ErrnoException): Refusal | undefined {
+  if (code === 'ECONNRESET' || code === 'EPIPE') return undefined;
+  if (code === 'HPE_HEADER_OVERFLOW') return refusalOf(431, 'HEADERS_TOO_LARGE', 'The headers are too large.');
+  if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW')
+    return refusalOf(413, 'PAYLOAD_TOO_LARGE', 'The extensions of the chunked body are too large.');
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
+    return refusalOf(408, 'REQUEST_TIMEOUT', 'The request did not arrive in time.');
+  return refusalOf(400, 'BAD_REQUEST', 'This is not a well-formed HTTP/1.1 request.');
 }
 
 class Routes {
-  constructor(private readonly parts: HttpParts) {}
+  constructor(
+    private readonly parts: HttpParts,
+    private readonly connections: Connections,
+  ) {}
 
-  async serve(request: IncomingMessage, response: ServerResponse, requestId: string): Promise<void> {
-    const { log } = this.parts;
-    const url = new URL(request.url ?? '/', 'http://localhost');
-    this.record(request, response, url.pathname, requestId);
-    try {
-      if (this.crossOrigin(request, response)) return;
-      await this.route(request, response, url);
-    } catch (error) {
-      log.error({ err: error, requestId, path: url.pathname }, 'A request failed');
-      sendError(response, 500, 'INTERNAL', `Something went wrong inside the service (request ${requestId}).`);
-    }
+  /** Answers, whatever it is and whatever happens. */
+  begin(request: IncomingMessage, response: ServerResponse, refusal?: Refusal): void {
+    const id = requestIdOf(request);
+    request.on('error', () => undefined);
+    response.on('error', () => undefined);
+    response.setHeader('x-request-id', id);
+    withRequestId(id, () => {
+      this.serve(request, response, id, refusal).catch((error: unknown) => {
+        this.parts.log.error({ err: error, requestId: id }, 'A request failed');
+        sendError(response, 500, 'INTERNAL', `Something went wrong inside the service (request ${id}).`);
+      });
+    });
   }
 
-  private async route(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
+  private async serve(
+    request: IncomingMessage,
+    response: ServerResponse,
+    requestId: string,
+    refusal?: Refusal,
+  ): Promise<void> {
+    const { incoming, refusal: unread } = this.parts.edge.read(request);
+    this.record(request, response, incoming?.path ?? '', requestId);
+    if (!this.connections.begin(request, response)) refusal ??= TOO_MANY;
+    if (refusal) return this.refuse(request, response, refusal, requestId);
+    if (!incoming) return this.refuse(request, response, unread, requestId);
+    // Whoever reads the request behind this reads what was understood.
+    request.url = incoming.target;
+    request.headers.host = incoming.host;
+    if (this.crossOrigin(request, response, incoming)) return;
+    await this.route(request, response, incoming);
+  }
+
+  private refuse(request: IncomingMessage, response: ServerResponse, refusal: Refusal, requestId: string): void {
+    this.parts.refusals.note(refusal, { requestId, address: request.socket.remoteAddress });
+    response.setHeader('connection', 'close');
+    sendError(response, refusal.status, refusal.code, refusal.message);
+    request.resume();
+  }
+
+  private async route(request: IncomingMessage, response: ServerResponse, incoming: Incoming): Promise<void> {
+    const { path } = incoming;
     response.setHeader('x-content-type-options', 'nosniff');
-    if (url.pathname === '/graphql') return this.graphql(request, response);
+    if (path === '/graphql') return this.graphql(request, response);
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('allow', 'GET, HEAD');
       return sendError(response, 405, 'METHOD_NOT_ALLOWED', 'Only /graphql takes anything but GET and HEAD.');
     }
-    if (url.pathname === '/healthz') return sendJson(response, 200, { status: 'ok' });
-    if (url.pathname === '/readyz') return this.ready(response);
-    if (url.pathname === '/metrics') return this.metrics(request, response);
-    if (await this.parts.media.handle(request, response, url)) return;
-    if (this.parts.files.handle(url.pathname, response)) return;
+    if (path === '/healthz') return sendJson(response, 200, { status: 'ok' });
+    if (path === '/readyz') return this.ready(request, response);
+    if (path === '/metrics') return this.metrics(request, response);
+    if (await this.parts.media.handle(request, response, incoming)) return;
+    if (this.parts.files.handle(path, response)) return;
     sendError(response, 404, 'NOT_FOUND', 'There is nothing here. The API is at /graphql, the viewer at /.');
   }
 
@@ -79,20 +164,14 @@ class Routes {
     if (request.method === 'POST' && !/^application\/(graphql\+)?json\b/i.test(request.headers['content-type'] ?? '')) {
       return sendError(response, 415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the operation as application/json.');
     }
-    if (accept.includes('text/event-stream')) closeWhenStalled(request, config.stallSeconds);
     await yoga(request, response);
   }
 
-  private async ready(response: ServerResponse): Promise<void> {
-    const { accepting, detail } = this.parts.sessions.status();
-    const store = await this.parts.store.check().then(
-      () => undefined,
-      (error: unknown) => (error instanceof Error ? error.message : String(error)),
-    );
-    const problems = [
-      ...(accepting ? [] : [detail ?? 'Not accepting sessions.']),
-      ...(store === undefined ? [] : [`Store: ${store}`]),
-    ];
+  /** Strangers hear whether it is ready and in general why not; what the store said is for who has the token, and the log. */
+  private async ready(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { config, readiness } = this.parts;
+    const trusted = config.token !== undefined && authorized(config.token, request.headers.authorization);
+    const problems = await readiness.problems(trusted);
     sendJson(response, problems.length === 0 ? 200 : 503, {
       status: problems.length === 0 ? 'ready' : 'not ready',
       problems,
@@ -108,10 +187,13 @@ class Routes {
   }
 
   /** Sets the CORS headers; true when it answered a preflight. */
-  private crossOrigin(request: IncomingMessage, response: ServerResponse): boolean {
-    const { origin } = request.headers;
+  private crossOrigin(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { origin, originAllowed }: Incoming,
+  ): boolean {
     response.setHeader('vary', 'Origin');
-    if (origin !== undefined && originAllowed(request, this.parts.config.corsOrigins)) {
+    if (origin !== undefined && originAllowed) {
       response.setHeader('access-control-allow-origin', origin);
       response.setHeader('access-control-expose-headers', 'x-request-id, content-range, content-length');
     }
@@ -138,12 +220,6 @@ class Routes {
 function routeName(path: string): string {
   if (path.startsWith('/sessions/')) return '/sessions';
   return ['/', '/graphql', '/healthz', '/readyz', '/metrics'].includes(path) ? path : 'other';
-}
-
-/** A stream whose client takes nothing is ended: heartbeats keep a healthy one's socket active. */
-function closeWhenStalled(request: IncomingMessage, seconds: number): void {
-  const { socket } = request;
-  socket.setTimeout(seconds * 1000, () => socket.destroy());
 }
 
 async function sendGraphiQL(request: IncomingMessage, response: ServerResponse): Promise<void> {

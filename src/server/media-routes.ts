@@ -28,6 +28,12 @@ interface MediaParts {
   links: SignedLinks;
 }
 
+/** Of a request that the edge has understood. */
+export interface MediaTarget {
+  path: string;
+  query: URLSearchParams;
+}
+
 interface MediaRequest {
   request: IncomingMessage;
   response: ServerResponse;
@@ -42,12 +48,12 @@ export class MediaRoutes {
   constructor(private readonly parts: MediaParts) {}
 
   /** Answers, or returns false when the path is not a media path. */
-  async handle(request: IncomingMessage, response: ServerResponse, url: URL): Promise<boolean> {
-    const [, sessionId, file] = PATH.exec(url.pathname) ?? [];
+  async handle(request: IncomingMessage, response: ServerResponse, { path, query }: MediaTarget): Promise<boolean> {
+    const [, sessionId, file] = PATH.exec(path) ?? [];
     const known = FILES.find(({ pattern }) => pattern.test(file ?? ''));
     if (sessionId === undefined || file === undefined || !known) return false;
-    if (!this.admitted(response, sessionId, url.searchParams)) return true;
-    const media = { request, response, sessionId, file, type: known.type, query: url.searchParams };
+    if (!this.admitted(response, sessionId, query)) return true;
+    const media = { request, response, sessionId, file, type: known.type, query };
     try {
       await this[known.kind](media);
     } catch (error) {

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID, timingSafeEqual, createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { errorBody } from './refusals.js';
 
 const current = new AsyncLocalStorage<string>();
 
@@ -26,21 +27,14 @@ export function authorized(token: string | undefined, authorization: unknown): b
   return timingSafeEqual(digest(typeof authorization === 'string' ? authorization : ''), digest(`Bearer ${token}`));
 }
 
-/** Same-origin pages always may; others when listed. Requests without `Origin` do not come from a page. */
-export function originAllowed(request: IncomingMessage, allowed: readonly string[]): boolean {
-  const { origin, host } = request.headers;
-  if (origin === undefined || allowed.includes('*') || allowed.includes(origin)) return true;
-  return URL.canParse(origin) && new URL(origin).host === host;
-}
-
 export function sendJson(response: ServerResponse, status: number, body: object): void {
   const bytes = Buffer.from(JSON.stringify(body));
   response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', 'content-length': bytes.length });
   response.end(response.req.method === 'HEAD' ? undefined : bytes);
 }
 
-/** An error outside GraphQL, in one shape everywhere. */
+/** An error outside GraphQL, for which nothing of an answer may have been sent. */
 export function sendError(response: ServerResponse, status: number, code: string, message: string): void {
   if (response.headersSent) response.destroy();
-  else sendJson(response, status, { error: { code, message } });
+  else sendJson(response, status, errorBody(code, message));
 }

@@ -1,23 +1,33 @@
 import type { IncomingMessage, Server } from 'node:http';
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import { type DocumentNode, type ExecutionArgs, type ExecutionResult, GraphQLError, type GraphQLSchema } from 'graphql';
-import { type Extra, useServer } from 'graphql-ws/use/ws';
-import { WebSocketServer } from 'ws';
-import type { Yoga } from './graphql.js';
+import { handleProtocols, makeServer, type Server as Protocol } from 'graphql-ws';
+import { type RawData, type WebSocket, WebSocketServer } from 'ws';
+import type { ServerConfig } from './config.js';
+import type { Connections } from './connections.js';
+import type { Edge, Incoming, Refusal } from './edge.js';
+import { CountingGate } from './gate.js';
+import type { Log, Yoga } from './graphql.js';
 import type { Metrics } from './metrics.js';
-import { authorized, originAllowed } from './request.js';
+import { type RefusalLog, refuseSocket } from './refusals.js';
+import { authorized } from './request.js';
+import { WebSocketClient } from './websocket-client.js';
 
 export interface WebSocketOptions {
+  config: ServerConfig;
+  edge: Edge;
+  connections: Connections;
+  refusals: RefusalLog;
   yoga: Yoga;
-  token: string | undefined;
-  origins: readonly string[];
-  maxMessageBytes: number;
-  /** A client that answers no ping for so long is gone. */
-  stallSeconds: number;
   metrics: Metrics;
+  log: Log;
 }
 
-const MAX_OPERATIONS_PER_SOCKET = 32;
+interface Extra {
+  client: WebSocketClient;
+  socket: WebSocket;
+  request: IncomingMessage;
+}
 
 /** What Yoga prepares for one operation; its own types leave these open. */
 interface Enveloped {
@@ -33,46 +43,109 @@ type Running = ExecutionArgs & { rootValue: Pick<Enveloped, 'execute' | 'subscri
 
 /** graphql-transport-ws on `/graphql`. The next event is taken from a session only when the socket took the last one. */
 export function serveWebSocket(server: Server, options: WebSocketOptions): { dispose(): Promise<void> } {
+  const { config, edge, connections, refusals } = options;
   const sockets = new WebSocketServer({
-    noServer: true,
-    perMessageDeflate: false,
-    maxPayload: options.maxMessageBytes,
+    ...{ noServer: true, perMessageDeflate: false, autoPong: false, handleProtocols },
+    maxPayload: Math.max(config.maxBodyBytes, config.maxLoginBytes),
   });
-  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    const refusal = refuse(request, options.origins);
-    if (refusal !== undefined) socket.end(`HTTP/1.1 ${refusal}\r\nconnection: close\r\n\r\n`);
-    else sockets.handleUpgrade(request, socket, head, (client) => sockets.emit('connection', client, request));
+  const strangers = new CountingGate(config.maxSocketsBeforeLogin);
+  const protocol = protocolOf(options);
+  const refuse = (socket: Socket, refusal: Refusal, address: string, headers?: string) => {
+    refusals.note(refusal, { address });
+    refuseSocket(socket, refusal, headers);
+  };
+  server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+    if (connections.answering(socket)) return void socket.destroy(); // Its answer would be written into the WebSocket.
+    const arrival = edge.read(request);
+    if (!arrival.incoming) return refuse(socket, arrival.refusal, arrival.address);
+    const { address } = arrival.incoming;
+    const unfit = unfitUpgrade(request, arrival.incoming);
+    if (unfit) return refuse(socket, unfit, address);
+    const login = strangers.enter(address);
+    if (!login) return refuse(socket, TOO_MANY, address, 'retry-after: 1\r\n');
+    socket.once('close', login);
+    connections.upgraded(socket);
+    sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      const client = new WebSocketClient(webSocket, socket, { ...config, log: options.log, login });
+      open(protocol, { client, socket: webSocket, request }, options.metrics);
+    });
   });
-  sockets.on('connection', (client) => {
-    options.metrics.sockets.inc();
-    client.once('close', () => options.metrics.sockets.dec());
-  });
-  const served = useServer(
-    {
-      connectionInitWaitTimeout: 10_000,
-      onConnect: ({ connectionParams }) => authorized(options.token, connectionParams?.['authorization']),
-      onSubscribe: (context, _id, params) => {
-        if (Object.keys(context.subscriptions).length > MAX_OPERATIONS_PER_SOCKET) {
-          return [
-            new GraphQLError(
-              `At most ${MAX_OPERATIONS_PER_SOCKET} operations may run on one socket; complete one first.`,
-            ),
-          ];
-        }
-        return prepare(options.yoga, context.extra, params);
-      },
-      execute: (args: ExecutionArgs) => (args as Running).rootValue.execute(args),
-      subscribe: (args: ExecutionArgs) => (args as Running).rootValue.subscribe(args),
-    },
-    sockets,
-    (options.stallSeconds * 1000) / 2,
+  // A handshake that its library does not take: closed here, since it would wait for the client to do so.
+  sockets.on('wsClientError', (error, socket, request) =>
+    refuse(socket as Socket, { ...MALFORMED, message: `${error.message}.` }, request.socket.remoteAddress ?? ''),
   );
-  return { dispose: async () => served.dispose() };
+  return {
+    dispose: async () => {
+      for (const client of sockets.clients) client.close(1001, 'Going away');
+      const closed = new Promise<void>((resolve) => sockets.close(() => resolve()));
+      const insist = setTimeout(() => sockets.clients.forEach((client) => client.terminate()), FAREWELL_MILLISECONDS);
+      await closed.finally(() => clearTimeout(insist));
+    },
+  };
 }
 
-function refuse(request: IncomingMessage, origins: readonly string[]): string | undefined {
-  if (new URL(request.url ?? '/', 'http://localhost').pathname !== '/graphql') return '404 Not Found';
-  return originAllowed(request, origins) ? undefined : '403 Forbidden';
+/** For the clients to answer a goodbye; a dead one would hold up the stop. */
+const FAREWELL_MILLISECONDS = 1000;
+
+const MALFORMED = { status: 400, code: 'BAD_UPGRADE' };
+const TOO_MANY = {
+  status: 429,
+  code: 'TOO_MANY_SOCKETS',
+  message: 'Too many WebSockets of this address have not logged in; send connection_init on those that are open.',
+};
+
+function unfitUpgrade(request: IncomingMessage, { path, originAllowed, method }: Incoming): Refusal | undefined {
+  if (path !== '/graphql')
+    return { status: 404, code: 'NOT_FOUND', message: 'There is no WebSocket here; it is at /graphql.' };
+  if (request.headers.upgrade?.toLowerCase() !== 'websocket')
+    return { ...MALFORMED, message: 'The only upgrade is that to a WebSocket: "Upgrade: websocket".' };
+  if (method !== 'GET') return { status: 405, code: 'METHOD_NOT_ALLOWED', message: 'A WebSocket is opened by GET.' };
+  if (!originAllowed)
+    return {
+      status: 403,
+      code: 'UNKNOWN_ORIGIN',
+      message: 'Pages of this origin may not call; see the setting corsOrigins.',
+    };
+  return undefined;
+}
+
+function protocolOf({ config, yoga }: WebSocketOptions): Protocol<Extra> {
+  return makeServer<Record<string, unknown>, Extra>({
+    connectionInitWaitTimeout: config.loginSeconds * 1000,
+    onConnect: ({ connectionParams, extra }) => {
+      const admitted = authorized(config.token, connectionParams?.['authorization']);
+      if (admitted) extra.client.loggedIn();
+      return admitted;
+    },
+    onSubscribe: (context, _id, params) => {
+      if (Object.keys(context.subscriptions).length > config.maxOperations) {
+        return [
+          new GraphQLError(`At most ${config.maxOperations} operations may run on one socket; complete one first.`),
+        ];
+      }
+      return prepare(yoga, context.extra, params);
+    },
+    execute: (args: ExecutionArgs) => (args as Running).rootValue.execute(args),
+    subscribe: (args: ExecutionArgs) => (args as Running).rootValue.subscribe(args),
+  });
+}
+
+function open(protocol: Protocol<Extra>, extra: Extra, metrics: Metrics): void {
+  const { client, socket } = extra;
+  metrics.sockets.inc();
+  const closed = protocol.opened(
+    {
+      protocol: socket.protocol,
+      send: (text) => client.send(text),
+      close: (code = 1000, reason = '') => client.close(code, reason),
+      onMessage: (take) => socket.on('message', (data: RawData) => client.take(data, take)),
+    },
+    extra,
+  );
+  socket.once('close', (code, reason) => {
+    metrics.sockets.dec();
+    client.settle(closed(code, String(reason)));
+  });
 }
 
 async function prepare(

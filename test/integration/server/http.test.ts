@@ -12,7 +12,7 @@ let guarded: TestServer;
 let finished: { id: string; chunkUrl: string; playlistUrl: string; videoUrl: string };
 
 beforeAll(async () => {
-  server = await startTestServer({ chunkBytes: 1000 });
+  server = await startTestServer({ chunkBytes: 1000, settings: { readySeconds: 0 } });
   guarded = await startTestServer({
     settings: { token: TOKEN, corsOrigins: 'https://friend.example', stallSeconds: 60 },
   });
@@ -349,7 +349,10 @@ describe('operations', () => {
     expect(await (await fetch(`${server.url}/readyz`)).json()).toEqual({ status: 'ready', problems: [] });
     server.store.check = () => Promise.reject(new StoreError('UNREACHABLE', 'Nobody home.'));
     const unready = await fetch(`${server.url}/readyz`);
-    expect([unready.status, await unready.text()]).toEqual([503, expect.stringContaining('Nobody home')]);
+    expect([unready.status, await unready.json()]).toEqual([
+      503,
+      { status: 'not ready', problems: ['The store cannot be reached or written to; the log says why.'] },
+    ]);
     server.store.check = () => Promise.resolve();
     server.engine.fault = 'The device has failed.';
     const faulty = await fetch(`${server.url}/readyz`);

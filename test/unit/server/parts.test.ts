@@ -4,7 +4,7 @@ import { CountingGate } from '../../../src/server/gate.js';
 import { SignedLinks } from '../../../src/server/links.js';
 import { MediaCache } from '../../../src/server/media-cache.js';
 import { parseRange } from '../../../src/server/range.js';
-import { authorized, originAllowed } from '../../../src/server/request.js';
+import { authorized } from '../../../src/server/request.js';
 import { MemoryStore } from '../../support/memory-store.js';
 
 describe('ranges', () => {
@@ -105,17 +105,6 @@ describe('who may call', () => {
     expect(authorized('secret', 'Bearer secret')).toBe(true);
     for (const wrong of [undefined, '', 'Bearer ', 'Bearer secrets', 'secret', 7])
       expect(authorized('secret', wrong)).toBe(false);
-  });
-
-  test('pages of the same origin, and those listed', () => {
-    const from = (origin?: string) =>
-      ({ headers: { origin, host: 'here:4000' } }) as Parameters<typeof originAllowed>[0];
-    expect(originAllowed(from(), [])).toBe(true);
-    expect(originAllowed(from('http://here:4000'), [])).toBe(true);
-    expect(originAllowed(from('http://there'), [])).toBe(false);
-    expect(originAllowed(from('null'), [])).toBe(false);
-    expect(originAllowed(from('http://there'), ['http://there'])).toBe(true);
-    expect(originAllowed(from('http://there'), ['*'])).toBe(true);
   });
 });
 

@@ -1,0 +1,14 @@
+import { Command } from 'commander';
+import { makeSecrets } from '../server/secrets.js';
+
+/** `longlive secrets`: the token and the signing key of a deployment, made once in a directory that its parts share. */
+export function secretsCommand(): Command {
+  return new Command('secrets')
+    .description('make a token and a signing key in a directory, and leave those that are there')
+    .argument('<directory>', 'for serve --secrets; the token is in its file "token"')
+    .option('--readable', 'by other users too: for a volume that only the parts of a deployment mount')
+    .action(async (directory: string, { readable = false }: { readable?: boolean }) => {
+      for (const { path, made } of await makeSecrets(directory, readable))
+        process.stdout.write(`${path}: ${made ? 'made' : 'kept'}\n`);
+    });
+}

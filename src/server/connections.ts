@@ -1,0 +1,115 @@
+import { readFileSync } from 'node:fs';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+/** Descriptors that are kept for files, the store and workers. */
+const RESERVED_DESCRIPTORS = 256;
+const SWEEP_MILLISECONDS = 1000;
+
+export interface ConnectionLimits {
+  maxConnections: number;
+  maxPipelined: number;
+  stallSeconds: number;
+}
+
+interface Connection {
+  /** Requests that came on it and were not answered to the end. */
+  readonly requests: Set<IncomingMessage>;
+  /** Belongs to a WebSocket. */
+  upgraded: boolean;
+}
+
+/**
+ * Every socket of the server from its first moment to its last. An error of one ends it alone. At the bound, the connection
+ * that idles longest gives way to a new one, so that who holds many open keeps nobody out.
+ */
+export class Connections {
+  /** Those used least recently first. */
+  private readonly open = new Map<Socket, Connection>();
+  private readonly bound: number;
+  private readonly sweeper: NodeJS.Timeout;
+
+  constructor(
+    server: Server,
+    private readonly limits: ConnectionLimits,
+  ) {
+    this.bound = Math.max(16, Math.min(limits.maxConnections, descriptorLimit() - RESERVED_DESCRIPTORS));
+    server.on('connection', (socket: Socket) => this.admit(socket));
+    server.timeout = limits.stallSeconds * 1000;
+    server.on('timeout', (socket: Socket) => this.quiet(socket));
+    this.sweeper = setInterval(() => this.sweep(), SWEEP_MILLISECONDS).unref();
+    server.once('close', () => clearInterval(this.sweeper));
+  }
+
+  get count(): number {
+    return this.open.size;
+  }
+
+  /** Takes note of a request; false when its connection has too many at once. */
+  begin(request: IncomingMessage, response: ServerResponse): boolean {
+    const { socket } = request;
+    const connection = this.open.get(socket);
+    if (!connection) return true;
+    if (connection.requests.size >= this.limits.maxPipelined) return false;
+    connection.requests.add(request);
+    response.once('close', () => {
+      connection.requests.delete(request);
+      if (this.open.delete(socket)) this.open.set(socket, connection);
+    });
+    return true;
+  }
+
+  /** Whether an answer is under way, in the middle of which nothing else may be written. */
+  answering(socket: Socket): boolean {
+    return (this.open.get(socket)?.requests.size ?? 0) > 0;
+  }
+
+  /** From now on the WebSocket's own limits hold. */
+  upgraded(socket: Socket): void {
+    const connection = this.open.get(socket);
+    if (connection) connection.upgraded = true;
+  }
+
+  private admit(socket: Socket): void {
+    socket.on('error', () => undefined); // What goes wrong closes the socket; nobody else needs to know.
+    if (this.open.size >= this.bound && !this.giveWay()) {
+      socket.destroy();
+      return;
+    }
+    this.open.set(socket, { requests: new Set(), upgraded: false });
+    socket.once('close', () => this.open.delete(socket));
+  }
+
+  private giveWay(): boolean {
+    for (const [socket, { requests, upgraded }] of this.open) {
+      if (upgraded || [...requests].some(({ complete }) => complete)) continue;
+      socket.destroy();
+      this.open.delete(socket);
+      return true;
+    }
+    return false;
+  }
+
+  /** Nothing came or went for a while: right while we still think, else the client takes nothing or has gone. */
+  private quiet(socket: Socket): void {
+    if (this.answering(socket) && socket.writableLength === 0) socket.setTimeout(this.limits.stallSeconds * 1000);
+    else socket.destroy();
+  }
+
+  /** The GraphQL server switches the time limit of sockets off that it streams to. */
+  private sweep(): void {
+    for (const [socket, { upgraded }] of this.open) {
+      if (!upgraded && !socket.timeout) socket.setTimeout(this.limits.stallSeconds * 1000);
+    }
+  }
+}
+
+/** How many files the process may have open; no limit where the system does not tell. */
+function descriptorLimit(): number {
+  try {
+    const [, limit] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+    return limit === undefined ? Infinity : Number(limit);
+  } catch {
+    return Infinity;
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * What comes in, read once and totally: target, method, host, origin, address. HTTP requests and upgrades are both read
+ * here, and nothing here throws: a request is either understood, with every part checked, or refused with a status.
+ */
+
+import type { IncomingMessage } from 'node:http';
+import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net';
+import proxyAddress from 'proxy-addr';
+import type { ServerConfig } from './config.js';
+
+/** A request that was understood. */
+export interface Incoming {
+  readonly method: string;
+  /** Begins with `/`; percent-encodings are well-formed and hide no NUL. */
+  readonly path: string;
+  readonly query: URLSearchParams;
+  /** Path and query, for those who read `request.url`. */
+  readonly target: string;
+  /** As it is asked for, with its port; absent where HTTP/1.0 says none. */
+  readonly host: string | undefined;
+  /** The same as a name or address alone, lower case. */
+  readonly hostName: string | undefined;
+  /** As the browser sent it. */
+  readonly origin: string | undefined;
+  /** No page sent it, or one of this service, of its public URL or of a listed site. */
+  readonly originAllowed: boolean;
+  /** The client's address, behind trusted proxies; what limits per address count by. */
+  readonly address: string;
+}
+
+/** Why a request is not served. */
+export interface Refusal {
+  readonly status: number;
+  readonly code: string;
+  readonly message: string;
+}
+
+export type Arrival =
+  | { readonly incoming: Incoming; readonly refusal?: undefined; readonly address: string }
+  | { readonly incoming?: undefined; readonly refusal: Refusal; readonly address: string };
+
+export type EdgeOptions = Pick<
+  ServerConfig,
+  'host' | 'token' | 'publicUrl' | 'hosts' | 'corsOrigins' | 'trustedProxies'
+>;
+
+/** Answered whatever the host and the origin: balancers ask by address, and what they hear tells nothing. */
+const FREE_PATHS = new Set(['/healthz', '/readyz']);
+
+/** Headers of which a second one would leave open which of them counts. */
+const SINGLE_HEADERS = ['host', 'authorization', 'origin', 'content-type', 'upgrade'];
+
+/** What RFC 3986 has in a path, and with it what clients send unencoded all the same; never `\`, `#` or a blank. */
+const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*$/;
+const QUERY = /^[\x21\x22\x24-\x7e]*$/;
+const REGISTERED_NAME = /^[a-z0-9_](?:[a-z0-9._-]{0,252})$/;
+const AUTHORITY = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/;
+
+const refuse = (status: number, code: string, message: string): Refusal => ({ status, code, message });
+
+export class Edge {
+  private readonly hosts: ReadonlySet<string>;
+  private readonly origins: ReadonlySet<string>;
+  private readonly trusts: (address: string, index: number) => boolean;
+
+  constructor(private readonly options: EdgeOptions) {
+    const { publicUrl, hosts, corsOrigins, trustedProxies, host } = options;
+    const known = publicUrl === undefined ? undefined : new URL(publicUrl);
+    this.hosts = new Set([...hosts, host, ...(known ? [known.host] : [])].map((name) => parseHost(name)?.name ?? name));
+    this.origins = new Set([
+      ...corsOrigins.map((origin) => origin.replace(/\/$/, '')),
+      ...(known ? [known.origin] : []),
+    ]);
+    this.trusts = proxyAddress.compile(trustedProxies);
+  }
+
+  read(request: IncomingMessage): Arrival {
+    const address = this.addressOf(request);
+    const understood = this.understand(request, address);
+    if ('status' in understood) return { refusal: understood, address };
+    const refusal = this.stranger(understood, request);
+    return refusal ? { refusal, address } : { incoming: understood, address };
+  }
+
+  /** Every part of the request by itself. */
+  private understand(request: IncomingMessage, address: string): Incoming | Refusal {
+    const doubled = doubledHeader(request.rawHeaders);
+    if (doubled !== undefined)
+      return refuse(400, 'BAD_REQUEST', `The header "${doubled}" may be there once, not several times.`);
+    const target = parseTarget(request.method ?? '', request.url ?? '');
+    if (!target) return refuse(400, 'BAD_TARGET', 'The request target must be a well-formed path, such as /graphql.');
+    const { host: header, origin } = request.headers;
+    const authority = target.authority ?? header;
+    const host = authority === undefined ? undefined : parseHost(authority);
+    const lacking = header === undefined && request.httpVersion !== '1.0';
+    if (lacking || (authority !== undefined && !host) || (header !== undefined && !parseHost(header)))
+      return refuse(400, 'BAD_HOST', 'The header "Host" must be a host name or address, with or without a port.');
+    if (origin !== undefined && !isOrigin(origin))
+      return refuse(400, 'BAD_ORIGIN', 'The header "Origin" must be scheme://host, with or without a port.');
+    return {
+      ...{ method: request.method ?? '', path: target.url.pathname, query: target.url.searchParams, origin, address },
+      target: target.url.pathname + target.url.search,
+      host: host?.text,
+      hostName: host?.name,
+      originAllowed: origin === undefined || this.mayCall(origin, host),
+    };
+  }
+
+  /** Where no credential is asked for, only who is known by host and origin is served (against DNS rebinding). */
+  private stranger({ path, hostName, originAllowed }: Incoming, request: IncomingMessage): Refusal | undefined {
+    if (this.options.token !== undefined || FREE_PATHS.has(path)) return undefined;
+    if (!this.isOurs(hostName, request.socket.localAddress)) {
+      return refuse(
+        421,
+        'UNKNOWN_HOST',
+        'This host name is not served; the settings hosts (LONGLIVE_HOSTS) and publicUrl name those that are.',
+      );
+    }
+    if (!originAllowed && request.method !== 'OPTIONS')
+      return refuse(
+        403,
+        'UNKNOWN_ORIGIN',
+        'Pages of this origin may not call; the setting corsOrigins lists those that may.',
+      );
+    return undefined;
+  }
+
+  private isOurs(name: string | undefined, localAddress: string | undefined): boolean {
+    if (this.hosts.has('*')) return true;
+    if (name === undefined) return false;
+    return this.hosts.has(name) || isLoopback(name) || (isIP(name) !== 0 && name === plainAddress(localAddress ?? ''));
+  }
+
+  /** The page's own origin, the public URL's, or a listed one. */
+  private mayCall(origin: string, host: Host | undefined): boolean {
+    if (this.origins.has('*') || this.origins.has(origin)) return true;
+    if (!host || !URL.canParse(origin)) return false;
+    const { protocol, host: from } = new URL(origin);
+    const here = `${protocol}//${host.text}`;
+    return /^https?:$/.test(protocol) && URL.canParse(here) && new URL(here).host === from;
+  }
+
+  private addressOf(request: IncomingMessage): string {
+    const nearest = plainAddress(request.socket.remoteAddress ?? '');
+    try {
+      const farthest = plainAddress(proxyAddress(request, this.trusts));
+      return networkOf(isIP(farthest) === 0 ? nearest : farthest);
+    } catch {
+      return networkOf(nearest);
+    }
+  }
+}
+
+/** Whether nobody beyond this machine reaches the name or address. */
+export function isLoopback(name: string): boolean {
+  if (name === 'localhost' || name.endsWith('.localhost')) return true;
+  if (isIPv4(name)) return LOOPBACK.check(name, 'ipv4');
+  return isIPv6(name) && LOOPBACK.check(name, 'ipv6');
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+interface Host {
+  name: string;
+  /** With its port. */
+  text: string;
+}
+
+function parseHost(text: string): Host | undefined {
+  const [, bracketed, plain, port] = AUTHORITY.exec(text.toLowerCase()) ?? [];
+  if (Number(port ?? 0) > 65_535) return undefined;
+  const suffix = port ? `:${port}` : '';
+  if (bracketed !== undefined)
+    return isIPv6(bracketed) && !bracketed.includes('%')
+      ? { name: plainAddress(bracketed), text: `[${bracketed}]${suffix}` }
+      : undefined;
+  const name = plain?.replace(/\.$/, '') ?? '';
+  return REGISTERED_NAME.test(name) ? { name, text: `${name}${suffix}` } : undefined;
+}
+
+interface Target {
+  url: URL;
+  /** Of a target that is a whole URL, which counts instead of the header. */
+  authority?: string;
+}
+
+function parseTarget(method: string, text: string): Target | undefined {
+  if (text === '*') return method === 'OPTIONS' ? { url: new URL('http://localhost/') } : undefined;
+  const [, authority, rest = text] = /^https?:\/\/([^/?#]*)(.*)$/i.exec(text) ?? [];
+  const target = rest.startsWith('/') || authority === undefined ? rest : `/${rest}`;
+  const at = target.indexOf('?');
+  const path = at < 0 ? target : target.slice(0, at);
+  if (!PATH.test(path) || !decodes(path) || (at >= 0 && !QUERY.test(target.slice(at)))) return undefined;
+  const whole = `http://localhost${target}`;
+  if (!URL.canParse(whole)) return undefined;
+  return { url: new URL(whole), ...(authority !== undefined && { authority }) };
+}
+
+function decodes(path: string): boolean {
+  try {
+    return !decodeURIComponent(path).includes('\0');
+  } catch {
+    return false;
+  }
+}
+
+function isOrigin(text: string): boolean {
+  return text === 'null' || /^[a-z][a-z0-9+.-]*:\/\/(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i.test(text);
+}
+
+function doubledHeader(rawHeaders: readonly string[]): string | undefined {
+  const seen = new Set<string>();
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]?.toLowerCase() ?? '';
+    if (seen.has(name) && SINGLE_HEADERS.includes(name)) return name;
+    seen.add(name);
+  }
+  return undefined;
+}
+
+/** `::ffff:192.0.2.1` is 192.0.2.1; IPv6 in its shortest form. */
+function plainAddress(address: string): string {
+  const [, mapped] = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address) ?? [];
+  if (mapped !== undefined) return mapped;
+  const [bare = ''] = address.split('%');
+  return isIPv6(bare) ? new URL(`http://[${bare}]`).hostname.slice(1, -1) : address;
+}
+
+/** One household has one IPv4 address, or 2^64 of IPv6. */
+function networkOf(address: string): string {
+  if (!isIPv6(address)) return address;
+  const [head = '', tail] = address.split('::');
+  const before = head === '' ? [] : head.split(':');
+  const after = tail === undefined || tail === '' ? [] : tail.split(':');
+  const groups =
+    tail === undefined ? before : [...before, ...Array<string>(8 - before.length - after.length).fill('0'), ...after];
+  return `${groups.slice(0, 4).join(':')}::/64`;
+}

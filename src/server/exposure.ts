@@ -1,0 +1,21 @@
+import { ConfigError, environmentName, type ServerConfig } from './config.js';
+import { isLoopback } from './edge.js';
+
+type Exposing = Pick<ServerConfig, 'host' | 'token' | 'open' | 'store' | 'redis' | 'signingKey'>;
+
+/** Refuses, with the ways out, to start what would give away what it has, or could not keep what it promises. */
+export function checkExposure({ host, token, open, store, redis, signingKey }: Exposing): void {
+  if (!isLoopback(host.toLowerCase()) && token === undefined && !open) {
+    throw new ConfigError(
+      `host (${environmentName('host')}): others reach ${host}, and without a token everybody may call. ` +
+        `Set a token (${environmentName('token')}), or --open (${environmentName('open')}=true) to serve everybody.`,
+    );
+  }
+  const shared = redis !== undefined ? 'with Redis' : /^s3:/i.test(store) ? 'on S3' : undefined;
+  if (shared !== undefined && signingKey === undefined) {
+    throw new ConfigError(
+      `signingKey (${environmentName('signingKey')}): ${shared} other processes must sign media URLs as this one does. ` +
+        `Set one of at least 16 characters, or secrets (${environmentName('secrets')}), a directory that keeps one.`,
+    );
+  }
+}

@@ -1,0 +1,74 @@
+import type { ObjectStore, Sessions } from '../sessions/index.js';
+import type { Log } from './graphql.js';
+
+/** What strangers hear when the store does not answer; what it said has paths, buckets and addresses in it. */
+const STORE_FAILS = 'The store cannot be reached or written to; the log says why.';
+
+/** A store that takes longer does not answer. */
+const CHECK_SECONDS = 5;
+
+export interface ReadinessParts {
+  sessions: Pick<Sessions, 'status'>;
+  store: Pick<ObjectStore, 'check'>;
+  /** How long an answer of the store holds. */
+  seconds: number;
+  log: Log;
+  now?: () => number;
+}
+
+/**
+ * Whether the service should be sent work. Anybody may ask as often as they like: the store is asked by one at a time, and
+ * its answer holds for a while.
+ */
+export class Readiness {
+  private answer: { store: string | undefined; until: number } | undefined;
+  private asking: Promise<string | undefined> | undefined;
+  private dropped: string | undefined;
+
+  constructor(private readonly parts: ReadinessParts) {}
+
+  /** Not ready from now on, for a reason that strangers may read. */
+  drop(reason: string): void {
+    this.dropped = reason;
+  }
+
+  /** Nothing when ready. `trusted` hears what the store itself says. */
+  async problems(trusted: boolean): Promise<string[]> {
+    if (this.dropped !== undefined) return [this.dropped];
+    const { accepting, detail } = this.parts.sessions.status();
+    const store = await this.store();
+    return [
+      ...(accepting ? [] : [detail ?? 'Not accepting sessions.']),
+      ...(store === undefined ? [] : [trusted ? `Store: ${store}` : STORE_FAILS]),
+    ];
+  }
+
+  private async store(): Promise<string | undefined> {
+    const now = this.parts.now ?? Date.now;
+    if (this.answer && now() < this.answer.until) return this.answer.store;
+    this.asking ??= this.ask().finally(() => (this.asking = undefined));
+    return within(this.asking, CHECK_SECONDS);
+  }
+
+  private async ask(): Promise<string | undefined> {
+    const { store, seconds, log, now = Date.now } = this.parts;
+    let problem: string | undefined;
+    try {
+      await store.check();
+    } catch (error) {
+      problem = error instanceof Error ? error.message : String(error);
+      if (this.answer?.store !== problem) log.error({ err: error }, 'The store does not answer');
+    }
+    if (problem === undefined && this.answer?.store !== undefined) log.info({}, 'The store answers again');
+    this.answer = { store: problem, until: now() + seconds * 1000 };
+    return problem;
+  }
+}
+
+async function within(answer: Promise<string | undefined>, seconds: number): Promise<string | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<string>((resolve) => {
+    timer = setTimeout(() => resolve(`no answer within ${seconds} seconds`), seconds * 1000);
+  });
+  return Promise.race([answer, late]).finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,80 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ConfigError, environmentName, type ServerConfig } from './config.js';
+
+const FILES = { token: 'token', signingKey: 'signing-key' } as const;
+const LEAST_CHARACTERS = 16;
+
+type SecretName = keyof typeof FILES;
+
+/** Where a secret is kept, and whether it was made just now. */
+export interface KeptSecret {
+  path: string;
+  value: string;
+  made: boolean;
+}
+
+/** Fills in what is not set from the directory of secrets, if there is one; what is not there either is made. */
+export async function withSecrets(config: ServerConfig): Promise<{ config: ServerConfig; made: KeptSecret[] }> {
+  const { secrets: directory } = config;
+  if (directory === undefined) return { config, made: [] };
+  const wanted = (Object.keys(FILES) as SecretName[]).filter((name) => config[name] === undefined);
+  const needed = wanted.filter((name) => name !== 'token' || !config.open);
+  const filled = { ...config };
+  const made: KeptSecret[] = [];
+  for (const name of needed) {
+    const kept = await keepSecret(directory, name);
+    filled[name] = kept.value;
+    if (kept.made) made.push(kept);
+  }
+  return { config: filled, made };
+}
+
+/** Both secrets in a directory, made where they are not there. `readable`: by every user who reaches the directory. */
+export async function makeSecrets(directory: string, readable: boolean): Promise<KeptSecret[]> {
+  const names = Object.keys(FILES) as SecretName[];
+  return Promise.all(names.map((name) => keepSecret(directory, name, readable)));
+}
+
+async function keepSecret(directory: string, name: SecretName, readable = false): Promise<KeptSecret> {
+  const path = join(directory, FILES[name]);
+  try {
+    const known = await read(path);
+    if (known !== undefined) return { path, value: known, made: false };
+    await mkdir(directory, { recursive: true, mode: readable ? 0o755 : 0o700 });
+    const scratch = join(directory, `.${randomUUID()}`);
+    await writeFile(scratch, `${randomBytes(32).toString('base64url')}\n`, {
+      mode: readable ? 0o644 : 0o600,
+      flush: true,
+    });
+    // Of several that start at once, one makes it and all read that one.
+    const made = await link(scratch, path).then(
+      () => true,
+      (error: NodeJS.ErrnoException) => {
+        if (error.code === 'EEXIST') return false;
+        throw error;
+      },
+    );
+    await rm(scratch, { force: true });
+    return { path, value: (await read(path)) ?? '', made };
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    throw new ConfigError(
+      `secrets (${environmentName('secrets')}): ${path} can be neither read nor made (${String((error as NodeJS.ErrnoException).code)}). ` +
+        `Set ${environmentName(name)}, or a directory that can be written.`,
+    );
+  }
+}
+
+async function read(path: string): Promise<string | undefined> {
+  let text: string;
+  try {
+    text = (await readFile(path, 'utf8')).trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  if (text.length >= LEAST_CHARACTERS) return text;
+  throw new ConfigError(`${path}: a secret must have at least ${LEAST_CHARACTERS} characters.`);
+}

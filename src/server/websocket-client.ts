@@ -1,0 +1,115 @@
+import type { Socket } from 'node:net';
+import type { RawData, WebSocket } from 'ws';
+import type { ServerConfig } from './config.js';
+import type { Log } from './graphql.js';
+
+export interface ClientLimits extends Pick<
+  ServerConfig,
+  'maxBodyBytes' | 'maxLoginBytes' | 'maxUnsentBytes' | 'stallSeconds'
+> {
+  log: Log;
+  /** Called when it has logged in: it counts no longer as a stranger of its address. */
+  login: () => void;
+}
+
+/** A client that does not answer a goodbye is cut off after this. */
+const GOODBYE_MILLISECONDS = 1000;
+
+const TOO_BIG = 1009;
+const INTERNAL = 1011;
+
+/** An event of an operation, as graphql-ws writes it: `{"id":"…","type":"next",…`. */
+const EVENT = /^\{"id":"(?:[^"\\]|\\.)*","type":"next"/;
+
+/** One WebSocket with its bounds: how much it may send before it has logged in, and how much it may leave unread. */
+export class WebSocketClient {
+  private stranger = true;
+  /** Bytes of events that wait to be sent: each operation waits for its last one, so there is at most one of each. */
+  private eventBytes = 0;
+
+  constructor(
+    private readonly webSocket: WebSocket,
+    private readonly socket: Socket,
+    private readonly limits: ClientLimits,
+  ) {
+    webSocket.on('error', (error) => limits.log.debug({ err: error }, 'A WebSocket broke'));
+    webSocket.on('ping', (data) => this.pong(data));
+    this.boundStranger();
+    this.keepAlive();
+  }
+
+  loggedIn(): void {
+    this.stranger = false;
+    this.limits.login();
+  }
+
+  /** Resolves when the operating system took it, and for a client that has gone: nobody waits for that one. */
+  send(text: string): Promise<void> {
+    if (this.webSocket.readyState !== this.webSocket.OPEN) return Promise.resolve();
+    const bytes = Buffer.from(text);
+    const event = EVENT.test(text.slice(0, 512)) ? bytes.length : 0;
+    this.eventBytes += event;
+    return new Promise((resolve) => {
+      this.webSocket.send(bytes, { binary: false }, () => {
+        this.eventBytes -= event;
+        resolve();
+      });
+      this.boundUnsent();
+    });
+  }
+
+  close(code: number, reason: string): void {
+    this.webSocket.close(code, reason);
+    const timer = setTimeout(() => this.webSocket.terminate(), GOODBYE_MILLISECONDS);
+    this.webSocket.once('close', () => clearTimeout(timer));
+  }
+
+  take(data: RawData, take: (text: string) => Promise<void>): void {
+    const bytes = Buffer.isBuffer(data) ? data : Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data);
+    const limit = this.stranger ? this.limits.maxLoginBytes : this.limits.maxBodyBytes;
+    if (bytes.length > limit) return this.close(TOO_BIG, `A message may have ${limit} bytes`);
+    if (this.webSocket.readyState === this.webSocket.OPEN) this.settle(take(bytes.toString()));
+  }
+
+  /** What the protocol's library could not do is a defect, of this connection alone. */
+  settle(work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      this.limits.log.error({ err: error }, 'A message on a WebSocket could not be served');
+      this.close(INTERNAL, 'Internal server error');
+    });
+  }
+
+  private pong(data: Buffer): void {
+    if (this.webSocket.readyState !== this.webSocket.OPEN) return;
+    this.webSocket.pong(data, false, () => undefined);
+    this.boundUnsent();
+  }
+
+  private boundUnsent(): void {
+    const limit = this.stranger ? this.limits.maxLoginBytes * 2 : this.limits.maxUnsentBytes;
+    if (this.webSocket.bufferedAmount - this.eventBytes > limit) this.webSocket.terminate();
+  }
+
+  /** Its library takes a message together up to the larger limit; before the login two of the smaller must do. */
+  private boundStranger(): void {
+    let received = 0;
+    const count = (bytes: Buffer) => {
+      received += bytes.length;
+      if (!this.stranger) this.socket.off('data', count);
+      else if (received > 2 * this.limits.maxLoginBytes + 1024)
+        this.close(TOO_BIG, 'Log in first: send connection_init');
+    };
+    this.socket.on('data', count);
+  }
+
+  /** Pings keep a healthy connection active; on one that takes nothing they would only add to what it leaves. */
+  private keepAlive(): void {
+    const milliseconds = this.limits.stallSeconds * 1000;
+    const timer = setInterval(() => {
+      if (this.webSocket.readyState === this.webSocket.OPEN && this.webSocket.bufferedAmount === 0)
+        this.webSocket.ping();
+    }, milliseconds / 2);
+    this.socket.setTimeout(milliseconds, () => this.webSocket.terminate());
+    this.webSocket.once('close', () => clearInterval(timer));
+  }
+}

@@ -1,0 +1,59 @@
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { describe, expect, test } from 'vitest';
+import { addSettings } from '../../../src/cli/settings.js';
+import { configSchema, ConfigError, loadConfig } from '../../../src/server/index.js';
+import { checkExposure } from '../../../src/server/exposure.js';
+import { describeSettings, settingsPage } from '../../../src/server/settings-reference.js';
+
+describe('the reference of settings', () => {
+  test('is what the code says (npm run settings)', () => {
+    expect(readFileSync(new URL('../../../docs/settings.md', import.meta.url), 'utf8')).toBe(settingsPage());
+  });
+
+  test('has every setting, with a meaning, and the help has the same', () => {
+    const settings = describeSettings();
+    expect(settings.map(({ name }) => name).sort()).toEqual(Object.keys(configSchema.shape).sort());
+    const help = addSettings(new Command('serve')).configureHelp({ helpWidth: 10_000 }).helpInformation();
+    for (const { flag, description, fallback, unit } of settings) {
+      expect(description).not.toBe('');
+      const line = help.split('\n').find((text) => text.trim().startsWith(`${flag.replace(' <value>', '')} `)) ?? '';
+      expect(line).toContain(description);
+      if (fallback !== undefined) expect(line).toContain(`default: ${fallback}${unit === undefined ? '' : ` ${unit}`}`);
+    }
+  });
+
+  test('a flag that is on or off needs no value', () => {
+    const parse = (...flags: string[]) =>
+      loadConfig({}, addSettings(new Command('serve')).parse(flags, { from: 'user' }).opts());
+    expect(parse().open).toBe(false);
+    expect(parse('--open').open).toBe(true);
+    expect(parse('--open', 'false', '--graphiql', 'false')).toMatchObject({ open: false, graphiql: false });
+  });
+});
+
+describe('a start', () => {
+  const start = (settings: Record<string, unknown>) => () => checkExposure(loadConfig({}, settings));
+
+  test('is on loopback unless told otherwise', () => {
+    expect(loadConfig({}).host).toBe('127.0.0.1');
+    for (const host of ['127.0.0.1', '127.0.0.9', '::1', 'localhost', 'LOCALHOST']) start({ host })();
+  });
+
+  test.each(['0.0.0.0', '::', '192.0.2.1', 'video.example', '::ffff:192.0.2.1', '0'])(
+    'on %s needs a token or --open, and says so',
+    (host) => {
+      expect(start({ host })).toThrow(ConfigError);
+      expect(start({ host })).toThrow(/LONGLIVE_TOKEN[\s\S]*--open/);
+      start({ host, open: true })();
+      start({ host, token: 'a token' })();
+    },
+  );
+
+  test('on what replicas share needs a signing key that they share', () => {
+    expect(start({ store: 's3://bucket' })).toThrow(/LONGLIVE_SIGNING_KEY[\s\S]*LONGLIVE_SECRETS/);
+    expect(start({ store: 'S3://bucket/prefix' })).toThrow(ConfigError);
+    start({ store: 's3://bucket', signingKey: 'a key of some length' })();
+    start({ store: 'file:///data' })();
+  });
+});
