@@ -4,8 +4,10 @@
 // device that is at work for another session. Texts are encoded on a thread of their own, beside the steps of sessions.
 #include <napi.h>
 
+#include <cmath>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "arguments.h"
@@ -20,12 +22,15 @@ namespace {
 
 constexpr const char* kVersion = "0.1.0";
 
-// Constructors of the classes, per environment.
+// Per environment: constructors of the classes, and threads that nobody waits for.
 struct Classes {
   Napi::FunctionReference model, session, prompt;
+  std::shared_ptr<Retired> retired = std::make_shared<Retired>();
 };
 
 Classes& classesOf(Napi::Env env) { return *env.GetInstanceData<Classes>(); }
+
+std::shared_ptr<Worker> makeWorker(Napi::Env env) { return std::make_shared<Worker>(env, classesOf(env).retired); }
 
 // Runs f, turning core exceptions into JavaScript ones.
 template <class F>
@@ -70,16 +75,19 @@ class JsPrompt : public Napi::ObjectWrap<JsPrompt> {
   static void define(Napi::Env env, Classes& classes) {
     classes.prompt = Napi::Persistent(DefineClass(env, "NativePrompt", {InstanceAccessor<&JsPrompt::tokens>("tokens")}));
   }
+  // Marks the objects that are prompts, which neither a prototype nor Symbol.hasInstance can.
+  static constexpr napi_type_tag kTag = {0x6c6f6e676c697665, 0x70726f6d70740001};
 
   explicit JsPrompt(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     if (info.Length() != 1 || !info[0].IsExternal()) refuse(info.Env(), "NativePrompt is made by encodePrompt");
     prompt = *info[0].As<Napi::External<std::shared_ptr<const Prompt>>>().Data();
+    info.This().As<Napi::Object>().TypeTag(&kTag);
   }
 
   // Throws unless `value` is a prompt.
   static std::shared_ptr<const Prompt> from(const Napi::Value& value) {
     const Napi::Env env = value.Env();
-    if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(classesOf(env).prompt.Value())) {
+    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kTag)) {
       refuse(env, "prompt must come from encodePrompt");
     }
     return Unwrap(value.As<Napi::Object>())->prompt;
@@ -176,13 +184,21 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
       const Shared handle = handle_;
       handle->busy = true;
       Ref();
-      return handle->worker->run(
-          info.Env(), [handle, f = std::forward<F>(f)] { return f(*handle->session); },
-          [this, handle] {
-            handle->busy = false;
-            block_ = handle->session->block();
-            Unref();
-          });
+      const auto idle = [this, handle] {
+        handle->busy = false;
+        Unref();
+      };
+      try {
+        return handle->worker->run(
+            info.Env(), [handle, f = std::forward<F>(f)] { return f(*handle->session); },
+            [this, handle, idle] {
+              block_ = handle->session->block();
+              idle();
+            });
+      } catch (...) {
+        idle();
+        throw;
+      }
     });
   }
 
@@ -244,16 +260,20 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
 
 // -- models -----------------------------------------------------------------------------------------------------------------
 
+// What a model object and its calls share. The model goes where its calls run: it is large, and JavaScript must not wait for it.
 struct ModelHandle {
   std::shared_ptr<Worker> worker, reader;  // reader: of texts
   std::shared_ptr<Model> model;
+
+  ~ModelHandle() { worker->discard(std::move(model)); }
 };
 
 SessionOptions sessionOptions(const Napi::Value& value) {
   Options o(value, "options");
   SessionOptions s;
   s.seed = o.seed("seed");
-  s.width = o.integer("width", 16, 4096), s.height = o.integer("height", 16, 4096);
+  constexpr int64_t most = 1 << 16;  // which of them a session can have is the core's to say
+  s.width = o.integer("width", 1, most), s.height = o.integer("height", 1, most);
   const std::string rope = o.string("rope", {"package", "absolute", "relative"});
   if (rope != "package") s.rope = rope == "relative" ? RopeMode::Relative : RopeMode::Absolute;
   s.globalSink = o.optionalBoolean("globalSink");
@@ -263,6 +283,8 @@ SessionOptions sessionOptions(const Napi::Value& value) {
 
 class JsModel : public Napi::ObjectWrap<JsModel> {
  public:
+  using Shared = std::shared_ptr<const ModelHandle>;
+
   static void define(Napi::Env env, Classes& classes) {
     classes.model = Napi::Persistent(
         DefineClass(env, "NativeModel",
@@ -273,19 +295,23 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
 
   explicit JsModel(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     if (info.Length() != 1 || !info[0].IsExternal()) refuse(info.Env(), "NativeModel is made by loadModel");
-    handle_ = *info[0].As<Napi::External<ModelHandle>>().Data();
-    weightBytes_ = handle_.model->weightBytes();
+    handle_ = *info[0].As<Napi::External<Shared>>().Data();
+    weightBytes_ = handle_->model->weightBytes();
     const Napi::Object json = info.Env().Global().Get("JSON").As<Napi::Object>();
-    config_ = Napi::Persistent(json.Get("parse").As<Napi::Function>().Call(json, {Napi::String::New(info.Env(), handle_.model->configJson())}).As<Napi::Object>());
+    config_ = Napi::Persistent(json.Get("parse").As<Napi::Function>().Call(json, {Napi::String::New(info.Env(), handle_->model->configJson())}).As<Napi::Object>());
+    Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(weightBytes_));
+    reported_ = true;
   }
 
-  static Napi::Value make(Napi::Env env, ModelHandle handle) {
-    return classesOf(env).model.New({Napi::External<ModelHandle>::New(env, &handle)});
+  void Finalize(Napi::Env env) override { release(env); }
+
+  static Napi::Value make(Napi::Env env, Shared handle) {
+    return classesOf(env).model.New({Napi::External<Shared>::New(env, &handle)});
   }
 
  private:
-  const ModelHandle& alive(Napi::Env env) {
-    if (!handle_.model) refuse(env, "the model was disposed");
+  Shared alive(Napi::Env env) {
+    if (!handle_) refuse(env, "the model was disposed");
     return handle_;
   }
 
@@ -294,15 +320,10 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
 
   Napi::Value encodePrompt(const Napi::CallbackInfo& info) {
     return promised(info.Env(), [&]() -> Napi::Value {
-      const ModelHandle handle = alive(info.Env());
-      if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
-        refuse(info.Env(), "ids must be an Int32Array");
-      }
-      const auto array = info[0].As<Napi::Int32Array>();
-      const std::vector<int32_t> ids(array.Data(), array.Data() + array.ElementLength());
-      // The call keeps its thread: a model that is disposed meanwhile must not make JavaScript wait for it.
-      return handle.reader->run(info.Env(), [handle, ids]() -> Settle {
-        auto prompt = handle.model->encodePrompt(ids);
+      const Shared handle = alive(info.Env());
+      const auto ids = copyOf<int32_t>(info[0], "ids", static_cast<size_t>(handle->model->maxPromptTokens()));
+      return handle->reader->run(info.Env(), [handle, ids]() -> Settle {
+        auto prompt = handle->model->encodePrompt(ids);
         return [prompt](Napi::Env env) { return JsPrompt::make(env, prompt); };
       });
     });
@@ -310,42 +331,43 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
 
   Napi::Value createSession(const Napi::CallbackInfo& info) {
     return promised(info.Env(), [&]() -> Napi::Value {
-      const ModelHandle handle = alive(info.Env());
-      return opened(info.Env(), handle, [model = handle.model, options = sessionOptions(info[0])] { return model->createSession(options); });
+      const Shared handle = alive(info.Env());
+      return opened(info.Env(), handle, [options = sessionOptions(info[0])](Model& model) { return model.createSession(options); });
     });
   }
 
   Napi::Value restoreSession(const Napi::CallbackInfo& info) {
     return promised(info.Env(), [&]() -> Napi::Value {
-      const ModelHandle handle = alive(info.Env());
+      const Shared handle = alive(info.Env());
       const SessionOptions options = sessionOptions(info[0]);
-      if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-        refuse(info.Env(), "checkpoint must be a Uint8Array");
-      }
-      const auto array = info[1].As<Napi::Uint8Array>();
-      const std::vector<uint8_t> bytes(array.Data(), array.Data() + array.ByteLength());
+      const auto bytes = copyOf<uint8_t>(info[1], "checkpoint");
       const auto prompt = JsPrompt::from(info[2]);
-      return opened(info.Env(), handle,
-                    [model = handle.model, options, bytes, prompt] { return model->restoreSession(options, bytes, *prompt); });
+      return opened(info.Env(), handle, [options, bytes, prompt](Model& model) { return model.restoreSession(options, bytes, *prompt); });
     });
   }
 
   // The promise of the session that `open` makes on the worker.
   template <class F>
-  static Napi::Value opened(Napi::Env env, const ModelHandle& handle, F&& open) {
-    return handle.worker->run(env, [worker = handle.worker, open = std::forward<F>(open)]() -> Settle {
+  static Napi::Value opened(Napi::Env env, const Shared& handle, F&& open) {
+    return handle->worker->run(env, [handle, open = std::forward<F>(open)]() -> Settle {
       auto shared = std::make_shared<SessionHandle>();
-      shared->worker = worker;
-      shared->session = open();
+      shared->worker = handle->worker;
+      shared->session = open(*handle->model);
       return [shared](Napi::Env env) { return JsSession::make(env, shared); };
     });
   }
 
   // Sessions and running calls keep what they need.
-  void dispose(const Napi::CallbackInfo&) { handle_ = {}; }
+  void dispose(const Napi::CallbackInfo& info) { release(info.Env()); }
 
-  ModelHandle handle_;
+  void release(Napi::Env env) {
+    handle_.reset();
+    if (std::exchange(reported_, false)) Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(weightBytes_));
+  }
+
+  Shared handle_;
   size_t weightBytes_ = 0;
+  bool reported_ = false;
   Napi::ObjectReference config_;
 };
 
@@ -369,53 +391,41 @@ LoadOptions loadOptions(const Napi::Value& value) {
 Napi::Value loadModel(const Napi::CallbackInfo& info) {
   return promised(info.Env(), [&]() -> Napi::Value {
     const LoadOptions options = loadOptions(info[0]);
-    const auto worker = std::make_shared<Worker>(info.Env());
-    return worker->run(info.Env(), [options, worker]() -> Settle {
-      const auto model = Model::load(options);
-      return [worker, model](Napi::Env env) { return JsModel::make(env, {worker, std::make_shared<Worker>(env), model}); };
+    const auto handle = std::make_shared<ModelHandle>();
+    handle->worker = makeWorker(info.Env()), handle->reader = makeWorker(info.Env());
+    return handle->worker->run(info.Env(), [options, handle]() -> Settle {
+      handle->model = Model::load(options);
+      return [handle](Napi::Env env) { return JsModel::make(env, handle); };
     });
   });
 }
 
-template <class Array>
-Array typedArray(const Napi::Value& value, napi_typedarray_type type, const char* what) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) refuse(value.Env(), what);
-  return value.As<Array>();
+int64_t rankOf(const Napi::Value& value) {
+  const double rank = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
+  if (!(rank >= 1 && rank <= 1 << 30) || rank != std::floor(rank)) refuse(value.Env(), "rank must be a number, whole and at least 1");
+  return static_cast<int64_t>(rank);
 }
 
-template <class Array>
-auto spanOf(const Napi::Reference<Array>& array) {
-  return std::span(array.Value().Data(), array.Value().ElementLength());
-}
-
-// On a thread of its own; the arrays are kept alive until it settles, and their memory does not move.
+// On a thread of its own and on copies: a caller that transfers or resizes an array meanwhile harms nobody but itself.
 Napi::Value addProduct(const Napi::CallbackInfo& info) {
   return promised(info.Env(), [&]() -> Napi::Value {
     struct Operands {
-      Napi::Reference<Napi::Float32Array> values, a;
-      Napi::Reference<Napi::Float64Array> b;
+      Napi::Reference<Napi::Float32Array> place;  // kept alive until the product is in it
+      std::vector<float> values, a;
+      std::vector<double> b;
     };
     const auto operands = std::make_shared<Operands>();
-    operands->values = Napi::Persistent(typedArray<Napi::Float32Array>(info[0], napi_float32_array, "values must be a Float32Array"));
-    operands->b = Napi::Persistent(typedArray<Napi::Float64Array>(info[1], napi_float64_array, "b must be a Float64Array"));
-    operands->a = Napi::Persistent(typedArray<Napi::Float32Array>(info[2], napi_float32_array, "a must be a Float32Array"));
-    if (!info[3].IsNumber()) refuse(info.Env(), "rank must be a number");
-    const auto values = spanOf(operands->values);
-    const auto b = spanOf(operands->b);
-    const auto a = spanOf(operands->a);
-    const int64_t rank = info[3].As<Napi::Number>().Int64Value();
-    const auto worker = std::make_shared<Worker>(info.Env());
-    return worker->run(
-        info.Env(),
-        [values, b, a, rank, worker]() -> Settle {
-          longlive::addProduct(values, b, a, rank);
-          return [worker](Napi::Env env) { return env.Undefined(); };
-        },
-        [operands] {
-          operands->values.Reset();
-          operands->b.Reset();
-          operands->a.Reset();
-        });
+    operands->values = copyOf<float>(info[0], "values"), operands->b = copyOf<double>(info[1], "b"), operands->a = copyOf<float>(info[2], "a");
+    const int64_t rank = rankOf(info[3]);
+    operands->place = Napi::Persistent(info[0].As<Napi::Float32Array>());
+    const auto worker = makeWorker(info.Env());
+    return worker->run(info.Env(), [operands, rank, worker]() -> Settle {
+      longlive::addProduct(operands->values, operands->b, operands->a, rank);
+      return [operands, worker](Napi::Env env) {
+        writeBack(operands->place.Value(), operands->values, "values");
+        return env.Undefined();
+      };
+    });
   });
 }
 
@@ -431,7 +441,7 @@ Napi::Value planObject(Napi::Env env, const MemoryPlan& p) {
 Napi::Value planMemory(const Napi::CallbackInfo& info) {
   return promised(info.Env(), [&]() -> Napi::Value {
     const LoadOptions options = loadOptions(info[0]);
-    const auto worker = std::make_shared<Worker>(info.Env());
+    const auto worker = makeWorker(info.Env());
     return worker->run(info.Env(), [options, worker]() -> Settle {
       const MemoryPlan plan = longlive::planMemory(options);
       return [plan, worker](Napi::Env env) { return planObject(env, plan); };

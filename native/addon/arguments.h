@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace longlive::addon {
 
@@ -34,5 +35,12 @@ class Options {
 };
 
 [[noreturn]] void refuse(Napi::Env env, const std::string& what);
+
+// What a typed array holds now. A copy: whoever handed it over may transfer, resize or write it while the core is at work.
+// Refuses other types, and arrays whose memory is shared with other threads, detached, or no longer as long as the array.
+template <class T>
+std::vector<T> copyOf(const Napi::Value& value, const std::string& name, size_t most = SIZE_MAX);
+// Writes values back; refuses an array that is not as it was when it was copied.
+void writeBack(const Napi::Value& value, const std::vector<float>& values, const std::string& name);
 
 }  // namespace longlive::addon

@@ -22,9 +22,9 @@ Failure describe(std::exception_ptr e) {
   } catch (const std::bad_alloc&) {
     return {"OUT_OF_MEMORY", "out of memory"};
   } catch (const std::exception& error) {
-    return {"DEVICE_FAULT", std::string("internal error: ") + error.what()};
+    return {nameOf(ErrorCode::Internal), std::string("internal error of the core: ") + error.what()};
   } catch (...) {
-    return {"DEVICE_FAULT", "internal error"};
+    return {nameOf(ErrorCode::Internal), "internal error of the core"};
   }
 }
 
@@ -41,7 +41,8 @@ Napi::Error currentError(Napi::Env env) {
   return makeError(env, f.code.c_str(), f.message);
 }
 
-struct Worker::Call {
+struct Worker::Call final : Job {
+  Worker& worker;  // kept alive by what `work` holds
   std::function<Settle()> work;
   std::function<void()> finally;
   Napi::Promise::Deferred deferred;
@@ -49,7 +50,28 @@ struct Worker::Call {
   Settle result;
   std::exception_ptr failure;
 
-  explicit Call(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
+  Call(Napi::Env env, Worker& w, std::function<Settle()> does, std::function<void()> last)
+      : worker(w), work(std::move(does)), finally(std::move(last)), deferred(Napi::Promise::Deferred::New(env)) {
+    const Napi::Function none = Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
+    settle = Napi::ThreadSafeFunction::New(env, none, "longlive", 0, 1);
+  }
+
+  void run(bool cancelled) noexcept override {
+    try {
+      if (cancelled) throw Error(ErrorCode::Cancelled, "the model was disposed");
+      result = work();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    // The call is let go on the JavaScript thread: it may hold the last reference to its worker.
+    Napi::ThreadSafeFunction function = settle;
+    const napi_status status = function.BlockingCall(this, [](Napi::Env env, Napi::Function, Call* done) {
+      const std::unique_ptr<Call> owned(done);
+      if (env) owned->finish(env);
+    });
+    if (status == napi_ok) function.Release();
+    else worker.orphans_.emplace_back(this);
+  }
 
   // Never throws: in an environment that is being terminated every call into it fails, and nobody waits for the promise.
   void finish(Napi::Env env) noexcept {
@@ -73,86 +95,40 @@ struct Worker::Call {
   }
 };
 
-Worker::Worker(Napi::Env env) : env_(env), thread_([this] { serve(); }) {
+void Retired::take(std::unique_ptr<CallThread> thread) {
+  std::erase_if(threads_, [](const auto& old) { return old->ended(); });
+  thread->stop();
+  threads_.push_back(std::move(thread));
+}
+
+Worker::Worker(Napi::Env env, std::shared_ptr<Retired> retired)
+    : env_(env), retired_(std::move(retired)), thread_(std::make_unique<CallThread>()) {
   napi_add_env_cleanup_hook(env_, environmentEnds, this);
 }
 
 Worker::~Worker() {
-  join();
-  if (hooked_) napi_remove_env_cleanup_hook(env_, environmentEnds, this);
+  if (!hooked_) return;
+  napi_remove_env_cleanup_hook(env_, environmentEnds, this);
+  retired_->take(std::move(thread_));
 }
 
 // Thread-safe functions die with the environment, so the thread that calls them must be gone before.
 void Worker::environmentEnds(void* pointer) {
   auto* worker = static_cast<Worker*>(pointer);
   worker->hooked_ = false;
-  worker->join();
+  worker->thread_->end();
   // These may hold the last references to the worker: nothing touches it after this line.
   const auto orphans = std::move(worker->orphans_);
 }
 
-void Worker::join() {
-  {
-    const std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  wake_.notify_one();
-  if (thread_.joinable()) thread_.join();
-}
-
 Napi::Promise Worker::run(Napi::Env env, std::function<Settle()> work, std::function<void()> finally) {
-  auto call = std::make_unique<Call>(env);
-  call->work = std::move(work);
-  call->finally = std::move(finally);
-  const Napi::Function none = Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
-  call->settle = Napi::ThreadSafeFunction::New(env, none, "longlive", 0, 1);
+  auto call = std::make_unique<Call>(env, *this, std::move(work), std::move(finally));
   const Napi::Promise promise = call->deferred.Promise();
-  {
-    const std::lock_guard lock(mutex_);
-    calls_.push_back(std::move(call));
-  }
-  wake_.notify_one();
-  return promise;
-}
-
-void Worker::discard(std::shared_ptr<void> object) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (stop_) return;
-    discarded_.push_back(std::move(object));
-  }
-  wake_.notify_one();
-}
-
-void Worker::serve() {
-  for (;;) {
-    std::unique_lock lock(mutex_);
-    wake_.wait(lock, [this] { return stop_ || !calls_.empty() || !discarded_.empty(); });
-    if (auto discarded = std::exchange(discarded_, {}); !discarded.empty()) {
-      lock.unlock();
-      continue;
-    }
-    if (calls_.empty()) return;
-    std::unique_ptr<Call> call = std::move(calls_.front());
-    calls_.pop_front();
-    const bool cancelled = stop_;
-    lock.unlock();
-    try {
-      if (cancelled) throw Error(ErrorCode::Cancelled, "the model was disposed");
-      call->result = call->work();
-    } catch (...) {
-      call->failure = std::current_exception();
-    }
-    // The call is let go on the JavaScript thread: it may hold the last reference to this worker.
-    Napi::ThreadSafeFunction settle = call->settle;
-    Call* const raw = call.release();
-    const napi_status status = settle.BlockingCall(raw, [](Napi::Env env, Napi::Function, Call* done) {
-      const std::unique_ptr<Call> owned(done);
-      if (env) owned->finish(env);
-    });
-    if (status == napi_ok) settle.Release();
-    else orphans_.emplace_back(raw);
-  }
+  const Napi::ThreadSafeFunction settle = call->settle;
+  std::unique_ptr<Job> job = std::move(call);
+  if (thread_->post(job)) return promise;
+  Napi::ThreadSafeFunction(settle).Release();
+  throw Error(ErrorCode::Cancelled, "the environment of the model has ended");
 }
 
 }  // namespace longlive::addon

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -25,11 +26,11 @@ constexpr size_t kMaxJson = 4u << 20;
 
 std::string readText(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) fail(path + ": cannot be read");
-  std::ostringstream text;
-  text << in.rdbuf();
-  if (text.str().size() > kMaxJson) fail(path + ": larger than a package's JSON may be");
-  return text.str();
+  std::string text(kMaxJson + 1, '\0');
+  if (!in.read(text.data(), static_cast<std::streamsize>(text.size())) && !in.eof()) fail(path + ": cannot be read");
+  text.resize(static_cast<size_t>(in.gcount()));
+  if (text.size() > kMaxJson) fail(path + ": larger than the " + std::to_string(kMaxJson) + " bytes that a package's JSON may have");
+  return text;
 }
 
 // Reads the members of one object and knows which ones were asked for.
@@ -96,7 +97,7 @@ class Fields {
   std::vector<float> numbers(const std::string& key, size_t count) {
     std::vector<float> out;
     for (const Json& v : array(key, count, count)) {
-      if (v.type() != Json::Type::Number) fail(name(key) + " must hold numbers");
+      if (v.type() != Json::Type::Number || std::fabs(v.number()) > std::numeric_limits<float>::max()) fail(name(key) + " must hold numbers that are finite in single precision");
       out.push_back(static_cast<float>(v.number()));
     }
     return out;
@@ -201,10 +202,10 @@ SamplingConfig samplingConfig(const Json& json) {
 VideoConfig videoConfig(const Json& json) {
   Fields f(json, std::string(kConfig) + "video");
   VideoConfig c;
-  c.width = f.integer("width", 16, 8192), c.height = f.integer("height", 16, 8192);
+  c.width = f.integer("width", kLeastSide, kMostSide), c.height = f.integer("height", kLeastSide, kMostSide);
   c.fps = f.number("fps", 1, 240);
   f.finish();
-  if (c.width % 16 || c.height % 16) fail(f.name("width") + " and height must be multiples of 16");
+  if (c.width % kSideStep || c.height % kSideStep) fail(f.name("width") + " and height must be multiples of 16");
   return c;
 }
 

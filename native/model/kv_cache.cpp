@@ -43,7 +43,7 @@ void KvCache::keep(Arena& arena, int64_t bytes, int64_t pageFrames) {
 
 size_t KvCache::memoryBytes() const {
   size_t n = 0;
-  for (const auto* tensors : {&keys_, &values_, &kept_})
+  for (const auto* tensors : {&keys_, &values_, &keyScales_, &valueScales_, &kept_})
     for (const Tensor& t : *tensors) n += t.bytes();
   return n;
 }

@@ -165,7 +165,7 @@ int64_t Sampler::setText(const Tensor& embeddings, int64_t tokens, RecacheMode m
 void Sampler::clear() {
   cache_->setIndices({});
   cache_->zero(backend_, 0, cache_->geometry().capacity);
-  origin_ = frame_;
+  origin_ = frame_, sinkStart_ = 0;
 }
 
 int64_t Sampler::recache() {
@@ -194,15 +194,30 @@ SamplerState Sampler::save() const {
   return s;
 }
 
+// Everything that a pass relies on is asked for here: a checkpoint is a file, and files may say anything.
+void Sampler::requireFitting(const SamplerState& s) const {
+  const auto refuse = [](const std::string& what) { throw Error(ErrorCode::InvalidArgument, "the checkpoint " + what); };
+  const int64_t capacity = cache_->geometry().capacity, block = config_.framesPerBlock, frameSize = history_.elements() / capacity;
+  constexpr int64_t most = int64_t{1} << 40;  // frames: far beyond any video, and no sum of some overflows
+  const auto outside = [&](int64_t n) { return n < 0 || n > most; };
+  if (outside(s.frame) || outside(s.origin) || outside(s.sinkStart) || s.frame % block != 0 || s.origin % block != 0 || s.origin > s.frame) {
+    refuse("has counters that no session has");
+  }
+  const int64_t past = s.frame - s.origin, sinkKept = std::min(past, cache_->geometry().sink);
+  if (s.sinkStart + sinkKept > past) refuse("says that its sink begins at frame " + std::to_string(s.sinkStart) + " of " + std::to_string(past));
+  if (positions_ && past > rope_.temporal.shape[0]) {
+    refuse("is at frame " + std::to_string(past) + ", but absolute positions end at latent frame " + std::to_string(rope_.temporal.shape[0]));
+  }
+  if (static_cast<int64_t>(s.window.size()) != std::min(s.frame, capacity) * frameSize || static_cast<int64_t>(s.sink.size()) != sinkKept * frameSize) {
+    refuse("does not fit the session's size or sampling settings");
+  }
+}
+
 int64_t Sampler::restore(const SamplerState& s) {
-  const int64_t capacity = cache_->geometry().capacity, sink = cache_->geometry().sink, block = config_.framesPerBlock;
+  requireFitting(s);
+  const int64_t capacity = cache_->geometry().capacity, sink = cache_->geometry().sink;
   const int64_t frameSize = history_.elements() / capacity, kept = std::min(s.frame, capacity), past = s.frame - s.origin;
   const int64_t sinkKept = std::min(past, sink);
-  if (s.frame < 0 || s.frame % block != 0 || s.origin < 0 || past < 0 || s.origin % block != 0 || s.sinkStart < 0 ||
-      s.sinkStart > past || static_cast<int64_t>(s.window.size()) != kept * frameSize ||
-      static_cast<int64_t>(s.sink.size()) != sinkKept * frameSize) {
-    throw Error(ErrorCode::InvalidArgument, "the checkpoint does not fit the session's size or sampling settings");
-  }
   frame_ = s.frame;
   clear();
   origin_ = s.origin, sinkStart_ = s.sinkStart, step_ = 0;

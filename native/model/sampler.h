@@ -113,6 +113,7 @@ class Sampler {
   void run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly, std::optional<float> sigma = {});
   void work(const DitCall& call, std::optional<float> sigma);
   int64_t recache();
+  void requireFitting(const SamplerState& state) const;  // throws Error{InvalidArgument}
   int64_t position() const { return frame_ - origin_; }
   void clear();
   void remember();

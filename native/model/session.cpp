@@ -1,9 +1,11 @@
 // One continuous generation: noise, denoising, decoding, the context pass, prompt switches, checkpoints.
 #include "session.h"
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <map>
+#include <new>
 
 namespace longlive {
 
@@ -31,10 +33,11 @@ SamplingConfig withOptions(SamplingConfig c, const SessionOptions& o) {
 }
 
 LatentGrid gridOf(const SessionOptions& o) {
-  constexpr int64_t step = 2 * kStride, most = 4096;
-  if (o.width < step || o.height < step || o.width > most || o.height > most || o.width % step || o.height % step) {
-    refuse("width and height must be multiples of 16 between 16 and 4096, got " + std::to_string(o.width) + " x " +
-           std::to_string(o.height));
+  static_assert(kSideStep == 2 * kStride);
+  const auto fits = [](int64_t side) { return side >= kLeastSide && side <= kMostSide && side % kSideStep == 0; };
+  if (!fits(o.width) || !fits(o.height)) {
+    refuse("width and height must be multiples of " + std::to_string(kSideStep) + " between " + std::to_string(kLeastSide) + " and " +
+           std::to_string(kMostSide) + ", got " + std::to_string(o.width) + " x " + std::to_string(o.height));
   }
   return {o.height / kStride, o.width / kStride};
 }
@@ -72,16 +75,19 @@ void Session::Impl::requireBetweenBlocks(const char* what) const {
   refuse(std::string(what) + " is only possible between blocks: finish the block or call abandonBlock()");
 }
 
-void Session::Impl::upload(const Prompt& prompt) {
-  backend.upload(embeddings.rows(0, static_cast<int64_t>(prompt.embeddings.size()) / embeddings.shape[1]), prompt.embeddings.data());
+void Session::Impl::requireOwn(const Prompt& prompt) const {
+  const int64_t most = embeddings.shape[0], rows = std::min(prompt.tokens + 1, most);
+  if (prompt.tokens >= 1 && prompt.tokens <= most && static_cast<int64_t>(prompt.embeddings.size()) == rows * embeddings.shape[1]) return;
+  refuse("the prompt was encoded by another model: encode it with the session's own");
 }
 
 PromptChange Session::Impl::setPrompt(const Prompt& prompt, RecacheMode mode) {
   requireBetweenBlocks("setPrompt");
+  requireOwn(prompt);
   const Stopwatch watch;
   dropStepAhead();
-  upload(prompt);
   const int64_t rows = static_cast<int64_t>(prompt.embeddings.size()) / embeddings.shape[1];
+  backend.upload(embeddings.rows(0, rows), prompt.embeddings.data());
   const int64_t frames = sampler.setText(embeddings.rows(0, rows), prompt.tokens, mode);
   backend.mark(*clean);
   backend.wait(*clean);  // for this lane alone: another text may be under way
@@ -241,6 +247,24 @@ Session::~Session() {
   impl_.reset();
 }
 
+template <class F>
+auto Session::Impl::call(F&& f) {
+  const auto claim = parts.claim();
+  if (lost) throw Error(*lost, "the session was lost when an earlier call of it failed: open it again from its last checkpoint");
+  try {
+    return f();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::InvalidArgument) lost = e.code();
+    throw;
+  } catch (const std::bad_alloc&) {
+    lost = ErrorCode::OutOfMemory;
+    throw;
+  } catch (...) {
+    lost = ErrorCode::Internal;
+    throw;
+  }
+}
+
 int64_t Session::block() const { return impl_->block; }
 int64_t Session::width() const { return impl_->options.width; }
 int64_t Session::height() const { return impl_->options.height; }
@@ -250,33 +274,32 @@ size_t Session::memoryBytes() const {
 }
 
 PromptChange Session::setPrompt(const Prompt& prompt, RecacheMode mode) {
-  const auto claim = impl_->parts.claim();
-  return impl_->setPrompt(prompt, mode);
+  return impl_->call([&] { return impl_->setPrompt(prompt, mode); });
 }
 
 Step Session::step() {
-  const auto claim = impl_->parts.claim();
-  return impl_->step();
+  return impl_->call([&] { return impl_->step(); });
 }
 
 void Session::abandonBlock() {
-  const auto claim = impl_->parts.claim();
-  if (impl_->phase == Impl::Phase::Context) refuse("abandonBlock is too late: the block's frames were returned already");
-  impl_->dropStepAhead();
-  impl_->sampler.abandon();
-  impl_->phase = Impl::Phase::Denoise;
+  impl_->call([&] {
+    if (impl_->phase == Impl::Phase::Context) refuse("abandonBlock is too late: the block's frames were returned already");
+    impl_->dropStepAhead();
+    impl_->sampler.abandon();
+    impl_->phase = Impl::Phase::Denoise;
+  });
 }
 
 std::vector<uint8_t> Session::checkpoint() const {
-  const auto claim = impl_->parts.claim();
-  return impl_->checkpoint();
+  return impl_->call([&] { return impl_->checkpoint(); });
 }
 
 std::vector<uint8_t> Session::lastRgb() const {
-  const auto claim = impl_->parts.claim();
-  std::vector<uint8_t> out(impl_->rgb.rows(0, impl_->rgbFrames).bytes());
-  impl_->backend.downloadBytes(out.data(), impl_->rgb.rows(0, impl_->rgbFrames));
-  return out;
+  return impl_->call([&] {
+    std::vector<uint8_t> out(impl_->rgb.rows(0, impl_->rgbFrames).bytes());
+    impl_->backend.downloadBytes(out.data(), impl_->rgb.rows(0, impl_->rgbFrames));
+    return out;
+  });
 }
 
 }  // namespace longlive

@@ -62,7 +62,11 @@ struct Session::Impl {
   // Denoising steps that were reported of the current block.
   int64_t reportedSteps() const { return ahead ? 0 : sampler.step(); }
   PromptChange setPrompt(const Prompt& prompt, RecacheMode mode);
-  void upload(const Prompt& prompt);
+  // Throws InvalidArgument unless the prompt has the shape of this model's.
+  void requireOwn(const Prompt& prompt) const;
+  // A call from outside. One that fails in its middle leaves the session between two states, from which nobody can go on: it is
+  // lost then. A refusal (InvalidArgument) changes nothing.
+  template <class F> auto call(F&& f);
   void restore(std::span<const uint8_t> checkpoint, const Prompt& prompt);
   std::vector<uint8_t> checkpoint() const;
   void requireBetweenBlocks(const char* what) const;
@@ -86,6 +90,7 @@ struct Session::Impl {
   std::unique_ptr<Recording> decoding;               // of every block but the first
   uint64_t given = 0, reported = 0;  // passes
   bool ahead = false;                // the next block's first step was given to the device already
+  std::optional<ErrorCode> lost;  // why
   Phase phase = Phase::Denoise;
   int64_t block = 0;
   int64_t rgbFrames = 0;

@@ -43,8 +43,9 @@ std::unique_ptr<Storage> PlanningBackend::allocate(size_t bytes) {
 
 size_t PlanningBackend::working() const {
   if (!cuda_) return 0;
-  constexpr size_t lanes = static_cast<size_t>(Lane::Count);
-  return lanes * static_cast<size_t>(2 * cuda::kStagingBytes + cuda::kWorkspaceBytes) + scratch_ + widened_;
+  size_t bytes = scratch_.size() * static_cast<size_t>(2 * cuda::kStagingBytes + cuda::kWorkspaceBytes);
+  for (const LaneScratch& s : scratch_) bytes += s.rows.held + s.wide.held;
+  return bytes;
 }
 
 std::unique_ptr<LinearWeights> PlanningBackend::loadLinear(const StoredMatrix& m, const float* bias, EightBit eightBit) {
@@ -102,13 +103,13 @@ void PlanningBackend::linear(const LinearRows& out, const LinearRows& in, const 
   const size_t rows = static_cast<size_t>(in.values.elements() / w.in);
   const size_t quantised = w.eightBit && !in.scale ? cuda::padded(rows * static_cast<size_t>(w.in)) + cuda::padded(rows * sizeof(float)) : 0;
   const bool apart = out.scale || (w.eightBit ? precision_ == Precision::FP8 : e.multiply || e.residual);
-  scratch_ = std::max(scratch_, quantised + (apart ? rows * static_cast<size_t>(w.out) * sizeOf(activationType()) : 0));
-  if (w.weightsOnly) widened_ = std::max(widened_, static_cast<size_t>(w.out * cuda::strideFor(cuda::Operand::Bf16, w.in)) * 2);
+  scratch().rows.need(quantised + (apart ? rows * static_cast<size_t>(w.out) * sizeOf(activationType()) : 0));
+  if (w.weightsOnly) scratch().wide.need(static_cast<size_t>(w.out * cuda::strideFor(cuda::Operand::Bf16, w.in)) * 2);
 }
 
 // As if the chip had fp8, which takes more.
 void PlanningBackend::attention(const AttentionArgs& a) {
-  if (cuda_ && attention_ == AttentionArithmetic::Int8 && cuda::fitsEightBit(a)) scratch_ = std::max(scratch_, cuda::layoutEightBit(a, true).bytes);
+  if (cuda_ && attention_ == AttentionArithmetic::Int8 && cuda::fitsEightBit(a)) scratch().rows.need(cuda::layoutEightBit(a, true).bytes);
 }
 
 bool PlanningBackend::quantisesQueries(int64_t width, int64_t heads) const {
@@ -121,7 +122,7 @@ int64_t PlanningBackend::keptBytes(int64_t rows, int64_t page, int64_t width, in
 }
 
 void PlanningBackend::keep(const KeptKeys&, const Tensor& k, const Tensor&, int64_t, std::span<const KeyRange>, bool) {
-  scratch_ = std::max(scratch_, cuda::eightBitSums(k.shape[-1]));
+  scratch().rows.need(cuda::eightBitSums(k.shape[-1]));
 }
 
 void requireCudaArithmetic(const BackendOptions& options) {

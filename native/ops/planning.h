@@ -2,6 +2,9 @@
 // device that need not be there. Tensors point nowhere.
 #pragma once
 
+#include <array>
+#include <utility>
+
 #include "longlive/engine.h"
 #include "ops.h"
 
@@ -24,6 +27,7 @@ class PlanningBackend final : public Backend {
   DType linearType(int64_t width) const override;
 
   bool concurrent() const override { return cuda_; }
+  Lane use(Lane lane) override { return std::exchange(lane_, lane); }
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor&, const float*) override {}
   void uploadRows(const Tensor&, const StoredMatrix&) override {}
@@ -69,10 +73,24 @@ class PlanningBackend final : public Backend {
  private:
   std::unique_ptr<LinearWeights> matrix(int64_t out, int64_t in, bool bias, bool eightBit, bool weightsOnly);
 
+  // Scratch that grows when a larger call is met, and keeps what it has outgrown, as cuda_backend.h's does; of one lane.
+  struct Scratch {
+    void need(size_t bytes) {
+      if (bytes > largest) largest = bytes, held += bytes;
+    }
+    size_t largest = 0, held = 0;
+  };
+  struct LaneScratch {
+    Scratch rows, wide;  // wide: a matrix that is made wide for one product
+  };
+  LaneScratch& scratch() { return scratch_[static_cast<size_t>(lane_)]; }
+
   bool cuda_;
   Precision precision_;
   AttentionArithmetic attention_;
-  size_t held_ = 0, highest_ = 0, scratch_ = 0, widened_ = 0;
+  size_t held_ = 0, highest_ = 0;
+  Lane lane_ = Lane::Main;
+  std::array<LaneScratch, static_cast<size_t>(Lane::Count)> scratch_;
 };
 
 }  // namespace longlive

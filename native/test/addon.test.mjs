@@ -173,13 +173,14 @@ test('what was disposed refuses, and a running call ends well', async () => {
   await assert.rejects(model.encodePrompt(ids), refusedWith('INVALID_ARGUMENT', /disposed/));
 });
 
+async function collect() {
+  for (let i = 0; i < 4; ++i) {
+    globalThis.gc();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
 test('garbage is collected, also with calls under way', async () => {
-  const settle = async () => {
-    for (let i = 0; i < 4; ++i) {
-      globalThis.gc();
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-  };
   const round = async () => {
     const model = await addon.loadModel(load);
     const prompt = await model.encodePrompt(ids);
@@ -190,10 +191,10 @@ test('garbage is collected, also with calls under way', async () => {
     }
   };
   for (let i = 0; i < 12; ++i) await round();
-  await settle();
+  await collect();
   const before = process.memoryUsage().rss;
   for (let i = 0; i < 24; ++i) await round();
-  await settle();
+  await collect();
   const grown = process.memoryUsage().rss - before;
   assert.ok(grown < 48e6, `grew by ${grown} bytes`);
 });
@@ -231,4 +232,137 @@ test('a process may exit in the middle of a call', () => {
     const { status, signal, stderr } = spawnSync(process.execPath, ['-e', source], { encoding: 'utf8' });
     assert.deepEqual({ status, signal, stderr }, { status: 0, signal: null, stderr: '' });
   }
+});
+
+test('arrays that are handed over are copies from then on, and only plain memory is taken', async () => {
+  const operands = () => [Float32Array.of(1, 2, 3, 4, 5, 6), Float64Array.of(1, 10, -1, 0.5), Float32Array.of(1, 2, 3, 0.5, 0.25, 0.125)];
+  const refuses = (promise, message) => assert.rejects(promise, refusedWith('INVALID_ARGUMENT', message));
+  // Transferred, resized or written in the middle of the call.
+  for (const at of [1, 2]) {
+    const arrays = operands();
+    const running = addon.addProduct(...arrays, 2);
+    structuredClone(arrays[at].buffer, { transfer: [arrays[at].buffer] });
+    await running;
+    assert.deepEqual([...arrays[0]], [7, 6.5, 7.25, 3.25, 3.125, 3.0625]);
+  }
+  {
+    const arrays = operands();
+    const running = addon.addProduct(...arrays, 2);
+    const moved = new Float32Array(structuredClone(arrays[0].buffer, { transfer: [arrays[0].buffer] }));
+    await refuses(running, /^values is detached/);
+    assert.deepEqual([...moved], [1, 2, 3, 4, 5, 6]);
+  }
+  {
+    const memory = new ArrayBuffer(24, { maxByteLength: 64 });
+    const [values, b, a] = [new Float32Array(memory), ...operands().slice(1)];
+    values.set(operands()[0]);
+    const running = addon.addProduct(values, b, a, 2);
+    memory.resize(16);
+    await refuses(running, /^values was resized/);
+    const fixed = new Float32Array(new ArrayBuffer(24, { maxByteLength: 64 }), 8, 4);
+    fixed.buffer.resize(12);
+    // An array that no longer fits its memory has no elements.
+    await refuses(addon.addProduct(fixed, b, a, 2), /values/);
+  }
+  // Shared, detached, of another realm.
+  const shared = (Type, source) => Type.from(source, (x) => x) && new Type(new SharedArrayBuffer(source.byteLength));
+  for (const at of [0, 1, 2]) {
+    const arrays = operands();
+    arrays[at] = shared(arrays[at].constructor, arrays[at]);
+    await refuses(addon.addProduct(...arrays, 2), /threads share/);
+    const gone = operands();
+    structuredClone(gone[at].buffer, { transfer: [gone[at].buffer] });
+    await refuses(addon.addProduct(...gone, 2), /detached/);
+  }
+  const { runInNewContext } = await import('node:vm');
+  const foreign = runInNewContext('[Float32Array.of(1, 2, 3, 4, 5, 6), Float64Array.of(1, 10, -1, 0.5)]');
+  await addon.addProduct(foreign[0], foreign[1], operands()[2], 2);
+  assert.deepEqual([...foreign[0]], [7, 6.5, 7.25, 3.25, 3.125, 3.0625]);
+  for (const rank of [0, -1, 1.5, NaN, Infinity, 2 ** 40, '2', null, 2n]) await refuses(addon.addProduct(...operands(), rank), /^rank/);
+
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const detached = Int32Array.of(3, 1);
+  structuredClone(detached.buffer, { transfer: [detached.buffer] });
+  await refuses(model.encodePrompt(detached), /^ids is detached/);
+  await refuses(model.encodePrompt(new Int32Array(new SharedArrayBuffer(8))), /^ids/);
+  await refuses(model.encodePrompt(new Int32Array(1e6)), /^ids may have 12 elements, got 1000000/);
+  const s = await model.createSession(session);
+  await s.setPrompt(prompt, 'recache');
+  await block(s);
+  const saved = await s.checkpoint();
+  const running = model.restoreSession(session, saved, prompt);
+  structuredClone(saved.buffer, { transfer: [saved.buffer] });
+  assert.equal((await running).block, 1);
+  await refuses(model.restoreSession(session, saved, prompt), /^checkpoint is detached/);
+});
+
+test('objects are what they were made as, whatever their prototype says', async () => {
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const s = await model.createSession(session);
+  const other = await addon.loadModel(load);
+  for (const lie of [other, await other.createSession(session), {}, []]) {
+    Object.setPrototypeOf(lie, Object.getPrototypeOf(prompt));
+    await assert.rejects(s.setPrompt(lie, 'recache'), refusedWith('INVALID_ARGUMENT', /must come from encodePrompt/));
+  }
+  await assert.rejects(s.setPrompt(new Proxy(prompt, {}), 'recache'), refusedWith('INVALID_ARGUMENT', /must come from encodePrompt/));
+  Object.defineProperty(prompt.constructor, Symbol.hasInstance, { value: () => true });
+  await assert.rejects(s.setPrompt({}, 'recache'), refusedWith('INVALID_ARGUMENT', /must come from encodePrompt/));
+  const { step } = Object.getPrototypeOf(s);
+  for (const receiver of [model, prompt, {}]) assert.throws(() => step.call(receiver), TypeError);
+  await s.setPrompt(prompt, 'recache');
+  await assert.rejects(addon.loadModel({ ...load, directory: `${directory}\0x` }), refusedWith('INVALID_ARGUMENT', /NUL/));
+});
+
+test('a session that a checkpoint does not fit leaves the model well, and the error says whose it is', async () => {
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const s = await model.createSession({ ...session, rope: 'absolute' });
+  await s.setPrompt(prompt, 'recache');
+  for (let i = 0; i < 4; i++) await block(s);
+  const saved = Buffer.from(await s.checkpoint());
+  // Counters of the same length, so that the header stays what it is.
+  const damaged = Buffer.from(saved.toString('latin1').replace('"sinkStart":"0"', '"sinkStart":"8"'), 'latin1');
+  assert.notDeepEqual(damaged, saved);
+  const options = { ...session, rope: 'absolute' };
+  await assert.rejects(model.restoreSession(options, new Uint8Array(damaged), prompt), refusedWith('INVALID_ARGUMENT', /^the checkpoint /));
+  assert.equal((await model.restoreSession(options, new Uint8Array(saved), prompt)).block, 4);
+});
+
+test('the collector knows what models hold, and takes forgotten ones before there are many', async () => {
+  await collect();
+  let taken = 0;
+  const registry = new FinalizationRegistry(() => taken++);
+  let [held, loaded] = [0, 0];
+  for (; taken === 0 && held < 512e6; loaded++) {
+    const model = await addon.loadModel(load);
+    registry.register(model);
+    held += model.weightBytes;
+  }
+  assert.ok(taken > 0, `none of ${loaded} models, which hold ${held} bytes`);
+});
+
+test('a model and its threads go by themselves, and JavaScript does not wait for them', () => {
+  const source = `
+    const { readdirSync } = require('node:fs');
+    const addon = require(${JSON.stringify(addonPath)});
+    const threads = () => readdirSync('/proc/self/task').length;
+    (async () => {
+      // Node's own threads are there once a model has come and gone.
+      const come = async () => {
+        const models = await Promise.all(Array.from({ length: 6 }, () => addon.loadModel(${JSON.stringify({ ...load, threads: 3 })})));
+        const sessions = await Promise.all(models.map((model) => model.createSession({ seed: 7n, width: 64, height: 48, rope: 'package' })));
+        const during = threads();
+        for (const model of models) model.dispose();
+        for (const session of sessions) session.dispose();
+        for (let i = 0; i < 1500 && threads() > during - 36; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+        return during - threads();
+      };
+      await come();
+      // Of each: one for calls, one for texts, two of each of its pools.
+      console.log(await come());
+    })();`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['-e', source], { encoding: 'utf8' });
+  assert.deepEqual({ stdout, stderr }, { stdout: '36\n', stderr: '' });
 });

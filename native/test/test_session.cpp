@@ -1,38 +1,20 @@
 // Sessions on a small random package: order of steps, determinism, abandonment, switches, checkpoints, memory.
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
+#include <map>
 #include <new>
 #include <thread>
+#include <utility>
 
+#include "allocations.h"
 #include "harness.h"
 #include "longlive/engine.h"
 #include "synthetic_package.h"
 
 using namespace longlive;
 using longlive::test::SyntheticPackage;
-
-// Every allocation of the process through operator new, while counting is on.
-static std::atomic<bool> counting{false};
-static std::atomic<int64_t> allocations{0};
-
-static void* counted(size_t size, size_t alignment) {
-  if (counting) ++allocations;
-  void* p = alignment <= alignof(std::max_align_t) ? std::malloc(size ? size : 1) : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
-  if (!p) throw std::bad_alloc();
-  return p;
-}
-void* operator new(size_t size) { return counted(size, 1); }
-void* operator new[](size_t size) { return counted(size, 1); }
-void* operator new(size_t size, std::align_val_t a) { return counted(size, static_cast<size_t>(a)); }
-void* operator new[](size_t size, std::align_val_t a) { return counted(size, static_cast<size_t>(a)); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete[](void* p, size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -254,11 +236,145 @@ TEST("session: a checkpoint goes on smoothly, and before the window is full exac
     const Bytes frames = block(*restored);
     CHECK(frames.size() == block(*s).size());
 
+    // A clear forgets the sink as well, also one that a recache had moved.
+    blocks(*s, 6);
+    s->setPrompt(*text, RecacheMode::Recache);
+    s->setPrompt(*text, RecacheMode::Clear);
+    CHECK(model->restoreSession(options(9), s->checkpoint(), *text)->block() == s->block());
+
     // Damage and misuse.
     CHECK(!refusal([&] { model->restoreSession(options(9), Bytes(saved.begin(), saved.end() - 4), *text); }, ErrorCode::InvalidPackage).empty());
     CHECK(has(refusal([&] { model->restoreSession(options(9, 96, 48), saved, *text); }), "size"));
     CHECK(!refusal([&] { model->restoreSession(options(9), Bytes{1, 2, 3}, *text); }, ErrorCode::InvalidPackage).empty());
   }
+}
+
+TEST("session: a checkpoint whose counters no session has is refused, and the model is as well as before") {
+  for (RopeMode rope : {RopeMode::Absolute, RopeMode::Relative}) {
+    const SyntheticPackage package("counters", [&](ModelConfig& c) { c.sampling.rope = rope, c.dit.ropeTableLength = 16; });
+    const auto model = load(package);
+    const auto text = prompt(*model, {3, 4, 1});
+    const auto s = model->createSession(options(9));
+    s->setPrompt(*text, RecacheMode::Recache);
+    blocks(*s, 4);
+    const Bytes saved = s->checkpoint();
+    const Bytes want = block(*model->restoreSession(options(9), saved, *text));
+    // The same latents under other counters: block, frame, origin, start of the sink.
+    const SafeTensors file = SafeTensors::parse(saved, "saved");
+    const auto with = [&](std::map<std::string, std::string> counters) {
+      std::map<std::string, std::string> metadata = file.metadata();
+      for (auto& [key, value] : counters) metadata[key] = value;
+      return writeSafeTensors(file.entries(), metadata);
+    };
+    const auto refused = [&](std::map<std::string, std::string> counters, ErrorCode code = ErrorCode::InvalidArgument) {
+      const std::string message = refusal([&] { model->restoreSession(options(9), with(counters), *text); }, code);
+      CHECK(has(message, "checkpoint"));
+      return message;
+    };
+    refused({{"sinkStart", "8"}});
+    refused({{"sinkStart", "99999999999999999"}});
+    refused({{"origin", "10"}});
+    refused({{"origin", "7"}});
+    refused({{"block", "5"}});
+    refused({{"block", "5"}, {"frame", "9"}});
+    refused({{"block", "4294967296"}, {"frame", "8589934592"}});
+    for (const char* bad : {"-1", "1.5", "", "1e3", "999999999999999999999", "0x8", " 8", "nan"}) {
+      for (const char* key : {"block", "frame", "origin", "sinkStart"}) refused({{key, bad}}, ErrorCode::InvalidPackage);
+    }
+    if (rope == RopeMode::Absolute) {
+      CHECK(has(refused({{"block", "9"}, {"frame", "18"}}), "positions end at latent frame 16"));
+      CHECK(has(refused({{"block", "4000000000"}, {"frame", "8000000000"}}), "positions end"));
+      refused({{"block", "9"}, {"frame", "18"}, {"sinkStart", "16"}});
+    } else {
+      CHECK(model->restoreSession(options(9), with({{"block", "4000000000"}, {"frame", "8000000000"}}), *text)->block() == 4000000000);
+    }
+    // Latents that are none.
+    std::vector<SafeTensors::Entry> entries = file.entries();
+    for (auto& e : entries) {
+      std::vector<uint8_t> bytes(static_cast<const uint8_t*>(e.tensor.data), static_cast<const uint8_t*>(e.tensor.data) + e.tensor.bytes());
+      const float bad = std::nanf("");
+      std::memcpy(bytes.data() + bytes.size() / 8 * 4, &bad, 4);
+      const Tensor before = std::exchange(e.tensor, Tensor{bytes.data(), e.tensor.dtype, e.tensor.shape});
+      CHECK(has(refusal([&] { model->restoreSession(options(9), writeSafeTensors(entries, file.metadata()), *text); }, ErrorCode::InvalidPackage), "NaN"));
+      e.tensor = before, e.tensor.dtype = DType::I32;
+      CHECK(has(refusal([&] { model->restoreSession(options(9), writeSafeTensors(entries, file.metadata()), *text); }, ErrorCode::InvalidPackage), "I32"));
+      e.tensor = before, e.tensor.shape = {before.elements()};
+      CHECK(has(refusal([&] { model->restoreSession(options(9), writeSafeTensors(entries, file.metadata()), *text); }), "size"));
+      e.tensor = before;
+    }
+    CHECK(block(*model->restoreSession(options(9), saved, *text)) == want);
+  }
+}
+
+TEST("session: a text of another model is refused, whatever its shape") {
+  const SyntheticPackage package("own"), other("foreign", [](ModelConfig& c) { c.dit.textDim = c.textEncoder.dim = 48, c.dit.textLen = 64; });
+  const auto model = load(package), foreign = load(other);
+  const auto s = model->createSession(options(1));
+  for (size_t tokens : {1, 12, 64}) {
+    const auto text = prompt(*foreign, std::vector<int32_t>(tokens, 1));
+    CHECK(has(refusal([&] { s->setPrompt(*text, RecacheMode::Recache); }), "another model"));
+  }
+  s->setPrompt(*prompt(*model, {3, 1}), RecacheMode::Recache);
+  CHECK(!block(*s).empty());
+}
+
+// Every allocation of a session's life is made to fail in turn, on whatever thread it is: the call says so, the session is
+// lost, the model goes on.
+TEST("session: where memory ends the call fails, and the model is well") {
+  const SyntheticPackage package("short");
+  for (int threads : {1, 3}) {
+    const auto model = load(package, Precision::BF16, threads);
+    const auto text = prompt(*model, {3, 4, 1});
+    const auto life = [&](Bytes* saved) {
+      const auto s = model->createSession(options(4));
+      s->setPrompt(*text, RecacheMode::Recache);
+      const Bytes frames = block(*s);
+      *saved = s->checkpoint();
+      return frames;
+    };
+    Bytes checkpoint;
+    const Bytes want = life(&checkpoint);
+    for (int64_t n = 0, step = 1;; n += step, step = n < 64 ? 1 : n / 8) {
+      Bytes got, unused;
+      test::FailingAllocation shortage(n);
+      try {
+        got = life(&unused);
+      } catch (const std::bad_alloc&) {
+      } catch (const Error& e) {
+        CHECK(e.code() == ErrorCode::OutOfMemory);
+      }
+      if (!shortage.met()) break;  // it lives on fewer
+      CHECK(got.empty() || got == want);
+    }
+    for (int64_t n = 0, step = 1;; n += step, step = n < 64 ? 1 : n / 8) {
+      test::FailingAllocation shortage(n);
+      try {
+        model->restoreSession(options(4), checkpoint, *text);
+      } catch (const std::bad_alloc&) {
+      } catch (const Error& e) {
+        CHECK(e.code() == ErrorCode::OutOfMemory);
+      }
+      if (!shortage.met()) break;
+    }
+    CHECK(life(&checkpoint) == want);
+  }
+}
+
+TEST("session: after a call that failed it is lost, and says so") {
+  const SyntheticPackage package("lost");
+  const auto model = load(package);
+  const auto s = model->createSession(options(1));
+  s->setPrompt(*prompt(*model, {3, 4, 1}), RecacheMode::Recache);
+  blocks(*s, 2);
+  const Bytes saved = s->checkpoint();
+  {
+    test::FailingAllocation shortage(0);
+    CHECK_THROWS(s->checkpoint(), std::bad_alloc);
+  }
+  for (const auto& call : std::initializer_list<std::function<void()>>{[&] { s->step(); }, [&] { s->checkpoint(); }, [&] { s->abandonBlock(); }, [&] { s->lastRgb(); }}) {
+    CHECK(has(refusal(call, ErrorCode::OutOfMemory), "last checkpoint"));
+  }
+  CHECK(model->restoreSession(options(1), saved, *prompt(*model, {3, 1}))->block() == 2);
 }
 
 TEST("session: no allocation per block in steady state") {
@@ -275,12 +391,11 @@ TEST("session: no allocation per block in steady state") {
       run(5);
       s->setPrompt(*text, RecacheMode::Recache);
       const size_t before = s->memoryBytes();
-      allocations = 0, counting = true;
+      const int64_t allocated = test::allocations;
       run(6);
       s->setPrompt(*text, RecacheMode::Recache);
       run(1);
-      counting = false;
-      CHECK(allocations == 0);
+      CHECK(test::allocations == allocated);
       CHECK(s->memoryBytes() == before);
     }
   }

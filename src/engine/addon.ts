@@ -50,6 +50,10 @@ export interface NativePrompt {
   readonly tokens: number;
 }
 
+/**
+ * One call at a time. After a call that failed with another code than INVALID_ARGUMENT a session is lost: it can only be
+ * disposed of.
+ */
 export interface NativeSession {
   /** Index of the block that the next step works on. */
   readonly block: number;
@@ -101,8 +105,8 @@ export interface Addon {
   /** What a package would take of a device, which need not be there. */
   planMemory(options: LoadOptions): Promise<MemoryPlan>;
   /**
-   * values [rows, columns] += b [rows, rank] a [rank, columns], summed in double and rounded once, on all processors.
-   * The arrays must be left alone until it is done.
+   * values [rows, columns] += b [rows, rank] a [rank, columns], summed in double and rounded once, on all processors. It
+   * works on copies; `values` has the result when it is done, and what was written to it meanwhile is lost.
    */
   addProduct(values: Float32Array, b: Float64Array, a: Float32Array, rank: number): Promise<void>;
 }

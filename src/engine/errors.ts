@@ -2,7 +2,7 @@ import { DomainError, type DomainErrorCode } from '../sessions/errors.js';
 
 /** What native/include/longlive/error.h may say. */
 type NativeCode =
-  'INVALID_ARGUMENT' | 'INVALID_PACKAGE' | 'UNAVAILABLE' | 'OUT_OF_MEMORY' | 'DEVICE_FAULT' | 'CANCELLED';
+  'INVALID_ARGUMENT' | 'INVALID_PACKAGE' | 'UNAVAILABLE' | 'OUT_OF_MEMORY' | 'DEVICE_FAULT' | 'INTERNAL' | 'CANCELLED';
 
 const MEANING: Record<NativeCode, DomainErrorCode> = {
   INVALID_ARGUMENT: 'INVALID_INPUT',
@@ -10,6 +10,7 @@ const MEANING: Record<NativeCode, DomainErrorCode> = {
   UNAVAILABLE: 'MODEL_UNAVAILABLE',
   OUT_OF_MEMORY: 'AT_CAPACITY',
   DEVICE_FAULT: 'ENGINE',
+  INTERNAL: 'ENGINE',
   CANCELLED: 'ENGINE',
 };
 
@@ -17,9 +18,18 @@ const RETRY_AFTER_SECONDS = 30;
 
 /** While opening: the request or the package may be at fault. */
 export function openingError(error: unknown): DomainError {
-  const code = MEANING[nativeCode(error) ?? 'DEVICE_FAULT'];
+  const code = MEANING[nativeCode(error) ?? 'INTERNAL'];
   const retryAfterSeconds = code === 'AT_CAPACITY' ? RETRY_AFTER_SECONDS : undefined;
   return new DomainError(code, messageOf(error), { cause: error, ...(retryAfterSeconds && { retryAfterSeconds }) });
+}
+
+/** While going on from a checkpoint: where that is at fault, neither what was asked for nor the package is. */
+export function restoringError(error: unknown): DomainError {
+  const code = nativeCode(error);
+  if (code !== 'INVALID_ARGUMENT' && code !== 'INVALID_PACKAGE') return openingError(error);
+  return new DomainError('ENGINE', `The session cannot go on from its checkpoint: ${messageOf(error)}.`, {
+    cause: error,
+  });
 }
 
 /** While running: whatever happens now is the engine's. */
@@ -32,6 +42,7 @@ export function isUnsupported(error: unknown): boolean {
   return nativeCode(error) === 'INVALID_ARGUMENT';
 }
 
+/** What only the device itself reports; every other error is that of one session, model or call. */
 export function isDeviceFault(error: unknown): boolean {
   return nativeCode(error) === 'DEVICE_FAULT';
 }

@@ -22,7 +22,7 @@ import type {
 } from './addon.js';
 import { DomainError, invalid } from '../sessions/errors.js';
 import { arithmeticOf, isEightBit } from './arithmetic.js';
-import { isDeviceFault, isUnsupported, openingError, runningError } from './errors.js';
+import { isDeviceFault, isUnsupported, openingError, restoringError, runningError } from './errors.js';
 import type { Pooled } from './model-pool.js';
 import { bytesOf, type HeldPackage } from '../packages/package.js';
 import type { PackageSource } from '../packages/sources.js';
@@ -162,11 +162,9 @@ export class Model implements Pooled {
 
   async restore(options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
     const loaded = await this.loadOnce();
-    return this.opening(async () => {
-      const encoded = await loaded.prompts.encode(prompt);
-      const session = await loaded.native.restoreSession(sessionOptions(options), checkpoint, encoded);
-      return this.generation(loaded, session);
-    });
+    const encoded = await this.opening(() => loaded.prompts.encode(prompt));
+    const session = () => loaded.native.restoreSession(sessionOptions(options), checkpoint, encoded);
+    return this.generation(loaded, await this.opening(session, restoringError));
   }
 
   evict(): void {
@@ -233,13 +231,13 @@ export class Model implements Pooled {
     return new NativeGeneration(session, loaded.prompts, (error) => this.health.note(error));
   }
 
-  private async opening<T>(work: () => Promise<T>): Promise<T> {
+  private async opening<T>(work: () => Promise<T>, meaning = openingError): Promise<T> {
     try {
       this.health.check();
       return await work();
     } catch (error) {
       this.health.note(error);
-      throw error instanceof DomainError ? error : openingError(error);
+      throw error instanceof DomainError ? error : meaning(error);
     }
   }
 }

@@ -93,6 +93,7 @@ export class FakeAddon implements Addon {
   loadError: Error | undefined;
   stepError: Error | undefined;
   encodeError: Error | undefined;
+  restoreError: Error | undefined;
   /** Resolves when a load may go on. */
   gate: Promise<void> = Promise.resolve();
 
@@ -119,7 +120,10 @@ export class FakeAddon implements Addon {
         return { tokens: ids.length };
       },
       createSession: async () => this.session(),
-      restoreSession: async () => this.session(),
+      restoreSession: async () => {
+        if (this.restoreError) throw this.restoreError;
+        return this.session();
+      },
       dispose: () => {
         this.disposed++;
         this.resident.delete(directory);

@@ -96,6 +96,7 @@ class Backend;
 class Model;
 class Package;
 
+// After a call that failed with anything but InvalidArgument a session is lost: every further call throws with the same code.
 class Session {
  public:
   ~Session();

@@ -11,7 +11,8 @@ enum class ErrorCode {
   InvalidPackage,    // a file of the model package is malformed, truncated, hostile or does not match its config
   Unavailable,       // no such device in this build or on this machine
   OutOfMemory,       // the device cannot hold what was asked for
-  DeviceFault,       // the device failed; the session is lost, the device must be considered unhealthy
+  DeviceFault,       // the device itself reports that it failed; everything on it is lost, and it must be considered unhealthy
+  Internal,          // the core met what it did not foresee; the session of the call is lost, the device is well
   Cancelled,
 };
 
@@ -22,6 +23,7 @@ constexpr const char* nameOf(ErrorCode c) {
     case ErrorCode::Unavailable: return "UNAVAILABLE";
     case ErrorCode::OutOfMemory: return "OUT_OF_MEMORY";
     case ErrorCode::DeviceFault: return "DEVICE_FAULT";
+    case ErrorCode::Internal: return "INTERNAL";
     case ErrorCode::Cancelled: return "CANCELLED";
   }
   return "UNKNOWN";

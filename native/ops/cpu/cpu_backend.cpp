@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -16,8 +17,12 @@ namespace cpu {
 
 namespace {
 
+constexpr std::align_val_t kAlignment{64};
+
 struct HostStorage : Storage {
-  ~HostStorage() override { std::free(data); }
+  ~HostStorage() override {
+    if (data) ::operator delete(data, kAlignment);
+  }
 };
 
 int checkThreads(int threads) {
@@ -63,7 +68,7 @@ DeviceInfo CpuBackend::info() const {
 std::unique_ptr<Storage> CpuBackend::allocate(size_t bytes) {
   auto storage = std::make_unique<HostStorage>();
   const size_t rounded = (std::max<size_t>(bytes, 1) + 63) / 64 * 64;
-  storage->data = std::aligned_alloc(64, rounded);
+  storage->data = ::operator new(rounded, kAlignment, std::nothrow);
   if (!storage->data) throw Error(ErrorCode::OutOfMemory, "cannot allocate " + std::to_string(bytes) + " bytes of memory");
   std::memset(storage->data, 0, rounded);
   storage->bytes = bytes;

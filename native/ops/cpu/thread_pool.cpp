@@ -1,10 +1,14 @@
 #include "thread_pool.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string>
+#include <system_error>
 #include <utility>
+
+#include "cpu_quota.h"
+#include "longlive/error.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -17,7 +21,15 @@ namespace longlive::cpu {
 
 constexpr size_t kHugePage = 2u << 20;
 
-AlignedBuffer::~AlignedBuffer() { std::free(data_); }
+namespace {
+
+std::align_val_t alignmentOf(size_t bytes) { return std::align_val_t{bytes >= kHugePage ? kHugePage : 64}; }
+
+}  // namespace
+
+void AlignedBuffer::release() noexcept {
+  if (data_) ::operator delete(data_, alignmentOf(bytes_));
+}
 
 AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
@@ -36,15 +48,13 @@ void AlignedBuffer::reserve(size_t bytes) {
 
 void AlignedBuffer::reserveRaw(size_t bytes) {
   if (bytes <= bytes_) return;
-  const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
   const size_t rounded = (bytes + 63) / 64 * 64;
-  void* fresh = nullptr;
-  if (::posix_memalign(&fresh, alignment, rounded) != 0) throw std::bad_alloc();
+  void* fresh = ::operator new(rounded, alignmentOf(rounded));
 #if defined(__linux__)
   // Weights are met by hundreds of matrix products: fewer page faults while they are packed, and fewer TLB misses after.
   if (const size_t huge = rounded / kHugePage * kHugePage) ::madvise(fresh, huge, MADV_HUGEPAGE);
 #endif
-  std::free(data_);
+  release();
   data_ = fresh;
   bytes_ = rounded;
 }
@@ -71,23 +81,44 @@ inline void pause() {
 #endif
 }
 
-int availableProcessors() {
+int permittedProcessors() {
 #if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
 #endif
-  return std::max(1u, std::thread::hardware_concurrency());
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
+// The calling thread is a member while it runs a loop.
+class Join {
+ public:
+  Join(Membership& place, const Membership& mine) : place_(place), outer_(std::exchange(place, mine)) {}
+  ~Join() { place_ = outer_; }
+  Join(const Join&) = delete;
+
+ private:
+  Membership& place_;
+  Membership outer_;  // a kernel of another backend may be what called us
+};
+
 }  // namespace
+
+int availableProcessors() { return std::min(permittedProcessors(), processorQuota().value_or(1 << 20)); }
 
 ThreadPool::ThreadPool(int threads) : threads_(threads > 0 ? threads : availableProcessors()) {
   scratch_.resize(threads_);
   workers_.reserve(threads_ - 1);
-  for (int t = 1; t < threads_; ++t) workers_.emplace_back([this, t] { serve(t); });
+  try {
+    for (int t = 1; t < threads_; ++t) workers_.emplace_back([this, t] { serve(t); });
+  } catch (const std::system_error& error) {
+    endWorkers();
+    throw Error(ErrorCode::OutOfMemory, "cannot start " + std::to_string(threads_) + " threads (" + error.what() + "): choose fewer with \"threads\"");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { endWorkers(); }
+
+void ThreadPool::endWorkers() noexcept {
   stop_.store(true, std::memory_order_release);
   wake_.fetch_add(1, std::memory_order_release);
   wake_.notify_all();
@@ -108,32 +139,34 @@ void ThreadPool::run(int64_t begin, int64_t end, int64_t grain, void* fn, Body b
   if (membership.pool == this) return body(fn, begin, end, membership.thread);
 
   std::lock_guard<std::mutex> lock(caller_);
-  const Membership outer = membership;  // a kernel of another backend may be what called us
-  membership = {this, 0};
+  const Join member(membership, {this, 0});
   const int64_t total = end - begin;
   // The count must fit the ticket, and more chunks than this would balance nothing better.
   grain = std::max<int64_t>({grain, 1, (total + (1 << 20) - 1) >> 20});
   const auto chunks = static_cast<uint32_t>((total + grain - 1) / grain);
   if (threads_ == 1 || chunks == 1) {
     body(fn, begin, end, 0);
-  } else {
-    job_ = {fn, body, begin, end, grain, chunks};
-    unfinished_.store(static_cast<int32_t>(chunks), std::memory_order_relaxed);
-    const uint64_t loop = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
-    ticket_.store(loop << 32 | chunks, std::memory_order_release);
-    wake_.fetch_add(1, std::memory_order_release);
-    wake_.notify_all();
+    return;
+  }
+  job_ = {fn, body, begin, end, grain, chunks};
+  unfinished_.store(static_cast<int32_t>(chunks), std::memory_order_relaxed);
+  const uint64_t loop = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
+  ticket_.store(loop << 32 | chunks, std::memory_order_release);
+  wake_.fetch_add(1, std::memory_order_release);
+  wake_.notify_all();
 
-    work(0);
-    for (int spin = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spin) {
-      if (spin < kSpins) {
-        pause();
-      } else if (const int32_t left = unfinished_.load(std::memory_order_acquire); left != 0) {
-        unfinished_.wait(left, std::memory_order_acquire);
-      }
+  work(0);
+  for (int spin = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spin) {
+    if (spin < kSpins) {
+      pause();
+    } else if (const int32_t left = unfinished_.load(std::memory_order_acquire); left != 0) {
+      unfinished_.wait(left, std::memory_order_acquire);
     }
   }
-  membership = outer;
+  if (failed_.load(std::memory_order_relaxed)) {
+    failed_.store(false, std::memory_order_relaxed);
+    std::rethrow_exception(std::exchange(failure_, nullptr));
+  }
 }
 
 void ThreadPool::work(int thread) {
@@ -142,9 +175,18 @@ void ThreadPool::work(int thread) {
     if (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
     // The loop cannot end before this chunk is done, so job_ is ours to read from here to the decrement below.
     const int64_t b = job_.begin + static_cast<int64_t>(job_.chunks - left) * job_.grain;
-    job_.body(job_.fn, b, std::min(b + job_.grain, job_.end), thread);
+    runChunk(b, std::min(b + job_.grain, job_.end), thread);
     if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
     ticket = ticket_.load(std::memory_order_acquire);
+  }
+}
+
+// The exception is let go here before the chunk counts as done: the caller may destroy it after that.
+void ThreadPool::runChunk(int64_t begin, int64_t end, int thread) noexcept {
+  try {
+    job_.body(job_.fn, begin, end, thread);
+  } catch (...) {
+    if (!failed_.exchange(true, std::memory_order_relaxed)) failure_ = std::current_exception();
   }
 }
 

@@ -4,6 +4,9 @@
 // them. Which thread runs which chunk is left to chance, so a kernel must give the same bits however the loop is cut:
 // every output element is computed wholly inside one chunk.
 //
+// Work may throw (its scratch may have to grow, and memory may be short). What a chunk throws is kept until every chunk has
+// been run, and thrown on the calling thread; the pool is then as it was.
+//
 // The whole hand-out is one 64-bit word, (loop number, chunks not yet claimed). Claiming a chunk is one compare-and-swap on
 // it: a thread that wakes late sees nothing left, or the next loop, and nobody ever waits for it. Idle threads spin for
 // some microseconds (kernels of one model follow each other closely) and then sleep.
@@ -12,6 +15,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -25,7 +29,7 @@ class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   explicit AlignedBuffer(size_t bytes) { reserve(bytes); }
-  ~AlignedBuffer();
+  ~AlignedBuffer() { release(); }
   AlignedBuffer(AlignedBuffer&& other) noexcept;
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept;
 
@@ -35,13 +39,18 @@ class AlignedBuffer {
   size_t bytes() const { return bytes_; }
 
  private:
+  void release() noexcept;
+
   void* data_ = nullptr;
   size_t bytes_ = 0;
 };
 
+// Processors this process may keep busy: those it may run on, and no more than its container's quota of time pays for.
+int availableProcessors();
+
 class ThreadPool {
  public:
-  // threads counts the caller; 0 means every processor this process may run on.
+  // threads counts the caller; 0 means availableProcessors(). Throws Error{OutOfMemory} where so many cannot be started.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -51,7 +60,8 @@ class ThreadPool {
 
   // Calls fn(b, e, thread) for chunks that cover [begin, end), and returns when all are done. `thread` is in
   // [0, threads()) and no two calls that run at the same time share it: it picks per-thread scratch. Called from inside
-  // fn of the same pool, the loop runs at once on that thread. fn must not throw. Nothing is allocated.
+  // fn of the same pool, the loop runs at once on that thread. When fn throws, the other chunks are run all the same; then the
+  // first exception is thrown here. Nothing is allocated.
   template <class Fn>
   void parallelFor(int64_t begin, int64_t end, int64_t grain, Fn&& fn) {
     using F = std::remove_reference_t<Fn>;
@@ -70,7 +80,9 @@ class ThreadPool {
 
   void run(int64_t begin, int64_t end, int64_t grain, void* fn, Body body);
   void work(int thread);       // claims and runs chunks until none is left
+  void runChunk(int64_t begin, int64_t end, int thread) noexcept;
   void serve(int thread);      // life of a worker
+  void endWorkers() noexcept;
 
   struct Job {
     void* fn = nullptr;
@@ -85,7 +97,8 @@ class ThreadPool {
   alignas(64) std::atomic<uint64_t> ticket_{0};    // loop number << 32 | chunks not yet claimed
   alignas(64) std::atomic<int32_t> unfinished_{0};  // chunks of the loop that are not yet done
   alignas(64) std::atomic<uint32_t> wake_{0};       // changes with every loop and at the end
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, failed_{false};
+  std::exception_ptr failure_;  // of the first chunk that failed; read when all are done
   std::vector<AlignedBuffer> scratch_;
   std::vector<std::thread> workers_;
 };

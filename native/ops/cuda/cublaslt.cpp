@@ -184,7 +184,10 @@ bool CublasLt::multiply(cudaStream_t stream, void* workspace, const LtProduct& p
   const void* c = p.addend ? p.addend : p.out;  // not read when its factor is 0
   const int status = f_->matmul(handle_, plan->desc, &one, p.weight, plan->a, p.in, plan->b, &addendFactor, c, plan->d, p.out, plan->d,
                                 &plan->algorithm, workspace, kWorkspaceBytes, stream);
-  if (status != 0) throw Error(ErrorCode::DeviceFault, "cuBLASLt: matmul failed with status " + std::to_string(status));
+  // Only a failed execution, or an internal error, may be the device's; any other status is a product that the library refuses.
+  constexpr int executionFailed = 13, internalError = 14;
+  const bool ofDevice = status == executionFailed || status == internalError;
+  if (status != 0) throw Error(ofDevice ? ErrorCode::DeviceFault : ErrorCode::Internal, "cuBLASLt: matmul failed with status " + std::to_string(status));
   return true;
 }
 

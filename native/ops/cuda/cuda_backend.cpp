@@ -122,15 +122,15 @@ void CudaBackend::openLanes() {
   }
 }
 
-CudaBackend::~CudaBackend() {
-  cudaSetDevice(device_);
-  for (LaneState& l : lanes_) {
-    if (!l.stream) continue;
-    cudaStreamSynchronize(l.stream);
-    l.scratch.clear(), l.wide.clear(), l.workspace.reset(), l.staging.reset();
-    cudaStreamDestroy(l.stream);
-  }
+CudaBackend::LaneState::~LaneState() {
+  if (!stream) return;
+  cudaStreamSynchronize(stream);
+  scratch.clear(), wide.clear(), workspace.reset(), staging.reset();
+  cudaStreamDestroy(stream);
 }
+
+// For the lanes, which go after this.
+CudaBackend::~CudaBackend() { cudaSetDevice(device_); }
 
 DeviceInfo CudaBackend::info() const { return info_; }
 

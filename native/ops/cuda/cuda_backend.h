@@ -115,6 +115,9 @@ class CudaBackend final : public Backend {
 
  private:
   struct LaneState {
+    LaneState() = default;
+    ~LaneState();  // when its stream has done what it was given
+
     cudaStream_t stream = nullptr;
     std::unique_ptr<Staging> staging;
     std::unique_ptr<Storage> workspace;  // of cuBLASLt, and of attention
@@ -151,8 +154,8 @@ class CudaBackend final : public Backend {
   AttentionKernel attentionKernel_ = AttentionKernel::Best;
   DeviceInfo info_;
   static thread_local Lane lane_;
-  std::array<LaneState, static_cast<size_t>(Lane::Count)> lanes_;
   std::unique_ptr<CublasLt> lt_;
+  std::array<LaneState, static_cast<size_t>(Lane::Count)> lanes_;  // last: their work ends before anything that it uses
 };
 
 }  // namespace longlive::cuda

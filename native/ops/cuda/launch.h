@@ -1,5 +1,6 @@
-// Launching kernels and checking calls. Every failure becomes a longlive::Error: OutOfMemory, or DeviceFault, after which
-// the device must be considered unhealthy (CUDA errors of a context are sticky).
+// Launching kernels and checking calls. Every failure becomes a longlive::Error: OutOfMemory; Internal where a call was wrong
+// and the device refused it; or DeviceFault, after which the device must be considered unhealthy (such errors of a context are
+// sticky).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,9 +12,24 @@
 
 namespace longlive::cuda {
 
+// Of a call that the device has refused, and is as it was (cudaError_t by number: they are part of the ABI): invalid value,
+// configuration, symbol, function or handle, too many resources, not permitted, not supported, and all about stream capture.
+constexpr bool isRefusal(int status) {
+  switch (status) {
+    case 1: case 9: case 13: case 98: case 400: case 701: case 800: case 801: return true;
+    default: return status >= 900 && status <= 910;
+  }
+}
+
+inline ErrorCode codeOf(cudaError_t status) {
+  if (status == cudaErrorMemoryAllocation) return ErrorCode::OutOfMemory;
+  return isRefusal(static_cast<int>(status)) ? ErrorCode::Internal : ErrorCode::DeviceFault;
+}
+
 inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  const ErrorCode code = status == cudaErrorMemoryAllocation ? ErrorCode::OutOfMemory : ErrorCode::DeviceFault;
+  const ErrorCode code = codeOf(status);
+  if (code != ErrorCode::DeviceFault) cudaGetLastError();  // not sticky: the next call must not find it
   throw Error(code, std::string("CUDA: ") + what + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status));
 }
 

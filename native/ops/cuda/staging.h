@@ -5,6 +5,8 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <memory>
+#include <type_traits>
 
 #include "operand.h"
 #include "ops.h"
@@ -13,9 +15,7 @@ namespace longlive::cuda {
 
 class Staging {
  public:
-  Staging();
-  ~Staging();
-  Staging(const Staging&) = delete;
+  Staging();  // throws OutOfMemory, and has given back by then what it had
 
   void upload(cudaStream_t stream, const Tensor& out, const float* host);     // converts to out.dtype
   void uploadBytes(cudaStream_t stream, void* device, const void* host, size_t bytes);
@@ -29,9 +29,13 @@ class Staging {
   template <class Issue> void drain(cudaStream_t stream, void* host, size_t bytes, Issue issue);
   template <class Issue> void feed(cudaStream_t stream, const void* host, size_t bytes, Issue issue);
 
-  void* pinned_[2] = {};
-  void* device_[2] = {};  // F32 of a chunk that is converted
-  cudaEvent_t free_[2] = {};
+  struct FreePinned { void operator()(void* p) const { cudaFreeHost(p); } };
+  struct FreeDevice { void operator()(void* p) const { cudaFree(p); } };
+  struct DestroyEvent { void operator()(cudaEvent_t e) const { cudaEventDestroy(e); } };
+
+  std::unique_ptr<void, FreePinned> pinned_[2];
+  std::unique_ptr<void, FreeDevice> device_[2];  // F32 of a chunk that is converted
+  std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, DestroyEvent> free_[2];
 };
 
 }  // namespace longlive::cuda

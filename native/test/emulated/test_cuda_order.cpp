@@ -13,6 +13,7 @@
 #include "../synthetic_package.h"
 #include "io/safetensors.h"
 #include "longlive/engine.h"
+#include "ops/cuda/cuda_backend.h"
 #include "ops/cuda/features.h"
 #include "ops/ops.h"
 
@@ -284,6 +285,41 @@ TEST("cuda: a session that does not fit is refused, and the others go on") {
   blocks(*s, 2, frames);
   emulator::limitMemory(0);
   CHECK(start(*model) != nullptr);
+}
+
+TEST("cuda: a call that the device refuses is an error of that session, not a fault of the device") {
+  const auto model = load(RopeMode::Relative, "portable");
+  const auto s = start(*model), other = start(*model);
+  emulator::failLaunch(5, cudaErrorInvalidValue);
+  const ErrorCode code = codeOf([&] {
+    for (int i = 0; i < 4; ++i) s->step();
+  });
+  emulator::failLaunch(0);
+  CHECK(code == ErrorCode::Internal);
+  CHECK(codeOf([&] { s->step(); }) == ErrorCode::Internal);
+  Bytes frames;
+  blocks(*other, 1, frames);
+  CHECK(!frames.empty());
+}
+
+TEST("cuda: a backend that cannot be made for want of memory gives back what it had") {
+  const size_t before = emulator::memoryUsed();
+  size_t refusals = 0;
+  for (size_t room = 0;; room += size_t{1} << 20) {
+    emulator::limitMemory(before + room + 1);
+    ErrorCode code = ErrorCode::Cancelled;
+    try {
+      cuda::CudaBackend backend(BackendOptions{});
+    } catch (const Error& e) {
+      code = e.code();
+      ++refusals;
+    }
+    CHECK(emulator::memoryUsed() == before);
+    if (code == ErrorCode::Cancelled) break;
+    CHECK(code == ErrorCode::OutOfMemory);
+  }
+  emulator::limitMemory(0);
+  CHECK(refusals > 3);
 }
 
 TEST("cuda: switches are named, and unknown ones refused") {

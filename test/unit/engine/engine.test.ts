@@ -146,6 +146,23 @@ describe('a generation', () => {
     await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a blue fox')).rejects.toThrow('no such token');
   });
 
+  it('says that a checkpoint is at fault, when it is, and trusts model and device as before', async () => {
+    writePackage('pocket');
+    const addon = new FakeAddon();
+    const engine = await openEngine({ models: root, addon });
+    for (const code of ['INVALID_ARGUMENT', 'INVALID_PACKAGE', 'INTERNAL']) {
+      addon.restoreError = nativeError(code, 'the checkpoint has counters that no session has');
+      const failure = { code: 'ENGINE', message: expect.stringContaining('the checkpoint has counters') as string };
+      await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a')).rejects.toMatchObject(failure);
+    }
+    addon.restoreError = nativeError('OUT_OF_MEMORY', 'full');
+    const full = { code: 'AT_CAPACITY' };
+    await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a')).rejects.toMatchObject(full);
+    addon.restoreError = undefined;
+    await engine.restore('pocket', SIZE, new Uint8Array(), 'a');
+    await engine.open('pocket', SIZE);
+  });
+
   it('refuses sizes far beyond what the model is made for', async () => {
     writePackage('pocket');
     const engine = await openEngine({ models: root, addon: new FakeAddon() });
@@ -161,6 +178,13 @@ describe('a generation', () => {
     addon.stepError = nativeError('INVALID_ARGUMENT', 'positions end here');
     await expect(generation.step()).rejects.toMatchObject({ code: 'ENGINE', message: 'positions end here' });
     await engine.open('pocket', SIZE);
+    // Whatever goes wrong in the core but a fault that the device itself reports is the trouble of one session.
+    for (const code of ['INTERNAL', 'OUT_OF_MEMORY', 'CANCELLED', 'INVALID_PACKAGE', undefined]) {
+      addon.stepError = code ? nativeError(code, 'a slip') : new Error('a slip');
+      await expect(generation.step()).rejects.toMatchObject({ code: 'ENGINE', message: 'a slip' });
+      await engine.open('pocket', SIZE);
+      expect(engine.fault).toBeUndefined();
+    }
     addon.stepError = nativeError('DEVICE_FAULT', 'bus');
     await expect(generation.step()).rejects.toMatchObject({ code: 'ENGINE' });
     await expect(engine.open('pocket', SIZE)).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
