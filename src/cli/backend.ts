@@ -140,6 +140,7 @@ export function storeUrl(store: string): string {
 }
 
 function policyOf(config: ServerConfig): Partial<SessionPolicy> {
-  const { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions, keptCheckpoints } = config;
-  return { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions, keptCheckpoints };
+  const { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions } = config;
+  const { keptCheckpoints, maxPendingPrompts } = config;
+  return { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions, keptCheckpoints, maxPendingPrompts };
 }

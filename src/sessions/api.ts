@@ -1,6 +1,16 @@
 import type { SessionEvent } from './events.js';
 import type { ModelInfo } from './ports.js';
-import type { CreateSessionInput, ForkSessionInput, Session, SwitchPromptInput, SwitchReceipt } from './session.js';
+import type {
+  CreateSessionInput,
+  ForkSessionInput,
+  Session,
+  SwitchPromptInput,
+  SwitchReceipt,
+  TimelineEntry,
+} from './session.js';
+import type { PromptPage } from './stored/prompts.js';
+
+export type { PromptPage } from './stored/prompts.js';
 
 export interface SubscribeOptions {
   /** Sequence of the last event already seen; 0 or absent starts at the beginning, `live` at the newest key chunk. */
@@ -15,6 +25,13 @@ export interface Page<T> {
   items: T[];
   /** Pass as `after` to get the next page; absent on the last one. */
   next?: string;
+}
+
+export interface PromptPageOptions {
+  first: number;
+  /** `sequence` of the last item of the page before. */
+  before?: number | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 export interface DeviceStatus {
@@ -55,15 +72,20 @@ export interface Sessions {
    * NOT_FOUND, MODEL_UNAVAILABLE, AT_CAPACITY, CONFLICT, STORAGE.
    */
   forkSession(sessionId: string, input?: ForkSessionInput): Promise<Session>;
-  /** NOT_FOUND */
-  session(id: string): Promise<Session>;
+  /** NOT_FOUND. Like all that only reads, it reads no more once the signal is aborted, and rejects with its reason. */
+  session(id: string, signal?: AbortSignal): Promise<Session>;
   /** Newest first. */
-  sessions(options?: { first?: number; after?: string }): Promise<Page<Session>>;
+  sessions(options?: { first?: number; after?: string; signal?: AbortSignal }): Promise<Page<Session>>;
+  /** Every request for a prompt, those of createSession included; newest first. */
+  receipts(session: Session, options: PromptPageOptions): Promise<PromptPage<SwitchReceipt>>;
+  /** Every prompt that took effect; newest first. */
+  timeline(session: Session, options: PromptPageOptions): Promise<PromptPage<TimelineEntry>>;
 
-  /** Answers at once; INVALID_INPUT, NOT_FOUND, ENDED. On a PAUSED session it takes effect after resume. */
+  /**
+   * Answers at once; INVALID_INPUT, NOT_FOUND, ENDED, AT_CAPACITY (too many wait). On a PAUSED session it takes effect
+   * after resume.
+   */
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt>;
-  /** NOT_FOUND */
-  receipt(sessionId: string, receiptId: string): Promise<SwitchReceipt>;
 
   /** Pausing a paused, resuming a live and stopping an ended session change nothing and answer with the session. */
   pauseSession(sessionId: string): Promise<Session>;

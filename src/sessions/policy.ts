@@ -16,6 +16,8 @@ export interface SessionPolicy {
   maxSeconds: number;
   /** Sessions in memory on this worker, whatever their pace. */
   maxSessions: number;
+  /** Prompts of one session that may wait for its next block. */
+  maxPendingPrompts: number;
   /** Share of a device that REALTIME sessions may plan on. */
   maxLoad: number;
   /** How long a failing store is retried before the session is paused with STORAGE. */
@@ -33,6 +35,7 @@ export const DEFAULT_POLICY: SessionPolicy = {
   keptCheckpoints: 20,
   maxSeconds: 0,
   maxSessions: 16,
+  maxPendingPrompts: 64,
   maxLoad: 0.9,
   storeRetrySeconds: 60,
   ringEvents: 64,

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import type { Page, ServiceStatus, Sessions, SubscribeOptions } from './api.js';
+import type { Page, PromptPage, PromptPageOptions, ServiceStatus, Sessions, SubscribeOptions } from './api.js';
 import { type KnownChunks, playlistOf, readChunks } from './stored/artifacts.js';
 import { Capacity } from './live/capacity.js';
 import { systemClock } from './clock.js';
@@ -20,7 +20,9 @@ import {
   type Session,
   type SwitchPromptInput,
   type SwitchReceipt,
+  type TimelineEntry,
 } from './session.js';
+import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { applyEvent, initialSnapshot } from './stored/snapshot.js';
 import { follow } from './read/stream.js';
 import { checkCreate, checkFork, type SessionRequest } from './validation.js';
@@ -92,30 +94,37 @@ export class SessionService implements Sessions {
     };
   }
 
-  async session(id: string): Promise<Session> {
-    return this.owned.get(id)?.view() ?? (await this.load(id)).session;
+  async session(id: string, signal?: AbortSignal): Promise<Session> {
+    return this.owned.get(id)?.view() ?? (await this.load(id, signal)).session;
   }
 
-  async sessions({ first = PAGE, after }: { first?: number; after?: string } = {}): Promise<Page<Session>> {
+  async sessions(options: { first?: number; after?: string; signal?: AbortSignal } = {}): Promise<Page<Session>> {
+    const { first = PAGE, after, signal } = options;
     if (!Number.isInteger(first) || first < 1 || first > LARGEST_PAGE) {
       throw invalid('first', `first must be from 1 to ${LARGEST_PAGE}, not ${first}.`);
     }
     const keys: string[] = [];
-    for await (const { key } of this.context.vault.list(BY_DATE)) {
+    for await (const { key } of this.context.vault.until(signal).list(BY_DATE)) {
       if (after === undefined || key > BY_DATE + after) keys.push(key);
       if (keys.length > first) break;
     }
     const page = keys.slice(0, first);
-    const found = await Promise.all(page.map((key) => this.listed(idOfByDateKey(key))));
+    const found = await Promise.all(page.map((key) => this.listed(idOfByDateKey(key), signal)));
     const last = page.at(-1);
     const more = keys.length > first && last !== undefined;
     return { items: found.filter((item) => item !== undefined), ...(more && { next: last.slice(BY_DATE.length) }) };
   }
 
-  async receipt(sessionId: string, receiptId: string): Promise<SwitchReceipt> {
-    const receipt = (await this.session(sessionId)).receipts.find(({ id }) => id === receiptId);
-    if (!receipt) throw new DomainError('NOT_FOUND', 'The session has no such prompt request.', { field: 'receiptId' });
-    return receipt;
+  receipts(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<SwitchReceipt>> {
+    return receiptsBefore(this.logOf(session.id, signal), session, first, before);
+  }
+
+  timeline(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<TimelineEntry>> {
+    return timelineBefore(this.logOf(session.id, signal), session, first, before);
+  }
+
+  private logOf(id: string, signal?: AbortSignal): LogReader {
+    return new LogReader(this.context.vault.until(signal), keysOf(id));
   }
 
   async playlist(sessionId: string, uri?: (key: string) => string): Promise<string> {
@@ -395,27 +404,26 @@ export class SessionService implements Sessions {
 
   // ---- reading what is stored ---------------------------------------------------------------------------------------
 
-  private async load(id: string): Promise<Loaded> {
-    const loaded = await this.find(id);
+  private async load(id: string, signal?: AbortSignal): Promise<Loaded> {
+    const loaded = await this.find(id, signal);
     if (!loaded) throw new DomainError('NOT_FOUND', 'There is no such session.', { field: 'sessionId' });
     return loaded;
   }
 
-  private async find(id: string): Promise<Loaded | undefined> {
+  private async find(id: string, signal?: AbortSignal): Promise<Loaded | undefined> {
     if (!ID.test(id)) return undefined;
-    const stored = await readRecord(this.context.vault, keysOf(id));
+    const stored = await readRecord(this.context.vault.until(signal), keysOf(id));
     if (!stored) return undefined;
     const { record, etag } = stored;
     let session = record.snapshot;
     if (!session.finishedAt) {
-      const log = new LogReader(this.context.vault, keysOf(id));
-      for await (const event of log.all(session.lastSequence)) session = applyEvent(session, event);
+      for await (const event of this.logOf(id, signal).all(session.lastSequence)) session = applyEvent(session, event);
     }
     return { record, etag, session: { ...session, viewers: this.context.viewers(id) } };
   }
 
-  private async listed(id: string): Promise<Session | undefined> {
-    return this.owned.get(id)?.view() ?? (await this.find(id))?.session;
+  private async listed(id: string, signal?: AbortSignal): Promise<Session | undefined> {
+    return this.owned.get(id)?.view() ?? (await this.find(id, signal))?.session;
   }
 }
 

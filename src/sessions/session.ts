@@ -100,6 +100,8 @@ export interface TimelineEntry {
   /** The receipt that asked for it; the entries of `createSession` have one as well. */
   requestId: string;
   recacheMilliseconds: number;
+  /** Of its event in the log; absent in what earlier releases stored. */
+  sequence?: number;
 }
 
 export type ReceiptStatus =
@@ -128,6 +130,8 @@ export interface SwitchReceipt {
   appliedBlock?: number;
   /** Set when SUPERSEDED: the id of the receipt that won. */
   supersededBy?: string;
+  /** Of its event in the log; absent in what earlier releases stored. */
+  sequence?: number;
 }
 
 export type ArtifactKind = 'MP4' | 'HLS' | 'POSTER' | 'TIMELINE';
@@ -152,6 +156,13 @@ export interface SessionMedia {
   codec: string;
   /** Store key of the init segment. */
   initKey: string;
+}
+
+export interface PromptCounts {
+  requested: number;
+  /** Of those requested: by the parent of a fork. */
+  inherited: number;
+  applied: number;
 }
 
 /** Where a fork branched off: its chunks before `chunk` are of that session. */
@@ -184,10 +195,12 @@ export interface Session {
   maxSeconds?: number;
   /** The prompt in effect; before the first block, the one that will be. */
   prompt: string;
-  /** Prompts that took effect, in order. */
+  /** The newest prompts that took effect, in order; those before are in the log. */
   timeline: readonly TimelineEntry[];
-  /** Every request for a prompt, those of createSession included, in order of request. */
+  /** Requests for prompts that are pending and the newest settled ones, in order of request; the others are in the log. */
   receipts: readonly SwitchReceipt[];
+  /** How many there are in all. */
+  prompts: PromptCounts;
   /** Durable chunks, frames and seconds so far. */
   chunks: number;
   frames: number;

@@ -20,11 +20,6 @@ export interface Heir {
   readonly session: Session;
 }
 
-/** Prompts of the session that took effect in its parent. */
-export function inheritedPrompts({ timeline, parent }: Session): number {
-  return parent ? timeline.filter(({ block }) => block < parent.chunk).length : 0;
-}
-
 /** Takes over what the parent has; nothing for a session without one. May be repeated after a crash in its middle. */
 export async function inherit(heir: Heir): Promise<void> {
   const { session, log, context } = heir;
@@ -55,8 +50,10 @@ async function* historyOf(context: Context, { sessionId, chunk }: SessionParent)
   const requests = new Map<string, PromptRequested>();
   for await (const event of new LogReader(context.vault, keysOf(sessionId)).all()) {
     if (event.type === 'PromptRequested') requests.set(event.requestId, event);
+    if (event.type === 'PromptSuperseded') requests.delete(event.requestId);
     if (event.type === 'PromptApplied' && event.block < chunk) {
       const request = requests.get(event.requestId);
+      requests.delete(event.requestId);
       if (request) yield draftOf({ ...request, idempotencyKey: undefined });
       yield draftOf(event);
     }

@@ -9,12 +9,12 @@ import { storeArtifacts } from '../stored/artifacts.js';
 import type { Context } from './context.js';
 import { DomainError } from '../errors.js';
 import type { StoredEvent } from '../events.js';
-import { inherit, inheritedPrompts } from './fork.js';
+import { inherit } from './fork.js';
 import { keysOf, type SessionKeys, UNFINISHED } from '../stored/keys.js';
 import { SessionLog } from '../stored/log.js';
 import type { Claim } from '../ports.js';
 import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
-import { expectedBlock, type Progress } from './prompts.js';
+import { expectedBlock, mustHaveRoom, type Progress } from './prompts.js';
 import { OrderedQueue } from './queue.js';
 import { encodeRecord, readRecord, type SessionRecord } from '../stored/record.js';
 import { requireModel } from './required-model.js';
@@ -77,6 +77,8 @@ export class OwnedSession implements ProducerHost {
   private readonly leaving = new AbortController();
   private resting = new AbortController();
   private readonly requests = new Map<string, Promise<SwitchReceipt>>();
+  /** Requests for prompts that are being logged. */
+  private readonly asked = new Set<Pick<SwitchReceipt, 'status' | 'when'>>();
 
   constructor(
     readonly context: Context,
@@ -127,7 +129,8 @@ export class OwnedSession implements ProducerHost {
     }
     await inherit(this);
     const { prompts } = this.parts.record.request;
-    const missing = prompts.slice(this.session.receipts.length - inheritedPrompts(this.session));
+    const { requested, inherited } = this.session.prompts;
+    const missing = prompts.slice(requested - inherited);
     await Promise.all(missing.map((planned) => this.request({ ...planned, when: { block: planned.block } })));
   }
 
@@ -159,7 +162,9 @@ export class OwnedSession implements ProducerHost {
     const known = key === undefined ? undefined : this.knownRequest(key);
     if (known) return sameRequest(await known, input);
     this.mustNotBeEnded('takes no more prompts');
-    const receipt = this.request(checkSwitch(input, expectedBlock('NEXT_BLOCK', this.progress())));
+    const request = checkSwitch(input, expectedBlock('NEXT_BLOCK', this.progress()));
+    mustHaveRoom(request.when, [...this.session.receipts, ...this.asked], this.context.policy.maxPendingPrompts);
+    const receipt = this.request(request);
     if (key === undefined) return receipt;
     this.requests.set(key, receipt);
     return receipt.finally(() => this.requests.delete(key));
@@ -240,17 +245,16 @@ export class OwnedSession implements ProducerHost {
     return this.requests.get(key) ?? this.session.receipts.find(({ idempotencyKey }) => idempotencyKey === key);
   }
 
-  private async request(request: SwitchRequest): Promise<SwitchReceipt> {
+  private async request({ prompt, mode, when, idempotencyKey }: SwitchRequest): Promise<SwitchReceipt> {
     const requestId = randomUUID();
-    await this.log.append({
-      type: 'PromptRequested',
-      requestId,
-      prompt: request.prompt,
-      mode: request.mode,
-      when: request.when,
-      expectedBlock: expectedBlock(request.when, this.progress()),
-      ...(request.idempotencyKey === undefined ? {} : { idempotencyKey: request.idempotencyKey }),
-    });
+    const asked = { status: 'PENDING', when } as const;
+    this.asked.add(asked);
+    const draft = {
+      ...({ type: 'PromptRequested', requestId, prompt, mode, when } as const),
+      expectedBlock: expectedBlock(when, this.progress()),
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+    };
+    await this.log.append(draft).finally(() => this.asked.delete(asked));
     return this.session.receipts.find(({ id }) => id === requestId) as SwitchReceipt;
   }
 

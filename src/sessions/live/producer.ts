@@ -7,7 +7,9 @@ import { Playback } from './playback.js';
 import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from '../ports.js';
 import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
 import { Publisher, type PublisherHost, type Taken } from './publisher.js';
-import type { Session, StateReason } from '../session.js';
+import type { Session, StateReason, TimelineEntry } from '../session.js';
+import { LogReader } from '../stored/log.js';
+import { timelineFrom } from '../stored/prompts.js';
 import type { Signal } from '../signal.js';
 
 /** What the owner wants the producer to do instead of going on. */
@@ -41,6 +43,8 @@ export class Producer {
   /** Blocks below this one are published already: they are generated again to get to where we were. */
   private firstNew = 0;
   private lastCheckpoint = 0;
+  /** What took effect in the blocks that are generated again, and the prompt before. */
+  private replayed: TimelineEntry[] = [];
   /** Of the block before: its context pass ran after its frames were delivered, so the next chunk accounts for it. */
   private contextMilliseconds = 0;
 
@@ -141,6 +145,7 @@ export class Producer {
       if (restored) return restored;
     }
     this.lastCheckpoint = 0;
+    this.replayed = await this.timelineFrom(0);
     return this.turn(() => context.engine.open(session.model, options));
   }
 
@@ -148,6 +153,7 @@ export class Producer {
   private async restore({ blocks, bytes }: Checkpoint, options: GenerationOptions): Promise<Generation | undefined> {
     const { context, session } = this.host;
     try {
+      this.replayed = await this.timelineFrom(blocks);
       const prompt = this.promptBefore(blocks);
       const restored = await this.turn(() => context.engine.restore(session.model, options, bytes, prompt));
       this.lastCheckpoint = blocks;
@@ -162,9 +168,13 @@ export class Producer {
     }
   }
 
+  private timelineFrom(block: number): Promise<TimelineEntry[]> {
+    const { context, keys, session } = this.host;
+    return timelineFrom(new LogReader(context.vault, keys), session, block);
+  }
+
   private promptBefore(block: number): string {
-    const { timeline, prompt } = this.host.session;
-    return timeline.filter((entry) => entry.block < block).at(-1)?.prompt ?? prompt;
+    return this.replayed.findLast((entry) => entry.block < block)?.prompt ?? this.host.session.prompt;
   }
 
   private get paced(): boolean {
@@ -207,7 +217,7 @@ export class Producer {
   }
 
   private async replayPrompts(generation: Generation): Promise<void> {
-    for (const entry of this.host.session.timeline.filter(({ block }) => block === generation.block)) {
+    for (const entry of this.replayed.filter(({ block }) => block === generation.block)) {
       await this.setPrompt(generation, entry);
     }
   }

@@ -1,6 +1,8 @@
 /** Which of the requested prompts takes effect at a block. */
 
+import { DomainError } from '../errors.js';
 import type { SwitchReceipt, SwitchWhen } from '../session.js';
+import { LIMITS } from '../validation.js';
 
 export interface Due {
   winner: SwitchReceipt;
@@ -70,4 +72,26 @@ export function expectedBlock(when: SwitchWhen, { block, begun, decoded }: Progr
 
 function earliestBlock(when: SwitchWhen): number {
   return typeof when === 'string' ? 0 : when.block;
+}
+
+/**
+ * Refuses a request when too many others wait: `most` for the next block, where all of them give way to the last one, and
+ * as many as a timeline may have for blocks to come.
+ */
+export function mustHaveRoom(
+  when: SwitchWhen,
+  requests: readonly Pick<SwitchReceipt, 'status' | 'when'>[],
+  most: number,
+): void {
+  const scheduled = typeof when === 'object';
+  const limit = scheduled ? LIMITS.timelineEntries : most;
+  const waiting = requests.filter(
+    (request) => request.status === 'PENDING' && (typeof request.when === 'object') === scheduled,
+  );
+  if (waiting.length < limit) return;
+  const what = scheduled ? 'blocks to come' : 'the next block';
+  const message =
+    `${limit} prompts of this session wait for ${what} already; send another when one of them has taken effect ` +
+    '(on a paused session, after resumeSession).';
+  throw new DomainError('AT_CAPACITY', message, { retryAfterSeconds: 1 });
 }

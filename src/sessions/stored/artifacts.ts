@@ -6,7 +6,8 @@ import { checksumOf, DamagedError, Summing } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
-import type { Artifact, ArtifactKind, Session } from '../session.js';
+import type { Artifact, ArtifactKind, Session, TimelineEntry } from '../session.js';
+import { entryOf } from './snapshot.js';
 
 /** Where stored things are written and read, and what makes media of them. */
 export type Shelf = Pick<Context, 'vault' | 'media' | 'logger'>;
@@ -20,7 +21,7 @@ export async function storeArtifacts(shelf: Shelf, keys: SessionKeys, session: S
   if (chunks.length === 0) return [];
   const found: Artifact[] = [];
   for (const kind of ['MP4', 'HLS', 'POSTER', 'TIMELINE'] as const) {
-    const made = kind === 'POSTER' ? poster(shelf, keys) : storeArtifact(shelf, keys, session, chunks, kind);
+    const made = kind === 'POSTER' ? poster(shelf, keys) : storeArtifact(shelf, keys, chunks, kind);
     const artifact = await made.catch((error: unknown) => {
       if (!(error instanceof DamagedError)) throw error;
       shelf.logger.error({ sessionId: session.id, kind, error }, 'an artifact cannot be made');
@@ -37,13 +38,12 @@ export type DerivedKind = Exclude<ArtifactKind, 'POSTER'>;
 export async function storeArtifact(
   shelf: Shelf,
   keys: SessionKeys,
-  session: Session,
   chunks: readonly FrameChunk[],
   kind: DerivedKind,
 ): Promise<Artifact> {
   const { key, contentType } = PLACES[kind](keys);
   let sum = new Summing();
-  const body = () => (sum = new Summing()).through(artifactBody(shelf, keys, session, chunks, kind));
+  const body = () => (sum = new Summing()).through(artifactBody(shelf, keys, chunks, kind));
   await shelf.vault.putStream(key, body, { contentType });
   return { kind, key, contentType, bytes: sum.bytes, check: sum.check };
 }
@@ -58,13 +58,12 @@ const PLACES: Record<DerivedKind, (keys: SessionKeys) => { key: string; contentT
 export async function* artifactBody(
   shelf: Shelf,
   keys: SessionKeys,
-  session: Session,
   chunks: readonly FrameChunk[],
   kind: DerivedKind,
 ): AsyncGenerator<Uint8Array> {
   if (kind === 'MP4') yield* video(shelf, chunks);
   else if (kind === 'HLS') yield utf8(playlistOf(shelf, keys, chunks, true));
-  else yield utf8(session.timeline.map((entry) => JSON.stringify(entry) + '\n').join(''));
+  else yield* timelineLines(new LogReader(shelf.vault, keys));
 }
 
 /** The chunks of a session in its log; `known` continues where an earlier reading ended. */
@@ -100,6 +99,16 @@ export function playlistOf(
 ): string {
   const entries = chunks.map(({ key, durationSeconds }) => ({ uri: uri(key), durationSeconds }));
   return media.playlist(entries, uri(chunks[0]?.initKey ?? keys.init), ended);
+}
+
+async function* timelineLines(log: LogReader): AsyncGenerator<Uint8Array> {
+  for await (const event of log.all()) {
+    if (event.type === 'PromptApplied') yield utf8(lineOf(entryOf(event)));
+  }
+}
+
+function lineOf({ sequence: _sequence, ...entry }: TimelineEntry): string {
+  return JSON.stringify(entry) + '\n';
 }
 
 /** The index first, then the samples. */

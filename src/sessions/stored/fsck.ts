@@ -110,7 +110,7 @@ class SessionCheck {
     await this.checkRecord(stored, session);
     await this.removeOrphans(session, chunks);
     await this.checkCheckpoints(stored.record, session);
-    for (const artifact of session.artifacts) await this.checkArtifact(session, chunks, artifact);
+    for (const artifact of session.artifacts) await this.checkArtifact(chunks, artifact);
     await this.checkLists(session);
   }
 
@@ -221,39 +221,33 @@ class SessionCheck {
 
   // ---- artifacts and lists ------------------------------------------------------------------------------------------
 
-  private async checkArtifact(
-    session: Session,
-    chunks: readonly FrameChunk[],
-    artifact: Session['artifacts'][number],
-  ): Promise<void> {
+  private async checkArtifact(chunks: readonly FrameChunk[], artifact: Session['artifacts'][number]): Promise<void> {
     const { kind, key } = artifact;
-    const problem = await this.problemOfArtifact(session, chunks, artifact);
+    const problem = await this.problemOfArtifact(chunks, artifact);
     if (problem === undefined) return;
     if (kind === 'POSTER') return this.found({ key, problem });
-    await this.found({ key, problem }, REMADE, () => storeArtifact(this.shelf, this.keys, session, chunks, kind));
+    await this.found({ key, problem }, REMADE, () => storeArtifact(this.shelf, this.keys, chunks, kind));
   }
 
   private async problemOfArtifact(
-    session: Session,
     chunks: readonly FrameChunk[],
     { kind, key, bytes, check }: Session['artifacts'][number],
   ): Promise<string | undefined> {
     if (!this.files.has(key) && !(await this.shelf.vault.head(key))) return 'is missing from the store';
     const stored = await sumOf(this.shelf.vault.stream(key));
     if (stored.bytes !== bytes) return `has ${stored.bytes} bytes, where ${bytes} were written`;
-    const expected = check ?? (kind === 'POSTER' ? undefined : await this.remadeSum(session, chunks, kind, bytes));
+    const expected = check ?? (kind === 'POSTER' ? undefined : await this.remadeSum(chunks, kind, bytes));
     return expected !== undefined && expected !== stored.check ? 'is damaged: its checksum differs' : undefined;
   }
 
   /** What it would be if it were made now; `undefined` when another release made it in another form, or chunks are lost. */
   private async remadeSum(
-    session: Session,
     chunks: readonly FrameChunk[],
     kind: DerivedKind,
     bytes: number,
   ): Promise<string | undefined> {
     try {
-      const made = await sumOf(artifactBody(this.shelf, this.keys, session, chunks, kind));
+      const made = await sumOf(artifactBody(this.shelf, this.keys, chunks, kind));
       return made.bytes === bytes ? made.check : undefined;
     } catch (error) {
       if (error instanceof DamagedError) return undefined; // The chunk is named already.
@@ -287,6 +281,7 @@ function fold({ request, snapshot }: SessionRecord, events: readonly StoredEvent
   const beginning: Session = {
     ...{ ...snapshot, state: 'QUEUED', reason: undefined, error: undefined, media: undefined, finishedAt: undefined },
     ...{ prompt: request.prompts[0]?.prompt ?? '', timeline: [], receipts: [], artifacts: [] },
+    prompts: { requested: 0, inherited: 0, applied: 0 },
     ...{ chunks: 0, frames: 0, seconds: 0, lastSequence: 0 },
   };
   return events.reduce(applyEvent, beginning);

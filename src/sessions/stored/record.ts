@@ -3,8 +3,9 @@
 import { createHash } from 'node:crypto';
 import { DomainError } from '../errors.js';
 import { DamagedError, sealText, unsealText } from './checksum.js';
-import type { Session, SwitchReceipt } from '../session.js';
+import type { PromptCounts, Session, SwitchReceipt } from '../session.js';
 import type { SessionRequest } from '../validation.js';
+import { KEPT, newest } from './snapshot.js';
 import type { SessionKeys } from './keys.js';
 import type { Vault } from './vault.js';
 
@@ -28,12 +29,17 @@ interface StoredReceipt extends Omit<SwitchReceipt, 'requestedAt'> {
   requestedAt: string;
 }
 
-interface StoredSnapshot extends Omit<Session, 'seed' | 'createdAt' | 'updatedAt' | 'finishedAt' | 'receipts'> {
+interface StoredSnapshot extends Omit<
+  Session,
+  'seed' | 'createdAt' | 'updatedAt' | 'finishedAt' | 'receipts' | 'prompts'
+> {
   seed: string;
   createdAt: string;
   updatedAt: string;
   finishedAt?: string;
   receipts: StoredReceipt[];
+  /** Earlier releases kept every receipt instead of counting them. */
+  prompts?: PromptCounts;
 }
 
 interface StoredRecord extends Omit<SessionRecord, 'request' | 'snapshot' | 'since'> {
@@ -99,8 +105,15 @@ function decodeSnapshot(stored: StoredSnapshot): Session {
     seed: BigInt(stored.seed),
     createdAt: new Date(stored.createdAt),
     updatedAt: new Date(stored.updatedAt),
-    receipts: stored.receipts.map((receipt) => ({ ...receipt, requestedAt: new Date(receipt.requestedAt) })),
+    receipts: newest(stored.receipts.map((receipt) => ({ ...receipt, requestedAt: new Date(receipt.requestedAt) }))),
+    timeline: stored.timeline.slice(-KEPT),
+    prompts: stored.prompts ?? countPrompts(stored),
   };
+}
+
+function countPrompts({ receipts, timeline, parent }: StoredSnapshot): PromptCounts {
+  const inherited = parent ? timeline.filter(({ block }) => block < parent.chunk).length : 0;
+  return { requested: receipts.length, inherited, applied: timeline.length };
 }
 
 /** The same input always has the same digest. */

@@ -1,10 +1,20 @@
 /** A session is the fold of its log: `initialSnapshot`, then `applyEvent` for every stored event in order. */
 
 import { firstFrameOf, startSecondsOf } from '../blocks.js';
-import type { PromptApplied, PromptRequested, SessionEnded, StateChanged, StoredEvent } from '../events.js';
+import type {
+  PromptApplied,
+  PromptRequested,
+  PromptSuperseded,
+  SessionEnded,
+  StateChanged,
+  StoredEvent,
+} from '../events.js';
 import type { LoraChoice, ModelInfo } from '../ports.js';
-import { isEnded, type Session, type SwitchReceipt } from '../session.js';
+import { isEnded, type Session, type SwitchReceipt, type TimelineEntry } from '../session.js';
 import type { SessionRequest } from '../validation.js';
+
+/** A snapshot keeps so many settled receipts, and so many entries of the timeline: those before are read from the log. */
+export const KEPT = 100;
 
 export function initialSnapshot(id: string, request: SessionRequest, model: ModelInfo, now: number): Session {
   return {
@@ -26,6 +36,7 @@ export function initialSnapshot(id: string, request: SessionRequest, model: Mode
     prompt: request.prompts[0]?.prompt ?? '',
     timeline: [],
     receipts: [],
+    prompts: { requested: 0, inherited: 0, applied: 0 },
     chunks: 0,
     frames: 0,
     seconds: 0,
@@ -48,13 +59,11 @@ function changes(session: Session, event: StoredEvent): Partial<Session> {
     case 'StateChanged':
       return stateChanges(session, event);
     case 'PromptRequested':
-      return { receipts: [...session.receipts, receiptOf(session, event)] };
+      return requestedChanges(session, event);
     case 'PromptApplied':
       return appliedChanges(session, event);
     case 'PromptSuperseded':
-      return {
-        receipts: updateReceipt(session, event.requestId, { status: 'SUPERSEDED', supersededBy: event.supersededBy }),
-      };
+      return { receipts: settle(session, event) };
     case 'FrameChunk':
       return {
         chunks: event.chunk + 1,
@@ -69,19 +78,30 @@ function changes(session: Session, event: StoredEvent): Partial<Session> {
 
 function stateChanges(session: Session, event: StateChanged): Partial<Session> {
   const receipts = isEnded(event.state)
-    ? session.receipts.map((receipt) =>
-        receipt.status === 'PENDING' ? { ...receipt, status: 'DISCARDED' as const } : receipt,
+    ? newest(
+        session.receipts.map((receipt) =>
+          receipt.status === 'PENDING' ? { ...receipt, status: 'DISCARDED' as const } : receipt,
+        ),
       )
     : session.receipts;
   return { state: event.state, reason: event.reason, error: event.error, receipts };
 }
 
-function appliedChanges(session: Session, event: PromptApplied): Partial<Session> {
-  const { prompt, mode, block, frame, seconds, requestId, recacheMilliseconds } = event;
+function requestedChanges(session: Session, event: PromptRequested): Partial<Session> {
+  const { prompts, parent, chunks } = session;
+  const inherited = parent !== undefined && chunks < parent.chunk;
   return {
-    prompt,
-    timeline: [...session.timeline, { prompt, mode, block, frame, seconds, requestId, recacheMilliseconds }],
-    receipts: updateReceipt(session, requestId, { status: 'APPLIED', appliedBlock: block }),
+    receipts: [...session.receipts, receiptOf(session, event)],
+    prompts: { ...prompts, requested: prompts.requested + 1, inherited: prompts.inherited + (inherited ? 1 : 0) },
+  };
+}
+
+function appliedChanges(session: Session, event: PromptApplied): Partial<Session> {
+  return {
+    prompt: event.prompt,
+    timeline: [...session.timeline, entryOf(event)].slice(-KEPT),
+    receipts: settle(session, event),
+    prompts: { ...session.prompts, applied: session.prompts.applied + 1 },
   };
 }
 
@@ -89,7 +109,15 @@ function endedChanges(event: SessionEnded): Partial<Session> {
   return { artifacts: event.artifacts, finishedAt: new Date(event.at) };
 }
 
-function receiptOf(session: Session, event: PromptRequested): SwitchReceipt {
+export function entryOf(event: PromptApplied): TimelineEntry {
+  const { prompt, mode, block, frame, seconds, requestId, recacheMilliseconds, sequence } = event;
+  return { prompt, mode, block, frame, seconds, requestId, recacheMilliseconds, sequence };
+}
+
+export function receiptOf(
+  session: Pick<Session, 'id' | 'fps' | 'framesPerBlock'>,
+  event: PromptRequested,
+): SwitchReceipt {
   return {
     id: event.requestId,
     sessionId: session.id,
@@ -103,9 +131,22 @@ function receiptOf(session: Session, event: PromptRequested): SwitchReceipt {
     expectedBlock: event.expectedBlock,
     expectedFrame: firstFrameOf(session, event.expectedBlock),
     expectedSeconds: startSecondsOf(session, event.expectedBlock),
+    sequence: event.sequence,
   };
 }
 
-function updateReceipt(session: Session, id: string, change: Partial<SwitchReceipt>): SwitchReceipt[] {
-  return session.receipts.map((receipt) => (receipt.id === id ? { ...receipt, ...change } : receipt));
+export function settled(receipt: SwitchReceipt, event: PromptApplied | PromptSuperseded): SwitchReceipt {
+  return event.type === 'PromptApplied'
+    ? { ...receipt, status: 'APPLIED', appliedBlock: event.block }
+    : { ...receipt, status: 'SUPERSEDED', supersededBy: event.supersededBy };
+}
+
+function settle({ receipts }: Session, event: PromptApplied | PromptSuperseded): SwitchReceipt[] {
+  return newest(receipts.map((receipt) => (receipt.id === event.requestId ? settled(receipt, event) : receipt)));
+}
+
+/** Without the oldest of too many settled ones. */
+export function newest(receipts: SwitchReceipt[]): SwitchReceipt[] {
+  let surplus = receipts.filter(({ status }) => status !== 'PENDING').length - KEPT;
+  return surplus <= 0 ? receipts : receipts.filter(({ status }) => status === 'PENDING' || surplus-- <= 0);
 }

@@ -1,0 +1,150 @@
+/** The prompts of a session: the newest are in its snapshot, those before in its log. */
+
+import type { PromptApplied, PromptRequested, PromptSuperseded, StoredEvent } from '../events.js';
+import { isEnded, type Session, type SwitchReceipt, type TimelineEntry } from '../session.js';
+import { type LogReader, SEGMENT } from './log.js';
+import { entryOf, receiptOf, settled } from './snapshot.js';
+
+/** Newest first. */
+export interface PromptPage<Item> {
+  items: Item[];
+  /** Whether there are older ones. */
+  more: boolean;
+}
+
+interface Kept<Item> {
+  /** In order and without gaps up to the newest. */
+  items: readonly (Item & { sequence: number })[];
+  /** Whether that is all there is. */
+  whole: boolean;
+}
+
+/** `first` requests for prompts made before the one with this sequence. */
+export function receiptsBefore(
+  log: LogReader,
+  session: Session,
+  first: number,
+  before = Infinity,
+): Promise<PromptPage<SwitchReceipt>> {
+  return page(keptReceipts(session), session, first, before, (from, count) => olderReceipts(log, session, from, count));
+}
+
+/** `first` prompts that took effect before the one with this sequence. */
+export function timelineBefore(
+  log: LogReader,
+  session: Session,
+  first: number,
+  before = Infinity,
+): Promise<PromptPage<TimelineEntry>> {
+  return page(keptTimeline(session), session, first, before, (from, count) =>
+    olderEntries(log, from, (entries) => entries.length < count),
+  );
+}
+
+/** The prompt in effect before a block and those that took effect from there on, in order. */
+export async function timelineFrom(log: LogReader, session: Session, block: number): Promise<TimelineEntry[]> {
+  const { timeline, prompts } = session;
+  const known = timeline.length === prompts.applied || (timeline[0]?.block ?? block) < block;
+  const entries = known
+    ? timeline
+    : (await olderEntries(log, session.lastSequence + 1, (found) => (found.at(-1)?.block ?? block) >= block)).reverse();
+  const start = entries.findLastIndex((entry) => entry.block < block);
+  return entries.slice(Math.max(0, start));
+}
+
+async function page<Item>(
+  { items, whole }: Kept<Item>,
+  { lastSequence }: Session,
+  first: number,
+  before: number,
+  older: (before: number, count: number) => Promise<Item[]>,
+): Promise<PromptPage<Item>> {
+  const known: Item[] = items.filter(({ sequence }) => sequence < before).reverse();
+  if (!whole && known.length <= first) {
+    const from = Math.min(before, items[0]?.sequence ?? lastSequence + 1);
+    known.push(...(await older(from, first + 1 - known.length)));
+  }
+  return { items: known.slice(0, first), more: known.length > first };
+}
+
+/** What is pending may be older than settled receipts that have left the snapshot. */
+function keptReceipts({ receipts, prompts }: Session): Kept<SwitchReceipt> {
+  const whole = receipts.length === prompts.requested;
+  const oldest = whole ? 0 : (receipts.find(({ status }) => status !== 'PENDING')?.sequence ?? Infinity);
+  return kept(receipts, whole, oldest);
+}
+
+function keptTimeline({ timeline, prompts }: Session): Kept<TimelineEntry> {
+  return kept(timeline, timeline.length === prompts.applied, 0);
+}
+
+/** Nothing of what earlier releases stored: it has no sequences. */
+function kept<Item extends { sequence?: number }>(all: readonly Item[], whole: boolean, oldest: number): Kept<Item> {
+  const items = all.filter((item): item is Item & { sequence: number } => item.sequence !== undefined);
+  if (items.length < all.length) return { items: [], whole: false };
+  return { items: items.filter(({ sequence }) => sequence >= oldest), whole };
+}
+
+async function olderReceipts(
+  log: LogReader,
+  session: Session,
+  before: number,
+  count: number,
+): Promise<SwitchReceipt[]> {
+  const requests: PromptRequested[] = [];
+  const outcomes = new Map<string, PromptApplied | PromptSuperseded>();
+  for await (const event of backwards(log, before)) {
+    if (isOutcome(event)) outcomes.set(event.requestId, event);
+    if (event.type === 'PromptRequested' && requests.push(event) === count) break;
+  }
+  const known = new Map(session.receipts.map((receipt) => [receipt.id, receipt]));
+  const open = new Set(requests.map(({ requestId }) => requestId));
+  for (const id of [...known.keys(), ...outcomes.keys()]) open.delete(id);
+  // What was asked for before may have taken effect long after.
+  if (open.size > 0) {
+    for await (const event of log.all(before - 1)) {
+      if (isOutcome(event) && open.delete(event.requestId)) outcomes.set(event.requestId, event);
+      if (open.size === 0) break;
+    }
+  }
+  return requests.map((request) => ({
+    ...(known.get(request.requestId) ?? outcomeOf(session, request, outcomes.get(request.requestId))),
+    sequence: request.sequence,
+  }));
+}
+
+function outcomeOf(
+  session: Session,
+  request: PromptRequested,
+  outcome: PromptApplied | PromptSuperseded | undefined,
+): SwitchReceipt {
+  const receipt = receiptOf(session, request);
+  if (outcome) return settled(receipt, outcome);
+  return isEnded(session.state) ? { ...receipt, status: 'DISCARDED' } : receipt;
+}
+
+function isOutcome(event: StoredEvent): event is PromptApplied | PromptSuperseded {
+  return event.type === 'PromptApplied' || event.type === 'PromptSuperseded';
+}
+
+/** Newest first, as long as `wanted` says so of those found. */
+async function olderEntries(
+  log: LogReader,
+  before: number,
+  wanted: (found: readonly TimelineEntry[]) => boolean,
+): Promise<TimelineEntry[]> {
+  const entries: TimelineEntry[] = [];
+  for await (const event of backwards(log, before)) {
+    if (event.type !== 'PromptApplied') continue;
+    entries.push(entryOf(event));
+    if (!wanted(entries)) break;
+  }
+  return entries;
+}
+
+async function* backwards(log: LogReader, before: number): AsyncGenerator<StoredEvent> {
+  for (let index = Math.floor((before - 2) / SEGMENT); index >= 0; index--) {
+    const { events } = await log.segment(index);
+    yield* events.filter(({ sequence }) => sequence < before).reverse();
+  }
+}
