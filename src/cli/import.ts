@@ -2,7 +2,19 @@ import { basename, relative } from 'node:path';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { loadAddon, Tokenizer } from '../engine/index.js';
-import { importModel, type Imported, type ImportOptions, type Precision, type TextPrecision } from '../import/index.js';
+import {
+  importModel,
+  type Imported,
+  type ImportOptions,
+  ImportError,
+  parseSetting,
+  type Plan,
+  planImport,
+  type Precision,
+  type Setting,
+  settingNames,
+  type TextPrecision,
+} from '../import/index.js';
 
 interface ImportFlags {
   out: string;
@@ -17,17 +29,29 @@ interface ImportFlags {
   heads?: number;
   textLength?: number;
   ema?: boolean;
+  dequantize?: boolean;
+  set?: Setting[];
+  dryRun?: boolean;
   quiet?: boolean;
 }
 
 /** `longlive import`: released checkpoints become a model package. */
 export function importCommand(): Command {
   return new Command('import')
-    .description('make a model package from released weights: files (.pt, .pth, .safetensors) or folders of them')
+    .description('make a model package from released weights: files or folders of them')
     .argument('<source...>', 'checkpoints, safetensors, or folders with them (Wan2.1, LongLive, Diffusers)')
     .requiredOption('--out <directory>', 'the package to make; must not exist yet')
-    .option('--lora <file[:weight]>', 'merge an adapter into the video network; may be given several times', loraOf, [])
-    .option('--lora-alpha <number>', 'alpha of adapters that do not say it themselves (default: their rank)', positive)
+    .option(
+      '--lora <file[:weight]>',
+      'merge an adapter (a file, or its folder) into the video network; may be repeated',
+      loraOf,
+      [],
+    )
+    .option(
+      '--lora-alpha <number>',
+      'alpha of adapters that do not state it themselves (default: their rank)',
+      positive,
+    )
     .addOption(
       new Option('--precision <type>', 'of the matrices of the video network (fp32: of all networks)')
         .choices(['bf16', 'int8', 'fp8', 'fp32'])
@@ -46,12 +70,25 @@ export function importCommand(): Command {
     .option('--heads <count>', 'attention heads of the video network, where nothing says it', whole)
     .option('--text-length <tokens>', 'longest prompt of the video network, where nothing says it', whole)
     .option('--ema', 'take averaged weights (generator_ema) where there are some')
+    .option('--dequantize', 'read weights that are stored in 8 bits (fp8-scaled, for example), rounded as they are')
+    .option(
+      '--set <key=value>',
+      `a setting of the package, such as rope=relative; may be repeated (${settingNames().join(', ')})`,
+      settingOf,
+      [],
+    )
+    .option('--dry-run', 'check everything, print what would be read, merged and left out, and write nothing')
     .option('--quiet', 'no progress bar')
     .action(run);
 }
 
 async function run(sources: string[], flags: ImportFlags): Promise<void> {
-  const result = await importModel({ ...optionsOf(sources, flags), ...progress(flags.quiet ?? false) });
+  const options = optionsOf(sources, flags);
+  if (flags.dryRun) {
+    process.stdout.write(`${planText(await planImport(options))}\n`);
+    return;
+  }
+  const result = await importModel({ ...options, ...progress(flags.quiet ?? false) });
   process.stdout.write(`${summaryOf(result)}\n`);
 }
 
@@ -69,9 +106,13 @@ export function optionsOf(sources: readonly string[], flags: ImportFlags): Impor
     heads,
     textLength,
     ema,
+    dequantize: dequantise,
+    set: settings = [],
   } = flags;
   return {
     ...{ sources, out, precision, ema },
+    ...(dequantise && { dequantise }),
+    ...(settings.length > 0 && { settings }),
     ...(textEncoder && { textEncoder }),
     addProduct: (...operands) => loadAddon().addProduct(...operands),
     loras: lora.map((adapter) => ({ ...adapter, ...(alpha && { alpha }) })),
@@ -101,12 +142,70 @@ function progress(quiet: boolean): Pick<ImportOptions, 'onStart' | 'onProgress'>
   };
 }
 
-function summaryOf({ directory, bytes, parameters, adapters }: Imported): string {
+function summaryOf({ directory, bytes, parameters, plan }: Imported): string {
   return [
-    `${directory}: ${(parameters / 1e9).toFixed(2)} billion parameters in ${(bytes / 2 ** 30).toFixed(2)} GiB`,
-    ...adapters.map(({ path, modules }) => `merged ${basename(path)} into ${modules} matrices`),
+    `${directory}: ${billions(parameters)} parameters in ${gibibytes(bytes)}`,
+    ...plan.adapters.flatMap((adapter) => adapterLines('merged', adapter)),
+    ...leftLines(plan),
+    ...endLines(plan),
     verifyHint(directory),
   ].join('\n');
+}
+
+/** What `--dry-run` prints. */
+export function planText(plan: Plan): string {
+  return [
+    `Would write ${plan.name}: ${gibibytes(plan.bytes)}`,
+    ...plan.networks.map(({ title, path, tensors, parameters }) => {
+      return `  ${title}: ${path} (${tensors} tensors, ${billions(parameters)} parameters)`;
+    }),
+    `  tokenizer: ${plan.tokenizer}`,
+    ...plan.adapters.flatMap((adapter) => adapterLines('would merge', adapter)),
+    ...leftLines(plan),
+    ...endLines(plan),
+    'Nothing was written.',
+  ].join('\n');
+}
+
+/** At what strength an adapter is merged, and what says so. */
+function adapterLines(
+  verb: string,
+  { path, layout, weight, strengths, differences, notes }: Plan['adapters'][number],
+): string[] {
+  const name = basename(path);
+  const weighted = weight === 1 ? '' : `, weight ${weight} included`;
+  return [
+    ...strengths.map(({ factor, alpha, rank, where, matrices }) => {
+      return `${verb} ${name} (${layout}) into ${matrices} matrices at ${rounded(factor)} x B A${weighted}: rank ${rank}, alpha ${alpha} of ${where}`;
+    }),
+    ...(differences > 0 ? [`${verb} ${name}: differences of ${differences} tensors at ${weight}`] : []),
+    ...notes.map((note) => `note: ${name}: ${note}`),
+  ];
+}
+
+function leftLines({ left }: Plan): string[] {
+  return left.map(({ path, what }) => `not used: ${path}: ${what}`);
+}
+
+/** A video with absolute positions ends where their table does. */
+function endLines({ endSeconds }: Plan): string[] {
+  if (endSeconds === null) return [];
+  return [
+    `note: positions are absolute: a session ends after ${Math.floor(endSeconds)} s. For endless ones add --set rope=relative, ` +
+      'or later: longlive models configure NAME rope=relative',
+  ];
+}
+
+function billions(parameters: number): string {
+  return parameters >= 1e7 ? `${(parameters / 1e9).toFixed(2)} billion` : String(parameters);
+}
+
+function gibibytes(bytes: number): string {
+  return bytes >= 2 ** 27 ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : `${(bytes / 2 ** 20).toFixed(2)} MiB`;
+}
+
+function rounded(value: number): string {
+  return String(Number(value.toPrecision(6)));
 }
 
 /** By its place, for a package may be called otherwise than its directory. */
@@ -119,6 +218,14 @@ export function loraOf(text: string, before: { path: string; weight: number }[])
   const [, path, weight] = /^(.+?)(?::(-?\d+(?:\.\d+)?))?$/.exec(text) ?? [];
   if (!path) throw new InvalidArgumentError('Expected a file, or file:weight, for example style.safetensors:0.8.');
   return [...before, { path, weight: weight === undefined ? 1 : Number(weight) }];
+}
+
+function settingOf(text: string, before: Setting[]): Setting[] {
+  try {
+    return [...before, parseSetting(text)];
+  } catch (error) {
+    throw error instanceof ImportError ? new InvalidArgumentError(error.message) : error;
+  }
 }
 
 function positive(text: string): number {

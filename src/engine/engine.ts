@@ -273,7 +273,7 @@ export class NativeEngine implements Engine {
 
   private adapter(base: Model, { name, weight }: LoraChoice, field: string): WeightedAdapter {
     const { library } = this.parts;
-    const adapter = library.adapters.find((candidate) => candidate.name === name);
+    const adapter = library.adapters.find((candidate) => candidate.name === name.normalize('NFC'));
     if (!adapter) {
       const known = base.info.loras.map((lora) => lora.name).join(', ') || 'none';
       throw invalid(field, `There is no LoRA "${name}"; available for model "${base.name}": ${known}.`);

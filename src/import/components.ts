@@ -1,6 +1,8 @@
 /** Which network a set of tensors is, what its sizes are, and whether it is whole. */
 
-import { ImportError } from './errors.js';
+import { dequantisedNetwork, quantisedKind } from './dequantise.js';
+import { ImportError, listed } from './errors.js';
+import { TOKENIZER_TENSOR } from './layouts.js';
 import { type Component, referenceName } from './names.js';
 import { ditShapes, type Shapes, textEncoderShapes, tinyVaeShapes, vaeShapes } from './shapes.js';
 import {
@@ -29,6 +31,13 @@ export interface Network<C extends Component = Component> {
   sizes: Sizes[C];
   /** Under their reference names, in the reference's order. */
   tensors: Map<string, Tensor>;
+  /** Names in the file that inference has no use for. */
+  unused: readonly string[];
+}
+
+export interface ReadOptions extends Hints {
+  /** Read weights of 8 bits as the numbers they stand for. */
+  dequantise?: boolean;
 }
 
 /** One tensor that only this network has, under the names it goes by. */
@@ -65,9 +74,10 @@ export function componentOf(tensors: ReadonlyMap<string, Tensor>): Component | u
 export function readNetwork<C extends Component>(
   component: C,
   plain: ReadonlyMap<string, Tensor>,
-  hints: Hints = {},
+  { dequantise = false, ...hints }: ReadOptions = {},
 ): Network<C> {
-  const found = rename(component, plain);
+  const { used, unused } = withoutUnused(component, plain);
+  const found = rename(component, unquantised(component, used, dequantise));
   const sizes = sizesOf(component, (name) => found.get(name)?.shape, hints);
   const expected = shapesOf(component, sizes);
   const tensors = new Map<string, Tensor>();
@@ -76,15 +86,48 @@ export function readNetwork<C extends Component>(
     if (tensor) tensors.set(name, component === 'tinyVae' ? lastRows(tensor, shape) : tensor);
   }
   compare(component, expected, found, tensors);
-  return { component, sizes, tensors };
+  return { component, sizes, tensors, unused };
+}
+
+/** Quantised weights are named in one line, whatever their scales are called. */
+function unquantised(
+  component: Component,
+  plain: ReadonlyMap<string, Tensor>,
+  dequantise: boolean,
+): ReadonlyMap<string, Tensor> {
+  const kind = quantisedKind(plain);
+  if (!kind) return plain;
+  if (kind.read && dequantise) return dequantisedNetwork(plain);
+  const way = kind.read
+    ? 'take the bf16 or fp16 file, or add --dequantize to read the rounded weights as they are'
+    : 'take the bf16 or fp16 file';
+  throw new ImportError(`The ${TITLES[component]} is quantised: ${kind.title}; ${way}.`);
+}
+
+function withoutUnused(
+  component: Component,
+  plain: ReadonlyMap<string, Tensor>,
+): { used: Map<string, Tensor>; unused: string[] } {
+  const used = new Map<string, Tensor>();
+  const unused: string[] = [];
+  const tied = component === 'textEncoder' && !plain.has('shared.weight') && !plain.has('token_embedding.weight');
+  for (const [name, tensor] of plain) {
+    const embedding = tied && name === 'encoder.embed_tokens.weight';
+    if ((UNUSED[component].test(name) && !embedding) || isBeside(name, tensor)) unused.push(name);
+    else used.set(name, tensor);
+  }
+  return { used, unused };
+}
+
+/** State of Transformer Engine that holds nothing; the tokenizer of some repackagings, which find.ts takes. */
+function isBeside(name: string, { shape, dtype }: Tensor): boolean {
+  if (/(?:^|\.)_extra_state$/.test(name)) return shape.includes(0);
+  return name === TOKENIZER_TENSOR && (dtype === 'U8' || dtype === 'I8');
 }
 
 function rename(component: Component, plain: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
   const found = new Map<string, Tensor>();
-  const tied = component === 'textEncoder' && !plain.has('shared.weight') && !plain.has('token_embedding.weight');
   for (const [name, tensor] of plain) {
-    const embedding = tied && name === 'encoder.embed_tokens.weight';
-    if (UNUSED[component].test(name) && !embedding) continue;
     const reference = referenceName(component, name);
     if (found.has(reference)) throw new ImportError(`The weights have "${reference}" twice, once as "${name}".`);
     found.set(reference, tensor);
@@ -95,7 +138,7 @@ function rename(component: Component, plain: ReadonlyMap<string, Tensor>): Map<s
 function sizesOf<C extends Component>(component: C, shapeOf: ShapeOf, hints: Hints): Sizes[C] {
   const readers: { [K in Component]: () => Sizes[K] } = {
     dit: () => ditSizes(shapeOf, hints),
-    textEncoder: () => textEncoderSizes(shapeOf),
+    textEncoder: () => textEncoderSizes(shapeOf, hints),
     vae: () => vaeSizes(shapeOf, hints),
     tinyVae: () => tinyVaeSizes(shapeOf),
   };
@@ -144,5 +187,5 @@ function compare(component: Component, expected: Shapes, found: Map<string, Tens
 }
 
 function list(what: string, names: readonly string[]): string {
-  return names.length === 0 ? '' : `  ${names.length} ${what}:\n${names.map((name) => `    ${name}`).join('\n')}`;
+  return names.length === 0 ? '' : `  ${names.length} ${what}:\n${listed(names)}`;
 }

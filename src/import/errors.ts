@@ -9,6 +9,17 @@ export async function inFile<T>(path: string, work: () => Promise<T>): Promise<T
     return await work();
   } catch (error) {
     if (!(error instanceof ImportError) || error.message.startsWith(path)) throw error;
-    throw new ImportError(`${path}: ${error.message}`, { cause: error });
+    error.message = `${path}: ${error.message}`;
+    throw error;
   }
+}
+
+/** Of many names the first ones are told. */
+const TOLD = 8;
+
+/** Names, a line each. */
+export function listed(names: readonly string[], indent = '    '): string {
+  const lines = names.slice(0, TOLD).map((name) => `${indent}${name}`);
+  const more = names.length - TOLD;
+  return [...lines, ...(more > 0 ? [`${indent}… and ${more} more`] : [])].join('\n');
 }

@@ -2,20 +2,45 @@
 
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { hintsIn, jsonBeside } from './beside.js';
 import { readSmall } from './bytes.js';
 import { componentOf, readNetwork, TITLES, type Network } from './components.js';
 import { ImportError, inFile } from './errors.js';
+import { BUNDLED, INDEX_FILES, OTHER_FILES, SHARD_FILE, TOKENIZER_TENSOR, WEIGHT_FILES } from './layouts.js';
 import { type Adapter, type AdapterOptions, isAdapter, readAdapter } from './lora.js';
-import { type Component, pickTensors } from './names.js';
+import { type Component, pickTensors, plainNames, unwrappedNames } from './names.js';
 import type { DitHints, Hints } from './sizes.js';
-import { openSource, type Source } from './source.js';
+import { distributedCheckpoint, openSource, otherFile, type Source } from './source.js';
+import { checkConfig, CONFIG_FILE, type Json, statementsOf } from './strength.js';
+import { countOf, type Tensor, wholeTensor } from './tensor.js';
+
+export interface FoundNetwork {
+  network: Network;
+  path: string;
+  /** The key that its weights stand under in the file. */
+  outer: string;
+  /** What the config.json beside it says. */
+  hints: Hints;
+}
+
+/** A tokenizer.json or a SentencePiece model, in a file of its own or in a tensor. */
+export interface FoundTokenizer {
+  path: string;
+  read(): Promise<Buffer>;
+}
+
+/** What is in a file or is one, and is not used. */
+export interface Left {
+  path: string;
+  what: string;
+}
 
 export interface Found {
-  networks: Map<Component, { network: Network; path: string; outer: string }>;
+  networks: Map<Component, FoundNetwork>;
   adapters: Adapter[];
-  /** tokenizer.json, or a SentencePiece model. */
-  tokenizer: string | undefined;
+  tokenizer: FoundTokenizer | undefined;
   sources: Source[];
+  left: Left[];
 }
 
 export interface FindOptions {
@@ -24,30 +49,37 @@ export interface FindOptions {
   ema: boolean;
   loras: readonly ({ path: string } & AdapterOptions)[];
   tokenizer?: string;
+  /** Read weights of 8 bits as the numbers they stand for. */
+  dequantise?: boolean;
 }
 
-/** Best first. */
+/** Best first; behind them a tensor inside of weights. */
 const TOKENIZERS = ['tokenizer.json', 'spiece.model'];
 const DEEPEST = 3;
-const MOST_CONFIG_BYTES = 2 ** 20;
-const WEIGHTS = /\.(pt|pth|bin|safetensors|index\.json)$/;
+const MOST_TOKENIZER_BYTES = 256 * 2 ** 20;
 const OLD_BIN = /\.bin(\.index\.json)?$/;
-const SHARD = /-\d{5}-of-\d{5}\.(safetensors|bin)$/;
+/** Best first, in a folder with an adapter. */
+const ADAPTER_FILES = /^(?:adapter_model|pytorch_lora_weights)\.(?:safetensors|bin|pt|pth|ckpt)$/i;
 
 /** Opens everything; whoever gets the result closes its sources. */
 export async function findWeights(paths: readonly string[], options: FindOptions): Promise<Found> {
-  const found: Found = { networks: new Map(), adapters: [], tokenizer: options.tokenizer, sources: [] };
+  const { tokenizer } = options;
+  const found: Found = { networks: new Map(), adapters: [], tokenizer: undefined, sources: [], left: [] };
+  if (tokenizer !== undefined) found.tokenizer = tokenizerFile(tokenizer);
   try {
     const seen = new Set<string>();
-    for (const { path, ...adapter } of options.loras) {
+    for (const { path: given, ...adapter } of options.loras) {
+      const path = await adapterFileAt(given);
       seen.add(await realpathOf(path));
       const source = await open(found, path);
       found.adapters.push(await adapterOf(source, adapter));
     }
-    for (const path of (await Promise.all(paths.map((given) => filesIn(given, 0)))).flat()) {
-      const real = await realpathOf(path);
-      if (!seen.has(real)) await take(found, path, options);
-      seen.add(real);
+    const inside = async (given: string) =>
+      (await filesIn(given, 0, found.left)).map((path) => ({ path, named: path === given }));
+    for (const { path, named } of (await Promise.all(paths.map(inside))).flat()) {
+      if (seen.has(await realpathOf(path))) continue;
+      const files = await take(found, path, named, options);
+      for (const file of [path, ...files]) seen.add(await realpathOf(file));
     }
   } catch (error) {
     await closeAll(found);
@@ -66,103 +98,206 @@ async function realpathOf(path: string): Promise<string> {
   });
 }
 
-/** A file itself; of a folder, what may be weights or a tokenizer. */
-async function filesIn(path: string, depth: number): Promise<string[]> {
+// -- folders
+
+/** A file itself; of a folder, what may be weights or a tokenizer. Files with weights of another kind are told. */
+async function filesIn(path: string, depth: number, left: Left[]): Promise<string[]> {
   const found = await stat(path).catch(() => undefined);
   if (!found) throw new ImportError(`${path} does not exist.`);
   if (!found.isDirectory()) return [path];
-  if (depth >= DEEPEST) return [];
   const all = await readdir(path);
-  const names = all.filter((name) => !name.startsWith('.') && !isOldTwin(name, all)).sort();
+  const distributed = distributedCheckpoint(path, all);
+  if (distributed !== undefined) {
+    if (depth === 0) throw new ImportError(distributed);
+    left.push({ path, what: distributed });
+    return [];
+  }
+  const names = firstShards(all).filter((name) => !name.startsWith('.') && !isOldTwin(name, all));
   const inner: string[] = [];
-  for (const name of names) {
+  for (const name of names.sort()) {
     const file = join(path, name);
-    if ((await stat(file)).isDirectory()) inner.push(...(await filesIn(file, depth + 1)));
-    else if (TOKENIZERS.includes(name) || (WEIGHTS.test(name) && !SHARD.test(name))) inner.push(file);
+    const there = await stat(file).catch(() => undefined);
+    if (!there) left.push({ path: file, what: 'it is a link to nothing' });
+    else if (there.isDirectory()) inner.push(...(await folderIn(file, depth + 1, left)));
+    else if (TOKENIZERS.includes(name) || WEIGHT_FILES.test(name) || INDEX_FILES.test(name)) inner.push(file);
+    else if (OTHER_FILES.some((other) => other.name.test(name))) left.push({ path: file, what: otherFile(file) ?? '' });
   }
   return inner;
 }
 
+async function folderIn(path: string, depth: number, left: Left[]): Promise<string[]> {
+  if (depth <= DEEPEST) return filesIn(path, depth, left);
+  left.push({ path, what: `folders more than ${DEEPEST} deep are not searched; name it as a source` });
+  return [];
+}
+
+/** Of shards only one is taken, which stands for all; none where an index names them. */
+function firstShards(all: readonly string[]): string[] {
+  const indexes = all.filter((name) => INDEX_FILES.test(name)).map((name) => name.replace(INDEX_FILES, ''));
+  const taken = new Set<string>();
+  return all.filter((name) => {
+    const [, stem, , count, ending] = SHARD_FILE.exec(name) ?? [];
+    if (stem === undefined) return true;
+    const group = `${stem} ${count} ${ending}`;
+    const indexed = indexes.includes(`${stem}${ending}`) || taken.has(group);
+    taken.add(group);
+    return !indexed;
+  });
+}
+
 /** Hugging Face's `.bin` of what is there as safetensors too. */
 function isOldTwin(name: string, all: readonly string[]): boolean {
+  const stem = name
+    .replace(SHARD_FILE, '$1$4')
+    .replace(OLD_BIN, '')
+    .replace(/^pytorch_model$/, 'model');
   if (!OLD_BIN.test(name)) return false;
-  const stem = name.replace(OLD_BIN, '').replace(/^pytorch_model$/, 'model');
   return all.includes(`${stem}.safetensors`) || all.includes(`${stem}.safetensors.index.json`);
 }
 
-async function take(found: Found, path: string, options: FindOptions): Promise<void> {
+/** The file of an adapter that is named by its folder. */
+export async function adapterFileAt(path: string): Promise<string> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found) throw new ImportError(`${path} does not exist.`);
+  if (!found.isDirectory()) return path;
+  const names = (await readdir(path)).filter((name) => !name.startsWith('.'));
+  const weights = names.filter((name) => WEIGHT_FILES.test(name) && !isOldTwin(name, names)).sort();
+  const usual = weights.filter((name) => ADAPTER_FILES.test(name));
+  const safe = usual.filter((name) => /\.safetensors$/i.test(name));
+  for (const candidates of [safe, usual, weights]) {
+    if (candidates.length === 1) return join(path, candidates[0] as string);
+    if (candidates.length > 1)
+      throw new ImportError(`${path} has several adapters (${candidates.join(', ')}); name one of the files.`);
+  }
+  throw new ImportError(`${path} has no adapter; a folder of PEFT holds adapter_model.safetensors and ${CONFIG_FILE}.`);
+}
+
+// -- one file
+
+/** The files that were read. What is no network of ours is refused where it was named, and told where it lay in a folder. */
+async function take(found: Found, path: string, named: boolean, options: FindOptions): Promise<readonly string[]> {
   if (TOKENIZERS.includes(basename(path))) {
-    found.tokenizer = betterTokenizer(found.tokenizer, path, options.tokenizer);
-    return;
+    takeTokenizer(found, tokenizerFile(path), options);
+    return [];
   }
   const source = await open(found, path);
   if (isAdapter(source.tensors) && !hasNetwork(source)) {
     found.adapters.push(await adapterOf(source, { weight: 1 }));
-    return;
+    return source.files;
   }
-  await inFile(path, () => takeNetwork(found, source, options));
+  try {
+    await inFile(path, () => takeNetworks(found, source, options));
+  } catch (error) {
+    if (named || !(error instanceof ForeignError)) throw error;
+    found.left.push({ path, what: error.message.slice(path.length + 2) });
+  }
+  return source.files;
+}
+
+/** Weights, but of something else. */
+class ForeignError extends ImportError {}
+
+function tokenizerFile(path: string): FoundTokenizer {
+  return { path, read: () => readSmall(path, MOST_TOKENIZER_BYTES) };
 }
 
 /** The one that was asked for; else a tokenizer.json rather than what would have to be converted. */
-function betterTokenizer(before: string | undefined, found: string, asked: string | undefined): string {
-  if (asked !== undefined) return asked;
-  if (before === undefined) return found;
-  const rank = (path: string) => TOKENIZERS.indexOf(basename(path));
-  return rank(found) < rank(before) ? found : before;
+function takeTokenizer(found: Found, tokenizer: FoundTokenizer, { tokenizer: asked }: FindOptions): void {
+  const { tokenizer: before } = found;
+  const better = asked === undefined && (before === undefined || rankOf(tokenizer) < rankOf(before));
+  const unused = better ? before : tokenizer;
+  if (better) found.tokenizer = tokenizer;
+  if (unused) found.left.push({ path: unused.path, what: 'its tokenizer is not used: another one goes before it' });
+}
+
+function rankOf({ path }: FoundTokenizer): number {
+  const rank = TOKENIZERS.indexOf(basename(path));
+  return rank < 0 ? TOKENIZERS.length : rank;
 }
 
 function hasNetwork(source: Source): boolean {
   return source.tensors.some(({ name }) => name.endsWith('patch_embedding.weight'));
 }
 
-async function takeNetwork(found: Found, { path, tensors }: Source, options: FindOptions): Promise<void> {
-  const { outer, tensors: plain } = pickTensors(tensors, options.ema ? ['generator_ema'] : []);
+async function takeNetworks(found: Found, source: Source, options: FindOptions): Promise<void> {
+  const { path, tensors } = source;
+  const first = options.ema ? ['generator_ema'] : [];
+  const { outer, tensors: plain, left } = pickTensors(tensors, first);
+  for (const [key, count] of left) found.left.push({ path, what: leftUnder(key, count) });
+  const bundle = componentOf(plain) ? [plain] : bundled(pickTensors(tensors, first, unwrappedNames).tensors);
+  for (const each of bundle) await takeNetwork(found, path, outer, each, options);
+}
+
+function leftUnder(key: string, count: number): string {
+  const what = `"${key}" in it is not used (${count} tensors)`;
+  if (/lora/i.test(key)) return `${what}; to merge it, name the file with --lora as well`;
+  return /ema/i.test(key) ? `${what}; --ema takes it` : what;
+}
+
+/** The networks of a file that holds several, each under its own prefix. */
+function bundled(named: ReadonlyMap<string, Tensor>): ReadonlyMap<string, Tensor>[] {
+  const groups = BUNDLED.map((prefix) => [...named].filter(([name]) => prefix.test(name)));
+  const whole = groups.filter((group) => group.length > 0);
+  if (whole.length < 2) return [plainNames([...named].map(([name, tensor]) => ({ ...tensor, name })))];
+  const rest = [...named].filter(([name]) => !BUNDLED.some((prefix) => prefix.test(name)));
+  if (rest.length > 0)
+    throw new ImportError(`It holds several networks, and "${rest[0]?.[0]}", which belongs to none of them.`);
+  return whole.map((group) => plainNames(group.map(([name, tensor]) => ({ ...tensor, name }))));
+}
+
+async function takeNetwork(
+  found: Found,
+  path: string,
+  outer: string,
+  plain: ReadonlyMap<string, Tensor>,
+  options: FindOptions,
+): Promise<void> {
   const component = componentOf(plain);
   if (!component) {
     const names = [...plain.keys()].slice(0, 3).join(', ');
-    throw new ImportError(`These are not the weights of a network that LongLive uses; it has ${names}, …`);
+    throw new ForeignError(`These are not the weights of a network that LongLive uses; it has ${names}, …`);
   }
   const before = found.networks.get(component);
   if (before)
     throw new ImportError(`There is a ${TITLES[component]} in ${before.path} already; name only one of them.`);
-  const hints = { ...hintsIn(await jsonBeside(path, 'config.json')), ...options.hints };
-  found.networks.set(component, { network: readNetwork(component, plain, hints), path, outer });
+  const config = await jsonBeside(path, 'config.json');
+  const beside = config ? hintsIn(config, join(dirname(path), 'config.json')) : {};
+  const hints = { ...beside, ...options.hints };
+  const network = readNetwork(component, plain, { ...hints, ...(options.dequantise && { dequantise: true }) });
+  found.networks.set(component, { network, path, outer, hints });
+  const { unused } = network;
+  const pieces = plain.get(TOKENIZER_TENSOR);
+  const others = unused.filter((name) => name !== TOKENIZER_TENSOR);
+  if (pieces) takeTokenizer(found, tokenizerTensor(path, pieces), options);
+  if (others.length > 0)
+    found.left.push({ path, what: `${others.length} tensors that generation does not need ("${others[0]}", …)` });
 }
 
-async function adapterOf({ path, tensors }: Source, options: AdapterOptions): Promise<Adapter> {
-  const config = await jsonBeside(path, 'adapter_config.json');
-  const [alpha, rank] = [config.lora_alpha, config.r];
-  // With use_rslora the scale is alpha / sqrt(rank).
-  const factor = config.use_rslora === true && typeof rank === 'number' ? Math.sqrt(rank) : 1;
-  const known = typeof alpha === 'number' ? { alpha: alpha * factor } : {};
-  return readAdapter(path, tensors, { ...known, ...options });
-}
-
-/** What a config.json beside the weights says that their shapes do not, in Wan's, in Diffusers' or in a model package's words. */
-function hintsIn(config: Record<string, unknown>): Hints {
-  const { dit, vae } = config as { dit?: Record<string, unknown>; vae?: Record<string, unknown> };
-  const count = (value: unknown) => (typeof value === 'number' ? value : undefined);
-  const row = (value: unknown) => (isRow(value) ? value : undefined);
-  const hints: Hints = {
-    numHeads: count(config.num_heads ?? config.num_attention_heads ?? dit?.numHeads),
-    textLen: count(config.text_len ?? dit?.textLen),
-    mean: row(config.latents_mean ?? vae?.mean),
-    std: row(config.latents_std ?? vae?.std),
+function tokenizerTensor(path: string, tensor: Tensor): FoundTokenizer {
+  return {
+    path,
+    read: async () => {
+      if (countOf(tensor.shape) > MOST_TOKENIZER_BYTES) throw new ImportError(`${path}: its tokenizer is too large.`);
+      return Buffer.from(await wholeTensor(tensor));
+    },
   };
-  return Object.fromEntries(Object.entries(hints).filter(([, value]) => value !== undefined));
 }
 
-function isRow(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((number) => Number.isFinite(number));
+// -- adapters
+
+async function adapterOf({ path, tensors, metadata }: Source, options: AdapterOptions): Promise<Adapter> {
+  return inFile(path, async () => {
+    const config = await adapterConfig(path);
+    if (config) checkConfig(config, CONFIG_FILE);
+    return readAdapter(path, tensors, options, statementsOf(config, metadata));
+  });
 }
 
-async function jsonBeside(path: string, name: string): Promise<Record<string, unknown>> {
-  try {
-    const json = JSON.parse((await readSmall(join(dirname(path), name), MOST_CONFIG_BYTES)).toString()) as unknown;
-    return typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {};
-  } catch {
-    return {};
-  }
+/** Of PEFT; where `adapter_model` is in the folder the config is of that and of no other file. */
+async function adapterConfig(path: string): Promise<Json | undefined> {
+  const names = await readdir(dirname(path)).catch(() => [] as string[]);
+  const others = names.some((name) => /^adapter_model\./i.test(name)) && !/^adapter_model\./i.test(basename(path));
+  return others ? undefined : jsonBeside(path, CONFIG_FILE);
 }
 
 async function open(found: Found, path: string): Promise<Source> {

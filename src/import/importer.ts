@@ -7,17 +7,25 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { readSmall } from './bytes.js';
 import { type Network, TITLES } from './components.js';
-import { ImportError, inFile } from './errors.js';
-import { closeAll, findWeights, type Found } from './find.js';
+import { ImportError, inFile, listed } from './errors.js';
+import { closeAll, findWeights, type Found, type FoundTokenizer, type Left } from './find.js';
 import { withLock } from './lock.js';
-import { type AdapterOptions, type AddProduct, mergeAdapters } from './lora.js';
+import { type Adapter, type AdapterOptions, type AddProduct, checkNumbers, mergeAdapters } from './lora.js';
 import type { Component } from './names.js';
 import { isQuantised } from './quantise.js';
+import {
+  applySettings,
+  endSeconds,
+  LONGLIVE_SAMPLING,
+  type Sampling,
+  type Setting,
+  type Video,
+  WAN_VIDEO,
+} from './sampling.js';
 import { convertSentencePiece } from './sentencepiece.js';
 import type { DitHints, DitSizes, TextEncoderSizes, TinyVaeSizes, VaeSizes } from './sizes.js';
-import type { Tensor } from './tensor.js';
+import { countOf, type Tensor } from './tensor.js';
 import { bodyBytes, isSmall, type TypeOf, writeSafeTensors, type WrittenFile } from './writer.js';
 
 /** Of the matrices of a network; `int8` and `fp8` are those that quantise.ts lists, the others are then bf16. */
@@ -45,6 +53,10 @@ export interface ImportOptions {
   license?: string;
   hints?: DitHints;
   ema?: boolean;
+  /** Read weights that others have stored in 8 bits as the numbers they stand for. */
+  dequantise?: boolean;
+  /** Of config.json, over those of LongLive and those that a package among the sources has. */
+  settings?: readonly Setting[];
   /** Time, for manifest.json. */
   now?: () => Date;
   onStart?: (totalBytes: number) => void;
@@ -55,7 +67,33 @@ export interface Imported {
   directory: string;
   bytes: number;
   parameters: number;
-  adapters: readonly { path: string; modules: number }[];
+  plan: Plan;
+}
+
+/** What an import would do. */
+export interface Plan {
+  name: string;
+  networks: readonly { title: string; path: string; tensors: number; parameters: number; bytes: number }[];
+  adapters: readonly PlannedAdapter[];
+  tokenizer: string;
+  /** Of the package's config.json. */
+  config: { dit: { ropeTableLength: number }; sampling: Sampling; video: Video };
+  bytes: number;
+  /** Where absolute positions end; null where nothing does. */
+  endSeconds: number | null;
+  /** What was found and is not used. */
+  left: readonly Left[];
+}
+
+export interface PlannedAdapter {
+  path: string;
+  layout: string;
+  weight: number;
+  /** Matrices by how strongly B A is added to them, and why. */
+  strengths: readonly { factor: number; alpha: number; rank: number; where: string; matrices: number }[];
+  /** Tensors to which a difference is added. */
+  differences: number;
+  notes: readonly string[];
 }
 
 const FILES: Record<Component, string> = {
@@ -66,67 +104,104 @@ const FILES: Record<Component, string> = {
 };
 const NEEDED: readonly Component[] = ['dit', 'textEncoder', 'vae'];
 const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
-const MOST_TOKENIZER_BYTES = 256 * 2 ** 20;
 const STATE = 'import.json';
 /** Kept free beside the package. */
 const SPARE_BYTES = 64 * 2 ** 20;
 
-/** As released with LongLive-1.3B; a network that was trained otherwise wants config.json edited. */
-const SAMPLING = {
-  framesPerBlock: 3,
-  windowFrames: 12,
-  sinkFrames: 3,
-  rope: 'absolute',
-  globalSink: true,
-  timestepShift: 5,
-  denoisingSteps: [1000, 750, 500, 250],
-  warpDenoisingSteps: true,
-  contextNoise: 0,
-};
-const VIDEO = { width: 832, height: 480, fps: 16 };
-
 export async function importModel(options: ImportOptions): Promise<Imported> {
+  const { out, name } = await placeOf(options);
+  return whenPrepared(options, (prepared) => write(out, name, prepared, options));
+}
+
+/** Everything that an import checks, and nothing of what it writes. */
+export async function planImport(options: ImportOptions): Promise<Plan> {
+  const { name } = await placeOf(options);
+  return whenPrepared(options, async (prepared) => planOf(name, prepared));
+}
+
+async function placeOf(options: ImportOptions): Promise<{ out: string; name: string }> {
   const out = resolve(options.out);
   const name = options.name ?? basename(out);
   if (!NAME.test(name))
     throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
   await refuseExisting(out);
-  const { sources, loras = [], hints = {}, ema = false, tokenizer } = options;
-  const found = await findWeights(sources, { loras, hints, ema, tokenizer });
+  return { out, name };
+}
+
+interface Part {
+  component: Component;
+  tensors: ReadonlyMap<string, Tensor>;
+  typeOf: TypeOf;
+}
+
+/** What is written, all of it checked. */
+interface Prepared {
+  found: Found;
+  tokenizer: string;
+  config: Plan['config'];
+  parts: ReadonlyMap<string, Part>;
+}
+
+async function whenPrepared<T>(options: ImportOptions, use: (prepared: Prepared) => Promise<T>): Promise<T> {
+  const { sources, loras = [], hints = {}, ema = false, tokenizer, dequantise = false } = options;
+  const found = await findWeights(sources, { loras, hints, ema, tokenizer, dequantise });
   try {
-    return await write(out, name, found, options);
+    const text = await readTokenizer(found.tokenizer, options.checkTokenizer);
+    const config = configOf(found, options.settings ?? []);
+    const parts = partsOf(found, options);
+    for (const adapter of found.adapters) await checkNumbers(adapter);
+    return await use({ found, tokenizer: text, config, parts });
   } finally {
     await closeAll(found);
   }
 }
 
-interface Part {
-  tensors: ReadonlyMap<string, Tensor>;
-  typeOf: TypeOf;
-}
-
-async function write(out: string, name: string, found: Found, options: ImportOptions): Promise<Imported> {
-  const tokenizer = await readTokenizer(found.tokenizer, options.checkTokenizer);
-  const config = configOf(found);
-  const parts = partsOf(found, options);
+async function write(out: string, name: string, prepared: Prepared, options: ImportOptions): Promise<Imported> {
   await mkdir(dirname(out), { recursive: true });
   return withLock(`${out}.lock`, async (lost) => {
     await refuseExisting(out);
-    const files = await writeFiles(`${out}.partial`, parts, found, options, { tokenizer, config });
+    const files = await writeFiles(`${out}.partial`, prepared, options);
     await writeText(join(`${out}.partial`, 'manifest.json'), json(manifestOf(name, files, options)));
     await rm(join(`${out}.partial`, STATE));
     lost.throwIfAborted();
     await rename(`${out}.partial`, out);
-    return summaryOf(out, found, files);
+    return summaryOf(out, planOf(name, prepared), files);
   });
+}
+
+function planOf(name: string, { found, parts, config }: Prepared): Plan {
+  const networks = [...parts.values()].map(({ component, tensors, typeOf }) => ({
+    title: TITLES[component],
+    path: found.networks.get(component)?.path ?? '',
+    tensors: tensors.size,
+    parameters: parametersIn(tensors),
+    bytes: bodyBytes(tensors, typeOf),
+  }));
+  return {
+    ...{ name, networks, config },
+    adapters: found.adapters.map(plannedAdapter),
+    tokenizer: found.tokenizer?.path ?? '',
+    bytes: networks.reduce((sum, { bytes }) => sum + bytes, 0),
+    endSeconds: endSeconds(config),
+    left: found.left,
+  };
+}
+
+function plannedAdapter({ path, layout, weight, pairs, differences, notes }: Adapter): PlannedAdapter {
+  const strengths = new Map<string, PlannedAdapter['strengths'][number]>();
+  for (const { rank, strength } of pairs.values()) {
+    const factor = weight * strength.factor;
+    const key = [factor, rank, strength.where].join();
+    const { matrices = 0 } = strengths.get(key) ?? {};
+    strengths.set(key, { factor, alpha: strength.alpha, rank, where: strength.where, matrices: matrices + 1 });
+  }
+  return { path, layout, weight, strengths: [...strengths.values()], differences: differences.size, notes };
 }
 
 async function writeFiles(
   partial: string,
-  parts: ReadonlyMap<string, Part>,
-  found: Found,
+  { parts, found, tokenizer, config }: Prepared,
   options: ImportOptions,
-  { tokenizer, config }: { tokenizer: string; config: object },
 ): Promise<Record<string, WrittenFile>> {
   const total = [...parts.values()].reduce((sum, { tensors, typeOf }) => sum + bodyBytes(tensors, typeOf), 0);
   await mkdir(partial, { recursive: true });
@@ -145,11 +220,11 @@ async function writeFiles(
 
 // -- what goes in
 
-async function readTokenizer(path: string | undefined, check?: (json: string) => void): Promise<string> {
-  if (!path)
+async function readTokenizer(found: FoundTokenizer | undefined, check?: (json: string) => void): Promise<string> {
+  if (!found)
     throw new ImportError('There is no tokenizer.json or spiece.model in the sources; name one with --tokenizer.');
-  return inFile(path, async () => {
-    const bytes = await readSmall(path, MOST_TOKENIZER_BYTES);
+  return inFile(found.path, async () => {
+    const bytes = await found.read();
     const text = isJson(bytes) ? bytes.toString('utf8') : json(convertSentencePiece(bytes));
     try {
       check?.(text);
@@ -168,12 +243,8 @@ function networkOf(found: Found, component: Component): Network | undefined {
   return found.networks.get(component)?.network;
 }
 
-function configOf(found: Found): object {
-  const missing = NEEDED.filter((component) => !found.networks.has(component));
-  if (missing.length > 0) {
-    const names = missing.map((component) => `the ${TITLES[component]}`).join(' and ');
-    throw new ImportError(`The sources lack ${names}; name a file that has it as well (docs/models.md says which).`);
-  }
+function configOf(found: Found, settings: readonly Setting[]): Plan['config'] {
+  refuseMissing(found);
   const dit = networkOf(found, 'dit')?.sizes as DitSizes;
   const textEncoder = networkOf(found, 'textEncoder')?.sizes as TextEncoderSizes;
   const vae = networkOf(found, 'vae')?.sizes as VaeSizes;
@@ -181,11 +252,26 @@ function configOf(found: Found): object {
   agree('width of the text', dit.textDim, textEncoder.dim);
   agree('number of latent channels', dit.inDim, vae.zDim);
   if (tiny) agree('number of latent channels of the tiny decoder', dit.outDim, tiny.zDim);
-  return {
+  const { sampling, video } = found.networks.get('dit')?.hints ?? {};
+  const config = {
     formatVersion: 1,
     ...{ dit, textEncoder, vae, tinyVae: tiny ? { channels: tiny.channels } : null },
-    ...{ sampling: SAMPLING, video: VIDEO },
+    sampling: { ...LONGLIVE_SAMPLING, ...sampling },
+    video: { ...WAN_VIDEO, ...video },
   };
+  return applySettings(config, settings);
+}
+
+/** What was passed over may be what is missing. */
+function refuseMissing({ networks, left }: Found): void {
+  const missing = NEEDED.filter((component) => !networks.has(component));
+  if (missing.length === 0) return;
+  const names = missing.map((component) => `the ${TITLES[component]}`).join(' and ');
+  const passed = left.map(({ path, what }) => `${path}: ${what}`);
+  const also = passed.length > 0 ? `\nNot used:\n${listed(passed, '  ')}` : '';
+  throw new ImportError(
+    `The sources lack ${names}; name a file that has it as well (docs/models.md says which).${also}`,
+  );
 }
 
 function agree(what: string, network: number, other: number): void {
@@ -205,6 +291,7 @@ function partsOf(found: Found, { addProduct, precision = 'bf16', textEncoder }: 
   for (const [component, { network }] of found.networks) {
     const { tensors } = network;
     parts.set(FILES[component], {
+      component,
       tensors: component === 'dit' ? mergeAdapters(tensors, found.adapters, addProduct) : tensors,
       typeOf: typesOf(component, precisions[component]),
     });
@@ -236,16 +323,16 @@ function manifestOf(name: string, files: Record<string, WrittenFile>, options: I
   };
 }
 
-function summaryOf(directory: string, found: Found, files: Record<string, WrittenFile>): Imported {
-  const networks = [...found.networks.values()].map(({ network }) => network);
+function summaryOf(directory: string, plan: Plan, files: Record<string, WrittenFile>): Imported {
   return {
-    directory,
+    ...{ directory, plan },
     bytes: Object.values(files).reduce((sum, { bytes }) => sum + bytes, 0),
-    parameters: networks
-      .flatMap(({ tensors }) => [...tensors.values()])
-      .reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0),
-    adapters: found.adapters.map(({ path, pairs }) => ({ path, modules: pairs.size })),
+    parameters: plan.networks.reduce((sum, { parameters }) => sum + parameters, 0),
   };
+}
+
+function parametersIn(tensors: ReadonlyMap<string, Tensor>): number {
+  return [...tensors.values()].reduce((sum, { shape }) => sum + countOf(shape), 0);
 }
 
 // -- what has been written already
@@ -285,13 +372,17 @@ async function readState(path: string): Promise<{ key: string; files: Record<str
 }
 
 /** Names, sizes and times of all sources, and every setting that changes what is written. */
-async function fingerprint(found: Found, { precision, textEncoder, ema, hints }: ImportOptions): Promise<string> {
-  const paths = [...found.sources.map(({ path }) => path), found.tokenizer as string];
+async function fingerprint(found: Found, options: ImportOptions): Promise<string> {
+  const { precision, textEncoder, ema, hints, settings, dequantise } = options;
+  const paths = [...found.sources.flatMap(({ files }) => files), (found.tokenizer as FoundTokenizer).path];
   const files = await Promise.all(
     paths.map(async (path) => [resolve(path), (await stat(path)).size, (await stat(path)).mtimeMs]),
   );
-  const adapters = found.adapters.map(({ path, weight, alpha }) => [path, weight, alpha]);
-  return createHash('sha256').update(json({ files, adapters, precision, textEncoder, ema, hints })).digest('hex');
+  const adapters = found.adapters.map((adapter) => plannedAdapter(adapter));
+  const chosen = { precision, textEncoder, ema, hints, settings, dequantise };
+  return createHash('sha256')
+    .update(json({ files, adapters, ...chosen }))
+    .digest('hex');
 }
 
 async function checkSpace(directory: string, bytes: number): Promise<void> {

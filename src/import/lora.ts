@@ -1,12 +1,14 @@
 /**
- * LoRA adapters, merged into the weights once and for all: W' = W + sum of weight * (alpha / rank) * B A. Sums are kept in
- * double and rounded to float32 at the end.
+ * LoRA adapters, merged into the weights once and for all: W' = W + sum of weight * strength * B A (strength.ts), and where an
+ * adapter has plain differences, + weight * difference. Sums are kept in double and rounded to float32 at the end.
  */
 
 import { toFloat32 } from './convert.js';
-import { ImportError } from './errors.js';
-import { pickTensors, referenceName } from './names.js';
-import { type Tensor, wholeTensor } from './tensor.js';
+import { ImportError, listed } from './errors.js';
+import { ADAPTERS, MERGE_ELSEWHERE, OTHER_ADAPTERS, OTHER_NETWORKS, type Part, PARTS } from './layouts.js';
+import { adaptedModule, pickTensors, unwrappedNames } from './names.js';
+import { type Statement, type Strength, strengthOf } from './strength.js';
+import { countOf, type DType, type Tensor, wholeTensor } from './tensor.js';
 
 export interface AdapterOptions {
   /** How strongly it is applied; 1 is as trained. */
@@ -15,58 +17,229 @@ export interface AdapterOptions {
   alpha?: number;
 }
 
-interface Pair {
+export interface Pair {
   a: Tensor;
   b: Tensor;
-  alpha?: Tensor;
+  rank: number;
+  strength: Strength;
 }
 
 export interface Adapter extends AdapterOptions {
   path: string;
+  /** Of the table in layouts.ts. */
+  layout: string;
   /** By the reference name of the weight that each adapts. */
   pairs: Map<string, Pair>;
+  /** What is added as it is, by the reference name of the tensor. */
+  differences: Map<string, Tensor>;
+  /** What its file says and nobody uses, a sentence each. */
+  notes: string[];
 }
 
 const LORA_KEYS = ['generator_lora', 'lora', 'lora_state_dict'];
-const PART = /^(.+?)\.(?:(lora_A|lora_down)(?:\.default)?\.weight|(lora_B|lora_up)(?:\.default)?\.weight|(alpha))$/;
-const KOHYA = /^lora_(?:unet|transformer)_blocks_(\d+)_(self_attn|cross_attn|ffn)_([qkvo02])$/;
+const FLOATING: ReadonlySet<DType> = new Set(['F64', 'F32', 'F16', 'BF16']);
+const ALPHA_TYPES: ReadonlySet<DType> = new Set(['F64', 'F32', 'F16', 'BF16', 'I64', 'I32', 'I16', 'U8']);
 
 export function isAdapter(tensors: readonly Tensor[]): boolean {
-  return tensors.some(({ name }) => /\.lora_(A|down)\b/.test(name));
+  return tensors.some(
+    ({ name }) =>
+      partOf(name)?.part === 'a' ||
+      OTHER_ADAPTERS.some(({ sign }) => sign.test(name)) ||
+      /\.diff(?:_[bm])?$/.test(name),
+  );
 }
 
-/** Whether a checkpoint that holds a network has an adapter beside it is for `readAdapter` to find. */
-export function readAdapter(path: string, tensors: readonly Tensor[], options: AdapterOptions): Adapter {
-  const found = pickTensors(tensors, LORA_KEYS).tensors;
-  const partial = new Map<string, Partial<Pair>>();
+interface Module {
+  /** As in the file. */
+  name: string;
+  kohya: boolean;
+  a?: Tensor;
+  b?: Tensor;
+  alpha?: Tensor;
+}
+
+/** Reads nothing of the factors. Whether a checkpoint that holds a network has an adapter beside it is for this to find. */
+export async function readAdapter(
+  path: string,
+  tensors: readonly Tensor[],
+  options: AdapterOptions,
+  statements: readonly Statement[] = [],
+): Promise<Adapter> {
+  const { tensors: found, left } = pickAdapter(path, tensors);
+  const names = [...found.keys()];
+  refuseOthers(path, names);
+  const modules = new Map<string, Module>();
+  const differences = new Map<string, Tensor>();
   const strange: string[] = [];
   for (const [name, tensor] of found) {
-    const [, module, a, b, alpha] = PART.exec(name) ?? [];
-    if (module === undefined) {
-      strange.push(name);
-      continue;
-    }
-    const target = targetOf(module);
-    const pair = partial.get(target) ?? {};
-    partial.set(target, { ...pair, ...(a && { a: tensor }), ...(b && { b: tensor }), ...(alpha && { alpha: tensor }) });
+    const { module, part } = partOf(name) ?? {};
+    if (module === undefined || part === undefined) strange.push(name);
+    else if (part === 'a' || part === 'b' || part === 'alpha') addTo(modules, path, module, part, name, tensor);
+    else differences.set(differenceName(module, part), tensor);
   }
-  const pairs = new Map([...partial].filter((entry): entry is [string, Pair] => Boolean(entry[1].a && entry[1].b)));
-  const incomplete = [...partial.keys()].filter((target) => !pairs.has(target));
   refuse(path, 'has tensors that are not those of a LoRA', strange);
+  const incomplete = [...modules].filter(([, { a, b }]) => !a || !b).map(([target]) => target);
   refuse(path, 'has only half of the pair for', incomplete);
-  if (pairs.size === 0) throw new ImportError(`${path} has no LoRA.`);
-  return { path, ...options, pairs };
+  refuse(path, 'has factors of a type that cannot be merged; save it in bf16, fp16 or fp32', mistyped(found));
+  if (modules.size + differences.size === 0) throw new ImportError(`${path} has no LoRA.`);
+  const pairs = new Map<string, Pair>();
+  for (const [target, module] of modules) pairs.set(target, await pairOf(path, target, module, options, statements));
+  const notes = notesOf(pairs, statements, options, left);
+  return { path, ...options, layout: layoutOf(names), pairs, differences, notes };
 }
 
-function targetOf(module: string): string {
-  const plain = module.replace(KOHYA, 'blocks.$1.$2.$3');
-  return referenceName('dit', `${plain}.weight`);
+/** The tensors under plain names, wherever a checkpoint keeps them. */
+function pickAdapter(
+  path: string,
+  tensors: readonly Tensor[],
+): { tensors: Map<string, Tensor>; left: ReadonlyMap<string, number> } {
+  const { tensors: picked, left } = pickTensors(tensors, LORA_KEYS, unwrappedNames);
+  if (picked.size === 0) throw new ImportError(`${path} has no LoRA.`);
+  return { tensors: picked, left };
 }
+
+function refuseOthers(path: string, names: readonly string[]): void {
+  for (const { title, sign } of OTHER_ADAPTERS) {
+    const example = names.find((name) => sign.test(name));
+    if (example !== undefined)
+      throw new ImportError(`${path} is a ${title} ("${example}"), which cannot be merged. ${MERGE_ELSEWHERE}`);
+  }
+  for (const { title, sign } of OTHER_NETWORKS) {
+    const others = names.filter((name) => sign.test(name));
+    if (others.length === 0) continue;
+    throw new ImportError(
+      `${path} adapts ${title} ("${others[0]}" and ${others.length - 1} more tensors); only the video network is adapted. Save it without these.`,
+    );
+  }
+}
+
+function partOf(name: string): { module: string; part: Part } | undefined {
+  for (const { pattern, part } of PARTS) {
+    const module = pattern.exec(name)?.[1];
+    if (module !== undefined) return { module, part };
+  }
+  return undefined;
+}
+
+function addTo(
+  modules: Map<string, Module>,
+  path: string,
+  name: string,
+  part: 'a' | 'b' | 'alpha',
+  stored: string,
+  tensor: Tensor,
+): void {
+  const { target, plain } = adaptedModule(name);
+  const module = modules.get(target) ?? { name: plain, kohya: /lora_(?:down|up)/.test(stored) };
+  if (module[part]) throw new ImportError(`${path} adapts ${target} twice, once as "${stored}".`);
+  modules.set(target, { ...module, kohya: module.kohya || /lora_(?:down|up)/.test(stored), [part]: tensor });
+}
+
+function differenceName(module: string, part: 'weight' | 'bias' | 'modulation'): string {
+  return adaptedModule(module).target.replace(/\.weight$/, `.${part}`);
+}
+
+function mistyped(found: ReadonlyMap<string, Tensor>): string[] {
+  return [...found].flatMap(([name, { dtype }]) => {
+    const types = partOf(name)?.part === 'alpha' ? ALPHA_TYPES : FLOATING;
+    return types.has(dtype) ? [] : [`${name} ${dtype}`];
+  });
+}
+
+async function pairOf(
+  path: string,
+  target: string,
+  { name, kohya, a, b, alpha }: Module,
+  options: AdapterOptions,
+  statements: readonly Statement[],
+): Promise<Pair> {
+  const rank = (a as Tensor).shape[0] ?? 0;
+  if (rank === 0) throw new ImportError(`${path}: the factors of ${target} have no rank.`);
+  const own = alpha && (await alphaOf(path, alpha));
+  const names = [name, target.replace(/\.weight$/, '')];
+  const strength = strengthOf(
+    { names, rank, kohya, ...(own !== undefined && { alpha: own }) },
+    statements,
+    options.alpha,
+  );
+  return { a: a as Tensor, b: b as Tensor, rank, strength };
+}
+
+/** Zero is what kohya's trainers write for "as the rank". */
+async function alphaOf(path: string, tensor: Tensor): Promise<number | undefined> {
+  const { name, shape, dtype } = tensor;
+  if (countOf(shape) !== 1)
+    throw new ImportError(`${path}: "${name}" has ${countOf(shape)} numbers; it should have one.`);
+  const bytes = await wholeTensor(tensor);
+  const alpha = wholeNumber(bytes, dtype) ?? toFloat32(bytes, dtype)[0] ?? NaN;
+  if (alpha === 0) return undefined;
+  if (Number.isFinite(alpha) && alpha > 0) return alpha;
+  throw new ImportError(`${path}: "${name}" is ${alpha}; it should be a number above 0.`);
+}
+
+function wholeNumber(bytes: Uint8Array, dtype: DType): number | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (dtype === 'I64') return Number(view.getBigInt64(0, true));
+  if (dtype === 'I32') return view.getInt32(0, true);
+  if (dtype === 'I16') return view.getInt16(0, true);
+  return dtype === 'U8' ? view.getUint8(0) : undefined;
+}
+
+/** Of statements that were not used, and of other things in the file. */
+function notesOf(
+  pairs: ReadonlyMap<string, Pair>,
+  statements: readonly Statement[],
+  { alpha }: AdapterOptions,
+  left: ReadonlyMap<string, number>,
+): string[] {
+  const used = new Set([...pairs.values()].map(({ strength }) => strength.where));
+  const alphas = new Set([...pairs.values()].map(({ strength }) => strength.alpha));
+  const same = (said: number) => alphas.size === 1 && alphas.has(said);
+  const idle = statements.filter(({ where, alpha: said }) => said !== undefined && !used.has(where) && !same(said));
+  const unused = idle.map(({ where, alpha: said, kohya }) =>
+    kohya && !used.has('its alpha tensors')
+      ? `alpha ${said} of ${where} is not used: whoever writes these names has multiplied it in.`
+      : `alpha ${said} of ${where} is not used: ${[...used].join(' and ')} goes before it.`,
+  );
+  const flag =
+    alpha !== undefined && pairs.size > 0 && !used.has('--lora-alpha') && !same(alpha)
+      ? [`--lora-alpha is not used: the adapter says its alpha itself (${[...used].join(', ')}).`]
+      : [];
+  const others = [...left].map(([key, count]) => `"${key}" in it (${count} tensors) is not used.`);
+  return [...unused, ...flag, ...others];
+}
+
+/** The title of the first layout that has such names. */
+function layoutOf(names: readonly string[]): string {
+  const title = ADAPTERS.find(({ a }) => {
+    const pattern = a
+      .replace(/[.*+?^$()|[\]\\]/g, '\\$&')
+      .replace(/\{(\w+)\}/g, (_, key: string) => PLACES[key] ?? '.+');
+    return names.some((name) => new RegExp(`^${pattern}$`).test(name));
+  })?.title;
+  return title ?? 'names of Wan';
+}
+
+const PLACES: Record<string, string> = {
+  module: '(?:blocks|head|patch_embedding|time_|text_|condition_embedder|proj_out)[\\w.]*',
+  flat: '\\w+',
+  half: '\\w+\\.[\\w.]+',
+};
 
 function refuse(path: string, problem: string, names: readonly string[]): void {
-  if (names.length === 0) return;
-  throw new ImportError(`${path} ${problem}:\n${names.map((name) => `    ${name}`).join('\n')}`);
+  if (names.length > 0) throw new ImportError(`${path} ${problem}:\n${listed(names)}`);
 }
+
+/** Refuses factors that hold NaN or infinity. */
+export async function checkNumbers({ path, pairs, differences }: Adapter): Promise<void> {
+  const all = [...[...pairs.values()].flatMap(({ a, b }) => [a, b]), ...differences.values()];
+  for (const tensor of all) {
+    const values = toFloat32(await wholeTensor(tensor), tensor.dtype);
+    if (!values.every(Number.isFinite)) throw new ImportError(`${path}: "${tensor.name}" holds NaN or infinity.`);
+  }
+}
+
+// -- merging
 
 /** values [rows, columns] += b [rows, rank] a [rank, columns], summed in double and rounded once. */
 export type AddProduct = (values: Float32Array, b: Float64Array, a: Float32Array, rank: number) => Promise<void>;
@@ -77,27 +250,47 @@ export function mergeAdapters(
   adapters: readonly Adapter[],
   addProduct: AddProduct,
 ): Map<string, Tensor> {
-  for (const { path, pairs } of adapters) {
-    const problems = [...pairs].flatMap(([name, pair]) =>
+  for (const { path, pairs, differences } of adapters) {
+    const factors = [...pairs].flatMap(([name, pair]) =>
       problemOf(base.get(name), pair).map((text) => `${name} ${text}`),
     );
-    refuse(path, 'does not fit the weights', problems);
+    const whole = [...differences].flatMap(([name, { shape }]) =>
+      misshapen(base.get(name), shape).map((text) => `${name} ${text}`),
+    );
+    refuse(path, 'does not fit the weights', [...factors, ...whole]);
   }
   return new Map(
     [...base].map(([name, tensor]) => {
       const own = adapters.filter(({ pairs }) => pairs.has(name));
-      return [name, own.length > 0 ? merged(tensor, own, name, addProduct) : tensor];
+      const changed = own.length > 0 ? merged(tensor, own, name, addProduct) : tensor;
+      const added = adapters.filter(({ differences }) => differences.has(name));
+      return [name, added.length > 0 ? raised(changed, added, name) : changed];
     }),
   );
 }
 
-function problemOf(base: Tensor | undefined, { a, b }: Pair): string[] {
-  if (!base) return ['is not in the network'];
-  const [rank, ...inner] = a.shape;
+/** Factors of a convolution are those of the matrix that it is. */
+function problemOf(base: Tensor | undefined, { a, b, rank }: Pair): string[] {
+  if (!base) return [NOT_THERE];
+  const [rows = 0, ...inner] = base.shape;
   const fits =
-    base.shape.length === 2 && inner[0] === base.shape[1] && b.shape[0] === base.shape[0] && b.shape[1] === rank;
-  if (fits && a.shape.length === 2 && b.shape.length === 2) return [];
+    inner.length > 0 &&
+    countOf(a.shape) === rank * countOf(inner) &&
+    b.shape[0] === rows &&
+    countOf(b.shape) === rows * rank &&
+    (a.shape.length === 2 || a.shape.slice(1).join() === inner.join() || a.shape[1] === inner[0]);
+  if (fits && a.shape.length >= 2 && b.shape.length >= 2) return [];
   return [`[${base.shape.join(', ')}] cannot take [${b.shape.join(', ')}] x [${a.shape.join(', ')}]`];
+}
+
+const NOT_THERE = 'is not in the network';
+
+function misshapen(base: Tensor | undefined, shape: readonly number[]): string[] {
+  if (!base) return [NOT_THERE];
+  const sizes = (of: readonly number[]) => of.filter((size) => size !== 1).join();
+  return sizes(base.shape) === sizes(shape)
+    ? []
+    : [`[${base.shape.join(', ')}] cannot take a difference [${shape.join(', ')}]`];
 }
 
 /** Those of all adapters of a matrix as one, in memory: their ranks one after another, B scaled. */
@@ -110,7 +303,8 @@ interface Factors {
 }
 
 function merged(base: Tensor, adapters: readonly Adapter[], name: string, addProduct: AddProduct): Tensor {
-  const [rows = 0, columns = 0] = base.shape;
+  const [rows = 0, ...inner] = base.shape;
+  const columns = countOf(inner);
   let loaded: Promise<Factors> | undefined;
   return {
     ...base,
@@ -130,15 +324,31 @@ function merged(base: Tensor, adapters: readonly Adapter[], name: string, addPro
   };
 }
 
+/** With differences added. */
+function raised(base: Tensor, adapters: readonly Adapter[], name: string): Tensor {
+  return {
+    ...base,
+    dtype: 'F32',
+    async read(from, to) {
+      const sums = Float64Array.from(toFloat32(await base.read(from, to), base.dtype));
+      for (const { weight, differences } of adapters) {
+        const difference = differences.get(name) as Tensor;
+        const values = toFloat32(await difference.read(from, to), difference.dtype);
+        for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] as number) + weight * (values[i] as number);
+      }
+      return new Uint8Array(Float32Array.from(sums).buffer);
+    },
+  };
+}
+
 async function factorsOf(adapters: readonly Adapter[], name: string, rows: number, columns: number): Promise<Factors> {
   const pairs = adapters.map(({ pairs }) => pairs.get(name) as Pair);
-  const ranks = pairs.map(({ a }) => a.shape[0] as number);
-  const rank = ranks.reduce((sum, own) => sum + own, 0);
+  const rank = pairs.reduce((sum, pair) => sum + pair.rank, 0);
   const factors = { a: new Float32Array(rank * columns), b: new Float64Array(rows * rank), rank };
   let before = 0;
   for (const [i, pair] of pairs.entries()) {
-    const own = ranks[i] as number;
-    const scale = await scaleOf(adapters[i] as Adapter, pair, own);
+    const own = pair.rank;
+    const scale = (adapters[i] as Adapter).weight * pair.strength.factor;
     factors.a.set(toFloat32(await wholeTensor(pair.a), pair.a.dtype), before * columns);
     const b = toFloat32(await wholeTensor(pair.b), pair.b.dtype);
     for (let at = 0; at < b.length; at++) {
@@ -147,9 +357,4 @@ async function factorsOf(adapters: readonly Adapter[], name: string, rows: numbe
     before += own;
   }
   return factors;
-}
-
-async function scaleOf({ weight, alpha: assumed }: Adapter, { alpha }: Pair, rank: number): Promise<number> {
-  const stored = alpha && toFloat32(await wholeTensor(alpha), alpha.dtype)[0];
-  return (weight * (stored ?? assumed ?? rank)) / rank;
 }

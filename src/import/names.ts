@@ -1,14 +1,12 @@
 /** From the names that tensors have in the wild to those of the reference. */
 
 import { ImportError } from './errors.js';
+import { MARKS, PREFIXES } from './layouts.js';
 import type { Tensor } from './tensor.js';
 import { NESTED } from './torch.js';
 
 /** Left in names by FSDP, activation checkpointing and `torch.compile`. */
 const WRAPPERS = new Set(['_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_orig_mod']);
-
-/** In front of all names of a network. */
-const PREFIXES = ['model.', 'module.', 'diffusion_model.', 'transformer.', 'base_model.', 'vae.', 'text_encoder.'];
 
 /** Where checkpoints keep what inference needs, best first; the rest (critic, optimizers) is for training. */
 const OUTER_KEYS = ['generator', 'generator_ema', 'generator_lora', 'model', 'state_dict', 'module'];
@@ -17,10 +15,16 @@ export interface NamedTensors {
   /** The outer key they were found under, if any. */
   outer: string;
   tensors: Map<string, Tensor>;
+  /** The other outer keys, with their numbers of tensors. */
+  left: ReadonlyMap<string, number>;
 }
 
 /** The tensors for inference in a file, under their plain names. Those under a key of `first` are preferred. */
-export function pickTensors(tensors: readonly Tensor[], first: readonly string[] = []): NamedTensors {
+export function pickTensors(
+  tensors: readonly Tensor[],
+  first: readonly string[] = [],
+  naming: (tensors: readonly Tensor[]) => Map<string, Tensor> = plainNames,
+): NamedTensors {
   const groups = new Map<string, Tensor[]>();
   for (const tensor of tensors) {
     const outer = tensor.name.split(NESTED).slice(0, -1).join(NESTED);
@@ -32,16 +36,34 @@ export function pickTensors(tensors: readonly Tensor[], first: readonly string[]
     const found = [...groups.keys()].slice(0, 5).join('", "');
     throw new ImportError(`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has "${found}".`);
   }
-  return { outer, tensors: plainNames(groups.get(outer) as Tensor[]) };
+  const left = new Map<string, number>();
+  for (const [key, { length }] of groups) {
+    const [first = ''] = key.split(NESTED);
+    if (key !== outer) left.set(first, (left.get(first) ?? 0) + length);
+  }
+  return { outer, tensors: naming(groups.get(outer) as Tensor[]), left };
 }
 
 /** Removes the segments of wrappers, then every prefix that all names share. */
 export function plainNames(tensors: readonly Tensor[]): Map<string, Tensor> {
   let names = tensors.map(({ name }) => withoutWrappers(name.split(NESTED).at(-1) as string));
-  for (let prefix = sharedPrefix(names); prefix; prefix = sharedPrefix(names)) {
+  for (let found = sharedPrefix(names); found; found = sharedPrefix(names)) {
+    const prefix = found;
     const { length } = prefix;
-    names = names.map((name) => name.slice(length));
+    names = names.map((name) => (name.startsWith(prefix) ? name.slice(length) : name));
   }
+  return named(names, tensors);
+}
+
+/** Removes the segments of wrappers only. */
+export function unwrappedNames(tensors: readonly Tensor[]): Map<string, Tensor> {
+  return named(
+    tensors.map(({ name }) => withoutWrappers(name.split(NESTED).at(-1) as string)),
+    tensors,
+  );
+}
+
+function named(names: readonly string[], tensors: readonly Tensor[]): Map<string, Tensor> {
   const plain = new Map<string, Tensor>();
   names.forEach((name, i) => {
     if (plain.has(name)) throw new ImportError(`Two tensors are called "${name}" once their prefixes are gone.`);
@@ -57,8 +79,10 @@ function withoutWrappers(name: string): string {
     .join('.');
 }
 
-function sharedPrefix(names: readonly string[]): string | undefined {
-  return PREFIXES.find((prefix) => names.every((name) => name.startsWith(prefix)));
+/** What stands beside the weights in some files need not have it. */
+function sharedPrefix(all: readonly string[]): string | undefined {
+  const names = all.filter((name) => !MARKS.test(name));
+  return names.length === 0 ? undefined : PREFIXES.find((prefix) => names.every((name) => name.startsWith(prefix)));
 }
 
 type Rule = readonly [RegExp, string];
@@ -83,6 +107,55 @@ const DIFFUSERS_DIT: readonly Rule[] = [
   [/^(blocks\.\d+)\.ffn\.net\.2\./, '$1.ffn.2.'],
   [/^proj_out\./, 'head.head.'],
 ];
+
+// -- modules of adapters
+
+const PROCESSOR = /^(.+)\.processor\.(to_[qkv]|to_out)_lora$/;
+/** kohya's and LyCORIS's: a word of the trainer, then the module with underscores for dots. */
+const FLAT = /^(?:lora|lycoris)_(?:(?:unet|transformer|dit|generator|wan)(?=[._]))?[._]*(.+)$/;
+const FLAT_PREFIX =
+  /^(?:base_model_)?(?:diffusion_model|model|transformer|pipe_dit|dit)_(?=blocks_|head_|time_|text_|patch_|condition_|proj_)/;
+
+const partsOf = (name: string, parts: readonly string[]) => parts.map((part) => `${name}.${part}`);
+/** Of a block, in both families of names. */
+const BLOCK_MODULES = [
+  ...['self_attn', 'cross_attn'].flatMap((name) => partsOf(name, ['q', 'k', 'v', 'o', 'norm_q', 'norm_k'])),
+  ...['attn1', 'attn2'].flatMap((name) => partsOf(name, ['to_q', 'to_k', 'to_v', 'to_out.0', 'norm_q', 'norm_k'])),
+  ...['ffn.0', 'ffn.2', 'ffn.net.0.proj', 'ffn.net.2', 'norm3', 'norm2'],
+];
+const TOP_MODULES = [
+  ...['patch_embedding', 'text_embedding.0', 'text_embedding.2', 'time_embedding.0', 'time_embedding.2'],
+  ...['time_projection.1', 'head.head', 'head', 'proj_out', 'condition_embedder.time_proj'],
+  ...['time', 'text'].flatMap((kind) => [1, 2].map((i) => `condition_embedder.${kind}_embedder.linear_${i}`)),
+];
+const flattened = (name: string) => name.replace(/[._]+/g, '_');
+const byFlatName = (names: readonly string[]) => new Map(names.map((name) => [flattened(name), name]));
+const FLAT_BLOCK = byFlatName(BLOCK_MODULES);
+const FLAT_TOP = byFlatName(TOP_MODULES);
+
+/** The weight that a module of an adapter changes, and the module's name without what stands in front. */
+export function adaptedModule(module: string): { target: string; plain: string } {
+  const plain = FLAT.test(module) ? unflattened(module) : withoutPrefixes(module.replace(PROCESSOR, processed));
+  return { target: referenceName('dit', `${plain}.weight`), plain };
+}
+
+function processed(_: string, attention: string, part: string): string {
+  return `${attention}.${part === 'to_out' ? 'to_out.0' : part}`;
+}
+
+function withoutPrefixes(name: string): string {
+  const prefix = PREFIXES.find((each) => name.startsWith(each));
+  return prefix === undefined ? name : withoutPrefixes(name.slice(prefix.length));
+}
+
+/** A name that is not known stays, for whoever compares it with the network to tell. */
+function unflattened(module: string): string {
+  const rest = flattened(FLAT.exec(module)?.[1] ?? module).replace(FLAT_PREFIX, '');
+  const [, index, inner = ''] = /^blocks_(\d+)_(.+)$/.exec(rest) ?? [];
+  const found = index === undefined ? FLAT_TOP.get(rest) : FLAT_BLOCK.get(inner);
+  if (found === undefined) return rest;
+  return index === undefined ? found : `blocks.${index}.${found}`;
+}
 
 /** Hugging Face's UMT5. */
 const HF_UMT5: readonly Rule[] = [

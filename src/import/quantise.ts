@@ -154,7 +154,11 @@ export function valuesOf(
 }
 
 /** What each byte stands for. */
-const NUMBERS: Record<QuantisedType, readonly number[]> = {
+export function numbersOf(type: QuantisedType | 'F8_E5M2'): readonly number[] {
+  return NUMBERS[type];
+}
+
+const NUMBERS: Record<QuantisedType | 'F8_E5M2', readonly number[]> = {
   I8: Array.from({ length: 256 }, (_, byte) => (byte < 128 ? byte : byte - 256)),
   F8_E4M3: Array.from({ length: 256 }, (_, byte) => {
     const exponent = (byte >> 3) & 15;
@@ -162,4 +166,6 @@ const NUMBERS: Record<QuantisedType, readonly number[]> = {
     if ((byte & 0x7f) > LARGEST_CODE) return NaN;
     return byte & 0x80 ? -size : size;
   }),
+  // The upper half of a half.
+  F8_E5M2: Array.from({ length: 256 }, (_, byte) => toFloat32(Uint8Array.of(0, byte), 'F16')[0] as number),
 };

@@ -25,6 +25,13 @@ export function isSafeTensors(head: Uint8Array, fileSize: number): boolean {
 }
 
 export async function readSafeTensors(file: ByteSource): Promise<Tensor[]> {
+  return (await readSafeTensorsFile(file)).tensors;
+}
+
+/** With what the header says beside the tensors. */
+export async function readSafeTensorsFile(
+  file: ByteSource,
+): Promise<{ tensors: Tensor[]; metadata: ReadonlyMap<string, string> }> {
   const length = Number(Buffer.from(await file.read(0, 8)).readBigUInt64LE());
   if (length > MOST_HEADER_BYTES) throw new ImportError('The header is too large.');
   const header = parseHeader(await file.read(8, 8 + length));
@@ -48,7 +55,13 @@ export async function readSafeTensors(file: ByteSource): Promise<Tensor[]> {
     tensors.push(viewTensor(name, dtype, shape, layout));
   }
   checkRanges(ranges, file.size - start);
-  return tensors;
+  return { tensors, metadata: metadataOf(header.__metadata__) };
+}
+
+/** Texts by definition; some writers put numbers there. */
+function metadataOf(value: unknown): ReadonlyMap<string, string> {
+  const entries = typeof value === 'object' && value !== null ? Object.entries(value) : [];
+  return new Map(entries.map(([key, each]) => [key, typeof each === 'string' ? each : JSON.stringify(each)]));
 }
 
 function parseHeader(bytes: Uint8Array): Record<string, unknown> {

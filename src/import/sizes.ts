@@ -50,6 +50,14 @@ export interface TinyVaeSizes {
 export interface DitHints {
   numHeads?: number;
   textLen?: number;
+  ropeTableLength?: number;
+  ropeTheta?: number;
+  eps?: number;
+}
+
+export interface TextEncoderHints {
+  maxDistance?: number;
+  textEps?: number;
 }
 
 /** What the latents were shifted and divided by for the network that makes them: a number per channel. */
@@ -58,7 +66,11 @@ export interface VaeHints {
   std?: readonly number[];
 }
 
-export interface Hints extends DitHints, VaeHints {}
+export interface Hints extends DitHints, TextEncoderHints, VaeHints {
+  /** Of a model package's config.json, taken as they are. */
+  sampling?: Readonly<Record<string, unknown>>;
+  video?: Readonly<Record<string, unknown>>;
+}
 
 export type ShapeOf = (name: string) => readonly number[] | undefined;
 
@@ -90,7 +102,9 @@ export function ditSizes(shapeOf: ShapeOf, hints: DitHints = {}): DitSizes {
     textDim: need(shapeOf, 'text_embedding.0.weight', 2)[1],
     textLen: hints.textLen ?? 512,
     patchSize,
-    ...{ eps: 1e-6, ropeTheta: 10_000, ropeTableLength: 1_024 },
+    eps: hints.eps ?? 1e-6,
+    ropeTheta: hints.ropeTheta ?? 10_000,
+    ropeTableLength: hints.ropeTableLength ?? 1_024,
   };
 }
 
@@ -99,7 +113,7 @@ function headsOf(dim: number): number {
   throw new ImportError(`A network of width ${dim} is not one of Wan's; say how many heads it has with --heads.`);
 }
 
-export function textEncoderSizes(shapeOf: ShapeOf): TextEncoderSizes {
+export function textEncoderSizes(shapeOf: ShapeOf, hints: TextEncoderHints = {}): TextEncoderSizes {
   const [vocabSize, dim] = need(shapeOf, 'token_embedding.weight', 2);
   const [numBuckets, numHeads] = need(shapeOf, 'blocks.0.pos_embedding.embedding.weight', 2);
   return {
@@ -107,7 +121,8 @@ export function textEncoderSizes(shapeOf: ShapeOf): TextEncoderSizes {
     dimAttn: need(shapeOf, 'blocks.0.attn.q.weight', 2)[0],
     dimFfn: need(shapeOf, 'blocks.0.ffn.fc1.weight', 2)[0],
     numLayers: layers(shapeOf, (i) => `blocks.${i}.attn.q.weight`),
-    ...{ maxDistance: 128, eps: 1e-6 },
+    maxDistance: hints.maxDistance ?? 128,
+    eps: hints.textEps ?? 1e-6,
   };
 }
 

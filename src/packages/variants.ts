@@ -24,7 +24,7 @@ export interface VariantSurroundings {
 
 const MERGED = 'dit.safetensors';
 /** Part of the key: raise it when merging gives other bits. */
-const VERSION = 2;
+const VERSION = 3;
 /** How much of an adapter rounding may take from it, or add to it; more is refused. */
 const MOST_LOST = 0.2;
 /** More than this is told. */
@@ -109,7 +109,9 @@ async function writeMerged(
     const source = await openSource(from);
     found.sources.push(source);
     const stored = new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
-    const adapted = new Set(found.adapters.flatMap(({ pairs }) => [...pairs.keys()]));
+    const adapted = new Set(
+      found.adapters.flatMap(({ pairs, differences }) => [...pairs.keys(), ...differences.keys()]),
+    );
     const typeOf = (name: string): StoredType => {
       const dtype = stored.get(name)?.dtype;
       if (dtype && isQuantisedType(dtype)) return adapted.has(name) && !eightBit ? 'BF16' : dtype;

@@ -106,7 +106,7 @@ async function readCheckpoint(bytes: Buffer): Promise<void> {
     await tensor.read(0, Math.min(count, TASTE));
     await tensor.read(Math.max(0, count - TASTE), count);
   }
-  if (isAdapter(tensors)) readAdapter('adapter', tensors, { weight: 1 });
+  if (isAdapter(tensors)) await readAdapter('adapter', tensors, { weight: 1 });
   const { tensors: plain } = pickTensors(tensors);
   const component = componentOf(plain);
   if (component) readNetwork(component, plain, { numHeads: 2 });

@@ -1,4 +1,15 @@
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -93,6 +104,60 @@ describe('LoRA adapters', () => {
     expect(engine.models()[0]?.loras).toMatchObject([{ name: 'bright', matrices: 1 }]);
     expect(engine.models()[0]?.loras[0]?.digest).toMatch(/^[0-9a-f]{64}$/);
     expect(told).toEqual([expect.stringMatching(/^LoRA torn: /)]);
+  });
+
+  it('are offered under the names of their files and folders, whatever these are', async () => {
+    const names = ['my style v1', '[Wan] Ink (v2)', '水墨', 'Émile', '2nd.try', '_draft'];
+    for (const name of names) writeLora(name, 1);
+    writeLora('old', 1);
+    renameSync(join(root, 'loras', 'old.safetensors'), join(root, 'loras', 'old.SAFETENSORS'));
+    writeLora('E\u0301t\u00e9', 1);
+    mkdirSync(join(root, 'loras', 'in a folder'));
+    writeLora('in a folder/adapter_model', 1);
+    const { engine, told } = await open();
+    const offered = engine.models()[0]?.loras.map(({ name }) => name);
+    expect(offered?.sort()).toEqual([...names, 'old', 'Été', 'in a folder'].sort());
+    for (const name of ['水墨', 'E\u0301t\u00e9']) {
+      expect(() => engine.check('tiny', { ...SIZE, loras: [{ name, weight: 1 }] })).not.toThrow();
+    }
+    expect(told).toEqual([]);
+  });
+
+  it('that cannot be offered are told, a line each', async () => {
+    writeFileSync(join(root, 'loras', 'old.bin'), 'no tensors');
+    writeFileSync(join(root, 'loras', 'ink.gguf'), 'GGUF');
+    writeFileSync(join(root, 'loras', 'two\nlines.safetensors'), 'x');
+    writeFileSync(join(root, 'loras', `${'x'.repeat(200)}.pt`), 'x');
+    writeFileSync(join(root, 'loras', 'ink.png'), 'a preview');
+    writeFileSync(join(root, 'loras', '.DS_Store'), '');
+    symlinkSync('nowhere', join(root, 'loras', 'gone.pt'));
+    mkdirSync(join(root, 'loras', 'styles'));
+    const { engine, told } = await open();
+    expect(engine.models()[0]?.loras).toEqual([]);
+    expect(told.sort()).toEqual([
+      expect.stringMatching(/^LoRA "two\\nlines\.safetensors": it cannot be offered under this name/),
+      expect.stringMatching(/^LoRA "x+": it cannot be offered under this name; use 1 to 128 characters/),
+      'LoRA gone.pt: it is a link to nothing.',
+      'LoRA ink.gguf: adapters in such files are not read; save it as safetensors.',
+      'LoRA old: This is neither a PyTorch checkpoint nor a safetensors file, or it is damaged.',
+      expect.stringMatching(/^LoRA styles: .*styles has no adapter; a folder of PEFT holds adapter_model/),
+    ]);
+    for (const line of told) expect(line.split('\n')).toHaveLength(1);
+  });
+
+  it('have another digest when the file beside them says another strength', async () => {
+    mkdirSync(join(root, 'loras', 'ink'));
+    writeLora('ink/adapter_model', 1);
+    const digest = async (config: object) => {
+      writeFileSync(join(root, 'loras', 'ink', 'adapter_config.json'), JSON.stringify(config));
+      const { engine } = await open();
+      return engine.models()[0]?.loras[0]?.digest;
+    };
+    const digests = [{}, { lora_alpha: 8 }, { lora_alpha: 4 }, { lora_alpha: 8, alpha_pattern: { 'ffn.0': 4 } }];
+    const found = [];
+    for (const config of digests) found.push(await digest(config));
+    expect(new Set(found).size).toBe(3);
+    expect(found[2]).toBe(found[3]);
   });
 
   it('are merged into a package of their own, which shares what is not changed', async () => {

@@ -24,10 +24,9 @@ import { type Adapter, type AddProduct, mergeAdapters, readAdapter } from '../..
 import { pickTensors, plainNames } from '../../../src/import/names.js';
 import { dequantised } from '../../../src/import/quantise.js';
 import { convertSentencePiece } from '../../../src/import/sentencepiece.js';
-import { type Shapes, textEncoderShapes, tinyVaeShapes, vaeShapes } from '../../../src/import/shapes.js';
 import { readTensors } from '../../../src/import/source.js';
-import { countOf, type Tensor, wholeTensor } from '../../../src/import/tensor.js';
-import { writeSafeTensors } from '../../../src/import/writer.js';
+import { type Tensor, wholeTensor } from '../../../src/import/tensor.js';
+import { writeSmallNetworks } from '../../support/small-networks.js';
 
 vi.setConfig({ testTimeout: 120_000 });
 
@@ -89,7 +88,7 @@ describe('merging adapters', () => {
       tensors.flatMap((tensor) =>
         tensor.name.startsWith(prefix) ? [{ ...tensor, name: tensor.name.slice(prefix.length) }] : [],
       );
-    const adapter = readAdapter('lora', under(stored, 'weights.lora.'), { weight: 1, alpha: 16 });
+    const adapter = await readAdapter('lora', under(stored, 'weights.lora.'), { weight: 1, alpha: 16 });
     const weights = plainNames(under(await tensorsOf(golden('weights_dit_a.safetensors')), 'weights.'));
     const merged = merge(weights, [adapter]);
     const reference = under(stored, 'outputs.merged.');
@@ -142,10 +141,11 @@ describe('merging adapters', () => {
     ],
   ])('knows the names of %s', async (_who, rename) => {
     const raw = await tensorsOf(checkpoint('lora_raw_fp32.pt'));
-    const plain = readAdapter('raw', raw, { weight: 1 });
+    const plain = await readAdapter('raw', raw, { weight: 1 });
     const renamed = raw.map((tensor) => ({ ...tensor, name: rename(tensor.name) }));
     expect(renamed[0]?.name).not.toBe(raw[0]?.name);
-    expect([...readAdapter('renamed', renamed, { weight: 1 }).pairs.keys()]).toEqual([...plain.pairs.keys()]);
+    const { pairs } = await readAdapter('renamed', renamed, { weight: 1 });
+    expect([...pairs.keys()]).toEqual([...plain.pairs.keys()]);
   });
 
   it('prefers the alpha that the file has', async () => {
@@ -157,7 +157,7 @@ describe('merging adapters', () => {
         ...{ name: name.replace('lora_A.weight', 'alpha'), dtype: 'F32', shape: [] },
         read: async () => new Uint8Array(new Float32Array([8]).buffer),
       }));
-    const merged = merge(await base(), [readAdapter('lora', [...raw, ...alpha], { weight: 1, alpha: 99 })]);
+    const merged = merge(await base(), [await readAdapter('lora', [...raw, ...alpha], { weight: 1, alpha: 99 })]);
     const wanted = [...(await expected())][0] as [string, Tensor];
     expect(difference(await floats(merged.get(wanted[0]) as Tensor), await floats(wanted[1]))).toBeLessThan(1e-6);
   });
@@ -165,13 +165,14 @@ describe('merging adapters', () => {
   it('refuses what does not fit, by name', async () => {
     const raw = await tensorsOf(checkpoint('lora_raw_fp32.pt'));
     const read = (tensors: Tensor[]) => readAdapter('x.pt', tensors, { weight: 1 });
-    expect(() => read(raw.slice(1))).toThrow(/half of the pair for:\n {4}blocks\.0\.self_attn\.q\.weight/);
-    expect(() => read([...raw, { ...(raw[0] as Tensor), name: 'base_model.model.blocks.0.diff' }])).toThrow(
-      /blocks\.0\.diff/,
+    await expect(read(raw.slice(1))).rejects.toThrow(/half of the pair for:\n {4}blocks\.0\.self_attn\.q\.weight/);
+    await expect(read([...raw, { ...(raw[0] as Tensor), name: 'base_model.model.blocks.0.odd' }])).rejects.toThrow(
+      /blocks\.0\.odd/,
     );
     const other = raw.map((tensor) => ({ ...tensor, name: tensor.name.replace('blocks.1', 'blocks.7') }));
     const weights = await base();
-    expect(() => merge(weights, [read(other)])).toThrow(/blocks\.7\.self_attn\.q\.weight is not in the network/);
+    const elsewhere = await read(other);
+    expect(() => merge(weights, [elsewhere])).toThrow(/blocks\.7\.self_attn\.q\.weight is not in the network/);
   });
 });
 
@@ -211,29 +212,7 @@ describe('numbers', () => {
 const library = mkdtempSync(join(tmpdir(), 'longlive-weights-'));
 afterAll(() => rmSync(library, { recursive: true, force: true }));
 
-async function writeNetwork(file: string, shapes: Shapes): Promise<void> {
-  const tensors = new Map(
-    [...shapes].map(([name, shape]): [string, Tensor] => {
-      const values = Float32Array.from({ length: countOf(shape) }, (_, i) => ((i * 37) % 101) / 101 - 0.5);
-      const bytes = new Uint8Array(values.buffer);
-      return [name, { name, dtype: 'F32', shape, read: async (from, to) => bytes.slice(4 * from, 4 * to) }];
-    }),
-  );
-  await writeSafeTensors(
-    join(library, file),
-    tensors,
-    () => 'F32',
-    () => undefined,
-  );
-}
-
-beforeAll(async () => {
-  const text = { vocabSize: 300, dim: 16, dimAttn: 16, dimFfn: 24, numHeads: 2, numLayers: 1, numBuckets: 32 };
-  const vae = { dim: 4, zDim: 16, dimMult: [1, 2, 4, 4], numResBlocks: 2, temporalDownsample: [false, true, true] };
-  await writeNetwork('text.safetensors', textEncoderShapes({ ...text, maxDistance: 128, eps: 1e-6 }));
-  await writeNetwork('vae.safetensors', vaeShapes({ ...vae, mean: [], std: [] }));
-  await writeNetwork('tiny.safetensors', tinyVaeShapes({ channels: [8, 4, 4, 4], zDim: 16, timeUpscale: [1, 2, 2] }));
-}, 120_000);
+beforeAll(() => writeSmallNetworks(library), 120_000);
 
 function sources(): string[] {
   const copies = ['text.safetensors', 'vae.safetensors', 'tiny.safetensors'].map((name) => {
@@ -394,7 +373,9 @@ describe('longlive import', () => {
     const lora = { path: checkpoint('lora_fp32.pt'), weight: 1, alpha: 8 };
     const given = options({ loras: [lora], precision: 'fp32' });
     const result = await importModel({ ...given, sources: [...given.sources, lora.path] });
-    expect(result.adapters).toEqual([{ path: lora.path, modules: 20 }]);
+    expect(result.plan.adapters).toMatchObject([
+      { path: lora.path, strengths: [{ matrices: 20, alpha: 8, where: '--lora-alpha' }] },
+    ]);
     const stored = plainNames(await tensorsOf(join(root, 'mine/dit.safetensors')));
     for (const [name, wanted] of plainNames(await tensorsOf(checkpoint('merged_fp32.safetensors')))) {
       expect(difference(await floats(stored.get(name) as Tensor), await floats(wanted))).toBeLessThan(1e-6);

@@ -1,0 +1,72 @@
+/**
+ * Networks that other people have stored in 8 bits, as F32 again: number * scale, where the scale is one for all, one to each
+ * row, or (weights that were only cast) none. What they lost when they were rounded stays lost, so it is done on request only.
+ */
+
+import { toFloat32 } from './convert.js';
+import { ImportError } from './errors.js';
+import { PLAIN_FP8, QUANTISED } from './layouts.js';
+import { numbersOf } from './quantise.js';
+import { countOf, type DType, type Tensor, wholeTensor } from './tensor.js';
+
+const EIGHT_BITS: ReadonlySet<DType> = new Set(['F8_E4M3', 'F8_E5M2', 'I8']);
+/** Scales, and what is for arithmetic in 8 bits and not for the weights. */
+const SCALES = /^(.+)\.(?:scale_weight|weight_scale)$/;
+const BESIDE = /(?:^|\.)(?:scaled_fp8|scale_input|input_scale|comfy_quant)$/;
+
+/** Which kind of quantised weights these are, if they are. */
+export function quantisedKind(tensors: ReadonlyMap<string, Tensor>): { title: string; read: boolean } | undefined {
+  const names = [...tensors.keys()];
+  const kind = QUANTISED.find(({ sign }) => names.some((name) => sign.test(name)));
+  if (kind) return kind;
+  const cast = [...tensors.values()].some(({ dtype }) => dtype === 'F8_E4M3' || dtype === 'F8_E5M2');
+  return cast ? { title: PLAIN_FP8, read: true } : undefined;
+}
+
+/** The same tensors without scales, those of 8 bits as F32. */
+export function dequantisedNetwork(stored: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+  const plain = new Map<string, Tensor>();
+  const unused = new Set([...stored.keys()].filter((name) => SCALES.test(name)));
+  for (const [name, tensor] of stored) {
+    if (SCALES.test(name) || BESIDE.test(name)) continue;
+    const module = name.replace(/\.weight$/, '');
+    const scale = stored.get(`${module}.scale_weight`) ?? stored.get(`${module}.weight_scale`);
+    if (scale)
+      unused.delete(
+        scale === stored.get(`${module}.scale_weight`) ? `${module}.scale_weight` : `${module}.weight_scale`,
+      );
+    plain.set(name, EIGHT_BITS.has(tensor.dtype) ? scaled(name, tensor, scale) : tensor);
+    if (scale && !EIGHT_BITS.has(tensor.dtype) && name.endsWith('.weight'))
+      throw new ImportError(`"${name}" has a scale, but is ${tensor.dtype} and not of 8 bits.`);
+  }
+  const [alone] = unused;
+  if (alone !== undefined) throw new ImportError(`"${alone}" is a scale without a weight.`);
+  return plain;
+}
+
+function scaled(name: string, tensor: Tensor, scale: Tensor | undefined): Tensor {
+  const [rows = 1, ...inner] = tensor.shape;
+  const columns = Math.max(1, countOf(inner));
+  const count = scale ? countOf(scale.shape) : 1;
+  if (count !== 1 && count !== rows)
+    throw new ImportError(`"${name}" has ${count} scales; one, or one to each of its ${rows} rows, can be read.`);
+  if (!scale && tensor.dtype === 'I8') throw new ImportError(`"${name}" is I8, but has no scale.`);
+  let loaded: Promise<Float32Array> | undefined;
+  const numbers = numbersOf(tensor.dtype as 'I8' | 'F8_E4M3' | 'F8_E5M2');
+  return {
+    ...tensor,
+    dtype: 'F32',
+    async read(from, to) {
+      loaded ??= scale
+        ? wholeTensor(scale).then((bytes) => toFloat32(bytes, scale.dtype))
+        : Promise.resolve(Float32Array.of(1));
+      const [scales, bytes] = await Promise.all([loaded, tensor.read(from, to)]);
+      const values = new Float32Array(bytes.length);
+      for (let i = 0; i < bytes.length; i++) {
+        const row = scales.length === 1 ? 0 : Math.floor((from + i) / columns);
+        values[i] = (numbers[bytes[i] as number] as number) * (scales[row] as number);
+      }
+      return new Uint8Array(values.buffer);
+    },
+  };
+}

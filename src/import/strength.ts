@@ -1,0 +1,237 @@
+/**
+ * How strongly an adapter is to be applied: B A times alpha / rank, or alpha / sqrt(rank) where it says so (rslora). What says
+ * alpha, first to last: a tensor `alpha` of the module; adapter_config.json beside the file; `lora_adapter_metadata` in the
+ * file's metadata (Diffusers); plain keys there; those of kohya's trainers, for modules in kohya's names; `--lora-alpha`. Where
+ * nothing does, alpha is the rank.
+ */
+
+import { ImportError } from './errors.js';
+
+export type Metadata = ReadonlyMap<string, string>;
+export type Json = Record<string, unknown>;
+
+/** What one place says. */
+export interface Statement {
+  where: string;
+  alpha?: number;
+  rank?: number;
+  rslora: boolean;
+  alphas: readonly Pattern[];
+  ranks: readonly Pattern[];
+  /** Only for names of kohya's: whoever converts to others multiplies alpha in and leaves the metadata. */
+  kohya: boolean;
+}
+
+interface Pattern {
+  key: string;
+  matches: RegExp;
+  value: number;
+}
+
+export interface Strength {
+  /** Of B A. */
+  factor: number;
+  alpha: number;
+  /** Where alpha was said. */
+  where: string;
+}
+
+export interface Module {
+  /** By all names it goes by, as in the file and as in the reference. */
+  names: readonly string[];
+  rank: number;
+  kohya: boolean;
+  /** Of a tensor of its own. */
+  alpha?: number;
+}
+
+export const CONFIG_FILE = 'adapter_config.json';
+const ADAPTER_METADATA = 'lora_adapter_metadata';
+const UNSAID = /^(?:none|null|dynamic|)$/i;
+const MOST_PATTERNS = 10_000;
+
+export function statementsOf(config: Json | undefined, metadata: Metadata): Statement[] {
+  const found: Statement[] = [];
+  if (config) found.push(statement(CONFIG_FILE, config));
+  const embedded = metadata.get(ADAPTER_METADATA);
+  if (embedded !== undefined) found.push(statement(`${ADAPTER_METADATA} in its metadata`, embeddedIn(embedded)));
+  const plain = plainKeys(metadata, (key) => !key.startsWith('ss_'));
+  found.push(statement('its metadata', plain));
+  found.push({ ...statement('ss_network_alpha in its metadata', networkKeys(metadata)), kohya: true });
+  return found.filter(
+    ({ alpha, alphas, ranks, rank }) => (alpha ?? rank) !== undefined || alphas.length + ranks.length > 0,
+  );
+}
+
+/** Refuses configurations of adapters that are not two factors, or that want other weights than the original ones. */
+export function checkConfig(config: Json, where: string): void {
+  const type = config.peft_type;
+  if (typeof type === 'string' && type.toUpperCase() !== 'LORA')
+    throw new ImportError(`${where} says that this is a ${JSON.stringify(type)} adapter; only LORA can be merged.`);
+  if (flagOf(where, config, ['use_dora']))
+    throw new ImportError(`${where} says use_dora; only plain LoRA can be merged.`);
+  if (config.layer_replication) throw new ImportError(`${where} replicates layers, which cannot be merged.`);
+  const start = config.init_lora_weights;
+  if (typeof start === 'string' && /^(?:pissa|olora|corda|loftq|lora_?ga)/i.test(start)) {
+    throw new ImportError(
+      `${where} says that training began from other weights than the original ones (init_lora_weights ${JSON.stringify(start)}); ` +
+        'save it again with path_initial_model_for_weight_conversion.',
+    );
+  }
+}
+
+export function strengthOf(module: Module, statements: readonly Statement[], assumed?: number): Strength {
+  const { rank, names, alpha: own } = module;
+  if (own !== undefined) return { factor: own / rank, alpha: own, where: 'its alpha tensors' };
+  for (const each of statements) {
+    if (each.kohya && !module.kohya) continue;
+    const alpha = patternOf(each.alphas, names) ?? each.alpha;
+    const said = patternOf(each.ranks, names) ?? each.rank;
+    if (said !== undefined && said !== rank && !each.kohya) {
+      throw new ImportError(`"${names[0]}" has rank ${rank}, but ${each.where} says ${said}.`);
+    }
+    if (alpha === undefined) continue;
+    return { factor: each.rslora ? alpha / Math.sqrt(rank) : alpha / rank, alpha, where: each.where };
+  }
+  if (assumed !== undefined) return { factor: assumed / rank, alpha: assumed, where: '--lora-alpha' };
+  return { factor: 1, alpha: rank, where: 'its rank, for nothing says alpha' };
+}
+
+// -- what is said
+
+function statement(where: string, said: Json): Statement {
+  checkConfig(said, where);
+  const alpha = numberOf(where, said, ['lora_alpha', 'alpha', 'network_alpha']);
+  const rank = numberOf(where, said, ['r', 'rank', 'lora_rank', 'network_dim', 'lora_dim']);
+  return {
+    where,
+    ...(alpha !== undefined && { alpha }),
+    ...(rank !== undefined && { rank }),
+    rslora: flagOf(where, said, ['use_rslora', 'rslora']),
+    alphas: patternsOf(where, 'alpha_pattern', said.alpha_pattern),
+    ranks: patternsOf(where, 'rank_pattern', said.rank_pattern),
+    kohya: false,
+  };
+}
+
+/** Diffusers' JSON, with the keys of each network under its prefix. */
+function embeddedIn(text: string): Json {
+  const json = parseObject(text);
+  if (!json) throw new ImportError(`${ADAPTER_METADATA} in its metadata is not a JSON object.`);
+  return Object.fromEntries(
+    Object.entries(json).map(([key, value]) => [key.replace(/^(?:transformer|unet|dit)\./, ''), value]),
+  );
+}
+
+/** Keys that say it by themselves, and the JSON of a whole configuration under any key. */
+function plainKeys(metadata: Metadata, chosen: (key: string) => boolean): Json {
+  const said: Json = {};
+  for (const [key, value] of metadata) {
+    if (!chosen(key) || key === ADAPTER_METADATA) continue;
+    said[key.replace(/^(?:transformer|unet|dit)\./, '')] ??= value;
+    const inner =
+      value.startsWith('{') && /"(?:[\w.]+\.)?(?:lora_alpha|use_rslora)"/.test(value) ? parseObject(value) : undefined;
+    if (inner)
+      for (const [name, each] of Object.entries(inner)) said[name.replace(/^(?:transformer|unet|dit)\./, '')] ??= each;
+  }
+  for (const key of ['alpha_pattern', 'rank_pattern']) {
+    if (typeof said[key] === 'string') said[key] = UNSAID.test(said[key]) ? undefined : parseObject(said[key]);
+  }
+  return said;
+}
+
+function networkKeys(metadata: Metadata): Json {
+  return { alpha: metadata.get('ss_network_alpha'), rank: metadata.get('ss_network_dim') };
+}
+
+function parseObject(text: string): Json | undefined {
+  try {
+    const json = JSON.parse(text) as unknown;
+    return isObject(json) ? json : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Of the first key that says something; text is read, for metadata knows nothing else. */
+function numberOf(where: string, said: Json, keys: readonly string[]): number | undefined {
+  for (const key of keys) {
+    const value = said[key];
+    if (value === undefined || value === null || (typeof value === 'string' && UNSAID.test(value.trim()))) continue;
+    return asNumber(where, key, value);
+  }
+  return undefined;
+}
+
+function asNumber(where: string, key: string, value: unknown): number {
+  const number = typeof value === 'number' ? value : typeof value === 'string' ? Number(value) : NaN;
+  if (Number.isFinite(number) && number > 0) return number;
+  throw new ImportError(`${key} of ${where} is ${shown(value)}; it should be a number above 0.`);
+}
+
+function flagOf(where: string, said: Json, keys: readonly string[]): boolean {
+  for (const key of keys) {
+    const value = said[key];
+    if (value === undefined || value === null) continue;
+    const text = typeof value === 'boolean' || typeof value === 'string' ? String(value).toLowerCase() : '?';
+    if (['true', '1'].includes(text)) return true;
+    if (['false', '0', 'none', ''].includes(text)) continue;
+    throw new ImportError(`${key} of ${where} is ${shown(value)}; it should be true or false.`);
+  }
+  return false;
+}
+
+function patternsOf(where: string, name: string, said: unknown): Pattern[] {
+  if (said === undefined || said === null) return [];
+  if (!isObject(said)) throw new ImportError(`${name} of ${where} is not an object of patterns and numbers.`);
+  const entries = Object.entries(said);
+  if (entries.length > MOST_PATTERNS) throw new ImportError(`${name} of ${where} has ${entries.length} patterns.`);
+  return entries.map(([key, value]) => ({
+    key,
+    matches: patternFor(key, `${name} of ${where}`),
+    value: asNumber(where, `${name}[${JSON.stringify(key)}]`, value),
+  }));
+}
+
+const LONGEST_PATTERN = 256;
+const MOST_REPEATS = 2;
+const MOST_DIGITS = 4;
+
+/**
+ * PEFT's patterns are regular expressions that fit the end of a module's name. Of a stranger's only those are run that cannot
+ * take long: names, alternatives in brackets, digits, and at most two `.*`.
+ */
+function patternFor(key: string, where: string): RegExp {
+  const repeats = key.match(/\.[*+]/g)?.length ?? 0;
+  const digits = key.match(/(?:\\d|\])\+/g)?.length ?? 0;
+  const plain = key.replace(/\.[*+]\??|(?:\\d|\[0-9\])\+?|\\\.|[()|^$.]/g, '');
+  if (
+    key.length > LONGEST_PATTERN ||
+    repeats > MOST_REPEATS ||
+    digits > MOST_DIGITS ||
+    !/^[\w-]*$/.test(plain) ||
+    /\)[*+?]/.test(key)
+  ) {
+    throw new ImportError(
+      `${where} has the pattern ${shown(key)}, which is not read; use the names of modules, .*, \\d+ and (a|b).`,
+    );
+  }
+  try {
+    return new RegExp(`^(?:.*\\.)?(?:${key})$`);
+  } catch {
+    throw new ImportError(`${where} has the pattern ${shown(key)}, which is not a regular expression.`);
+  }
+}
+
+function patternOf(patterns: readonly Pattern[], names: readonly string[]): number | undefined {
+  return patterns.find(({ matches }) => names.some((name) => matches.test(name)))?.value;
+}
+
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'nothing';
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}

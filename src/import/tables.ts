@@ -1,0 +1,51 @@
+/** The table of layouts (layouts.ts) for people: docs/models.md shows it. */
+
+import { ADAPTERS, NETWORKS, OTHER_ADAPTERS, OTHER_FILES, OTHER_NETWORKS, PLAIN_FP8, QUANTISED } from './layouts.js';
+
+export const TABLES_BEGIN = '<!-- layouts: made by scripts/print-layouts.ts -->';
+export const TABLES_END = '<!-- end of layouts -->';
+
+const NETWORK_TITLES = { dit: 'video network', textEncoder: 'text encoder', vae: 'VAE', tinyVae: 'tiny decoder' };
+
+/** In Markdown, from mark to mark. */
+export function layoutTables(): string {
+  return [
+    TABLES_BEGIN,
+    '',
+    table(
+      ['adapter', 'written by', 'names of its factors (the first of two)'],
+      ADAPTERS.map(({ title, writers, a, alpha }) => [
+        title,
+        writers,
+        `\`${a}\`${alpha === undefined ? '' : ` and \`${alpha}\``}`,
+      ]),
+    ),
+    '',
+    'Differences (`.diff`, `.diff_b`, `.diff_m`) are added as they are. Refused by name, for they are more than two factors:',
+    `${OTHER_ADAPTERS.map(({ title }) => title).join(', ')}; and adapters for ${OTHER_NETWORKS.map(({ title }) => title).join(', ')}.`,
+    '',
+    table(
+      ['network', 'as named by', 'for example'],
+      NETWORKS.map(({ network, title, example }) => [NETWORK_TITLES[network], title, `\`${example}\``]),
+    ),
+    '',
+    table(
+      ['quantised weights', 'for example', ''],
+      [...QUANTISED, { title: PLAIN_FP8, example: 'a weight of type F8_E4M3', read: true }].map(
+        ({ title, example, read }) => [title, `\`${example}\``, read ? 'read with `--dequantize`' : 'refused'],
+      ),
+    ),
+    '',
+    table(
+      ['files that are not read', 'what to do'],
+      OTHER_FILES.map(({ title, advice }) => [title, advice]),
+    ),
+    '',
+    TABLES_END,
+  ].join('\n');
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
