@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { Progress } from './progress.js';
 
 /** Descriptors that are kept for files, the store and workers. */
 const RESERVED_DESCRIPTORS = 256;
@@ -17,6 +18,7 @@ interface Connection {
   readonly requests: Set<IncomingMessage>;
   /** Belongs to a WebSocket. */
   upgraded: boolean;
+  readonly progress: Progress;
 }
 
 /**
@@ -76,7 +78,7 @@ export class Connections {
       socket.destroy();
       return;
     }
-    this.open.set(socket, { requests: new Set(), upgraded: false });
+    this.open.set(socket, { requests: new Set(), upgraded: false, progress: new Progress(socket) });
     socket.once('close', () => this.open.delete(socket));
   }
 
@@ -96,10 +98,13 @@ export class Connections {
     else socket.destroy();
   }
 
-  /** The GraphQL server switches the time limit of sockets off that it streams to. */
+  /** Ends who takes nothing; the GraphQL server switches the time limit of sockets off that it streams to. */
   private sweep(): void {
-    for (const [socket, { upgraded }] of this.open) {
-      if (!upgraded && !socket.timeout) socket.setTimeout(this.limits.stallSeconds * 1000);
+    const milliseconds = this.limits.stallSeconds * 1000;
+    for (const [socket, { upgraded, progress }] of this.open) {
+      if (upgraded) continue;
+      if (progress.stalledFor() >= milliseconds) socket.destroy();
+      else if (!socket.timeout) socket.setTimeout(milliseconds);
     }
   }
 }

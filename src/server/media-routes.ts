@@ -102,7 +102,11 @@ export class MediaRoutes {
     const stored = await this.parts.store.head(key);
     if (!stored) throw new StoreError('NOT_FOUND', key);
     const downloadName = `${sessionId}-${file}`;
-    const elsewhere = await this.parts.store.presign(key, { expiresInSeconds: 600, downloadName });
+    // A signed URL is good for one method: a HEAD is answered here.
+    const elsewhere =
+      request.method === 'HEAD'
+        ? undefined
+        : await this.parts.store.presign(key, { expiresInSeconds: 600, downloadName });
     if (elsewhere !== undefined) {
       response.writeHead(302, { location: elsewhere, 'cache-control': 'no-store' }).end();
       return;

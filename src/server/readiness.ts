@@ -7,12 +7,15 @@ const STORE_FAILS = 'The store cannot be reached or written to; the log says why
 /** A store that takes longer does not answer. */
 const CHECK_SECONDS = 5;
 
+const monotonic = (): number => performance.now();
+
 export interface ReadinessParts {
   sessions: Pick<Sessions, 'status'>;
   store: Pick<ObjectStore, 'check'>;
   /** How long an answer of the store holds. */
   seconds: number;
   log: Log;
+  /** Milliseconds of a clock that nobody sets. */
   now?: () => number;
 }
 
@@ -44,14 +47,14 @@ export class Readiness {
   }
 
   private async store(): Promise<string | undefined> {
-    const now = this.parts.now ?? Date.now;
+    const { now = monotonic } = this.parts;
     if (this.answer && now() < this.answer.until) return this.answer.store;
     this.asking ??= this.ask().finally(() => (this.asking = undefined));
     return within(this.asking, CHECK_SECONDS);
   }
 
   private async ask(): Promise<string | undefined> {
-    const { store, seconds, log, now = Date.now } = this.parts;
+    const { store, seconds, log, now = monotonic } = this.parts;
     let problem: string | undefined;
     try {
       await store.check();
