@@ -35,6 +35,7 @@ const CLASSES: Record<DomainErrorCode, ErrorClass> = {
   ENGINE: UnavailableError,
   MEDIA: UnavailableError,
   SHUTTING_DOWN: UnavailableError,
+  OWNED_ELSEWHERE: UnavailableError,
 };
 
 /** The union member for a domain failure; anything else is a bug and is thrown again, to be masked. */
@@ -76,6 +77,9 @@ const ErrorCode = builder.enumType('ErrorCode', {
     ENGINE: { description: 'The device or the native core failed.' },
     MEDIA: { description: 'The video encoder failed.' },
     SHUTTING_DOWN: { description: 'This replica is going away; try again, another one will answer.' },
+    OWNED_ELSEWHERE: {
+      description: 'Another replica generates the session, and this one cannot reach it; the message says which one.',
+    },
   } satisfies Record<DomainErrorCode, object>,
 });
 

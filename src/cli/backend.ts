@@ -141,6 +141,9 @@ export function storeUrl(store: string): string {
 
 function policyOf(config: ServerConfig): Partial<SessionPolicy> {
   const { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions } = config;
-  const { keptCheckpoints, maxPendingPrompts } = config;
-  return { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions, keptCheckpoints, maxPendingPrompts };
+  const { pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, maxPendingPrompts } = config;
+  return {
+    ...{ leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions },
+    ...{ pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, maxPendingPrompts },
+  };
 }

@@ -1,15 +1,19 @@
 import { randomUUID } from 'node:crypto';
-import type { Claim, Cluster, Command } from '../sessions/ports.js';
+import type { Claim, Cluster, CommandHandler } from '../sessions/ports.js';
+import { describeProcess, hasEnded } from './process.js';
 
-type Handler = (command: Command) => Promise<unknown>;
-
-/** A cluster of one: this process owns whatever it claims, and whoever owned it before is gone. */
+/** No wire to other servers: commands reach the sessions of this one only. */
 export class LocalCluster implements Cluster {
-  readonly workerId = randomUUID();
-  private readonly handlers = new Map<string, Handler>();
+  readonly serverId = randomUUID();
+  readonly process = describeProcess();
+  private readonly handlers = new Map<string, CommandHandler>();
   private readonly listeners = new Map<string, Set<(sequence: number) => void>>();
 
-  async claim(sessionId: string, onCommand: Handler): Promise<Claim | undefined> {
+  hasEnded(process: string): boolean {
+    return hasEnded(process);
+  }
+
+  async claim(sessionId: string, onCommand: CommandHandler): Promise<Claim | undefined> {
     if (this.handlers.has(sessionId)) return undefined;
     this.handlers.set(sessionId, onCommand);
     return {
@@ -20,9 +24,8 @@ export class LocalCluster implements Cluster {
     };
   }
 
-  async send(sessionId: string, command: Command): ReturnType<Cluster['send']> {
-    const handler = this.handlers.get(sessionId);
-    return handler ? { delivered: true, reply: await handler(command) } : { delivered: false };
+  async send(sessionId: string, message: string): Promise<string | undefined> {
+    return this.handlers.get(sessionId)?.(message);
   }
 
   announce(sessionId: string, sequence: number): void {

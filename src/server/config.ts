@@ -94,7 +94,29 @@ const models = {
 
 const sessions = {
   leadSeconds: seconds(2).describe('How far REALTIME generation may run ahead of playback'),
-  idleSeconds: seconds(60).describe('A session nobody watches is paused after this; 0 for never'),
+  idleSeconds: seconds(60).describe(
+    'A session nobody watches is paused after this, unless it is FASTEST and has an end; 0 for never',
+  ),
+  pausedInMemory: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .default(2)
+    .describe('Paused sessions that keep their place and device memory for idleSeconds, so that they go on at once'),
+  leaseSeconds: z.coerce
+    .number()
+    .min(3)
+    .max(600)
+    .default(10)
+    .meta(unit('seconds'))
+    .describe('A server that gave no sign of life for so long has lost its sessions to others on the same store'),
+  pollSeconds: z.coerce
+    .number()
+    .min(0.1)
+    .max(60)
+    .default(1)
+    .meta(unit('seconds'))
+    .describe("How often a stream of another server's session looks for more in the store"),
   heartbeatSeconds: z.coerce
     .number()
     .min(0.1)

@@ -14,21 +14,32 @@ export type DomainErrorCode =
   | 'ENGINE'
   /** The video encoder failed. */
   | 'MEDIA'
-  /** This worker is going away; try again, another one will answer. */
-  | 'SHUTTING_DOWN';
+  /** This server is going away; try again, another one will answer. */
+  | 'SHUTTING_DOWN'
+  /** Another server generates the session, and it cannot be reached from this one; ask that one. */
+  | 'OWNED_ELSEWHERE';
 
 export interface DomainErrorDetails {
   /** The offending input field of INVALID_INPUT, in the words of the request: `timeline[1].prompt`. */
   field?: string;
   /** When trying again makes sense after AT_CAPACITY. */
   retryAfterSeconds?: number;
+  /** Who has the session, for OWNED_ELSEWHERE. */
+  owner?: SessionOwner;
   cause?: unknown;
+}
+
+export interface SessionOwner {
+  serverId: string;
+  /** Absent when the session was made by a release that did not note it. */
+  since?: Date;
 }
 
 /** An expected failure: its message is written for the person who sent the request and says what to do. */
 export class DomainError extends Error {
   readonly field: string | undefined;
   readonly retryAfterSeconds: number | undefined;
+  readonly owner: SessionOwner | undefined;
 
   constructor(
     readonly code: DomainErrorCode,
@@ -39,6 +50,7 @@ export class DomainError extends Error {
     this.name = 'DomainError';
     this.field = details.field;
     this.retryAfterSeconds = details.retryAfterSeconds;
+    this.owner = details.owner;
   }
 }
 

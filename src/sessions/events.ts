@@ -14,6 +14,8 @@ export interface StateChanged extends Stored {
   previous?: SessionState;
   reason?: StateReason;
   error?: { code: string; message: string };
+  /** The command that asked for it. */
+  commandId?: string;
 }
 
 /** A switch was accepted (its receipt). Seen by every subscriber, so that several people can share one session. */

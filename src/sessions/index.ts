@@ -1,5 +1,5 @@
 /** The session domain: what a session is, how it changes and who may see what when. Knows no transport and no vendor. */
-export * from './api.js';
+export * from './sessions.js';
 export { systemClock } from './clock.js';
 export * from './errors.js';
 export * from './events.js';

@@ -4,8 +4,10 @@ import type { Clock, Cluster, Engine, MediaFactory, ObjectStore } from './ports.
 export interface SessionPolicy {
   /** REALTIME generation stays at most this far ahead of playback. */
   leadSeconds: number;
-  /** A REALTIME session that nobody watched for so long is paused; 0 never pauses. */
+  /** A session that nobody watched for so long is paused, unless it is FASTEST and has an end; 0 never pauses. */
   idleSeconds: number;
+  /** Paused sessions that keep their place and memory for `idleSeconds`, so that they go on at once; others free both. */
+  pausedInMemory: number;
   /** An idle subscription gets a Heartbeat this often. */
   heartbeatSeconds: number;
   /** A checkpoint every so many blocks, and whenever a session pauses. */
@@ -14,7 +16,7 @@ export interface SessionPolicy {
   keptCheckpoints: number;
   /** Upper bound for `maxSeconds`, and what a session without one gets; 0 lets sessions be endless. */
   maxSeconds: number;
-  /** Sessions in memory on this worker, whatever their pace. */
+  /** Sessions in device memory on this server, whatever their pace. */
   maxSessions: number;
   /** Prompts of one session that may wait for its next block. */
   maxPendingPrompts: number;
@@ -22,6 +24,12 @@ export interface SessionPolicy {
   maxLoad: number;
   /** How long a failing store is retried before the session is paused with STORAGE. */
   storeRetrySeconds: number;
+  /** The same while the server shuts down, all in all. */
+  storeFarewellSeconds: number;
+  /** A server that gave no sign of life for so long has lost its sessions. */
+  leaseSeconds: number;
+  /** How often a stream of a session that another server owns looks for more in the store. */
+  pollSeconds: number;
   /** Bounds of the recent events kept in memory per session. */
   ringEvents: number;
   ringBytes: number;
@@ -30,6 +38,7 @@ export interface SessionPolicy {
 export const DEFAULT_POLICY: SessionPolicy = {
   leadSeconds: 2,
   idleSeconds: 60,
+  pausedInMemory: 2,
   heartbeatSeconds: 10,
   checkpointBlocks: 8,
   keptCheckpoints: 20,
@@ -38,6 +47,9 @@ export const DEFAULT_POLICY: SessionPolicy = {
   maxPendingPrompts: 64,
   maxLoad: 0.9,
   storeRetrySeconds: 60,
+  storeFarewellSeconds: 5,
+  leaseSeconds: 10,
+  pollSeconds: 1,
   ringEvents: 64,
   ringBytes: 16 * 1024 * 1024,
 };

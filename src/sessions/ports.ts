@@ -209,31 +209,32 @@ export class StoreError extends Error {
 
 // ---- cluster --------------------------------------------------------------------------------------------------------
 
-/** What a session's owner is asked to do on behalf of another worker. Plain data, so that it can travel. */
-export interface Command {
-  name: string;
-  payload: unknown;
-}
-
-/** Held by the one worker that generates a session. */
+/** Held by the one server that generates a session. */
 export interface Claim {
-  /** Aborted when the claim was lost to another worker: stop at once. */
+  /** Aborted when the claim was lost to another server: stop at once. */
   readonly lost: AbortSignal;
   release(): Promise<void>;
 }
 
+/** Carries out a command for a session that is owned here; both texts are as `live/commands.ts` writes them. */
+export type CommandHandler = (message: string) => Promise<string>;
+
 /**
- * Who owns which session. Commands travel to the owner, wake-ups travel from it; video bytes never pass through here.
- * This is about liveness and routing only: that a late owner cannot overwrite its successor's work is guaranteed by
- * conditional writes in the store.
+ * The wire between servers. Commands travel to the owner, wake-ups travel from it; video bytes never pass through here.
+ * This is about routing only: who lives, the servers' files in the store tell, and that a late owner cannot overwrite its
+ * successor's work is guaranteed by conditional writes.
  */
 export interface Cluster {
-  readonly workerId: string;
-  /** `undefined` when a living worker owns the session. */
-  claim(sessionId: string, onCommand: (command: Command) => Promise<unknown>): Promise<Claim | undefined>;
-  /** Carries the command out at the owner, here or elsewhere; `delivered: false` when no living worker owns it. */
-  send(sessionId: string, command: Command): Promise<{ delivered: true; reply: unknown } | { delivered: false }>;
-  /** Tells every worker that the session's log has grown to `sequence`. */
+  readonly serverId: string;
+  /** Tells `hasEnded` of other servers on this machine which process this is. */
+  readonly process: string;
+  /** Whether it is certain that a process has ended; false for those of other machines. */
+  hasEnded(process: string): boolean;
+  /** Routes the session's commands here; `undefined` when they are routed to somebody already. */
+  claim(sessionId: string, onCommand: CommandHandler): Promise<Claim | undefined>;
+  /** The owner's answer; `undefined` when no owner can be reached. */
+  send(sessionId: string, message: string): Promise<string | undefined>;
+  /** Tells every server that the session's log has grown to `sequence`. */
   announce(sessionId: string, sequence: number): void;
   onAnnounce(sessionId: string, listener: (sequence: number) => void): () => void;
   close(): Promise<void>;

@@ -1,16 +1,20 @@
 import { expect } from 'vitest';
 import { LocalCluster } from '../../src/cluster/index.js';
 import {
+  DEFAULT_POLICY,
   type FrameChunk,
   type ModelInfo,
   type SessionEvent,
   type SessionPolicy,
   SessionService,
+  type SessionState,
+  type StateReason,
   type StoredEvent,
   type SubscribeOptions,
 } from '../../src/sessions/index.js';
 import { FakeEngine, type FakeTimes } from './fake-engine.js';
 import { FakeMedia } from './fake-media.js';
+import { Mortal } from './mortal.js';
 import { MemoryStore } from './memory-store.js';
 import { VirtualClock } from './virtual-clock.js';
 
@@ -20,6 +24,10 @@ export interface World {
   engine: FakeEngine;
   media: FakeMedia;
   service: SessionService;
+  /** Ends the process as `kill -9` does. */
+  crash(): void;
+  /** Keeps the process from reaching the store, as a network that is cut does, or lets it again. */
+  away(cut: boolean): void;
 }
 
 export interface WorldOptions {
@@ -34,10 +42,27 @@ export interface WorldOptions {
 export function makeWorld({ times, policy, models, after }: WorldOptions = {}): World {
   const clock = after?.clock ?? new VirtualClock();
   const store = after?.store ?? new MemoryStore();
-  const engine = new FakeEngine(clock, times, models);
+  const process = new Mortal();
+  const engine = new FakeEngine(process.clock(clock), times, models);
   const media = new FakeMedia();
-  const service = new SessionService({ engine, media, store, cluster: new LocalCluster(), clock, policy });
-  return { clock, store, engine, media, service };
+  const service = new SessionService({
+    engine,
+    media,
+    store: process.store(store),
+    cluster: new LocalCluster(),
+    clock: process.clock(clock),
+    policy,
+  });
+  return { clock, store, engine, media, service, crash: () => process.kill(), away: (cut) => process.cut(cut) };
+}
+
+/** Another process over the same store, after this one has crashed and its lease is over. */
+export async function successorOf(world: World, options: WorldOptions = {}): Promise<World> {
+  world.crash();
+  const next = makeWorld({ ...options, after: world });
+  await next.clock.until(next.service.start());
+  await next.clock.advance((options.policy?.leaseSeconds ?? DEFAULT_POLICY.leaseSeconds) * 1_500);
+  return next;
 }
 
 /** Everything a subscription gives until it ends or `enough` says so. */
@@ -61,6 +86,12 @@ export function stored(events: SessionEvent[]): StoredEvent[] {
 
 export function chunksOf(events: SessionEvent[]): FrameChunk[] {
   return events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
+}
+
+export function statesOf(events: SessionEvent[]): [SessionState, StateReason | undefined][] {
+  return events
+    .flatMap((event) => (event.type === 'StateChanged' ? [[event.state, event.reason] as const] : []))
+    .map(([state, reason]) => [state, reason]);
 }
 
 /** What is stored of a session from its beginning to its end, with media. */

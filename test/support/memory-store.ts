@@ -16,11 +16,15 @@ interface Entry {
 /** What `fault` may do to an operation: fail before it, or after it has taken effect (the answer got lost). */
 export type Fault = { when: 'before' | 'after'; error: StoreError } | undefined;
 
+export type Operation = 'put' | 'get' | 'list' | 'delete';
+
 /** An object store in memory with conditional writes, and faults on demand. */
 export class MemoryStore implements ObjectStore {
   readonly objects = new Map<string, Entry>();
   readonly puts: string[] = [];
-  fault: (operation: 'put' | 'get', key: string) => Fault = () => undefined;
+  fault: (operation: Operation, key: string) => Fault = () => undefined;
+  /** Keys that listings have given. */
+  listed = 0;
   private version = 0;
 
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<{ etag: string }> {
@@ -60,16 +64,20 @@ export class MemoryStore implements ObjectStore {
   }
 
   async *list(prefix: string, { after = '' }: ListOptions = {}): AsyncGenerator<{ key: string; size: number }> {
-    const fault = this.fault('get', prefix);
+    const fault = this.fault('list', prefix);
     if (fault) throw fault.error;
     const names = [...this.objects.keys()].filter((name) => name.startsWith(prefix) && name > after);
     for (const key of names.sort()) {
+      this.listed++;
       yield { key, size: this.objects.get(key)?.bytes.length ?? 0 };
     }
   }
 
   async delete(key: string): Promise<void> {
+    const fault = this.fault('delete', key);
+    if (fault?.when === 'before') throw fault.error;
     this.objects.delete(key);
+    if (fault) throw fault.error;
   }
 
   async presign(): Promise<undefined> {

@@ -1,6 +1,6 @@
 /** How much each device can take: admission by the block times actually observed, not by a configured guess. */
 
-import type { DeviceStatus } from '../api.js';
+import type { DeviceStatus } from '../sessions.js';
 import { blockSeconds } from '../blocks.js';
 import { DomainError } from '../errors.js';
 import { DeviceExecutor } from './executor.js';
@@ -17,29 +17,77 @@ const UNMEASURED = 2;
 const DEFAULT_RETRY_SECONDS = 10;
 const LONGEST_RETRY_SECONDS = 60;
 
-interface Running {
-  session: () => Session;
-  cost: string;
+/** A session's room on a device: nothing of a session is held in memory there without one. */
+export class Place {
+  private state: 'running' | 'resting' | 'free' = 'running';
+  private reclaim: () => void = () => undefined;
+
+  constructor(
+    private readonly capacity: Capacity,
+    readonly device: Device,
+    readonly session: () => Session,
+    readonly cost: string,
+  ) {}
+
+  get running(): boolean {
+    return this.state === 'running';
+  }
+
+  get resting(): boolean {
+    return this.state === 'resting';
+  }
+
+  /** Counts for the device's load again; AT_CAPACITY when there is no room for that. */
+  run(): void {
+    if (this.state === 'resting') this.capacity.admit(this);
+    this.state = 'running';
+  }
+
+  /** Goes on holding memory, but needs no time of the device. `reclaim` frees the place when others need it. */
+  rest(reclaim: () => void): void {
+    if (this.state === 'free') return;
+    this.state = 'resting';
+    this.reclaim = reclaim;
+    this.device.places.delete(this);
+    this.device.places.add(this);
+    this.capacity.tidy();
+  }
+
+  /** Once; whoever frees a place has let go of the memory that went with it. */
+  free(): void {
+    this.state = 'free';
+    this.device.places.delete(this);
+  }
+
+  takeBack(): void {
+    this.reclaim();
+    this.free();
+  }
 }
 
 class Device {
   readonly executor = new DeviceExecutor();
-  readonly running = new Map<string, Running>();
+  /** Those that rest in the order in which they began to. */
+  readonly places = new Set<Place>();
   readonly blockMilliseconds = new Map<string, number>();
   latest: { milliseconds: number; playSeconds: number } | undefined;
 
-  realtime(): Running[] {
-    return [...this.running.values()].filter(({ session }) => session().pace === 'REALTIME');
+  running(): Place[] {
+    return [...this.places].filter(({ running }) => running);
+  }
+
+  realtime(): Place[] {
+    return this.running().filter(({ session }) => session().pace === 'REALTIME');
   }
 
   /** Share of the device that a session needs to keep up; undefined as long as nobody has measured. */
-  shareOf(running: Running): number | undefined {
-    const milliseconds = this.blockMilliseconds.get(running.cost);
-    return milliseconds === undefined ? undefined : milliseconds / 1_000 / blockSeconds(running.session());
+  shareOf(place: Place): number | undefined {
+    const milliseconds = this.blockMilliseconds.get(place.cost);
+    return milliseconds === undefined ? undefined : milliseconds / 1_000 / blockSeconds(place.session());
   }
 
   load(): number {
-    return this.realtime().reduce((sum, running) => sum + (this.shareOf(running) ?? 0), 0);
+    return this.realtime().reduce((sum, place) => sum + (this.shareOf(place) ?? 0), 0);
   }
 }
 
@@ -55,17 +103,24 @@ export class Capacity {
     return this.deviceOf(session).executor;
   }
 
-  /** Takes a place for the session until `leave`, or refuses with AT_CAPACITY. Entering twice is once. */
-  enter(id: string, session: () => Session): void {
+  /** Takes a place, which the caller frees, or refuses with AT_CAPACITY. */
+  enter(session: () => Session): Place {
     const device = this.deviceOf(session());
-    if (device.running.has(id)) return;
-    const running = { session, cost: costKey(session()) };
-    this.admit(device, running);
-    device.running.set(id, running);
+    const place = new Place(this, device, session, costKey(session()));
+    this.admit(place);
+    if (this.places().length >= this.policy.maxSessions) this.longestResting()?.takeBack();
+    if (this.places().length >= this.policy.maxSessions) {
+      throw this.full(device, `All ${this.policy.maxSessions} session places are taken`);
+    }
+    device.places.add(place);
+    return place;
   }
 
-  leave(id: string): void {
-    for (const device of this.devices.values()) device.running.delete(id);
+  /** Sees to it that no more paused sessions keep their memory than may. */
+  tidy(): void {
+    while (this.places().filter(({ resting }) => resting).length > this.policy.pausedInMemory) {
+      this.longestResting()?.takeBack();
+    }
   }
 
   observe(session: Session, milliseconds: number): void {
@@ -90,7 +145,7 @@ export class Capacity {
     return {
       device: name,
       realtimeSessions,
-      fastestSessions: device.running.size - realtimeSessions,
+      fastestSessions: device.running().length - realtimeSessions,
       load: Math.round(device.load() * 1_000) / 1_000,
       ...(latest && {
         blockMilliseconds: latest.milliseconds,
@@ -103,16 +158,15 @@ export class Capacity {
     return Math.max(1, Math.floor(this.policy.maxLoad / share));
   }
 
-  private admit(device: Device, newcomer: Running): void {
-    if (this.total() >= this.policy.maxSessions) {
-      throw this.full(device, `All ${this.policy.maxSessions} session places are taken`);
-    }
+  /** Refuses a REALTIME session that would make others stutter. */
+  admit(newcomer: Place): void {
+    const { device } = newcomer;
     if (newcomer.session().pace !== 'REALTIME') return;
     const realtime = device.realtime();
     if (realtime.length === 0) return;
     const share = device.shareOf(newcomer);
     if (share === undefined) {
-      const unmeasured = realtime.filter((running) => device.shareOf(running) === undefined).length;
+      const unmeasured = realtime.filter((place) => device.shareOf(place) === undefined).length;
       if (unmeasured >= UNMEASURED) throw this.full(device, 'Other sessions are just starting', 2);
     } else if (device.load() + share > this.policy.maxLoad) {
       throw this.full(device, 'One more session would make all of them stutter');
@@ -123,8 +177,12 @@ export class Capacity {
     return new DomainError('AT_CAPACITY', `${why}; try again in ${retryAfterSeconds} seconds.`, { retryAfterSeconds });
   }
 
-  private total(): number {
-    return [...this.devices.values()].reduce((sum, device) => sum + device.running.size, 0);
+  private places(): Place[] {
+    return [...this.devices.values()].flatMap((device) => [...device.places]);
+  }
+
+  private longestResting(): Place | undefined {
+    return this.places().find(({ resting }) => resting);
   }
 
   private deviceOf(session: Session): Device {
@@ -141,7 +199,7 @@ export class Capacity {
 
 /** When the session that ends soonest should be over. */
 function retryAfter(device: Device): number {
-  const remaining = [...device.running.values()].flatMap(({ session }) => {
+  const remaining = device.running().flatMap(({ session }) => {
     const { maxSeconds, seconds } = session();
     return maxSeconds === undefined ? [] : [maxSeconds - seconds];
   });

@@ -1,9 +1,10 @@
 import type { Capacity } from './capacity.js';
 import type { Logger, SessionPolicy } from '../policy.js';
 import type { Clock, Cluster, Engine, MediaFactory } from '../ports.js';
+import type { Watching } from './watching.js';
 import type { Vault } from '../stored/vault.js';
 
-/** What every session of a worker shares. */
+/** What every session of a server shares. */
 export interface Context {
   engine: Engine;
   media: MediaFactory;
@@ -13,6 +14,5 @@ export interface Context {
   logger: Logger;
   policy: SessionPolicy;
   capacity: Capacity;
-  /** Live subscriptions of a session at this worker. */
-  viewers(sessionId: string): number;
+  watching: Watching;
 }

@@ -17,7 +17,7 @@ export class Playback {
 
   /** Video up to `endSeconds` has become available, beginning at `startSeconds`. */
   delivered(startSeconds: number, endSeconds: number): void {
-    const now = this.clock.now();
+    const now = this.clock.monotonic();
     const ranOut = this.zeroAt === undefined || now > this.zeroAt + startSeconds * 1_000;
     if (ranOut) this.zeroAt = now - startSeconds * 1_000;
     this.available = endSeconds;
@@ -25,12 +25,12 @@ export class Playback {
 
   /** How long the next block must not be begun yet. */
   waitMilliseconds(): number {
-    const ahead = this.deadline() - this.clock.now();
+    const ahead = this.deadline() - this.clock.monotonic();
     return ahead - Math.max(0, this.leadSeconds - this.blockSeconds) * 1_000;
   }
 
   /** When playback reaches the end of what is there. */
   deadline(): number {
-    return this.zeroAt === undefined ? this.clock.now() : this.zeroAt + this.available * 1_000;
+    return this.zeroAt === undefined ? this.clock.monotonic() : this.zeroAt + this.available * 1_000;
   }
 }

@@ -13,7 +13,9 @@ import { timelineFrom } from '../stored/prompts.js';
 import type { Signal } from '../signal.js';
 
 /** What the owner wants the producer to do instead of going on. */
-export type Control = { kind: 'pause'; reason: StateReason } | { kind: 'stop' };
+export type Control =
+  | { kind: 'pause'; reason: StateReason; commandId?: string | undefined }
+  | { kind: 'stop'; commandId?: string | undefined };
 
 export type Outcome = Control | { kind: 'complete' };
 
@@ -21,7 +23,7 @@ export interface ProducerHost extends PublisherHost {
   readonly control: Control | undefined;
   /** Notified when control, prompts or viewers change. */
   readonly wake: Signal;
-  /** When somebody last watched, milliseconds since the epoch. */
+  /** When somebody last watched, or generation began; by the monotonic clock. */
   readonly lastWatched: number;
 }
 
@@ -32,6 +34,7 @@ const NO_DEADLINE = 1e15;
 const LOOK_MILLISECONDS = 60_000;
 
 export class Producer {
+  /** Requests whose outcome is decided, though not in the log yet. */
   private readonly settled = new Set<string>();
   private readonly playback: Playback;
   private generation: Generation | undefined;
@@ -90,6 +93,11 @@ export class Producer {
     this.preparing = false;
   }
 
+  /** The log has the outcome of a request. */
+  forget(requestId: string): void {
+    this.settled.delete(requestId);
+  }
+
   private nextPrompt(): string | undefined {
     const block = expectedBlock('NEXT_BLOCK', this.progress);
     return upcoming(this.host.session.receipts, block, this.taken, this.settled)?.prompt;
@@ -100,13 +108,18 @@ export class Producer {
     if (this.generation) await this.saveCheckpoint(this.generation);
   }
 
-  /** Frees the device at once, and the encoder when it has done what is queued. */
+  /** Frees the device at once, and the encoder when it has done what it was given. */
   dispose(): void {
     this.generation?.dispose();
     this.generation = undefined;
     const publisher = this.publisher;
     this.publisher = undefined;
-    if (publisher) this.host.queue.push(() => publisher.close());
+    publisher?.close().catch((error: unknown) => {
+      this.host.context.logger.warn(
+        { sessionId: this.host.session.id, error },
+        'the video encoder could not be closed',
+      );
+    });
   }
 
   /**
@@ -200,8 +213,10 @@ export class Producer {
 
   private isIdle(): boolean {
     const { clock, policy } = this.host.context;
-    if (policy.idleSeconds <= 0 || this.host.session.pace !== 'REALTIME') return false;
-    return clock.now() - this.host.lastWatched > policy.idleSeconds * 1_000;
+    const { pace, maxSeconds } = this.host.session;
+    const goesToItsEnd = pace === 'FASTEST' && maxSeconds !== undefined;
+    if (policy.idleSeconds <= 0 || goesToItsEnd) return false;
+    return clock.monotonic() - this.host.lastWatched > policy.idleSeconds * 1_000;
   }
 
   private async takePrompts(generation: Generation): Promise<void> {

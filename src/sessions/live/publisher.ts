@@ -29,6 +29,9 @@ export interface PublisherHost {
 const IMMUTABLE = 'public, max-age=31536000, immutable';
 
 export class Publisher {
+  /** Settled when all that was published is encoded. */
+  private encoding: Promise<void> = Promise.resolve();
+
   private constructor(
     private readonly host: PublisherHost,
     private readonly encoder: ChunkEncoder,
@@ -43,9 +46,12 @@ export class Publisher {
 
   /** Queues the block's chunk; every part of the job can be repeated without doing anything twice. */
   publish(frames: Frames, generateMilliseconds: number, taken: Taken | undefined): void {
-    let encoded: Promise<Encoded> | undefined;
+    const encoded = this.encoding.then(() => this.encode(frames));
+    this.encoding = encoded.then(
+      () => undefined,
+      () => undefined,
+    );
     this.host.queue.push(async () => {
-      encoded ??= this.encode(frames);
       const chunk = await encoded;
       await this.storeInit();
       await this.storeChunk(frames.block, chunk);
@@ -60,14 +66,16 @@ export class Publisher {
     queue.push(() => storeCheckpoint(context, keys, { blocks, bytes }, () => log.confirm()));
   }
 
+  /** When what was published is encoded, though it may not be stored yet. */
   async close(): Promise<void> {
+    await this.encoding;
     await this.encoder.close();
   }
 
   private async encode(frames: Frames): Promise<Encoded> {
-    const began = this.host.context.clock.now();
+    const began = this.host.context.clock.monotonic();
     const chunk = await asMedia(() => this.encoder.encode(frames));
-    return { ...chunk, encodeMilliseconds: this.host.context.clock.now() - began };
+    return { ...chunk, encodeMilliseconds: this.host.context.clock.monotonic() - began };
   }
 
   private async storeInit(): Promise<void> {
@@ -100,12 +108,12 @@ export class Publisher {
 
   private async logPrompts(frames: Frames, { winner, superseded, recacheMilliseconds }: Taken): Promise<void> {
     const { log, session, context } = this.host;
-    for (const { id } of superseded) {
+    const logged = superseded.map(({ id }) => {
       const draft = { type: 'PromptSuperseded', requestId: id, supersededBy: winner.id } as const;
-      await log.append(draft, { unless: () => !this.isPending(id) });
-    }
+      return log.append(draft, { unless: () => !this.isPending(id) });
+    });
     const { id: requestId, prompt, mode, when, requestedAt } = winner;
-    const waitedMilliseconds = context.clock.now() - requestedAt.getTime();
+    const waitedMilliseconds = Math.max(0, context.clock.now() - requestedAt.getTime());
     const draft = {
       type: 'PromptApplied',
       requestId,
@@ -117,7 +125,9 @@ export class Publisher {
       recacheMilliseconds,
       ...(typeof when === 'string' && { waitedMilliseconds }),
     } as const;
-    await log.append(draft, { unless: () => !this.isPending(requestId) });
+    logged.push(log.append(draft, { unless: () => !this.isPending(requestId) }));
+    // Together they are few writes, however many there are.
+    await Promise.all(logged);
   }
 
   private isPending(requestId: string): boolean {

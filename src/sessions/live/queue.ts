@@ -20,6 +20,10 @@ export class OrderedQueue {
     return this.stopped?.error;
   }
 
+  get empty(): boolean {
+    return this.jobs.length === 0;
+  }
+
   get stalled(): boolean {
     return this.stopped !== undefined;
   }

@@ -3,7 +3,7 @@
  * what the memory ring no longer has comes from the store.
  */
 
-import type { SubscribeOptions } from '../api.js';
+import type { SubscribeOptions } from '../sessions.js';
 import type { Context } from '../live/context.js';
 import { invalid } from '../errors.js';
 import type { FrameChunk, Heartbeat, SessionEvent, StoredEvent } from '../events.js';
@@ -56,7 +56,7 @@ class EventReader {
     private cursor: number,
   ) {
     this.log = new LogReader(source.context.vault, source.keys);
-    this.spokeAt = source.context.clock.now();
+    this.spokeAt = source.context.clock.monotonic();
     this.unlisten = source.context.cluster.onAnnounce(sessionId, (sequence) => {
       this.announced = Math.max(this.announced, sequence);
       this.grown.notify();
@@ -78,7 +78,7 @@ class EventReader {
   async next(): Promise<SessionEvent | undefined> {
     while (!this.ended && !this.options.signal?.aborted) {
       const event = (await this.nextStored()) ?? (await this.waitForMore());
-      if (event) this.spokeAt = this.source.context.clock.now();
+      if (event) this.spokeAt = this.source.context.clock.monotonic();
       if (event) return event;
     }
     return undefined;
@@ -115,13 +115,20 @@ class EventReader {
     return finishedAt !== undefined && lastSequence <= this.cursor;
   }
 
+  /** How long to wait for a wake-up: an owner that is elsewhere may have no way to send one. */
+  private patience(): number {
+    if (this.source.ring()) return Infinity;
+    const { clock, policy } = this.source.context;
+    return Math.max(policy.pollSeconds * 1_000, (clock.monotonic() - this.spokeAt) / 2);
+  }
+
   /** Waits for the log to grow; a Heartbeat when it does not for too long. */
   private async waitForMore(): Promise<Heartbeat | undefined> {
     const { clock, policy } = this.source.context;
     if (this.announced > this.cursor) return undefined;
-    const rest = this.spokeAt + policy.heartbeatSeconds * 1_000 - clock.now();
+    const rest = this.spokeAt + policy.heartbeatSeconds * 1_000 - clock.monotonic();
     if (rest > 0) {
-      await this.grown.wait(clock, rest, this.options.signal);
+      await this.grown.wait(clock, Math.min(rest, this.patience()), this.options.signal);
       return undefined;
     }
     const session = await this.source.load();

@@ -41,6 +41,13 @@ export function keysOf(sessionId: string): SessionKeys {
 /** One empty object per session that is not finished, so that a restart finds them without reading all sessions. */
 export const UNFINISHED = 'unfinished/';
 
+/** One object per server that lives on this store; it writes its own again and again. */
+export const SERVERS = 'servers/';
+
+export function serverKey(serverId: string): string {
+  return `${SERVERS}${serverId}.json`;
+}
+
 /** One empty object per session, newest first in a listing. */
 export const BY_DATE = 'by-date/';
 

@@ -16,8 +16,12 @@ export interface SessionRecord {
   /** That the session began with: what was written then lacks what came later. Written anew, it is the newest. */
   since: number;
   id: string;
-  /** The worker that may write; whether it lives is the cluster's to say. */
+  /** The server that may write; whether it lives, the file that it keeps under `servers/` tells. */
   owner: string | null;
+  /** Since when that is so, ISO 8601; absent in sessions of releases before owners had a file. */
+  ownedSince?: string;
+  /** When somebody last watched, as far as its owner knew when it wrote this; ISO 8601. */
+  watchedAt?: string;
   /** Of createSession's input: tells a retry from a reused idempotency key. */
   inputDigest: string;
   request: SessionRequest;
@@ -25,11 +29,12 @@ export interface SessionRecord {
   snapshot: Session;
 }
 
-interface StoredReceipt extends Omit<SwitchReceipt, 'requestedAt'> {
+export interface StoredReceipt extends Omit<SwitchReceipt, 'requestedAt'> {
   requestedAt: string;
 }
 
-interface StoredSnapshot extends Omit<
+/** A session as JSON has it: in its record, and on the way between servers. */
+export interface StoredSnapshot extends Omit<
   Session,
   'seed' | 'createdAt' | 'updatedAt' | 'finishedAt' | 'receipts' | 'prompts'
 > {
@@ -50,8 +55,7 @@ interface StoredRecord extends Omit<SessionRecord, 'request' | 'snapshot' | 'sin
 }
 
 export function encodeRecord(record: SessionRecord): Uint8Array {
-  const stored = { formatVersion: FORMAT_VERSION, ...record };
-  const text = JSON.stringify(stored, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value));
+  const text = JSON.stringify({ formatVersion: FORMAT_VERSION, ...record }, bigintAsText);
   return new TextEncoder().encode(sealText(text));
 }
 
@@ -97,7 +101,11 @@ function parse(bytes: Uint8Array, key: string): StoredRecord {
   return stored as StoredRecord;
 }
 
-function decodeSnapshot(stored: StoredSnapshot): Session {
+export function bigintAsText(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? value.toString() : value;
+}
+
+export function decodeSnapshot(stored: StoredSnapshot): Session {
   const { finishedAt, ...rest } = stored;
   return {
     ...rest,
@@ -105,10 +113,14 @@ function decodeSnapshot(stored: StoredSnapshot): Session {
     seed: BigInt(stored.seed),
     createdAt: new Date(stored.createdAt),
     updatedAt: new Date(stored.updatedAt),
-    receipts: newest(stored.receipts.map((receipt) => ({ ...receipt, requestedAt: new Date(receipt.requestedAt) }))),
+    receipts: newest(stored.receipts.map(decodeReceipt)),
     timeline: stored.timeline.slice(-KEPT),
     prompts: stored.prompts ?? countPrompts(stored),
   };
+}
+
+export function decodeReceipt(stored: StoredReceipt): SwitchReceipt {
+  return { ...stored, requestedAt: new Date(stored.requestedAt) };
 }
 
 function countPrompts({ receipts, timeline, parent }: StoredSnapshot): PromptCounts {

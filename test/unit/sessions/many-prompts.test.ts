@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from 'vitest';
 import type { Session, SwitchReceipt, TimelineEntry } from '../../../src/sessions/index.js';
 import { decodeRecord, encodeRecord } from '../../../src/sessions/stored/record.js';
 import { pictureOf } from '../../support/fake-media.js';
-import { chunksOf, makeWorld, read, readToEnd, type World } from '../../support/fake-service.js';
+import { chunksOf, makeWorld, read, readToEnd, successorOf, type World } from '../../support/fake-service.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -147,9 +147,7 @@ describe('a session with a long story', () => {
     const before = makeWorld({ policy });
     const id = await told(before, 110);
     await before.clock.until(read(before, id, {}, (event) => event.type === 'FrameChunk' && event.chunk === 120));
-    const world = makeWorld({ policy, after: before });
-    await world.clock.until(world.service.start());
-    await world.clock.until(world.service.resumeSession(id));
+    const world = await successorOf(before, { policy });
     const events = await readToEnd(world, id);
     expect(world.engine.opened).toEqual(['open']);
     const shown = chunksOf(events).map(({ data }) => pictureOf(data).prompt);

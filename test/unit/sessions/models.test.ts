@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type CreateSessionInput, DomainError, type ModelInfo } from '../../../src/sessions/index.js';
 import { FAKE_MODEL } from '../../support/fake-engine.js';
-import { chunksOf, makeWorld, read, type World } from '../../support/fake-service.js';
+import { chunksOf, makeWorld, read, successorOf, type World } from '../../support/fake-service.js';
 
 const model = (change: Partial<ModelInfo> = {}): ModelInfo => ({
   ...FAKE_MODEL,
@@ -47,9 +47,7 @@ describe('a session with adapters', () => {
     const whole = await pictures(world, await create(world, WITH_INK));
     const id = await create(world, WITH_INK);
     await world.clock.advance(1_500);
-    const next = makeWorld({ after: world, models: [model({ state: 'AVAILABLE' })] });
-    await next.clock.until(next.service.start());
-    await next.clock.until(next.service.resumeSession(id));
+    const next = await successorOf(world, { models: [model({ state: 'AVAILABLE' })] });
     expect((await next.service.session(id)).loras?.map(({ name }) => name)).toEqual(['ink', 'rain']);
     expect(await pictures(next, id)).toEqual(whole);
   });

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import type { FrameChunk, PromptApplied, SwitchPromptInput } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
-import { makeWorld, randomOf, read, stored, type World } from '../../support/fake-service.js';
+import { makeWorld, randomOf, read, stored, successorOf, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
 vi.setConfig({ testTimeout: 60_000 });
@@ -164,8 +164,8 @@ describe('encoding prompts', () => {
   it('is done before a turn of the device for a session that goes on elsewhere, too', async () => {
     const before = makeWorld({ policy: { checkpointBlocks: 1 } });
     const id = await live(before);
-    const world = makeWorld({ times: { ...times, encode: 5_000 }, after: before });
-    await world.clock.until(world.service.start());
+    await before.clock.until(before.service.pauseSession(id));
+    const world = await successorOf(before, { times: { ...times, encode: 5_000 } });
     const input = { prompt: 'other', maxSeconds: 8, pace: 'FASTEST' as const };
     const other = await world.clock.until(world.service.createSession(input));
     await world.clock.until(read(world, other.id, {}, (event) => event.type === 'FrameChunk'));

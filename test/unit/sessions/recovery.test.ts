@@ -1,7 +1,17 @@
 import { describe, expect, it, vi } from 'vitest';
 import { StoreError } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
-import { chunksOf, expectWhole, makeWorld, randomOf, read, readToEnd, type World } from '../../support/fake-service.js';
+import {
+  chunksOf,
+  expectWhole,
+  makeWorld,
+  randomOf,
+  read,
+  readToEnd,
+  statesOf,
+  successorOf,
+  type World,
+} from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
 vi.setConfig({ testTimeout: 60_000 });
@@ -13,26 +23,23 @@ async function create(world: World, maxSeconds = 12): Promise<string> {
   return (await world.clock.until(world.service.createSession(input))).id;
 }
 
-/** Another process over the same store; the old one is told nothing. */
-function successor(world: World): World {
-  return makeWorld({ after: world });
-}
-
 describe('after a crash', () => {
-  it('an unfinished session is PAUSED with WORKER_LOST and goes on from its last checkpoint without a hole', async () => {
+  it('a session that goes to its end does so by itself, from its last checkpoint and without a hole', async () => {
     const world = makeWorld({ policy: { checkpointBlocks: 4 } });
     const id = await create(world);
     await world.clock.advance(3_000);
-    world.engine.failAt = () => new Error('the process is gone');
-    const next = successor(world);
-    await next.clock.until(next.service.start());
-    const found = await next.service.session(id);
-    expect(found).toMatchObject({ state: 'PAUSED', reason: 'WORKER_LOST' });
-    const resumed = await next.clock.until(next.service.resumeSession(id));
-    expect(resumed.state).toBe('LIVE');
+    const next = await successorOf(world);
     const events = await readToEnd(next, id);
     expectWhole(events, 17);
     expect(next.engine.opened).toEqual(['restore']);
+    expect(statesOf(events)).toEqual([
+      ['QUEUED', undefined],
+      ['STARTING', undefined],
+      ['LIVE', undefined],
+      ['PAUSED', 'WORKER_LOST'],
+      ['LIVE', undefined],
+      ['COMPLETED', 'DURATION_REACHED'],
+    ]);
     expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'COMPLETED' });
   });
 
@@ -42,28 +49,29 @@ describe('after a crash', () => {
     const world = makeWorld({ policy: { checkpointBlocks: 1_000 } });
     const id = await create(world);
     await world.clock.advance(2_000);
-    const next = successor(world);
-    await next.clock.until(next.service.start());
-    await next.clock.until(next.service.resumeSession(id));
+    const next = await successorOf(world);
     const events = await readToEnd(next, id);
     expectWhole(events, 17);
     expect(chunksOf(events).map(({ data }) => pictureOf(data).picture)).toEqual(whole);
     expect(next.engine.opened).toEqual(['open']);
   });
 
-  it('a worker that is not dead but late cannot write over its successor', async () => {
+  it('a server that is not dead but late cannot write over its successor', async () => {
     const world = makeWorld();
     const id = await create(world);
     await world.clock.advance(2_000);
-    const next = successor(world); // The old one keeps running.
-    await next.clock.until(next.service.resumeSession(id));
+    const next = makeWorld({ after: world });
+    // The old one cannot reach the store for longer than its lease, but keeps running.
+    world.away(true);
+    await next.clock.until(next.service.start());
+    await next.clock.advance(15_000);
+    world.away(false);
     const events = await readToEnd(next, id);
     expectWhole(events, 17);
     await world.clock.advance(60_000);
     expect(world.engine.active).toBe(0);
-    expect(await readToEnd(makeWorld({ after: world }), id)).toHaveLength(events.length);
-    const kept = makeWorld({ after: world });
-    const again = await readToEnd(kept, id);
+    const again = await readToEnd(makeWorld({ after: world }), id);
+    expect(again).toHaveLength(events.length);
     expect(chunksOf(again).map(({ data }) => pictureOf(data))).toEqual(
       chunksOf(events).map(({ data }) => pictureOf(data)),
     );
@@ -77,8 +85,7 @@ describe('after a crash', () => {
     await world.clock.advance(10_000);
     expect(await world.service.session(id)).toMatchObject({ state: 'COMPLETED', artifacts: [] });
     world.store.fault = () => undefined;
-    const next = successor(world);
-    await next.clock.until(next.service.start());
+    const next = await successorOf(world);
     await readToEnd(next, id);
     expect((await next.service.session(id)).artifacts).toHaveLength(4);
   });
@@ -89,14 +96,13 @@ describe('after a crash', () => {
     await world.clock.advance(2_000);
     await world.clock.until(world.service.shutdown());
     expect(world.engine.active).toBe(0);
-    const next = successor(world);
-    await next.clock.until(next.service.start());
-    const { chunks: count, state } = await next.service.session(id);
-    expect(state).toBe('PAUSED');
+    const next = makeWorld({ after: world });
+    const { chunks: count, state, reason } = await next.service.session(id);
+    expect([state, reason]).toEqual(['PAUSED', 'WORKER_LOST']);
     expect(world.store.objects.has(`sessions/${id}/checkpoints/${String(count).padStart(6, '0')}.safetensors`)).toBe(
       true,
     );
-    await next.clock.until(next.service.resumeSession(id));
+    await next.clock.until(next.service.start());
     expectWhole(await readToEnd(next, id), 17);
     await expect(world.service.createSession({ prompt: 'x' })).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
   });

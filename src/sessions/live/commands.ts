@@ -1,0 +1,136 @@
+/**
+ * The closed list of what a session's owner can be asked, and how that travels: as JSON text, also within a process, so
+ * that a wire between servers changes nothing. Every command has an id, which its receipt, its log lines, the events that
+ * it causes and the chunk where it takes effect share.
+ */
+
+import { z } from 'zod';
+import { DomainError, type DomainErrorCode, invalid } from '../errors.js';
+import type { Session, SwitchPromptInput, SwitchReceipt } from '../session.js';
+import {
+  bigintAsText,
+  decodeReceipt,
+  decodeSnapshot,
+  type StoredReceipt,
+  type StoredSnapshot,
+} from '../stored/record.js';
+
+/** How a value is put into JSON (big integers are text there, dates ISO 8601) and got out of it again. */
+interface Codec<T> {
+  decode(json: unknown): T;
+}
+
+const nothing: Codec<null> = { decode: () => null };
+
+const session: Codec<Session> = { decode: (json) => decodeSnapshot(json as StoredSnapshot) };
+
+const receipt: Codec<SwitchReceipt> = { decode: (json) => decodeReceipt(json as StoredReceipt) };
+
+/** Only the shape: which prompts, modes and blocks are possible is for the owner to say. */
+const SWITCH_INPUT = z.strictObject({
+  prompt: z.string(),
+  mode: z.string().optional(),
+  when: z.union([z.string(), z.strictObject({ block: z.number().nullable() })]).optional(),
+  idempotencyKey: z.string().optional(),
+});
+
+const switchInput: Codec<SwitchPromptInput> = {
+  decode: (json) => {
+    const parsed = SWITCH_INPUT.safeParse(json);
+    if (parsed.success) return withoutAbsent(parsed.data) as SwitchPromptInput;
+    const field = parsed.error.issues[0]?.path.join('.') || 'prompt';
+    throw invalid(field, `${field} is not of the right kind.`);
+  },
+};
+
+export const COMMANDS = {
+  switchPrompt: { input: switchInput, output: receipt },
+  pause: { input: nothing, output: session },
+  resume: { input: nothing, output: session },
+  stop: { input: nothing, output: session },
+} as const;
+
+type Commands = typeof COMMANDS;
+export type CommandName = keyof Commands;
+export type Input<Name extends CommandName> = ReturnType<Commands[Name]['input']['decode']>;
+export type Output<Name extends CommandName> = ReturnType<Commands[Name]['output']['decode']>;
+
+export type Command = { [Name in CommandName]: { id: string; name: Name; input: Input<Name> } }[CommandName];
+
+const MESSAGE = z.strictObject({
+  id: z.string().min(1).max(100),
+  name: z.enum(Object.keys(COMMANDS) as [CommandName, ...CommandName[]]),
+  input: z.unknown(),
+});
+
+export function encodeCommand(command: Command): string {
+  return JSON.stringify(command, bigintAsText);
+}
+
+/** Throws unless the text is a command with input of its kind. */
+export function decodeCommand(message: string): Command {
+  const { id, name, input } = MESSAGE.parse(JSON.parse(message));
+  return { id, name, input: COMMANDS[name].input.decode(input) } as Command;
+}
+
+// ---- replies --------------------------------------------------------------------------------------------------------
+
+const ERROR = z.strictObject({
+  code: z.string(),
+  message: z.string(),
+  field: z.string().optional(),
+  retryAfterSeconds: z.number().optional(),
+  owner: z.strictObject({ serverId: z.string(), since: z.iso.datetime().optional() }).optional(),
+});
+
+/** A bug at the owner: only the text of it travels, for the log. */
+const FAULT = 'FAULT';
+
+const REPLY = z.union([z.strictObject({ value: z.unknown() }), z.strictObject({ error: ERROR })]);
+
+/** Carries out the work and writes what came of it, failures too. */
+export async function encodeReply(work: () => Promise<unknown>): Promise<string> {
+  try {
+    return JSON.stringify({ value: (await work()) ?? null }, bigintAsText);
+  } catch (error) {
+    return JSON.stringify({ error: encodeError(error) });
+  }
+}
+
+/** What the owner answered; throws what it threw, a DomainError as a DomainError. */
+export function decodeReply<Name extends CommandName>(name: Name, reply: string): Output<Name> {
+  const answer = REPLY.parse(JSON.parse(reply));
+  if ('error' in answer) throw decodeError(answer.error);
+  return COMMANDS[name].output.decode(answer.value) as Output<Name>;
+}
+
+function encodeError(error: unknown): z.output<typeof ERROR> {
+  if (!(error instanceof DomainError)) {
+    return { code: FAULT, message: error instanceof Error ? error.message : String(error) };
+  }
+  const { code, message, field, retryAfterSeconds, owner } = error;
+  return {
+    code,
+    message,
+    ...(field !== undefined && { field }),
+    ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
+    ...(owner && { owner: { serverId: owner.serverId, ...(owner.since && { since: owner.since.toISOString() }) } }),
+  };
+}
+
+function decodeError({ code, message, owner, ...details }: z.output<typeof ERROR>): Error {
+  if (code === FAULT) return new Error(`The session's owner failed: ${message}`);
+  return new DomainError(code as DomainErrorCode, message, {
+    ...withoutAbsent(details),
+    ...(owner && {
+      owner: { serverId: owner.serverId, ...(owner.since !== undefined && { since: new Date(owner.since) }) },
+    }),
+  });
+}
+
+/** zod leaves keys of absent fields in the type as `undefined`. */
+function withoutAbsent<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}

@@ -1,0 +1,43 @@
+/** The end of a session: its artifacts are assembled, and SessionEnded says so. */
+
+import { storeArtifacts } from '../stored/artifacts.js';
+import type { SessionKeys } from '../stored/keys.js';
+import type { SessionLog } from '../stored/log.js';
+import { OwnershipLost } from '../stored/vault.js';
+import type { Session } from '../session.js';
+import type { Context } from './context.js';
+
+/** Between attempts to assemble the artifacts while the store fails. */
+const RETRY_MILLISECONDS = 30_000;
+
+export interface FinishingHost {
+  readonly context: Context;
+  readonly keys: SessionKeys;
+  readonly log: SessionLog;
+  readonly session: Session;
+}
+
+/** However often the store fails meanwhile; false when `over` came first. Rejects with OwnershipLost. */
+export async function finish(host: FinishingHost, over: AbortSignal): Promise<boolean> {
+  const { clock, logger } = host.context;
+  while (!over.aborted) {
+    try {
+      await finishOnce(host);
+      return true;
+    } catch (error) {
+      if (error instanceof OwnershipLost) throw error;
+      logger.warn({ sessionId: host.session.id, error }, 'artifacts could not be stored; trying again');
+      await clock.sleep(RETRY_MILLISECONDS, over);
+    }
+  }
+  return false;
+}
+
+async function finishOnce(host: FinishingHost): Promise<void> {
+  if (host.session.finishedAt) return;
+  const artifacts = await storeArtifacts(host.context, host.keys, host.session);
+  const { state, reason, error, chunks, frames, seconds } = host.session;
+  const outcome = { state, ...(reason && { reason }), ...(error && { error }) };
+  const draft = { type: 'SessionEnded', ...outcome, chunks, frames, seconds, artifacts } as const;
+  await host.log.append(draft, { unless: () => host.session.finishedAt !== undefined });
+}

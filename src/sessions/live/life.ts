@@ -1,0 +1,410 @@
+/**
+ * The life of an owned session: it rests, generates, is stuck while the store fails, is finished, and is gone. Here is
+ * what leads from one phase to the next, and the queue, log and record that this is written to.
+ */
+
+import { DomainError } from '../errors.js';
+import type { StoredEvent } from '../events.js';
+import { EventRing } from '../read/ring.js';
+import type { Session, SessionState, StateReason } from '../session.js';
+import { Signal } from '../signal.js';
+import { keysOf, type SessionKeys, UNFINISHED } from '../stored/keys.js';
+import { SessionLog } from '../stored/log.js';
+import type { RecordFile } from '../stored/record-file.js';
+import { applyEvent } from '../stored/snapshot.js';
+import { OwnershipLost } from '../stored/vault.js';
+import type { Context } from './context.js';
+import { describe, type Failure } from './failure.js';
+import { finish } from './finishing.js';
+import type { Holding } from './holding.js';
+import type { Phase, Resting, Stuck } from './phase.js';
+import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
+import type { Progress } from './prompts.js';
+import { OrderedQueue } from './queue.js';
+
+/** Chunks that may wait for encoder and store while the device goes on. */
+const PIPELINE = 2;
+
+/** Between attempts to write what a failing store has held up, in milliseconds. */
+const FIRST_RETRY = 1_000;
+const LONGEST_RETRY = 30_000;
+
+export interface OwnedParts {
+  file: RecordFile;
+  holding: Holding;
+  /** Ends the ownership: `farewell` is the last that the session does. */
+  leave(farewell: () => Promise<void>): Promise<void>;
+  /** Called when the session turned out to be written by somebody else. */
+  onLost(): void;
+}
+
+export class Life implements ProducerHost {
+  readonly keys: SessionKeys;
+  readonly queue = new OrderedQueue(PIPELINE);
+  readonly wake = new Signal();
+  readonly ring: EventRing;
+  /** Open from `openLog` on. */
+  log!: SessionLog;
+  /** The fold of the log. */
+  session: Session;
+  phase: Phase = { kind: 'resting', over: new AbortController() };
+
+  /** When generation began last, which counts as watching; by the monotonic clock. */
+  private startedAt: number;
+  private producer: Producer | undefined;
+  private serial: Promise<unknown> = Promise.resolve();
+  private readonly ended = new AbortController();
+
+  constructor(
+    readonly context: Context,
+    private readonly parts: OwnedParts,
+  ) {
+    const { policy, clock } = context;
+    this.session = parts.file.record.snapshot;
+    this.keys = keysOf(this.session.id);
+    this.ring = new EventRing({ events: policy.ringEvents, bytes: policy.ringBytes });
+    this.startedAt = clock.monotonic();
+  }
+
+  get id(): string {
+    return this.session.id;
+  }
+
+  get gone(): boolean {
+    return this.phase.kind === 'gone';
+  }
+
+  /** Aborted when the session is left. */
+  get leaving(): AbortSignal {
+    return this.ended.signal;
+  }
+
+  get control(): Control | undefined {
+    if (this.phase.kind === 'gone') return { kind: 'stop' };
+    return this.phase.kind === 'generating' ? this.phase.control : undefined;
+  }
+
+  get lastWatched(): number {
+    return Math.max(this.startedAt, this.context.watching.last(this.id));
+  }
+
+  get progress(): Progress {
+    return this.producer?.progress ?? { block: this.session.chunks, begun: false, decoded: false };
+  }
+
+  /** Reads what the log has beyond the record. */
+  async openLog(): Promise<void> {
+    const { vault, clock } = this.context;
+    this.log = await SessionLog.open(vault, this.keys, clock, this.session.lastSequence, (event) => this.commit(event));
+  }
+
+  /** Runs what must not overlap with other such work. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.serial.then(work, work);
+    this.serial = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Ends generating, for a reason. */
+  async interrupt(control: Control): Promise<void> {
+    const { phase } = this;
+    if (phase.kind !== 'generating') return;
+    phase.control = control;
+    this.wake.notify();
+    await phase.done;
+  }
+
+  /** Begins to generate; a place has been taken. */
+  start(): void {
+    if (this.phase.kind === 'resting') this.phase.over.abort();
+    this.startedAt = this.context.clock.monotonic();
+    const generating = { kind: 'generating' as const, control: undefined, done: Promise.resolve() };
+    this.phase = generating;
+    generating.done = this.drive();
+  }
+
+  /** Goes on from the last checkpoint, or from memory; a place has been taken. */
+  async goOn(reason?: StateReason, commandId?: string): Promise<void> {
+    this.queue.push(() => this.transition('LIVE', reason, { commandId }));
+    try {
+      await this.queue.idle();
+    } catch (error) {
+      await this.fail(error);
+      throw error;
+    }
+    if (this.phase.kind === 'resting') this.start();
+  }
+
+  /** Logs a pause of a session that generates nothing; never rejects. */
+  async rest(reason: StateReason, error?: Failure): Promise<void> {
+    this.queue.push(() => this.transition('PAUSED', reason, { error }));
+    await this.drain('rest');
+  }
+
+  /** Ends the ownership without waiting for anything. */
+  leave(): void {
+    this.ended.abort();
+  }
+
+  /** Finds out whether this server still owns the session, and lets go of it if not. */
+  async confirm(): Promise<void> {
+    try {
+      await this.parts.file.confirm();
+    } catch (error) {
+      if (error instanceof OwnershipLost) this.lose();
+      else throw error;
+    }
+  }
+
+  /** Another server owns the session now: stop at once and write nothing more. */
+  lose(): void {
+    const { phase } = this;
+    if (phase.kind === 'gone') return;
+    this.context.logger.warn({ sessionId: this.id }, 'another server has taken over the session');
+    this.phase = { kind: 'gone' };
+    this.ended.abort();
+    this.wake.notify();
+    this.queue.clear();
+    const farewell = async () => {
+      if (phase.kind === 'generating') await phase.done;
+      this.letGo();
+    };
+    this.inBackground(this.parts.leave(farewell).then(() => this.parts.onLost()));
+  }
+
+  // ---- life ---------------------------------------------------------------------------------------------------------
+
+  /** Generates until something ends that; never rejects. */
+  private async drive(): Promise<void> {
+    try {
+      if (this.session.state === 'QUEUED') this.queue.push(() => this.transition('STARTING'));
+      this.producer ??= new Producer(this);
+      await this.conclude(await this.producer.run());
+    } catch (error) {
+      await this.fail(error);
+    }
+  }
+
+  private async conclude(outcome: Outcome): Promise<void> {
+    if (this.gone) return this.letGo();
+    switch (outcome.kind) {
+      case 'pause':
+        return this.settleDown(outcome.reason, { commandId: outcome.commandId });
+      case 'stop':
+        return this.end('STOPPED', 'REQUESTED', { commandId: outcome.commandId });
+      case 'complete':
+        return this.end('COMPLETED', 'DURATION_REACHED');
+    }
+  }
+
+  private async settleDown(reason: StateReason, details: TransitionDetails = {}): Promise<void> {
+    await this.producer?.suspend();
+    this.queue.push(() => this.transition('PAUSED', reason, details));
+    if (reason === 'REQUESTED') this.parts.holding.restPlace(() => this.disposeProducer());
+    else this.letGo();
+    await this.drain('rest');
+  }
+
+  /** Ends the session and has its artifacts made; never rejects. */
+  async end(state: SessionState, reason: StateReason, details: TransitionDetails = {}): Promise<void> {
+    this.letGo();
+    this.queue.push(() => this.transition(state, reason, details));
+    await this.drain('finish');
+  }
+
+  /** Writes what is queued, then rests or finishes; never rejects. */
+  private async drain(next: Stuck['next']): Promise<void> {
+    try {
+      await this.queue.idle();
+    } catch (error) {
+      return this.fail(error, next);
+    }
+    this.enter(next);
+  }
+
+  /**
+   * Something broke. A store that cannot be written pauses the session, and so does a model that cannot be loaded if there
+   * is something to go on with later; everything else ends it. Never rejects.
+   */
+  private async fail(error: unknown, next: Stuck['next'] = 'rest'): Promise<void> {
+    this.letGo();
+    if (this.gone) return;
+    if (error instanceof OwnershipLost) return this.lose();
+    const { code, message } = describe(error);
+    this.context.logger.error({ sessionId: this.id, code, error }, 'session failed');
+    if (code === 'STORAGE' || next === 'finish') return this.getStuck({ code, message }, next);
+    const later = code === 'AT_CAPACITY' || code === 'MODEL_UNAVAILABLE';
+    if (later && this.session.chunks > 0) return this.settleDown('MODEL', { error: { code, message } });
+    return this.breakOff({ code, message });
+  }
+
+  private async breakOff(error: Failure): Promise<void> {
+    if (this.queue.stalled) this.queue.clear();
+    await this.end('FAILED', error.code === 'MEDIA' ? 'MEDIA' : 'ENGINE', { error });
+  }
+
+  private async transition(
+    state: SessionState,
+    reason?: StateReason,
+    { error, commandId }: TransitionDetails = {},
+  ): Promise<void> {
+    const draft = {
+      type: 'StateChanged',
+      state,
+      previous: this.session.state,
+      ...(reason && { reason }),
+      ...(error && { error }),
+      ...(commandId !== undefined && { commandId }),
+    } as const;
+    await this.log.append(draft, { unless: () => this.session.state === state && this.session.reason === reason });
+    await this.refreshRecord();
+  }
+
+  // ---- while the store fails ----------------------------------------------------------------------------------------
+
+  private getStuck(error: Failure, next: Stuck['next']): void {
+    if (next === 'rest') this.queue.push(() => this.transition('PAUSED', 'STORAGE', { error }));
+    const trouble = { state: 'PAUSED', reason: 'STORAGE', error } as const;
+    const stuck: Stuck = { kind: 'stuck', trouble, next, attempt: undefined };
+    this.phase = stuck;
+    this.inBackground(this.tryAgain(stuck));
+  }
+
+  private async tryAgain(stuck: Stuck): Promise<void> {
+    for (let wait = FIRST_RETRY; this.phase === stuck; wait = Math.min(2 * wait, LONGEST_RETRY)) {
+      if (this.queue.stalled) await this.context.clock.sleep(wait, this.leaving);
+      if (this.leaving.aborted) return;
+      if (this.phase === stuck) await this.unstick(stuck).catch(() => undefined);
+    }
+  }
+
+  /** Tries to write what is held up, one attempt at a time; rejects when the store still fails. */
+  unstick(stuck: Stuck): Promise<void> {
+    stuck.attempt ??= this.attempt(stuck).finally(() => (stuck.attempt = undefined));
+    return stuck.attempt;
+  }
+
+  private async attempt(stuck: Stuck): Promise<void> {
+    if (this.queue.stalled) this.queue.retry();
+    try {
+      do await this.queue.idle();
+      while (!this.queue.empty);
+    } catch (error) {
+      if (error instanceof OwnershipLost) this.lose();
+      const failure = describe(error);
+      if (this.phase === stuck && failure.code !== 'STORAGE') return this.breakOff(failure);
+      throw error;
+    }
+    if (this.phase === stuck) this.enter(stuck.next);
+  }
+
+  noteStop(stuck: Stuck, commandId?: string): void {
+    if (stuck.next === 'finish') return;
+    stuck.next = 'finish';
+    this.queue.push(() => this.transition('STOPPED', 'REQUESTED', { commandId }));
+  }
+
+  stoppedLater(stuck: Stuck, commandId?: string): DomainError {
+    this.noteStop(stuck, commandId);
+    const { message } = stuck.trouble.error;
+    return new DomainError('STORAGE', `${message} The session is stopped as soon as the store can be written.`);
+  }
+
+  // ---- rest, end and leaving ----------------------------------------------------------------------------------------
+
+  enter(next: Stuck['next']): void {
+    if (this.gone) return;
+    if (next === 'finish') {
+      this.phase = { kind: 'finishing', done: this.complete() };
+    } else {
+      const resting: Resting = { kind: 'resting', over: new AbortController() };
+      this.phase = resting;
+      this.inBackground(this.restAWhile(resting));
+    }
+  }
+
+  /** Assembles the artifacts and leaves; never rejects. */
+  private async complete(): Promise<void> {
+    // The phase is set before anything is done in it.
+    await Promise.resolve();
+    try {
+      if (await finish(this, this.leaving)) await this.release();
+    } catch (error) {
+      if (error instanceof OwnershipLost) this.lose();
+      else this.context.logger.error({ sessionId: this.id, error }, 'the session could not be finished');
+    }
+  }
+
+  /** While paused: gives the device memory back after a while, and the session itself when nobody watches. */
+  private async restAWhile(resting: Resting): Promise<void> {
+    const { clock, policy, watching } = this.context;
+    if (policy.idleSeconds <= 0) return;
+    const over = AbortSignal.any([resting.over.signal, this.leaving]);
+    while (!over.aborted) {
+      await clock.sleep(policy.idleSeconds * 1_000, over);
+      await this.exclusively(async () => {
+        if (over.aborted || this.phase !== resting) return;
+        this.letGo();
+        if (watching.viewers(this.id) === 0) await this.release();
+      });
+    }
+  }
+
+  /** Gives back the place on the device and the memory that goes with it. */
+  private letGo(): void {
+    this.disposeProducer();
+    this.parts.holding.freePlace();
+  }
+
+  private disposeProducer(): void {
+    const { producer } = this;
+    this.producer = undefined;
+    producer?.dispose();
+  }
+
+  async release(): Promise<void> {
+    if (this.gone) return;
+    this.phase = { kind: 'gone' };
+    this.ended.abort();
+    await this.parts.leave(async () => {
+      this.letGo();
+      await this.refreshRecord({ owner: null }).catch(() => undefined);
+      if (this.session.finishedAt) await this.context.vault.delete(UNFINISHED + this.id).catch(() => undefined);
+    });
+  }
+
+  inBackground(work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      this.context.logger.error({ sessionId: this.id, error }, 'work in the background failed');
+    });
+  }
+
+  // ---- store --------------------------------------------------------------------------------------------------------
+
+  private commit(event: StoredEvent): void {
+    this.session = applyEvent(this.session, event);
+    this.ring.push(event);
+    this.wake.notify();
+    if (event.type === 'PromptRequested') void this.producer?.preparePrompts();
+    if (event.type === 'PromptApplied' || event.type === 'PromptSuperseded') this.producer?.forget(event.requestId);
+    this.context.cluster.announce(this.id, event.sequence);
+  }
+
+  /** The log alone decides what is true; an outdated snapshot in the record merely makes loading slower. */
+  private async refreshRecord(changes: { owner?: null } = {}): Promise<void> {
+    const { clock, logger } = this.context;
+    const watchedAt = new Date(clock.now() - (clock.monotonic() - this.context.watching.last(this.id)));
+    const watched = Number.isFinite(watchedAt.getTime()) && { watchedAt: watchedAt.toISOString() };
+    try {
+      await this.parts.file.update({ ...changes, ...watched, snapshot: this.session });
+    } catch (error) {
+      if (error instanceof OwnershipLost) throw error;
+      logger.warn({ sessionId: this.id, error }, 'session.json could not be brought up to date');
+    }
+  }
+}
+
+interface TransitionDetails {
+  error?: Failure | undefined;
+  commandId?: string | undefined;
+}

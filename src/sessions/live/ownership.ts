@@ -1,0 +1,248 @@
+/** How this server comes to own sessions: it makes them, takes them over from servers that are no more, and lets go. */
+
+import type { Context } from './context.js';
+import type { Directory } from './directory.js';
+import { DomainError } from '../errors.js';
+import { Holding } from './holding.js';
+import { OwnedSession } from './owned.js';
+import type { Loss, Presence } from './presence.js';
+import type { CommandHandler } from '../ports.js';
+import { findRecord, loadSession, type StoredSession } from '../read/stored-sessions.js';
+import type { Session } from '../session.js';
+import { byDateKey, keysOf, UNFINISHED } from '../stored/keys.js';
+import { RecordFile } from '../stored/record-file.js';
+import type { SessionRecord } from '../stored/record.js';
+import type { Vault } from '../stored/vault.js';
+
+/** Sessions looked at or taken over at once. */
+const AT_ONCE = 8;
+
+/** Between attempts to take over what a dead server left while the store fails, in milliseconds. */
+const RETRY = 5_000;
+
+export class Ownership {
+  private readonly sweeping = new Map<string, Promise<void>>();
+  private readonly over = new AbortController();
+
+  constructor(
+    private readonly context: Context,
+    private readonly directory: Directory,
+    private readonly presence: Presence,
+    /** For what may as well be done later. */
+    private readonly impatient: Vault,
+    private readonly handler: (sessionId: string) => CommandHandler,
+  ) {}
+
+  /** No session is taken over from now on. */
+  close(): void {
+    this.over.abort();
+  }
+
+  /** Makes and starts a session; `undefined` when another server has made one with this id. */
+  create(record: SessionRecord): Promise<OwnedSession | undefined> {
+    const { id, snapshot } = record;
+    const holding = this.holding(id, snapshot);
+    return this.directory.open(id, holding, async () => {
+      holding.takePlace();
+      await this.presence.begin();
+      try {
+        const file = await this.register(record);
+        if (!file) return undefined;
+        const session = await this.own(file, holding);
+        await session.open();
+        session.start();
+        return session;
+      } catch (error) {
+        await this.discard(record);
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Makes this server the owner of an unfinished session that no living server owns; `undefined` when it is finished.
+   * Rejects with OWNED_ELSEWHERE.
+   */
+  adopt(id: string, wanted = false): Promise<OwnedSession | undefined> {
+    const holding = this.holding(id);
+    return this.directory.open(id, holding, async () => {
+      const { vault, cluster } = this.context;
+      await this.presence.begin();
+      const loaded = await loadSession(vault, id);
+      if (loaded.session.finishedAt) {
+        await vault.delete(UNFINISHED + id);
+        return undefined;
+      }
+      await this.mustNotLiveElsewhere(loaded.record);
+      const watched = wanted || (await this.wasWatched(loaded));
+      const mine = { ...loaded.record, owner: cluster.serverId, ownedSince: this.now() };
+      const session = await this.own(await RecordFile.sign(vault, mine, loaded.etag), holding);
+      await session.open();
+      await session.comeBack(this.goesOn(session.session, watched));
+      return session;
+    });
+  }
+
+  /** Takes up the sessions that nobody owns, or that a server which is no more did. Tries again while the store fails. */
+  async sweep(lost: Loss | undefined): Promise<void> {
+    const key = lost?.serverId ?? '';
+    const sweeping = this.sweeping.get(key) ?? this.sweepNow(lost).finally(() => this.sweeping.delete(key));
+    this.sweeping.set(key, sweeping);
+    return sweeping;
+  }
+
+  /** Lets go of those sessions that others have taken over. */
+  async confirmAll(): Promise<void> {
+    await Promise.all(this.directory.owned().map((session) => session.confirm()));
+  }
+
+  // ---- making -------------------------------------------------------------------------------------------------------
+
+  /** Makes the session known; `undefined` when a request with the same idempotency key was faster. */
+  private async register(record: SessionRecord): Promise<RecordFile | undefined> {
+    const { vault } = this.context;
+    const { id, snapshot } = record;
+    await vault.put(UNFINISHED + id, NOTHING);
+    const file = await RecordFile.create(vault, record);
+    if (file) await vault.put(byDateKey(id, snapshot.createdAt), NOTHING);
+    return file;
+  }
+
+  /** Removes a session of which nobody was told. What the store does not let go of, a retry takes up. */
+  private async discard({ id, snapshot, owner, ownedSince }: SessionRecord): Promise<void> {
+    const vault = this.impatient;
+    const keys = keysOf(id);
+    try {
+      const stored = await findRecord(vault, id);
+      if (stored?.record.owner !== owner || stored.record.ownedSince !== ownedSince) return;
+      const files: string[] = [];
+      for await (const { key } of vault.list(keys.prefix)) if (key !== keys.record) files.push(key);
+      for (const key of [...files, byDateKey(id, snapshot.createdAt), keys.record, UNFINISHED + id]) {
+        await vault.delete(key);
+      }
+    } catch (error) {
+      this.context.logger.warn(
+        { sessionId: id, error },
+        'a session that could not be made could not be removed either',
+      );
+    }
+  }
+
+  private async own(file: RecordFile, holding: Holding): Promise<OwnedSession> {
+    const { id } = file.record;
+    const claim = await this.context.cluster.claim(id, this.handler(id));
+    if (!claim) throw new DomainError('CONFLICT', 'The session is changing hands; try again.');
+    await holding.keep(claim);
+    const session: OwnedSession = new OwnedSession(this.context, {
+      file,
+      holding,
+      leave: (farewell) => this.directory.leave(id, session, farewell),
+      onLost: () => this.lookAgain(id),
+    });
+    claim.lost.addEventListener('abort', () => session.lose(), { once: true });
+    return session;
+  }
+
+  private holding(id: string, snapshot?: Session): Holding {
+    return new Holding(() =>
+      this.context.capacity.enter(() => this.directory.at(id)?.session ?? (snapshot as Session)),
+    );
+  }
+
+  // ---- taking over --------------------------------------------------------------------------------------------------
+
+  private async mustNotLiveElsewhere({ owner, ownedSince }: SessionRecord): Promise<void> {
+    if (owner === null || !(await this.presence.lives(owner))) return;
+    const since = ownedSince === undefined ? undefined : new Date(ownedSince);
+    throw new DomainError(
+      'OWNED_ELSEWHERE',
+      `The session belongs to server ${owner}${since ? ` since ${since.toISOString()}` : ''}, which this one cannot reach; ask that server.`,
+      { owner: { serverId: owner, ...(since && { since }) }, retryAfterSeconds: this.context.policy.leaseSeconds },
+    );
+  }
+
+  /** Whether somebody watched the session within `idleSeconds` before its last owner was lost. */
+  private async wasWatched({ record, session }: StoredSession): Promise<boolean> {
+    const { clock, policy, watching } = this.context;
+    const idle = policy.idleSeconds * 1_000;
+    if (clock.monotonic() - watching.last(session.id) <= idle) return true;
+    const loss = record.owner === null ? undefined : await this.presence.loss(record.owner);
+    if ((loss?.file?.watched[session.id] ?? Infinity) <= idle) return true;
+    const lostAt = loss?.file?.at ?? session.updatedAt.getTime();
+    return record.watchedAt !== undefined && lostAt - Date.parse(record.watchedAt) <= idle;
+  }
+
+  private goesOn({ pace, maxSeconds }: Session, watched: boolean): boolean {
+    return watched || this.context.policy.idleSeconds <= 0 || (pace === 'FASTEST' && maxSeconds !== undefined);
+  }
+
+  private async sweepNow(lost: Loss | undefined): Promise<void> {
+    const { clock, logger } = this.context;
+    while (!this.over.signal.aborted) {
+      try {
+        if (await this.sweepOnce(lost)) return;
+      } catch (error) {
+        logger.warn({ error, serverId: lost?.serverId }, 'unfinished sessions could not be looked for; trying again');
+      }
+      await clock.sleep(RETRY, this.over.signal);
+    }
+  }
+
+  /** False when some could not be taken over. */
+  private async sweepOnce(lost: Loss | undefined): Promise<boolean> {
+    const ids: string[] = [];
+    for await (const { key } of this.context.vault.list(UNFINISHED)) ids.push(key.slice(UNFINISHED.length));
+    let complete = true;
+    const next = ids.values();
+    const worker = async () => {
+      for (const id of next) {
+        if (this.over.signal.aborted) return;
+        complete = (await this.takeUp(id, lost)) && complete;
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    if (complete && lost) await this.presence.bury(lost.serverId);
+    return complete;
+  }
+
+  private async takeUp(id: string, lost: Loss | undefined): Promise<boolean> {
+    const { vault, logger } = this.context;
+    try {
+      const found = await findRecord(vault, id);
+      if (!found) return true;
+      if (this.mayBeTaken(found.record, lost)) await this.adopt(id);
+      return true;
+    } catch (error) {
+      const code = error instanceof DomainError ? error.code : undefined;
+      if (code === 'OWNED_ELSEWHERE') return true;
+      logger.warn({ sessionId: id, error }, 'an unfinished session could not be taken over');
+      return code !== 'STORAGE';
+    }
+  }
+
+  /** Sessions that rest stay where they are until somebody asks for them. */
+  private mayBeTaken({ id, owner, snapshot }: SessionRecord, lost: Loss | undefined): boolean {
+    if (this.directory.at(id)) return false;
+    if (owner !== null) return lost === undefined || owner === lost.serverId;
+    return snapshot.state !== 'PAUSED' || snapshot.reason === 'WORKER_LOST';
+  }
+
+  /** After it turned out that somebody else has written: if nobody owns the session after all, it is taken up again. */
+  private lookAgain(id: string): void {
+    const { clock, logger } = this.context;
+    const look = async () => {
+      await clock.sleep(RETRY, this.over.signal);
+      if (!this.over.signal.aborted) await this.adopt(id);
+    };
+    look().catch((error: unknown) => {
+      if (error instanceof DomainError && error.code === 'OWNED_ELSEWHERE') return;
+      logger.warn({ sessionId: id, error }, 'a session that was lost could not be taken up again');
+    });
+  }
+
+  private now(): string {
+    return new Date(this.context.clock.now()).toISOString();
+  }
+}
+
+const NOTHING = new Uint8Array();

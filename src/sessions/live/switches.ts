@@ -1,0 +1,77 @@
+/** Requests for prompts: their receipts, and that the same idempotency key gives the same one. */
+
+import { randomUUID } from 'node:crypto';
+import { DomainError } from '../errors.js';
+import type { SwitchPromptInput, SwitchReceipt, Session } from '../session.js';
+import type { SessionLog } from '../stored/log.js';
+import { checkSwitch, type SwitchRequest } from '../validation.js';
+import type { Context } from './context.js';
+import { expectedBlock, mustHaveRoom, type Progress } from './prompts.js';
+
+export interface SwitchesHost {
+  readonly context: Context;
+  readonly log: SessionLog;
+  readonly session: Session;
+  readonly progress: Progress;
+}
+
+export class Switches {
+  /** Those that are on their way to the log, by idempotency key. */
+  private readonly pending = new Map<string, Promise<SwitchReceipt>>();
+
+  /** Those that are being logged. */
+  private readonly asked = new Set<Pick<SwitchReceipt, 'status' | 'when'>>();
+
+  constructor(private readonly host: SwitchesHost) {}
+
+  /**
+   * The receipt that the input's key was given before, CONFLICT when that was for another input; else a new one, logged
+   * under the id of the command that asks for it, unless `allowed` throws.
+   */
+  async request(id: string, input: SwitchPromptInput, allowed: () => void): Promise<SwitchReceipt> {
+    const { idempotencyKey: key } = input;
+    const known = key === undefined ? undefined : (this.pending.get(key) ?? receiptOfKey(this.host.session, key));
+    if (known) return sameRequest(await known, input);
+    allowed();
+    const request = checkSwitch(input, expectedBlock('NEXT_BLOCK', this.host.progress));
+    const { session, context } = this.host;
+    mustHaveRoom(request.when, [...session.receipts, ...this.asked], context.policy.maxPendingPrompts);
+    const receipt = this.append(id, request);
+    if (key === undefined) return receipt;
+    this.pending.set(key, receipt);
+    return receipt.finally(() => this.pending.delete(key));
+  }
+
+  /** Logs what was asked for when the session was made. */
+  plan(planned: SwitchRequest): Promise<SwitchReceipt> {
+    return this.append(randomUUID(), planned);
+  }
+
+  private async append(id: string, { prompt, mode, when, idempotencyKey }: SwitchRequest): Promise<SwitchReceipt> {
+    const { log, progress } = this.host;
+    const asked = { status: 'PENDING', when } as const;
+    this.asked.add(asked);
+    const draft = {
+      ...({ type: 'PromptRequested', requestId: id, prompt, mode, when } as const),
+      expectedBlock: expectedBlock(when, progress),
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+    };
+    await log.append(draft).finally(() => this.asked.delete(asked));
+    return this.host.session.receipts.find((receipt) => receipt.id === id) as SwitchReceipt;
+  }
+}
+
+export function receiptOfKey({ receipts }: Session, key: string): SwitchReceipt | undefined {
+  return receipts.find(({ idempotencyKey }) => idempotencyKey === key);
+}
+
+/** The receipt, unless the input is not the one it was given for. */
+export function sameRequest(receipt: SwitchReceipt, input: SwitchPromptInput): SwitchReceipt {
+  const { prompt, mode = 'RECACHE', when = 'NEXT_BLOCK' } = input;
+  if (receipt.prompt === prompt.trim() && receipt.mode === mode && sameWhen(receipt.when, when)) return receipt;
+  throw new DomainError('CONFLICT', 'This idempotency key was used for another prompt switch.');
+}
+
+function sameWhen(a: SwitchReceipt['when'], b: SwitchReceipt['when']): boolean {
+  return typeof a === 'string' || typeof b === 'string' ? a === b : a.block === b.block;
+}

@@ -1,0 +1,66 @@
+/** What the store says of sessions, whoever owns them. */
+
+import { DomainError, invalid } from '../errors.js';
+import type { Session } from '../session.js';
+import type { Page } from '../sessions.js';
+import { isSessionId } from '../stored/ids.js';
+import { BY_DATE, idOfByDateKey, keysOf } from '../stored/keys.js';
+import { LogReader } from '../stored/log.js';
+import { readRecord, type SessionRecord } from '../stored/record.js';
+import { applyEvent } from '../stored/snapshot.js';
+import type { Vault } from '../stored/vault.js';
+
+const PAGE = 20;
+const LARGEST_PAGE = 100;
+
+export interface StoredSession {
+  record: SessionRecord;
+  /** Of the record. */
+  etag: string;
+  session: Session;
+}
+
+/** Rejects with NOT_FOUND. */
+export async function loadSession(vault: Vault, id: string): Promise<StoredSession> {
+  const loaded = await findSession(vault, id);
+  if (!loaded) throw new DomainError('NOT_FOUND', 'There is no such session.', { field: 'sessionId' });
+  return loaded;
+}
+
+export async function findSession(vault: Vault, id: string): Promise<StoredSession | undefined> {
+  const found = await findRecord(vault, id);
+  if (!found) return undefined;
+  let session = found.record.snapshot;
+  if (!session.finishedAt) {
+    for await (const event of new LogReader(vault, keysOf(id)).all(session.lastSequence)) {
+      session = applyEvent(session, event);
+    }
+  }
+  return { ...found, session };
+}
+
+/** Without what the log has beyond the record. */
+export async function findRecord(vault: Vault, id: string): Promise<Omit<StoredSession, 'session'> | undefined> {
+  return isSessionId(id) ? readRecord(vault, keysOf(id)) : undefined;
+}
+
+/** A page of sessions, newest first; `find` may know one better than the store, or not at all. */
+export async function pageOfSessions(
+  vault: Vault,
+  find: (id: string) => Promise<Session | undefined>,
+  { first = PAGE, after }: { first?: number; after?: string } = {},
+): Promise<Page<Session>> {
+  if (!Number.isInteger(first) || first < 1 || first > LARGEST_PAGE) {
+    throw invalid('first', `first must be from 1 to ${LARGEST_PAGE}, not ${first}.`);
+  }
+  const keys: string[] = [];
+  for await (const { key } of vault.list(BY_DATE, after === undefined ? {} : { after: BY_DATE + after })) {
+    keys.push(key);
+    if (keys.length > first) break;
+  }
+  const page = keys.slice(0, first);
+  const found = await Promise.all(page.map((key) => find(idOfByDateKey(key))));
+  const last = page.at(-1);
+  const more = keys.length > first && last !== undefined;
+  return { items: found.filter((item) => item !== undefined), ...(more && { next: last.slice(BY_DATE.length) }) };
+}
