@@ -21,19 +21,6 @@ float roundToBf16(float f) {
 // Rows of all frames up to `frames`.
 Tensor upTo(const Tensor& t, int64_t rows) { return t.rows(0, rows); }
 
-// Runs of frames as rows of the buffers.
-class RowRanges {
- public:
-  RowRanges(const FrameRuns& runs, int64_t frameTokens) {
-    for (const FrameRun& run : runs) ranges_[count_++] = {run.frame * frameTokens, run.count * frameTokens};
-  }
-  std::span<const KeyRange> all() const { return {ranges_.data(), count_}; }
-
- private:
-  std::array<KeyRange, 4> ranges_;
-  size_t count_ = 0;
-};
-
 // Modulation j of a conditioning group [groups * rows, dim].
 Tensor part(const Tensor& group, int64_t j, int64_t rows) { return group.rows(j * rows, rows); }
 
@@ -132,8 +119,11 @@ LinearRows Dit::takeRows(Arena& arena, int64_t n, int64_t width) const {
   return r;
 }
 
-DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid,
-                                  int64_t rotatedFrames) const {
+std::unique_ptr<KeyValues> Dit::makeStore(int64_t frames, int64_t queryFrames, const LatentGrid& grid, RopeMode rope, int64_t pageFrames) const {
+  return backend_.makeKeyValues({config_.numLayers, frames, grid.tokens(), config_.dim, config_.numHeads, kv_, rope, pageFrames, queryFrames});
+}
+
+DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid) const {
   const DType type = backend_.activationType();
   const int64_t n = frames * grid.tokens(), dim = config_.dim;
   DitWorkspace w;
@@ -141,13 +131,10 @@ DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFra
   w.x = arena.take(type, {n, dim});
   w.normed = takeRows(arena, n, dim);
   w.q = arena.take(type, {n, dim});
-  if (backend_.quantisesQueries(dim, config_.numHeads)) w.queries = {arena.take(DType::I8, {n, dim}), arena.take(DType::F32, {n, config_.numHeads})};
   w.k = arena.take(type, {n, dim});
   w.mixed = arena.take(type, {n, dim});
   w.hidden = takeRows(arena, chunkFrames * grid.tokens(), config_.ffnDim);
   w.flow = arena.take(type, {n, config_.outDim * kPatch});
-  w.rotated = arena.take(backend_.kvType(), {rotatedFrames * grid.tokens(), dim});
-  if (kv_ == KvStorage::Int8) w.values = arena.take(backend_.kvType(), {rotatedFrames * grid.tokens(), dim});
   w.text = arena.take(type, {config_.textLen, dim});
   w.textHidden = arena.take(type, {config_.textLen, dim});
   w.chunkFrames = chunkFrames;
@@ -225,14 +212,13 @@ std::span<const int32_t> Dit::positions(int64_t first, int64_t count) const {
   return std::span(counting_).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
 }
 
-void Dit::forward(const DitCall& call, KvCache& cache, const TextCache& text, RopeMode mode, const RopeTables& rope,
-                  const DitWorkspace& full, const Tap* tap) const {
-  const int64_t frames = call.pass.frames, n = frames * cache.frameTokens(), rows = call.time->rows;
+void Dit::forward(const DitCall& call, KeyValues& store, const TextCache& text, const RopeTables& rope, const DitWorkspace& full,
+                  const Tap* tap) const {
+  const int64_t frames = call.pass.frames, n = frames * store.layout().frameTokens, rows = call.time->rows;
   if (call.latents.shape[0] != frames || (rows != 1 && rows != frames)) throw std::logic_error("Dit::forward: frame counts differ");
   DitWorkspace w = full;
   for (Tensor* t : {&w.tokens, &w.x, &w.q, &w.k, &w.mixed, &w.flow}) *t = upTo(*t, n);
   w.normed = w.normed.rows(0, n);
-  if (w.queries.scale) w.queries = w.queries.rows(0, n);
   const auto show = [&](std::string_view name, int64_t layer, const Tensor& t) { if (tap) (*tap)(name, layer, t); };
 
   backend_.patchify(w.tokens, call.latents);
@@ -244,89 +230,52 @@ void Dit::forward(const DitCall& call, KvCache& cache, const TextCache& text, Ro
     const Tensor& m = call.time->layer[l];
     const int64_t index = static_cast<int64_t>(l);
 
-    backend_.layerNormModulate(w.normed, w.x, part(m, 1, rows), part(m, 0, rows), config_.eps);
-    writeKeysAndValues(layer, index, call, cache, mode, rope, w);
+    backend_.layerNorm(w.normed, w.x, NormScale::Modulate, part(m, 1, rows), part(m, 0, rows), config_.eps);
+    appendKeysAndValues(layer, index, call, store, rope, w);
     if (call.cacheOnly && l + 1 == layers_.size()) return;
-    selfAttention(layer, index, call, cache, mode, rope, w);
+    selfAttention(layer, index, call, store, rope, w);
     if (tap) backend_.linear(w.k, w.mixed, *layer.self.o), show("self_attn", index, w.k);
     backend_.linear(w.x, w.mixed, *layer.self.o, {.residual = w.x, .gate = part(m, 2, rows)});
 
-    backend_.layerNormAffine(w.normed, w.x, layer.norm3Weight, layer.norm3Bias, config_.eps);
+    backend_.layerNorm(w.normed, w.x, NormScale::Affine, layer.norm3Weight, layer.norm3Bias, config_.eps);
     crossAttention(layer, index, text, w);
     if (tap) backend_.linear(w.k, w.mixed, *layer.cross.o), show("cross_attn", index, w.k);
     backend_.linear(w.x, w.mixed, *layer.cross.o, {.residual = w.x});
 
-    backend_.layerNormModulate(w.normed, w.x, part(m, 4, rows), part(m, 3, rows), config_.eps);
+    backend_.layerNorm(w.normed, w.x, NormScale::Modulate, part(m, 4, rows), part(m, 3, rows), config_.eps);
     feedForward(layer, part(m, 5, rows), frames, w);
     show("block", index, w.x);
   }
 
-  backend_.layerNormModulate(w.mixed, w.x, part(call.time->head, 1, rows), part(call.time->head, 0, rows), config_.eps);
+  backend_.layerNorm(w.mixed, w.x, NormScale::Modulate, part(call.time->head, 1, rows), part(call.time->head, 0, rows), config_.eps);
   backend_.linear(w.flow, w.mixed, *head_);
   show("head", -1, w.flow);
 }
 
-// Absolute mode caches keys rotated by their frame number; relative mode caches them unrotated (spec 3.5). An 8-bit cache
-// keeps what the other would, rounded.
-void Dit::writeKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KvCache& cache, RopeMode mode,
-                             const RopeTables& rope, const DitWorkspace& w) const {
-  const int64_t s = cache.frameTokens();
-  const bool bytes = cache.bytes();
-  backend_.linear(w.k, w.normed, *layer.self.k);
-  for (const FrameRun& run : call.pass.writes) {
-    const Tensor in = w.k.rows(run.source * s, run.count * s), kept = cache.keys(index).rows(run.frame * s, run.count * s);
-    const Tensor out = bytes ? in : kept;
-    if (mode == RopeMode::Relative) {
-      backend_.rmsNorm(out, in, layer.self.normK, config_.eps);
-    } else {
-      backend_.rmsNormRope(out, in, layer.self.normK, config_.eps, config_.numHeads, rope,
-                           positions(call.position + run.source, run.count));
-    }
-    if (bytes) backend_.toBytes(kept, cache.keyScales(index).rows(run.frame * s, run.count * s), in);
-  }
-  // Values are made where they stay, if that is of their type.
-  const bool inPlace = cache.values(index).dtype == w.k.dtype;
-  if (!inPlace) backend_.linear(w.k, w.normed, *layer.self.v);
-  for (const FrameRun& run : call.pass.writes) {
-    const Tensor in = w.k.rows(run.source * s, run.count * s), kept = cache.values(index).rows(run.frame * s, run.count * s);
-    if (inPlace) backend_.linear(kept, w.normed.rows(run.source * s, run.count * s), *layer.self.v);
-    else if (bytes) backend_.toBytes(kept, cache.valueScales(index).rows(run.frame * s, run.count * s), in);
-    else backend_.copy(kept, in);
-  }
-  if (const KeptKeys kept = cache.kept(index)) {
-    const RowRanges pages(call.pass.anew ? call.pass.visible : call.pass.writes, s);
-    backend_.keep(kept, cache.keys(index), cache.values(index), config_.numHeads, pages.all(), call.pass.anew);
-  }
+void Dit::appendKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
+                              const DitWorkspace& w) const {
+  AppendArgs a;
+  a.layer = index, a.in = w.normed;
+  a.key = layer.self.k.get(), a.value = layer.self.v.get();
+  a.norm = {layer.self.normK, config_.eps};
+  a.rotation = {&rope, positions(call.position, call.pass.frames)};
+  a.writes = &call.pass.writes, a.visible = &call.pass.visible, a.anew = call.pass.anew;
+  a.scratch = w.k;
+  store.append(a);
 }
 
-void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, const KvCache& cache, RopeMode mode,
-                        const RopeTables& rope, const DitWorkspace& w) const {
-  const int64_t s = cache.frameTokens();
-  const bool relative = mode == RopeMode::Relative, bytes = cache.bytes();
+// Queries stand where their keys do: at their position, or at their slot (spec 3.5).
+void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
+                        const DitWorkspace& w) const {
   backend_.linear(w.q, w.normed, *layer.self.q);
-  const auto at = positions(relative ? call.pass.firstSlot : call.position, call.pass.frames);
-  if (w.queries.scale) backend_.quantisedQueries(w.queries.values, w.queries.scale, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope, at);
-  else backend_.rmsNormRope(w.q, w.q, layer.self.normQ, config_.eps, config_.numHeads, rope, at);
-  const RowRanges visible(call.pass.visible, s);
-  for (const FrameRun& run : call.pass.visible) {
-    const int64_t first = run.frame * s, rows = run.count * s;
-    const Tensor kept = cache.keys(index).rows(first, rows), ready = relative || bytes ? w.rotated.rows(first, rows) : kept;
-    if (bytes) {
-      backend_.fromBytes(ready, kept, cache.keyScales(index).rows(first, rows));
-      backend_.fromBytes(w.values.rows(first, rows), cache.values(index).rows(first, rows), cache.valueScales(index).rows(first, rows));
-    }
-    if (relative) backend_.rope(ready, bytes ? ready : kept, config_.numHeads, rope, positions(run.slot, run.count));
-  }
-  AttentionArgs a;
-  a.out = w.mixed, a.q = w.queries.scale ? w.queries.values : w.q, a.qScale = w.queries.scale;
-  a.k = relative || bytes ? w.rotated : cache.keys(index);
-  a.v = bytes ? w.values : cache.values(index);
-  a.visible = visible.all();
-  a.heads = config_.numHeads;
+  const bool bySlot = store.layout().rope == RopeMode::Relative;
+  AttendArgs a;
+  a.layer = index, a.out = w.mixed, a.q = w.q;
+  a.norm = {layer.self.normQ, config_.eps};
+  a.rotation = {&rope, positions(bySlot ? call.pass.firstSlot : call.position, call.pass.frames)};
+  a.visible = &call.pass.visible;
   a.scale = attentionScale_;
-  a.eightBit = true;
-  a.kept = cache.kept(index);
-  backend_.attention(a);
+  store.attend(a);
 }
 
 void Dit::crossAttention(const Layer& layer, int64_t index, const TextCache& text, const DitWorkspace& w) const {

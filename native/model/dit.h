@@ -54,13 +54,10 @@ struct DitWorkspace {
   Tensor x;           // [n, dim] the residual stream
   LinearRows normed;  // [n, dim] what the layers' norms give: only EightBit::Full layers read it
   Tensor q;           // [n, dim]
-  LinearRows queries; // the same for 8-bit attention: bytes [heads, n, headDim] and scales [heads, n]; absent where it takes q
   Tensor k;           // [n, dim]; also v
   Tensor mixed;       // [n, dim] attention's result; what the head reads
   LinearRows hidden;  // [chunk, ffnDim]
   Tensor flow;        // [n, 4 outDim]
-  Tensor rotated;     // [capacity * frameTokens, dim], relative mode or 8-bit cache: visible keys as attention takes them
-  Tensor values;      // the same of values, 8-bit cache
   Tensor text, textHidden;  // [textLen, dim]
   int64_t chunkFrames = 1;  // the feed-forward runs over this many frames at once
 };
@@ -85,10 +82,10 @@ class Dit {
   const DitConfig& config() const { return config_; }
   Backend& backend() const { return backend_; }
   size_t weightBytes() const { return weightBytes_; }
-  DType cacheType() const { return kv_ == KvStorage::Int8 ? DType::I8 : backend_.kvType(); }
 
-  DitWorkspace layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid,
-                               int64_t rotatedFrames) const;
+  // A store for so many frames of a picture, and calls of at most so many; pageFrames as in KeyValueLayout.
+  std::unique_ptr<KeyValues> makeStore(int64_t frames, int64_t queryFrames, const LatentGrid& grid, RopeMode rope, int64_t pageFrames = 0) const;
+  DitWorkspace layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid) const;
   TimeConditioning layoutTime(Arena& arena, int64_t rows) const;
   TextCache layoutText(Arena& arena) const;
 
@@ -98,8 +95,8 @@ class Dit {
   void prepareText(TextCache& out, const Tensor& embeddings, int64_t tokens, const DitWorkspace& w) const;
 
   // Runs one call; the flow is in w.flow [frames * frameTokens, 4 outDim], rows in (ky, kx, c) order.
-  void forward(const DitCall& call, KvCache& cache, const TextCache& text, RopeMode mode, const RopeTables& rope,
-               const DitWorkspace& w, const Tap* tap = nullptr) const;
+  void forward(const DitCall& call, KeyValues& store, const TextCache& text, const RopeTables& rope, const DitWorkspace& w,
+               const Tap* tap = nullptr) const;
 
  private:
   using Linear = std::unique_ptr<LinearWeights>;
@@ -120,10 +117,10 @@ class Dit {
   void readTimeProjection(WeightReader& w);
 
   LinearRows takeRows(Arena& arena, int64_t n, int64_t width) const;
-  void writeKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KvCache& cache, RopeMode mode,
-                          const RopeTables& rope, const DitWorkspace& w) const;
-  void selfAttention(const Layer& layer, int64_t index, const DitCall& call, const KvCache& cache, RopeMode mode,
-                     const RopeTables& rope, const DitWorkspace& w) const;
+  void appendKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
+                           const DitWorkspace& w) const;
+  void selfAttention(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
+                     const DitWorkspace& w) const;
   void crossAttention(const Layer& layer, int64_t index, const TextCache& text, const DitWorkspace& w) const;
   void feedForward(const Layer& layer, const Tensor& gate, int64_t frames, const DitWorkspace& w) const;
   std::span<const int32_t> positions(int64_t first, int64_t count) const;

@@ -2,18 +2,9 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace longlive {
-
-namespace {
-
-int64_t framesOf(const FrameRuns& runs) {
-  int64_t n = 0;
-  for (const FrameRun& r : runs) n += r.count;
-  return n;
-}
-
-}  // namespace
 
 KvPass KvPass::withoutSkipped() const {
   KvPass p = *this;
@@ -22,30 +13,9 @@ KvPass KvPass::withoutSkipped() const {
   return p;
 }
 
-KvCache::KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64_t frameTokens, int64_t width, DType type,
-                 int64_t heads)
-    : geometry_(geometry), frameTokens_(frameTokens) {
+KvCache::KvCache(const KvGeometry& geometry, std::unique_ptr<KeyValues> store) : geometry_(geometry), store_(std::move(store)) {
   if (geometry.sink < 0 || geometry.sink >= geometry.capacity) throw std::logic_error("KvCache: the sink must leave room");
-  for (int64_t l = 0; l < layers; ++l) {
-    keys_.push_back(arena.take(type, {geometry.capacity * frameTokens, width}));
-    values_.push_back(arena.take(type, {geometry.capacity * frameTokens, width}));
-    if (type != DType::I8) continue;
-    keyScales_.push_back(arena.take(DType::F32, {geometry.capacity * frameTokens, heads}));
-    valueScales_.push_back(arena.take(DType::F32, {geometry.capacity * frameTokens, heads}));
-  }
-}
-
-void KvCache::keep(Arena& arena, int64_t bytes, int64_t pageFrames) {
-  if (!geometry_.inPages(pageFrames)) throw std::logic_error("KvCache: calls do not write whole pages");
-  page_ = pageFrames * frameTokens_;
-  for (size_t l = 0; l < keys_.size(); ++l) kept_.push_back(arena.take(DType::I8, {bytes}));
-}
-
-size_t KvCache::memoryBytes() const {
-  size_t n = 0;
-  for (const auto* tensors : {&keys_, &values_, &keyScales_, &valueScales_, &kept_})
-    for (const Tensor& t : *tensors) n += t.bytes();
-  return n;
+  if (store_ && store_->layout().frames < geometry.capacity) throw std::logic_error("KvCache: the store has too few frames");
 }
 
 int64_t KvCache::frameOf(int64_t slot) const {
@@ -88,17 +58,12 @@ KvPass KvCache::begin(int64_t start, int64_t frames, bool rewriteSink) {
   append(pass.writes, write, filled, write - first);
   append(pass.visible, 0, sink, 0);
   append(pass.visible, std::max(sink, filled - (attention - sink)), filled, 0);
-  pass.anew = framesOf(pass.writes) == framesOf(pass.visible) || (!recompute && frameOf(first) == sink);
+  pass.anew = pass.writes.frames() == pass.visible.frames() || (!recompute && frameOf(first) == sink);
   return pass;
 }
 
-void KvCache::zero(Backend& backend, int64_t from, int64_t to) const {
-  for (int64_t slot = from; slot < to; ++slot) {
-    for (size_t l = 0; l < keys_.size(); ++l) {
-      backend.zero(keys_[l].rows(frameOf(slot) * frameTokens_, frameTokens_));
-      backend.zero(values_[l].rows(frameOf(slot) * frameTokens_, frameTokens_));
-    }
-  }
+void KvCache::zero(int64_t from, int64_t to) const {
+  for (int64_t slot = from; slot < to; ++slot) store_->zero(frameOf(slot), 1);
 }
 
 }  // namespace longlive

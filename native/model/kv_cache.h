@@ -22,13 +22,10 @@
 // Slots of the sink that nothing has written yet hold zeros and are seen, as in the reference.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <span>
-#include <vector>
+#include <memory>
 
-#include "arena.h"
-#include "ops.h"
+#include "key_values.h"
 
 namespace longlive {
 
@@ -42,29 +39,13 @@ struct KvGeometry {
   bool inPages(int64_t frames) const { return attention == capacity && capacity % frames == 0 && (sink == 0 || sink == frames); }
 };
 
-// `count` frames that are neighbours both as slots and in memory.
-struct FrameRun {
-  int64_t source = 0;  // frame of the call (writes only)
-  int64_t slot = 0;
-  int64_t frame = 0;   // frame of the buffers
-  int64_t count = 0;
-};
-
-// A fixed number of runs: sink, and a ring that may wrap.
-struct FrameRuns {
-  std::array<FrameRun, 4> runs{};
-  int size = 0;
-  const FrameRun* begin() const { return runs.data(); }
-  const FrameRun* end() const { return runs.data() + size; }
-};
-
 struct KvPass {
   int64_t start = 0;      // frame number of the call's first frame
   int64_t frames = 0;
   int64_t firstSlot = 0;  // of the call's first frame
   int64_t skipped = 0;    // leading frames whose K/V are not kept
   FrameRuns writes, visible;
-  bool anew = false;      // all that is visible is new, or the ring begins again: when what is kept of keys is made anew (ops.h, Backend::keep)
+  bool anew = false;      // all that is visible is new, or the ring begins again: AppendArgs::anew
 
   // The same call without the frames whose K/V are discarded: nobody sees their keys, so when the output is not wanted
   // either, they need not be computed.
@@ -79,44 +60,27 @@ class KvCache {
     int64_t turn = 0;
   };
 
-  // Buffers for `layers` layers of rows [frameTokens per frame, width] of dtype `type`. Rows of I8 have a scale for each of
-  // `heads` parts of a row (ops.h, toBytes).
-  KvCache(Arena& arena, const KvGeometry& geometry, int64_t layers, int64_t frameTokens, int64_t width, DType type,
-          int64_t heads = 1);
-
-  // Keeps what 8-bit attention makes of each layer's keys and values, too, in pages of so many frames.
-  void keep(Arena& arena, int64_t bytes, int64_t pageFrames);
+  // Plans for a store of so many frames; the store may be absent, where only the plan matters.
+  KvCache(const KvGeometry& geometry, std::unique_ptr<KeyValues> store);
 
   // Plans one call and moves the indices. rewriteSink is the reference's sink_recache_after_switch.
   KvPass begin(int64_t start, int64_t frames, bool rewriteSink = false);
 
-  Tensor keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
-  Tensor values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
-  // [rows, heads] F32; empty unless the rows are I8.
-  Tensor keyScales(int64_t layer) const { return bytes() ? keyScales_[static_cast<size_t>(layer)] : Tensor{}; }
-  Tensor valueScales(int64_t layer) const { return bytes() ? valueScales_[static_cast<size_t>(layer)] : Tensor{}; }
-  bool bytes() const { return !keyScales_.empty(); }
-  // Empty unless it is kept.
-  KeptKeys kept(int64_t layer) const { return kept_.empty() ? KeptKeys{} : KeptKeys{kept_[static_cast<size_t>(layer)], page_}; }
-
-  size_t memoryBytes() const;
+  KeyValues& store() const { return *store_; }
   const KvGeometry& geometry() const { return geometry_; }
-  int64_t frameTokens() const { return frameTokens_; }
   const Indices& indices() const { return indices_; }
   void setIndices(const Indices& i) { indices_ = i; }
   int64_t frameOf(int64_t slot) const;
 
   // Zeroes slots [from, to) of every layer.
-  void zero(Backend& backend, int64_t from, int64_t to) const;
+  void zero(int64_t from, int64_t to) const;
 
  private:
   void append(FrameRuns& runs, int64_t fromSlot, int64_t toSlot, int64_t source) const;
 
   KvGeometry geometry_;
-  int64_t frameTokens_;
+  std::unique_ptr<KeyValues> store_;
   Indices indices_;
-  std::vector<Tensor> keys_, values_, keyScales_, valueScales_, kept_;
-  int64_t page_ = 0;  // rows
 };
 
 }  // namespace longlive

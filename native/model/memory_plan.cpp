@@ -32,13 +32,13 @@ void requireDecoder(const LoadOptions& options, const Package& package) {
 MemoryPlan planMemory(const LoadOptions& options, int64_t width, int64_t height) {
   const Package package = Package::open(options.directory);
   requireDecoder(options, package);
-  if (options.device == DeviceKind::Cpu) makeCpuBackend(backendOptions(options));  // refuses arithmetic that it does not have
-  else requireCudaArithmetic(backendOptions(options));
   return Model::planOf(package, options, width, height);
 }
 
 MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int64_t width, int64_t height) {
-  auto counting = std::make_unique<PlanningBackend>(options.device, options.precision, options.attention);
+  const bool cuda = options.device == DeviceKind::Cuda;
+  auto memory = (cuda ? cudaMemory : cpuMemory)(backendOptions(options));  // refuses arithmetic that such a device does not have
+  auto counting = std::make_unique<PlanningBackend>(cuda ? "cuda" : "cpu", std::move(memory));
   const PlanningBackend& backend = *counting;
   const std::shared_ptr<Model> model(new Model(std::make_unique<Impl>(package, options, std::move(counting))));
   Impl& parts = *model->impl_;
@@ -49,7 +49,7 @@ MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int
   SessionOptions o;
   o.width = width ? width : parts.config.video.width, o.height = height ? height : parts.config.video.height;
   Session::Impl session(model, parts, o);
-  plan.keysAndValues = session.sampler.cache().memoryBytes();
+  plan.keysAndValues = session.sampler.cache().store().bytes();
   plan.activations = session.sampler.memoryBytes() - plan.keysAndValues;
   plan.decoding = session.decoder->memoryBytes(), plan.pictures = session.arena.bytes();
 
@@ -63,12 +63,12 @@ MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int
   while (session.sampler.remembered() < session.sampler.cache().geometry().capacity || session.phase != Session::Impl::Phase::Denoise) session.step();
   session.setPrompt(text, RecacheMode::Recache);
   plan.working = backend.working() + parts.textEncoder->workspaceBytes();
-  plan.reserve = options.device == DeviceKind::Cuda ? kReserve : 0;
+  plan.reserve = cuda ? kReserve : 0;
   return plan;
 }
 
 void Model::requireRoom(const Package& package, const LoadOptions& options, const Backend& backend) {
-  const size_t room = static_cast<size_t>(backend.freeMemory());
+  const size_t room = static_cast<size_t>(backend.info().freeMemory);
   if (room == 0) return;  // nobody can say
   const auto planned = [&](const LoadOptions& o) { return planOf(package, o, 0, 0); };
   const MemoryPlan plan = planned(options);

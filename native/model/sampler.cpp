@@ -54,16 +54,10 @@ Sampler::Sampler(const Dit& dit, const SamplerPlan& plan, const SamplingConfig& 
                            grid.height / 2, grid.width / 2)) {
   const int64_t block = config.framesPerBlock, channels = dit.config().inDim;
   if (block < 1 || block > geometry.capacity) throw std::logic_error("Sampler: a block must fit the window");
+  cache_.emplace(geometry, dit.makeStore(geometry.capacity, geometry.capacity, grid, config.rope, geometry.inPages(block) ? block : 0));
   arena_ = Arena::plan(backend_, [&](Arena& a) {
     const auto latents = [&](int64_t frames) { return a.take(DType::F32, {frames, channels, grid.height, grid.width}); };
-    cache_.emplace(a, geometry, dit.config().numLayers, grid.tokens(), dit.config().dim, dit.cacheType(), dit.config().numHeads);
-    // Relative positions turn keys anew in every pass.
-    if (config.rope == RopeMode::Absolute && dit.cacheType() != DType::I8 && geometry.inPages(block)) {
-      const int64_t tokens = grid.tokens(), bytes = backend_.keptBytes(geometry.capacity * tokens, block * tokens, dit.config().dim, dit.config().numHeads);
-      if (bytes > 0) cache_->keep(a, bytes, block);
-    }
-    const bool readyKeys = config.rope == RopeMode::Relative || dit.cacheType() == DType::I8;
-    workspace_ = dit.layoutWorkspace(a, geometry.capacity, block, grid, readyKeys ? geometry.capacity : 0);
+    workspace_ = dit.layoutWorkspace(a, geometry.capacity, block, grid);
     text_ = dit.layoutText(a);
     xt_ = latents(block), x0_ = latents(block), eps_ = latents(block);
     history_ = latents(geometry.capacity), ordered_ = latents(geometry.capacity), sink_ = latents(geometry.sink);
@@ -85,7 +79,7 @@ void Sampler::run(const Tensor& latents, const KvPass& pass, const TimeCondition
 void Sampler::work(const DitCall& call, std::optional<float> sigma) {
   RopeTables rope = rope_;
   if (positions_) rope.temporal = positions_;
-  dit_.forward(call, *cache_, text_, config_.rope, rope, workspace_);
+  dit_.forward(call, cache_->store(), text_, rope, workspace_);
   if (sigma) backend_.flowToX0(x0_, call.latents, workspace_.flow.rows(0, call.pass.frames * grid_.tokens()), *sigma);
 }
 
@@ -121,7 +115,7 @@ void Sampler::abandon() {
   if (step_ == 0) return;
   cache_->setIndices(beforeBlock_);
   // Sink slots count as visible even before they are filled; there they must read as zero again.
-  cache_->zero(backend_, beforeBlock_.filled, cache_->geometry().sink);
+  cache_->zero(beforeBlock_.filled, cache_->geometry().sink);
   step_ = 0;
 }
 
@@ -164,13 +158,13 @@ int64_t Sampler::setText(const Tensor& embeddings, int64_t tokens, RecacheMode m
 
 void Sampler::clear() {
   cache_->setIndices({});
-  cache_->zero(backend_, 0, cache_->geometry().capacity);
+  cache_->zero(0, cache_->geometry().capacity);
   origin_ = frame_, sinkStart_ = 0;
 }
 
 int64_t Sampler::recache() {
   const int64_t capacity = cache_->geometry().capacity;
-  if (!config_.globalSink) cache_->zero(backend_, 0, capacity);
+  if (!config_.globalSink) cache_->zero(0, capacity);
   const int64_t n = std::min(position(), capacity);
   if (n == 0) return 0;
   const Tensor latents = lastFrames(n);

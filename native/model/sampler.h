@@ -99,7 +99,7 @@ class Sampler {
   Tensor lastFrames(int64_t n) const;
   int64_t remembered() const;  // min(frame, capacity)
 
-  size_t memoryBytes() const { return arena_.bytes() + ropeParameters_.bytes(); }
+  size_t memoryBytes() const { return arena_.bytes() + ropeParameters_.bytes() + cache_->store().bytes() + cache_->store().workingBytes(); }
 
   // For tests.
   void computeEveryFlow() { everyFlow_ = true; }  // also of passes that only fill the cache

@@ -21,7 +21,6 @@
 namespace longlive {
 namespace {
 
-constexpr float kClamp = 3.0f;
 constexpr int64_t kFirstStage = 3, kLayersPerStage = 6;  // module indices in the reference
 
 std::string layerName(int64_t index) { return "decoder." + std::to_string(index); }
@@ -174,8 +173,8 @@ class TinyStream final : public LatentStream {
     Backend& b = stream_.backend();
     const int64_t h = latent.shape[2], w = latent.shape[3];
     const Tensor z = stream_.convInput({1, h, w, weights_->zDim});
-    b.toChannelsLast(z, latent, {}, {});
-    b.tanhClamp(z, z, kClamp);
+    b.permute(ChannelOrder::Last, z, latent, {}, {});
+    b.activate(z, z, Activation::TanhClamp);
     Tensor x = stream_.buffer(Role::Main, b.convType(), {1, h, w, weights_->top});
     Backend::ConvArgs relu;
     relu.activation = Activation::Relu;

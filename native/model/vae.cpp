@@ -383,7 +383,7 @@ class WanVaeStream final : public LatentStream {
     const WanDecoderWeights& w = *weights_;
     const Shape shape{1, latent.shape[2], latent.shape[3], w.config.zDim};
     const Tensor z = stream_.inputOf(w.conv2, Role::ConvIn, shape), z2 = stream_.inputOf(w.conv1, Role::Side, shape);
-    b.toChannelsLast(z, latent, w.std.tensor(), w.mean.tensor());
+    b.permute(ChannelOrder::Last, z, latent, w.std.tensor(), w.mean.tensor());
     stream_.run({}, w.conv2, z2, z);
     const Tensor x = stream_.activation(Role::Main, with(shape, w.top));
     stream_.run({}, w.conv1, x, z2);
@@ -463,7 +463,7 @@ class WanVaeEncoder final : public VideoEncoder {
     VolumeStream& s = *stream_;
     const Shape shape{frames.shape[0], frames.shape[2], frames.shape[3], 3};
     const Tensor pixels = s.convInput(shape);
-    backend_.toChannelsLast(pixels, frames, {}, {});
+    backend_.permute(ChannelOrder::Last, pixels, frames, {}, {});
     Tensor x = s.activation(Role::Main, with(shape, config_.dim));
     s.run({}, conv1_, x, pixels);
     x = runLayers(layers_, s, x);
@@ -471,7 +471,7 @@ class WanVaeEncoder final : public VideoEncoder {
     head_->run(s, moments, x);
     const Tensor mean = s.activation(Role::Skip, with(x.shape, config_.zDim));
     s.run({}, mean_, mean, moments);
-    backend_.toChannelsFirst(latent, mean, mul_.tensor(), add_.tensor());
+    backend_.permute(ChannelOrder::First, latent, mean, mul_.tensor(), add_.tensor());
   }
 
   Backend& backend_;

@@ -26,7 +26,15 @@
 
 namespace longlive {
 
-enum class Activation : uint8_t { None, GeluTanh, Silu, Relu };
+// TanhClamp is limit * tanh(x / limit), what tiny decoders do to latents; activate() alone has it.
+enum class Activation : uint8_t { None, GeluTanh, Silu, Relu, TanhClamp };
+constexpr float kTanhClamp = 3.0f;
+
+// What a layer norm's result is scaled by.
+enum class NormScale : uint8_t { Modulate, Affine };
+
+// Where the channels of a volume stand.
+enum class ChannelOrder : uint8_t { First, Last };
 
 // How far below 16 bits a linear layer may go (spec 9.2).
 enum class EightBit : uint8_t {
@@ -69,18 +77,15 @@ struct RopeTables {
   int64_t gridHeight = 0, gridWidth = 0;
 };
 
-// What 8-bit attention has made of keys and values, kept beside them so that it makes it of new rows only (Backend::keep). It is made page by
-// page: of rows from a multiple of `page` on.
-struct KeptKeys {
-  Tensor bytes;  // I8 [keptBytes()]
-  int64_t page = 0;
-  explicit operator bool() const { return static_cast<bool>(bytes); }
+// The rotation of one call: tables, and the temporal position of each frame of its rows.
+struct RotationAt {
+  const RopeTables* tables = nullptr;
+  std::span<const int32_t> temporal;
 };
 
 struct AttentionArgs {
   Tensor out;       // [n, heads * headDim]
   Tensor q;         // [n, heads * headDim], already normalised (and rotated)
-  Tensor qScale{};  // [heads, n] F32, where q is I8 by quantisedQueries: [heads, n, headDim]
   Tensor k, v;      // [rows, heads * headDim]; k already rotated; dtype kvType() or activationType()
   std::span<const KeyRange> visible;
   int64_t heads = 1;
@@ -90,7 +95,6 @@ struct AttentionArgs {
   Tensor bias;
   float lastKeyLogBias = 0.0f;  // added to the logit of the very last visible key (collapsed text padding, spec 2.5)
   bool eightBit = false;        // BackendOptions::attention may choose 8-bit products here; not with biases
-  KeptKeys kept{};              // of k and v, up to date; `visible` are then the buffers' first pages
 };
 
 struct DeviceInfo {
@@ -98,6 +102,7 @@ struct DeviceInfo {
   std::string name;         // e.g. "AMD EPYC" or "NVIDIA H100 80GB HBM3"
   std::string isa;          // e.g. "avx512+bf16+vnni", "sm_90"
   int64_t totalMemory = 0;  // bytes
+  int64_t freeMemory = 0;   // bytes, when asked; 0 where nobody can say
   int threads = 1;
 };
 
@@ -125,40 +130,59 @@ class Storage {
   size_t bytes = 0;
 };
 
+// What stays the same as long as a backend lives.
+struct BackendTraits {
+  Precision precision = Precision::FP32;
+  DType activation = DType::F32;  // of activations
+  DType keyValue = DType::F32;    // of keys and values that are kept: F32 for FP32, else BF16
+  DType conv = DType::F32;        // what conv() takes with weights that are not sensitive
+  bool concurrent = false;        // lanes run beside each other
+  bool runsAhead = false;         // a session gives the next block's first step to the device while this block's frames are decoded
+  bool replays = false;           // replay() records
+};
+
+class KeyValues;
+struct KeyValueLayout;
+
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual DeviceInfo info() const = 0;
-  virtual int64_t freeMemory() const { return 0; }  // bytes; 0 where nobody can say
-  virtual Precision precision() const = 0;
-  virtual DType activationType() const = 0;
-  virtual DType kvType() const = 0;  // what the KV buffers hold: F32 for FP32, else BF16
-  virtual DType convType() const { return activationType(); }  // what conv() takes with weights that are not sensitive
+  const BackendTraits& traits() const { return traits_; }
+  Precision precision() const { return traits_.precision; }
+  DType activationType() const { return traits_.activation; }
+  DType kvType() const { return traits_.keyValue; }
+  DType convType() const { return traits_.conv; }
+  bool concurrent() const { return traits_.concurrent; }
+  bool runsAhead() const { return traits_.runsAhead; }
+  bool replays() const { return traits_.replays; }
+
+  // Each operation's line says the shapes that it takes, and in brackets what it may allocate of the device's memory: [nothing],
+  // [its result], or [scratch], which grows while the largest calls are first met and then stays.
+
+  virtual DeviceInfo info() const = 0;  // [nothing]
   // What linear() and the layer norms should write for EightBit::Full layers of this width: those would make it of anything else, each for
-  // itself. Rows of activationType() serve every layer.
+  // itself. Rows of activationType() serve every layer. [nothing]
   virtual DType linearType(int64_t /*width*/) const { return activationType(); }
 
   // -- memory ---------------------------------------------------------------------------------------------------------
-  virtual std::unique_ptr<Storage> allocate(size_t bytes) = 0;  // zeroed, 64-byte aligned
-  virtual void upload(const Tensor& out, const float* host) = 0;             // converts F32 to out.dtype
-  // Rows of a table as they lie in a file. Throws Error{InvalidPackage} naming it where it holds NaN or infinity.
-  virtual void uploadRows(const Tensor& out, const StoredMatrix& rows);
-  virtual void download(float* host, const Tensor& in) = 0;                  // converts to F32; synchronises
-  virtual void downloadBytes(void* host, const Tensor& in) = 0;              // as they are; synchronises
-  virtual void zero(const Tensor& out) = 0;
-  virtual void copy(const Tensor& out, const Tensor& in) = 0;                // same elements; converts dtype
-  virtual void synchronize() = 0;                                            // waits for every lane
-  // Host memory that copyOut can write while the host goes on.
+  virtual std::unique_ptr<Storage> allocate(size_t bytes) = 0;      // zeroed, 64-byte aligned [its result]
+  // Host memory that copyOut can write while the host goes on. [its result, of the host's memory]
   virtual std::unique_ptr<Storage> allocateHost(size_t bytes) { return allocate(bytes); }
-  // The bytes of `in`; they are there when a later mark of this lane has been waited for.
-  virtual void copyOut(void* host, const Tensor& in) { downloadBytes(host, in); }
+  virtual void upload(const Tensor& out, const float* host) = 0;    // `out` any shape; converts F32 to out.dtype [nothing]
+  // Rows [out, in] of a table as they lie in a file. Throws Error{InvalidPackage} naming it where it holds NaN or infinity. [nothing]
+  virtual void uploadRows(const Tensor& out, const StoredMatrix& rows);
+  virtual void download(float* host, const Tensor& in) = 0;         // `in` any shape; converts to F32; synchronises [nothing]
+  // The bytes of `in`; they are there when a later mark of this lane has been waited for. [nothing]
+  virtual void copyOut(void* host, const Tensor& in) = 0;
+  virtual void zero(const Tensor& out) = 0;                         // any shape [nothing]
+  virtual void copy(const Tensor& out, const Tensor& in) = 0;       // same elements; converts dtype [nothing]
+  virtual void synchronize() = 0;                                   // waits for every lane [nothing]
+  // The bytes of `in`, as they are, once everything before in this lane has happened.
+  void downloadBytes(void* host, const Tensor& in);
 
   // -- order ------------------------------------------------------------------------------------------------------------
-  // Without lanes everything has happened when a call returns, and these have nothing to do.
-  virtual bool concurrent() const { return false; }
-  // Whether a session gives the next block's first step to the device while this block's frames are decoded.
-  virtual bool runsAhead() const { return concurrent(); }
+  // Without lanes everything has happened when a call returns, and these have nothing to do. None allocates but makeMark.
   virtual Lane use(Lane) { return Lane::Main; }  // what this thread does next goes to this lane; gives the one before
   virtual std::unique_ptr<Mark> makeMark() { return std::make_unique<Mark>(); }
   virtual void mark(Mark&) {}                    // all that the current lane was given so far
@@ -167,70 +191,45 @@ class Backend {
 
   // Runs `work`: operations on the current lane that neither allocate nor wait, once they have run before. It must do the same
   // for the same `version` each time it comes with this recording. A backend that can (CUDA graphs) runs it, records
-  // it when it comes again, and from then on replays the record; the results are the same to the bit.
-  virtual bool replays() const { return false; }
+  // it when it comes again, and from then on replays the record; the results are the same to the bit. [the record]
   virtual void replay(std::unique_ptr<Recording>&, uint64_t /*version*/, const std::function<void()>& work) { work(); }
 
   // -- weights (PyTorch layout, in host memory) ---------------------------------------------------------------------------
-  // From a file. Throws Error{InvalidPackage} naming the tensor where it holds NaN or infinity. Without an override the
-  // matrix goes through one F32 copy of itself and prepareLinear.
-  virtual std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit);
-  // From F32. `sensitive` is EightBit::Never, else EightBit::Full.
-  virtual std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
-                                                       bool sensitive = false) = 0;
-  // bias may be null. `sensitive`: in F32 on every device and in every precision, for small convolutions whose rounding is seen.
-  // upsample2x: the weights serve ConvArgs::upsample2x calls, and only those.
+  // weight [out, in] from a file, bias [out] or null. Throws Error{InvalidPackage} naming the tensor where it holds NaN or infinity. [its result]
+  virtual std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) = 0;
+  // The same of F32. `sensitive` is EightBit::Never, else EightBit::Full.
+  std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive = false);
+  // weight [out, in, kt, kh, kw], bias [out] or null. `sensitive`: in F32 on every device and in every precision, for small convolutions
+  // whose rounding is seen. upsample2x: the weights serve ConvArgs::upsample2x calls, and only those. [its result]
   virtual std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
                                                    int kh, int kw, bool sensitive = false, bool upsample2x = false) = 0;
 
   // -- token matrices ---------------------------------------------------------------------------------------------------
   // out[n, W.out] = epilogue(in[n, W.in] W^T + b). Rows in 8 bits are of linearType(); as `out` they come without multiply, residual and
-  // gate, and hold what rows of activationType() would, rounded once more.
+  // gate, and hold what rows of activationType() would, rounded once more. [scratch]
   virtual void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e = {}) = 0;
-  // LayerNorm without parameters, then * (1 + scale) + shift, both per frame.
-  virtual void layerNormModulate(const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) = 0;
-  virtual void layerNormAffine(const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) = 0;
-  // RMSNorm over the whole row; in place allowed; out may be a KV slice (kvType()).
+  // LayerNorm without parameters of rows [n, width]; then * (1 + scale) + shift, both per frame (Modulate), or * scale + shift, both
+  // [width] (Affine). [nothing]
+  virtual void layerNorm(const LinearRows& out, const Tensor& in, NormScale kind, const Tensor& scale, const Tensor& shift, float eps) = 0;
+  // RMSNorm over the whole row [n, width], weight [width]; in place allowed; out may be of kvType(). [nothing]
   virtual void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) = 0;
-  // RMSNorm over the whole row, then the rotation; out may be a KV slice (kvType()). In place allowed.
-  // temporal[f] is the temporal position of frame f of `in`; heads split the row.
-  virtual void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
-                           const RopeTables& rope, std::span<const int32_t> temporal) = 0;
-  // Whether 8-bit attention takes queries from quantisedQueries.
-  virtual bool quantisesQueries(int64_t /*width*/, int64_t /*heads*/) const { return false; }
-  // As rmsNormRope; bytes [heads, n, headDim] I8, of which each row stands for scale [heads, n] times as much.
-  virtual void quantisedQueries(const Tensor& /*bytes*/, const Tensor& /*scale*/, const Tensor& /*in*/, const Tensor& /*weight*/, float /*eps*/, int64_t /*heads*/,
-                                const RopeTables& /*rope*/, std::span<const int32_t> /*temporal*/) {
-    throw std::logic_error("quantisedQueries: not on this device");
-  }
-  // The rotation alone (keys that are cached unrotated in relative mode).
-  virtual void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& rope,
-                    std::span<const int32_t> temporal) = 0;
-  virtual void attention(const AttentionArgs& a) = 0;
-  // Bytes in which 8-bit attention would keep what it makes of `rows` keys and values (KeptKeys). 0: it keeps nothing.
-  virtual int64_t keptBytes(int64_t /*rows*/, int64_t /*page*/, int64_t /*width*/, int64_t /*heads*/) const { return 0; }
-  // Makes it of whole pages that are new. `anew`: of all that attention will see, so that the ranges of numbers may be new, too.
-  virtual void keep(const KeptKeys& /*out*/, const Tensor& /*k*/, const Tensor& /*v*/, int64_t /*heads*/, std::span<const KeyRange> /*pages*/, bool /*anew*/) {
-    throw std::logic_error("keep: not on this device");
-  }
-  // 8-bit keys and values: rows [n, width] as I8, and scales [n, groups] F32 of which each holds for width / groups
-  // neighbouring channels: value = scale * byte, scale = largest magnitude of the group / 127. Only the CPU backend has
-  // these; Model::load refuses KvStorage::Int8 elsewhere.
-  virtual void toBytes(const Tensor& /*bytes*/, const Tensor& /*scales*/, const Tensor& /*in: F32*/) {
-    throw std::logic_error("toBytes: not on this device");
-  }
-  virtual void fromBytes(const Tensor& /*out: kvType()*/, const Tensor& /*bytes*/, const Tensor& /*scales*/) {
-    throw std::logic_error("fromBytes: not on this device");
-  }
+  // The same, then the rotation; heads split the row, rows are frames. What stores of keys and values are made of. [nothing]
+  virtual void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RotationAt& at) = 0;
+  // The rotation alone; in place allowed; both may be of kvType(). [nothing]
+  virtual void rope(const Tensor& out, const Tensor& in, int64_t heads, const RotationAt& at) = 0;
+  virtual void attention(const AttentionArgs& a) = 0;  // [scratch]
+  // A store of keys and values for self-attention (key_values.h). Throws Error{InvalidArgument} for a storage that the device has not. [its result]
+  virtual std::unique_ptr<KeyValues> makeKeyValues(const KeyValueLayout& layout) = 0;
 
   // -- elementwise ------------------------------------------------------------------------------------------------------
-  virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;       // b may be one row, broadcast; in place
-  virtual void activate(const Tensor& out, const Tensor& in, Activation a) = 0;    // in place
-  // Rows of a table, F32 or BF16.
+  virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;       // [n, width]; b may be one row, broadcast; in place [nothing]
+  // Any shape; in place. activationType(), with TanhClamp also F32 and convType(). [nothing]
+  virtual void activate(const Tensor& out, const Tensor& in, Activation a) = 0;
+  // out [ids, width]: rows of a table [rows, width], F32 or BF16. [nothing]
   virtual void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) = 0;
 
   // -- sampling (spec section 5) ----------------------------------------------------------------------------------------
-  // Latents are [frames, channels, h, w] F32; tokens are [frames * gridH * gridW, channels * 4] in (c, ky, kx) order.
+  // Latents are [frames, channels, h, w] F32; tokens are [frames * gridH * gridW, channels * 4] in (c, ky, kx) order. None allocates.
   virtual void patchify(const Tensor& tokens, const Tensor& latents) = 0;
   // x0 = x_t - sigma * flow; `flow` are head rows [tokens, 4 * channels] in (ky, kx, c) order; x_t and x0 are latents.
   virtual void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) = 0;
@@ -255,19 +254,23 @@ class Backend {
     Tensor residual;              // optional, shape of out, may alias out: out = activation(conv + b) + residual
     bool activationAfterResidual = false;  // out = activation(conv + b + residual)
   };
-  virtual void conv(const ConvArgs& a) = 0;
-  // x / max(||x||, 1e-12) * sqrt(C) * gamma over channels, then the activation. In place allowed.
+  virtual void conv(const ConvArgs& a) = 0;  // [nothing]
+  // x / max(||x||, 1e-12) * sqrt(C) * gamma over channels [.., C], gamma [C], then the activation. In place allowed. [nothing]
   virtual void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) = 0;
-  // [T, H, W, 2C] -> [2T, H, W, C]: first half of the channels becomes the even frames (spec 7.4).
+  // [T, H, W, 2C] -> [2T, H, W, C]: first half of the channels becomes the even frames (spec 7.4). [nothing]
   virtual void splitTime(const Tensor& out, const Tensor& in, int factor) = 0;
-  // Latents [T, C, H, W] F32 <-> channels-last, with out = in * mul[c] + add[c].
-  virtual void toChannelsLast(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) = 0;
-  virtual void toChannelsFirst(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) = 0;
-  virtual void tanhClamp(const Tensor& out, const Tensor& in, float limit) = 0;  // limit * tanh(x / limit)
-  // [T, H, W, 3] in [-1, 1] (or [0, 1] with unit = true) -> packed RGB bytes, truncating like the reference.
+  // Latents [T, C, H, W] F32 to channels-last (Last) or back (First), with out = in * mul[c] + add[c]; both [C] or absent. [nothing]
+  virtual void permute(ChannelOrder order, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) = 0;
+  // [T, H, W, 3] in [-1, 1] (or [0, 1] with unit = true) -> packed RGB bytes, truncating like the reference. [nothing]
   virtual void toRgb8(const Tensor& out, const Tensor& in, bool unit) = 0;
-  // rgb [T, H, W, 3] U8 -> out [T, H * W * 3 / 2] U8: planes Y, U, V per frame, BT.709 limited range; H and W even.
+  // rgb [T, H, W, 3] U8 -> out [T, H * W * 3 / 2] U8: planes Y, U, V per frame, BT.709 limited range; H and W even. [nothing]
   virtual void toI420(const Tensor& out, const Tensor& rgb) = 0;
+
+ protected:
+  explicit Backend(const BackendTraits& traits) : traits_(traits) {}
+
+ private:
+  BackendTraits traits_;
 };
 
 // Sends what follows to a lane, until the end of the scope.

@@ -66,9 +66,9 @@ struct SingleCall {
     grid = {h, w};
     rope = makeRopeTables(ropeParameters, d.config().headDim(), d.config().ropeTheta, d.config().ropeTableLength, h / 2, w / 2);
     const PromptRows prompt = promptRows(readTensor(c.tensors, "inputs.text"), d.config().textLen, d.config().textDim);
+    cache = std::make_unique<KvCache>(KvGeometry{frames, frames, 0, false}, d.makeStore(frames, frames, grid, RopeMode::Absolute));
     arena = Arena::plan(b, [&](Arena& a) {
-      cache = std::make_unique<KvCache>(a, KvGeometry{frames, frames, 0, false}, d.config().numLayers, grid.tokens(), d.config().dim, b.kvType());
-      workspace = d.layoutWorkspace(a, frames, 2, grid, 0);
+      workspace = d.layoutWorkspace(a, frames, 2, grid);
       time = d.layoutTime(a, frames);
       text = d.layoutText(a);
       latents = a.take(DType::F32, {frames, channels, h, w});
@@ -82,7 +82,7 @@ struct SingleCall {
   }
 
   std::vector<float> flow(int64_t startFrame, const Dit::Tap* tap = nullptr) {
-    dit.forward({latents, cache->begin(startFrame, frames), &time, false, startFrame}, *cache, text, RopeMode::Absolute, rope, workspace, tap);
+    dit.forward({latents, cache->begin(startFrame, frames), &time, false, startFrame}, cache->store(), text, rope, workspace, tap);
     return unpatchify(download(backend, workspace.flow), frames, channels, h, w);
   }
 };
@@ -153,8 +153,8 @@ void runDitBlock(const Case& c, Backend& backend, Report& report) {
   }
   check("outputs.x0", x0);
   for (int64_t l = 0; l < dit.config().numLayers; ++l) {
-    check("outputs.kv.layer" + std::to_string(l) + ".k", download(backend, call.cache->keys(l)));
-    check("outputs.kv.layer" + std::to_string(l) + ".v", download(backend, call.cache->values(l)));
+    check("outputs.kv.layer" + std::to_string(l) + ".k", download(backend, call.cache->store().keys(l, 0, call.frames)));
+    check("outputs.kv.layer" + std::to_string(l) + ".v", download(backend, call.cache->store().values(l, 0, call.frames)));
   }
 }
 

@@ -9,17 +9,28 @@ namespace longlive::parity {
 namespace {
 
 // Replays the recorded draws.
+// Blocks come in order and may differ in length (a first block of one frame): each begins where the one before it ended.
 class RecordedNoise final : public NoiseSource {
  public:
   explicit RecordedNoise(const Case& c) : case_(c), noise_(readTensor(c.tensors, "inputs.noise")) {}
 
   void fill(Backend& backend, const Tensor& out, int64_t block, int64_t step) override {
-    if (step == 0) return backend.upload(out, noise_.data() + block * out.elements());
+    if (step == 0) return backend.upload(out, noise_.data() + offsetOf(block, out.elements()));
     const std::string name = "inputs.renoise.block" + std::to_string(block) + ".step" + std::to_string(step - 1);
-    backend.upload(out, readTensor(case_.tensors, name).data());
+    const std::vector<float> again = readTensor(case_.tensors, name);
+    if (static_cast<int64_t>(again.size()) != out.elements()) throw Error(ErrorCode::InvalidPackage, name + " is not of the block's size");
+    backend.upload(out, again.data());
   }
 
  private:
+  int64_t offsetOf(int64_t block, int64_t elements) {
+    if (block != block_) begin_ = end_, block_ = block;
+    end_ = begin_ + elements;
+    if (end_ > static_cast<int64_t>(noise_.size())) throw Error(ErrorCode::InvalidPackage, "inputs.noise ends before block " + std::to_string(block));
+    return begin_;
+  }
+
+  int64_t block_ = -1, begin_ = 0, end_ = 0;  // of the newest block
   const Case& case_;
   std::vector<float> noise_;
 };
@@ -122,12 +133,11 @@ class Replay {
   void checkCache(const std::string& prefix) {
     if (!case_.tensors.find(prefix + ".kv.layer0.k")) return;
     const KvCache& cache = sampler_.cache();
-    const int64_t s = cache.frameTokens();
     for (int64_t l = 0; l < dit_.config().numLayers; ++l) {
       for (const bool key : {true, false}) {
         std::vector<float> slots;
         for (int64_t slot = 0; slot < cache.geometry().capacity; ++slot) {
-          const auto rows = download(backend_, (key ? cache.keys(l) : cache.values(l)).rows(cache.frameOf(slot) * s, s));
+          const auto rows = download(backend_, key ? cache.store().keys(l, cache.frameOf(slot)) : cache.store().values(l, cache.frameOf(slot)));
           slots.insert(slots.end(), rows.begin(), rows.end());
         }
         check(prefix + ".kv.layer" + std::to_string(l) + (key ? ".k" : ".v"), slots);

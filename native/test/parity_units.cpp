@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "longlive/error.h"
-#include "model/arena.h"
+#include "ops/arena.h"
 #include "model/dit.h"
 #include "model/rope.h"
 #include "model/scheduler.h"
@@ -43,7 +43,7 @@ void ropeCases(const Case& c, Backend& backend, Report& report) {
   const Buffer x(backend, shape, readTensor(c.tensors, "inputs.rope.x"));
   const auto check = [&](const std::string& name, const std::vector<int32_t>& positions) {
     Buffer out(backend, shape);
-    backend.rope(out.tensor, x.tensor, heads, tables, positions);
+    backend.rope(out.tensor, x.tensor, heads, {&tables, positions});
     report.compare(name, out.values(), readTensor(c.tensors, name));
   };
   std::vector<int32_t> start, zero, relative;
@@ -84,7 +84,7 @@ void normCases(const Case& c, Backend& backend, Report& report) {
   Buffer out(backend, {rows, width});
   backend.rmsNorm(out.tensor, in.tensor, w.tensor, eps);
   report.compare("outputs.rms", out.values(), readTensor(c.tensors, "outputs.rms"));
-  backend.layerNormModulate(out.tensor, in.tensor, zero.tensor, zero.tensor, eps);
+  backend.layerNorm(out.tensor, in.tensor, NormScale::Modulate, zero.tensor, zero.tensor, eps);
   report.compare("outputs.layernorm", out.values(), readTensor(c.tensors, "outputs.layernorm"));
 }
 

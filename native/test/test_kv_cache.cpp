@@ -46,8 +46,8 @@ struct RingCache {
   std::vector<int64_t> kept, ranges;  // what is kept of the frames, and which time `anew` it was made in
   int64_t page, times = 0, carried = 0;
 
-  RingCache(Arena& arena, const KvGeometry& g, int64_t block)
-      : cache(arena, g, 1, 1, 1, DType::F32), frames(static_cast<size_t>(g.capacity), 0), kept(frames), ranges(frames), page(block) {}
+  RingCache(const KvGeometry& g, int64_t block)
+      : cache(g, nullptr), frames(static_cast<size_t>(g.capacity), 0), kept(frames), ranges(frames), page(block) {}
 
   // As Dit keeps it: whatever is visible has to be kept as it is, all made in the same time, and the buffers' first pages.
   void keep(const KvPass& pass) {
@@ -91,9 +91,8 @@ struct RingCache {
 };
 
 void playBlocks(const KvGeometry& g, int64_t block, int64_t blocks, bool globalSink) {
-  Arena arena;
   MovingCache moving(g);
-  RingCache ring(arena, g, block);
+  RingCache ring(g, block);
   int64_t tag = 1;
   const auto both = [&](int64_t start, int64_t n, bool rewriteSink) {
     std::vector<int64_t> tags;
@@ -132,8 +131,7 @@ TEST("kv cache: without a window the newest frames and the sink are seen") {
 }
 
 TEST("kv cache: a recompute drops what the sink protects") {
-  Arena arena;
-  KvCache cache(arena, {6, 6, 3, true}, 1, 1, 1, DType::F32);
+  KvCache cache({6, 6, 3, true}, nullptr);
   for (int64_t start : {0, 3, 6, 9}) cache.begin(start, 3);
   const KvPass pass = cache.begin(6, 6);
   CHECK(pass.skipped == 3);

@@ -280,11 +280,11 @@ TEST("channels move to the last axis and back") {
   Volume mul(*b, DType::F32, {3}), add(*b, DType::F32, {3});
   b->upload(mul.tensor, std::vector<float>{2, 4, 8}.data());
   b->upload(add.tensor, std::vector<float>{1, 2, 3}.data());
-  b->toChannelsLast(packed.tensor, planar.tensor, mul.tensor, add.tensor);
+  b->permute(ChannelOrder::Last, packed.tensor, planar.tensor, mul.tensor, add.tensor);
   const std::vector<float> in = planar.values(), out = packed.values();
   CHECK(out[((1 * 4 + 2) * 5 + 3) * 3 + 1] == in[((1 * 3 + 1) * 4 + 2) * 5 + 3] * 4 + 2);
-  b->toChannelsLast(packed.tensor, planar.tensor, {}, {});
-  b->toChannelsFirst(back.tensor, packed.tensor, {}, {});
+  b->permute(ChannelOrder::Last, packed.tensor, planar.tensor, {}, {});
+  b->permute(ChannelOrder::First, back.tensor, packed.tensor, {}, {});
   CHECK(back.values() == in);
 }
 

@@ -39,7 +39,7 @@ namespace {
     case Activation::Silu: return x / (1.0f + std::exp(-x));
     case Activation::GeluTanh:
       return 0.5f * x * (1.0f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
-    case Activation::None: break;
+    case Activation::None: case Activation::TanhClamp: break;
   }
   return x;
 }

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu_key_values.h"
 #include "longlive/error.h"
 
 namespace longlive {
@@ -47,22 +48,41 @@ const float* floats(const Tensor& t) {
 
 int64_t rowsOf(const Tensor& t) { return t.elements() / t.shape[-1]; }
 
-RopeShape shapeOf(const RopeTables& r, int64_t heads, std::span<const int32_t> temporal) {
+RopeShape shapeOf(const RotationAt& at, int64_t heads) {
+  const RopeTables& r = *at.tables;
   return {floats(r.temporal), floats(r.row), floats(r.column), r.temporal.shape[1], r.row.shape[1], r.column.shape[1],
-          r.gridHeight, r.gridWidth, heads, temporal};
+          r.gridHeight, r.gridWidth, heads, at.temporal};
 }
 
 }  // namespace
 
+BackendTraits traitsOf(const BackendOptions& options) {
+  const Precision precision = checkArithmetic(options);
+  BackendTraits t;
+  t.precision = precision;
+  t.keyValue = precision == Precision::FP32 ? DType::F32 : DType::BF16;
+  t.conv = convInputType(chooseIsa(options.isa), precision);
+  return t;
+}
+
+bool isWidened(EightBit eightBit, DType stored, Precision precision) {
+  return eightBit == EightBit::Weights && stored == DType::I8 && precision != Precision::FP32;
+}
+
+Precision formatOf(EightBit eightBit, bool widened, Precision precision) {
+  const bool bytes = widened || (eightBit == EightBit::Full && precision == Precision::INT8);
+  return bytes ? Precision::INT8 : precision == Precision::INT8 ? Precision::BF16 : precision;
+}
+
 thread_local Lane CpuBackend::lane_ = Lane::Main;
 
 CpuBackend::CpuBackend(const BackendOptions& options)
-    : pool_(checkThreads(options.threads)), textPool_(options.threads), context_(pool_, chooseIsa(options.isa)),
-      textContext_(textPool_, context_.isa), precision_(checkArithmetic(options)) {}
+    : Backend(traitsOf(options)), pool_(checkThreads(options.threads)), textPool_(options.threads), context_(pool_, chooseIsa(options.isa)),
+      textContext_(textPool_, context_.isa) {}
 
 DeviceInfo CpuBackend::info() const {
   const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  return {"cpu", processorName(), nameOf(context_.isa), memory, pool_.threads()};
+  return {"cpu", processorName(), nameOf(context_.isa), memory, 0, pool_.threads()};
 }
 
 std::unique_ptr<Storage> CpuBackend::allocate(size_t bytes) {
@@ -81,7 +101,7 @@ void CpuBackend::upload(const Tensor& out, const float* host) {
 
 void CpuBackend::download(float* host, const Tensor& in) { copy({host, DType::F32, in.shape}, in); }
 
-void CpuBackend::downloadBytes(void* host, const Tensor& in) {
+void CpuBackend::copyOut(void* host, const Tensor& in) {
   if (in.bytes()) std::memcpy(host, in.data, in.bytes());
 }
 
@@ -90,21 +110,13 @@ void CpuBackend::zero(const Tensor& out) {
 }
 
 std::unique_ptr<LinearWeights> CpuBackend::loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) {
-  // Bytes of the package stay bytes where they may; as the oracle, FP32 calculates with what they stand for.
-  const bool widened = eightBit == EightBit::Weights && weight.dtype == DType::I8 && precision_ != Precision::FP32;
-  const bool bytes = widened || (eightBit == EightBit::Full && precision_ == Precision::INT8);
-  const Precision format = bytes ? Precision::INT8 : precision_ == Precision::INT8 ? Precision::BF16 : precision_;
-  return packLinear(context(), weight, bias, format, widened);
-}
-
-std::unique_ptr<LinearWeights> CpuBackend::prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
-                                                         bool sensitive) {
-  return loadLinear({weight, DType::F32, out, in, {}, "a matrix"}, bias, sensitive ? EightBit::Never : EightBit::Full);
+  const bool widened = isWidened(eightBit, weight.dtype, precision());
+  return packLinear(context(), weight, bias, formatOf(eightBit, widened, precision()), widened);
 }
 
 std::unique_ptr<ConvWeights> CpuBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
                                                      int kh, int kw, bool sensitive, bool upsample2x) {
-  return packConv(context(), sensitive ? Precision::FP32 : precision_, weight, bias, out, in, kt, kh, kw, upsample2x);
+  return packConv(context(), sensitive ? Precision::FP32 : precision(), weight, bias, out, in, kt, kh, kw, upsample2x);
 }
 
 void CpuBackend::linear(const LinearRows& outRows, const LinearRows& inRows, const LinearWeights& w, const Epilogue& e) {
@@ -119,31 +131,26 @@ void CpuBackend::linear(const LinearRows& outRows, const LinearRows& inRows, con
               static_cast<const PackedLinear&>(w), epilogue);
 }
 
-void CpuBackend::layerNormModulate(const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) {
-  const int64_t width = in.shape[-1];
-  cpu::layerNormModulate(context(), const_cast<float*>(floats(out.values)), floats(in), rowsOf(in), width, floats(scale), floats(shift),
-                         scale.elements() / width, eps);
-}
-
-void CpuBackend::layerNormAffine(const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) {
-  cpu::layerNormAffine(context(), const_cast<float*>(floats(out.values)), floats(in), rowsOf(in), in.shape[-1], floats(weight),
-                       floats(bias), eps);
+void CpuBackend::layerNorm(const LinearRows& out, const Tensor& in, NormScale kind, const Tensor& scale, const Tensor& shift, float eps) {
+  const int64_t rows = rowsOf(in), width = in.shape[-1];
+  float* to = const_cast<float*>(floats(out.values));
+  if (kind == NormScale::Affine) return cpu::layerNormAffine(context(), to, floats(in), rows, width, floats(scale), floats(shift), eps);
+  cpu::layerNormModulate(context(), to, floats(in), rows, width, floats(scale), floats(shift), scale.elements() / width, eps);
 }
 
 void CpuBackend::rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) {
   cpu::rmsNorm(context(), out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps);
 }
 
-void CpuBackend::rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
-                             const RopeTables& tables, std::span<const int32_t> temporal) {
-  cpu::rmsNormRope(context(), out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps,
-                   shapeOf(tables, heads, temporal));
+void CpuBackend::rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RotationAt& at) {
+  cpu::rmsNormRope(context(), out.data, out.dtype, floats(in), rowsOf(in), in.shape[-1], floats(weight), eps, shapeOf(at, heads));
 }
 
-void CpuBackend::rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables,
-                      std::span<const int32_t> temporal) {
-  cpu::rope(context(), out.data, out.dtype, in.data, in.dtype, rowsOf(in), in.shape[-1], shapeOf(tables, heads, temporal));
+void CpuBackend::rope(const Tensor& out, const Tensor& in, int64_t heads, const RotationAt& at) {
+  cpu::rope(context(), out.data, out.dtype, in.data, in.dtype, rowsOf(in), in.shape[-1], shapeOf(at, heads));
 }
+
+std::unique_ptr<KeyValues> CpuBackend::makeKeyValues(const KeyValueLayout& layout) { return std::make_unique<CpuKeyValues>(*this, layout); }
 
 void CpuBackend::attention(const AttentionArgs& a) {
   const int64_t width = a.q.shape[-1];
@@ -167,6 +174,7 @@ void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
 }
 
 void CpuBackend::activate(const Tensor& out, const Tensor& in, Activation a) {
+  if (a == Activation::TanhClamp) return cpu::tanhClamp(context(), out, in);
   cpu::activate(context(), const_cast<float*>(floats(out)), floats(in), in.elements(), a);
 }
 

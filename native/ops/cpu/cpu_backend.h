@@ -12,42 +12,37 @@
 
 namespace longlive::cpu {
 
+BackendTraits traitsOf(const BackendOptions& options);
+// How loadLinear keeps a matrix. Bytes of the package stay bytes where they may; as the oracle, FP32 calculates with what they stand for.
+bool isWidened(EightBit eightBit, DType stored, Precision precision);
+Precision formatOf(EightBit eightBit, bool widened, Precision precision);
+
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const BackendOptions& options);
 
   DeviceInfo info() const override;
-  Precision precision() const override { return precision_; }
-  DType activationType() const override { return DType::F32; }
-  DType kvType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
-  DType convType() const override { return convInputType(context_.isa, precision_); }
 
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor& out, const float* host) override;
   void download(float* host, const Tensor& in) override;
-  void downloadBytes(void* host, const Tensor& in) override;
+  void copyOut(void* host, const Tensor& in) override;
   void zero(const Tensor& out) override;
   void copy(const Tensor& out, const Tensor& in) override { cpu::copy(context(), out, in); }
   void synchronize() override {}
   Lane use(Lane lane) override { return std::exchange(lane_, lane); }
 
   std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) override;
-  std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in,
-                                               bool sensitive) override;
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
                                            bool sensitive, bool upsample2x) override;
 
   void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
-  void layerNormModulate(const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) override;
-  void layerNormAffine(const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) override;
+  void layerNorm(const LinearRows& out, const Tensor& in, NormScale kind, const Tensor& scale, const Tensor& shift, float eps) override;
   void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) override;
-  void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RopeTables& tables,
-                   std::span<const int32_t> temporal) override;
-  void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables,
-            std::span<const int32_t> temporal) override;
+  void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RotationAt& at) override;
+  void rope(const Tensor& out, const Tensor& in, int64_t heads, const RotationAt& at) override;
   void attention(const AttentionArgs& a) override;
-  void toBytes(const Tensor& bytes, const Tensor& scales, const Tensor& in) override;
-  void fromBytes(const Tensor& out, const Tensor& bytes, const Tensor& scales) override;
+  std::unique_ptr<KeyValues> makeKeyValues(const KeyValueLayout& layout) override;
 
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override;
   void activate(const Tensor& out, const Tensor& in, Activation a) override;
@@ -71,15 +66,16 @@ class CpuBackend final : public Backend {
     cpu::channelNorm(context(), out, in, gamma, a);
   }
   void splitTime(const Tensor& out, const Tensor& in, int factor) override { cpu::splitTime(context(), out, in, factor); }
-  void toChannelsLast(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
-    cpu::toChannelsLast(context(), out, in, mul, add);
+  void permute(ChannelOrder order, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
+    cpu::permute(context(), order, out, in, mul, add);
   }
-  void toChannelsFirst(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
-    cpu::toChannelsFirst(context(), out, in, mul, add);
-  }
-  void tanhClamp(const Tensor& out, const Tensor& in, float limit) override { cpu::tanhClamp(context(), out, in, limit); }
   void toRgb8(const Tensor& out, const Tensor& in, bool unit) override { cpu::toRgb8(context(), out, in, unit); }
   void toI420(const Tensor& out, const Tensor& rgb) override { cpu::toI420(context(), out, rgb); }
+
+  // What its store of keys and values is made of, too (cpu_key_values.h).
+  // I8 rows with scales [n, groups] F32, each for width / groups neighbouring channels: value = scale * byte.
+  void toBytes(const Tensor& bytes, const Tensor& scales, const Tensor& in);
+  void fromBytes(const Tensor& out, const Tensor& bytes, const Tensor& scales);
 
  private:
   Context& context() { return lane_ == Lane::Text ? textContext_ : context_; }
@@ -87,7 +83,6 @@ class CpuBackend final : public Backend {
   static thread_local Lane lane_;
   ThreadPool pool_, textPool_;
   Context context_, textContext_;
-  Precision precision_;
 };
 
 }  // namespace longlive::cpu

@@ -200,6 +200,7 @@ static void finishLinear(const LinearFinish& f) {
     case Activation::GeluTanh: return finishTile<Activation::GeluTanh>(f);
     case Activation::Silu: return finishTile<Activation::Silu>(f);
     case Activation::Relu: return finishTile<Activation::Relu>(f);
+    case Activation::TanhClamp: break;
   }
 }
 
@@ -422,6 +423,7 @@ static void activate(float* out, const float* in, int64_t n, Activation a) {
     case Activation::GeluTanh: return activateAll<Activation::GeluTanh>(out, in, n);
     case Activation::Silu: return activateAll<Activation::Silu>(out, in, n);
     case Activation::Relu: return activateAll<Activation::Relu>(out, in, n);
+    case Activation::TanhClamp: break;
   }
 }
 

@@ -97,20 +97,17 @@ void splitTime(Context& c, const Tensor& out, const Tensor& in, int factor) {
   });
 }
 
-void toChannelsLast(Context& c, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) {
-  transpose<true>(c, out, in, mul, add);
+void permute(Context& c, ChannelOrder order, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) {
+  if (order == ChannelOrder::Last) transpose<true>(c, out, in, mul, add);
+  else transpose<false>(c, out, in, mul, add);
 }
 
-void toChannelsFirst(Context& c, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) {
-  transpose<false>(c, out, in, mul, add);
-}
-
-void tanhClamp(Context& c, const Tensor& out, const Tensor& in, float limit) {
+void tanhClamp(Context& c, const Tensor& out, const Tensor& in) {
   requireFloat(in), requireFloat(out);
   require(out.shape == in.shape, "tanhClamp: shapes differ");
   c.pool.parallelFor(0, in.elements(), kGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i)
-      storeFloat(out.data, out.dtype, i, limit * std::tanh(loadFloat(in.data, in.dtype, i) / limit));
+      storeFloat(out.data, out.dtype, i, kTanhClamp * std::tanh(loadFloat(in.data, in.dtype, i) / kTanhClamp));
   });
 }
 

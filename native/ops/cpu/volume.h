@@ -13,11 +13,10 @@ void channelNorm(Context& c, const Tensor& out, const Tensor& in, const Tensor& 
 void splitTime(Context& c, const Tensor& out, const Tensor& in, int factor);
 
 // [T, C, H, W] <-> [T, H, W, C], out = in * mul[c] + add[c]; mul and add are F32 [C], or absent for 1 and 0.
-void toChannelsLast(Context& c, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
-void toChannelsFirst(Context& c, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
+void permute(Context& c, ChannelOrder order, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
 
-// limit * tanh(x / limit). In place when the types are equal.
-void tanhClamp(Context& c, const Tensor& out, const Tensor& in, float limit);
+// Activation::TanhClamp. In place when the types are equal.
+void tanhClamp(Context& c, const Tensor& out, const Tensor& in);
 
 // Pixel values -> bytes: clamp to [0, 1] (unit) or [-1, 1], map to [0, 255], truncate (spec 7.4). NaN becomes 0.
 void toRgb8(Context& c, const Tensor& out, const Tensor& in, bool unit);

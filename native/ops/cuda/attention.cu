@@ -326,8 +326,7 @@ AttentionCall attentionCall(const AttentionArgs& args) {
               args.out.shape[-1] == width && rowsOf(args.out) == queries && rowsOf(args.v) >= rows,
           "attention: shapes do not match");
   require(isFloat(args.out) && args.out.dtype == args.k.dtype && args.out.dtype == args.v.dtype, "attention: k, v and out must have one type");
-  require(args.qScale ? args.q.dtype == DType::I8 && args.qScale.elements() == queries * args.heads : args.q.dtype == args.out.dtype,
-          "attention: q must have their type, or be bytes with scales");
+  require(args.q.dtype == args.out.dtype || args.q.dtype == DType::I8, "attention: q must have their type, or be bytes (SelfAttention)");
   AttentionCall a{};
   a.runs = planKeys(args.visible, rows);
   require(!args.bias || (args.bias.dtype == DType::F32 && args.bias.elements() == args.heads * (queries + a.runs.total - 1)),

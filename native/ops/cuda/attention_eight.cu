@@ -432,9 +432,11 @@ void keepEightBit(cudaStream_t stream, const KeptKeys& out, const Tensor& k, con
   forFormat(format, a.headDim, [&]<int D, bool Fp8, int N>() { makeKeys<D, Fp8, N>(stream, a, o, anew); });
 }
 
-void attentionEightBit(cudaStream_t stream, const AttentionArgs& args, const EightBitFormat& format, const EightBitLayout& l, void* scratch, const Workspace& workspace) {
+void attentionEightBit(cudaStream_t stream, const SelfAttention& args, const EightBitFormat& format, const EightBitLayout& l, void* scratch, const Workspace& workspace) {
   AttentionCall a = attentionCall(args);
   if (a.queries == 0) return;
+  require(args.qScale ? args.q.dtype == DType::I8 && args.qScale.elements() == a.queries * a.heads : args.q.dtype != DType::I8,
+          "attention: queries in bytes come with scales");
   char* memory = static_cast<char*>(scratch);
   EightBitOperands o{};
   o.q = args.qScale ? args.q.as<int8_t>() : reinterpret_cast<int8_t*>(memory + l.q);

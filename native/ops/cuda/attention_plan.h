@@ -53,8 +53,25 @@ constexpr int kEightQueries = 128, kEightKeys = 64;  // of a tile
 constexpr int kEightKeysHopper = 128;                // of a tile of the kernel for Hopper
 constexpr int kEightChunks = 64;                     // of the keys whose mean is taken
 
+// What 8-bit attention has made of keys and values, kept beside them so that it makes it of new rows only. It is made page by page: of rows
+// from a multiple of `page` on.
+struct KeptKeys {
+  Tensor bytes;  // I8, laid out by layoutKept
+  int64_t page = 0;
+  explicit operator bool() const { return static_cast<bool>(bytes); }
+};
+
+// A call of self-attention, with what its store has made for 8-bit products.
+struct SelfAttention : AttentionArgs {
+  Tensor qScale{};  // [heads, n] F32, where q is I8 by quantisedQueries: [heads, n, headDim]
+  KeptKeys kept{};  // of k and v, up to date; `visible` are then the buffers' first pages
+
+  SelfAttention() = default;
+  explicit SelfAttention(const AttentionArgs& a) : AttentionArgs(a) {}
+};
+
 // Whether a call may be, and can be, calculated with 8-bit products.
-inline bool fitsEightBit(const AttentionArgs& a) {
+inline bool fitsEightBit(const SelfAttention& a) {
   const int64_t width = a.q.shape[-1], headDim = a.heads > 0 ? width / a.heads : 0;
   return a.eightBit && (a.q.dtype == DType::BF16 || a.qScale) && headDim > 0 && headDim % 16 == 0 && headDim <= 128 && !a.bias && a.lastKeyLogBias == 0 && a.scale > 0;
 }
@@ -101,7 +118,7 @@ inline EightBitKeysLayout layoutEightBitKeys(int64_t heads, int64_t headDim, int
   return l;
 }
 
-// Kept by pages (ops.h, KeptKeys): every page in whole tiles of its own.
+// Kept by pages (KeptKeys): every page in whole tiles of its own.
 inline EightBitKeysLayout layoutKept(int64_t rows, int64_t page, int64_t heads, int64_t headDim, const EightBitFormat& format) {
   const int64_t keys = format.tileKeys();
   return layoutEightBitKeys(heads, headDim, rows / page * ((page + keys - 1) / keys) * keys, format.fp8);
@@ -143,7 +160,7 @@ struct EightBitLayout {
 
 inline size_t eightBitSums(int64_t width) { return static_cast<size_t>(2 * kEightChunks * width * 4); }
 
-inline EightBitLayout layoutEightBit(const AttentionArgs& a, bool fp8) {
+inline EightBitLayout layoutEightBit(const SelfAttention& a, bool fp8) {
   const int64_t width = a.q.shape[-1], queries = a.q.elements() / width, rows = a.k.elements() / width, headDim = width / a.heads;
   EightBitLayout l;
   EightBitTaker t;

@@ -5,7 +5,9 @@
 
 #include "gemm.h"
 #include "graph.h"
+#include "cuda_key_values.h"
 #include "launch.h"
+#include "traits.h"
 #include "weights.h"
 
 namespace longlive {
@@ -76,7 +78,8 @@ struct CudaConv final : ConvWeights {
 // -- the device -------------------------------------------------------------------------------------------------------------
 
 CudaBackend::CudaBackend(const BackendOptions& options)
-    : precision_(options.precision), attention_(options.attention), features_(Features::parse(options.isa)), device_(options.deviceIndex) {
+    : Backend(traitsOf(options.precision, Features::parse(options.isa))), attention_(options.attention), features_(Features::parse(options.isa)),
+      device_(options.deviceIndex) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
@@ -94,7 +97,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   fp8_ = p.major * 10 + p.minor >= 89 && hasFp8();
   nativeFp8_ = fp8_ && (p.major == 8 || p.major >= 12);
   requireArithmetic(options, p);
-  info_ = {"cuda", p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), p.multiProcessorCount};
+  info_ = {"cuda", p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), 0, p.multiProcessorCount};
   if (features_.plain) attentionKernel_ = AttentionKernel::Plain;
   else if (features_.portable) attentionKernel_ = AttentionKernel::Portable;
   if (!features_.portable && (lt_ = CublasLt::open())) info_.isa += "+cublaslt";
@@ -132,13 +135,13 @@ CudaBackend::LaneState::~LaneState() {
 // For the lanes, which go after this.
 CudaBackend::~CudaBackend() { cudaSetDevice(device_); }
 
-DeviceInfo CudaBackend::info() const { return info_; }
-
-int64_t CudaBackend::freeMemory() const {
+DeviceInfo CudaBackend::info() const {
   check(cudaSetDevice(device_), "cudaSetDevice");
   size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return static_cast<int64_t>(free);
+  DeviceInfo info = info_;
+  info.freeMemory = static_cast<int64_t>(free);
+  return info;
 }
 
 cudaStream_t CudaBackend::stream() const {
@@ -214,17 +217,13 @@ void CudaBackend::replay(std::unique_ptr<Recording>& recording, uint64_t version
 
 // -- weights ----------------------------------------------------------------------------------------------------------------
 
-std::unique_ptr<LinearWeights> CudaBackend::prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive) {
-  return loadLinear({weight, DType::F32, out, in, {}, "a matrix"}, bias, sensitive ? EightBit::Never : EightBit::Full);
-}
-
 // Rows go to the device as they are packed, a few at a time. Bytes of the package that are kept alone stay bytes.
 std::unique_ptr<LinearWeights> CudaBackend::loadLinear(const StoredMatrix& m, const float* bias, EightBit eightBit) {
   auto w = std::make_unique<CudaLinear>();
   w->in = m.in, w->out = m.out;
-  const bool bytes = eightBit == EightBit::Full && isEightBit(precision_);
-  w->widened = eightBit == EightBit::Weights && m.dtype == DType::I8 && precision_ != Precision::FP32 && operandFor(Precision::INT8, m.in) == Operand::Int8;
-  const Precision format = w->widened ? Precision::INT8 : bytes ? precision_ : withoutEightBit(precision_);
+  const bool bytes = eightBit == EightBit::Full && isEightBit(precision());
+  w->widened = eightBit == EightBit::Weights && m.dtype == DType::I8 && precision() != Precision::FP32 && operandFor(Precision::INT8, m.in) == Operand::Int8;
+  const Precision format = w->widened ? Precision::INT8 : bytes ? precision() : withoutEightBit(precision());
   const Operand operand = operandFor(format, m.in);
   const int64_t stride = strideFor(operand, m.in), rowBytes = stride * sizeOf(operand), step = std::max<int64_t>(1, (8 << 20) / rowBytes);
   w->data = deviceMemory(static_cast<size_t>(m.out * rowBytes));
@@ -262,7 +261,7 @@ std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw, w->upsample2x = upsample2x;
   w->input = sensitive ? DType::F32 : convType();
   // Convolutions stay bf16: their activations have no per-row scale.
-  const Operand operand = operandFor(sensitive ? Precision::FP32 : withoutEightBit(precision_), in);
+  const Operand operand = operandFor(sensitive ? Precision::FP32 : withoutEightBit(precision()), in);
   const std::vector<float> rows = convRows(weight, out, in, kt, kh, kw, upsample2x);
   const int64_t columns = (upsample2x ? 4 : 1) * out;
   const HostMatrix m = packRows(rows.data(), columns, static_cast<int64_t>(rows.size()) / columns, operand);
@@ -351,19 +350,14 @@ EightBitFormat CudaBackend::eightBitFormat(int64_t headDim) const {
   return {hopper ? EightBitKernel::Hopper : EightBitKernel::Portable, hopper || nativeFp8_};
 }
 
-int64_t CudaBackend::keptBytes(int64_t rows, int64_t page, int64_t width, int64_t heads) const {
-  const int64_t headDim = width / heads;
-  if (!takesEightBitAttention() || !canKeep(rows, page, heads, headDim)) return 0;
-  const EightBitFormat format = eightBitFormat(headDim);
-  return static_cast<int64_t>(layoutKept(rows, page, heads, headDim, format).bytes);
-}
+std::unique_ptr<KeyValues> CudaBackend::makeKeyValues(const KeyValueLayout& layout) { return std::make_unique<CudaKeyValues>(*this, layout); }
 
 void CudaBackend::keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew) {
   const int64_t width = k.shape[-1];
   keepEightBit(stream(), out, k, v, heads, pages, anew, eightBitFormat(width / heads), scratch(eightBitSums(width)));
 }
 
-void CudaBackend::attention(const AttentionArgs& a) {
+void CudaBackend::attend(const SelfAttention& a) {
   const Workspace workspace = lane().workspace ? Workspace{lane().workspace->data, static_cast<size_t>(kWorkspaceBytes)} : Workspace{};
   if (takesEightBitAttention() && fitsEightBit(a)) {
     const EightBitFormat format = eightBitFormat(a.q.shape[-1] / a.heads);

@@ -23,65 +23,49 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;
 
   DeviceInfo info() const override;
-  int64_t freeMemory() const override;
-  Precision precision() const override { return precision_; }
-  DType activationType() const override { return precision_ == Precision::FP32 ? DType::F32 : DType::BF16; }
-  DType kvType() const override { return activationType(); }
-  DType linearType(int64_t width) const override { return cuda::linearType(precision_, width); }
+  DType linearType(int64_t width) const override { return cuda::linearType(precision(), width); }
 
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor& out, const float* host) override { staging().upload(stream(), out, host); }
   void download(float* host, const Tensor& in) override { staging().download(stream(), host, in); }
-  void downloadBytes(void* host, const Tensor& in) override { staging().downloadBytes(stream(), host, in.data, in.bytes()); }
   void zero(const Tensor& out) override;
   void copy(const Tensor& out, const Tensor& in) override { convert(stream(), out, in); }
   void synchronize() override;
   std::unique_ptr<Storage> allocateHost(size_t bytes) override;
   void copyOut(void* host, const Tensor& in) override;
 
-  bool concurrent() const override { return features_.lanes; }
-  bool runsAhead() const override { return features_.lanes && features_.ahead; }
   Lane use(Lane lane) override;
   std::unique_ptr<Mark> makeMark() override;
   void mark(Mark& m) override;
   void follow(const Mark& m) override;
   void wait(const Mark& m) override;
-  bool replays() const override { return features_.graphs; }
   void replay(std::unique_ptr<Recording>& recording, uint64_t version, const std::function<void()>& work) override;
 
   std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) override;
-  std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive) override;
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
                                            bool sensitive, bool upsample2x) override;
 
   void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
-  void layerNormModulate(const LinearRows& out, const Tensor& in, const Tensor& scale, const Tensor& shift, float eps) override {
-    cuda::layerNormModulate(stream(), out, in, scale, shift, eps);
-  }
-  void layerNormAffine(const LinearRows& out, const Tensor& in, const Tensor& weight, const Tensor& bias, float eps) override {
-    cuda::layerNormAffine(stream(), out, in, weight, bias, eps);
+  void layerNorm(const LinearRows& out, const Tensor& in, NormScale kind, const Tensor& scale, const Tensor& shift, float eps) override {
+    (kind == NormScale::Affine ? cuda::layerNormAffine : cuda::layerNormModulate)(stream(), out, in, scale, shift, eps);
   }
   void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) override {
     cuda::rmsNorm(stream(), out, in, weight, eps);
   }
-  void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RopeTables& tables,
-                   std::span<const int32_t> temporal) override {
-    cuda::rmsNormRope(stream(), out, in, weight, eps, heads, tables, temporal);
+  void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RotationAt& at) override {
+    cuda::rmsNormRope(stream(), out, in, weight, eps, heads, *at.tables, at.temporal);
   }
-  void rope(const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables, std::span<const int32_t> temporal) override {
-    cuda::rope(stream(), out, in, heads, tables, temporal);
+  void rope(const Tensor& out, const Tensor& in, int64_t heads, const RotationAt& at) override {
+    cuda::rope(stream(), out, in, heads, *at.tables, at.temporal);
   }
-  void attention(const AttentionArgs& a) override;
-  bool quantisesQueries(int64_t width, int64_t heads) const override { return takesEightBitAttention() && canQuantiseQueries(width, heads); }
-  void quantisedQueries(const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RopeTables& rope,
-                        std::span<const int32_t> temporal) override {
-    cuda::quantisedQueries(stream(), bytes, scale, in, weight, eps, heads, rope, temporal);
-  }
-  int64_t keptBytes(int64_t rows, int64_t page, int64_t width, int64_t heads) const override;
-  void keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew) override;
+  void attention(const AttentionArgs& a) override { attend(SelfAttention(a)); }
+  std::unique_ptr<KeyValues> makeKeyValues(const KeyValueLayout& layout) override;
 
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override { cuda::add(stream(), out, a, b); }
-  void activate(const Tensor& out, const Tensor& in, Activation a) override { cuda::activate(stream(), out, in, a); }
+  void activate(const Tensor& out, const Tensor& in, Activation a) override {
+    if (a == Activation::TanhClamp) cuda::tanhClamp(stream(), out, in);
+    else cuda::activate(stream(), out, in, a);
+  }
   void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) override { cuda::embed(stream(), out, table, ids); }
 
   void patchify(const Tensor& tokens, const Tensor& latents) override { cuda::patchify(stream(), tokens, latents); }
@@ -100,15 +84,18 @@ class CudaBackend final : public Backend {
     cuda::channelNorm(stream(), out, in, gamma, a);
   }
   void splitTime(const Tensor& out, const Tensor& in, int factor) override { cuda::splitTime(stream(), out, in, factor); }
-  void toChannelsLast(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
-    cuda::toChannelsLast(stream(), out, in, mul, add);
+  void permute(ChannelOrder order, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
+    cuda::permute(stream(), order, out, in, mul, add);
   }
-  void toChannelsFirst(const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {
-    cuda::toChannelsFirst(stream(), out, in, mul, add);
-  }
-  void tanhClamp(const Tensor& out, const Tensor& in, float limit) override { cuda::tanhClamp(stream(), out, in, limit); }
   void toRgb8(const Tensor& out, const Tensor& in, bool unit) override { cuda::toRgb8(stream(), out, in, unit); }
   void toI420(const Tensor& out, const Tensor& rgb) override { cuda::toI420(stream(), out, rgb); }
+
+  // What its store of keys and values is made of (cuda_key_values.h).
+  bool takesEightBitAttention() const { return attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain; }
+  EightBitFormat eightBitFormat(int64_t headDim) const;
+  // Makes what 8-bit attention takes of whole pages that are new. `anew`: of all that attention will see, so that the ranges of numbers may be new, too.
+  void keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew);
+  void attend(const SelfAttention& a);
 
   // The stream of the current lane; makes the device the calling thread's current one.
   cudaStream_t stream() const;
@@ -136,8 +123,6 @@ class CudaBackend final : public Backend {
   // because kernels and graphs under way may refer to it.
   void* scratch(size_t bytes) { return grown(lane().scratch, bytes); }
   void* grown(std::vector<std::unique_ptr<Storage>>& memory, size_t bytes);
-  bool takesEightBitAttention() const { return attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain; }
-  EightBitFormat eightBitFormat(int64_t headDim) const;
   // The matrix that products take: as it is kept, or made wide for this call.
   PackedMatrix matrixFor(const struct CudaLinear& w);
   // A layer's input as its matrix takes it, made in scratch if it is not yet that; behind it `spare` bytes.
@@ -145,7 +130,6 @@ class CudaBackend final : public Backend {
   Operands operandsFor(const LinearRows& in, Operand operand, size_t spare);
   bool linearByLibrary(const Tensor& out, const Operands& operands, const struct CudaLinear& w, const PackedMatrix& matrix, const Epilogue& e);
 
-  Precision precision_;
   AttentionArithmetic attention_;
   Features features_;
   int device_ = 0, computeMajor_ = 0;

@@ -157,7 +157,7 @@ template <class T> __device__ __forceinline__ float activated(float x, Activatio
       const float u = 0.7978845608028654f * (x + 0.044715f * x * x * x);
       return kFast ? __fdividef(x, 1.0f + __expf(-2.0f * u)) : 0.5f * x * (1.0f + tanhf(u));  // (1 + tanh u) / 2 = 1 / (1 + e^-2u)
     }
-    case Activation::None: break;
+    case Activation::None: case Activation::TanhClamp: break;
   }
   return x;
 }

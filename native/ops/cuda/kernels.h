@@ -25,7 +25,7 @@ void layerNormAffine(cudaStream_t, const LinearRows& out, const Tensor& in, cons
 void rmsNorm(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps);
 void rmsNormRope(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                  const RopeTables& tables, std::span<const int32_t> temporal);
-// Backend::quantisedQueries, of what canQuantiseQueries.
+// As rmsNormRope; bytes [heads, n, headDim] I8, of which each row stands for scale [heads, n] times as much. Of what canQuantiseQueries.
 void quantisedQueries(cudaStream_t, const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                       const RopeTables& rope, std::span<const int32_t> temporal);
 void rope(cudaStream_t, const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables, std::span<const int32_t> temporal);
@@ -49,9 +49,8 @@ void gaussian(cudaStream_t, const Tensor& out, uint64_t seed, uint32_t block, ui
 
 // volume.cu
 void splitTime(cudaStream_t, const Tensor& out, const Tensor& in, int factor);
-void toChannelsLast(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
-void toChannelsFirst(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
-void tanhClamp(cudaStream_t, const Tensor& out, const Tensor& in, float limit);
+void permute(cudaStream_t, ChannelOrder order, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add);
+void tanhClamp(cudaStream_t, const Tensor& out, const Tensor& in);  // Activation::TanhClamp
 void toRgb8(cudaStream_t, const Tensor& out, const Tensor& in, bool unit);
 void toI420(cudaStream_t, const Tensor& out, const Tensor& rgb);
 
@@ -62,9 +61,11 @@ void attention(cudaStream_t, const AttentionArgs& a, AttentionKernel choice, int
 // attention_eight.cu, attention_eight_sm90.cu; for calls that fitsEightBit. Hopper: wgmma, values in fp8.
 struct EightBitFormat;
 struct EightBitLayout;
+struct KeptKeys;
+struct SelfAttention;
 bool fitsEightBitHopper(int64_t headDim);
-void attentionEightBit(cudaStream_t, const AttentionArgs& a, const EightBitFormat& format, const EightBitLayout& layout, void* scratch, const Workspace& workspace);
-// Backend::keep; scratch of eightBitSums.
+void attentionEightBit(cudaStream_t, const SelfAttention& a, const EightBitFormat& format, const EightBitLayout& layout, void* scratch, const Workspace& workspace);
+// CudaBackend::keep; scratch of eightBitSums.
 void keepEightBit(cudaStream_t, const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew,
                   const EightBitFormat& format, void* scratch);
 

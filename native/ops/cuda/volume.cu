@@ -39,10 +39,10 @@ __global__ void transposeKernel(AnyPointer out, AnyPointer in, const float* mul,
   out.set(ToLast ? packed : planar, x * (mul ? mul[c] : 1.0f) + (add ? add[c] : 0.0f));
 }
 
-__global__ void tanhClampKernel(AnyPointer out, AnyPointer in, int64_t n, float limit) {
+__global__ void tanhClampKernel(AnyPointer out, AnyPointer in, int64_t n) {
   followEarlier();
   const int64_t i = globalThread();
-  if (i < n) out.set(i, limit * tanhf(in.get(i) / limit));
+  if (i < n) out.set(i, kTanhClamp * tanhf(in.get(i) / kTanhClamp));
 }
 
 __device__ __forceinline__ uint8_t toByte(float x, bool unit) {
@@ -121,16 +121,14 @@ void splitTime(cudaStream_t stream, const Tensor& out, const Tensor& in, int fac
   else run(uint8_t{});
 }
 
-void toChannelsLast(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) {
-  transpose<true>(stream, out, in, mul, add);
-}
-void toChannelsFirst(cudaStream_t stream, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) {
-  transpose<false>(stream, out, in, mul, add);
+void permute(cudaStream_t stream, ChannelOrder order, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) {
+  if (order == ChannelOrder::Last) transpose<true>(stream, out, in, mul, add);
+  else transpose<false>(stream, out, in, mul, add);
 }
 
-void tanhClamp(cudaStream_t stream, const Tensor& out, const Tensor& in, float limit) {
+void tanhClamp(cudaStream_t stream, const Tensor& out, const Tensor& in) {
   require(out.elements() == in.elements(), "tanhClamp: shapes differ");
-  launch("tanhClamp", &tanhClampKernel, gridFor(in.elements()), kThreads, 0, stream, any(out), any(in), in.elements(), limit);
+  launch("tanhClamp", &tanhClampKernel, gridFor(in.elements()), kThreads, 0, stream, any(out), any(in), in.elements());
 }
 
 void toRgb8(cudaStream_t stream, const Tensor& out, const Tensor& in, bool unit) {

@@ -16,6 +16,7 @@
 
 #include "../harness.h"
 #include "ops.h"
+#include "ops/cuda/cuda_backend.h"
 #include "ops/cuda/weights.h"
 
 namespace longlive {
@@ -206,18 +207,19 @@ inline EightBitError eightBitError(bool fp8, int64_t tileKeys, int64_t queries, 
     BackendOptions options;
     options.precision = Precision::BF16, options.attention = arithmetic;
     Device d(makeCudaBackend(options));
-    AttentionArgs a;
+    cuda::SelfAttention a;
     a.q = d.activation({queries, width}, q), a.k = d.activation({rows, width}, k), a.v = d.activation({rows, width}, v);
     a.out = d.activation({queries, width}), a.visible = visible, a.heads = heads, a.scale = scale, a.eightBit = true;
     if (arithmetic == AttentionArithmetic::Int8 && page > 0) {
-      const int64_t bytes = d.backend->keptBytes(rows, page, width, heads);
-      CHECK(bytes > 0);
+      auto& gpu = static_cast<cuda::CudaBackend&>(*d.backend);
+      CHECK(gpu.takesEightBitAttention() && cuda::canKeep(rows, page, heads, headDim));
+      const int64_t bytes = static_cast<int64_t>(cuda::layoutKept(rows, page, heads, headDim, gpu.eightBitFormat(headDim)).bytes);
       a.kept = {d.empty(DType::I8, {bytes}), page};
       const KeyRange second{page, page};
-      d.backend->keep(a.kept, d.activation({rows, width}, before), a.v, heads, visible, true);
-      d.backend->keep(a.kept, a.k, a.v, heads, {&second, 1}, false);
+      gpu.keep(a.kept, d.activation({rows, width}, before), a.v, heads, visible, true);
+      gpu.keep(a.kept, a.k, a.v, heads, {&second, 1}, false);
     }
-    d.backend->attention(a);
+    static_cast<cuda::CudaBackend&>(*d.backend).attend(a);
     return d.get(a.out);
   };
   const Values got = run(AttentionArithmetic::Int8), want = run(AttentionArithmetic::Full);

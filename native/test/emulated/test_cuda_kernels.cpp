@@ -40,12 +40,12 @@ Values normAndLayers(Device& d, int64_t rows, int64_t width, int64_t inner, bool
     const Values v = d.get(t);
     all.insert(all.end(), v.begin(), v.end());
   };
-  b.layerNormModulate(normed, in, d.activation({1, width}, random(width)), d.activation({1, width}, Values(static_cast<size_t>(width))), 1e-6f);
+  b.layerNorm(normed, in, NormScale::Modulate, d.activation({1, width}, random(width)), d.activation({1, width}, Values(static_cast<size_t>(width))), 1e-6f);
   b.linear(out, normed, *square);
   keep(out);
   b.linear(out.rows(0, rows - 4), normed.rows(4, rows - 4), *square, {.residual = in.rows(4, rows - 4), .gate = gate});
   keep(out);
-  b.layerNormAffine(normed, in, d.activation({width}, random(width)), d.activation({width}, random(width)), 1e-6f);
+  b.layerNorm(normed, in, NormScale::Affine, d.activation({width}, random(width)), d.activation({width}, random(width)), 1e-6f);
   b.linear(hidden, normed, *up, {.activation = Activation::GeluTanh});
   b.linear(out, hidden, *down, {.residual = out, .gate = gate});
   keep(out);
@@ -311,25 +311,26 @@ TEST("cuda: 8-bit attention takes the bytes that norms make of queries for its o
     const auto run = [&](bool bytes) {
       generator.seed(7);
       Device d(makeCudaBackend(options));
+      auto& gpu = static_cast<cuda::CudaBackend&>(*d.backend);
       const int64_t frames = 70, h = 1, w = 2, n = frames * h * w, width = 512, heads = width / headDim, rest = headDim / 2 - 8;
       const RopeTables t{d.put(DType::F32, {80, rest, 2}, random(160 * rest)), d.put(DType::F32, {h, 5, 2}, random(10)), d.put(DType::F32, {w, 3, 2}, random(12)), h, w};
       std::vector<int32_t> at;
       for (int32_t f = 0; f < frames; ++f) at.push_back(f * 7 % 80);
       const KeyRange all{0, 90};
-      AttentionArgs a;
+      cuda::SelfAttention a;
       a.q = d.activation({n, width}, random(n * width)), a.k = d.activation({90, width}, random(90 * width)), a.v = d.activation({90, width}, random(90 * width));
       a.out = d.activation({n, width}), a.visible = {&all, 1}, a.heads = heads, a.eightBit = true, a.scale = 0.3f;
       const Tensor weight = d.activation({width}, random(width));
       if (bytes) {
-        CHECK(d.backend->quantisesQueries(width, heads));
+        CHECK(cuda::canQuantiseQueries(width, heads));
         const Tensor values = d.empty(DType::I8, {n, width});
         a.qScale = d.empty(DType::F32, {n, heads});
-        d.backend->quantisedQueries(values, a.qScale, a.q, weight, 1e-6f, heads, t, at);
+        cuda::quantisedQueries(gpu.stream(), values, a.qScale, a.q, weight, 1e-6f, heads, t, at);
         a.q = values;
       } else {
-        d.backend->rmsNormRope(a.q, a.q, weight, 1e-6f, heads, t, at);
+        gpu.rmsNormRope(a.q, a.q, weight, 1e-6f, heads, {&t, at});
       }
-      d.backend->attention(a);
+      gpu.attend(a);
       return d.get(a.out);
     };
     CHECK(run(true) == run(false));
@@ -362,9 +363,9 @@ TEST("cuda: norms and rotations") {
   for (int64_t width : {96, 44, 1536}) {
     compare("layer norm " + std::to_string(width), [width](Device& d) {
       const Tensor x = d.activation({12, width}, random(12 * width, 2.0f)), out = d.activation({12, width});
-      d.backend->layerNormModulate(out, x, d.activation({3, width}, random(3 * width)), d.activation({3, width}, random(3 * width)), 1e-6f);
+      d.backend->layerNorm(out, x, NormScale::Modulate, d.activation({3, width}, random(3 * width)), d.activation({3, width}, random(3 * width)), 1e-6f);
       Values a = d.get(out);
-      d.backend->layerNormAffine(out, x, d.activation({width}, random(width)), d.activation({width}, random(width)), 1e-6f);
+      d.backend->layerNorm(out, x, NormScale::Affine, d.activation({width}, random(width)), d.activation({width}, random(width)), 1e-6f);
       const Values b = d.get(out);
       a.insert(a.end(), b.begin(), b.end());
       d.backend->rmsNorm(x, x, d.activation({width}, random(width)), 1e-6f);
@@ -379,8 +380,8 @@ TEST("cuda: norms and rotations") {
     std::vector<int32_t> at;
     for (int32_t f = 0; f < frames; ++f) at.push_back(f * 7 % 80);
     const Tensor x = d.activation({frames * h * w, width}, random(frames * h * w * width));
-    d.backend->rmsNormRope(x, x, d.activation({width}, random(width)), 1e-6f, heads, t, at);
-    d.backend->rope(x, x, heads, t, at);
+    d.backend->rmsNormRope(x, x, d.activation({width}, random(width)), 1e-6f, heads, {&t, at});
+    d.backend->rope(x, x, heads, {&t, at});
     return d.get(x);
   });
   for (int64_t channels : {3, 16, 96, 384}) {
@@ -418,9 +419,9 @@ TEST("cuda: elementwise, sampling and pictures") {
   compare("layouts", [](Device& d) {
     const Tensor x = d.put(DType::F32, {3, 5, 4, 6}, random(360)), mul = d.put(DType::F32, {5}, random(5)), add = d.put(DType::F32, {5}, random(5));
     const Tensor last = d.activation({3, 4, 6, 5}), wide = d.activation({2, 3, 4, 16}, random(384)), split = d.activation({4, 3, 4, 8});
-    d.backend->toChannelsLast(last, x, mul, add);
-    d.backend->tanhClamp(last, last, 3.0f);
-    d.backend->toChannelsFirst(x, last, {}, add);
+    d.backend->permute(ChannelOrder::Last, last, x, mul, add);
+    d.backend->activate(last, last, Activation::TanhClamp);
+    d.backend->permute(ChannelOrder::First, x, last, {}, add);
     d.backend->splitTime(split, wide, 2);
     Values a = d.get(x);
     const Values b = d.get(split);

@@ -1,0 +1,143 @@
+// Keys and values of earlier frames, as a backend keeps them: the store that self-attention reads. The model says which frames
+// of a call are kept where and which are seen (model/kv_cache.h); how they lie in memory, in what type, rotated or not, and
+// what else is made of them (pages of 8 bits), is the backend's.
+//
+// The store is frame-granular: every call names frames of the store, `frameTokens` rows each. Blocks of any number of frames,
+// sinks and windows of any kind are runs of frames.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "arena.h"
+#include "ops.h"
+
+namespace longlive {
+
+// `count` frames that are neighbours in the call, as slots (the order that positions by slot count in) and in the store.
+struct FrameRun {
+  int64_t source = 0;  // frame of the call (writes only)
+  int64_t slot = 0;
+  int64_t frame = 0;   // frame of the store
+  int64_t count = 0;
+};
+
+// A bounded number of runs: a sink, and a ring that may wrap.
+struct FrameRuns {
+  std::array<FrameRun, 4> runs{};
+  int size = 0;
+  const FrameRun* begin() const { return runs.data(); }
+  const FrameRun* end() const { return runs.data() + size; }
+  int64_t frames() const;
+};
+
+// What the rows of some runs are in a buffer of the store.
+class RowRanges {
+ public:
+  RowRanges(const FrameRuns& runs, int64_t frameTokens);
+  std::span<const KeyRange> all() const { return {ranges_.data(), count_}; }
+
+ private:
+  std::array<KeyRange, 4> ranges_;
+  size_t count_ = 0;
+};
+
+struct KeyValueLayout {
+  int64_t layers = 1;
+  int64_t frames = 1;       // that the store has room for
+  int64_t frameTokens = 1;  // rows of a frame
+  int64_t width = 1, heads = 1;
+  KvStorage storage = KvStorage::Full;
+  // Keys are rotated when they are written (Absolute), or when they are read, by their slot (Relative; spec 3.5).
+  RopeMode rope = RopeMode::Absolute;
+  // Where each call writes whole pages of as many frames and sees the store's first pages; 0 where nothing of the kind is known.
+  // A hint: what a backend makes of keys and values page by page it then keeps.
+  int64_t pageFrames = 0;
+  int64_t queryFrames = 1;  // of a call, at most
+};
+
+// What every backend's store begins with, per layer [frames * frameTokens, width].
+struct KeyValueRows {
+  std::vector<Tensor> keys, values;
+};
+KeyValueRows takeKeysAndValues(Arena& arena, const KeyValueLayout& layout, DType type);
+
+// RMSNorm over the whole row.
+struct RowNorm {
+  Tensor weight;  // [width]
+  float eps = 0;
+};
+
+struct AppendArgs {
+  int64_t layer = 0;
+  LinearRows in;  // [n, width]: what the two linear layers read; n = frames of the call * frameTokens
+  const LinearWeights *key = nullptr, *value = nullptr;
+  RowNorm norm;         // of keys
+  RotationAt rotation;  // by position; unused where keys are rotated when they are read
+  const FrameRuns *writes = nullptr, *visible = nullptr;  // frames that are kept, and all that the queries of this call will see
+  // All that is visible is new, or the ring begins again: what is kept of keys may choose its ranges of numbers anew.
+  bool anew = false;
+  Tensor scratch;  // [n, width] of activationType(), overwritten
+  // [n, width] of activationType(), instead of all but writes, visible and anew: rows as they are kept, for tests and benchmarks.
+  Tensor keys{}, values{};
+};
+
+struct AttendArgs {
+  int64_t layer = 0;
+  Tensor out;           // [n, width]
+  Tensor q;             // [n, width], as the linear layer gave it; overwritten
+  RowNorm norm;         // of queries; without a weight they are normalised and rotated already
+  RotationAt rotation;  // by position, or by slot where keys are rotated when they are read
+  const FrameRuns* visible = nullptr;
+  float scale = 1.0f;
+};
+
+// One store belongs to one video; its memory is taken when it is made.
+class KeyValues {
+ public:
+  virtual ~KeyValues() = default;
+
+  // Makes keys and values of the call's rows and keeps those of `writes`. [scratch]
+  virtual void append(const AppendArgs& a) = 0;
+  // Softmax attention of the call's queries over the visible frames. [scratch]
+  virtual void attend(const AttendArgs& a) = 0;
+
+  // Frames [first, first + count) of every layer read as zeros again. [nothing]
+  void zero(int64_t first, int64_t count);
+
+  const KeyValueLayout& layout() const { return layout_; }
+  size_t bytes() const { return bytes_; }                // of keys and values, and of what is kept of them
+  size_t workingBytes() const { return workingBytes_; }  // of what a call makes of them
+  // Frames as they are kept, [count * frameTokens, width], for tests. Stores of KvStorage::Full only.
+  Tensor keys(int64_t layer, int64_t frame, int64_t count = 1) const { return framesOf(rows_.keys, layer, frame, count); }
+  Tensor values(int64_t layer, int64_t frame, int64_t count = 1) const { return framesOf(rows_.values, layer, frame, count); }
+
+ protected:
+  KeyValues(Backend& backend, const KeyValueLayout& layout) : backend_(backend), layout_(layout) {}
+
+  // Rows of a run in a layer's buffer.
+  Tensor rowsOf(const Tensor& buffer, const FrameRun& run) const { return buffer.rows(run.frame * layout_.frameTokens, run.count * layout_.frameTokens); }
+  Tensor sourceOf(const Tensor& call, const FrameRun& run) const { return call.rows(run.source * layout_.frameTokens, run.count * layout_.frameTokens); }
+  // Positions of a run's keys by slot.
+  std::span<const int32_t> slots(const FrameRun& run);
+  // Positions of a run's keys by the call's rotation.
+  std::span<const int32_t> positions(const RotationAt& r, const FrameRun& run) const {
+    return r.temporal.subspan(static_cast<size_t>(run.source), static_cast<size_t>(run.count));
+  }
+
+  Backend& backend_;
+  KeyValueLayout layout_;
+  Arena arena_, working_;
+  KeyValueRows rows_;
+  size_t bytes_ = 0, workingBytes_ = 0;
+
+ private:
+  Tensor framesOf(const std::vector<Tensor>& buffers, int64_t layer, int64_t frame, int64_t count) const {
+    return buffers[static_cast<size_t>(layer)].rows(frame * layout_.frameTokens, count * layout_.frameTokens);
+  }
+  std::vector<int32_t> counting_;  // 0, 1, 2, ...
+};
+
+}  // namespace longlive
