@@ -16,12 +16,17 @@ export class OwnershipLost extends Error {
   }
 }
 
+interface OperationKind {
+  /** Uploads take as long as they take. */
+  long?: boolean;
+  /** A conflict is an answer to it; of anything else it says that the store is busy. */
+  conditional?: boolean;
+}
+
 /** Something asked of the store that is not answered yet. */
-interface Operation {
+interface Operation extends OperationKind {
   key: string;
   since: number;
-  /** Uploads take as long as they take. */
-  long: boolean;
   failure?: unknown;
   /** Aborted to end the waiting for an answer, or for another attempt. */
   waiting: AbortController;
@@ -65,7 +70,8 @@ export class Vault {
   }
 
   async put(key: string, body: Uint8Array, options?: PutOptions): Promise<string> {
-    return (await this.patiently(key, () => this.store.put(key, body, options))).etag;
+    const conditional = options?.ifMatch !== undefined || options?.ifNoneMatch !== undefined;
+    return (await this.patiently(key, () => this.store.put(key, body, options), { conditional })).etag;
   }
 
   /**
@@ -101,7 +107,7 @@ export class Vault {
   }
 
   async putStream(key: string, body: () => AsyncIterable<Uint8Array>, options?: PutOptions): Promise<void> {
-    await this.patiently(key, () => this.store.putStream(key, body(), options), true);
+    await this.patiently(key, () => this.store.putStream(key, body(), options), { long: true });
   }
 
   /** `undefined` when there is no such object. */
@@ -157,8 +163,8 @@ export class Vault {
     await this.patiently(key, () => this.store.delete(key));
   }
 
-  private async patiently<T>(key: string, attempt: () => Promise<T>, long = false): Promise<T> {
-    const operation: Operation = { key, since: this.clock.monotonic(), long, waiting: new AbortController() };
+  private async patiently<T>(key: string, attempt: () => Promise<T>, kind: OperationKind = {}): Promise<T> {
+    const operation: Operation = { key, since: this.clock.monotonic(), ...kind, waiting: new AbortController() };
     const giveUp = () => operation.waiting.abort();
     this.signal?.throwIfAborted();
     this.signal?.addEventListener('abort', giveUp);
@@ -179,7 +185,7 @@ export class Vault {
         return await this.answer(operation, attempt(), long ? Infinity : giveUpAt - this.clock.monotonic());
       } catch (error) {
         this.signal?.throwIfAborted();
-        if (isConflict(error)) throw error;
+        if (isConflict(error) && operation.conditional) throw error;
         // The time that an upload took before it failed was no waiting.
         if (long && operation.failure === undefined) giveUpAt = this.clock.monotonic() + this.retrySeconds * 1_000;
         operation.failure = error;
@@ -225,8 +231,10 @@ function isConflict(error: unknown): boolean {
   return error instanceof StoreError && error.code === 'CONFLICT';
 }
 
+const TRANSIENT: ReadonlySet<StoreError['code']> = new Set(['UNREACHABLE', 'NO_SPACE', 'CONFLICT']);
+
 function isTransient(error: unknown): boolean {
-  return error instanceof StoreError && (error.code === 'UNREACHABLE' || error.code === 'NO_SPACE');
+  return error instanceof StoreError && TRANSIENT.has(error.code);
 }
 
 function storageError(key: string, error: unknown): Error {
