@@ -18,15 +18,15 @@ RUN npm prune --omit=dev --no-audit --no-fund
 
 FROM ${NODE_IMAGE} AS cpu
 WORKDIR /app
-ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_DEVICE=cpu
+ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cpu
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY --from=build /app/native/build/longlive.node ./native/build/longlive.node
 COPY --from=build /app/models ./models
-RUN mkdir -p /data && chown node:node /data
+RUN mkdir -p /data /cache && chown node:node /data /cache
 USER node
-VOLUME /data
+VOLUME /data /cache
 EXPOSE 4000
 HEALTHCHECK --interval=15s --timeout=3s --start-period=30s \
   CMD node -e "fetch('http://127.0.0.1:'+(process.env.PORT||4000)+'/healthz').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"
@@ -41,13 +41,13 @@ RUN make -C native CUDA=1
 
 FROM nvidia/cuda:${CUDA_VERSION}-runtime-ubuntu24.04 AS cuda
 WORKDIR /app
-ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_DEVICE=cuda
+ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cuda
 COPY --from=build /usr/local/bin/node /usr/local/bin/node
 COPY --from=cpu /app ./
 COPY --from=native-cuda /app/native/build/longlive.node ./native/build/longlive.node
-RUN useradd --create-home --uid 1001 longlive && mkdir -p /data && chown longlive /data
+RUN useradd --create-home --uid 1001 longlive && mkdir -p /data /cache && chown longlive /data /cache
 USER longlive
-VOLUME /data
+VOLUME /data /cache
 EXPOSE 4000
 HEALTHCHECK --interval=15s --timeout=3s --start-period=180s \
   CMD node -e "fetch('http://127.0.0.1:'+(process.env.PORT||4000)+'/healthz').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"

@@ -68,6 +68,7 @@ export class LongLiveStack extends Stack {
         PORT: String(port),
         LONGLIVE_STORE: `s3://${bucket.bucketName}`,
         LONGLIVE_MODELS: '/models',
+        LONGLIVE_MODEL_CACHE: '/cache',
         LONGLIVE_MODEL: settings.model,
         LONGLIVE_DEVICE: 'cuda',
         LONGLIVE_PRECISION: 'bf16',
@@ -98,6 +99,9 @@ export class LongLiveStack extends Stack {
       },
     });
     container.addMountPoints({ sourceVolume: 'models', containerPath: '/models', readOnly: true });
+    // What the root, which is read-only, has no place for; Docker's volumes belong to whom the image says.
+    task.addVolume({ name: 'cache', host: {} });
+    container.addMountPoints({ sourceVolume: 'cache', containerPath: '/cache', readOnly: false });
     task.addVolume({ name: 'tmp', host: {} });
     container.addMountPoints({ sourceVolume: 'tmp', containerPath: '/tmp', readOnly: false });
 

@@ -150,7 +150,8 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   static void define(Napi::Env env, Classes& classes) {
     classes.session = Napi::Persistent(DefineClass(
         env, "NativeSession",
-        {InstanceAccessor<&JsSession::block>("block"), InstanceAccessor<&JsSession::memoryBytes>("memoryBytes"),
+        {InstanceAccessor<&JsSession::block>("block"), InstanceAccessor<&JsSession::ended>("ended"),
+         InstanceAccessor<&JsSession::memoryBytes>("memoryBytes"),
          InstanceMethod<&JsSession::setPrompt>("setPrompt"), InstanceMethod<&JsSession::step>("step"),
          InstanceMethod<&JsSession::abandonBlock>("abandonBlock"), InstanceMethod<&JsSession::checkpoint>("checkpoint"),
          InstanceMethod<&JsSession::lastRgb>("lastRgb"), InstanceMethod<&JsSession::dispose>("dispose")}));
@@ -160,6 +161,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
     if (info.Length() != 1 || !info[0].IsExternal()) refuse(info.Env(), "NativeSession is made by createSession");
     handle_ = *info[0].As<Napi::External<Shared>>().Data();
     block_ = handle_->session->block();
+    ended_ = handle_->session->ended();
     memoryBytes_ = handle_->session->memoryBytes();
     // So that the collector knows what a forgotten session costs.
     Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(memoryBytes_));
@@ -193,6 +195,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
             info.Env(), [handle, f = std::forward<F>(f)] { return f(*handle->session); },
             [this, handle, idle] {
               block_ = handle->session->block();
+              ended_ = handle->session->ended();
               idle();
             });
       } catch (...) {
@@ -203,6 +206,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   }
 
   Napi::Value block(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(block_)); }
+  Napi::Value ended(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), ended_); }
   Napi::Value memoryBytes(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), handle_ ? static_cast<double>(memoryBytes_) : 0);
   }
@@ -255,6 +259,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
 
   Shared handle_;
   int64_t block_ = 0;
+  bool ended_ = false;
   size_t memoryBytes_ = 0;
 };
 

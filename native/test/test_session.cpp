@@ -407,9 +407,13 @@ TEST("session: absolute positions end with a clear message, a clear starts anew,
   const auto text = prompt(*model, {3, 4, 1});
   const auto s = model->createSession(options(1));
   s->setPrompt(*text, RecacheMode::Recache);
-  blocks(*s, 4);
+  blocks(*s, 3);
+  CHECK(!s->ended());
+  blocks(*s, 1);
+  CHECK(s->ended());
   CHECK(has(refusal([&] { s->step(); }), "latent frame 8"));
   s->setPrompt(*text, RecacheMode::Clear);
+  CHECK(!s->ended());
   blocks(*s, 4);
   CHECK(s->block() == 8);
   SessionOptions relative = options(1);

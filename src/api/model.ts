@@ -48,6 +48,12 @@ builder.node(Model, {
     digest: t.exposeString('digest', { description: 'SHA-256 of the package manifest.' }),
     bytes: t.float({ description: 'Size of the package.', resolve: ({ bytes }) => bytes }),
     state: t.expose('state', { type: ModelState, description: 'At this replica.' }),
+    longestSeconds: t.float({
+      nullable: true,
+      description:
+        'Length at which a session ends because its positions are used up; a switch with `CLEAR_CACHE` starts them anew. Null when there is no such end.',
+      resolve: ({ longestSeconds }) => longestSeconds,
+    }),
     loras: t.field({
       type: [Lora],
       description: 'The adapters that fit this model.',

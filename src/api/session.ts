@@ -22,7 +22,7 @@ export const SessionState = builder.enumType('SessionState', {
     STARTING: { description: 'The model is being prepared.' },
     LIVE: {},
     PAUSED: { description: 'Nothing is generated; `resumeSession` continues. See `reason`.' },
-    COMPLETED: { description: 'Ended at `maxSeconds`.' },
+    COMPLETED: { description: 'Ended at `maxSeconds`, or where the model ends. See `reason`.' },
     STOPPED: { description: 'Ended by `stopSession`.' },
     FAILED: { description: 'Ended by a failure; what was generated is kept. See `failure`.' },
   } as const,
@@ -44,6 +44,9 @@ export const StateReason = builder.enumType('StateReason', {
     WORKER_LOST: { description: 'The replica that generated it went away; resume continues from the last checkpoint.' },
     MODEL: { description: 'The model cannot be loaded now, see `failure`; resume when it can.' },
     DURATION_REACHED: { description: '`maxSeconds` is reached.' },
+    MODEL_END: {
+      description: 'The positions of the model are used up (`longestSeconds` of the model); relative ones never are.',
+    },
     ENGINE: { description: 'The device or the native core failed; see `failure`.' },
     MEDIA: { description: 'The video encoder failed; see `failure`.' },
   } as const,

@@ -77,9 +77,9 @@ export function compose({ engine, store, media, policy, logger }: Parts): Compos
 }
 
 export function engineOptions(config: ServerConfig): EngineOptions {
-  const { models, model, loras, device, precision, attention, decoder, threads, modelMemoryGigabytes } = config;
+  const { models, model, loras, device, precision, attention, decoder, rope, threads, modelMemoryGigabytes } = config;
   return {
-    ...{ model, device, precision, attention, decoder, threads },
+    ...{ model, device, precision, attention, decoder, rope, threads },
     models: models.map((place) => (isRemote(place) ? place : resolve(place))),
     ...(loras !== undefined && { loras: resolve(loras) }),
     ...(modelMemoryGigabytes > 0 && { modelMemoryBytes: modelMemoryGigabytes * 1e9 }),

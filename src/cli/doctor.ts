@@ -1,10 +1,10 @@
-import { statfs } from 'node:fs/promises';
+import { access, constants, mkdir, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { type Addon, loadAddon } from '../engine/index.js';
+import { type Addon, loadAddon, longestSeconds } from '../engine/index.js';
 import { damages, findSources, isRemote, type PackageSource } from '../packages/index.js';
-import { loadConfig, type ServerConfig } from '../server/config.js';
+import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, openConfiguredStore, runningPrecision, storeOpener } from './backend.js';
 import { EXIT, explain } from './failure.js';
 import { memoryFindings } from './memory.js';
@@ -17,7 +17,7 @@ export interface Finding {
 }
 
 const SETTINGS = [
-  ...['models', 'modelCache', 'device', 'precision', 'attention', 'decoder'],
+  ...['models', 'modelCache', 'device', 'precision', 'attention', 'decoder', 'rope', 'loras'],
   ...['store', 's3Endpoint', 's3Region'],
 ];
 
@@ -42,6 +42,8 @@ export async function examine(config: ServerConfig, load: () => Addon = loadAddo
     ...coreFindings(load),
     ...(await modelFindings(config, load)),
     await storeFinding(config),
+    ...(await cacheFindings(config)),
+    ...ignoredVariables().map((detail): Finding => ({ topic: 'Settings', status: 'note', detail })),
   ];
 }
 
@@ -120,7 +122,9 @@ async function packageFinding(source: PackageSource, settings: ServerConfig): Pr
   const { width, height, fps } = source.config.video;
   const topic = `Model ${name}`;
   const stored = source.storedPrecision ?? 'unknown precision';
-  const what = `${title} ${version}, ${width}x${height} at ${fps} frames/s, stored in ${stored}, runs in ${runningPrecision(source, settings)}`;
+  const ends = longestSeconds(source.config, settings.rope);
+  const end = ends === null ? '' : `, sessions end after ${Math.floor(ends)} s (--rope relative: never)`;
+  const what = `${title} ${version}, ${width}x${height} at ${fps} frames/s, stored in ${stored}, runs in ${runningPrecision(source, settings)}${end}`;
   if (source.remote) return { topic, status: 'ok', detail: `${what}, fetched from ${source.address} when needed` };
   const damaged: string[] = [];
   for await (const damage of damages({ ...source, directory: source.address })) damaged.push(damage);
@@ -136,6 +140,21 @@ async function storeFinding(config: ServerConfig): Promise<Finding> {
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     return { topic: 'Store', status: 'missing', detail: `${config.store}: ${message}` };
+  }
+}
+
+/** Merged adapters and packages from elsewhere need a place that can be written to. */
+async function cacheFindings(config: ServerConfig): Promise<Finding[]> {
+  const { directory } = modelCache(config);
+  try {
+    await mkdir(directory, { recursive: true });
+    await access(directory, constants.W_OK);
+    return [];
+  } catch (error) {
+    const needed = config.loras !== undefined || config.models.some(isRemote);
+    const why = error instanceof Error ? error.message : String(error);
+    const detail = `${directory} cannot be written to (${why}); set --model-cache (LONGLIVE_MODEL_CACHE), without which no session can use a LoRA or a model from elsewhere.`;
+    return [{ topic: 'Model cache', status: needed ? 'missing' : 'note', detail }];
   }
 }
 

@@ -12,7 +12,7 @@ import type { CreateSessionInput, RecacheMode, Session, StoredEvent, TimelineInp
 import { openStore } from '../storage/index.js';
 import { type ComposedBackend, compose, openParts } from './backend.js';
 import { EXIT, Failure } from './failure.js';
-import { type Report, report, summary } from './report.js';
+import { endNotice, type Report, report, summary } from './report.js';
 import { addSettings } from './settings.js';
 
 interface Switch {
@@ -43,9 +43,16 @@ export function generateCommand(): Command {
     .option('--seed <number>', 'the same seed gives the same video; random when absent', seedNumber)
     .option('--size <WxH>', "for example 192x112; the model's own when absent", sizeOf)
     .option('--json', 'print one JSON object with the measurements, and nothing else, to standard output');
-  return addSettings(command, ['models', 'model', 'device', 'precision', 'attention', 'decoder', 'threads']).action(
-    generate,
-  );
+  return addSettings(command, [
+    'models',
+    'model',
+    'device',
+    'precision',
+    'attention',
+    'decoder',
+    'rope',
+    'threads',
+  ]).action(generate);
 }
 
 async function generate(flags: Flags): Promise<void> {
@@ -76,6 +83,7 @@ async function openPrivateBackend(config: ServerConfig, directory: string): Prom
 
 async function run(backend: ComposedBackend, flags: Flags, out: string, threads: number): Promise<Report> {
   const requestedAt = Date.now();
+  tellEnd(backend, flags);
   const { id } = await backend.sessions.createSession(inputOf(flags));
   const interruption = stopOnSignal(backend, id);
   const events = await follow(backend, id, flags.seconds);
@@ -88,6 +96,12 @@ async function run(backend: ComposedBackend, flags: Flags, out: string, threads:
   const model = backend.sessions.models().find(({ name }) => name === session.model);
   const startedAt = performance.timeOrigin;
   return report({ session, events, model, startedAt, requestedAt, out, threads: threads || availableParallelism() });
+}
+
+/** Beforehand, that the video will be shorter than asked for. */
+function tellEnd(backend: ComposedBackend, { seconds }: Flags): void {
+  const model = backend.sessions.models()[0];
+  if (model?.longestSeconds != null && model.longestSeconds < seconds) process.stderr.write(`${endNotice(model)}\n`);
 }
 
 function inputOf(flags: Flags): CreateSessionInput {

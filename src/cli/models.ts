@@ -3,8 +3,10 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import cliProgress from 'cli-progress';
 import { Command } from 'commander';
+import { parseSetting, settingNames } from '../import/index.js';
 import {
   bytesOf,
+  configurePackage,
   damages,
   fetchError,
   findSources,
@@ -39,15 +41,20 @@ export function modelsCommand(): Command {
   const verify = new Command('verify')
     .description('read packages whole and compare their checksums')
     .argument('[name...]', 'names of packages (default: all)');
+  const configure = new Command('configure')
+    .description('change how a package is sampled, such as rope=relative, and renew its manifest')
+    .argument('<name>', 'name of the package')
+    .argument('[setting...]', `KEY=VALUE: ${settingNames().join(', ')}; none to accept config.json as it was edited`);
   const remove = new Command('remove')
     .description('delete a package from the models directory')
     .argument('<name>', 'name of the package')
     .option('--yes', 'do not ask');
   return new Command('models')
-    .description('list, add, verify and remove model packages')
+    .description('list, add, verify, configure and remove model packages')
     .addCommand(addSettings(list, [...SETTINGS, 'device', 'precision', 'token']).action(runList))
     .addCommand(addSettings(add, SETTINGS).action(runAdd))
     .addCommand(addSettings(verify, SETTINGS).action(runVerify))
+    .addCommand(addSettings(configure, ['models']).action(runConfigure))
     .addCommand(addSettings(remove, ['models']).action(runRemove));
 }
 
@@ -267,9 +274,40 @@ async function verify(source: PackageSource, config: ServerConfig): Promise<stri
     return [];
   }
   const found: string[] = [];
-  for await (const damage of damages({ ...source, directory })) found.push(`${name}: ${damage}`);
+  for await (const damage of damages({ ...source, directory })) {
+    const edited = damage.startsWith('config.json') ? ` If you edited it: longlive models configure ${name}` : '';
+    found.push(`${name}: ${damage}${edited}`);
+  }
   if (found.length === 0) process.stdout.write(`${name}: every file matches its checksum\n`);
   return found;
+}
+
+// -- configure
+
+async function runConfigure(name: string, texts: string[], flags: Record<string, unknown>): Promise<void> {
+  const config = loadConfig(process.env, flags);
+  const settings = texts.map(parseSetting);
+  const { sources } = await findSources(
+    config.models.filter((place) => !isRemote(place)),
+    modelCache(config),
+  );
+  const found = sources.find(({ manifest, remote }) => manifest.name === name && !remote);
+  if (!found) {
+    throw new Failure(
+      EXIT.usage,
+      `There is no model package "${name}" in a directory of --models (${config.models.join(', ')}). One that is elsewhere is copied first: longlive models add`,
+    );
+  }
+  const { changes, digest, renewed } = await configurePackage(found.address, settings);
+  const lines = changes.map(
+    ({ key, before, after }) => `${key}: ${JSON.stringify(before)} -> ${JSON.stringify(after)}`,
+  );
+  if (renewed) lines.push('config.json had been edited; the manifest agrees with it now');
+  const end =
+    lines.length > 0
+      ? `${found.address}: the manifest is renewed; its digest is ${digest}`
+      : `${found.address}: nothing to change`;
+  process.stdout.write(`${[...lines, end].join('\n')}\n`);
 }
 
 // -- remove

@@ -69,6 +69,14 @@ export function report({ session, events, model, startedAt, requestedAt, out, th
   };
 }
 
+/** For whoever wants an endless video of a model that has none. */
+export function endNotice({ name, longestSeconds }: ModelInfo): string {
+  return (
+    `Model "${name}" has absolute positions: its sessions end after ${Math.floor(longestSeconds ?? 0)} s. ` +
+    `For endless ones: --rope relative, or longlive models configure ${name} rope=relative`
+  );
+}
+
 /** The same for people. */
 export function summary(result: Report): string {
   const { p50, p90 } = result.blockMilliseconds;

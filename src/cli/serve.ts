@@ -1,12 +1,13 @@
 import { Command } from 'commander';
-import { pino } from 'pino';
-import { loadConfig, type ServerConfig } from '../server/config.js';
+import { type Logger, pino } from 'pino';
+import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
 import { checkExposure } from '../server/exposure.js';
 import type { RunningServer } from '../server/index.js';
 import { type KeptSecret, withSecrets } from '../server/secrets.js';
 import { type ComposedBackend, openBackend } from './backend.js';
 import { endWhenUnforeseen } from './crash.js';
 import { EXIT } from './failure.js';
+import { endNotice } from './report.js';
 import { addSettings } from './settings.js';
 
 /** `longlive serve`: the whole service in one process, until SIGINT or SIGTERM. */
@@ -42,9 +43,17 @@ async function runServer(flags: Record<string, unknown>): Promise<void> {
     throw error;
   }
   greet(config, open.running, backend, made);
+  tell(log, backend);
   await untilAskedToStop();
   log.info({}, 'stopping: live sessions are paused with a checkpoint');
   await open.running.close();
+}
+
+/** What is not as one might expect. */
+function tell(log: Logger, backend: ComposedBackend): void {
+  for (const notice of ignoredVariables()) log.warn({}, notice);
+  const [model] = backend.sessions.models();
+  if (model?.longestSeconds != null) log.warn({ model: model.name }, endNotice(model));
 }
 
 function greet(config: ServerConfig, running: RunningServer, backend: ComposedBackend, made: KeptSecret[]): void {

@@ -57,6 +57,8 @@ export interface NativePrompt {
 export interface NativeSession {
   /** Index of the block that the next step works on. */
   readonly block: number;
+  /** Absolute positions are used up: only a prompt with mode `clear` begins another block. */
+  readonly ended: boolean;
   /** Bytes of device memory this session holds. */
   readonly memoryBytes: number;
   /** Must be called before the first step. Allowed between blocks and after abandonBlock(). */

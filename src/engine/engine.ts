@@ -1,4 +1,5 @@
-import { homedir, totalmem } from 'node:os';
+import { accessSync, constants, existsSync } from 'node:fs';
+import { homedir, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { DomainError, invalid } from '../sessions/errors.js';
 import type { Engine, Generation, GenerationOptions, LoraChoice, LoraInfo, ModelInfo } from '../sessions/ports.js';
@@ -7,7 +8,7 @@ import { loadAddon } from './addon-file.js';
 import type { Addon, Device, Precision } from './addon.js';
 import { isEightBit } from './arithmetic.js';
 import { Catalog, type CatalogTimes, type Found } from '../packages/catalog.js';
-import { DeviceHealth, Model, type ModelOptions, type ModelSurroundings } from './model.js';
+import { DeviceHealth, Model, type ModelOptions, type ModelSurroundings, type Rope } from './model.js';
 import { ModelPool } from './model-pool.js';
 import { PackageCache } from '../packages/package-cache.js';
 import type { PackageSource, RemoteOptions } from '../packages/sources.js';
@@ -20,6 +21,8 @@ export interface EngineOptions extends RemoteOptions {
   model?: string;
   /** Directory with LoRA adapters. */
   loras?: string;
+  /** Positions of frames, instead of what packages say. */
+  rope?: Rope;
   device?: Device | 'auto';
   precision?: Precision | 'auto';
   /** Products of self-attention: the precision's own, or 8-bit ones on a GPU. Default `full`. */
@@ -48,7 +51,19 @@ const VARIANTS = 64;
 
 /** Where packages are cached when nobody says. */
 export function defaultCacheDirectory(): string {
-  return join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'longlive', 'models');
+  return join(process.env['XDG_CACHE_HOME'] || userCache() || tmpdir(), 'longlive', 'models');
+}
+
+/** Nothing where there is no home to write to, as in containers with a read-only root or an unknown user. */
+function userCache(): string | undefined {
+  try {
+    const home = homedir();
+    const cache = join(home, '.cache');
+    accessSync(existsSync(cache) ? cache : home, constants.W_OK);
+    return cache;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The device models run on when nobody says: the GPU if there is one. */
@@ -79,7 +94,7 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   mustHaveDefault(await catalog.lookEverywhere(), addresses, options.model);
   const { precision = 'auto', attention = 'full', decoder, threads = 0, model, warn = () => undefined } = options;
   const engine = new NativeEngine({
-    ...{ addon, catalog, model, cache, warn },
+    ...{ addon, catalog, model, cache, warn, rope: options.rope ?? 'package' },
     library: await openLibrary(options.loras),
     memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(addon, device),
     load: {
@@ -126,6 +141,7 @@ export interface EngineParts {
   cache: PackageCache;
   memoryBytes: number;
   load: ModelOptions;
+  rope: Rope;
   warn: (message: string) => void;
 }
 
@@ -143,8 +159,8 @@ export class NativeEngine implements Engine {
   private told: ReadonlySet<string> = new Set();
 
   constructor(private readonly parts: EngineParts) {
-    const { addon, load, warn, library, catalog } = parts;
-    this.surroundings = { addon, load, warn, health: new DeviceHealth() };
+    const { addon, load, rope, warn, library, catalog } = parts;
+    this.surroundings = { addon, load, rope, warn, health: new DeviceHealth() };
     this.pool = new ModelPool(parts.memoryBytes);
     for (const { message } of library.problems) warn(message);
     this.adopt(catalog.found);
@@ -302,6 +318,9 @@ function leaving(generation: Generation, leave: () => void): Generation {
   return {
     get block() {
       return generation.block;
+    },
+    get ended() {
+      return generation.ended;
     },
     prepare: (text) => generation.prepare(text),
     setPrompt: (text, mode) => generation.setPrompt(text, mode),

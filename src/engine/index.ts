@@ -10,4 +10,5 @@ export {
   NativeEngine,
   openEngine,
 } from './engine.js';
+export { longestSeconds, type Rope } from './model.js';
 export { Tokenizer } from './tokenizer.js';

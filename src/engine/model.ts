@@ -26,6 +26,7 @@ import { isDeviceFault, isUnsupported, openingError, restoringError, runningErro
 import type { Pooled } from './model-pool.js';
 import { bytesOf, type HeldPackage } from '../packages/package.js';
 import type { PackageSource } from '../packages/sources.js';
+import { endSeconds } from '../import/sampling.js';
 import { cleanPrompt } from './text.js';
 import { Tokenizer } from './tokenizer.js';
 
@@ -56,10 +57,15 @@ export class DeviceHealth {
 
 export type ModelOptions = Omit<LoadOptions, 'directory' | 'precision'> & { precision: Precision | 'auto' };
 
+/** Positions of frames in a video: as the package says, or these. */
+export type Rope = SessionOptions['rope'];
+
 export interface ModelSurroundings {
   addon: Addon;
   load: ModelOptions;
   health: DeviceHealth;
+  /** Instead of what packages say. */
+  rope: Rope;
   /** Told of what is not as one might expect. */
   warn: (message: string) => void;
 }
@@ -74,17 +80,19 @@ export class Model implements Pooled {
   private readonly addon: Addon;
   private readonly options: ModelOptions;
   private readonly health: DeviceHealth;
+  private readonly rope: Rope;
   private readonly warn: (message: string) => void;
 
   constructor(
     readonly source: PackageSource,
-    { addon, load, health, warn }: ModelSurroundings,
+    { addon, load, health, rope, warn }: ModelSurroundings,
     /** Adapters that may be merged into it. */
     private readonly loras: readonly LoraInfo[] = [],
   ) {
     this.addon = addon;
     this.options = load;
     this.health = health;
+    this.rope = rope;
     this.warn = warn;
   }
 
@@ -126,6 +134,7 @@ export class Model implements Pooled {
       framesPerBlock: config.sampling.framesPerBlock,
       denoisingSteps: config.sampling.denoisingSteps.length,
       bytes: bytesOf(manifest),
+      longestSeconds: longestSeconds(config, this.rope),
     };
   }
 
@@ -156,15 +165,19 @@ export class Model implements Pooled {
   async open(options: GenerationOptions): Promise<Generation> {
     const loaded = await this.loadOnce();
     return this.opening(async () =>
-      this.generation(loaded, await loaded.native.createSession(sessionOptions(options))),
+      this.generation(loaded, await loaded.native.createSession(this.sessionOptions(options))),
     );
   }
 
   async restore(options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
     const loaded = await this.loadOnce();
     const encoded = await this.opening(() => loaded.prompts.encode(prompt));
-    const session = () => loaded.native.restoreSession(sessionOptions(options), checkpoint, encoded);
+    const session = () => loaded.native.restoreSession(this.sessionOptions(options), checkpoint, encoded);
     return this.generation(loaded, await this.opening(session, restoringError));
+  }
+
+  private sessionOptions({ seed, width, height }: GenerationOptions): SessionOptions {
+    return { seed, width, height, rope: this.rope };
   }
 
   evict(): void {
@@ -285,6 +298,10 @@ class NativeGeneration implements Generation {
     return this.session.block;
   }
 
+  get ended(): boolean {
+    return this.session.ended;
+  }
+
   async prepare(text: string): Promise<void> {
     await this.running(() => this.prompts.encode(text));
   }
@@ -319,6 +336,11 @@ class NativeGeneration implements Generation {
   }
 }
 
-function sessionOptions({ seed, width, height }: GenerationOptions): SessionOptions {
-  return { seed, width, height, rope: 'package' };
+/** Where absolute positions end; null for ever, or where a package does not say. */
+export function longestSeconds(config: PackageSource['config'], rope: Rope): number | null {
+  const { dit, sampling, video } = config;
+  const used = rope === 'package' ? sampling.rope : rope;
+  if (used !== 'absolute' || dit.ropeTableLength === undefined) return null;
+  const { ropeTableLength } = dit;
+  return endSeconds({ dit: { ropeTableLength }, sampling: { ...sampling, rope: used }, video });
 }

@@ -27,11 +27,15 @@ const manifestSchema = z.strictObject({
 
 /** What the façade needs of config.json; the native core reads all of it, strictly. */
 const configSchema = z.object({
-  dit: z.looseObject({ textLen: z.number().int().positive() }),
+  dit: z.looseObject({
+    textLen: z.number().int().positive(),
+    ropeTableLength: z.number().int().positive().optional(),
+  }),
   tinyVae: z.unknown().optional(),
   sampling: z.object({
     framesPerBlock: z.number().int().positive(),
     denoisingSteps: z.array(z.number()).min(1),
+    rope: z.enum(['absolute', 'relative']).optional(),
   }),
   video: z.object({ width: z.number().int(), height: z.number().int(), fps: z.number().positive() }),
 });

@@ -86,6 +86,10 @@ const models = {
     .default('full')
     .describe('Arithmetic of self-attention: that of the model, or on a GPU 8-bit products'),
   decoder: z.enum(['auto', 'full', 'tiny']).default('auto').describe('Video decoder of the model'),
+  rope: z
+    .enum(['package', 'absolute', 'relative'])
+    .default('package')
+    .describe('Positions of frames: as the package says; with relative ones a video never has to end'),
   threads: z.coerce.number().int().min(0).max(1024).default(0).describe('CPU threads for the model; 0 for all'),
   encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4)))
     .meta({ shown: 'a quarter of the cores' } satisfies SettingFacts)
@@ -236,7 +240,23 @@ export function loadConfig(
 
 function fromEnvironment(environment: NodeJS.ProcessEnv, setting: string): string | undefined {
   const plain = setting === 'port' || setting === 'host' ? environment[setting.toUpperCase()] : undefined;
-  return environment[environmentName(setting)] ?? plain;
+  const own = environmentName(setting);
+  return (isServiceLink(own, environment[own]) ? undefined : environment[own]) ?? plain;
+}
+
+/** What Kubernetes sets for a service that is called longlive (`LONGLIVE_PORT=tcp://10.0.0.1:4000`). */
+function isServiceLink(name: string, value: string | undefined): boolean {
+  return name === environmentName('port') && /^(?:tcp|udp|sctp):\/\//.test(value ?? '');
+}
+
+/** Variables that look like settings and are not taken for them, a sentence each. */
+export function ignoredVariables(environment: NodeJS.ProcessEnv = process.env): string[] {
+  return Object.entries(environment)
+    .filter(([name, value]) => isServiceLink(name, value))
+    .map(
+      ([name, value]) =>
+        `${name}=${value} is ignored: it is Kubernetes' address of a service, not a port. PORT or --port sets the port.`,
+    );
 }
 
 function areAddresses(addresses: string[]): boolean {

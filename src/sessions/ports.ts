@@ -58,6 +58,8 @@ export interface ModelInfo {
   bytes: number;
   state: ModelState;
   loras: readonly LoraInfo[];
+  /** Of video from a beginning, or a CLEAR_CACHE, where positions end; null where they do not. */
+  longestSeconds: number | null;
 }
 
 /** An adapter and how strongly it is applied; 1 is as trained. */
@@ -77,6 +79,8 @@ export interface GenerationOptions {
 /** A session's state on a device. Calls never overlap, but for `prepare`; the scheduler sees to that. */
 export interface Generation {
   readonly block: number;
+  /** No other block can be made, unless a prompt that clears the cache comes before it. */
+  readonly ended?: boolean;
   /** Encodes a prompt ahead of `setPrompt`, which would do it too, in a turn of the device. Other calls go on meanwhile. */
   prepare(text: string): Promise<void>;
   setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }>;

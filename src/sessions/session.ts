@@ -19,6 +19,8 @@ export type StateReason =
   | 'MODEL'
   /** `maxSeconds` is reached. */
   | 'DURATION_REACHED'
+  /** The model can make no further block: its positions are used up. */
+  | 'MODEL_END'
   /** The device, the core or the encoder failed; see `error`. */
   | 'ENGINE'
   | 'MEDIA';

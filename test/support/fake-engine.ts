@@ -29,6 +29,7 @@ export const FAKE_MODEL: ModelInfo = {
   bytes: 1_000,
   state: 'LOADED',
   loras: [],
+  longestSeconds: null,
 };
 
 export interface FakeTimes {
@@ -57,6 +58,8 @@ export class FakeEngine implements Engine {
   mostConcurrent = 0;
   /** Models that are found when somebody looks. */
   readonly arriving: ModelInfo[] = [];
+  /** Blocks from a beginning, or a cleared cache, after which positions end. */
+  endBlocks: number | undefined;
   failAt: ((block: number) => Error | undefined) | undefined;
   /** When the encoding of each prompt began. */
   readonly encodings: { prompt: string; at: number }[] = [];
@@ -150,6 +153,8 @@ interface FakeState {
   block: number;
   history: string;
   prompt: string;
+  /** Where positions began. */
+  origin?: number;
 }
 
 class FakeGeneration implements Generation {
@@ -168,6 +173,11 @@ class FakeGeneration implements Generation {
     return this.state.block;
   }
 
+  get ended(): boolean {
+    const { endBlocks } = this.engine;
+    return endBlocks !== undefined && this.state.block - (this.state.origin ?? 0) >= endBlocks;
+  }
+
   prepare(text: string): Promise<void> {
     return this.engine.encode(text);
   }
@@ -177,7 +187,8 @@ class FakeGeneration implements Generation {
     await this.engine.encode(text);
     const milliseconds = await this.engine.work(this.engine.times.recache);
     const history = digest(`${this.state.history}|${this.state.block}:${mode}:${text}`);
-    this.state = { ...this.state, prompt: text, history };
+    const cleared = mode === 'CLEAR_CACHE' && { origin: this.state.block };
+    this.state = { ...this.state, prompt: text, history, ...cleared };
     return { milliseconds };
   }
 
@@ -186,6 +197,7 @@ class FakeGeneration implements Generation {
     if (this.state.prompt === '') throw new Error('step before setPrompt');
     const failure = this.engine.failAt?.(this.state.block);
     if (failure) throw failure;
+    if (this.phase === 0 && this.ended) throw new Error('absolute positions end here');
     const milliseconds = await this.engine.work(this.engine.times.step);
     const { block } = this.state;
     if (this.phase < FAKE_MODEL.denoisingSteps) return { kind: 'denoise', block, step: this.phase++, milliseconds };

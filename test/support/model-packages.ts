@@ -7,6 +7,7 @@ import type {
   NativeModel,
   NativePrompt,
   NativeSession,
+  SessionOptions,
   Precision,
 } from '../../src/engine/addon.js';
 
@@ -86,6 +87,8 @@ export class FakeAddon implements Addon {
   /** What each of these was to be calculated with. */
   readonly precisions: Precision[] = [];
   readonly encoded: number[][] = [];
+  /** Of the sessions that were opened. */
+  readonly ropes: SessionOptions['rope'][] = [];
   /** Of the models that are loaded now. */
   readonly resident = new Set<string>();
   disposed = 0;
@@ -119,7 +122,10 @@ export class FakeAddon implements Addon {
         if (this.encodeError) throw this.encodeError;
         return { tokens: ids.length };
       },
-      createSession: async () => this.session(),
+      createSession: async ({ rope }) => {
+        this.ropes.push(rope);
+        return this.session();
+      },
       restoreSession: async () => {
         if (this.restoreError) throw this.restoreError;
         return this.session();
@@ -148,6 +154,7 @@ export class FakeAddon implements Addon {
   private session(): NativeSession {
     return {
       block: 0,
+      ended: false,
       memoryBytes: 0,
       setPrompt: async (_prompt: NativePrompt) => ({ milliseconds: 1, frames: 0 }),
       step: async () => {

@@ -29,6 +29,7 @@ export const PAINTING_MODEL: ModelInfo = {
   bytes: 1_000,
   state: 'LOADED',
   loras: [],
+  longestSeconds: null,
 };
 
 /** An engine for tests that look at pictures: what is on screen follows from the prompt and the time, at little cost. */

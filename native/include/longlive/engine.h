@@ -102,6 +102,7 @@ class Session {
   ~Session();
 
   int64_t block() const;        // that the next step works on
+  bool ended() const;           // absolute positions are used up: only a prompt with mode Clear begins another block
   size_t memoryBytes() const;
   int64_t width() const;
   int64_t height() const;

@@ -193,7 +193,7 @@ export class Life implements ProducerHost {
       case 'stop':
         return this.end('STOPPED', 'REQUESTED', { commandId: outcome.commandId });
       case 'complete':
-        return this.end('COMPLETED', 'DURATION_REACHED');
+        return this.end('COMPLETED', outcome.reason);
     }
   }
 

@@ -17,7 +17,7 @@ export type Control =
   | { kind: 'pause'; reason: StateReason; commandId?: string | undefined }
   | { kind: 'stop'; commandId?: string | undefined };
 
-export type Outcome = Control | { kind: 'complete' };
+export type Outcome = Control | { kind: 'complete'; reason: 'DURATION_REACHED' | 'MODEL_END' };
 
 export interface ProducerHost extends PublisherHost {
   readonly control: Control | undefined;
@@ -72,6 +72,7 @@ export class Producer {
       const outcome = this.host.control ?? this.reasonToRest(generation);
       if (outcome) return outcome;
       await this.takePrompts(generation);
+      if (generation.ended) return { kind: 'complete', reason: 'MODEL_END' };
       void this.preparePrompts();
       if (await this.generateBlock(generation)) await this.checkpointSometimes(generation);
       await this.host.queue.room();
@@ -206,7 +207,7 @@ export class Producer {
   private reasonToRest(generation: Generation): Outcome | undefined {
     const { maxSeconds } = this.host.session;
     if (maxSeconds !== undefined && startSecondsOf(this.host.session, generation.block) >= maxSeconds - 1e-6) {
-      return { kind: 'complete' };
+      return { kind: 'complete', reason: 'DURATION_REACHED' };
     }
     return this.isIdle() ? { kind: 'pause', reason: 'IDLE' } : undefined;
   }

@@ -9,6 +9,8 @@ import { EXIT, explain, Failure } from '../../../src/cli/failure.js';
 import { generateCommand } from '../../../src/cli/generate.js';
 import { quantile, report, summary } from '../../../src/cli/report.js';
 import { serveCommand } from '../../../src/cli/serve.js';
+import { defaultCacheDirectory } from '../../../src/engine/index.js';
+import { ignoredVariables } from '../../../src/server/config.js';
 import { ConfigError, configSchema, loadConfig } from '../../../src/server/index.js';
 import { DomainError } from '../../../src/sessions/index.js';
 import { FAKE_MODEL } from '../../support/fake-engine.js';
@@ -122,6 +124,46 @@ describe('longlive serve', () => {
 });
 
 describe('longlive doctor', () => {
+  it.each([
+    [{ loras: 'loras' }, 'missing'],
+    [{}, 'note'],
+  ])('says beforehand that merged adapters have no place: %j', async (settings, status) => {
+    const cache = join(root, 'file', 'cache');
+    writeFileSync(join(root, 'file'), '');
+    const config = loadConfig({}, { models: root, store: join(root, 'data'), modelCache: cache, ...settings });
+    const found = (await examine(config)).find(({ topic }) => topic === 'Model cache');
+    expect(found).toMatchObject({
+      status,
+      detail: expect.stringContaining('set --model-cache (LONGLIVE_MODEL_CACHE)') as string,
+    });
+  });
+
+  it("takes Kubernetes' address of a service called longlive for no port, and says so", () => {
+    const environment = { LONGLIVE_PORT: 'tcp://10.0.0.1:4000', LONGLIVE_PORT_4000_TCP_PORT: '4000' };
+    expect(loadConfig(environment).port).toBe(4000);
+    expect(loadConfig({ ...environment, PORT: '5000' }).port).toBe(5000);
+    expect(ignoredVariables(environment)).toEqual([
+      expect.stringMatching(/^LONGLIVE_PORT=tcp:\/\/10\.0\.0\.1:4000 is ignored: .*--port sets the port\.$/) as string,
+    ]);
+    expect(ignoredVariables({ LONGLIVE_PORT: '4001' })).toEqual([]);
+    expect(() => loadConfig({ LONGLIVE_PORT: 'four' })).toThrow(/port \(LONGLIVE_PORT\)/);
+  });
+
+  it('keeps packages in the temporary directory where there is no home to write to', () => {
+    const before = { ...process.env };
+    try {
+      delete process.env.XDG_CACHE_HOME;
+      for (const home of ['/nonexistent', join(root, 'file')]) {
+        process.env.HOME = home;
+        expect(defaultCacheDirectory()).toBe(join(tmpdir(), 'longlive', 'models'));
+      }
+      process.env.HOME = root;
+      expect(defaultCacheDirectory()).toBe(join(root, '.cache', 'longlive', 'models'));
+    } finally {
+      process.env = before;
+    }
+  });
+
   it('names what is missing', async () => {
     const findings = await examine(loadConfig({}, { models: root, store: join(root, 'data') }));
     expect(findings).toContainEqual({

@@ -32,7 +32,11 @@ afterEach(() => {
 
 async function run(command: string, ...words: string[]): Promise<string> {
   said = '';
-  const places = ['--models', models, ...(command === 'remove' ? [] : ['--model-cache', join(root, 'cache')])];
+  const places = [
+    '--models',
+    models,
+    ...(['remove', 'configure'].includes(command) ? [] : ['--model-cache', join(root, 'cache')]),
+  ];
   const program = modelsCommand();
   for (const each of [program, ...program.commands]) each.exitOverride();
   await program.parseAsync([command, ...words, ...places], { from: 'user' });
@@ -48,6 +52,63 @@ async function failure(command: string, ...words: string[]): Promise<{ exitCode:
   if (error === undefined) throw new Error(`"${command}" did not fail`);
   return explain(error);
 }
+
+describe('longlive models configure', () => {
+  const DEEP = {
+    dit: { textLen: 16, ropeTableLength: 1024 },
+    sampling: {
+      ...{ framesPerBlock: 3, windowFrames: 12, sinkFrames: 3, rope: 'absolute', globalSink: true, timestepShift: 5 },
+      ...{ denoisingSteps: [1000, 750, 500, 250], warpDenoisingSteps: true, contextNoise: 0 },
+    },
+    video: { width: 192, height: 112, fps: 16 },
+  };
+  const write = (config: object = DEEP) =>
+    writePackage(models, 'mine', { files: { 'config.json': JSON.stringify(config) } });
+  const stored = () => JSON.parse(readFileSync(join(models, 'mine/config.json'), 'utf8')) as typeof DEEP;
+
+  it('changes sampling and renews the manifest', async () => {
+    write();
+    const told = await run('configure', 'mine', 'sampling.rope=relative', 'denoisingSteps=1000,500');
+    expect(told).toContain(
+      'sampling.rope: "absolute" -> "relative"\nsampling.denoisingSteps: [1000,750,500,250] -> [1000,500]\n',
+    );
+    expect(stored()).toEqual({
+      ...DEEP,
+      sampling: { ...DEEP.sampling, rope: 'relative', denoisingSteps: [1000, 500] },
+    });
+    expect(await run('verify', 'mine')).toBe('mine: every file matches its checksum\n');
+    expect(readdirSync(join(models, 'mine')).filter((name) => name.endsWith('.new'))).toEqual([]);
+    expect(await run('configure', 'mine', 'rope=relative')).toBe(`${join(models, 'mine')}: nothing to change\n`);
+  });
+
+  it('accepts a config.json that was edited, and says so', async () => {
+    write();
+    writeFileSync(join(models, 'mine/config.json'), JSON.stringify({ ...DEEP, video: { ...DEEP.video, fps: 24 } }));
+    expect((await failure('verify', 'mine')).message).toMatch(/config\.json.*longlive models configure mine/s);
+    expect(await run('configure', 'mine')).toMatch(/^config\.json had been edited; the manifest agrees with it now\n/);
+    expect(await run('verify', 'mine')).toBe('mine: every file matches its checksum\n');
+    expect(stored().video.fps).toBe(24);
+  });
+
+  it.each([
+    [['rope=sideways'], /sampling\.rope/],
+    [['sinkFrames=11'], /sampling\.windowFrames: must hold the sink and one block/],
+    [['speed=2'], /"speed=2" is no setting of a package.*sampling\.rope/],
+  ])('refuses %j and changes nothing', async (settings, message) => {
+    write();
+    const before = readFileSync(join(models, 'mine/config.json'), 'utf8');
+    expect((await failure('configure', 'mine', ...settings)).message).toMatch(message);
+    expect(readFileSync(join(models, 'mine/config.json'), 'utf8')).toBe(before);
+    expect(await run('verify', 'mine')).toBe('mine: every file matches its checksum\n');
+  });
+
+  it('names what is not there', async () => {
+    expect(await failure('configure', 'other', 'rope=relative')).toMatchObject({
+      exitCode: EXIT.usage,
+      message: expect.stringContaining('There is no model package "other"') as string,
+    });
+  });
+});
 
 describe('longlive models add', () => {
   it('copies a directory, so that list and verify know it', async () => {

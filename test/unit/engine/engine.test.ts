@@ -35,6 +35,30 @@ describe('openEngine', () => {
     expect(addon.disposed).toBe(1);
   });
 
+  it('says where positions end, unless relative ones are asked for', async () => {
+    const config = (rope: string) =>
+      JSON.stringify({
+        dit: { textLen: 16, ropeTableLength: 1024 },
+        sampling: { framesPerBlock: 3, denoisingSteps: [1000], rope },
+        video: { width: 192, height: 112, fps: 16 },
+      });
+    write(root, 'absolute', { files: { 'config.json': config('absolute') } });
+    write(root, 'endless', { files: { 'config.json': config('relative') } });
+    for (const [rope, ends] of [
+      ['package', 255.5625],
+      ['relative', null],
+      ['absolute', 255.5625],
+    ] as const) {
+      const addon = new FakeAddon();
+      const engine = await openEngine({ models: root, addon, rope });
+      const found = new Map(engine.models().map(({ name, longestSeconds }) => [name, longestSeconds]));
+      expect(found.get('absolute')).toBe(ends);
+      expect(found.get('endless')).toBe(rope === 'absolute' ? ends : null);
+      await engine.open('absolute', SIZE);
+      expect(addon.ropes).toEqual([rope]);
+    }
+  });
+
   it('takes a single package by its own path', async () => {
     const directory = writePackage('alpha');
     expect((await openEngine({ models: directory, addon: new FakeAddon() })).models()).toHaveLength(1);
