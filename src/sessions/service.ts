@@ -42,7 +42,7 @@ import { randomSessionId, sessionIdOfKey } from './stored/ids.js';
 import { keysOf } from './stored/keys.js';
 import { digestInput, FORMAT_VERSION } from './stored/record.js';
 import { initialSnapshot } from './stored/snapshot.js';
-import { Vault } from './stored/vault.js';
+import { OwnershipLost, Vault } from './stored/vault.js';
 import { checkCreate, checkFork, type SessionRequest } from './validation.js';
 
 /** How often a command is sent again to a session that has just changed hands. */
@@ -314,12 +314,12 @@ export class SessionService implements Sessions {
 
   private async ask(id: string, command: Command): Promise<unknown> {
     for (let attempt = 1; attempt <= MOST_ATTEMPTS; attempt++) {
-      const owned = (await this.directory.find(id)) ?? (await this.takeOver(id));
-      if (!owned) return this.answerFinished(id, command);
       try {
+        const owned = (await this.directory.find(id)) ?? (await this.takeOver(id));
+        if (!owned) return await this.answerFinished(id, command);
         return await askOwner(owned, command);
       } catch (error) {
-        if (!(error instanceof SessionGone)) throw error;
+        if (!(error instanceof SessionGone) && !(error instanceof OwnershipLost)) throw error;
       }
     }
     throw new DomainError('CONFLICT', 'The session is changing hands; try again.');
@@ -350,6 +350,15 @@ export class SessionService implements Sessions {
 }
 
 async function askOwner(owned: OwnedSession, command: Command): Promise<unknown> {
+  try {
+    return await carryOut(owned, command);
+  } catch (error) {
+    if (error instanceof OwnershipLost) owned.lose();
+    throw error;
+  }
+}
+
+async function carryOut(owned: OwnedSession, command: Command): Promise<unknown> {
   switch (command.name) {
     case 'switchPrompt':
       return owned.switchPrompt(command.id, command.input);

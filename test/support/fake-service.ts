@@ -28,6 +28,8 @@ export interface World {
   crash(): void;
   /** Keeps the process from reaching the store, as a network that is cut does, or lets it again. */
   away(cut: boolean): void;
+  /** Makes the store take so long before it does what the process asks, and as long to answer. */
+  slow(milliseconds: number): void;
 }
 
 export interface WorldOptions {
@@ -42,7 +44,7 @@ export interface WorldOptions {
 export function makeWorld({ times, policy, models, after }: WorldOptions = {}): World {
   const clock = after?.clock ?? new VirtualClock();
   const store = after?.store ?? new MemoryStore();
-  const process = new Mortal();
+  const process = new Mortal(clock);
   const engine = new FakeEngine(process.clock(clock), times, models);
   const media = new FakeMedia();
   const service = new SessionService({
@@ -53,7 +55,16 @@ export function makeWorld({ times, policy, models, after }: WorldOptions = {}): 
     clock: process.clock(clock),
     policy,
   });
-  return { clock, store, engine, media, service, crash: () => process.kill(), away: (cut) => process.cut(cut) };
+  return {
+    clock,
+    store,
+    engine,
+    media,
+    service,
+    crash: () => process.kill(),
+    away: (cut) => process.cut(cut),
+    slow: (ms) => process.slow(ms),
+  };
 }
 
 /** Another process over the same store, after this one has crashed and its lease is over. */

@@ -1,9 +1,18 @@
-import { type Clock, type ListOptions, type ObjectStore, type PutOptions, StoreError } from '../../src/sessions/index.js';
+import {
+  type Clock,
+  type ListOptions,
+  type ObjectStore,
+  type PutOptions,
+  StoreError,
+} from '../../src/sessions/index.js';
 
 /** The world as one process sees it, until it dies: from then on nothing it waits for ever happens. */
 export class Mortal {
   private dead = false;
   private isCut = false;
+  private slowness = 0;
+
+  constructor(private readonly time: Clock) {}
 
   /** As `kill -9`: what has reached the store stays, and nothing follows. */
   kill(): void {
@@ -13,6 +22,10 @@ export class Mortal {
   /** Whether the store cannot be reached. */
   cut(isCut: boolean): void {
     this.isCut = isCut;
+  }
+
+  slow(milliseconds: number): void {
+    this.slowness = milliseconds;
   }
 
   clock(clock: Clock): Clock {
@@ -48,7 +61,11 @@ export class Mortal {
   private reach<T>(work: () => Promise<T>): Promise<T> {
     return this.alive(async () => {
       if (this.isCut) throw new StoreError('UNREACHABLE', 'no route to the store');
-      return work();
+      if (this.slowness > 0) await this.time.sleep(this.slowness);
+      if (this.dead) return never();
+      const answer = await work();
+      if (this.slowness > 0) await this.time.sleep(this.slowness);
+      return answer;
     });
   }
 

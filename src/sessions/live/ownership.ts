@@ -12,7 +12,7 @@ import type { Session } from '../session.js';
 import { byDateKey, keysOf, UNFINISHED } from '../stored/keys.js';
 import { RecordFile } from '../stored/record-file.js';
 import type { SessionRecord } from '../stored/record.js';
-import type { Vault } from '../stored/vault.js';
+import { OwnershipLost, type Vault } from '../stored/vault.js';
 
 /** Sessions looked at or taken over at once. */
 const AT_ONCE = 8;
@@ -54,7 +54,7 @@ export class Ownership {
         return session;
       } catch (error) {
         await this.discard(record);
-        throw error;
+        throw error instanceof OwnershipLost ? changingHands() : error;
       }
     });
   }
@@ -131,7 +131,7 @@ export class Ownership {
   private async own(file: RecordFile, holding: Holding): Promise<OwnedSession> {
     const { id } = file.record;
     const claim = await this.context.cluster.claim(id, this.handler(id));
-    if (!claim) throw new DomainError('CONFLICT', 'The session is changing hands; try again.');
+    if (!claim) throw changingHands();
     await holding.keep(claim);
     const session: OwnedSession = new OwnedSession(this.context, {
       file,
@@ -216,7 +216,7 @@ export class Ownership {
       const code = error instanceof DomainError ? error.code : undefined;
       if (code === 'OWNED_ELSEWHERE') return true;
       logger.warn({ sessionId: id, error }, 'an unfinished session could not be taken over');
-      return code !== 'STORAGE';
+      return code !== 'STORAGE' && !(error instanceof OwnershipLost);
     }
   }
 
@@ -246,3 +246,7 @@ export class Ownership {
 }
 
 const NOTHING = new Uint8Array();
+
+function changingHands(): DomainError {
+  return new DomainError('CONFLICT', 'The session is changing hands; try again.');
+}

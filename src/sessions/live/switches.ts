@@ -25,12 +25,14 @@ export class Switches {
   constructor(private readonly host: SwitchesHost) {}
 
   /**
-   * The receipt that the input's key was given before, CONFLICT when that was for another input; else a new one, logged
+   * The receipt that the command or the input's key was given before, CONFLICT when that was for another input; else a new one, logged
    * under the id of the command that asks for it, unless `allowed` throws.
    */
   async request(id: string, input: SwitchPromptInput, allowed: () => void): Promise<SwitchReceipt> {
     const { idempotencyKey: key } = input;
-    const known = key === undefined ? undefined : (this.pending.get(key) ?? receiptOfKey(this.host.session, key));
+    const known =
+      this.host.session.receipts.find((receipt) => receipt.id === id) ??
+      (key === undefined ? undefined : (this.pending.get(key) ?? receiptOfKey(this.host.session, key)));
     if (known) return sameRequest(await known, input);
     allowed();
     const request = checkSwitch(input, expectedBlock('NEXT_BLOCK', this.host.progress));
@@ -56,7 +58,9 @@ export class Switches {
       expectedBlock: expectedBlock(when, progress),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     };
-    await log.append(draft).finally(() => this.asked.delete(asked));
+    await log
+      .append(draft, { unless: () => this.host.session.receipts.some((receipt) => receipt.id === id) })
+      .finally(() => this.asked.delete(asked));
     return this.host.session.receipts.find((receipt) => receipt.id === id) as SwitchReceipt;
   }
 }

@@ -8,10 +8,10 @@ const LONGEST_WAIT = 5_000;
 /** An operation that takes longer than this makes whoever waits for it wait for the store. */
 const SLOW = 2_000;
 
-/** Another worker has written where only the owner may: whoever sees this has lost the session and must stop. */
+/** Another server has written where only the owner may: whoever sees this has lost the session and must stop. */
 export class OwnershipLost extends Error {
   constructor(key: string) {
-    super(`${key} was written by another worker.`);
+    super(`${key} was written by another server.`);
     this.name = 'OwnershipLost';
   }
 }
@@ -75,20 +75,23 @@ export class Vault {
   }
 
   /**
-   * Writes an object of which `check` may not have changed since: `etag` is what we wrote last, or undefined if nothing
-   * yet. A write that arrived although its answer got lost counts as success.
+   * Writes an object that nobody else may have changed since: `etag` is what we wrote last, or undefined if nothing yet. A
+   * write that arrived although its answer got lost counts as success, and a conflict that nobody caused is tried again.
    */
   async putOwned(key: string, body: Uint8Array, etag: string | undefined, options?: PutOptions): Promise<string> {
     const condition: PutOptions = etag === undefined ? { ifNoneMatch: '*' } : { ifMatch: etag };
-    try {
-      return await this.put(key, body, { ...options, ...condition });
-    } catch (error) {
-      if (!isConflict(error)) throw error;
-      const stored = await this.read(key);
-      if (stored && sameBytes(stored.bytes, body)) return stored.etag;
-      if (!stored && etag !== undefined) throw new DamagedError(key, 'has disappeared from the store');
-      throw new OwnershipLost(key);
-    }
+    return this.patiently(key, async () => {
+      try {
+        return (await this.store.put(key, body, { ...options, ...condition })).etag;
+      } catch (error) {
+        if (!isConflict(error)) throw error;
+        const stored = await this.get(key);
+        if (stored && sameBytes(stored.bytes, body)) return stored.etag;
+        if (stored?.etag === etag) throw error;
+        if (!stored) throw new DamagedError(key, 'has disappeared from the store');
+        throw new OwnershipLost(key);
+      }
+    });
   }
 
   /**
@@ -112,15 +115,7 @@ export class Vault {
 
   /** `undefined` when there is no such object. */
   async read(key: string): Promise<{ bytes: Uint8Array; etag: string; contentType: string } | undefined> {
-    return this.patiently(key, async () => {
-      try {
-        const { body, etag, contentType } = await this.store.get(key);
-        return { bytes: await collect(body, this.signal), etag, contentType };
-      } catch (error) {
-        if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;
-        throw error;
-      }
-    });
+    return this.patiently(key, () => this.get(key));
   }
 
   /** A body too large for memory; what has begun to arrive is not asked for again. */
@@ -161,6 +156,16 @@ export class Vault {
 
   async delete(key: string): Promise<void> {
     await this.patiently(key, () => this.store.delete(key));
+  }
+
+  private async get(key: string): Promise<{ bytes: Uint8Array; etag: string; contentType: string } | undefined> {
+    try {
+      const { body, etag, contentType } = await this.store.get(key);
+      return { bytes: await collect(body, this.signal), etag, contentType };
+    } catch (error) {
+      if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;
+      throw error;
+    }
   }
 
   private async patiently<T>(key: string, attempt: () => Promise<T>, kind: OperationKind = {}): Promise<T> {

@@ -1,0 +1,67 @@
+import { type FrameChunk, isEnded, type StoredEvent } from '../../src/sessions/index.js';
+import { pictureOf } from './fake-media.js';
+import { makeWorld, read, stored } from './fake-service.js';
+import type { Told } from './schedules.js';
+import type { MemoryStore } from './memory-store.js';
+import type { VirtualClock } from './virtual-clock.js';
+
+/** What is wrong with what is stored of a session that is over; read by a server that has just been started. */
+export async function checkOutcome(
+  world: { clock: VirtualClock; store: MemoryStore },
+  id: string,
+  told: Told,
+): Promise<string[]> {
+  const reader = makeWorld({ after: world });
+  const events = stored(await world.clock.until(read(reader, id, { inline: true })));
+  const problems = [
+    ...orderOf(events),
+    ...chunksOf(events),
+    ...endOf(events),
+    ...receiptsOf(events, told.receipts.get(id)),
+  ];
+  const chunks = events.filter(({ type }) => type === 'FrameChunk').length;
+  const prefix = `sessions/${id}/checkpoints/`;
+  for (const key of world.store.objects.keys()) {
+    if (key.startsWith(prefix) && Number(key.slice(prefix.length, -'.safetensors'.length)) > chunks) {
+      problems.push(`${key} is of blocks that the log does not have`);
+    }
+  }
+  return problems.map((problem) => `${id}: ${problem}`);
+}
+
+function orderOf(events: StoredEvent[]): string[] {
+  return events.every(({ sequence }, i) => sequence === i + 1) ? [] : ['the log has holes or repeats itself'];
+}
+
+function chunksOf(events: StoredEvent[]): string[] {
+  const chunks = events.filter((event): event is FrameChunk => event.type === 'FrameChunk');
+  const problems: string[] = [];
+  chunks.forEach(({ chunk, data }, i) => {
+    if (chunk !== i) problems.push(`chunk ${chunk} stands where ${i} should`);
+    else if (!data || pictureOf(data).block !== i) problems.push(`chunk ${i} is missing or another one`);
+  });
+  return problems;
+}
+
+/** Once ended, nothing comes but SessionEnded, and that once. */
+function endOf(events: StoredEvent[]): string[] {
+  const end = events.findIndex((event) => event.type === 'StateChanged' && isEnded(event.state));
+  const rest = events.slice(end + 1).map(({ type }) => type);
+  if (end < 0) return ['it has not ended'];
+  return rest.length === 1 && rest[0] === 'SessionEnded' ? [] : [`after its end come ${rest.join(', ') || 'nothing'}`];
+}
+
+/** What was acknowledged was logged once, and has one outcome at most; without one, the session ended first. */
+function receiptsOf(events: StoredEvent[], acknowledged: ReadonlySet<string> = new Set()): string[] {
+  const requested = events.flatMap((event) => (event.type === 'PromptRequested' ? [event.requestId] : []));
+  const settled = events.flatMap((event) =>
+    event.type === 'PromptApplied' || event.type === 'PromptSuperseded' ? [event.requestId] : [],
+  );
+  const problems: string[] = [];
+  if (new Set(requested).size < requested.length) problems.push('a request is logged twice');
+  if (new Set(settled).size < settled.length) problems.push('a receipt is settled twice');
+  for (const id of settled) if (!requested.includes(id)) problems.push('an outcome has no request');
+  for (const id of acknowledged)
+    if (!requested.includes(id)) problems.push('an acknowledged request is not in the log');
+  return problems;
+}
