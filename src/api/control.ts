@@ -1,5 +1,6 @@
 import type {
   CreateSessionInput,
+  DeletedSession as Deleted,
   ForkSessionInput,
   Sessions,
   SwitchPromptInput,
@@ -207,3 +208,25 @@ controlField(
   'Continues a paused session, also one whose replica went away, from its last checkpoint. Repeating it changes nothing.',
 );
 controlField('stopSession', 'Ends the session; its artifacts are then made. Repeating it changes nothing.');
+
+const DeletedSession = builder.objectRef<Deleted>('DeletedSession').implement({
+  description: 'A session that is there no more.',
+  fields: (t) => ({
+    sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
+    deletedAt: t.expose('deletedAt', { type: 'DateTime' }),
+  }),
+});
+
+builder.mutationField('deleteSession', (t) =>
+  t.field({
+    type: DeletedSession,
+    description:
+      'Stops the session if need be and removes it for good, with everything that was generated. Its forks stay whole. ' +
+      'Repeating it changes nothing.',
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
+    args: { sessionId: t.arg.id({ required: true }) },
+    resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
+      sessions.deleteSession(localId('Session', sessionId, 'sessionId')),
+    ),
+  }),
+);

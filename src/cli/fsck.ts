@@ -53,7 +53,8 @@ async function* each(checker: Checker, ids: readonly string[]): AsyncGenerator<S
   for (const id of ids) yield await checker.session(id);
 }
 
-function textOf({ sessionId, chunks, checkpoints, state, findings }: SessionReport): string {
+function textOf({ sessionId, chunks, checkpoints, state, deleted, findings }: SessionReport): string {
+  if (deleted && findings.length === 0) return `${sessionId}: deleted\n`;
   const what = state === undefined ? '' : ` (${state}, ${chunks} chunks, ${checkpoints} checkpoints)`;
   if (findings.length === 0) return `${sessionId}: whole${what}\n`;
   return [`${sessionId}: ${findings.length} problems${what}`, ...findings.map(lineOf), ''].join('\n');

@@ -35,12 +35,21 @@ import {
   type SwitchReceipt,
   type TimelineEntry,
 } from './session.js';
-import type { Page, PromptPage, PromptPageOptions, ServiceStatus, Sessions, SubscribeOptions } from './sessions.js';
+import type {
+  DeletedSession,
+  Page,
+  PromptPage,
+  PromptPageOptions,
+  ServiceStatus,
+  Sessions,
+  SubscribeOptions,
+} from './sessions.js';
+import { Deletions, finishFirst } from './stored/deletion.js';
 import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { randomSessionId, sessionIdOfKey } from './stored/ids.js';
 import { keysOf } from './stored/keys.js';
-import { digestInput, FORMAT_VERSION } from './stored/record.js';
+import { DeletedError, digestInput, FORMAT_VERSION } from './stored/record.js';
 import { initialSnapshot } from './stored/snapshot.js';
 import { OwnershipLost, Vault } from './stored/vault.js';
 import { checkCreate, checkFork, type SessionRequest } from './validation.js';
@@ -55,6 +64,7 @@ export class SessionService implements Sessions {
   private readonly presence: Presence;
   private readonly ownership: Ownership;
   private readonly playlists: Playlists;
+  private readonly deletions: Deletions;
   private closing = false;
 
   constructor(options: SessionServiceOptions) {
@@ -74,6 +84,7 @@ export class SessionService implements Sessions {
     const handler = (id: string) => (message: string) => this.carryOut(id, message);
     this.ownership = new Ownership(this.context, this.directory, this.presence, impatient, handler);
     this.playlists = new Playlists(this.context);
+    this.deletions = new Deletions(this.context);
   }
 
   // ---- queries ------------------------------------------------------------------------------------------------------
@@ -110,7 +121,7 @@ export class SessionService implements Sessions {
     const vault = this.context.vault.until(options.signal);
     const find = async (id: string): Promise<Session | undefined> => {
       const owned = this.directory.at(id)?.view();
-      const stored = owned ? undefined : await findSession(vault, id);
+      const stored = owned ? undefined : await findSession(vault, id).catch(goneMeanwhile);
       return owned ?? (stored && this.seenFromHere(stored));
     };
     return pageOfSessions(vault, find, options);
@@ -175,6 +186,13 @@ export class SessionService implements Sessions {
     return this.command(sessionId, 'stop', null);
   }
 
+  async deleteSession(sessionId: string): Promise<DeletedSession> {
+    this.mustBeOpen();
+    await finishFirst(this, sessionId, this.context.clock);
+    const { deletedAt } = await this.deletions.delete(sessionId);
+    return { sessionId, deletedAt };
+  }
+
   // ---- watching -----------------------------------------------------------------------------------------------------
 
   subscribe(sessionId: string, options: SubscribeOptions = {}): AsyncGenerator<SessionEvent, void, undefined> {
@@ -214,6 +232,7 @@ export class SessionService implements Sessions {
   async start(): Promise<void> {
     await this.presence.begin();
     await this.presence.look();
+    this.inBackground(this.deletions.sweep());
     await this.ownership.sweep(undefined);
   }
 
@@ -222,6 +241,7 @@ export class SessionService implements Sessions {
     this.ownership.close();
     this.context.vault.leave(this.context.policy.storeFarewellSeconds * 1_000);
     await Promise.all(this.directory.owned().map((session) => session.shutdown()));
+    await this.deletions.settled();
     await this.presence.close();
     await this.context.cluster.close();
   }
@@ -250,7 +270,7 @@ export class SessionService implements Sessions {
     if (idempotencyKey !== undefined) {
       const owned = await this.directory.find(id);
       if (owned) return this.repeated(owned, inputDigest);
-      const stored = await findSession(vault, id);
+      const stored = await findSession(vault, id).catch(keyOfDeleted);
       if (stored) return this.repeatedElsewhere(stored, inputDigest);
     }
     const now = clock.now();
@@ -347,6 +367,15 @@ export class SessionService implements Sessions {
   private inBackground(work: Promise<void>): void {
     work.catch((error: unknown) => this.context.logger.error({ error }, 'work in the background failed'));
   }
+}
+
+function keyOfDeleted(error: unknown): never {
+  if (!(error instanceof DeletedError)) throw error;
+  throw new DomainError('CONFLICT', 'This idempotency key was used for a session that has been deleted.');
+}
+
+function goneMeanwhile(error: unknown): undefined {
+  if (!(error instanceof DeletedError)) throw error;
 }
 
 async function askOwner(owned: OwnedSession, command: Command): Promise<unknown> {

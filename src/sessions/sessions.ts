@@ -34,6 +34,11 @@ export interface PromptPageOptions {
   signal?: AbortSignal | undefined;
 }
 
+export interface DeletedSession {
+  sessionId: string;
+  deletedAt: Date;
+}
+
 export interface DeviceStatus {
   device: string;
   /** REALTIME sessions that fit, by the block time observed; unknown until something has run. */
@@ -92,6 +97,11 @@ export interface Sessions {
   /** Also continues a session whose worker is gone, from its last checkpoint. ENDED, AT_CAPACITY. */
   resumeSession(sessionId: string): Promise<Session>;
   stopSession(sessionId: string): Promise<Session>;
+  /**
+   * Stops it if need be; then there is no such session any more, and its files are removed, but for the media that its forks
+   * play. Repeating it changes nothing. NOT_FOUND, CONFLICT while it is being completed, STORAGE.
+   */
+  deleteSession(sessionId: string): Promise<DeletedSession>;
 
   /**
    * Every event after the cursor, in order, without gap or duplicate, until SessionEnded; Heartbeats in between.

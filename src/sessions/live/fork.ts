@@ -10,7 +10,7 @@ import { DomainError } from '../errors.js';
 import type { PromptRequested, StoredEvent } from '../events.js';
 import { keysOf, type SessionKeys } from '../stored/keys.js';
 import { type Draft, LogReader, SEGMENT, type SessionLog } from '../stored/log.js';
-import { readRecord } from '../stored/record.js';
+import { readRecordOrTombstone } from '../stored/record.js';
 import type { Session, SessionParent } from '../session.js';
 
 export interface Heir {
@@ -93,6 +93,7 @@ async function nearestCheckpoint(context: Context, parent: SessionParent): Promi
 }
 
 async function parentOf(context: Context, { sessionId, chunk }: SessionParent): Promise<SessionParent | undefined> {
-  const parent = (await readRecord(context.vault, keysOf(sessionId)))?.record.snapshot.parent;
+  const stored = await readRecordOrTombstone(context.vault, keysOf(sessionId));
+  const parent = stored && ('tombstone' in stored ? stored.tombstone.parent : stored.record.snapshot.parent);
   return parent && { ...parent, chunk: Math.min(parent.chunk, chunk) };
 }

@@ -9,6 +9,7 @@ import type { Loss, Presence } from './presence.js';
 import type { CommandHandler } from '../ports.js';
 import { findRecord, loadSession, type StoredSession } from '../read/stored-sessions.js';
 import type { Session } from '../session.js';
+import { markFork } from '../stored/forks.js';
 import { byDateKey, keysOf, UNFINISHED } from '../stored/keys.js';
 import { RecordFile } from '../stored/record-file.js';
 import type { SessionRecord } from '../stored/record.js';
@@ -102,6 +103,7 @@ export class Ownership {
   private async register(record: SessionRecord): Promise<RecordFile | undefined> {
     const { vault } = this.context;
     const { id, snapshot } = record;
+    await markFork(this.context, record);
     await vault.put(UNFINISHED + id, NOTHING);
     const file = await RecordFile.create(vault, record);
     if (file) await vault.put(byDateKey(id, snapshot.createdAt), NOTHING);

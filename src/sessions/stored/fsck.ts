@@ -4,7 +4,16 @@
  * meanwhile: whatever is written has to be unchanged since it was read.
  */
 
-import { BY_DATE, byDateKey, checkpointBlocksOf, idOfByDateKey, keysOf, type SessionKeys, UNFINISHED } from './keys.js';
+import {
+  BY_DATE,
+  byDateKey,
+  checkpointBlocksOf,
+  DELETING,
+  idOfByDateKey,
+  keysOf,
+  type SessionKeys,
+  UNFINISHED,
+} from './keys.js';
 import type { FrameChunk, StoredEvent } from '../events.js';
 import { DEFAULT_POLICY } from '../policy.js';
 import type { MediaFactory, ObjectStore } from '../ports.js';
@@ -14,7 +23,7 @@ import { artifactBody, type DerivedKind, type Shelf, storeArtifact } from './art
 import { DamagedError, Summing, unsealBytes } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import { readDamagedLog } from './log-repair.js';
-import { encodeRecord, readRecord, type SessionRecord } from './record.js';
+import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
 import { applyEvent } from './snapshot.js';
 import { OwnershipLost, Vault } from './vault.js';
 
@@ -31,6 +40,8 @@ export interface Finding {
 export interface SessionReport {
   sessionId: string;
   state?: Session['state'];
+  /** There is no such session any more: only what its forks play is left. */
+  deleted?: true;
   chunks: number;
   checkpoints: number;
   findings: Finding[];
@@ -96,8 +107,9 @@ class SessionCheck {
 
   async run(): Promise<void> {
     for await (const { key, size } of this.shelf.vault.list(this.keys.prefix)) this.files.set(key, size);
-    const stored = await this.attempt(() => readRecord(this.shelf.vault, this.keys));
+    const stored = await this.attempt(() => readRecordOrTombstone(this.shelf.vault, this.keys));
     if (stored === 'damaged') return;
+    if (stored && 'tombstone' in stored) return this.checkRemains();
     if (!stored) return this.found({ key: this.keys.record, problem: 'is missing from the store' });
     const { events, lost } = await this.checkLog();
     const session = fold(stored.record, events);
@@ -139,6 +151,22 @@ class SessionCheck {
       this.report.findings.push({ key: error.key, problem: error.problem, repaired: false });
       return 'damaged';
     }
+  }
+
+  /** Of a deleted session only what its forks play may be left, unless it is being removed still. */
+  private async checkRemains(): Promise<void> {
+    const { vault } = this.shelf;
+    const { record, init, chunks, forks, id } = this.keys;
+    this.report.deleted = true;
+    const mark = DELETING + id;
+    if (await vault.head(mark)) return;
+    const left = (key: string) => key !== record && key !== init && !key.startsWith(chunks) && !key.startsWith(forks);
+    const key = [...this.files.keys()].find(left);
+    if (key === undefined) return;
+    const problem = 'is left of a deleted session';
+    await this.found({ key, problem }, 'to be removed when the service starts', () =>
+      vault.put(mark, new Uint8Array()),
+    );
   }
 
   // ---- log and record -----------------------------------------------------------------------------------------------

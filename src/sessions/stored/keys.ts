@@ -3,6 +3,7 @@
 const pad = (n: number): string => String(n).padStart(6, '0');
 
 export interface SessionKeys {
+  id: string;
   prefix: string;
   record: string;
   init: string;
@@ -14,6 +15,7 @@ export interface SessionKeys {
   checkpoints: string;
   chunks: string;
   log: string;
+  forks: string;
   chunk(n: number): string;
   checkpoint(blocks: number): string;
   segment(n: number): string;
@@ -22,6 +24,7 @@ export interface SessionKeys {
 export function keysOf(sessionId: string): SessionKeys {
   const prefix = `sessions/${sessionId}/`;
   return {
+    id: sessionId,
     prefix,
     record: `${prefix}session.json`,
     init: `${prefix}init.mp4`,
@@ -32,6 +35,7 @@ export function keysOf(sessionId: string): SessionKeys {
     checkpoints: `${prefix}checkpoints/`,
     chunks: `${prefix}chunks/`,
     log: `${prefix}log/`,
+    forks: `${prefix}forks/`,
     chunk: (n) => `${prefix}chunks/${pad(n)}.m4s`,
     checkpoint: (blocks) => `${prefix}checkpoints/${pad(blocks)}.safetensors`,
     segment: (n) => `${prefix}log/${pad(n)}.jsonl`,
@@ -47,6 +51,9 @@ export const SERVERS = 'servers/';
 export function serverKey(serverId: string): string {
   return `${SERVERS}${serverId}.json`;
 }
+
+/** One empty object per session that was deleted and whose files are being removed. */
+export const DELETING = 'deleting/';
 
 /** One empty object per session, newest first in a listing. */
 export const BY_DATE = 'by-date/';

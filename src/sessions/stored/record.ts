@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { DomainError } from '../errors.js';
 import { DamagedError, sealText, unsealText } from './checksum.js';
-import type { PromptCounts, Session, SwitchReceipt } from '../session.js';
+import type { PromptCounts, Session, SessionParent, SwitchReceipt } from '../session.js';
 import type { SessionRequest } from '../validation.js';
 import { KEPT, newest } from './snapshot.js';
 import type { SessionKeys } from './keys.js';
@@ -50,6 +50,9 @@ export interface StoredSnapshot extends Omit<
 interface StoredRecord extends Omit<SessionRecord, 'request' | 'snapshot' | 'since'> {
   formatVersion: number;
   since?: number;
+  /** Of a tombstone, which has nothing else but an id and perhaps a parent. */
+  deletedAt?: string;
+  parent?: SessionParent;
   request: Omit<SessionRequest, 'seed'> & { seed: string };
   snapshot: StoredSnapshot;
 }
@@ -59,9 +62,7 @@ export function encodeRecord(record: SessionRecord): Uint8Array {
   return new TextEncoder().encode(sealText(text));
 }
 
-/** DamagedError, or STORAGE when a later release wrote it. */
-export function decodeRecord(bytes: Uint8Array, key: string): SessionRecord {
-  const { formatVersion, since = formatVersion, ...stored } = parse(bytes, key);
+function decode({ formatVersion, since = formatVersion, ...stored }: StoredRecord, key: string): SessionRecord {
   try {
     return {
       ...stored,
@@ -74,15 +75,56 @@ export function decodeRecord(bytes: Uint8Array, key: string): SessionRecord {
   }
 }
 
-/** `undefined` when there is no such session. */
+/** `undefined` when there is no such session, DeletedError when there is none any more. */
 export async function readRecord(
   vault: Vault,
-  { record: key }: SessionKeys,
+  keys: SessionKeys,
 ): Promise<{ record: SessionRecord; etag: string } | undefined> {
-  const stored = await vault.read(key);
-  return stored && { record: decodeRecord(stored.bytes, key), etag: stored.etag };
+  const stored = await readRecordOrTombstone(vault, keys);
+  if (stored && 'tombstone' in stored) throw new DeletedError(stored.tombstone);
+  return stored;
 }
 
+/** What `session.json` says when the session was deleted: nothing of what it was. */
+export interface Tombstone {
+  id: string;
+  deletedAt: Date;
+  /** Whose media its forks may need. */
+  parent?: SessionParent;
+}
+
+export class DeletedError extends DomainError {
+  constructor(readonly tombstone: Tombstone) {
+    super('NOT_FOUND', `The session was deleted on ${tombstone.deletedAt.toISOString()}.`, { field: 'sessionId' });
+    this.name = 'DeletedError';
+  }
+}
+
+/** Throws DamagedError, or STORAGE when a later release wrote it. */
+export function decodeRecord(bytes: Uint8Array, key: string): SessionRecord {
+  return decode(parse(bytes, key), key);
+}
+
+export type RecordOrTombstone = { record: SessionRecord; etag: string } | { tombstone: Tombstone; etag: string };
+
+export async function readRecordOrTombstone(
+  vault: Vault,
+  { record: key }: SessionKeys,
+): Promise<RecordOrTombstone | undefined> {
+  const stored = await vault.read(key);
+  if (!stored) return undefined;
+  const parsed = parse(stored.bytes, key);
+  const { etag } = stored;
+  if (parsed.deletedAt === undefined) return { record: decode(parsed, key), etag };
+  const { id, deletedAt, parent } = parsed;
+  return { tombstone: { id, deletedAt: new Date(deletedAt), ...(parent && { parent }) }, etag };
+}
+
+export function encodeTombstone(tombstone: Tombstone): Uint8Array {
+  return new TextEncoder().encode(sealText(JSON.stringify({ formatVersion: FORMAT_VERSION, ...tombstone })));
+}
+
+/** Throws DamagedError, or STORAGE when a later release wrote it. */
 function parse(bytes: Uint8Array, key: string): StoredRecord {
   let stored: Partial<StoredRecord> | null;
   try {

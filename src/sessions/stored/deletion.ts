@@ -1,0 +1,171 @@
+/**
+ * Sessions are deleted in two steps, each of which may be repeated after a crash: a tombstone takes the place of the record,
+ * from when on there is no such session; then its files are removed, but for those that its forks play. The tombstone
+ * stays, so that its id is never used again. Whatever is left to do is found in `deleting/`.
+ */
+
+import { DomainError } from '../errors.js';
+import type { Logger } from '../policy.js';
+import type { Clock } from '../ports.js';
+import type { Sessions } from '../sessions.js';
+import { DamagedError } from './checksum.js';
+import { type ForkStore, inheritedChunks, unmarkFork } from './forks.js';
+import { BY_DATE, byDateKey, DELETING, idOfByDateKey, keysOf, type SessionKeys, UNFINISHED } from './keys.js';
+import {
+  DeletedError,
+  encodeTombstone,
+  type RecordOrTombstone,
+  readRecordOrTombstone,
+  type Tombstone,
+} from './record.js';
+import { OwnershipLost } from './vault.js';
+
+/** Files that are removed at once. */
+const AT_ONCE = 8;
+const ATTEMPTS = 3;
+
+export class Deletions {
+  private removing: Promise<void> = Promise.resolve();
+
+  constructor(private readonly store: ForkStore & { logger: Logger }) {}
+
+  /**
+   * Makes that there is no such session, which has to be finished; its files are removed in the background. Answers the same
+   * when it is asked again. NOT_FOUND, CONFLICT when it was written meanwhile.
+   */
+  async delete(id: string): Promise<Tombstone> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.bury(id);
+      } catch (error) {
+        // Its owner writes the record for the last time when it lets go of it.
+        if (!(error instanceof OwnershipLost)) throw error;
+        if (attempt < ATTEMPTS) continue;
+        throw new DomainError('CONFLICT', 'The session keeps changing; delete it again in a moment.', { cause: error });
+      }
+    }
+  }
+
+  private async bury(id: string): Promise<Tombstone> {
+    const { vault, clock } = this.store;
+    const keys = keysOf(id);
+    const stored = await this.read(keys);
+    if ('tombstone' in stored) return stored.tombstone;
+    const snapshot = stored.record?.snapshot;
+    const parent = snapshot?.parent;
+    const tombstone: Tombstone = { id, deletedAt: new Date(clock.now()), ...(parent && { parent }) };
+    await vault.put(DELETING + id, new TextEncoder().encode(snapshot && byDateKey(id, snapshot.createdAt)));
+    await vault.putOwned(keys.record, encodeTombstone(tombstone), stored.etag, { contentType: 'application/json' });
+    await this.unlist(id);
+    void this.removeSoon(id);
+    return tombstone;
+  }
+
+  /** Removes what deletions have left: those that a crash cut short, and those that had to wait for a fork. */
+  async sweep(): Promise<void> {
+    for await (const { key } of this.store.vault.list(DELETING)) {
+      const id = key.slice(DELETING.length);
+      if (id.includes('-')) continue; // Not an id.
+      await this.removeSoon(id);
+    }
+  }
+
+  /** Resolves when nothing is being removed. */
+  async settled(): Promise<void> {
+    await this.removing;
+  }
+
+  /** One after another; never rejects: what fails is left for the next sweep. */
+  private removeSoon(id: string): Promise<void> {
+    this.removing = this.removing
+      .then(() => this.remove(id))
+      .catch((error: unknown) => {
+        this.store.logger.warn({ sessionId: id, error }, 'files of a deleted session could not be removed yet');
+      });
+    return this.removing;
+  }
+
+  /** A record that cannot be read is deleted all the same; whose fork it was is lost. */
+  private async read(keys: SessionKeys): Promise<RecordOrTombstone | { record: undefined; etag: string }> {
+    const { vault } = this.store;
+    try {
+      const stored = await readRecordOrTombstone(vault, keys);
+      if (stored) return stored;
+    } catch (error) {
+      const head = error instanceof DamagedError ? await vault.head(keys.record) : undefined;
+      if (!head) throw error;
+      return { record: undefined, etag: head.etag };
+    }
+    throw new DomainError('NOT_FOUND', 'There is no such session.', { field: 'sessionId' });
+  }
+
+  /** The mark says where it stands in the list, unless nobody could read its record. */
+  private async unlist(id: string): Promise<void> {
+    const { vault } = this.store;
+    await vault.delete(UNFINISHED + id);
+    const mark = await vault.read(DELETING + id);
+    const listed = mark && new TextDecoder().decode(mark.bytes);
+    if (listed) return vault.delete(listed);
+    for await (const { key } of vault.list(BY_DATE)) if (idOfByDateKey(key) === id) await vault.delete(key);
+  }
+
+  private async remove(id: string): Promise<void> {
+    const { vault } = this.store;
+    const keys = keysOf(id);
+    const stored = await readRecordOrTombstone(vault, keys);
+    // The mark comes before the tombstone, which may be on its way.
+    if (!stored || !('tombstone' in stored)) return;
+    await this.unlist(id);
+    const inherited = await inheritedChunks(this.store, id);
+    if (inherited === 'unknown') return;
+    await this.removeFiles(keys, inherited);
+    const { parent } = stored.tombstone;
+    if (parent) await this.releaseParent(parent.sessionId, id, inherited > 0);
+    await vault.delete(DELETING + id);
+  }
+
+  private async removeFiles(keys: SessionKeys, inherited: number): Promise<void> {
+    const { vault } = this.store;
+    const needed = new Set([keys.record, ...(inherited > 0 ? [keys.init] : [])]);
+    for (let chunk = 0; chunk < inherited; chunk++) needed.add(keys.chunk(chunk));
+    let batch: Promise<void>[] = [];
+    for await (const { key } of vault.list(keys.prefix)) {
+      if (needed.has(key) || (inherited > 0 && key.startsWith(keys.forks))) continue;
+      batch.push(vault.delete(key));
+      if (batch.length < AT_ONCE) continue;
+      await Promise.all(batch);
+      batch = [];
+    }
+    await Promise.all(batch);
+  }
+
+  /** The parent may have been deleted before, and have kept what only this one played. */
+  private async releaseParent(parentId: string, id: string, stillNeeded: boolean): Promise<void> {
+    const { vault } = this.store;
+    if (!stillNeeded) await unmarkFork(vault, parentId, id);
+    const stored = await readRecordOrTombstone(vault, keysOf(parentId));
+    if (!stored || !('tombstone' in stored)) return;
+    await vault.put(DELETING + parentId, new Uint8Array());
+    void this.removeSoon(parentId);
+  }
+}
+
+const COMPLETION_WAIT = 20_000;
+
+/** Ends a session if that is not done yet, and waits for its artifacts. CONFLICT when they take too long. */
+export async function finishFirst(sessions: Sessions, id: string, clock: Clock): Promise<void> {
+  const state = await sessions.session(id).catch((error: unknown) => {
+    // Whether it can be deleted is for the deletion to say.
+    if (error instanceof DeletedError || error instanceof DamagedError) return undefined;
+    throw error;
+  });
+  if (!state || state.finishedAt) return;
+  const { lastSequence } = await sessions.stopSession(id);
+  const [done, tooLong] = [new AbortController(), new AbortController()];
+  void clock.sleep(COMPLETION_WAIT, done.signal).then(() => tooLong.abort());
+  const events = sessions.subscribe(id, { after: lastSequence, signal: tooLong.signal });
+  while (!(await events.next()).done);
+  done.abort();
+  if ((await sessions.session(id)).finishedAt) return;
+  throw new DomainError('CONFLICT', 'The session is still being completed; delete it again in a moment.');
+}
