@@ -9,12 +9,15 @@ export interface SessionArtifact extends Stored {
   sessionId: string;
 }
 
+/** A session has at most so many: one of each kind. */
+export const ARTIFACTS = 4;
+
 const ArtifactKind = builder.enumType('ArtifactKind', {
   values: {
     MP4: { description: 'The whole video in one fast-start file.' },
     HLS: { description: 'The playlist over the chunks.' },
     POSTER: { description: 'A still.' },
-    TIMELINE: { description: "The session's log, one JSON object per line." },
+    TIMELINE: { description: 'The prompts that took effect, one JSON object per line.' },
   } as const,
 });
 
@@ -52,9 +55,9 @@ builder.queryField('artifact', (t) =>
   }),
 );
 
-async function find(id: string, { sessions }: ApiContext): Promise<SessionArtifact> {
+async function find(id: string, { sessions, signal }: ApiContext): Promise<SessionArtifact> {
   const slash = id.lastIndexOf('/');
-  const session = await sessions.session(id.slice(0, slash));
+  const session = await sessions.session(id.slice(0, slash), signal);
   const artifact = session.artifacts.find(({ kind }) => kind === id.slice(slash + 1));
   if (!artifact) {
     throw new DomainError(

@@ -3,6 +3,7 @@ import ErrorsPlugin from '@pothos/plugin-errors';
 import RelayPlugin from '@pothos/plugin-relay';
 import type { ApiContext } from './context.js';
 import { formatGlobalId, splitGlobalId } from './ids.js';
+import { checkIds, idItems, READ, weigh } from './paging.js';
 
 export interface SchemaTypes {
   Context: ApiContext;
@@ -30,6 +31,11 @@ export const builder = new SchemaBuilder<SchemaTypes>({
     encodeGlobalID: (type, id) => formatGlobalId(type, String(id)),
     decodeGlobalID: splitGlobalId,
     cursorType: 'String',
+    nodeQueryOptions: weigh(1, READ),
+    nodesQueryOptions: {
+      ...weigh(idItems, READ),
+      resolve: (_root, { ids }, _context, _info, load) => load(checkIds(ids) as never),
+    },
   },
 });
 

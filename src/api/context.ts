@@ -25,6 +25,8 @@ export interface ApiContext {
   media: MediaReader;
   gate: SubscriberGate;
   facts: ServiceFacts;
+  /** Aborted when the operation may take no longer: what only reads then stops. Not in subscriptions. */
+  signal?: AbortSignal;
   /** Told of every event that a subscriber is handed. */
   observe(event: SessionEvent): void;
 }

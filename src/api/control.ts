@@ -115,7 +115,7 @@ builder.mutationField('forkSession', (t) =>
     args: {
       sessionId: t.arg.id({ required: true }),
       atChunk: t.arg.int({
-        description: 'The first chunk of its own, from 1; after all that there are when absent.',
+        description: "Index of the fork's first own chunk (at least 1). Default: the parent's end.",
       }),
       atSeconds: t.arg.float({ description: 'Instead of `atChunk`: the first chunk that starts then or later.' }),
       prompt: t.arg.string({ description: 'Takes effect at that chunk; the prompt before goes on when absent.' }),
@@ -148,7 +148,9 @@ builder.mutationField('switchPrompt', (t) =>
     description:
       'Answers at once with what is expected. The stream then carries exactly one of `PromptApplied` or `PromptSuperseded` with ' +
       'the id of the receipt, unless the session ends first. On a paused session the switch takes effect after resume.',
-    errors: { types: [InvalidInputError, NotFoundError, ConflictError, SessionEndedError, UnavailableError] },
+    errors: {
+      types: [InvalidInputError, NotFoundError, ConflictError, SessionEndedError, AtCapacityError, UnavailableError],
+    },
     args: {
       sessionId: t.arg.id({ required: true }),
       prompt: t.arg.string({ required: true }),

@@ -8,7 +8,8 @@ import type {
   SessionEvent,
   StateChanged as Changed,
 } from '../sessions/index.js';
-import { Artifact } from './artifact.js';
+import { Artifact, ARTIFACTS } from './artifact.js';
+import { weigh } from './paging.js';
 import { builder } from './builder.js';
 import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { Failure, SessionState, StateReason } from './session.js';
@@ -175,6 +176,7 @@ const SessionEnded = builder.objectRef<Streamed<Ended>>('SessionEnded').implemen
     seconds: t.float({ resolve: ({ event }) => event.seconds }),
     artifacts: t.field({
       type: [Artifact],
+      ...weigh(ARTIFACTS),
       resolve: ({ event, sessionId }) => event.artifacts.map((artifact) => ({ ...artifact, sessionId })),
     }),
   }),

@@ -1,9 +1,15 @@
 import type { LoraInfo, ModelInfo } from '../sessions/index.js';
 import { builder } from './builder.js';
+import { weigh } from './paging.js';
+
+/** Nobody but the operator decides how many there are. */
+const USUAL = 10;
 
 const ModelState = builder.enumType('ModelState', {
   values: {
-    AVAILABLE: { description: 'Loaded, and fetched before that if need be, when a session asks for it.' },
+    AVAILABLE: {
+      description: 'Not on the device yet; fetched if necessary and loaded when first requested.',
+    },
     LOADING: { description: 'On its way to the device.' },
     LOADED: { description: 'On the device: a session starts at once.' },
   } as const,
@@ -57,6 +63,7 @@ builder.node(Model, {
     loras: t.field({
       type: [Lora],
       description: 'The adapters that fit this model.',
+      ...weigh(USUAL),
       resolve: ({ loras }) => [...loras],
     }),
   }),
@@ -66,6 +73,7 @@ builder.queryField('models', (t) =>
   t.field({
     type: [Model],
     description: 'The model packages that can be used now.',
+    ...weigh(USUAL),
     resolve: (_root, _args, { sessions }) => sessions.findModels(),
   }),
 );

@@ -1,7 +1,12 @@
 import type { DeviceStatus, ServiceStatus } from '../sessions/index.js';
 import { builder } from './builder.js';
+import { weigh } from './paging.js';
 import { Model } from './model.js';
 import { SessionState } from './session.js';
+
+/** Of one machine, and of a session. */
+const DEVICES = 8;
+const STATES = 7;
 
 const Device = builder.objectRef<DeviceStatus>('Device').implement({
   description: 'A GPU or CPU that generates.',
@@ -33,11 +38,12 @@ const Service = builder.objectRef<ServiceStatus>('Service').implement({
     version: t.string({ resolve: (_status, _args, { facts }) => facts.version }),
     accepting: t.exposeBoolean('accepting', { description: 'Whether new sessions are admitted.' }),
     detail: t.exposeString('detail', { nullable: true, description: 'Why not, when not.' }),
-    devices: t.expose('devices', { type: [Device] }),
+    devices: t.expose('devices', { type: [Device], ...weigh(DEVICES) }),
     queued: t.int({ description: 'Sessions that wait for a device.', resolve: ({ sessions }) => sessions.QUEUED ?? 0 }),
     sessions: t.field({
       type: [SessionCount],
       description: 'Sessions in memory, by state.',
+      ...weigh(STATES),
       resolve: ({ sessions }) =>
         (Object.entries(sessions) as [keyof typeof sessions, number][]).map(([state, count]) => ({ state, count })),
     }),

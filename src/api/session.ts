@@ -1,17 +1,19 @@
 import {
-  DomainError,
   isEnded,
-  type Page,
+  LIMITS,
   pageCursorOf,
+  type PromptPage,
   type Session as DomainSession,
   type SessionLora as DomainLora,
   type SessionParent,
 } from '../sessions/index.js';
-import { Artifact } from './artifact.js';
+import { Artifact, ARTIFACTS } from './artifact.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { absent, answering, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
-import { formatCursor, localId } from './ids.js';
+import { connectionOf, type Connected } from './connection.js';
+import { PAGE, pageArguments, pageItems, pageSize, READ, weigh } from './paging.js';
+import { formatCursor, localId, parseCursor } from './ids.js';
 import { Model } from './model.js';
 import { SwitchReceipt, TimelineEntry } from './timeline.js';
 
@@ -74,13 +76,33 @@ const SessionLora = builder.objectRef<DomainLora>('SessionLora').implement({
   }),
 });
 
+const SwitchReceiptConnection = connectionOf('SwitchReceipt', SwitchReceipt, 'Newest first. Pages forward only.');
+const TimelineEntryConnection = connectionOf('TimelineEntry', TimelineEntry, 'Newest first. Pages forward only.');
+
+interface PageArgs {
+  first?: number | null | undefined;
+  after?: string | null | undefined;
+}
+
+/** A page of what the log of a session has, whose cursors are places in it. */
+async function promptPage<Item extends { sequence?: number }>(
+  { id }: DomainSession,
+  { first, after }: PageArgs,
+  read: (page: { first: number; before: number | undefined }) => Promise<PromptPage<Item>>,
+): Promise<Connected<Item>> {
+  const before = after == null ? undefined : parseCursor(id, after);
+  const { items, more } = await read({ first: pageSize(first), before });
+  const edges = items.map((node) => ({ node, cursor: formatCursor(id, node.sequence ?? 0) }));
+  return { edges, next: more ? edges.at(-1)?.cursor : undefined };
+}
+
 export const Session = builder.objectRef<DomainSession>('Session');
 
 builder.node(Session, {
   description: 'One continuous generation: model, seed, size, timeline, state.',
   id: { resolve: ({ id }) => id },
   isTypeOf: (value) => typeof value === 'object' && value !== null && 'lastSequence' in value && 'receipts' in value,
-  loadOne: (id, { sessions }) => sessions.session(id).catch(absent),
+  loadOne: (id, { sessions, signal }) => sessions.session(id, signal).catch(absent),
   fields: (t) => ({
     state: t.expose('state', { type: SessionState }),
     reason: t.expose('reason', { type: StateReason, nullable: true }),
@@ -103,6 +125,7 @@ builder.node(Session, {
     loras: t.field({
       type: [SessionLora],
       description: 'Merged into the model, in this order.',
+      ...weigh(LIMITS.loras),
       resolve: ({ loras = [] }) => [...loras],
     }),
     seed: t.expose('seed', {
@@ -119,13 +142,41 @@ builder.node(Session, {
     }),
     timeline: t.field({
       type: [TimelineEntry],
-      description: 'Prompts that took effect, in order.',
-      resolve: ({ timeline }) => [...timeline],
+      description: `The newest ${PAGE.most} prompts that took effect, in order.`,
+      deprecationReason: 'Use timelineEntries, which gives all of them in pages.',
+      ...weigh(PAGE.most),
+      resolve: ({ timeline }) => timeline.slice(-PAGE.most),
     }),
     receipts: t.field({
       type: [SwitchReceipt],
-      description: 'Every request for a prompt, in order of request; those of createSession included.',
-      resolve: ({ receipts }) => [...receipts],
+      description: `The newest ${PAGE.most} requests for a prompt, in order of request.`,
+      deprecationReason: 'Use promptReceipts, which gives all of them in pages.',
+      ...weigh(PAGE.most),
+      resolve: ({ receipts }) => receipts.slice(-PAGE.most),
+    }),
+    timelineEntries: t.field({
+      type: TimelineEntryConnection,
+      nullable: true,
+      description: 'Every prompt that took effect, newest first.',
+      args: {
+        first: t.arg.int({ description: pageArguments.first }),
+        after: t.arg.string({ description: pageArguments.after }),
+      },
+      ...weigh(pageItems),
+      resolve: (session, args, { sessions, signal }) =>
+        promptPage(session, args, (page) => sessions.timeline(session, { ...page, signal })),
+    }),
+    promptReceipts: t.field({
+      type: SwitchReceiptConnection,
+      nullable: true,
+      description: 'Every request for a prompt, newest first; those of createSession included.',
+      args: {
+        first: t.arg.int({ description: pageArguments.first }),
+        after: t.arg.string({ description: pageArguments.after }),
+      },
+      ...weigh(pageItems),
+      resolve: (session, args, { sessions, signal }) =>
+        promptPage(session, args, (page) => sessions.receipts(session, { ...page, signal })),
     }),
     chunks: t.exposeInt('chunks', { description: 'Durable chunks so far.' }),
     frames: t.exposeInt('frames'),
@@ -153,6 +204,7 @@ builder.node(Session, {
     artifacts: t.field({
       type: [Artifact],
       description: 'Finished files; complete when the session has ended.',
+      ...weigh(ARTIFACTS),
       resolve: ({ id, artifacts }) => artifacts.map((artifact) => ({ ...artifact, sessionId: id })),
     }),
     parent: t.expose('parent', { type: Parent, nullable: true, description: 'Set on a fork.' }),
@@ -164,60 +216,28 @@ builder.queryField('session', (t) =>
     type: Session,
     errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
     args: { id: t.arg.id({ required: true }) },
-    resolve: answering((_root: unknown, { id }: { id: string }, { sessions }: ApiContext) =>
-      sessions.session(localId('Session', id, 'id')),
+    ...weigh(1, READ),
+    resolve: answering((_root: unknown, { id }: { id: string }, { sessions, signal }: ApiContext) =>
+      sessions.session(localId('Session', id, 'id'), signal),
     ),
   }),
 );
 
-const SessionEdge = builder.objectRef<{ node: DomainSession; cursor: string }>('SessionEdge').implement({
-  fields: (t) => ({ node: t.expose('node', { type: Session }), cursor: t.exposeString('cursor') }),
-});
-
-const SessionConnection = builder.objectRef<Page<DomainSession>>('SessionConnection').implement({
-  description: 'Newest first. Pages forward only.',
-  fields: (t) => ({
-    edges: t.field({
-      type: [SessionEdge],
-      resolve: (page) => page.items.map((node) => ({ node, cursor: pageCursorOf(node) })),
-    }),
-    nodes: t.field({ type: [Session], resolve: ({ items }) => items }),
-    pageInfo: t.field({
-      type: builder.pageInfoRef(),
-      resolve: ({ items, next }) => ({
-        startCursor: items[0] ? pageCursorOf(items[0]) : null,
-        endCursor: next ?? lastCursor(items),
-        hasNextPage: next !== undefined,
-        hasPreviousPage: false,
-      }),
-    }),
-  }),
-});
-
-function lastCursor(items: DomainSession[]): string | null {
-  const last = items.at(-1);
-  return last ? pageCursorOf(last) : null;
-}
-
-const PAGE = { usual: 20, most: 100 };
+const SessionConnection = connectionOf('Session', Session, 'Newest first. Pages forward only.');
 
 builder.queryField('sessions', (t) =>
   t.field({
     type: SessionConnection,
     errors: { types: [InvalidInputError, UnavailableError] },
     args: {
-      first: t.arg.int({ description: `${PAGE.usual} unless given, at most ${PAGE.most}.` }),
-      after: t.arg.string({ description: 'The `endCursor` of the page before.' }),
+      first: t.arg.int({ description: pageArguments.first }),
+      after: t.arg.string({ description: pageArguments.after }),
     },
-    resolve: answering(
-      (_root: unknown, args: { first?: number | null; after?: string | null }, { sessions }: ApiContext) =>
-        sessions.sessions({ first: pageSize(args.first), after: args.after ?? undefined }),
-    ),
+    ...weigh(pageItems, READ),
+    resolve: answering(async (_root: unknown, args: PageArgs, { sessions, signal }: ApiContext) => {
+      const page = { first: pageSize(args.first), after: args.after ?? undefined, signal };
+      const { items, next } = await sessions.sessions(page);
+      return { edges: items.map((node) => ({ node, cursor: pageCursorOf(node) })), next };
+    }),
   }),
 );
-
-function pageSize(first: number | null | undefined): number {
-  const size = first ?? PAGE.usual;
-  if (size >= 1 && size <= PAGE.most) return size;
-  throw new DomainError('INVALID_INPUT', `first must be from 1 to ${PAGE.most}, not ${size}.`, { field: 'first' });
-}

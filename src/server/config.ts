@@ -140,10 +140,11 @@ const sessions = {
 
 const operations = {
   maxBodyBytes: bytes(256 * 1024).describe('Largest request body and WebSocket message'),
+  maxDocumentBytes: bytes(64 * 1024).describe('Longest text of an operation; variables count as part of the body only'),
   maxTokens: count(1000).describe('Tokens of an operation'),
   maxDepth: count(12).describe('Depth of an operation'),
   maxAliases: count(15).describe('Aliases in an operation'),
-  maxCost: count(2000).describe('Fields of an operation, those of lists counted per item'),
+  maxCost: count(5000).describe('Fields of an answer at most: those under a list count per item; see docs/protocol.md'),
   requestSeconds: seconds(30).describe('Longest request, streams aside'),
 };
 

@@ -1,14 +1,18 @@
+import { setMaxListeners } from 'node:events';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   type DocumentNode,
   type ExecutionArgs,
   type ExecutionResult,
   getOperationAST,
   GraphQLError,
+  MaxIntrospectionDepthRule,
   parse,
 } from 'graphql';
-import { createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga';
+import { createLRUCache, createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga';
 import { type ApiContext, schema } from '../api/index.js';
-import { type OperationLimits, operationLimits } from './limits.js';
+import { DomainError } from '../sessions/index.js';
+import { type OperationLimits, refusals } from './limits.js';
 import type { Metrics } from './metrics.js';
 import { currentRequestId } from './request.js';
 
@@ -28,6 +32,9 @@ export interface GraphQLOptions {
   log: Log;
 }
 
+/** Texts of operations whose parsed form is kept. */
+const CACHED_DOCUMENTS = 128;
+
 export type Yoga = YogaServerInstance<object, ApiContext>;
 
 /** GraphQL over HTTP and SSE; its `getEnveloped` serves the WebSocket with the same limits and masking. */
@@ -41,6 +48,10 @@ export function createGraphQL({ context, limits, requestSeconds, maxBodyBytes, m
     cors: false,
     multipart: false,
     batching: false,
+    parserAndValidationCache: {
+      documentCache: createLRUCache({ max: CACHED_DOCUMENTS }),
+      errorCache: createLRUCache({ max: CACHED_DOCUMENTS }),
+    },
     maxRequestBodySize: maxBodyBytes,
     maskedErrors: { maskError: (error) => mask(error, log) },
     logging: {
@@ -58,6 +69,7 @@ function mask(error: unknown, log: Log): GraphQLError {
   const cause = error instanceof GraphQLError ? error.originalError : error;
   if (error instanceof GraphQLError && (cause === undefined || cause === null || cause instanceof GraphQLError))
     return error;
+  if (cause instanceof DomainError) return expected(cause, error);
   const requestId = currentRequestId();
   log.error({ err: cause ?? error, requestId }, 'A resolver failed');
   const at = error instanceof GraphQLError ? { nodes: error.nodes, path: error.path } : {};
@@ -67,35 +79,98 @@ function mask(error: unknown, log: Log): GraphQLError {
   });
 }
 
+/** A domain failure where the schema has no result union for it, such as in `nodes` or a page of a session's prompts. */
+function expected({ code, message, field, retryAfterSeconds }: DomainError, error: unknown): GraphQLError {
+  const at = error instanceof GraphQLError ? { nodes: error.nodes, path: error.path } : {};
+  return new GraphQLError(message, { ...at, extensions: { code, field, retryAfterSeconds } });
+}
+
 function limiting(limits: OperationLimits): Plugin {
-  const rule = operationLimits(limits);
+  const check = ({ schema, document, operationName, variableValues }: ExecutionArgs): ExecutionResult | undefined => {
+    const errors = refusals({ schema, document, operationName, variableValues }, limits);
+    return errors.length > 0 ? { errors } : undefined;
+  };
   return {
-    onParse({ setParseFn }) {
+    onParse({ params, setParseFn }) {
+      checkLength(String(params.source), limits);
       setParseFn((source: string): DocumentNode => parse(source, { maxTokens: limits.maxTokens }));
     },
     onValidate({ addValidationRule }) {
-      addValidationRule(rule);
+      addValidationRule(MaxIntrospectionDepthRule);
+    },
+    onExecute({ args, setResultAndStopExecution }) {
+      const refused = check(args);
+      if (refused) setResultAndStopExecution(refused);
+    },
+    onSubscribe({ args, setResultAndStopExecution }) {
+      const refused = check(args);
+      if (refused) setResultAndStopExecution(refused);
     },
   };
 }
 
+function checkLength(source: string, { maxDocumentBytes }: OperationLimits): void {
+  const bytes = Buffer.byteLength(source);
+  if (bytes <= maxDocumentBytes) return;
+  throw new GraphQLError(
+    `The operation's text of ${bytes} bytes exceeds the limit of ${maxDocumentBytes}; pass long values as variables.`,
+    { extensions: { code: 'OPERATION_LIMIT', limit: maxDocumentBytes, is: bytes, http: { status: 400, spec: true } } },
+  );
+}
+
+/**
+ * Operations take turns, so that many at once hold up nothing else for longer than one of them; and each has a time, after
+ * which its work ends: no field is begun and nothing is read any more. The signal reaches the resolvers in the context.
+ */
 function timing(seconds: number): Plugin {
+  let turn: Promise<unknown> = Promise.resolve();
   return {
-    onExecute({ executeFn, setExecuteFn }) {
-      setExecuteFn((args: ExecutionArgs) => withinTime(Promise.resolve(executeFn(args) as ExecutionResult), seconds));
+    onExecute({ args, executeFn, setExecuteFn, extendContext }) {
+      const deadline = new AbortController();
+      const signal = endOf(args, deadline.signal);
+      setMaxListeners(0, signal); // One for each thing that is read at once; the cost bounds them.
+      extendContext({ signal } satisfies Partial<ApiContext> as object);
+      setExecuteFn(async (prepared: ExecutionArgs) => {
+        const timer = setTimeout(() => deadline.abort(), seconds * 1000);
+        turn = turn.then(() => nextTurn());
+        try {
+          await turn;
+          return await within(
+            signal,
+            () => executeFn({ ...prepared, signal } as ExecutionArgs) as Promise<ExecutionResult>,
+          );
+        } catch (error) {
+          if (!signal.aborted) throw error;
+          return { errors: [late(seconds)] };
+        } finally {
+          clearTimeout(timer);
+        }
+      });
     },
   };
 }
 
-async function withinTime(result: Promise<ExecutionResult>, seconds: number): Promise<ExecutionResult> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<ExecutionResult>((resolve) => {
-    timer = setTimeout(() => {
-      const message = `The request took longer than ${seconds} seconds; it may still take effect. Ask for the state before repeating it.`;
-      resolve({ errors: [new GraphQLError(message, { extensions: { code: 'TIMEOUT', http: { status: 504 } } })] });
-    }, seconds * 1000);
+/** What only reads ends when its client leaves, too; what changes something goes on until its time is over. */
+function endOf({ document, operationName, contextValue }: ExecutionArgs, deadline: AbortSignal): AbortSignal {
+  const { request } = contextValue as { request?: Request };
+  const reads = getOperationAST(document, operationName)?.operation === 'query';
+  return reads && request ? AbortSignal.any([deadline, request.signal]) : deadline;
+}
+
+/** The result, or a rejection as soon as the signal is aborted; whatever is under way then notices on its own. */
+async function within<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  signal.throwIfAborted();
+  let leave: () => void = () => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    leave = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', leave);
   });
-  return Promise.race([result, late]).finally(() => clearTimeout(timer));
+  return Promise.race([Promise.resolve(work()), aborted]).finally(() => signal.removeEventListener('abort', leave));
+}
+
+function late(seconds: number): GraphQLError {
+  const message = `The request took longer than ${seconds} seconds; a change that it began may still take effect. Ask for the state before repeating it.`;
+  return new GraphQLError(message, { extensions: { code: 'TIMEOUT', http: { status: 504 } } });
 }
 
 function counting(metrics: Metrics): Plugin {

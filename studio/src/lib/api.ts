@@ -31,6 +31,7 @@ export interface Session {
   viewers: number;
   createdAt: string;
   finishedAt: string | null;
+  /** The newest prompts that took effect, in order; empty in a list of sessions. */
   timeline: { receiptId: string; prompt: string; seconds: number; recacheMilliseconds: number }[];
   playlistUrl: string;
   artifacts: Artifact[];
@@ -95,11 +96,22 @@ export class ServiceError extends Error {
   }
 }
 
-const SESSION = `fragment S on Session {
+const FACTS = `fragment F on Session {
   id state reason failure { code message } prompt modelName loras { name weight } seed width height seconds viewers createdAt finishedAt playlistUrl
-  timeline { receiptId prompt seconds recacheMilliseconds }
   artifacts { kind url bytes } parent { sessionId chunk }
 }`;
+const SESSION = `${FACTS} fragment S on Session {
+  ...F timelineEntries(first: 100) { nodes { receiptId prompt seconds recacheMilliseconds } }
+}`;
+
+/** A session as the service tells it. */
+type Told = Omit<Session, 'timeline'> & { timelineEntries?: { nodes: Session['timeline'] } | null };
+
+const inOrder = ({ timelineEntries, ...facts }: Told): Session => ({
+  ...facts,
+  timeline: (timelineEntries?.nodes ?? []).toReversed(),
+});
+
 const ERROR = '... on Error { __typename code message }';
 
 type Result<Value> = Value & { code?: string; message?: string };
@@ -142,18 +154,18 @@ export async function fetchService(): Promise<Service & { models: Model[] }> {
 }
 
 export async function fetchRecent(): Promise<Session[]> {
-  const { sessions } = await request<{ sessions: Result<{ nodes: Session[] }> }>(
-    `${SESSION} { sessions(first: 8) { ... on SessionConnection { nodes { ...S } } ${ERROR} } }`,
+  const { sessions } = await request<{ sessions: Result<{ nodes: Told[] }> }>(
+    `${FACTS} { sessions(first: 8) { ... on SessionConnection { nodes { ...F } } ${ERROR} } }`,
   );
-  return unwrap(sessions).nodes;
+  return unwrap(sessions).nodes.map(inOrder);
 }
 
 export async function fetchSession(id: string): Promise<Session> {
-  const { session } = await request<{ session: Result<Session> }>(
+  const { session } = await request<{ session: Result<Told> }>(
     `${SESSION} query ($id: ID!) { session(id: $id) { ...S ${ERROR} } }`,
     { id },
   );
-  return unwrap(session);
+  return inOrder(unwrap(session));
 }
 
 export interface CreateInput {
@@ -165,11 +177,11 @@ export interface CreateInput {
 }
 
 export async function createSession(input: CreateInput): Promise<Session> {
-  const { createSession: session } = await request<{ createSession: Result<Session> }>(
+  const { createSession: session } = await request<{ createSession: Result<Told> }>(
     `${SESSION} mutation ($input: CreateSessionInput!) { createSession(input: $input) { ...S ${ERROR} } }`,
     { input },
   );
-  return unwrap(session);
+  return inOrder(unwrap(session));
 }
 
 export interface ForkInput {
@@ -182,12 +194,12 @@ export interface ForkInput {
 }
 
 async function forkSession(input: ForkInput): Promise<Session> {
-  const { forkSession: session } = await request<{ forkSession: Result<Session> }>(
+  const { forkSession: session } = await request<{ forkSession: Result<Told> }>(
     `${SESSION} mutation ($id: ID!, $atSeconds: Float, $prompt: String, $mode: RecacheMode) {
       forkSession(sessionId: $id, atSeconds: $atSeconds, prompt: $prompt, mode: $mode) { ...S ${ERROR} } }`,
     { ...input },
   );
-  return unwrap(session);
+  return inOrder(unwrap(session));
 }
 
 /** Forks, and where there is no room for both pauses the session that is left, unless somebody else watches it. */
