@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from longlive_training.captions import ACTIONS, CAR_ACTIONS, COLOURS, GROUNDS, SKIES, SUBJECTS, WEATHERS, caption
-from longlive_training.world import ATTRIBUTES, COLOURS as PAINTS, CYCLE, FEET, LAYERS, TRANSITION, _Curve as Curve, gait, phases, render, sample_attributes, subject_box
+from longlive_training.world import ATTRIBUTES, COLOURS as PAINTS, CYCLE, FEET, LAYERS, TRANSITION, gait, phases, render, sample_attributes, subject_box
+from longlive_training.world.timeline import Curve
 
 SCENE = {"subject": "fox", "colour": "red", "action": "walk", "ground": "grass", "sky": "day", "weather": "clear"}
 
