@@ -3,37 +3,11 @@
 #include "model/sampler.h"
 #include "parity.h"
 #include "parity_dit.h"
+#include "recorded_noise.h"
 
 namespace longlive::parity {
 
 namespace {
-
-// Replays the recorded draws.
-// Blocks come in order and may differ in length (a first block of one frame): each begins where the one before it ended.
-class RecordedNoise final : public NoiseSource {
- public:
-  explicit RecordedNoise(const Case& c) : case_(c), noise_(readTensor(c.tensors, "inputs.noise")) {}
-
-  void fill(Backend& backend, const Tensor& out, int64_t block, int64_t step) override {
-    if (step == 0) return backend.upload(out, noise_.data() + offsetOf(block, out.elements()));
-    const std::string name = "inputs.renoise.block" + std::to_string(block) + ".step" + std::to_string(step - 1);
-    const std::vector<float> again = readTensor(case_.tensors, name);
-    if (static_cast<int64_t>(again.size()) != out.elements()) throw Error(ErrorCode::InvalidPackage, name + " is not of the block's size");
-    backend.upload(out, again.data());
-  }
-
- private:
-  int64_t offsetOf(int64_t block, int64_t elements) {
-    if (block != block_) begin_ = end_, block_ = block;
-    end_ = begin_ + elements;
-    if (end_ > static_cast<int64_t>(noise_.size())) throw Error(ErrorCode::InvalidPackage, "inputs.noise ends before block " + std::to_string(block));
-    return begin_;
-  }
-
-  int64_t block_ = -1, begin_ = 0, end_ = 0;  // of the newest block
-  const Case& case_;
-  std::vector<float> noise_;
-};
 
 struct Setup {
   SamplingConfig sampling;
@@ -65,7 +39,9 @@ class Replay {
   Replay(const Case& c, Backend& backend, Report& report)
       : case_(c), backend_(backend), report_(report), setup_(setupOf(c.json.at("run"))),
         dit_(backend, ditConfig(c.json.at("config")), WeightReader(c.weights, "weights.")), plan_(dit_, setup_.sampling),
-        sampler_(dit_, plan_, setup_.sampling, setup_.geometry, setup_.grid), noise_(c) {
+        sampler_(dit_, plan_, setup_.sampling, setup_.geometry, setup_.grid), noise_(readTensor(c.tensors, "inputs.noise"), [&c](int64_t block, int64_t step) {
+          return readTensor(c.tensors, "inputs.renoise.block" + std::to_string(block) + ".step" + std::to_string(step));
+        }) {
     sampler_.computeEveryFlow();
   }
 

@@ -1,0 +1,155 @@
+// The store of keys and values on the CPU against its definition: the keys and values of the frames that are visible, gathered one behind
+// the other, and attention over them.
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "harness.h"
+#include "model/kv_cache.h"
+#include "model/rope.h"
+#include "ops/key_values.h"
+
+using namespace longlive;
+
+namespace {
+
+constexpr int64_t kGridH = 2, kGridW = 3, kTokens = kGridH * kGridW, kHeads = 2, kHeadDim = 16, kWidth = kHeads * kHeadDim;
+
+struct Rows {
+  Rows(Backend& b, int64_t n, const std::vector<float>& values = {}) : storage(b.allocate(static_cast<size_t>(n * kWidth) * 4)), tensor{storage->data, DType::F32, {n, kWidth}} {
+    if (!values.empty()) b.upload(tensor, values.data());
+  }
+  std::vector<float> values(Backend& b) const {
+    std::vector<float> out(static_cast<size_t>(tensor.elements()));
+    b.download(out.data(), tensor);
+    return out;
+  }
+  std::unique_ptr<Storage> storage;
+  Tensor tensor;
+};
+
+// A video of `steps` blocks through a cache, block by block; the worst difference between the store and the definition over the largest value.
+double worst(const KvGeometry& geometry, int64_t block, int64_t steps, RopeMode mode, KvStorage storage) {
+  const auto backend = makeCpuBackend({});
+  Backend& b = *backend;
+  std::mt19937 generator(5);
+  std::normal_distribution<float> normal;
+  const auto random = [&](int64_t n) {
+    std::vector<float> v(static_cast<size_t>(n));
+    for (float& x : v) x = normal(generator);
+    return v;
+  };
+  const auto weights = [&] {
+    std::vector<float> w = random(kWidth * kWidth);
+    for (float& x : w) x /= std::sqrt(static_cast<float>(kWidth));
+    return b.prepareLinear(w.data(), nullptr, kWidth, kWidth);
+  };
+  const auto key = weights(), value = weights();
+  Parameters parameters(b);
+  const RopeTables tables = makeRopeTables(parameters, kHeadDim, 10000, 128, kGridH, kGridW);
+  const Tensor norm = parameters.add(random(kWidth), {kWidth}, DType::F32);
+  KvCache cache(geometry, b.makeKeyValues({1, geometry.capacity, kTokens, kWidth, kHeads, storage, mode, geometry.inPages(block) ? block : 0, block}));
+  const auto positions = [](int64_t first, int64_t count) {
+    std::vector<int32_t> at;
+    for (int64_t i = 0; i < count; ++i) at.push_back(static_cast<int32_t>(first + i));
+    return at;
+  };
+
+  std::vector<std::vector<float>> keys(static_cast<size_t>(geometry.capacity)), values(keys.size());  // by frame of the store, unrotated where it is
+  double error = 0, largest = 0;
+  for (int64_t step = 0; step < steps; ++step) {
+    const int64_t start = step * block, n = block * kTokens;
+    const KvPass pass = cache.begin(start, block);
+    const Rows in(b, n, random(n * kWidth)), scratch(b, n), q(b, n, random(n * kWidth)), plainQ(b, n, q.values(b)), k(b, n), v(b, n), out(b, n);
+    const auto here = positions(start, block), bySlot = positions(pass.firstSlot, block);
+    AppendArgs append;
+    append.in = in.tensor, append.key = key.get(), append.value = value.get(), append.norm = {norm, 1e-6f};
+    append.rotation = {&tables, here}, append.writes = &pass.writes, append.visible = &pass.visible, append.anew = pass.anew, append.scratch = scratch.tensor;
+    cache.store().append(append);
+    AttendArgs attend;
+    attend.out = out.tensor, attend.q = q.tensor, attend.norm = {norm, 1e-6f}, attend.visible = &pass.visible, attend.scale = 0.25f;
+    attend.rotation = {&tables, mode == RopeMode::Relative ? bySlot : here};
+    cache.store().attend(attend);
+
+    b.linear(k.tensor, in.tensor, *key), b.linear(v.tensor, in.tensor, *value);
+    if (mode == RopeMode::Relative) b.rmsNorm(k.tensor, k.tensor, norm, 1e-6f);
+    else b.rmsNormRope(k.tensor, k.tensor, norm, 1e-6f, kHeads, append.rotation);
+    for (const FrameRun& run : pass.writes) {
+      for (int64_t i = 0; i < run.count; ++i) {
+        const auto frame = [&](const Rows& rows) {
+          const std::vector<float> all = rows.values(b);
+          const auto first = all.begin() + (run.source + i) * kTokens * kWidth;
+          return std::vector<float>(first, first + kTokens * kWidth);
+        };
+        keys[static_cast<size_t>(run.frame + i)] = frame(k), values[static_cast<size_t>(run.frame + i)] = frame(v);
+      }
+    }
+    std::vector<float> seenKeys, seenValues;
+    std::vector<int32_t> slots;
+    for (const FrameRun& run : pass.visible) {
+      for (int64_t i = 0; i < run.count; ++i) {
+        const auto add = [&](std::vector<float>& to, std::vector<float> frame) {
+          frame.resize(static_cast<size_t>(kTokens * kWidth));  // zeros, where nothing was written yet
+          to.insert(to.end(), frame.begin(), frame.end());
+        };
+        add(seenKeys, keys[static_cast<size_t>(run.frame + i)]), add(seenValues, values[static_cast<size_t>(run.frame + i)]);
+        slots.push_back(static_cast<int32_t>(run.slot + i));
+      }
+    }
+    const int64_t seen = static_cast<int64_t>(slots.size()) * kTokens;
+    const Rows allKeys(b, seen, seenKeys), allValues(b, seen, seenValues), want(b, n);
+    if (mode == RopeMode::Relative) b.rope(allKeys.tensor, allKeys.tensor, kHeads, {&tables, slots});
+    b.rmsNormRope(plainQ.tensor, plainQ.tensor, norm, 1e-6f, kHeads, attend.rotation);
+    const KeyRange all{0, seen};
+    AttentionArgs a;
+    a.out = want.tensor, a.q = plainQ.tensor, a.k = allKeys.tensor, a.v = allValues.tensor, a.visible = {&all, 1}, a.heads = kHeads, a.scale = 0.25f;
+    b.attention(a);
+    const auto got = out.values(b), expected = want.values(b);
+    for (size_t i = 0; i < got.size(); ++i) {
+      error = std::max(error, std::abs(static_cast<double>(got[i]) - expected[i]));
+      largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+    }
+  }
+  return error / largest;
+}
+
+}  // namespace
+
+TEST("key values: blocks of any length, sinks of any size and windows beyond 21 frames are what moving rows would be") {
+  for (RopeMode mode : {RopeMode::Absolute, RopeMode::Relative}) {
+    CHECK(worst({12, 12, 3, true}, 3, 9, mode, KvStorage::Full) < 1e-5);
+    CHECK(worst({21, 21, 0, true}, 1, 40, mode, KvStorage::Full) < 1e-5);  // frame by frame
+    CHECK(worst({30, 30, 4, true}, 2, 24, mode, KvStorage::Full) < 1e-5);
+    CHECK(worst({15, 12, 3, true}, 3, 10, mode, KvStorage::Full) < 1e-5);  // a ring that is longer than what is seen
+    CHECK(worst({12, 12, 3, true}, 3, 9, mode, KvStorage::Int8) < 3e-2);
+    CHECK(worst({7, 7, 1, true}, 1, 20, mode, KvStorage::Int8) < 3e-2);
+  }
+}
+
+TEST("key values: a store says what it holds, scales of bytes included, and zeroed frames read as zeros") {
+  const auto backend = makeCpuBackend({});
+  KeyValueLayout layout{2, 6, kTokens, kWidth, kHeads, KvStorage::Full, RopeMode::Absolute, 0, 3};
+  const auto bytesOf = [&](KvStorage storage, RopeMode rope) {
+    layout.storage = storage, layout.rope = rope;
+    const auto store = backend->makeKeyValues(layout);
+    return std::pair{static_cast<int64_t>(store->bytes()), static_cast<int64_t>(store->workingBytes())};
+  };
+  const int64_t rows = 6 * kTokens, elements = rows * kWidth;
+  CHECK((bytesOf(KvStorage::Full, RopeMode::Absolute) == std::pair<int64_t, int64_t>{2 * 2 * elements * 4, 0}));
+  CHECK((bytesOf(KvStorage::Full, RopeMode::Relative) == std::pair<int64_t, int64_t>{2 * 2 * elements * 4, elements * 4}));
+  CHECK((bytesOf(KvStorage::Int8, RopeMode::Absolute) == std::pair<int64_t, int64_t>{2 * 2 * (elements + (rows * kHeads * 4 + 63) / 64 * 64), 2 * elements * 4}));
+
+  layout.storage = KvStorage::Full;
+  const auto store = backend->makeKeyValues(layout);
+  const Rows ones(*backend, 3 * kTokens, std::vector<float>(static_cast<size_t>(3 * kTokens * kWidth), 1.0f));
+  FrameRuns frames;
+  frames.runs[0] = {0, 0, 2, 3}, frames.size = 1;
+  AppendArgs a;
+  a.layer = 1, a.keys = a.values = ones.tensor, a.writes = a.visible = &frames;
+  store->append(a);
+  store->zero(3, 1);
+  for (int64_t frame = 0; frame < 6; ++frame) {
+    CHECK(store->keys(1, frame).as<float>()[5] == (frame == 2 || frame == 4 ? 1.0f : 0.0f));
+    CHECK(store->values(0, frame).as<float>()[5] == 0.0f);
+  }
+}
