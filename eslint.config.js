@@ -15,7 +15,7 @@ const forbidden = {
   import: ['cli', 'server', 'api', 'sessions', 'engine', 'packages', 'media', 'storage', 'cluster'],
   files: ['cli', 'server', 'api', 'sessions', 'engine', 'packages', 'media', 'storage', 'cluster', 'import'],
   media: ['cli', 'server', 'api', 'engine', 'packages', 'import', 'files', 'storage', 'cluster'],
-  storage: ['cli', 'server', 'api', 'engine', 'packages', 'import', 'files', 'media', 'cluster'],
+  storage: ['cli', 'server', 'api', 'engine', 'packages', 'import', 'media', 'cluster'],
   cluster: ['cli', 'server', 'api', 'engine', 'packages', 'import', 'files', 'media', 'storage'],
 };
 

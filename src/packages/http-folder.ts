@@ -1,5 +1,6 @@
 import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { proxyAgent } from '../files/proxy.js';
 import { type ByteRange, type ReadOptions, type RemoteBody, RemoteError, type RemoteFolder } from './remote-folder.js';
 
 export interface HttpOptions {
@@ -26,7 +27,7 @@ export class HttpFolder implements RemoteFolder {
     'https:': new HttpsAgent({ keepAlive: true }),
   };
 
-  /** Throws a TypeError when packages cannot be fetched from such an address. */
+  /** Throws a TypeError when packages cannot be fetched from such an address, or not through the proxy that is named. */
   constructor(address: string, { stallMs = STALL_MS }: HttpOptions = {}) {
     const url = new URL(address);
     if (!isSafe(url))
@@ -36,6 +37,7 @@ export class HttpFolder implements RemoteFolder {
     }
     if (!url.pathname.endsWith('/')) url.pathname += '/';
     this.address = url.href;
+    proxyAgent(this.address);
     this.stallMs = stallMs;
   }
 
@@ -68,7 +70,7 @@ export class HttpFolder implements RemoteFolder {
       ...(range && validator && !validator.startsWith('W/') && { 'if-range': validator }),
     };
     const protocol = url.protocol as 'http:' | 'https:';
-    const agent = this.agents[protocol];
+    const agent = proxyAgent(url.href) ?? this.agents[protocol];
     return new Promise((resolve, reject) => {
       const send = protocol === 'https:' ? httpsRequest : httpRequest;
       const request = send(url, { headers, agent, signal, timeout: this.stallMs }, (response) => {

@@ -1,6 +1,7 @@
 /** How a client of S3 is set up: what is configured here, else in the SDK's own order (environment, profile, instance). */
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { loadConfig, NODE_REGION_CONFIG_OPTIONS } from '@smithy/core/config';
+import { proxyAgent } from '../files/proxy.js';
 
 export interface S3Options {
   bucket: string;
@@ -62,6 +63,7 @@ async function configuredEndpoint(): Promise<string | undefined> {
 }
 
 function clientConfig(options: S3Options, region: string, endpoint: string | undefined): S3ClientConfig {
+  const proxy = proxyAgent(endpoint ?? `https://s3.${region}.amazonaws.com`);
   return {
     region,
     maxAttempts: options.maxAttempts ?? 3,
@@ -69,6 +71,7 @@ function clientConfig(options: S3Options, region: string, endpoint: string | und
       connectionTimeout: options.connectTimeoutMs ?? 2000,
       requestTimeout: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
       throwOnRequestTimeout: true,
+      ...(proxy && { httpsAgent: proxy }),
     },
     ...(options.credentials && { credentials: options.credentials }),
     ...(endpoint !== undefined && {

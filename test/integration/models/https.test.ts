@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,7 +24,7 @@ let server: RangeServer;
 let port: string;
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'longlive-https-'));
-  const names = [{ type: 2 as const, value: 'localhost' }];
+  const names = ['localhost', 'far.example'].map((value) => ({ type: 2 as const, value }));
   const { private: key, cert } = await generate([{ name: 'commonName', value: 'localhost' }], {
     keyType: 'ec',
     algorithm: 'sha256',
@@ -47,13 +49,13 @@ beforeEach(() => {
   mkdirSync(join(root, 'models'));
 });
 
-async function add(host: string, trusted: boolean): Promise<{ code: number; said: string; complaint: string }> {
+async function add(host: string, trusted: boolean, more: Record<string, string> = {}): Promise<{ code: number; said: string; complaint: string }> {
   const places = ['--models', join(root, 'models'), '--model-cache', join(root, 'cache')];
   const words = ['models', 'add', `https://${host}:${port}/packages/far/`, ...places];
   const environment = { ...process.env };
   delete environment['NODE_EXTRA_CA_CERTS'];
   const child = spawn(process.execPath, ['--import', 'tsx', COMMAND, ...words], {
-    env: { ...environment, ...(trusted && { NODE_EXTRA_CA_CERTS: authority }) },
+    env: { ...environment, ...(trusted && { NODE_EXTRA_CA_CERTS: authority }), ...more },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [said, complaint, [code]] = await Promise.all([
@@ -83,4 +85,33 @@ test('a certificate for another name is refused, whoever has issued it', async (
   const { code, complaint } = await add('127.0.0.1', true);
   expect(code).toBe(EXIT.unavailable);
   expect(complaint).toMatch(/The certificate of 127\.0\.0\.1:\d+ cannot be used/);
+});
+
+test('goes through the proxy that HTTPS_PROXY names, but for the hosts of NO_PROXY', async () => {
+  const asked: string[] = [];
+  const proxy = createServer();
+  // No resolver knows far.example: only the proxy can reach it.
+  proxy.on('connect', ({ url }, client: Socket) => {
+    asked.push(url ?? '');
+    const onward = connect(Number(port), '127.0.0.1', () => {
+      client.write('HTTP/1.1 200 Connection established\r\n\r\n');
+      onward.pipe(client).pipe(onward);
+    });
+    for (const socket of [onward, client]) socket.on('error', () => undefined);
+  });
+  await new Promise<void>((listening) => proxy.listen(0, '127.0.0.1', listening));
+  const HTTPS_PROXY = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  try {
+    expect(await add('far.example', true, { HTTPS_PROXY, NO_PROXY: 'localhost' })).toMatchObject({ code: EXIT.ok });
+    expect(new Set(asked)).toEqual(new Set([`far.example:${port}`]));
+    rmSync(join(root, 'models', 'far'), { recursive: true });
+    asked.length = 0;
+    expect(await add('localhost', true, { HTTPS_PROXY, NO_PROXY: 'localhost' })).toMatchObject({ code: EXIT.ok });
+    expect(asked).toEqual([]);
+    const odd = await add('far.example', true, { HTTPS_PROXY: 'socks5://127.0.0.1:1' });
+    expect(odd).toMatchObject({ code: EXIT.usage, complaint: expect.stringContaining('HTTPS_PROXY is not the address') as string });
+  } finally {
+    proxy.closeAllConnections();
+    proxy.close();
+  }
 });
