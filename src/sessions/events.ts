@@ -69,6 +69,8 @@ export interface FrameChunk extends Stored {
   initCheck?: string;
   /** Decoding may begin here. */
   keyframe: boolean;
+  /** Of the prompt that took effect here. */
+  requestId?: string;
   /** Device time from the chunk before to this one, recaches aside. */
   generateMilliseconds: number;
   encodeMilliseconds: number;

@@ -5,14 +5,14 @@
 
 import { DomainError } from '../errors.js';
 import type { StoredEvent } from '../events.js';
-import { EventRing } from '../read/ring.js';
+import type { EventRing } from '../read/ring.js';
 import type { Session, SessionState, StateReason } from '../session.js';
 import { Signal } from '../signal.js';
 import { keysOf, type SessionKeys, UNFINISHED } from '../stored/keys.js';
-import { SessionLog } from '../stored/log.js';
+import type { SessionLog } from '../stored/log.js';
 import type { RecordFile } from '../stored/record-file.js';
-import { applyEvent } from '../stored/snapshot.js';
 import { OwnershipLost } from '../stored/vault.js';
+import { Chronicle, type TransitionDetails } from './chronicle.js';
 import type { Context } from './context.js';
 import { describe, type Failure } from './failure.js';
 import { finish } from './finishing.js';
@@ -42,16 +42,12 @@ export class Life implements ProducerHost {
   readonly keys: SessionKeys;
   readonly queue = new OrderedQueue(PIPELINE);
   readonly wake = new Signal();
-  readonly ring: EventRing;
-  /** Open from `openLog` on. */
-  log!: SessionLog;
-  /** The fold of the log. */
-  session: Session;
   phase: Phase = { kind: 'resting', over: new AbortController() };
 
   /** When generation began last, which counts as watching; by the monotonic clock. */
   private startedAt: number;
   private producer: Producer | undefined;
+  private readonly chronicle: Chronicle;
   private serial: Promise<unknown> = Promise.resolve();
   private readonly ended = new AbortController();
 
@@ -59,11 +55,22 @@ export class Life implements ProducerHost {
     readonly context: Context,
     private readonly parts: OwnedParts,
   ) {
-    const { policy, clock } = context;
-    this.session = parts.file.record.snapshot;
-    this.keys = keysOf(this.session.id);
-    this.ring = new EventRing({ events: policy.ringEvents, bytes: policy.ringBytes });
-    this.startedAt = clock.monotonic();
+    this.keys = keysOf(parts.file.record.id);
+    this.chronicle = new Chronicle(context, parts.file, (event) => this.noticed(event));
+    this.startedAt = context.clock.monotonic();
+  }
+
+  get log(): SessionLog {
+    return this.chronicle.log;
+  }
+
+  get ring(): EventRing {
+    return this.chronicle.ring;
+  }
+
+  /** The fold of the log. */
+  get session(): Session {
+    return this.chronicle.session;
   }
 
   get id(): string {
@@ -93,9 +100,8 @@ export class Life implements ProducerHost {
   }
 
   /** Reads what the log has beyond the record. */
-  async openLog(): Promise<void> {
-    const { vault, clock } = this.context;
-    this.log = await SessionLog.open(vault, this.keys, clock, this.session.lastSequence, (event) => this.commit(event));
+  openLog(): Promise<void> {
+    return this.chronicle.open();
   }
 
   /** Runs what must not overlap with other such work. */
@@ -243,21 +249,8 @@ export class Life implements ProducerHost {
     await this.end('FAILED', error.code === 'MEDIA' ? 'MEDIA' : 'ENGINE', { error });
   }
 
-  private async transition(
-    state: SessionState,
-    reason?: StateReason,
-    { error, commandId }: TransitionDetails = {},
-  ): Promise<void> {
-    const draft = {
-      type: 'StateChanged',
-      state,
-      previous: this.session.state,
-      ...(reason && { reason }),
-      ...(error && { error }),
-      ...(commandId !== undefined && { commandId }),
-    } as const;
-    await this.log.append(draft, { unless: () => this.session.state === state && this.session.reason === reason });
-    await this.refreshRecord();
+  private transition(state: SessionState, reason?: StateReason, details: TransitionDetails = {}): Promise<void> {
+    return this.chronicle.transition(state, reason, details);
   }
 
   // ---- while the store fails ----------------------------------------------------------------------------------------
@@ -368,9 +361,15 @@ export class Life implements ProducerHost {
     this.ended.abort();
     await this.parts.leave(async () => {
       this.letGo();
-      await this.refreshRecord({ owner: null }).catch(() => undefined);
+      await this.chronicle.refreshRecord({ owner: null }).catch(() => undefined);
       if (this.session.finishedAt) await this.context.vault.delete(UNFINISHED + this.id).catch(() => undefined);
     });
+  }
+
+  private noticed(event: StoredEvent): void {
+    this.wake.notify();
+    if (event.type === 'PromptRequested') void this.producer?.preparePrompts();
+    if (event.type === 'PromptApplied' || event.type === 'PromptSuperseded') this.producer?.forget(event.requestId);
   }
 
   inBackground(work: Promise<void>): void {
@@ -378,33 +377,4 @@ export class Life implements ProducerHost {
       this.context.logger.error({ sessionId: this.id, error }, 'work in the background failed');
     });
   }
-
-  // ---- store --------------------------------------------------------------------------------------------------------
-
-  private commit(event: StoredEvent): void {
-    this.session = applyEvent(this.session, event);
-    this.ring.push(event);
-    this.wake.notify();
-    if (event.type === 'PromptRequested') void this.producer?.preparePrompts();
-    if (event.type === 'PromptApplied' || event.type === 'PromptSuperseded') this.producer?.forget(event.requestId);
-    this.context.cluster.announce(this.id, event.sequence);
-  }
-
-  /** The log alone decides what is true; an outdated snapshot in the record merely makes loading slower. */
-  private async refreshRecord(changes: { owner?: null } = {}): Promise<void> {
-    const { clock, logger } = this.context;
-    const watchedAt = new Date(clock.now() - (clock.monotonic() - this.context.watching.last(this.id)));
-    const watched = Number.isFinite(watchedAt.getTime()) && { watchedAt: watchedAt.toISOString() };
-    try {
-      await this.parts.file.update({ ...changes, ...watched, snapshot: this.session });
-    } catch (error) {
-      if (error instanceof OwnershipLost) throw error;
-      logger.warn({ sessionId: this.id, error }, 'session.json could not be brought up to date');
-    }
-  }
-}
-
-interface TransitionDetails {
-  error?: Failure | undefined;
-  commandId?: string | undefined;
 }

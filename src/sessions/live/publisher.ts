@@ -57,7 +57,7 @@ export class Publisher {
       await this.storeChunk(frames.block, chunk);
       if (frames.block === 0) await this.storePoster(frames);
       if (taken) await this.logPrompts(frames, taken);
-      await this.logChunk(frames, chunk, generateMilliseconds);
+      await this.logChunk(frames, chunk, generateMilliseconds, taken?.winner.id);
     });
   }
 
@@ -134,11 +134,17 @@ export class Publisher {
     return this.host.session.receipts.some(({ id, status }) => id === requestId && status === 'PENDING');
   }
 
-  private async logChunk(frames: Frames, chunk: Encoded, generateMilliseconds: number): Promise<void> {
+  private async logChunk(
+    frames: Frames,
+    chunk: Encoded,
+    generateMilliseconds: number,
+    requestId: string | undefined,
+  ): Promise<void> {
     const { log } = this.host;
     const live = { type: 'StateChanged', state: 'LIVE', previous: 'STARTING' } as const;
     await log.append(live, { unless: () => this.host.session.state !== 'STARTING' });
-    await log.append(this.describe(frames, chunk, generateMilliseconds), {
+    const described = this.describe(frames, chunk, generateMilliseconds);
+    await log.append(requestId === undefined ? described : { ...described, requestId }, {
       data: chunk.bytes,
       unless: () => this.host.session.chunks > frames.block,
     });
