@@ -6,6 +6,7 @@
 
 import { z } from 'zod';
 import { serverKey, SERVERS } from '../stored/keys.js';
+import { DamagedError } from '../stored/checksum.js';
 import { OwnershipLost, type Vault } from '../stored/vault.js';
 import type { Logger, SessionPolicy } from '../policy.js';
 import type { Clock, Cluster } from '../ports.js';
@@ -177,7 +178,7 @@ export class Presence {
     try {
       this.etag = await vault.putOwned(serverKey(cluster.serverId), body, this.etag, JSON_OBJECT);
     } catch (error) {
-      if (!(error instanceof OwnershipLost)) throw error;
+      if (!(error instanceof OwnershipLost) && !(error instanceof DamagedError)) throw error;
       // It was removed by a server that took this one for dead, or an earlier answer got lost.
       const stored = await vault.head(serverKey(cluster.serverId));
       this.etag = await vault.putOwned(serverKey(cluster.serverId), body, stored?.etag, JSON_OBJECT);
