@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import { gzip as gzipText } from 'node:zlib';
 import { DomainError, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
 import type { SignedLinks } from './links.js';
 import type { MediaCache } from './media-cache.js';
@@ -88,12 +90,17 @@ export class MediaRoutes {
     this.parts.sessions.touch(sessionId);
     const prefix = `sessions/${sessionId}/`;
     const signature = `?e=${query.get('e')}&s=${query.get('s')}`;
-    const text = await this.parts.sessions.playlist(sessionId, (key) =>
+    const text = await this.parts.sessions.playlist(
+      sessionId,
       // What a fork inherited is its parent's, for which this signature does not hold.
-      key.startsWith(prefix) ? `${key.slice(prefix.length)}${signature}` : this.parts.links.to(key).url,
+      (key) => (key.startsWith(prefix) ? `${key.slice(prefix.length)}${signature}` : this.parts.links.to(key).url),
+      { delta: ['YES', 'v2'].includes(query.get('_HLS_skip') ?? '') },
     );
-    const bytes = Buffer.from(text);
-    response.writeHead(200, { 'content-type': type, 'content-length': bytes.length, 'cache-control': 'no-cache' });
+    const { bytes, encoding } = await compressed(Buffer.from(text), request);
+    response.writeHead(200, {
+      ...{ 'content-type': type, 'content-length': bytes.length, 'cache-control': 'no-cache', vary: 'accept-encoding' },
+      ...(encoding && { 'content-encoding': encoding }),
+    });
     response.end(request.method === 'HEAD' ? undefined : bytes);
   }
 
@@ -117,6 +124,21 @@ export class MediaRoutes {
     else await pipeline((await this.parts.store.get(key, range)).body, response);
   }
 }
+
+/** Shorter texts are not worth it. */
+const LEAST_COMPRESSED = 512;
+/** Addresses of chunks are much alike: more effort gains little. */
+const LEVEL = 4;
+
+/** Off this thread, for whoever takes gzip. */
+async function compressed(text: Buffer, { headers }: IncomingMessage): Promise<{ bytes: Buffer; encoding?: string }> {
+  const accepted = String(headers['accept-encoding'] ?? '').split(',');
+  const gzips = accepted.some((each) => /^\s*(?:x-)?gzip\s*(?:;(?!\s*q=0(?:\.0*)?\s*$)|$)/i.test(each));
+  if (text.length < LEAST_COMPRESSED || !gzips) return { bytes: text };
+  return { bytes: await gzip(text, { level: LEVEL }), encoding: 'gzip' };
+}
+
+const gzip = promisify(gzipText);
 
 /** Writes status and headers for the whole body or the range asked for; `undefined` when there is nothing to send. */
 function head(

@@ -138,8 +138,12 @@ export interface MediaFactory {
   open(options: { width: number; height: number; fps: number }): Promise<ChunkEncoder>;
   /** A still of one I420 frame. */
   poster(frames: Frames, index: number): Promise<{ bytes: Uint8Array; contentType: string }>;
-  /** The HLS playlist over chunk files; `ended` adds the end tag. */
-  playlist(chunks: { uri: string; durationSeconds: number }[], initUri: string, ended: boolean): string;
+  /** The HLS playlist over chunk files; `ended` adds the end tag, `delta` leaves out what a player has, while it grows. */
+  playlist(
+    chunks: readonly { readonly uri: string; durationSeconds: number }[],
+    initUri: string,
+    options: { ended: boolean; delta?: boolean },
+  ): string;
   /** Progressive, fast-start MP4 assembled from init and chunks, not re-encoded. */
   /** `chunks` may be iterated more than once. */
   progressive(

@@ -139,10 +139,10 @@ export class SessionService implements Sessions {
     return new LogReader(this.context.vault.until(signal), keysOf(id));
   }
 
-  async playlist(sessionId: string, uri?: (key: string) => string): Promise<string> {
+  async playlist(sessionId: string, uri?: (key: string) => string, options: { delta?: boolean } = {}): Promise<string> {
     const { state } = await this.session(sessionId);
     this.touch(sessionId);
-    return this.playlists.of(sessionId, isEnded(state), uri);
+    return this.playlists.of(sessionId, { ended: isEnded(state), ...options }, uri);
   }
 
   // ---- mutations ----------------------------------------------------------------------------------------------------

@@ -112,8 +112,11 @@ export interface Sessions {
 
   /** Counts as watching, for viewers that fetch chunks or the playlist over plain HTTP. */
   touch(sessionId: string): void;
-  /** The HLS playlist so far, chunk URIs relative to the session's prefix unless `uri` maps the store keys. */
-  playlist(sessionId: string, uri?: (key: string) => string): Promise<string>;
+  /**
+   * The HLS playlist so far, chunk URIs relative to the session's prefix unless `uri` maps the store keys; with `delta` of a long
+   * one only what a player that reloads it lacks.
+   */
+  playlist(sessionId: string, uri?: (key: string) => string, options?: { delta?: boolean }): Promise<string>;
 
   /** Takes over what a previous process left unfinished: such sessions become PAUSED with WORKER_LOST. */
   start(): Promise<void>;

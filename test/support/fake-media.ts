@@ -19,7 +19,11 @@ export class FakeMedia implements MediaFactory {
     return { bytes: new Uint8Array([1]), contentType: 'image/webp' };
   }
 
-  playlist(chunks: { uri: string; durationSeconds: number }[], initUri: string, ended: boolean): string {
+  playlist(
+    chunks: readonly { readonly uri: string; durationSeconds: number }[],
+    initUri: string,
+    { ended }: { ended: boolean },
+  ): string {
     return [`#MAP ${initUri}`, ...chunks.map(({ uri }) => uri), ...(ended ? ['#END'] : [])].join('\n');
   }
 

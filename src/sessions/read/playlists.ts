@@ -11,12 +11,16 @@ export class Playlists {
 
   constructor(private readonly context: Context) {}
 
-  async of(sessionId: string, ended: boolean, uri?: (key: string) => string): Promise<string> {
+  async of(
+    sessionId: string,
+    options: { ended: boolean; delta?: boolean },
+    uri?: (key: string) => string,
+  ): Promise<string> {
     const keys = keysOf(sessionId);
     const known = await readChunks(this.context, keys, this.known.get(sessionId));
     this.known.delete(sessionId);
     this.known.set(sessionId, known);
     if (this.known.size > MOST) this.known.delete(this.known.keys().next().value as string);
-    return playlistOf(this.context, keys, known.chunks, ended, uri);
+    return playlistOf(this.context, keys, known.chunks, options, uri);
   }
 }

@@ -62,7 +62,7 @@ export async function* artifactBody(
   kind: DerivedKind,
 ): AsyncGenerator<Uint8Array> {
   if (kind === 'MP4') yield* video(shelf, chunks);
-  else if (kind === 'HLS') yield utf8(playlistOf(shelf, keys, chunks, true));
+  else if (kind === 'HLS') yield utf8(playlistOf(shelf, keys, chunks, { ended: true }));
   else yield* timelineLines(new LogReader(shelf.vault, keys));
 }
 
@@ -94,11 +94,17 @@ export function playlistOf(
   { media }: Pick<Context, 'media'>,
   keys: SessionKeys,
   chunks: readonly FrameChunk[],
-  ended: boolean,
+  options: { ended: boolean; delta?: boolean },
   uri: (key: string) => string = (key) => (key.startsWith(keys.prefix) ? key.slice(keys.prefix.length) : `/${key}`),
 ): string {
-  const entries = chunks.map(({ key, durationSeconds }) => ({ uri: uri(key), durationSeconds }));
-  return media.playlist(entries, uri(chunks[0]?.initKey ?? keys.init), ended);
+  // Of those that are left out no address is made.
+  const entries = chunks.map(({ key, durationSeconds }) => ({
+    get uri() {
+      return uri(key);
+    },
+    durationSeconds,
+  }));
+  return media.playlist(entries, uri(chunks[0]?.initKey ?? keys.init), options);
 }
 
 async function* timelineLines(log: LogReader): AsyncGenerator<Uint8Array> {

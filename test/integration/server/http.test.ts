@@ -1,3 +1,6 @@
+import { get, type IncomingHttpHeaders, type RequestOptions } from 'node:http';
+import { buffer } from 'node:stream/consumers';
+import { gunzipSync } from 'node:zlib';
 import { serverAudits } from 'graphql-http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import WebSocket from 'ws';
@@ -254,6 +257,18 @@ describe('media', () => {
     expect(answers.map(({ status }) => status)).toEqual(uris.map(() => 200));
   });
 
+  test('the playlist is compressed for whoever takes gzip', async () => {
+    const ask = (encoding: string, more = '') =>
+      fetchRaw(`${finished.playlistUrl}${more}`, { headers: { 'accept-encoding': encoding } });
+    const [plain, zipped] = [await ask('identity'), await ask('br, gzip;q=0.8')];
+    expect(plain.headers['content-encoding']).toBeUndefined();
+    expect(zipped.headers).toMatchObject({ 'content-encoding': 'gzip', vary: 'accept-encoding' });
+    expect(gunzipSync(zipped.body).equals(plain.body)).toBe(true);
+    expect(zipped.body.length).toBeLessThan(plain.body.length / 2);
+    expect((await ask('gzip;q=0')).headers['content-encoding']).toBeUndefined();
+    expect((await ask('identity', '&_HLS_skip=YES')).body.equals(plain.body)).toBe(true);
+  });
+
   test('an artifact, with ranges', async () => {
     const whole = await fetch(finished.videoUrl);
     expect([whole.status, whole.headers.get('content-type')]).toEqual([200, 'video/mp4']);
@@ -396,5 +411,14 @@ function initialise(url: string, payload: object, origin?: string): Promise<stri
     });
     socket.on('close', resolve);
     socket.on('error', () => resolve('error'));
+  });
+}
+
+/** Without the decoding that fetch does. */
+function fetchRaw(url: string, options: RequestOptions): Promise<{ headers: IncomingHttpHeaders; body: Buffer }> {
+  return new Promise((resolve, reject) => {
+    get(url, options, (response) => {
+      buffer(response).then((body) => resolve({ headers: response.headers, body }), reject);
+    }).on('error', reject);
   });
 }

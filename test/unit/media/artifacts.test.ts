@@ -92,7 +92,7 @@ describe('the playlist', () => {
       { uri: 'chunks/0.m4s', durationSeconds: 9 / 16 },
       { uri: 'chunks/1.m4s', durationSeconds: 0.75 },
     ];
-    const live = media.playlist(chunks, 'init.mp4', false);
+    const live = media.playlist(chunks, 'init.mp4', { ended: false });
     expect(live.split('\n')).toEqual([
       '#EXTM3U',
       '#EXT-X-VERSION:7',
@@ -107,7 +107,41 @@ describe('the playlist', () => {
       'chunks/1.m4s',
       '',
     ]);
-    expect(media.playlist(chunks, 'init.mp4', true)).toBe(`${live}#EXT-X-ENDLIST\n`);
+    expect(media.playlist(chunks, 'init.mp4', { ended: true })).toBe(`${live}#EXT-X-ENDLIST\n`);
+  });
+});
+
+describe('the playlist of a long session', () => {
+  const chunks = Array.from({ length: 200 }, (_, i) => ({ uri: `chunks/${i}.m4s`, durationSeconds: 0.5 }));
+  const count = (text: string) => text.match(/m4s/g)?.length;
+
+  it('offers updates, and gives to whoever has the rest what is new', () => {
+    const whole = media.playlist(chunks, 'init.mp4', { ended: false });
+    expect(whole).toContain('#EXT-X-VERSION:7\n');
+    expect(whole).toContain('#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL=60\n');
+    expect(count(whole)).toBe(200);
+    const update = media.playlist(chunks, 'init.mp4', { ended: false, delta: true });
+    expect(update.split('\n').slice(0, 11)).toEqual([
+      ...['#EXTM3U', '#EXT-X-VERSION:9', '#EXT-X-TARGETDURATION:1', '#EXT-X-MEDIA-SEQUENCE:0'],
+      ...['#EXT-X-PLAYLIST-TYPE:EVENT', '#EXT-X-INDEPENDENT-SEGMENTS', '#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL=60'],
+      ...['#EXT-X-SKIP:SKIPPED-SEGMENTS=80', '#EXT-X-MAP:URI="init.mp4"', '#EXTINF:0.500000,', 'chunks/80.m4s'],
+    ]);
+    expect(count(update)).toBe(120);
+    expect(update.endsWith('chunks/199.m4s\n')).toBe(true);
+  });
+
+  it('keeps six times its longest chunk in an update', () => {
+    const slow = chunks.map((chunk) => ({ ...chunk, durationSeconds: 12 }));
+    const update = media.playlist(slow, 'init.mp4', { ended: false, delta: true });
+    expect(update).toContain('CAN-SKIP-UNTIL=72\n');
+    expect(update).toContain('SKIPPED-SEGMENTS=194\n');
+  });
+
+  it('is whole when it has ended, and while it is short', () => {
+    const ended = media.playlist(chunks, 'init.mp4', { ended: true, delta: true });
+    expect([count(ended), ended.includes('SKIP')]).toEqual([200, false]);
+    const short = media.playlist(chunks.slice(0, 100), 'init.mp4', { ended: false, delta: true });
+    expect([count(short), short.includes('SKIP')]).toEqual([100, false]);
   });
 });
 
