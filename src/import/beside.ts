@@ -3,10 +3,9 @@
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ImportError } from './errors.js';
+import { MOST_CONFIG_BYTES } from './limits.js';
 import type { Hints } from './sizes.js';
 import type { Json } from './strength.js';
-
-const MOST_CONFIG_BYTES = 2 ** 20;
 
 /** Nothing where there is no such file; one that cannot be read is refused by name. */
 export async function jsonBeside(path: string, name: string): Promise<Json | undefined> {

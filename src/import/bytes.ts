@@ -1,5 +1,6 @@
 /** Random access to the bytes of a file, whole or not at all. */
 
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { ImportError } from './errors.js';
 
@@ -10,11 +11,19 @@ export interface ByteSource {
   close(): Promise<void>;
 }
 
+/** Not waited for: a pipe opens at once, and is refused. */
+const READ = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+
 export async function openBytes(path: string): Promise<ByteSource> {
-  const file = await open(path, 'r').catch((error: Error) => {
+  const file = await open(path, READ).catch((error: Error) => {
     throw new ImportError(`${path} cannot be opened: ${error.message}`);
   });
-  const { size } = await file.stat();
+  const found = await file.stat();
+  if (!found.isFile()) {
+    await file.close();
+    throw new ImportError(`${path} is not a file.`);
+  }
+  const { size } = found;
   return {
     size,
     close: () => file.close(),
@@ -36,12 +45,35 @@ export async function openBytes(path: string): Promise<ByteSource> {
 export async function readSmall(path: string, most: number): Promise<Buffer> {
   const file = await openBytes(path);
   try {
-    if (file.size > most) throw new ImportError(`${path} is too large for what it should be: ${file.size} bytes.`);
+    if (file.size > most)
+      throw new ImportError(
+        `${path} is too large for what it should be: ${file.size} bytes, of which it may have ${most}.`,
+      );
     return Buffer.from(await file.read(0, file.size));
   } finally {
     await file.close();
   }
 }
+
+/**
+ * The same bytes for a reader that goes from front to back in small steps: it is given a page at a time.
+ */
+export function inPages(file: ByteSource): Pick<ByteSource, 'read'> {
+  let from = 0;
+  let page: Uint8Array = new Uint8Array();
+  return {
+    async read(begin, end) {
+      if (end - begin > PAGE) return file.read(begin, end);
+      if (begin < from || end > from + page.length) {
+        checkRange(begin, end, file.size);
+        [from, page] = [begin, await file.read(begin, Math.min(begin + PAGE, file.size))];
+      }
+      return page.slice(begin - from, end - from);
+    },
+  };
+}
+
+const PAGE = 4_096;
 
 /** Bytes in memory; what is read is a copy. */
 export function memoryBytes(bytes: Uint8Array): ByteSource {

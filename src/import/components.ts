@@ -1,7 +1,7 @@
 /** Which network a set of tensors is, what its sizes are, and whether it is whole. */
 
 import { dequantisedNetwork, quantisedKind } from './dequantise.js';
-import { ImportError, listed } from './errors.js';
+import { ImportError, listed, quoted } from './errors.js';
 import { TOKENIZER_TENSOR } from './layouts.js';
 import { type Component, referenceName } from './names.js';
 import { ditShapes, type Shapes, textEncoderShapes, tinyVaeShapes, vaeShapes } from './shapes.js';
@@ -129,7 +129,8 @@ function rename(component: Component, plain: ReadonlyMap<string, Tensor>): Map<s
   const found = new Map<string, Tensor>();
   for (const [name, tensor] of plain) {
     const reference = referenceName(component, name);
-    if (found.has(reference)) throw new ImportError(`The weights have "${reference}" twice, once as "${name}".`);
+    if (found.has(reference))
+      throw new ImportError(`The weights have ${quoted(reference)} twice, once as ${quoted(name)}.`);
     found.set(reference, tensor);
   }
   return found;

@@ -19,7 +19,19 @@ const TOLD = 8;
 
 /** Names, a line each. */
 export function listed(names: readonly string[], indent = '    '): string {
-  const lines = names.slice(0, TOLD).map((name) => `${indent}${name}`);
+  const lines = names.slice(0, TOLD).map((name) => `${indent}${shown(name)}`);
   const more = names.length - TOLD;
   return [...lines, ...(more > 0 ? [`${indent}… and ${more} more`] : [])].join('\n');
+}
+
+/** Printable as it is, but for what a terminal would obey, and for what is too long to be read. */
+export function shown(name: string): string {
+  // eslint-disable-next-line no-control-regex
+  const plain = name.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+  return plain.length > 200 ? `${plain.slice(0, 200)}…` : plain;
+}
+
+/** A text from a stranger's file, fit for a terminal. */
+export function quoted(text: string): string {
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
 }

@@ -5,8 +5,9 @@ import { basename, dirname, join } from 'node:path';
 import { hintsIn, jsonBeside } from './beside.js';
 import { readSmall } from './bytes.js';
 import { componentOf, readNetwork, TITLES, type Network } from './components.js';
-import { ImportError, inFile } from './errors.js';
+import { ImportError, inFile, shown } from './errors.js';
 import { BUNDLED, INDEX_FILES, OTHER_FILES, SHARD_FILE, TOKENIZER_TENSOR, WEIGHT_FILES } from './layouts.js';
+import { MOST_TOKENIZER_BYTES } from './limits.js';
 import { type Adapter, type AdapterOptions, isAdapter, readAdapter } from './lora.js';
 import { type Component, pickTensors, plainNames, unwrappedNames } from './names.js';
 import type { DitHints, Hints } from './sizes.js';
@@ -56,7 +57,6 @@ export interface FindOptions {
 /** Best first; behind them a tensor inside of weights. */
 const TOKENIZERS = ['tokenizer.json', 'spiece.model'];
 const DEEPEST = 3;
-const MOST_TOKENIZER_BYTES = 256 * 2 ** 20;
 const OLD_BIN = /\.bin(\.index\.json)?$/;
 /** Best first, in a folder with an adapter. */
 const ADAPTER_FILES = /^(?:adapter_model|pytorch_lora_weights)\.(?:safetensors|bin|pt|pth|ckpt)$/i;
@@ -112,13 +112,14 @@ async function filesIn(path: string, depth: number, left: Left[]): Promise<strin
     left.push({ path, what: distributed });
     return [];
   }
-  const names = firstShards(all).filter((name) => !name.startsWith('.') && !isOldTwin(name, all));
+  const there = new Set(all);
+  const names = firstShards(all).filter((name) => !name.startsWith('.') && !isOldTwin(name, there));
   const inner: string[] = [];
   for (const name of names.sort()) {
     const file = join(path, name);
-    const there = await stat(file).catch(() => undefined);
-    if (!there) left.push({ path: file, what: 'it is a link to nothing' });
-    else if (there.isDirectory()) inner.push(...(await folderIn(file, depth + 1, left)));
+    const entry = await stat(file).catch(() => undefined);
+    if (!entry) left.push({ path: file, what: 'it is a link to nothing' });
+    else if (entry.isDirectory()) inner.push(...(await folderIn(file, depth + 1, left)));
     else if (TOKENIZERS.includes(name) || WEIGHT_FILES.test(name) || INDEX_FILES.test(name)) inner.push(file);
     else if (OTHER_FILES.some((other) => other.name.test(name))) left.push({ path: file, what: otherFile(file) ?? '' });
   }
@@ -133,26 +134,26 @@ async function folderIn(path: string, depth: number, left: Left[]): Promise<stri
 
 /** Of shards only one is taken, which stands for all; none where an index names them. */
 function firstShards(all: readonly string[]): string[] {
-  const indexes = all.filter((name) => INDEX_FILES.test(name)).map((name) => name.replace(INDEX_FILES, ''));
+  const indexes = new Set(all.filter((name) => INDEX_FILES.test(name)).map((name) => name.replace(INDEX_FILES, '')));
   const taken = new Set<string>();
   return all.filter((name) => {
     const [, stem, , count, ending] = SHARD_FILE.exec(name) ?? [];
     if (stem === undefined) return true;
     const group = `${stem} ${count} ${ending}`;
-    const indexed = indexes.includes(`${stem}${ending}`) || taken.has(group);
+    const indexed = indexes.has(`${stem}${ending}`) || taken.has(group);
     taken.add(group);
     return !indexed;
   });
 }
 
 /** Hugging Face's `.bin` of what is there as safetensors too. */
-function isOldTwin(name: string, all: readonly string[]): boolean {
+function isOldTwin(name: string, there: ReadonlySet<string>): boolean {
   const stem = name
     .replace(SHARD_FILE, '$1$4')
     .replace(OLD_BIN, '')
     .replace(/^pytorch_model$/, 'model');
   if (!OLD_BIN.test(name)) return false;
-  return all.includes(`${stem}.safetensors`) || all.includes(`${stem}.safetensors.index.json`);
+  return there.has(`${stem}.safetensors`) || there.has(`${stem}.safetensors.index.json`);
 }
 
 /** The file of an adapter that is named by its folder. */
@@ -161,7 +162,8 @@ export async function adapterFileAt(path: string): Promise<string> {
   if (!found) throw new ImportError(`${path} does not exist.`);
   if (!found.isDirectory()) return path;
   const names = (await readdir(path)).filter((name) => !name.startsWith('.'));
-  const weights = names.filter((name) => WEIGHT_FILES.test(name) && !isOldTwin(name, names)).sort();
+  const there = new Set(names);
+  const weights = names.filter((name) => WEIGHT_FILES.test(name) && !isOldTwin(name, there)).sort();
   const usual = weights.filter((name) => ADAPTER_FILES.test(name));
   const safe = usual.filter((name) => /\.safetensors$/i.test(name));
   for (const candidates of [safe, usual, weights]) {
@@ -254,7 +256,7 @@ async function takeNetwork(
 ): Promise<void> {
   const component = componentOf(plain);
   if (!component) {
-    const names = [...plain.keys()].slice(0, 3).join(', ');
+    const names = [...plain.keys()].slice(0, 3).map(shown).join(', ');
     throw new ForeignError(`These are not the weights of a network that LongLive uses; it has ${names}, …`);
   }
   const before = found.networks.get(component);

@@ -5,8 +5,9 @@
  */
 
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { z } from 'zod';
 import { type Network, TITLES } from './components.js';
 import { ImportError, inFile, listed } from './errors.js';
 import { closeAll, findWeights, type Found, type FoundTokenizer, type Left } from './find.js';
@@ -157,16 +158,48 @@ async function whenPrepared<T>(options: ImportOptions, use: (prepared: Prepared)
 }
 
 async function write(out: string, name: string, prepared: Prepared, options: ImportOptions): Promise<Imported> {
-  await mkdir(dirname(out), { recursive: true });
-  return withLock(`${out}.lock`, async (lost) => {
-    await refuseExisting(out);
-    const files = await writeFiles(`${out}.partial`, prepared, options);
-    await writeText(join(`${out}.partial`, 'manifest.json'), json(manifestOf(name, files, options)));
-    await rm(join(`${out}.partial`, STATE));
-    lost.throwIfAborted();
-    await rename(`${out}.partial`, out);
-    return summaryOf(out, planOf(name, prepared), files);
-  });
+  const made = await mkdir(dirname(out), { recursive: true });
+  try {
+    return await withLock(`${out}.lock`, async (lost) => {
+      await refuseExisting(out);
+      const files = await grow(`${out}.partial`, name, prepared, options);
+      lost.throwIfAborted();
+      await rename(`${out}.partial`, out);
+      return summaryOf(out, planOf(name, prepared), files);
+    });
+  } catch (error) {
+    if (made !== undefined) await removeEmpty(dirname(out), dirname(made));
+    throw error;
+  }
+}
+
+/** The whole package, beside its place. Only what was interrupted can be gone on with: after a refusal nothing is left. */
+async function grow(
+  partial: string,
+  name: string,
+  prepared: Prepared,
+  options: ImportOptions,
+): Promise<Record<string, WrittenFile>> {
+  try {
+    const files = await writeFiles(partial, prepared, options);
+    await writeText(join(partial, 'manifest.json'), json(manifestOf(name, files, options)));
+    await rm(join(partial, STATE));
+    return files;
+  } catch (error) {
+    if (error instanceof ImportError && !(error instanceof NoRoom)) await rm(partial, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Folders that are empty, from the inner one outwards. */
+async function removeEmpty(from: string, end: string): Promise<void> {
+  for (let folder = from; folder !== end; folder = dirname(folder)) {
+    const removed = await rmdir(folder).then(
+      () => true,
+      () => false,
+    );
+    if (!removed) return;
+  }
 }
 
 function planOf(name: string, { found, parts, config }: Prepared): Plan {
@@ -363,9 +396,14 @@ async function openState(directory: string, key: string): Promise<State> {
   };
 }
 
+const stateSchema = z.object({
+  key: z.string(),
+  files: z.record(z.string(), z.object({ bytes: z.number(), sha256: z.string() })),
+});
+
 async function readState(path: string): Promise<{ key: string; files: Record<string, WrittenFile> }> {
   try {
-    return JSON.parse(await readFile(path, 'utf8')) as { key: string; files: Record<string, WrittenFile> };
+    return stateSchema.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch {
     return { key: '', files: {} };
   }
@@ -385,12 +423,15 @@ async function fingerprint(found: Found, options: ImportOptions): Promise<string
     .digest('hex');
 }
 
+/** What an earlier import has finished is of use when there is room again. */
+class NoRoom extends ImportError {}
+
 async function checkSpace(directory: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(directory);
   const free = bavail * bsize;
   if (free > bytes + SPARE_BYTES) return;
   const place = dirname(directory);
-  throw new ImportError(`The package needs ${gigabytes(bytes)}, but ${place} has only ${gigabytes(free)} left.`);
+  throw new NoRoom(`The package needs ${gigabytes(bytes)}, but ${place} has only ${gigabytes(free)} left.`);
 }
 
 async function writeText(path: string, text: string): Promise<WrittenFile> {

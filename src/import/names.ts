@@ -1,6 +1,6 @@
 /** From the names that tensors have in the wild to those of the reference. */
 
-import { ImportError } from './errors.js';
+import { ImportError, quoted } from './errors.js';
 import { MARKS, PREFIXES } from './layouts.js';
 import type { Tensor } from './tensor.js';
 import { NESTED } from './torch.js';
@@ -28,13 +28,15 @@ export function pickTensors(
   const groups = new Map<string, Tensor[]>();
   for (const tensor of tensors) {
     const outer = tensor.name.split(NESTED).slice(0, -1).join(NESTED);
-    groups.set(outer, [...(groups.get(outer) ?? []), tensor]);
+    const group = groups.get(outer);
+    if (group) group.push(tensor);
+    else groups.set(outer, [tensor]);
   }
   const order = [...first, ...OUTER_KEYS];
   const outer = order.find((key) => groups.has(key)) ?? (groups.has('') ? '' : undefined);
   if (outer === undefined) {
-    const found = [...groups.keys()].slice(0, 5).join('", "');
-    throw new ImportError(`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has "${found}".`);
+    const found = [...groups.keys()].slice(0, 5).map(quoted).join(', ');
+    throw new ImportError(`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has ${found}.`);
   }
   const left = new Map<string, number>();
   for (const [key, { length }] of groups) {
@@ -66,7 +68,7 @@ export function unwrappedNames(tensors: readonly Tensor[]): Map<string, Tensor> 
 function named(names: readonly string[], tensors: readonly Tensor[]): Map<string, Tensor> {
   const plain = new Map<string, Tensor>();
   names.forEach((name, i) => {
-    if (plain.has(name)) throw new ImportError(`Two tensors are called "${name}" once their prefixes are gone.`);
+    if (plain.has(name)) throw new ImportError(`Two tensors are called ${quoted(name)} once their prefixes are gone.`);
     plain.set(name, tensors[i] as Tensor);
   });
   return plain;

@@ -2,9 +2,13 @@
  * An interpreter of pickles that builds plain containers and, through its `Builder`, tensors. A pickle is a program for a
  * stack machine that may call anything by name; here a name is only a word, calling one means asking the builder, and the
  * builder refuses every word it does not know. Nothing is imported, nothing is executed. Protocols 2 to 5.
+ *
+ * Every step takes time that is linear in the bytes that it reads, and what it builds is counted against an allowance, so that
+ * a pickle which remembers a value and unfolds it again and again ends early.
  */
 
 import { ImportError } from './errors.js';
+import type { Allowance } from './limits.js';
 
 /** A name of the pickle, as `module.name`. */
 export class Global {
@@ -24,8 +28,8 @@ export type Key = string | number | bigint | boolean | null;
 
 /** What the caller makes of the two places where a pickle reaches outside. */
 export interface Builder {
-  /** The result of calling a name; throws for what it does not know. */
-  call(path: string, args: readonly unknown[]): unknown;
+  /** The result of calling a name; throws for what it does not know. What it copies it counts against the allowance. */
+  call(path: string, args: readonly unknown[], allowance: Allowance): unknown;
   /** The object behind a persistent id. */
   persistent(id: unknown): unknown;
 }
@@ -38,9 +42,17 @@ const HIGHEST_PROTOCOL = 5;
 
 const MARK = Symbol('mark');
 
-/** Runs one pickle; `end` is where it stopped. */
-export function unpickle(bytes: Uint8Array, builder: Builder, from = 0): { value: unknown; end: number } {
-  return new Machine(bytes, builder, from).run();
+/** Bytes of memory, roughly, that values take. */
+export const COST = { reference: 8, view: 128, container: 128, entry: 48, character: 2 };
+
+/** How far a pickle was read, for whoever counts by it. */
+export interface Position {
+  at: number;
+}
+
+/** Runs the pickle at the position, which is left behind its end. */
+export function unpickle(bytes: Uint8Array, builder: Builder, position: Position, allowance: Allowance): unknown {
+  return new Machine(bytes, builder, position, allowance).run();
 }
 
 class Machine {
@@ -51,12 +63,13 @@ class Machine {
   constructor(
     private readonly bytes: Uint8Array,
     private readonly builder: Builder,
-    private at: number,
+    private readonly position: Position,
+    private readonly allowance: Allowance,
   ) {
     this.data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  run(): { value: unknown; end: number } {
+  run(): unknown {
     for (;;) {
       const code = this.uint8();
       if (code === STOP) break;
@@ -67,70 +80,85 @@ class Machine {
     }
     const value = this.pop();
     if (this.stack.length > 0) throw new ImportError('The pickle is damaged: it leaves something behind.');
-    return { value, end: this.at };
+    return value;
   }
 
   // -- operands
 
   take(length: number): Uint8Array {
-    if (length > this.bytes.length - this.at) throw new ImportError('The pickle breaks off.');
-    this.at += length;
-    return this.bytes.subarray(this.at - length, this.at);
+    const from = this.skip(length);
+    return this.bytes.subarray(from, from + length);
+  }
+
+  /** Bytes that stay where they are. */
+  view(length: number): Uint8Array {
+    const bytes = this.take(length);
+    this.allowance.spend(COST.view);
+    return bytes;
+  }
+
+  /** Where the bytes begin that are left behind. */
+  private skip(length: number): number {
+    const from = this.position.at;
+    if (length > this.bytes.length - from) throw new ImportError('The pickle breaks off.');
+    this.position.at = from + length;
+    return from;
   }
 
   uint8(): number {
-    return this.take(1)[0] as number;
+    return this.bytes[this.skip(1)] as number;
   }
 
   uint16(): number {
-    this.take(2);
-    return this.data.getUint16(this.at - 2, true);
+    return this.data.getUint16(this.skip(2), true);
   }
 
   int32(): number {
-    this.take(4);
-    return this.data.getInt32(this.at - 4, true);
+    return this.data.getInt32(this.skip(4), true);
   }
 
   uint32(): number {
-    this.take(4);
-    return this.data.getUint32(this.at - 4, true);
+    return this.data.getUint32(this.skip(4), true);
   }
 
   /** A length of 64 bits. */
   length8(): number {
-    this.take(8);
-    const length = this.data.getBigUint64(this.at - 8, true);
+    const length = this.data.getBigUint64(this.skip(8), true);
     if (length > BigInt(this.bytes.length)) throw new ImportError('The pickle breaks off.');
     return Number(length);
   }
 
   float64(): number {
-    this.take(8);
-    return this.data.getFloat64(this.at - 8, false);
+    return this.data.getFloat64(this.skip(8), false);
   }
 
   line(): string {
-    const end = this.bytes.subarray(this.at, this.at + LONGEST_LINE).indexOf(NEWLINE);
+    const { at } = this.position;
+    const end = this.bytes.subarray(at, at + LONGEST_LINE).indexOf(NEWLINE);
     if (end < 0) throw new ImportError('The pickle is damaged: a line does not end.');
     return this.utf8(end + 1).slice(0, -1);
   }
 
   utf8(length: number): string {
+    const bytes = this.take(length);
+    this.allowance.spend(COST.character * length);
     try {
-      return UTF8.decode(this.take(length));
+      return UTF8.decode(bytes);
     } catch (error) {
       throw error instanceof ImportError ? error : new ImportError('The pickle is damaged: a text is not UTF-8.');
     }
   }
 
   latin1(length: number): string {
-    return Buffer.from(this.take(length)).toString('latin1');
+    const bytes = this.take(length);
+    this.allowance.spend(COST.character * length);
+    return Buffer.from(bytes).toString('latin1');
   }
 
   // -- stack
 
   push(value: unknown): void {
+    this.allowance.spend(COST.reference);
     this.stack.push(value);
   }
 
@@ -141,8 +169,8 @@ class Machine {
   }
 
   peek(): unknown {
-    const value = this.pop();
-    this.push(value);
+    const value = this.stack.at(-1);
+    if (value === undefined || value === MARK) throw new ImportError('The pickle is damaged: its stack is empty.');
     return value;
   }
 
@@ -168,6 +196,7 @@ class Machine {
 
   store(index: number): void {
     if (index < 0 || this.memo.size >= MOST_MEMO) throw new ImportError('The pickle remembers too much.');
+    this.allowance.spend(COST.entry);
     this.memo.set(index, this.peek());
   }
 
@@ -183,9 +212,24 @@ class Machine {
 
   // -- containers
 
-  tuple(count: number): void {
-    const items = Array.from({ length: count }, () => this.pop()).reverse();
+  tuple(items: unknown[]): void {
+    this.allowance.spend(COST.container);
     this.push(new Tuple(items));
+  }
+
+  last(count: number): unknown[] {
+    return Array.from({ length: count }, () => this.pop()).reverse();
+  }
+
+  list(items: unknown[]): void {
+    this.allowance.spend(COST.container);
+    this.push(items);
+  }
+
+  dict(items: readonly unknown[]): void {
+    this.allowance.spend(COST.container);
+    this.push(new Dict());
+    this.setItems(items);
   }
 
   append(items: readonly unknown[]): void {
@@ -197,6 +241,7 @@ class Machine {
   setItems(items: readonly unknown[]): void {
     const target = this.peek();
     if (!(target instanceof Dict)) throw new ImportError('The pickle is damaged: it sets items of what is no dict.');
+    this.allowance.spend((items.length / 2) * COST.entry);
     fill(target, items);
   }
 
@@ -218,10 +263,12 @@ class Machine {
     if (!(target instanceof Global) || !(args instanceof Tuple)) {
       throw new ImportError('The pickle calls something that has no name.');
     }
-    this.push(defined(this.builder.call(target.path, args.items)));
+    this.allowance.spend(COST.container);
+    this.push(defined(this.builder.call(target.path, args.items, this.allowance)));
   }
 
   persistent(): void {
+    this.allowance.spend(COST.container);
     this.push(defined(this.builder.persistent(this.pop())));
   }
 
@@ -230,6 +277,12 @@ class Machine {
     const module = this.pop();
     if (typeof name !== 'string' || typeof module !== 'string')
       throw new ImportError('The pickle has a nameless name.');
+    this.global(module, name);
+  }
+
+  global(module: string, name: string): void {
+    if (module.length + name.length > LONGEST_LINE) throw new ImportError('The pickle has a name that is none.');
+    this.allowance.spend(COST.container);
     this.push(new Global(`${module}.${name}`));
   }
 }
@@ -320,34 +373,29 @@ const OPERATIONS: Partial<Record<number, Operation>> = {
   [0x8d]: (m) => m.push(m.utf8(m.length8())), // BINUNICODE8
   [0x54]: (m) => m.push(m.latin1(m.uint32())), // BINSTRING
   [0x55]: (m) => m.push(m.latin1(m.uint8())), // SHORT_BINSTRING
-  [0x42]: (m) => m.push(m.take(m.uint32())), // BINBYTES
-  [0x43]: (m) => m.push(m.take(m.uint8())), // SHORT_BINBYTES
-  [0x8e]: (m) => m.push(m.take(m.length8())), // BINBYTES8
-  [0x96]: (m) => m.push(m.take(m.length8())), // BYTEARRAY8
+  [0x42]: (m) => m.push(m.view(m.uint32())), // BINBYTES
+  [0x43]: (m) => m.push(m.view(m.uint8())), // SHORT_BINBYTES
+  [0x8e]: (m) => m.push(m.view(m.length8())), // BINBYTES8
+  [0x96]: (m) => m.push(m.view(m.length8())), // BYTEARRAY8
 
-  [0x29]: (m) => m.tuple(0), // EMPTY_TUPLE
-  [0x85]: (m) => m.tuple(1), // TUPLE1
-  [0x86]: (m) => m.tuple(2), // TUPLE2
-  [0x87]: (m) => m.tuple(3), // TUPLE3
-  [0x74]: (m) => m.push(new Tuple(m.popMark())), // TUPLE
-  [0x5d]: (m) => m.push([]), // EMPTY_LIST
-  [0x6c]: (m) => m.push(m.popMark()), // LIST
+  [0x29]: (m) => m.tuple([]), // EMPTY_TUPLE
+  [0x85]: (m) => m.tuple(m.last(1)), // TUPLE1
+  [0x86]: (m) => m.tuple(m.last(2)), // TUPLE2
+  [0x87]: (m) => m.tuple(m.last(3)), // TUPLE3
+  [0x74]: (m) => m.tuple(m.popMark()), // TUPLE
+  [0x5d]: (m) => m.list([]), // EMPTY_LIST
+  [0x6c]: (m) => m.list(m.popMark()), // LIST
   [0x61]: (m) => {
     // APPEND
     const item = m.pop();
     m.append([item]);
   },
   [0x65]: (m) => m.append(m.popMark()), // APPENDS
-  [0x8f]: (m) => m.push([]), // EMPTY_SET; which of the containers it was makes no difference to a checkpoint
+  [0x8f]: (m) => m.list([]), // EMPTY_SET; which of the containers it was makes no difference to a checkpoint
   [0x90]: (m) => m.append(m.popMark()), // ADDITEMS
-  [0x91]: (m) => m.push(new Tuple(m.popMark())), // FROZENSET
-  [0x7d]: (m) => m.push(new Dict()), // EMPTY_DICT
-  [0x64]: (m) => {
-    // DICT
-    const items = m.popMark();
-    m.push(new Dict());
-    m.setItems(items);
-  },
+  [0x91]: (m) => m.tuple(m.popMark()), // FROZENSET
+  [0x7d]: (m) => m.dict([]), // EMPTY_DICT
+  [0x64]: (m) => m.dict(m.popMark()), // DICT
   [0x73]: (m) => {
     // SETITEM
     const value = m.pop();
@@ -365,7 +413,7 @@ const OPERATIONS: Partial<Record<number, Operation>> = {
   [0x63]: (m) => {
     // GLOBAL
     const module = m.line();
-    m.push(new Global(`${module}.${m.line()}`));
+    m.global(module, m.line());
   },
   [0x93]: (m) => m.stackGlobal(), // STACK_GLOBAL
   [0x52]: (m) => m.reduce(), // REDUCE

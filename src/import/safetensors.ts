@@ -3,11 +3,9 @@
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { type ByteSource, readSmall } from './bytes.js';
-import { ImportError } from './errors.js';
+import { ImportError, quoted } from './errors.js';
+import { LONGEST_NAME, MOST_HEADER_BYTES, MOST_TENSORS } from './limits.js';
 import { countOf, isDType, sizeOf, type Tensor, viewTensor } from './tensor.js';
-
-const MOST_HEADER_BYTES = 100_000_000;
-const MOST_INDEX_BYTES = 100_000_000;
 
 const size = z.number().int().nonnegative();
 const entrySchema = z.strictObject({
@@ -15,7 +13,6 @@ const entrySchema = z.strictObject({
   shape: z.array(size),
   data_offsets: z.tuple([size, size]),
 });
-const headerSchema = z.record(z.string(), z.unknown());
 const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
 
 /** Whether a file may be one: the length of its header, then the header's brace. */
@@ -33,22 +30,23 @@ export async function readSafeTensorsFile(
   file: ByteSource,
 ): Promise<{ tensors: Tensor[]; metadata: ReadonlyMap<string, string> }> {
   const length = Number(Buffer.from(await file.read(0, 8)).readBigUInt64LE());
-  if (length > MOST_HEADER_BYTES) throw new ImportError('The header is too large.');
+  if (length > MOST_HEADER_BYTES) {
+    throw new ImportError(`The header has ${length} bytes; more than ${MOST_HEADER_BYTES} are not read.`);
+  }
   const header = parseHeader(await file.read(8, 8 + length));
   const start = 8 + length;
   const tensors: Tensor[] = [];
   const ranges: [number, number][] = [];
   for (const [name, value] of Object.entries(header)) {
     if (name === '__metadata__') continue;
+    if (name.length > LONGEST_NAME) throw new ImportError(`Tensor ${quoted(name)} has ${name.length} characters.`);
     const parsed = entrySchema.safeParse(value);
-    if (!parsed.success)
-      throw new ImportError(`The header describes ${JSON.stringify(name)} in a way that is not known.`);
+    if (!parsed.success) throw new ImportError(`The header describes ${quoted(name)} in a way that is not known.`);
     const { dtype, shape, data_offsets } = parsed.data;
-    if (!isDType(dtype))
-      throw new ImportError(`Tensor ${JSON.stringify(name)} has the unknown type ${JSON.stringify(dtype)}.`);
+    if (!isDType(dtype)) throw new ImportError(`Tensor ${quoted(name)} has the unknown type ${quoted(dtype)}.`);
     const [from, to] = data_offsets;
     if (countOf(shape) * sizeOf(dtype) !== to - from) {
-      throw new ImportError(`Tensor ${JSON.stringify(name)} has another number of bytes than its shape says.`);
+      throw new ImportError(`Tensor ${quoted(name)} has another number of bytes than its shape says.`);
     }
     ranges.push(data_offsets);
     const layout = { bytes: file, from: start + from, to: start + to, offset: 0, stride: contiguous(shape) };
@@ -65,11 +63,55 @@ function metadataOf(value: unknown): ReadonlyMap<string, string> {
 }
 
 function parseHeader(bytes: Uint8Array): Record<string, unknown> {
-  try {
-    return headerSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
-  } catch {
+  const text = textOf(bytes);
+  const members = membersOf(text);
+  const header = parseJson(text);
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
     throw new ImportError('The header is not JSON: the file is damaged or not a safetensors file.');
   }
+  // Of what is there twice JSON.parse takes the last, other readers another one.
+  if (members !== Object.keys(header).length) {
+    throw new ImportError('The header describes a tensor twice: the file is damaged.');
+  }
+  return header as Record<string, unknown>;
+}
+
+function textOf(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    return '';
+  }
+}
+
+const [QUOTE, BACKSLASH, COMMA, SPACE] = [0x22, 0x5c, 0x2c, 0x20];
+const OPENING: ReadonlySet<number> = new Set([0x5b, 0x7b]);
+const CLOSING: ReadonlySet<number> = new Set([0x5d, 0x7d]);
+/** Header, tensor, shape. */
+const DEEPEST = 3;
+
+/** How many members the outermost object has, if this is JSON. Refuses what would unfold when it is parsed. */
+function membersOf(json: string): number {
+  let [depth, members] = [0, 0];
+  for (let at = 0; at < json.length; at++) {
+    const code = json.charCodeAt(at);
+    if (code <= SPACE) continue;
+    if (CLOSING.has(code)) depth--;
+    else if (depth === 1) members = Math.max(members, 1) + (code === COMMA ? 1 : 0);
+    if (OPENING.has(code)) depth++;
+    if (code === QUOTE) at = endOfString(json, at);
+    if (depth > DEEPEST)
+      throw new ImportError('The header describes something in a way that is not known: it is too deep.');
+    if (members > MOST_TENSORS + 1) throw new ImportError(`The file has more than ${MOST_TENSORS} tensors.`);
+  }
+  return members;
+}
+
+/** Where the string ends that begins here. */
+function endOfString(json: string, from: number): number {
+  let at = from + 1;
+  while (at < json.length && json.charCodeAt(at) !== QUOTE) at += json.charCodeAt(at) === BACKSLASH ? 2 : 1;
+  return at;
 }
 
 /** The tensors have to fill the file, without holes and without overlap. */
@@ -89,16 +131,18 @@ function contiguous(shape: readonly number[]): number[] {
 
 /** The files that `….safetensors.index.json` names, and which tensors it expects in each. */
 export async function readIndex(path: string): Promise<Map<string, string[]>> {
-  const text = (await readSmall(path, MOST_INDEX_BYTES)).toString('utf8');
+  const text = (await readSmall(path, MOST_HEADER_BYTES)).toString('utf8');
   const parsed = indexSchema.safeParse(parseJson(text));
   if (!parsed.success) throw new ImportError(`${path} is not an index of safetensors files.`);
   const shards = new Map<string, string[]>();
   for (const [tensor, shard] of Object.entries(parsed.data.weight_map)) {
     if (basename(shard) !== shard || shard.startsWith('.')) {
-      throw new ImportError(`${path} names the file ${JSON.stringify(shard)}, which is not beside it.`);
+      throw new ImportError(`${path} names the file ${quoted(shard)}, which is not beside it.`);
     }
     const file = join(dirname(path), shard);
-    shards.set(file, [...(shards.get(file) ?? []), tensor]);
+    const expected = shards.get(file);
+    if (expected) expected.push(tensor);
+    else shards.set(file, [tensor]);
   }
   return shards;
 }

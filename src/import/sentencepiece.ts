@@ -5,8 +5,8 @@
 
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { ImportError } from './errors.js';
+import { MOST_PIECES } from './limits.js';
 
-const MOST_PIECES = 2_000_000;
 const UNIGRAM = 1;
 const UNKNOWN = 2;
 const SPACE = '▁';

@@ -94,13 +94,13 @@ export function ditSizes(shapeOf: ShapeOf, hints: DitHints = {}): DitSizes {
   return {
     dim,
     ffnDim: need(shapeOf, 'blocks.0.ffn.0.weight', 2)[0],
-    numHeads: hints.numHeads ?? headsOf(dim),
+    numHeads: headsOf(dim, hints.numHeads),
     numLayers: layers(shapeOf, (i) => `blocks.${i}.self_attn.q.weight`),
     freqDim: need(shapeOf, 'time_embedding.0.weight', 2)[1],
     inDim,
     outDim: headWidth / patch,
     textDim: need(shapeOf, 'text_embedding.0.weight', 2)[1],
-    textLen: hints.textLen ?? 512,
+    textLen: whole('length of the text', hints.textLen ?? 512, LONGEST_TEXT),
     patchSize,
     eps: hints.eps ?? 1e-6,
     ropeTheta: hints.ropeTheta ?? 10_000,
@@ -108,7 +108,19 @@ export function ditSizes(shapeOf: ShapeOf, hints: DitHints = {}): DitSizes {
   };
 }
 
-function headsOf(dim: number): number {
+/** Tokens; the native core's limit. */
+const LONGEST_TEXT = 65_536;
+
+function whole(what: string, value: number, most: number): number {
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  throw new ImportError(`The ${what} is said to be ${value}; it is a whole number from 1 to ${most}.`);
+}
+
+function headsOf(dim: number, said: number | undefined): number {
+  if (said !== undefined) {
+    if (dim % whole('number of heads', said, dim) === 0) return said;
+    throw new ImportError(`A network of width ${dim} does not have ${said} heads; say how many it has with --heads.`);
+  }
   if (dim % HEAD_WIDTH === 0) return dim / HEAD_WIDTH;
   throw new ImportError(`A network of width ${dim} is not one of Wan's; say how many heads it has with --heads.`);
 }
@@ -170,5 +182,6 @@ function need<N extends 2 | 4 | 5>(shapeOf: ShapeOf, name: string, rank: N): Fix
   if (!shape) throw new ImportError(`The weights lack "${name}", without which the size of the network is not known.`);
   if (shape.length !== rank)
     throw new ImportError(`"${name}" has shape [${shape.join(', ')}]; it should have ${rank} sizes.`);
+  if (shape.includes(0)) throw new ImportError(`"${name}" has shape [${shape.join(', ')}]: it is empty.`);
   return shape as unknown as Fixed<N>;
 }

@@ -1,7 +1,7 @@
 /** A tensor that stays in its file until somebody reads it. */
 
 import type { ByteSource } from './bytes.js';
-import { ImportError } from './errors.js';
+import { ImportError, quoted } from './errors.js';
 
 const SIZES = {
   F64: 8,
@@ -30,7 +30,7 @@ export interface Tensor {
 
 /** Elements that a tensor may have: 2^36, far beyond any weight, so that every byte count is exact. */
 const MOST_ELEMENTS = 2 ** 36;
-const MOST_DIMENSIONS = 16;
+export const MOST_DIMENSIONS = 16;
 
 export function isDType(name: string): name is DType {
   return Object.hasOwn(SIZES, name);
@@ -72,16 +72,45 @@ export function viewTensor(name: string, dtype: DType, shape: readonly number[],
   const size = sizeOf(dtype);
   const last = furthest(shape, stride);
   const fits = Number.isSafeInteger(offset) && offset >= 0 && (offset + last) * size <= to - from;
-  if (!fits) throw new ImportError(`Tensor "${name}" reaches beyond its storage of ${to - from} bytes.`);
+  if (!fits) throw new ImportError(`Tensor ${quoted(name)} reaches beyond its storage of ${to - from} bytes.`);
+  if (countOf(shape) * size > to - from) {
+    throw new ImportError(
+      `Tensor ${quoted(name)} repeats the elements of its storage; save a copy of it (tensor.contiguous()) instead.`,
+    );
+  }
   const start = from + offset * size;
   const read = isContiguous(shape, stride)
     ? (first: number, end: number) => bytes.read(start + first * size, start + end * size)
-    : async (first: number, end: number) => {
-        const { low, high } = spanOf(first, end, shape, stride);
-        const span = await bytes.read(start + low * size, start + high * size);
-        return gather(span, low, size, shape, stride, first, end);
-      };
+    : stridedReader(layout, start, size, shape);
   return { name, dtype, shape, read: async (first, end) => (first === end ? new Uint8Array() : read(first, end)) };
+}
+
+/** Read for a piece of a strided view: so many times its elements, or so many of them, whichever is more. */
+const SPREAD = 4;
+const LITTLE = 2 ** 20;
+
+/**
+ * Pieces of a strided view. Where the elements of a piece lie all over the storage, as those of a transposed matrix do, the
+ * storage is read once and kept until the last piece has been taken: readers go from front to back.
+ */
+function stridedReader(
+  { bytes, stride }: Layout,
+  start: number,
+  size: number,
+  shape: readonly number[],
+): Tensor['read'] {
+  const count = countOf(shape);
+  let whole: Promise<Uint8Array> | undefined;
+  return async (first, end) => {
+    const { low, high } = spanOf(first, end, shape, stride);
+    if (high - low <= Math.max(LITTLE, SPREAD * (end - first)) || (first === 0 && end === count)) {
+      return gather(await bytes.read(start + low * size, start + high * size), low, size, shape, stride, first, end);
+    }
+    whole ??= bytes.read(start, start + furthest(shape, stride) * size);
+    const all = await whole;
+    if (end === count) whole = undefined;
+    return gather(all, 0, size, shape, stride, first, end);
+  };
 }
 
 /** Elements from the first to one past the furthest. */

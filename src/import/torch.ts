@@ -4,19 +4,17 @@
  */
 
 import { crc32 } from 'node:zlib';
-import type { ByteSource } from './bytes.js';
-import { ImportError } from './errors.js';
-import { type Builder, Dict, fill, Global, Tuple, unpickle } from './pickle.js';
-import { countOf, type DType, sizeOf, type Tensor, viewTensor } from './tensor.js';
+import { type ByteSource, inPages } from './bytes.js';
+import { ImportError, quoted } from './errors.js';
+import { Allowance, LONGEST_NAME, MOST_PICKLE_BYTES, MOST_TENSORS } from './limits.js';
+import { type Builder, COST, Dict, fill, Global, Tuple, unpickle } from './pickle.js';
+import { countOf, type DType, MOST_DIMENSIONS, sizeOf, type Tensor, viewTensor } from './tensor.js';
 import { readZip, type ZipEntry } from './zip.js';
 
 /** Joins the keys of nested dicts in names: `generator//model.patch_embedding.weight`. */
 export const NESTED = '//';
 
-const MOST_PICKLE_BYTES = 64 * 2 ** 20;
 const DEEPEST = 16;
-const MOST_VISITS = 1_000_000;
-const MOST_TENSORS = 100_000;
 
 const STORAGES: Record<string, DType> = {
   DoubleStorage: 'F64',
@@ -84,14 +82,18 @@ export async function readTorch(file: ByteSource): Promise<Tensor[]> {
   const folder = folderOf(entries);
   const pickle = entries.get(`${folder}/data.pkl`) as ZipEntry;
   if (pickle.to - pickle.from > MOST_PICKLE_BYTES)
-    throw new ImportError('The checkpoint has a pickle too large to be one.');
+    throw new ImportError(
+      `The checkpoint has a pickle of more than ${MOST_PICKLE_BYTES} bytes, which is too large to be one.`,
+    );
   await checkByteOrder(file, entries.get(`${folder}/byteorder`));
   const bytes = await file.read(pickle.from, pickle.to);
   if (crc32(bytes) !== pickle.crc32 && pickle.crc32 !== 0)
     throw new ImportError('The checkpoint is damaged: its pickle differs from its checksum.');
-  const { value, end } = unpickle(bytes, builder);
-  if (end !== bytes.length) throw new ImportError('The pickle is damaged: something follows its end.');
-  return flatten(value, file, ({ key, bytes: length }) => {
+  const position = { at: 0 };
+  const allowance = new Allowance(() => position.at);
+  const value = unpickle(bytes, builder, position, allowance);
+  if (position.at !== bytes.length) throw new ImportError('The pickle is damaged: something follows its end.');
+  return flatten(named(value, allowance), file, ({ key, bytes: length }) => {
     const entry = entries.get(`${folder}/data/${key}`);
     if (!entry) throw new ImportError(`The checkpoint lacks the data of storage ${key}.`);
     if (entry.to - entry.from !== length) {
@@ -129,20 +131,20 @@ export function isLegacyTorch(head: Uint8Array): boolean {
 /** Magic number, protocol, system, object, keys of the storages; then each storage as its length and its bytes. */
 export async function readLegacyTorch(file: ByteSource): Promise<Tensor[]> {
   const head = await file.read(0, Math.min(file.size, MOST_PICKLE_BYTES));
-  let end = 0;
-  const [magic, protocol, system, value, keys] = Array.from({ length: 5 }, () => {
-    const part = unpickle(head, builder, end);
-    end = part.end;
-    return part.value;
-  });
+  const position = { at: 0 };
+  const allowance = new Allowance(() => position.at);
+  const [magic, protocol, system, value, keys] = Array.from({ length: 5 }, () =>
+    unpickle(head, builder, position, allowance),
+  );
   if (magic !== LEGACY_MAGIC || protocol !== LEGACY_PROTOCOL)
     throw new ImportError('This is not a PyTorch checkpoint.');
   if (system instanceof Dict && system.entries.get('little_endian') === false) {
     throw new ImportError('The checkpoint is big-endian; save it again on another machine.');
   }
   if (!Array.isArray(keys)) throw new ImportError('The checkpoint is damaged: it does not list its storages.');
-  const starts = await legacyStorages(file, value, keys, end);
-  return flatten(value, file, (storage) => {
+  const tensors = named(value, allowance);
+  const starts = await legacyStorages(file, tensors, keys, position.at);
+  return flatten(tensors, file, (storage) => {
     const from = starts.get(storage.key);
     if (from === undefined) throw new ImportError(`The checkpoint lacks the data of storage ${storage.key}.`);
     return { from, to: from + storage.bytes };
@@ -151,20 +153,20 @@ export async function readLegacyTorch(file: ByteSource): Promise<Tensor[]> {
 
 async function legacyStorages(
   file: ByteSource,
-  value: unknown,
+  tensors: readonly NamedTensor[],
   keys: unknown[],
   from: number,
 ): Promise<Map<string, number>> {
-  const used = new Map<string, Storage>();
-  for (const { tensor } of walk(value)) used.set(tensor.storage.key, tensor.storage);
+  const used = new Map(tensors.map(({ tensor: { storage } }) => [storage.key, storage]));
   const starts = new Map<string, number>();
+  const pages = inPages(file);
   let at = from;
   for (const key of keys) {
     const storage = typeof key === 'string' ? used.get(key) : undefined;
     if (!storage || starts.has(storage.key)) {
       throw new ImportError('The checkpoint has data that no tensor describes; save it again with a newer PyTorch.');
     }
-    const count = await file.read(at, at + 8);
+    const count = await pages.read(at, at + 8);
     if (Buffer.from(count).readBigUInt64LE() !== BigInt(storage.count)) {
       throw new ImportError(
         `The checkpoint is damaged: storage ${storage.key} has another length than its tensors say.`,
@@ -177,45 +179,59 @@ async function legacyStorages(
   return starts;
 }
 
-function flatten(value: unknown, file: ByteSource, locate: Locate): Tensor[] {
-  const tensors: Tensor[] = [];
-  for (const { name, tensor } of walk(value)) {
-    const { storage, dtype, offset, shape, stride } = tensor;
+function flatten(tensors: readonly NamedTensor[], file: ByteSource, locate: Locate): Tensor[] {
+  return tensors.map(({ name, tensor: { storage, dtype, offset, shape, stride } }) => {
     const { from, to } = locate(storage);
-    tensors.push(viewTensor(name, dtype, shape, { bytes: file, from, to, offset, stride }));
-    if (tensors.length > MOST_TENSORS) throw new ImportError(`The checkpoint has more than ${MOST_TENSORS} tensors.`);
-  }
+    return viewTensor(name, dtype, shape, { bytes: file, from, to, offset, stride });
+  });
+}
+
+interface NamedTensor {
+  name: string;
+  tensor: StoredTensor;
+}
+
+/** The tensors in nested dicts. Containers may refer to each other, so depth is bounded, and every visit counts. */
+function named(value: unknown, allowance: Allowance): NamedTensor[] {
+  const tensors: NamedTensor[] = [];
+  const visit = (item: unknown, name: string, depth: number) => {
+    if (item instanceof StoredTensor) {
+      allowance.spend(COST.container + COST.character * name.length);
+      tensors.push({ name, tensor: item });
+      if (tensors.length > MOST_TENSORS) throw new ImportError(`The checkpoint has more than ${MOST_TENSORS} tensors.`);
+    }
+    if (!(item instanceof Dict)) return;
+    if (depth >= DEEPEST) throw new ImportError(`The checkpoint is nested more than ${DEEPEST} levels deep.`);
+    for (const [key, inner] of item.entries) {
+      allowance.spend(COST.entry);
+      visit(inner, joined(name, String(key), depth), depth + 1);
+    }
+  };
+  visit(value, '', 0);
   return tensors;
 }
 
-/** The tensors in nested dicts. Containers may refer to each other, so depth and steps are bounded. */
-function* walk(value: unknown): Generator<{ name: string; tensor: StoredTensor }> {
-  let visits = 0;
-  function* visit(item: unknown, path: readonly string[]): Generator<{ name: string; tensor: StoredTensor }> {
-    if (++visits > MOST_VISITS) throw new ImportError('The checkpoint has too many values.');
-    if (item instanceof StoredTensor) yield { name: path.join(NESTED), tensor: item };
-    if (!(item instanceof Dict)) return;
-    if (path.length >= DEEPEST) throw new ImportError(`The checkpoint is nested more than ${DEEPEST} levels deep.`);
-    for (const [key, inner] of item.entries) yield* visit(inner, [...path, String(key)]);
-  }
-  yield* visit(value, []);
+function joined(outer: string, key: string, depth: number): string {
+  if (outer.length + key.length <= LONGEST_NAME) return depth === 0 ? key : `${outer}${NESTED}${key}`;
+  throw new ImportError(`The checkpoint has the name ${quoted(outer || key)} of more than ${LONGEST_NAME} characters.`);
 }
 
 // -- what a checkpoint may call
 
-type Call = (args: readonly unknown[]) => unknown;
+type Call = (args: readonly unknown[], allowance: Allowance) => unknown;
 
 const CALLS: Record<string, Call> = {
-  'collections.OrderedDict': ([items]) => dictOf(items),
-  'collections.defaultdict': ([, items]) => dictOf(items),
-  'builtins.dict': ([items]) => dictOf(items),
+  'collections.OrderedDict': ([items], allowance) => dictOf(items, allowance),
+  'collections.defaultdict': ([, items], allowance) => dictOf(items, allowance),
+  'builtins.dict': ([items], allowance) => dictOf(items, allowance),
   'builtins.set': ([items]) => itemsOf(items ?? []),
   'builtins.frozenset': ([items]) => itemsOf(items ?? []),
   '__builtin__.set': ([items]) => itemsOf(items ?? []),
   '__builtin__.frozenset': ([items]) => itemsOf(items ?? []),
   'torch.Size': ([items]) => new Tuple(itemsOf(items ?? [])),
   'torch.device': () => new Inert(),
-  '_codecs.encode': ([text]) => Buffer.from(asText(text), 'latin1'),
+  // Bytes, which nobody looks into.
+  '_codecs.encode': () => new Inert(),
   'torch._utils._rebuild_tensor': ([storage, offset, shape, stride]) => tensorOf(storage, offset, shape, stride),
   'torch._utils._rebuild_tensor_v2': ([storage, offset, shape, stride]) => tensorOf(storage, offset, shape, stride),
   'torch._utils._rebuild_tensor_v3': ([storage, offset, shape, stride, , , dtype]) =>
@@ -225,9 +241,9 @@ const CALLS: Record<string, Call> = {
 };
 
 const builder: Builder = {
-  call(path, args) {
+  call(path, args, allowance) {
     const call = Object.hasOwn(CALLS, path) ? CALLS[path] : undefined;
-    if (call) return call(args);
+    if (call) return call(args, allowance);
     throw new ImportError(
       `The checkpoint calls ${quoted(path)}, which an importer of weights has no use for and does not run. ` +
         'If you trust the file, load it in PyTorch and save its state dict.',
@@ -254,10 +270,16 @@ function storageType(path: string): DType {
 
 function tensorOf(storage: unknown, offset: unknown, shape: unknown, stride: unknown, type?: unknown): StoredTensor {
   if (!(storage instanceof Storage)) throw new ImportError('The checkpoint has a tensor without a storage.');
-  const sizes = itemsOf(shape).map(asCount);
+  const sizes = sizesOf(shape);
   countOf(sizes);
   const dtype = type === undefined ? storage.dtype : dtypeOf(type);
-  return new StoredTensor(storage, dtype, asCount(offset), sizes, itemsOf(stride).map(asCount));
+  return new StoredTensor(storage, dtype, asCount(offset), sizes, sizesOf(stride));
+}
+
+function sizesOf(value: unknown): number[] {
+  const items = itemsOf(value);
+  if (items.length > MOST_DIMENSIONS) throw new ImportError(`A tensor has ${items.length} dimensions.`);
+  return items.map(asCount);
 }
 
 function dtypeOf(type: unknown): DType {
@@ -267,12 +289,19 @@ function dtypeOf(type: unknown): DType {
   return dtype;
 }
 
-function dictOf(items: unknown): Dict {
+function dictOf(items: unknown, allowance: Allowance): Dict {
   const dict = new Dict();
   if (items instanceof Dict) {
+    allowance.spend(items.entries.size * COST.entry);
     for (const [key, value] of items.entries) dict.entries.set(key, value);
-  } else {
-    for (const pair of itemsOf(items ?? [])) fill(dict, itemsOf(pair));
+    return dict;
+  }
+  const pairs = itemsOf(items ?? []);
+  allowance.spend(pairs.length * COST.entry);
+  for (const pair of pairs) {
+    const keyAndValue = itemsOf(pair);
+    if (keyAndValue.length !== 2) throw new ImportError('The checkpoint has a dict of something else than pairs.');
+    fill(dict, keyAndValue);
   }
   return dict;
 }
@@ -296,9 +325,4 @@ function asText(value: unknown): string {
 function asCount(value: unknown): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
   throw new ImportError('The checkpoint has a size or offset that is not a whole number.');
-}
-
-/** A name from a stranger's file, fit for a terminal. */
-function quoted(path: string): string {
-  return JSON.stringify(path.length > 100 ? `${path.slice(0, 100)}…` : path);
 }

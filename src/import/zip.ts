@@ -4,8 +4,8 @@
  * front of the directory, and do not overlap; the directory is bounded. Zip64 fields are read.
  */
 
-import type { ByteSource } from './bytes.js';
-import { ImportError } from './errors.js';
+import { type ByteSource, inPages } from './bytes.js';
+import { ImportError, quoted } from './errors.js';
 
 export interface ZipEntry {
   name: string;
@@ -126,10 +126,11 @@ function readDirectory(bytes: Uint8Array, entries: number): Record[] {
 function readRecord(directory: DataView, at: number, nameBytes: number, extraBytes: number): Record {
   const nameAt = at + CENTRAL_BYTES;
   const name = text(new Uint8Array(directory.buffer, directory.byteOffset + nameAt, nameBytes));
-  if (directory.getUint16(at + 8, true) & ENCRYPTED) throw new ImportError(`"${name}" in the archive is encrypted.`);
+  if (directory.getUint16(at + 8, true) & ENCRYPTED)
+    throw new ImportError(`${quoted(name)} in the archive is encrypted.`);
   if (directory.getUint16(at + 10, true) !== 0) {
     throw new ImportError(
-      `"${name}" in the archive is compressed; torch.save stores. Save it again without compression.`,
+      `${quoted(name)} in the archive is compressed; torch.save stores. Save it again without compression.`,
     );
   }
   const extra = zip64Extra(directory, nameAt + nameBytes, extraBytes);
@@ -141,7 +142,7 @@ function readRecord(directory: DataView, at: number, nameBytes: number, extraByt
   const bytes = wide(24);
   const stored = wide(20);
   const header = wide(42);
-  if (bytes !== stored) throw new ImportError(`The archive is damaged: "${name}" is stored, but in two sizes.`);
+  if (bytes !== stored) throw new ImportError(`The archive is damaged: ${quoted(name)} is stored, but in two sizes.`);
   return { name, header, bytes, crc32: directory.getUint32(at + 16, true) };
 }
 
@@ -160,7 +161,7 @@ function fields(directory: DataView, from: number, end: number): { next(name: st
   let at = from;
   return {
     next(name) {
-      if (at + 8 > end) throw new ImportError(`The archive is damaged: "${name}" lacks a zip64 field.`);
+      if (at + 8 > end) throw new ImportError(`The archive is damaged: ${quoted(name)} lacks a zip64 field.`);
       at += 8;
       return uint64(directory, at - 8);
     },
@@ -171,25 +172,28 @@ function fields(directory: DataView, from: number, end: number): { next(name: st
 async function locate(file: ByteSource, records: Record[], end: number): Promise<Map<string, ZipEntry>> {
   const entries = new Map<string, ZipEntry>();
   let free = 0;
+  const pages = inPages(file);
   for (const record of [...records].sort((a, b) => a.header - b.header)) {
-    if (record.header < free) throw new ImportError(`The archive is damaged: "${record.name}" overlaps another entry.`);
-    const from = await dataStart(file, record);
+    if (record.header < free)
+      throw new ImportError(`The archive is damaged: ${quoted(record.name)} overlaps another entry.`);
+    const from = await dataStart(pages, record);
     free = from + record.bytes;
-    if (free > end) throw new ImportError(`The archive is damaged: "${record.name}" reaches beyond its end.`);
-    if (entries.has(record.name)) throw new ImportError(`The archive has two entries "${record.name}".`);
+    if (free > end) throw new ImportError(`The archive is damaged: ${quoted(record.name)} reaches beyond its end.`);
+    if (entries.has(record.name)) throw new ImportError(`The archive has two entries ${quoted(record.name)}.`);
     entries.set(record.name, { name: record.name, from, to: free, crc32: record.crc32 });
   }
   return entries;
 }
 
-async function dataStart(file: ByteSource, { name, header }: Record): Promise<number> {
+async function dataStart(file: Pick<ByteSource, 'read'>, { name, header }: Record): Promise<number> {
   const nameBytes = Buffer.byteLength(name);
   const nameAt = LOCAL_BYTES;
   const bytes = await file.read(header, header + nameAt + nameBytes);
   const local = view(bytes);
-  if (local.getUint32(0, true) !== LOCAL) throw new ImportError(`The archive is damaged: "${name}" has no header.`);
+  if (local.getUint32(0, true) !== LOCAL)
+    throw new ImportError(`The archive is damaged: ${quoted(name)} has no header.`);
   if (local.getUint16(26, true) !== nameBytes || Buffer.from(name).compare(bytes, nameAt) !== 0) {
-    throw new ImportError(`The archive is damaged: "${name}" has another name in its header.`);
+    throw new ImportError(`The archive is damaged: ${quoted(name)} has another name in its header.`);
   }
   return header + nameAt + nameBytes + local.getUint16(28, true);
 }
@@ -205,9 +209,11 @@ function uint64(data: DataView, at: number): number {
   return Number(value);
 }
 
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
 function text(bytes: Uint8Array): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return UTF8.decode(bytes);
   } catch {
     throw new ImportError('The archive is damaged: the name of an entry is not UTF-8.');
   }

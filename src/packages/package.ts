@@ -2,19 +2,29 @@
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { readSmall } from '../import/bytes.js';
 
 const MOST_FILES = 256;
+
+/** Of manifest.json and config.json. */
+export const MOST_JSON_BYTES = 1 << 20;
+/** Told of what is wrong with one file. */
+const MOST_ISSUES = 5;
+/** Of a text that people read. */
+const LONGEST_TEXT = 10_000;
+
+const text = z.string().max(LONGEST_TEXT);
 
 const manifestSchema = z.strictObject({
   formatVersion: z.literal(1),
   name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/),
-  version: z.string(),
-  title: z.string(),
-  description: z.string(),
-  license: z.string(),
+  version: z.string().max(100),
+  title: z.string().max(200),
+  description: text,
+  license: text,
   createdAt: z.iso.datetime({ offset: true }),
   files: z
     .record(
@@ -26,18 +36,19 @@ const manifestSchema = z.strictObject({
 });
 
 /** What the façade needs of config.json; the native core reads all of it, strictly. */
+const side = z.number().int().min(16).max(4_096).multipleOf(16);
 const configSchema = z.object({
   dit: z.looseObject({
-    textLen: z.number().int().positive(),
+    textLen: z.number().int().min(1).max(65_536),
     ropeTableLength: z.number().int().positive().optional(),
   }),
   tinyVae: z.unknown().optional(),
   sampling: z.object({
-    framesPerBlock: z.number().int().positive(),
-    denoisingSteps: z.array(z.number()).min(1),
+    framesPerBlock: z.number().int().min(1).max(256),
+    denoisingSteps: z.array(z.number()).min(1).max(64),
     rope: z.enum(['absolute', 'relative']).optional(),
   }),
-  video: z.object({ width: z.number().int(), height: z.number().int(), fps: z.number().positive() }),
+  video: z.object({ width: side, height: side, fps: z.number().min(1).max(240) }),
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;
@@ -80,9 +91,9 @@ export async function findPackages(path: string): Promise<{ packages: ModelPacka
 
 /** Rejects with an Error that says what is wrong. Reads no weights. */
 export async function readPackage(directory: string): Promise<ModelPackage> {
-  const bytes = await readFile(join(directory, 'manifest.json'));
+  const bytes = await readSmall(join(directory, 'manifest.json'), MOST_JSON_BYTES);
   const manifest = parseManifest(bytes);
-  const config = parseConfig(await readFile(join(directory, 'config.json')));
+  const config = parseConfig(await readSmall(join(directory, 'config.json'), MOST_JSON_BYTES));
   return { directory, manifest, config, digest: digestOf(bytes) };
 }
 
@@ -154,8 +165,17 @@ function parse<T>(file: string, bytes: Uint8Array, schema: z.ZodType<T>): T {
     throw new Error(`${file} is not JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
   const parsed = schema.safeParse(json);
-  if (!parsed.success) throw new Error(`${file}: ${z.prettifyError(parsed.error)}`);
-  return parsed.data;
+  if (parsed.success) return parsed.data;
+  const { issues } = parsed.error;
+  const more = issues.length > MOST_ISSUES ? `\nand ${issues.length - MOST_ISSUES} more` : '';
+  throw new Error(`${file}: ${z.prettifyError({ issues: issues.slice(0, MOST_ISSUES).map(brief) })}${more}`);
+}
+
+/** Keys and values of a stranger's file may be long. */
+function brief<T extends { message: string; path: PropertyKey[] }>(issue: T): T {
+  const cut = (words: string) => (words.length > 200 ? `${words.slice(0, 200)}…` : words);
+  const path = issue.path.map((key) => (typeof key === 'string' ? cut(key) : key));
+  return { ...issue, message: cut(issue.message), path };
 }
 
 async function sha256(path: string): Promise<string> {

@@ -6,7 +6,15 @@ import { DomainError } from '../sessions/errors.js';
 import type { ObjectStore } from '../sessions/ports.js';
 import { ChecksumError, download, type DownloadOptions, readSmall } from './download.js';
 import { HttpFolder } from './http-folder.js';
-import { bytesOf, digestOf, type HeldPackage, type PackageFacts, parseConfig, parseManifest } from './package.js';
+import {
+  bytesOf,
+  digestOf,
+  type HeldPackage,
+  MOST_JSON_BYTES,
+  type PackageFacts,
+  parseConfig,
+  parseManifest,
+} from './package.js';
 import { LocalFolder, RemoteError, type RemoteFolder, StoreFolder } from './remote-folder.js';
 
 /** A package that may still be elsewhere. */
@@ -32,8 +40,6 @@ export interface FetchProgress {
   fetchedBytes: number;
   totalBytes: number;
 }
-
-const MOST_JSON_BYTES = 1 << 20;
 
 export function isRemote(address: string): boolean {
   return /^[a-z][a-z0-9+.-]+:\/\//i.test(address);
@@ -82,7 +88,9 @@ export async function fetchPackage(
   };
   const begun = await readdir(directory);
   await Promise.all(
-    begun.filter((file) => !manifest.files[file]).map((file) => rm(join(directory, file), { recursive: true })),
+    begun
+      .filter((file) => !Object.hasOwn(manifest.files, file))
+      .map((file) => rm(join(directory, file), { recursive: true })),
   );
   try {
     await attempt();

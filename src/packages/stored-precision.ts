@@ -7,7 +7,13 @@ const LENGTH_BYTES = 8;
 /** Read at once: the whole header of a small network. */
 const FIRST_BYTES = 64 << 10;
 const MOST_HEADER_BYTES = 16 << 20;
-const NAMES: Readonly<Record<string, string>> = { F32: 'fp32', F16: 'fp16', BF16: 'bf16', I8: 'int8', F8_E4M3: 'fp8' };
+const NAMES: ReadonlyMap<unknown, string> = new Map([
+  ['F32', 'fp32'],
+  ['F16', 'fp16'],
+  ['BF16', 'bf16'],
+  ['I8', 'int8'],
+  ['F8_E4M3', 'fp8'],
+]);
 
 /**
  * What most of the video network's weights are stored as, by the header of their file, here or elsewhere; `null` when that
@@ -37,11 +43,11 @@ export async function storedPrecision(
 type Header = Record<string, { dtype: string; shape: number[] }>;
 
 function mostCommon(header: Header): string | null {
-  const counts = new Map<string, number>();
+  const counts = new Map<unknown, number>();
   for (const [name, { dtype, shape }] of Object.entries(header)) {
     if (name === '__metadata__') continue;
     counts.set(dtype, (counts.get(dtype) ?? 0) + shape.reduce((product, size) => product * size, 1));
   }
   const [most] = [...counts].sort(([, a], [, b]) => b - a);
-  return most ? (NAMES[most[0]] ?? most[0]) : null;
+  return (most && NAMES.get(most[0])) ?? null;
 }

@@ -89,6 +89,10 @@ async function merge(
     if (lost > TOLD_LOST) surroundings.warn(`${effect(share, base, adapters)}.`);
     const manifest = { ...base.manifest, files: { ...base.manifest.files, [MERGED]: written } };
     await writeFile(join(directory, 'manifest.json'), JSON.stringify(manifest), { flush: true });
+  } catch (error) {
+    // Nothing of it can be gone on with.
+    await rm(directory, { recursive: true, force: true });
+    throw error;
   } finally {
     await held.release();
   }

@@ -28,6 +28,9 @@ const MODEL = 'spiece.model';
 const TASTE = 64;
 /** Of processor time. */
 const SLOW_MICROSECONDS = 5_000_000;
+/** Of memory beyond what was there before. */
+const [MOST_BYTES, MOST_TIMES] = [512 * 2 ** 20, 16];
+const LONGEST_MESSAGE = 20_000;
 
 export interface Seed {
   name: string;
@@ -79,23 +82,30 @@ export function damage(seed: Seed, random: (below: number) => number): Buffer {
   return writeZip(parts, { zip64: random(2) === 0 });
 }
 
-/** Reads a file as the importer would, by its name; true when it was accepted. Throws for anything but an ImportError, and for delay. */
-export async function survive(name: string, bytes: Buffer): Promise<boolean> {
-  const before = process.cpuUsage();
-  const accepted = await isReadable(name, bytes);
-  const { user, system } = process.cpuUsage(before);
-  if (user + system > SLOW_MICROSECONDS) throw new Error(`A file of ${bytes.length} bytes took ${user + system} µs.`);
-  return accepted;
+/**
+ * Reads a file as the importer would, by its name: why it is refused, nothing when it is taken. Throws for anything but an
+ * ImportError, and for time, memory and messages that the file's size does not justify.
+ */
+export async function answerTo(name: string, bytes: Buffer): Promise<string | undefined> {
+  const [cpu, memory] = [process.cpuUsage(), process.resourceUsage().maxRSS];
+  const message = await messageOf(name, bytes);
+  const { user, system } = process.cpuUsage(cpu);
+  const excess = (what: string) => new Error(`A file of ${bytes.length} bytes took ${what}: ${name}`);
+  if (user + system > SLOW_MICROSECONDS) throw excess(`${user + system} µs`);
+  const more = 1024 * (process.resourceUsage().maxRSS - memory);
+  if (more > MOST_BYTES + MOST_TIMES * bytes.length) throw excess(`${more} bytes`);
+  if ((message?.length ?? 0) > LONGEST_MESSAGE) throw excess(`a message of ${message?.length} characters`);
+  return message;
 }
 
-async function isReadable(name: string, bytes: Buffer): Promise<boolean> {
+async function messageOf(name: string, bytes: Buffer): Promise<string | undefined> {
   try {
     if (name === MODEL) convertSentencePiece(bytes);
     else await readCheckpoint(bytes);
-    return true;
+    return undefined;
   } catch (error) {
     if (!(error instanceof ImportError)) throw error;
-    return false;
+    return error.message;
   }
 }
 
@@ -125,7 +135,7 @@ async function main(): Promise<void> {
     const seed = seeds[runs % seeds.length] as Seed;
     const bytes = damage(seed, randomFrom(first + runs));
     try {
-      if (await survive(seed.name, bytes)) accepted++;
+      if ((await answerTo(seed.name, bytes)) === undefined) accepted++;
     } catch (error) {
       const file = `crash-${first + runs}-${crc32(bytes).toString(16)}-${seed.name}`;
       writeFileSync(file, bytes);

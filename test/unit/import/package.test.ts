@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -480,6 +480,27 @@ describe('longlive import', () => {
     await expect(importModel({ ...given, sources: sharded })).rejects.toThrow(refused);
   });
 
+  it('refuses what is no file, and does not wait for it', async () => {
+    execFileSync('mkfifo', [join(root, 'model.pt'), join(root, 'spiece.model')]);
+    const given = options();
+    const pipe = { ...given, sources: [...given.sources, join(root, 'model.pt')] };
+    await expect(importModel(pipe)).rejects.toThrow(/model\.pt is not a file/);
+    await expect(importModel({ ...given, tokenizer: join(root, 'spiece.model') })).rejects.toThrow(/is not a file/);
+  });
+
+  it.each([
+    [{ numHeads: 0 }, /number of heads is said to be 0/],
+    [{ numHeads: -2 }, /number of heads/],
+    [{ numHeads: 1.5 }, /number of heads/],
+    [{ numHeads: 1e308 }, /number of heads/],
+    [{ numHeads: NaN }, /number of heads/],
+    [{ numHeads: 7 }, /does not have 7 heads/],
+    [{ numHeads: 2, textLen: 1e9 }, /length of the text is said to be 1000000000/],
+    [{ numHeads: 2, textLen: -1 }, /length of the text/],
+  ])('refuses %j, whoever says it', async (hints, message) => {
+    await expect(importModel(options({ hints }))).rejects.toThrow(message);
+  });
+
   it('never touches a package that is there', async () => {
     mkdirSync(join(root, 'mine'));
     await expect(importModel(options())).rejects.toThrow(/exists already/);
@@ -491,7 +512,12 @@ describe('longlive import', () => {
     const bytes = readFileSync(file);
     bytes.writeFloatLE(NaN, bytes.length - 4);
     writeFileSync(file, bytes);
+    const before = readdirSync(root).sort();
     await expect(importModel(given)).rejects.toThrow(/".+" cannot be used.*NaN/);
+    expect(readdirSync(root).sort()).toEqual(before);
+    // Nor folders that were made for it.
+    await expect(importModel({ ...given, out: join(root, 'a', 'b', 'mine') })).rejects.toThrow(/NaN/);
+    expect(readdirSync(root).sort()).toEqual(before);
     expect(existsSync(given.out)).toBe(false);
   });
 });
