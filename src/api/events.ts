@@ -9,6 +9,7 @@ import type {
   StateChanged as Changed,
 } from '../sessions/index.js';
 import { Artifact, ARTIFACTS } from './artifact.js';
+import { linkFor } from './links.js';
 import { weigh } from './paging.js';
 import { builder } from './builder.js';
 import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
@@ -53,7 +54,8 @@ const InitSegment = builder.objectRef<Streamed<Chunk>>('InitSegment').implement(
     }),
     url: t.string({
       nullable: true,
-      resolve: ({ event, delivery }, _args, { links }) => (delivery === 'URL' ? links.to(event.initKey).url : null),
+      resolve: ({ event, sessionId, delivery }, _args, { links }) =>
+        delivery === 'URL' ? linkFor(links, sessionId, event.initKey).url : null,
     }),
     data: t.field({
       type: 'Base64',
@@ -85,7 +87,8 @@ const FrameChunk = builder.objectRef<Streamed<Chunk>>('FrameChunk').implement({
     url: t.string({
       nullable: true,
       description: 'The CMAF fragment; with `media: URL`.',
-      resolve: ({ event, delivery }, _args, { links }) => (delivery === 'URL' ? links.to(event.key).url : null),
+      resolve: ({ event, sessionId, delivery }, _args, { links }) =>
+        delivery === 'URL' ? linkFor(links, sessionId, event.key).url : null,
     }),
     data: t.field({
       type: 'Base64',

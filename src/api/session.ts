@@ -14,6 +14,7 @@ import { absent, answering, InvalidInputError, NotFoundError, UnavailableError }
 import { connectionOf, type Connected } from './connection.js';
 import { PAGE, pageArguments, pageItems, pageSize, READ, weigh } from './paging.js';
 import { formatCursor, localId, parseCursor } from './ids.js';
+import { linkFor } from './links.js';
 import { Model } from './model.js';
 import { SwitchReceipt, TimelineEntry } from './timeline.js';
 
@@ -195,7 +196,7 @@ builder.node(Session, {
     initUrl: t.string({
       nullable: true,
       description: 'The init segment; known from the first chunk on.',
-      resolve: ({ media }, _args, { links }) => media && links.to(media.initKey).url,
+      resolve: ({ id, media }, _args, { links }) => media && linkFor(links, id, media.initKey).url,
     }),
     playlistUrl: t.string({
       description: 'HLS over the same chunks: grows while the session runs.',

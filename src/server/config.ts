@@ -62,7 +62,10 @@ const storage = {
   s3Endpoint: z.url().optional().describe('Endpoint of an S3-compatible store; AWS when absent'),
   s3PublicEndpoint: z.url().optional().describe('Where clients reach that store, when not at its endpoint'),
   s3Region: text.describe('Region of the bucket'),
-  redis: z.url().optional().describe('redis://… shared by all replicas; one replica alone when absent'),
+  redis: z
+    .undefined({ error: 'several servers on one Redis are not supported yet; leave it out and run one server' })
+    .optional()
+    .describe('Not supported yet: refused'),
 };
 
 const models = {
@@ -178,7 +181,12 @@ const connections = {
 
 const pages = {
   studio: text.describe('Directory of the built viewer; found by itself when absent'),
-  graphiql: yesOrNo(true).describe('Serve GraphiQL to browsers on /graphql'),
+  graphiql: z
+    .stringbool()
+    .or(z.boolean())
+    .optional()
+    .meta({ shown: 'without a token yes, else to who has it' } satisfies SettingFacts)
+    .describe('Serve GraphiQL to browsers on /graphql; yes serves the page, not the data, to everybody'),
   logLevel: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 
@@ -32,20 +34,56 @@ mutation Switch($id: ID!) {
 }
 `;
 
-let page: Promise<Buffer> | undefined;
-
-/** The GraphiQL page, self-contained and gzipped. Made on first use: it is several megabytes that most runs never need. */
-export function graphiqlPage(): Promise<Buffer> {
-  page ??= render();
-  return page;
+interface Page {
+  html: Buffer;
+  zipped: Buffer;
+  policy: string;
 }
 
-async function render(): Promise<Buffer> {
+let page: Promise<Page> | undefined;
+
+/** Answers with the page; made on first use: it is several megabytes that most runs never need. */
+export async function sendGraphiQL(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { html, zipped, policy } = await (page ??= render());
+  const zips = /\bgzip\b/.test(String(request.headers['accept-encoding']));
+  const bytes = zips ? zipped : html;
+  response.writeHead(200, {
+    'content-type': 'text/html; charset=utf-8',
+    'content-length': bytes.length,
+    'cache-control': 'no-cache',
+    'content-security-policy': policy,
+    'x-frame-options': 'DENY',
+    'referrer-policy': 'no-referrer',
+    ...(zips ? { 'content-encoding': 'gzip' } : {}),
+  });
+  response.end(request.method === 'HEAD' ? undefined : bytes);
+}
+
+async function render(): Promise<Page> {
   const { renderGraphiQL } = await import('@graphql-yoga/render-graphiql');
-  const html = renderGraphiQL({
+  const text = renderGraphiQL({
     title: 'LongLive · GraphiQL',
     defaultQuery: EXAMPLE,
     subscriptionsProtocol: 'SSE',
   });
-  return promisify(gzip)(html);
+  const html = Buffer.from(text);
+  return { html, zipped: await promisify(gzip)(html), policy: policyOf(text) };
+}
+
+/** The scripts that are in the page and no others, talking to this service and nobody else; in no frame. */
+function policyOf(html: string): string {
+  const scripts = [...html.matchAll(/<script>([\s\S]*?)<\/script>/g)].map(([, script = '']) => script);
+  const hashes = scripts.map((script) => `'sha256-${createHash('sha256').update(script).digest('base64')}'`);
+  return [
+    "default-src 'none'",
+    `script-src ${hashes.join(' ')}`,
+    "style-src 'unsafe-inline'",
+    "img-src 'self' data:",
+    'font-src data:',
+    'worker-src data: blob:',
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join('; ');
 }

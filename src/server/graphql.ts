@@ -7,6 +7,7 @@ import {
   getOperationAST,
   GraphQLError,
   MaxIntrospectionDepthRule,
+  OperationTypeNode,
   parse,
 } from 'graphql';
 import { createLRUCache, createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga';
@@ -153,7 +154,7 @@ function timing(seconds: number): Plugin {
 /** What only reads ends when its client leaves, too; what changes something goes on until its time is over. */
 function endOf({ document, operationName, contextValue }: ExecutionArgs, deadline: AbortSignal): AbortSignal {
   const { request } = contextValue as { request?: Request };
-  const reads = getOperationAST(document, operationName)?.operation === 'query';
+  const reads = getOperationAST(document, operationName)?.operation === OperationTypeNode.QUERY;
   return reads && request ? AbortSignal.any([deadline, request.signal]) : deadline;
 }
 

@@ -1,12 +1,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { gunzip } from 'node:zlib';
-import { promisify } from 'node:util';
 import type { Sessions } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
 import { Connections } from './connections.js';
 import type { Edge, Incoming, Refusal } from './edge.js';
-import { graphiqlPage } from './graphiql.js';
+import { sendGraphiQL } from './graphiql.js';
 import type { Log, Yoga } from './graphql.js';
 import type { MediaRoutes } from './media-routes.js';
 import type { Metrics } from './metrics.js';
@@ -154,9 +152,10 @@ class Routes {
   private async graphql(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { config, yoga } = this.parts;
     const accept = request.headers.accept ?? '';
-    if (request.method === 'GET' && accept.includes('text/html') && config.graphiql)
+    const admitted = authorized(config.token, request.headers.authorization);
+    if (request.method === 'GET' && accept.includes('text/html') && (config.graphiql ?? admitted))
       return sendGraphiQL(request, response);
-    if (!authorized(config.token, request.headers.authorization)) {
+    if (!admitted) {
       response.setHeader('www-authenticate', 'Bearer');
       return sendError(response, 401, 'UNAUTHORIZED', 'Send the header "Authorization: Bearer <token>".');
     }
@@ -220,17 +219,4 @@ class Routes {
 function routeName(path: string): string {
   if (path.startsWith('/sessions/')) return '/sessions';
   return ['/', '/graphql', '/healthz', '/readyz', '/metrics'].includes(path) ? path : 'other';
-}
-
-async function sendGraphiQL(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const page = await graphiqlPage();
-  const zipped = /\bgzip\b/.test(String(request.headers['accept-encoding']));
-  const bytes = zipped ? page : await promisify(gunzip)(page);
-  response.writeHead(200, {
-    'content-type': 'text/html; charset=utf-8',
-    'content-length': bytes.length,
-    'cache-control': 'no-cache',
-    ...(zipped ? { 'content-encoding': 'gzip' } : {}),
-  });
-  response.end(bytes);
 }

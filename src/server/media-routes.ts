@@ -8,8 +8,6 @@ import type { MediaCache } from './media-cache.js';
 import { parseRange, type ByteRange } from './range.js';
 import { sendError } from './request.js';
 
-const IMMUTABLE = 'public, max-age=31536000, immutable';
-
 /** The files of a session that are served, by what stands behind `sessions/<id>/`. Everything else does not exist. */
 const FILES: { pattern: RegExp; kind: 'chunk' | 'playlist' | 'artifact'; type: string }[] = [
   { pattern: /^init\.mp4$/, kind: 'chunk', type: 'video/mp4' },
@@ -22,6 +20,11 @@ const FILES: { pattern: RegExp; kind: 'chunk' | 'playlist' | 'artifact'; type: s
 ];
 
 const PATH = /^\/sessions\/([A-Za-z0-9_-]{1,128})\/(.+)$/;
+
+const REFUSED = {
+  expired: ['LINK_EXPIRED', 'This URL has expired; ask the API for a new one.'],
+  forged: ['LINK_INVALID', 'This URL is not signed by this service; use the URLs that the API returns.'],
+} as const;
 
 interface MediaParts {
   sessions: Sessions;
@@ -42,7 +45,11 @@ interface MediaRequest {
   sessionId: string;
   file: string;
   type: string;
+  key: string;
   query: URLSearchParams;
+  /** Until when the link works. */
+  expiry: number;
+  secondsLeft: number;
 }
 
 /** Init segments, chunks, playlists and artifacts over plain HTTP, for those who hold a signed URL. */
@@ -54,8 +61,15 @@ export class MediaRoutes {
     const [, sessionId, file] = PATH.exec(path) ?? [];
     const known = FILES.find(({ pattern }) => pattern.test(file ?? ''));
     if (sessionId === undefined || file === undefined || !known) return false;
-    if (!this.admitted(response, sessionId, query)) return true;
-    const media = { request, response, sessionId, file, type: known.type, query };
+    const key = `sessions/${sessionId}/${file}`;
+    const verdict = this.parts.links.verify(key, query);
+    if (verdict.outcome !== 'valid') {
+      const [code, message] = REFUSED[verdict.outcome];
+      sendError(response, 403, code, message);
+      return true;
+    }
+    const { expiry, secondsLeft } = verdict;
+    const media = { request, response, sessionId, file, type: known.type, key, query, expiry, secondsLeft };
     try {
       await this[known.kind](media);
     } catch (error) {
@@ -64,36 +78,25 @@ export class MediaRoutes {
     return true;
   }
 
-  private admitted(response: ServerResponse, sessionId: string, query: URLSearchParams): boolean {
-    const verdict = this.parts.links.verify(sessionId, query);
-    if (verdict === 'expired')
-      sendError(response, 403, 'LINK_EXPIRED', 'This URL has expired; ask the API for a new one.');
-    if (verdict === 'forged') {
-      sendError(
-        response,
-        403,
-        'LINK_INVALID',
-        'This URL is not signed by this service; use the URLs that the API returns.',
-      );
-    }
-    return verdict === 'valid';
-  }
-
-  private async chunk({ request, response, sessionId, file, type }: MediaRequest): Promise<void> {
+  private async chunk({ request, response, sessionId, key, type, secondsLeft }: MediaRequest): Promise<void> {
     this.parts.sessions.touch(sessionId);
-    const bytes = await this.parts.cache.read(`sessions/${sessionId}/${file}`);
-    const range = head(request, response, { size: bytes.byteLength, type, cacheControl: IMMUTABLE });
+    const bytes = await this.parts.cache.read(key);
+    // The file never changes, but nobody should have it from a cache once its URL has expired.
+    const cacheControl = `public, max-age=${secondsLeft}, immutable`;
+    const range = head(request, response, { size: bytes.byteLength, type, cacheControl });
     if (range) response.end(request.method === 'HEAD' ? undefined : bytes.subarray(range.start, range.end + 1));
   }
 
-  private async playlist({ request, response, sessionId, type, query }: MediaRequest): Promise<void> {
+  private async playlist(media: MediaRequest): Promise<void> {
+    const { request, response, sessionId, type, query, expiry } = media;
     this.parts.sessions.touch(sessionId);
     const prefix = `sessions/${sessionId}/`;
-    const signature = `?e=${query.get('e')}&s=${query.get('s')}`;
+    const { links } = this.parts;
+    const signature = links.query(sessionId, expiry);
     const text = await this.parts.sessions.playlist(
       sessionId,
-      // What a fork inherited is its parent's, for which this signature does not hold.
-      (key) => (key.startsWith(prefix) ? `${key.slice(prefix.length)}${signature}` : this.parts.links.to(key).url),
+      // Of its parent, a fork shows the files that it inherited, for as long as its own.
+      (key) => (key.startsWith(prefix) ? `${key.slice(prefix.length)}${signature}` : links.file(key, expiry).url),
       { delta: ['YES', 'v2'].includes(query.get('_HLS_skip') ?? '') },
     );
     const { bytes, encoding } = await compressed(Buffer.from(text), request);
@@ -104,8 +107,8 @@ export class MediaRoutes {
     response.end(request.method === 'HEAD' ? undefined : bytes);
   }
 
-  private async artifact({ request, response, sessionId, file, type }: MediaRequest): Promise<void> {
-    const key = `sessions/${sessionId}/${file}`;
+  private async artifact(media: MediaRequest): Promise<void> {
+    const { request, response, sessionId, file, key, type, secondsLeft } = media;
     const stored = await this.parts.store.head(key);
     if (!stored) throw new StoreError('NOT_FOUND', key);
     const downloadName = `${sessionId}-${file}`;
@@ -113,12 +116,19 @@ export class MediaRoutes {
     const elsewhere =
       request.method === 'HEAD'
         ? undefined
-        : await this.parts.store.presign(key, { expiresInSeconds: 600, downloadName });
+        : await this.parts.store.presign(key, {
+            expiresInSeconds: Math.max(1, Math.min(600, secondsLeft)),
+            downloadName,
+          });
     if (elsewhere !== undefined) {
       response.writeHead(302, { location: elsewhere, 'cache-control': 'no-store' }).end();
       return;
     }
-    const range = head(request, response, { size: stored.size, type, cacheControl: 'private, max-age=3600' });
+    const range = head(request, response, {
+      size: stored.size,
+      type,
+      cacheControl: `private, max-age=${Math.min(3600, secondsLeft)}`,
+    });
     if (!range) return;
     if (request.method === 'HEAD' || stored.size === 0) response.end();
     else await pipeline((await this.parts.store.get(key, range)).body, response);

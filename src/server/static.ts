@@ -15,7 +15,7 @@ const TYPES: Record<string, string> = {
 
 const CONTENT_SECURITY =
   "default-src 'self'; img-src 'self' data: blob: http: https:; media-src 'self' blob:; connect-src 'self' http: https:; " +
-  "object-src 'none'; base-uri 'none'; frame-ancestors 'self'";
+  "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 const NOT_BUILT = `<!doctype html><meta charset="utf-8"><title>LongLive</title>
 <body style="font:16px/1.6 system-ui;background:#0d0f12;color:#d6dae0;display:grid;place-content:center;height:100vh;margin:0">
@@ -57,6 +57,8 @@ export class StaticFiles {
       'cache-control': file.cacheControl,
       'content-security-policy': CONTENT_SECURITY,
       'referrer-policy': 'no-referrer',
+      'x-content-type-options': 'nosniff',
+      'x-frame-options': 'DENY',
     });
     response.end(response.req.method === 'HEAD' ? undefined : file.bytes);
     return true;

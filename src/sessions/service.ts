@@ -47,10 +47,10 @@ import type {
 import { Deletions, finishFirst } from './stored/deletion.js';
 import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
-import { randomSessionId, sessionIdOfKey } from './stored/ids.js';
 import { keysOf } from './stored/keys.js';
 import { DeletedError, digestInput, FORMAT_VERSION } from './stored/record.js';
 import { initialSnapshot } from './stored/snapshot.js';
+import { DeploymentSecret } from './stored/secret.js';
 import { OwnershipLost, Vault } from './stored/vault.js';
 import { checkCreate, checkFork, type SessionRequest } from './validation.js';
 
@@ -64,6 +64,7 @@ export class SessionService implements Sessions {
   private readonly presence: Presence;
   private readonly ownership: Ownership;
   private readonly playlists: Playlists;
+  private readonly secret: DeploymentSecret;
   private readonly deletions: Deletions;
   private closing = false;
 
@@ -84,6 +85,7 @@ export class SessionService implements Sessions {
     const handler = (id: string) => (message: string) => this.carryOut(id, message);
     this.ownership = new Ownership(this.context, this.directory, this.presence, impatient, handler);
     this.playlists = new Playlists(this.context);
+    this.secret = new DeploymentSecret(vault);
     this.deletions = new Deletions(this.context);
   }
 
@@ -266,11 +268,11 @@ export class SessionService implements Sessions {
     findModel: () => Promise<ModelInfo> | ModelInfo,
   ): Promise<Session> {
     const { clock, cluster, vault } = this.context;
-    const id = idempotencyKey === undefined ? randomSessionId() : sessionIdOfKey(idempotencyKey);
-    if (idempotencyKey !== undefined) {
-      const owned = await this.directory.find(id);
+    const [id, ...old] = await this.secret.sessionIds(idempotencyKey);
+    for (const known of idempotencyKey === undefined ? [] : [id, ...old]) {
+      const owned = await this.directory.find(known);
       if (owned) return this.repeated(owned, inputDigest);
-      const stored = await findSession(vault, id).catch(keyOfDeleted);
+      const stored = await findSession(vault, known).catch(keyOfDeleted);
       if (stored) return this.repeatedElsewhere(stored, inputDigest);
     }
     const now = clock.now();

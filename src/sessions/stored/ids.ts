@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, createHmac, randomBytes } from 'node:crypto';
 
 const ID = /^[a-z0-9]{26}$/;
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
@@ -12,8 +12,20 @@ export function randomSessionId(): string {
   return encode(randomBytes(26));
 }
 
-/** The key decides the id, so that whichever server a retry reaches, it finds the same session. */
-export function sessionIdOfKey(idempotencyKey: string): string {
+/**
+ * The key decides the id, so that whichever server a retry reaches, it finds the same session; without the deployment's
+ * secret nobody can tell it from the key. Keys of one caller have nothing to do with those of another.
+ */
+export function sessionIdOfKey(secret: string, idempotencyKey: string, caller = ''): string {
+  return encode(
+    createHmac('sha256', secret)
+      .update(JSON.stringify([caller, idempotencyKey]))
+      .digest(),
+  );
+}
+
+/** What releases before that secret made of a key: such a session is still found, and none is made with it any more. */
+export function sessionIdOfOldKey(idempotencyKey: string): string {
   return encode(createHash('sha256').update(`session:${idempotencyKey}`).digest());
 }
 

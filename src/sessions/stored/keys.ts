@@ -55,6 +55,9 @@ export function serverKey(serverId: string): string {
 /** One empty object per session that was deleted and whose files are being removed. */
 export const DELETING = 'deleting/';
 
+/** See DeploymentSecret. */
+export const DEPLOYMENT_SECRET = 'deployment/secret';
+
 /** One empty object per session, newest first in a listing. */
 export const BY_DATE = 'by-date/';
 

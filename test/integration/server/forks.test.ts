@@ -104,6 +104,24 @@ describe('a fork', () => {
     expect(files.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
   });
 
+  test('gives away of its parent what it inherited, for as long as the link to it works, and nothing else', async () => {
+    const made = await fork({ atChunk: 2 });
+    await collect(TRANSPORTS[0]!.open(server.url, { id: made.id, media: 'NONE' }));
+    const playlistUrl = new URL(made.playlistUrl, server.url);
+    const uris = playlistUris(await (await fetch(playlistUrl)).text()).map((uri) => new URL(uri, playlistUrl));
+    expect(new Set(uris.map((url) => url.searchParams.get('e')))).toEqual(new Set([playlistUrl.searchParams.get('e')]));
+    const theirs = uris.filter((url) => pathOf(url) === local(parent.id));
+    expect(theirs).toHaveLength(1 + 2);
+    for (const url of [...theirs, ...uris.slice(-1), playlistUrl])
+      for (const file of ['chunks/000002.m4s', 'chunks/000009.m4s', 'video.mp4', 'timeline.jsonl', 'index.m3u8'])
+        expect((await fetch(`${server.url}/sessions/${local(parent.id)}/${file}${url.search}`)).status).toBe(403);
+    const byUrl = chunks(await collect(TRANSPORTS[0]!.open(server.url, { id: made.id, media: 'URL' })));
+    const inherited = new URL(byUrl[0]?.['url'] as string, server.url);
+    expect((await fetch(`${server.url}/sessions/${local(parent.id)}/video.mp4${inherited.search}`)).status).toBe(403);
+    const forged = await fetch(`${playlistUrl.href}==%0Ahttp://elsewhere.example/`);
+    expect([forged.status, await forged.text()]).toEqual([403, expect.not.stringContaining('elsewhere') as string]);
+  });
+
   test('is the same one for the same key', async () => {
     const made = await fork({ atChunk: 2, key: 'twice' });
     expect((await fork({ atChunk: 2, key: 'twice' })).id).toBe(made.id);

@@ -94,7 +94,7 @@ describe('the time of a request', () => {
 
   test('keeps the mutations behind it from beginning', async () => {
     let created = 0;
-    const { createSession: create } = server.service;
+    const create = server.service.createSession.bind(server.service);
     server.service.createSession = async () => {
       created++;
       await new Promise((resolve) => setTimeout(resolve, 1300));

@@ -29,18 +29,53 @@ describe('signed links', () => {
   const query = (url: string) => new URL(url, 'http://x').searchParams;
   const { url, expiresAt } = links().to('sessions/abc/chunks/000001.m4s');
 
+  const KEY = 'sessions/abc/chunks/000001.m4s';
+  const outcome = (given: URLSearchParams | string, key = KEY, at = links()) =>
+    at.verify(key, new URLSearchParams(given)).outcome;
+
   test('open the files of their session until they expire', () => {
-    expect(links().verify('abc', query(url))).toBe('valid');
-    expect(links(expiresAt.getTime() + 1000).verify('abc', query(url))).toBe('expired');
+    expect(outcome(query(url))).toBe('valid');
+    expect(outcome(query(url), 'sessions/abc/video.mp4')).toBe('valid');
+    expect(outcome(query(url), KEY, links(expiresAt.getTime() + 1000))).toBe('expired');
+    expect(links().verify(KEY, query(url))).toMatchObject({ expiry: expiresAt.getTime() / 1000 });
   });
 
   test('open nothing else', () => {
     const later = query(url);
     later.set('e', String(Number(later.get('e')) + 1));
-    expect(links().verify('abd', query(url))).toBe('forged');
-    expect(links().verify('abc', later)).toBe('forged');
-    expect(links().verify('abc', new URLSearchParams())).toBe('forged');
-    expect(links(now, 'another secret of length').verify('abc', query(url))).toBe('forged');
+    expect(outcome(query(url), 'sessions/abd/chunks/000001.m4s')).toBe('forged');
+    expect(outcome(later)).toBe('forged');
+    expect(outcome('')).toBe('forged');
+    expect(outcome(query(url), KEY, links(now, 'another secret of length'))).toBe('forged');
+  });
+
+  test('of one file open that file', () => {
+    const { url: one, expiresAt: until } = links().file(KEY, 1_700_000_123);
+    expect(until.getTime()).toBe(1_700_000_123_000);
+    expect(outcome(query(one))).toBe('valid');
+    for (const other of ['chunks/000002.m4s', 'video.mp4', 'timeline.jsonl', 'index.m3u8'])
+      expect(outcome(query(one), `sessions/abc/${other}`)).toBe('forged');
+    expect(outcome(one.split('?')[1]?.replace('f=', 's=') ?? '')).toBe('forged');
+  });
+
+  test('are taken in the text they were given out in, and no other', () => {
+    const text = url.split('?')[1] ?? '';
+    const [e = '', s = ''] = text.split('&');
+    for (const other of [
+      `${text}==`,
+      `${text}%3D%3D%0Ahttp://x`,
+      `${text}%00`,
+      `${text}.`,
+      `${e}&${s}&${s}`,
+      `${e}&${e}&${s}`,
+      `${e.replace('=', '=0')}&${s}`,
+      `${e.replace('=', '=+')}&${s}`,
+      `${e}.0&${s}`,
+      `${e}%20&${s}`,
+      `${e}&s=`,
+      `e=NaN&${s}`,
+    ])
+      expect(outcome(other), other).toBe('forged');
   });
 
   test('stay the same for a while, so that caches work', () => {

@@ -1,0 +1,42 @@
+/** A secret that all servers of one store share. Whoever may read the store may read it; nobody else. */
+
+import { randomBytes } from 'node:crypto';
+import { randomSessionId, sessionIdOfKey, sessionIdOfOldKey } from './ids.js';
+import { DEPLOYMENT_SECRET } from './keys.js';
+import { StoreError } from '../ports.js';
+import type { Vault } from './vault.js';
+
+export class DeploymentSecret {
+  private known: Promise<string> | undefined;
+
+  constructor(private readonly vault: Vault) {}
+
+  /** What a new session with this idempotency key is called; then what earlier releases called it. */
+  async sessionIds(key: string | undefined): Promise<[string, ...string[]]> {
+    if (key === undefined) return [randomSessionId()];
+    return [sessionIdOfKey(await this.get(), key), sessionIdOfOldKey(key)];
+  }
+
+  /** Made by who asks first. Rejects with STORAGE. */
+  private get(): Promise<string> {
+    this.known ??= this.load().catch((error: unknown) => {
+      this.known = undefined;
+      throw error;
+    });
+    return this.known;
+  }
+
+  private async load(): Promise<string> {
+    const stored = await this.vault.read(DEPLOYMENT_SECRET);
+    if (stored) return new TextDecoder().decode(stored.bytes);
+    const made = randomBytes(32).toString('base64url');
+    try {
+      await this.vault.put(DEPLOYMENT_SECRET, new TextEncoder().encode(made), { ifNoneMatch: '*' });
+      return made;
+    } catch (error) {
+      // Another server was faster, or this one was and did not hear of it.
+      if (error instanceof StoreError && error.code === 'CONFLICT') return this.load();
+      throw error;
+    }
+  }
+}
