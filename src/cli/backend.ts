@@ -141,9 +141,9 @@ export function storeUrl(store: string): string {
 
 function policyOf(config: ServerConfig): Partial<SessionPolicy> {
   const { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions } = config;
-  const { pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, maxPendingPrompts } = config;
+  const { pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, exportsAtOnce, maxPendingPrompts } = config;
   return {
     ...{ leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions },
-    ...{ pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, maxPendingPrompts },
+    ...{ pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, exportsAtOnce, maxPendingPrompts },
   };
 }

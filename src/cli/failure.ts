@@ -34,6 +34,7 @@ export class Failure extends Error {
 
 const OF_DOMAIN: Partial<Record<DomainError['code'], number>> = {
   INVALID_INPUT: EXIT.usage,
+  NOT_FOUND: EXIT.usage,
   MODEL_UNAVAILABLE: EXIT.unavailable,
   AT_CAPACITY: EXIT.unavailable,
   STORAGE: EXIT.storage,

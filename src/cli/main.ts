@@ -10,6 +10,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   generate: async () => (await import('./generate.js')).generateCommand(),
   import: async () => (await import('./import.js')).importCommand(),
   quantize: async () => (await import('./quantize.js')).quantizeCommand(),
+  export: async () => (await import('./export.js')).exportCommand(),
   fsck: async () => (await import('./fsck.js')).fsckCommand(),
   models: async () => (await import('./models.js')).modelsCommand(),
   doctor: async () => (await import('./doctor.js')).doctorCommand(),

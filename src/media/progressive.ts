@@ -3,6 +3,8 @@
  * start while it downloads.
  */
 import { ascii, box, concat, fullBox, u32, u32Table, u64, u64Table } from './boxes.js';
+import type { Chapter } from '../sessions/ports.js';
+import { chapterList } from './chapters.js';
 import { FRAME_TICKS, movie, readFragment, readInit, type SampleInfo } from './cmaf.js';
 
 /**
@@ -12,10 +14,11 @@ import { FRAME_TICKS, movie, readFragment, readInit, type SampleInfo } from './c
 export async function progressive(
   init: Uint8Array,
   chunks: AsyncIterable<Uint8Array>,
+  chapters: readonly Chapter[] = [],
 ): Promise<{ bytes: number; stream: AsyncIterable<Uint8Array> }> {
   const fragments: SampleInfo[][] = [];
   for await (const chunk of chunks) fragments.push(readFragment(chunk).samples);
-  const header = progressiveHeader(init, fragments);
+  const header = progressiveHeader(init, fragments, chapters);
   const bytes = header.length + totalSize(fragments.flat());
   return { bytes, stream: headerThenSamples(header, chunks, bytes) };
 }
@@ -38,7 +41,12 @@ async function* headerThenSamples(
 const totalSize = (samples: readonly SampleInfo[]): number => samples.reduce((sum, sample) => sum + sample.size, 0);
 
 /** Everything before the first sample: `ftyp moov` and the header of `mdat`. */
-export function progressiveHeader(init: Uint8Array, fragments: readonly (readonly SampleInfo[])[]): Uint8Array {
+export function progressiveHeader(
+  init: Uint8Array,
+  fragments: readonly (readonly SampleInfo[])[],
+  chapters: readonly Chapter[] = [],
+): Uint8Array {
+  const more = chapters.length > 0 ? [chapterList(chapters)] : [];
   const track = readInit(init);
   const samples = fragments.flat();
   const sizes = fragments.map(totalSize);
@@ -47,7 +55,7 @@ export function progressiveHeader(init: Uint8Array, fragments: readonly (readonl
   const fileType = box('ftyp', ascii('isom'), u32(0x200), ascii('isomiso2avc1mp41'));
   const mediaHeader = mdatHeader(totalSize(samples));
   const index = (start: number): Uint8Array =>
-    movie({ ...track, duration, tables: [...tables, chunkOffsets(sizes, start)] });
+    movie({ ...track, duration, tables: [...tables, chunkOffsets(sizes, start)] }, ...more);
   // The index's own length moves the samples; it grows once at most, when their offsets outgrow 32 bits.
   let moov = index(0);
   for (let length = -1; length !== moov.length;) {

@@ -136,6 +136,7 @@ const sessions = {
   keptCheckpoints: count(20).describe(
     'Checkpoints that stay of a session: the newest ones and others evenly before them',
   ),
+  exportsAtOnce: count(1).describe('Exports that are made at once; others wait'),
   maxPendingPrompts: count(64).describe('Prompts of one session that may wait for its next block'),
   maxSubscribers: count(64).describe('Streams per session'),
   mediaCacheMegabytes: count(64).meta(unit('MB')).describe('Memory for recent chunks'),

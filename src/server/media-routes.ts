@@ -16,6 +16,8 @@ const FILES: { pattern: RegExp; kind: 'chunk' | 'playlist' | 'artifact'; type: s
   { pattern: /^video\.mp4$/, kind: 'artifact', type: 'video/mp4' },
   { pattern: /^poster\.webp$/, kind: 'artifact', type: 'image/webp' },
   { pattern: /^poster\.jpe?g$/, kind: 'artifact', type: 'image/jpeg' },
+  { pattern: /^exports\/\d{6,12}-\d{6,12}\.mp4$/, kind: 'artifact', type: 'video/mp4' },
+  { pattern: /^exports\/\d{6,12}-\d{6,12}\.jsonl$/, kind: 'artifact', type: 'application/x-ndjson' },
   { pattern: /^timeline\.jsonl$/, kind: 'artifact', type: 'application/x-ndjson' },
 ];
 
@@ -111,7 +113,7 @@ export class MediaRoutes {
     const { request, response, sessionId, file, key, type, secondsLeft } = media;
     const stored = await this.parts.store.head(key);
     if (!stored) throw new StoreError('NOT_FOUND', key);
-    const downloadName = `${sessionId}-${file}`;
+    const downloadName = `${sessionId}-${file.replace('/', '-')}`;
     // A signed URL is good for one method: a HEAD is answered here.
     const elsewhere =
       request.method === 'HEAD'

@@ -10,3 +10,5 @@ export { SessionService } from './service.js';
 export * from './session.js';
 export { LIMITS } from './validation.js';
 export { Checker, type Finding, type SessionReport } from './stored/fsck.js';
+export { exportParts, type ExportParts } from './live/exporting.js';
+export { InProcessJobs } from './live/jobs.js';

@@ -1,4 +1,4 @@
-import type { Clock, Cluster, Engine, MediaFactory, ObjectStore } from './ports.js';
+import type { Clock, Cluster, Engine, Jobs, MediaFactory, ObjectStore } from './ports.js';
 
 /** The numbers the service runs by. */
 export interface SessionPolicy {
@@ -14,6 +14,8 @@ export interface SessionPolicy {
   checkpointBlocks: number;
   /** Checkpoints that stay of a session, at least 1: the newest, and others that lie evenly between its beginning and them. */
   keptCheckpoints: number;
+  /** Exports that are made at once; the others wait. */
+  exportsAtOnce: number;
   /** Upper bound for `maxSeconds`, and what a session without one gets; 0 lets sessions be endless. */
   maxSeconds: number;
   /** Sessions in device memory on this server, whatever their pace. */
@@ -42,6 +44,7 @@ export const DEFAULT_POLICY: SessionPolicy = {
   heartbeatSeconds: 10,
   checkpointBlocks: 8,
   keptCheckpoints: 20,
+  exportsAtOnce: 1,
   maxSeconds: 0,
   maxSessions: 16,
   maxPendingPrompts: 64,
@@ -66,6 +69,8 @@ export interface SessionServiceOptions {
   media: MediaFactory;
   store: ObjectStore;
   cluster: Cluster;
+  /** In this process when absent. */
+  jobs?: Jobs;
   clock?: Clock;
   logger?: Logger;
   policy?: Partial<SessionPolicy>;

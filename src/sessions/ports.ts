@@ -134,6 +134,12 @@ export interface ChunkEncoder {
   close(): Promise<void>;
 }
 
+/** Where a part of a video begins, for players that offer to jump there. */
+export interface Chapter {
+  seconds: number;
+  title: string;
+}
+
 export interface MediaFactory {
   open(options: { width: number; height: number; fps: number }): Promise<ChunkEncoder>;
   /** A still of one I420 frame. */
@@ -145,10 +151,11 @@ export interface MediaFactory {
     options: { ended: boolean; delta?: boolean },
   ): string;
   /** Progressive, fast-start MP4 assembled from init and chunks, not re-encoded. */
-  /** `chunks` may be iterated more than once. */
+  /** `chunks` may be iterated more than once; decode times begin at 0, whichever is the first. */
   progressive(
     init: Uint8Array,
     chunks: AsyncIterable<Uint8Array>,
+    chapters?: readonly Chapter[],
   ): Promise<{ bytes: number; stream: AsyncIterable<Uint8Array> }>;
 }
 
@@ -245,6 +252,19 @@ export interface Cluster {
   /** Tells every server that the session's log has grown to `sequence`. */
   announce(sessionId: string, sequence: number): void;
   onAnnounce(sessionId: string, listener: (sequence: number) => void): () => void;
+  close(): Promise<void>;
+}
+
+// ---- jobs -----------------------------------------------------------------------------------------------------------
+
+/** Work that nobody waits for. What is to be done is in the store: after a crash it is started again from there. */
+export interface Jobs {
+  /** Begins the work, or queues it; nothing when a job with this key is there already. `work` tells of its own failures. */
+  start(key: string, work: (signal: AbortSignal) => Promise<void>): void;
+  has(key: string): boolean;
+  /** Resolves when the job is over. */
+  cancel(key: string): Promise<void>;
+  /** Cancels what there is and takes no more. */
   close(): Promise<void>;
 }
 

@@ -15,6 +15,8 @@ import {
 } from './live/commands.js';
 import type { Context } from './live/context.js';
 import { Directory } from './live/directory.js';
+import { Exports } from './live/exporting.js';
+import { InProcessJobs } from './live/jobs.js';
 import { type OwnedSession, SessionGone } from './live/owned.js';
 import { Ownership } from './live/ownership.js';
 import { Presence } from './live/presence.js';
@@ -22,15 +24,17 @@ import { requireModel } from './live/required-model.js';
 import { receiptOfKey, sameRequest } from './live/switches.js';
 import { Watching } from './live/watching.js';
 import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
-import type { ModelInfo } from './ports.js';
+import type { Jobs, ModelInfo } from './ports.js';
 import { Playlists } from './read/playlists.js';
 import { findSession, loadSession, pageOfSessions, type StoredSession } from './read/stored-sessions.js';
 import { follow } from './read/stream.js';
 import {
   type CreateSessionInput,
+  type ExportInput,
   type ForkSessionInput,
   isEnded,
   type Session,
+  type SessionExport,
   type SwitchPromptInput,
   type SwitchReceipt,
   type TimelineEntry,
@@ -66,6 +70,8 @@ export class SessionService implements Sessions {
   private readonly playlists: Playlists;
   private readonly secret: DeploymentSecret;
   private readonly deletions: Deletions;
+  private readonly jobs: Jobs;
+  private readonly exports: Exports;
   private closing = false;
 
   constructor(options: SessionServiceOptions) {
@@ -87,6 +93,8 @@ export class SessionService implements Sessions {
     this.playlists = new Playlists(this.context);
     this.secret = new DeploymentSecret(vault);
     this.deletions = new Deletions(this.context);
+    this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
+    this.exports = new Exports(this.context, this.jobs);
   }
 
   // ---- queries ------------------------------------------------------------------------------------------------------
@@ -195,6 +203,21 @@ export class SessionService implements Sessions {
     return { sessionId, deletedAt };
   }
 
+  async exportSession(sessionId: string, input: ExportInput = {}): Promise<SessionExport> {
+    this.mustBeOpen();
+    return this.exports.begin(await this.session(sessionId), input);
+  }
+
+  async export(sessionId: string, range: string): Promise<SessionExport> {
+    await this.session(sessionId);
+    return this.exports.find(sessionId, range);
+  }
+
+  async cancelExport(sessionId: string, range: string): Promise<SessionExport> {
+    await this.session(sessionId);
+    return this.exports.cancel(sessionId, range);
+  }
+
   // ---- watching -----------------------------------------------------------------------------------------------------
 
   subscribe(sessionId: string, options: SubscribeOptions = {}): AsyncGenerator<SessionEvent, void, undefined> {
@@ -235,6 +258,7 @@ export class SessionService implements Sessions {
     await this.presence.begin();
     await this.presence.look();
     this.inBackground(this.deletions.sweep());
+    this.inBackground(this.exports.resume());
     await this.ownership.sweep(undefined);
   }
 
@@ -244,6 +268,7 @@ export class SessionService implements Sessions {
     this.context.vault.leave(this.context.policy.storeFarewellSeconds * 1_000);
     await Promise.all(this.directory.owned().map((session) => session.shutdown()));
     await this.deletions.settled();
+    await this.jobs.close();
     await this.presence.close();
     await this.context.cluster.close();
   }

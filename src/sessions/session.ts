@@ -219,3 +219,34 @@ export interface Session {
   /** Set on a fork. */
   parent?: SessionParent;
 }
+
+/** Which part of a session: whole chunks, so that nothing is encoded again. */
+export interface ExportInput {
+  /** From the chunk that plays then; from the beginning when absent. Exclusive with `fromChunk`. */
+  fromSeconds?: number;
+  /** Up to the end of the chunk that plays just before; all that there is when absent. Exclusive with `toChunk`. */
+  toSeconds?: number;
+  fromChunk?: number;
+  /** The first chunk that is not in it. */
+  toChunk?: number;
+}
+
+export type ExportState = 'QUEUED' | 'RUNNING' | 'DONE' | 'FAILED' | 'CANCELLED';
+
+/** A video of its own made of a part of a session; the same part is the same export. */
+export interface SessionExport {
+  /** Within its session. */
+  range: string;
+  sessionId: string;
+  state: ExportState;
+  /** 0 to 1. */
+  progress: number;
+  error?: { code: string; message: string };
+  createdAt: Date;
+  fromChunk: number;
+  toChunk: number;
+  fromSeconds: number;
+  toSeconds: number;
+  /** MP4 and TIMELINE when it is DONE. */
+  artifacts: readonly Artifact[];
+}

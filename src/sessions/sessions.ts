@@ -3,6 +3,8 @@ import type { ModelInfo } from './ports.js';
 import type {
   CreateSessionInput,
   ForkSessionInput,
+  ExportInput,
+  SessionExport,
   Session,
   SwitchPromptInput,
   SwitchReceipt,
@@ -102,6 +104,12 @@ export interface Sessions {
    * play. Repeating it changes nothing. NOT_FOUND, CONFLICT while it is being completed, STORAGE.
    */
   deleteSession(sessionId: string): Promise<DeletedSession>;
+
+  /** Makes a video of a part of it in the background; the same part is the same export. INVALID_INPUT, NOT_FOUND, STORAGE. */
+  exportSession(sessionId: string, input?: ExportInput): Promise<SessionExport>;
+  /** How far it is. NOT_FOUND */
+  export(sessionId: string, range: string): Promise<SessionExport>;
+  cancelExport(sessionId: string, range: string): Promise<SessionExport>;
 
   /**
    * Every event after the cursor, in order, without gap or duplicate, until SessionEnded; Heartbeats in between.

@@ -1,8 +1,10 @@
-import type { ChunkEncoder, EncodedChunk, Frames, MediaFactory } from '../../src/sessions/index.js';
+import type { Chapter, ChunkEncoder, EncodedChunk, Frames, MediaFactory } from '../../src/sessions/index.js';
 
 /** "Encodes" by passing on what the fake engine made, so that tests can read it back. */
 export class FakeMedia implements MediaFactory {
   openEncoders = 0;
+  /** Of the MP4 that was asked for last. */
+  chapters: readonly Chapter[] = [];
   failAt: ((block: number) => Error | undefined) | undefined;
 
   async open(): Promise<ChunkEncoder> {
@@ -27,7 +29,8 @@ export class FakeMedia implements MediaFactory {
     return [`#MAP ${initUri}`, ...chunks.map(({ uri }) => uri), ...(ended ? ['#END'] : [])].join('\n');
   }
 
-  async progressive(init: Uint8Array, chunks: AsyncIterable<Uint8Array>) {
+  async progressive(init: Uint8Array, chunks: AsyncIterable<Uint8Array>, chapters: readonly Chapter[] = []) {
+    this.chapters = chapters;
     let bytes = init.length;
     for await (const chunk of chunks) bytes += chunk.length;
     async function* stream() {

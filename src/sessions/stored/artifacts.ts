@@ -6,6 +6,7 @@ import { checksumOf, DamagedError, Summing } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
+import type { Chapter } from '../ports.js';
 import type { Artifact, ArtifactKind, Session, TimelineEntry } from '../session.js';
 import { entryOf } from './snapshot.js';
 
@@ -113,19 +114,26 @@ async function* timelineLines(log: LogReader): AsyncGenerator<Uint8Array> {
   }
 }
 
-function lineOf({ sequence: _sequence, ...entry }: TimelineEntry): string {
+export function lineOf({ sequence: _sequence, ...entry }: TimelineEntry): string {
   return JSON.stringify(entry) + '\n';
 }
 
-/** The index first, then the samples. */
-async function* video({ vault, media }: Shelf, chunks: readonly FrameChunk[]): AsyncGenerator<Uint8Array> {
+/** The index first, then the samples; chunks are read twice. `onRead` is called for each. */
+export async function* video(
+  { vault, media }: Pick<Shelf, 'vault' | 'media'>,
+  chunks: readonly FrameChunk[],
+  { chapters, onRead = () => undefined }: { chapters?: readonly Chapter[]; onRead?: () => void } = {},
+): AsyncGenerator<Uint8Array> {
   const bodies = {
     async *[Symbol.asyncIterator]() {
-      for (const chunk of chunks) yield await readChunk(vault, chunk);
+      for (const chunk of chunks) {
+        onRead();
+        yield await readChunk(vault, chunk);
+      }
     },
   };
   const init = await readInit(vault, chunks[0] as FrameChunk);
-  yield* (await media.progressive(init, bodies)).stream;
+  yield* (await media.progressive(init, bodies, chapters)).stream;
 }
 
 async function poster({ vault }: Shelf, { poster: key }: SessionKeys): Promise<Artifact | undefined> {

@@ -16,6 +16,7 @@ export interface SessionKeys {
   chunks: string;
   log: string;
   forks: string;
+  exports: string;
   chunk(n: number): string;
   checkpoint(blocks: number): string;
   segment(n: number): string;
@@ -36,6 +37,7 @@ export function keysOf(sessionId: string): SessionKeys {
     chunks: `${prefix}chunks/`,
     log: `${prefix}log/`,
     forks: `${prefix}forks/`,
+    exports: `${prefix}exports/`,
     chunk: (n) => `${prefix}chunks/${pad(n)}.m4s`,
     checkpoint: (blocks) => `${prefix}checkpoints/${pad(blocks)}.safetensors`,
     segment: (n) => `${prefix}log/${pad(n)}.jsonl`,
@@ -51,6 +53,9 @@ export const SERVERS = 'servers/';
 export function serverKey(serverId: string): string {
   return `${SERVERS}${serverId}.json`;
 }
+
+/** One empty object per export that is not made yet: `exporting/<session>-<range>`. */
+export const EXPORTING = 'exporting/';
 
 /** One empty object per session that was deleted and whose files are being removed. */
 export const DELETING = 'deleting/';

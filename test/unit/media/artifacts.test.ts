@@ -47,6 +47,31 @@ describe('the progressive MP4', () => {
     expect(findBox(file, 'mdat').equals(samples)).toBe(true);
   });
 
+  it('lists chapters where players look for them, and still points at its samples', async () => {
+    const chapters = [
+      { seconds: 0, title: 'a fox' },
+      { seconds: 1.5, title: `a r${'\u00f6'.repeat(200)}bot` },
+    ];
+    const { bytes, stream } = await media.progressive(init, each(chunks), chapters);
+    const file = await collect(stream);
+    expect(file).toHaveLength(bytes);
+    const list = findBox(file, 'moov', 'udta', 'chpl');
+    expect([list.readUInt8(0), list.readUInt8(8)]).toEqual([1, 2]);
+    const found = [];
+    for (let at = 9; at < list.length;) {
+      const length = list.readUInt8(at + 8);
+      found.push([Number(list.readBigUInt64BE(at)) / 1e7, list.toString('utf8', at + 9, at + 9 + length)]);
+      at += 9 + length;
+    }
+    expect(found).toEqual([
+      [0, 'a fox'],
+      [1.5, `a r${'\u00f6'.repeat(126)}`],
+    ]);
+    const offsets = findBox(file, 'moov', 'trak', 'mdia', 'minf', 'stbl', 'stco');
+    const { payload } = readFragment(chunks[0] as Uint8Array);
+    expect(file.subarray(offsets.readUInt32BE(8)).subarray(0, payload.length).equals(payload)).toBe(true);
+  });
+
   it('points at each chunk and each key frame', async () => {
     const file = await collect((await media.progressive(init, each(chunks))).stream);
     const tables = findBox(file, 'moov', 'trak', 'mdia', 'minf', 'stbl');

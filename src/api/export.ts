@@ -1,0 +1,126 @@
+import { DomainError, type Artifact as Stored, type SessionExport } from '../sessions/index.js';
+import { builder } from './builder.js';
+import type { ApiContext } from './context.js';
+import { absent, answering, ConflictError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import { localId } from './ids.js';
+import { Failure } from './session.js';
+
+const ExportState = builder.enumType('ExportState', {
+  values: {
+    QUEUED: { description: 'Waits for others.' },
+    RUNNING: {},
+    DONE: { description: 'Its files can be downloaded.' },
+    FAILED: { description: 'See `failure`; asking for it again tries again.' },
+    CANCELLED: { description: 'Asking for it again makes it.' },
+  } as const,
+});
+
+const ExportFileKind = builder.enumType('ExportFileKind', {
+  values: {
+    MP4: { description: 'The video, fast-start, with a chapter where each prompt begins.' },
+    TIMELINE: { description: 'Its prompts, one JSON object per line; times count from its beginning.' },
+  } as const,
+});
+
+const ExportFile = builder.objectRef<Stored>('ExportFile').implement({
+  description: 'A file of an export.',
+  fields: (t) => ({
+    kind: t.field({ type: ExportFileKind, resolve: ({ kind }) => (kind === 'TIMELINE' ? kind : 'MP4') }),
+    contentType: t.exposeString('contentType'),
+    bytes: t.float({ resolve: ({ bytes }) => bytes }),
+    url: t.string({
+      description: 'Where to download it without further authorisation, with `Range`. May redirect to the store.',
+      resolve: ({ key }, _args, { links }) => links.to(key).url,
+    }),
+    expiresAt: t.field({
+      type: 'DateTime',
+      description: 'Until when `url` works; ask again for a new one.',
+      resolve: ({ key }, _args, { links }) => links.to(key).expiresAt,
+    }),
+  }),
+});
+
+const Export = builder.objectRef<SessionExport>('Export');
+
+builder.node(Export, {
+  description: 'A part of a session as a video of its own.',
+  id: { resolve: ({ sessionId, range }) => `${sessionId}/${range}` },
+  isTypeOf: (value) => typeof value === 'object' && value !== null && 'range' in value && 'progress' in value,
+  loadOne: (id, context) => find(id, context).catch(absent),
+  fields: (t) => ({
+    sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
+    state: t.expose('state', { type: ExportState }),
+    progress: t.exposeFloat('progress', { description: 'From 0 to 1. Ask again to see it grow.' }),
+    failure: t.expose('error', { type: Failure, nullable: true }),
+    createdAt: t.expose('createdAt', { type: 'DateTime' }),
+    fromChunk: t.exposeInt('fromChunk'),
+    toChunk: t.exposeInt('toChunk', { description: 'The first chunk that is not in it.' }),
+    fromSeconds: t.exposeFloat('fromSeconds', { description: 'Where it begins in the session.' }),
+    toSeconds: t.exposeFloat('toSeconds'),
+    files: t.field({ type: [ExportFile], description: 'When it is DONE.', resolve: ({ artifacts }) => [...artifacts] }),
+  }),
+});
+
+interface ExportArgs {
+  sessionId: string;
+  fromSeconds?: number | null;
+  toSeconds?: number | null;
+  fromChunk?: number | null;
+  toChunk?: number | null;
+}
+
+builder.mutationField('exportSession', (t) =>
+  t.field({
+    type: Export,
+    description:
+      'Makes a video of a part of a session, in whole chunks and without encoding it again, in the background. Answers at once. ' +
+      'The session may be in any state. The same part is the same export: repeating it changes nothing.',
+    errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
+    args: {
+      sessionId: t.arg.id({ required: true }),
+      fromSeconds: t.arg.float({ description: 'From the chunk that plays then; from the beginning when absent.' }),
+      toSeconds: t.arg.float({
+        description: 'To the end of the chunk that plays just before; to the end when absent.',
+      }),
+      fromChunk: t.arg.int({ description: 'Instead of `fromSeconds`.' }),
+      toChunk: t.arg.int({ description: 'Instead of `toSeconds`: the first chunk that is not in it.' }),
+    },
+    resolve: answering((_root: unknown, { sessionId, ...range }: ExportArgs, { sessions }: ApiContext) => {
+      const given = Object.entries(range).filter(([, value]) => value != null);
+      return sessions.exportSession(localId('Session', sessionId, 'sessionId'), Object.fromEntries(given));
+    }),
+  }),
+);
+
+builder.mutationField('cancelExport', (t) =>
+  t.field({
+    type: Export,
+    description: 'Gives up an export that is not done. Repeating it changes nothing.',
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
+    args: { id: t.arg.id({ required: true }) },
+    resolve: answering((_root: unknown, { id }: { id: string }, { sessions }: ApiContext) =>
+      sessions.cancelExport(...partsOf(localId('Export', id, 'id'))),
+    ),
+  }),
+);
+
+builder.queryField('export', (t) =>
+  t.field({
+    type: Export,
+    errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
+    args: { id: t.arg.id({ required: true }) },
+    resolve: answering((_root: unknown, { id }: { id: string }, context: ApiContext) =>
+      find(localId('Export', id, 'id'), context),
+    ),
+  }),
+);
+
+async function find(id: string, { sessions }: ApiContext): Promise<SessionExport> {
+  return sessions.export(...partsOf(id));
+}
+
+function partsOf(id: string): [sessionId: string, range: string] {
+  const [sessionId, range, ...more] = id.split('/');
+  if (sessionId !== undefined && range !== undefined && more.length === 0) return [sessionId, range];
+  throw new DomainError('NOT_FOUND', 'There is no such export.', { field: 'id' });
+}

@@ -1,0 +1,66 @@
+import { open, rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { Command } from 'commander';
+import { createMediaFactory } from '../media/index.js';
+import { loadConfig } from '../server/config.js';
+import { exportParts } from '../sessions/index.js';
+import { openConfiguredStore } from './backend.js';
+import { EXIT, Failure } from './failure.js';
+import { addSettings } from './settings.js';
+
+interface Flags extends Record<string, unknown> {
+  from?: number;
+  to?: number;
+  out: string;
+}
+
+/** `longlive export`: a part of a session into a file, straight from the store; no service has to run. */
+export function exportCommand(): Command {
+  const command = new Command('export')
+    .description('write a part of a session into an MP4 with chapters, and its timeline beside it')
+    .argument('<session>', 'id of the session')
+    .option(
+      '--from <seconds>',
+      'where it begins; it is cut at the chunk that plays then (default: the beginning)',
+      Number,
+    )
+    .option('--to <seconds>', 'where it ends (default: all that there is)', Number)
+    .requiredOption('--out <file>', 'the MP4 to write; the timeline goes to <file>.jsonl');
+  return addSettings(command, ['store', 's3Endpoint', 's3Region']).action(run);
+}
+
+async function run(session: string, { from, to, ...flags }: Flags): Promise<void> {
+  const store = openConfiguredStore(loadConfig(process.env, flags));
+  const media = createMediaFactory();
+  const out = resolve(flags.out);
+  const range = { ...(from !== undefined && { fromSeconds: from }), ...(to !== undefined && { toSeconds: to }) };
+  try {
+    // The API calls it `Session:<id>`.
+    const parts = await exportParts({ store, media }, session.replace(/^Session:/, ''), range);
+    await writeFile(out, parts.video);
+    await writeFile(`${out}.jsonl`, [parts.timeline]);
+    process.stdout.write(
+      `${out}: ${parts.fromSeconds.toFixed(2)} to ${parts.toSeconds.toFixed(2)} s of the session, ${parts.chapters} chapters\n`,
+    );
+  } finally {
+    await media.close();
+  }
+}
+
+/** All of it or nothing. */
+async function writeFile(path: string, body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
+  const file = await open(path, 'w').catch((error: unknown) => {
+    throw new Failure(
+      EXIT.storage,
+      `${path} cannot be written: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  });
+  try {
+    for await (const part of body) await file.appendFile(part);
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * Exports are made in the background, from what is stored alone: a file beside the session's says how far one is, and
+ * `exporting/` which are to be made, so that the next process goes on with them. Made twice, an export is the same bytes.
+ */
+
+import { startSecondsOf } from '../blocks.js';
+import { DomainError } from '../errors.js';
+import { systemClock } from '../clock.js';
+import { DEFAULT_POLICY } from '../policy.js';
+import type { Jobs, MediaFactory, ObjectStore } from '../ports.js';
+import { Vault } from '../stored/vault.js';
+import { loadSession } from '../read/stored-sessions.js';
+import type { Artifact, ExportInput, ExportState, Session, SessionExport } from '../session.js';
+import { Summing } from '../stored/checksum.js';
+import { checkRange, decodeExport, encodeExport, exportTimeline, exportVideo, readSource } from '../stored/exports.js';
+import { EXPORTING, keysOf } from '../stored/keys.js';
+import type { Context } from './context.js';
+import { describe } from './failure.js';
+
+const RANGE = /^\d{6,12}-\d{6,12}$/;
+const JSON_OBJECT = { contentType: 'application/json' };
+
+export class Exports {
+  /** Of those that are being made here. */
+  private readonly progress = new Map<string, number>();
+
+  constructor(
+    private readonly context: Pick<Context, 'vault' | 'media' | 'clock' | 'logger'>,
+    private readonly jobs: Jobs,
+  ) {}
+
+  /** The export of this part, begun if there is none that is good. INVALID_INPUT. */
+  async begin(session: Session, input: ExportInput): Promise<SessionExport> {
+    const { vault, clock } = this.context;
+    const range = checkRange(input, session);
+    const name = `${pad(range.fromChunk)}-${pad(range.toChunk)}`;
+    const existing = await this.read(session.id, name);
+    if (existing && existing.state !== 'FAILED' && existing.state !== 'CANCELLED') {
+      if (existing.state !== 'DONE') this.start(existing);
+      return this.seen(existing);
+    }
+    const made: SessionExport = {
+      ...{ range: name, sessionId: session.id, state: 'QUEUED', progress: 0, createdAt: new Date(clock.now()) },
+      ...{
+        ...range,
+        fromSeconds: startSecondsOf(session, range.fromChunk),
+        toSeconds: startSecondsOf(session, range.toChunk),
+      },
+      artifacts: [],
+    };
+    await vault.put(EXPORTING + keyOf(made), new Uint8Array());
+    await this.write(made);
+    this.start(made);
+    return made;
+  }
+
+  /** NOT_FOUND */
+  async find(sessionId: string, range: string): Promise<SessionExport> {
+    const found = RANGE.test(range) ? await this.read(sessionId, range) : undefined;
+    if (!found) throw new DomainError('NOT_FOUND', 'There is no such export.', { field: 'id' });
+    return this.seen(found);
+  }
+
+  /** Repeating it, or cancelling one that is done, changes nothing. NOT_FOUND */
+  async cancel(sessionId: string, range: string): Promise<SessionExport> {
+    const found = await this.find(sessionId, range);
+    await this.jobs.cancel(keyOf(found));
+    const now = await this.find(sessionId, range);
+    if (now.state !== 'QUEUED' && now.state !== 'RUNNING') return now;
+    return this.settle(now, 'CANCELLED');
+  }
+
+  /** Goes on with what was to be made when the process before ended. */
+  async resume(): Promise<void> {
+    for await (const { key } of this.context.vault.list(EXPORTING)) {
+      const name = key.slice(EXPORTING.length);
+      const dash = name.indexOf('-');
+      const found = await this.read(name.slice(0, dash), name.slice(dash + 1)).catch(() => undefined);
+      if (found?.state === 'QUEUED' || found?.state === 'RUNNING') this.start(found);
+      else await this.context.vault.delete(key);
+    }
+  }
+
+  private start(made: SessionExport): void {
+    this.jobs.start(keyOf(made), (signal) => this.make(made, signal));
+  }
+
+  /** Never rejects; ends without a word when it is cancelled, which is for the canceller or the next process to settle. */
+  private async make(made: SessionExport, signal: AbortSignal): Promise<void> {
+    try {
+      // Deleted meanwhile, there is nothing to be made of it.
+      await loadSession(this.context.vault, made.sessionId);
+      await this.write({ ...made, state: 'RUNNING' });
+      const artifacts = await this.store(made, signal);
+      await this.settle({ ...made, artifacts, progress: 1 }, 'DONE');
+    } catch (error) {
+      if (!signal.aborted) await this.fail(made, error);
+    } finally {
+      this.progress.delete(keyOf(made));
+    }
+  }
+
+  private async store(made: SessionExport, signal: AbortSignal): Promise<Artifact[]> {
+    const { vault } = this.context;
+    const keys = keysOf(made.sessionId);
+    const source = await readSource(this.context, keys, made);
+    let read = 0;
+    const onRead = () => {
+      signal.throwIfAborted();
+      this.progress.set(keyOf(made), Math.min(0.99, ++read / (2 * source.chunks.length)));
+    };
+    const mp4 = { key: `${keys.exports}${made.range}.mp4`, contentType: 'video/mp4' };
+    const timeline = { key: `${keys.exports}${made.range}.jsonl`, contentType: 'application/x-ndjson' };
+    let sum = new Summing();
+    const body = () => {
+      read = 0;
+      return (sum = new Summing()).through(exportVideo(this.context, source, onRead));
+    };
+    await vault.putStream(mp4.key, body, { contentType: mp4.contentType });
+    const text = exportTimeline(source);
+    await vault.put(timeline.key, text, { contentType: timeline.contentType });
+    return [
+      { kind: 'MP4', ...mp4, bytes: sum.bytes, check: sum.check },
+      { kind: 'TIMELINE', ...timeline, bytes: text.length },
+    ];
+  }
+
+  private async fail(made: SessionExport, error: unknown): Promise<void> {
+    const { logger } = this.context;
+    logger.warn({ sessionId: made.sessionId, range: made.range, error }, 'an export could not be made');
+    const { code, message } = describe(error);
+    await this.settle({ ...made, error: { code, message } }, 'FAILED').catch((next: unknown) => {
+      logger.warn({ sessionId: made.sessionId, error: next }, 'nor can that be said');
+    });
+  }
+
+  private async settle(made: SessionExport, state: ExportState): Promise<SessionExport> {
+    const settled = { ...made, state };
+    await this.write(settled);
+    await this.context.vault.delete(EXPORTING + keyOf(made));
+    return settled;
+  }
+
+  private async read(sessionId: string, range: string): Promise<SessionExport | undefined> {
+    const key = fileOf(sessionId, range);
+    const stored = await this.context.vault.read(key);
+    return stored && decodeExport(stored.bytes, key);
+  }
+
+  private async write(made: SessionExport): Promise<void> {
+    await this.context.vault.put(fileOf(made.sessionId, made.range), encodeExport(made), JSON_OBJECT);
+  }
+
+  private seen(made: SessionExport): SessionExport {
+    const progress = this.progress.get(keyOf(made));
+    return progress === undefined || made.state === 'DONE' ? made : { ...made, state: 'RUNNING', progress };
+  }
+}
+
+const pad = (chunk: number): string => String(chunk).padStart(6, '0');
+const keyOf = ({ sessionId, range }: SessionExport): string => `${sessionId}-${range}`;
+const fileOf = (sessionId: string, range: string): string => `${keysOf(sessionId).exports}${range}.json`;
+
+export interface ExportParts {
+  fromSeconds: number;
+  toSeconds: number;
+  chapters: number;
+  video: AsyncIterable<Uint8Array>;
+  timeline: Uint8Array;
+}
+
+/** The same for whoever has the store at hand, and keeps it elsewhere. INVALID_INPUT, NOT_FOUND, STORAGE. */
+export async function exportParts(
+  { store, media }: { store: ObjectStore; media: MediaFactory },
+  sessionId: string,
+  input: ExportInput,
+): Promise<ExportParts> {
+  const vault = new Vault(store, systemClock, DEFAULT_POLICY.storeRetrySeconds);
+  const { session } = await loadSession(vault, sessionId);
+  const range = checkRange(input, session);
+  const source = await readSource({ vault }, keysOf(sessionId), range);
+  return {
+    fromSeconds: startSecondsOf(session, range.fromChunk),
+    toSeconds: startSecondsOf(session, range.toChunk),
+    chapters: source.timeline.length,
+    video: exportVideo({ vault, media }, source),
+    timeline: exportTimeline(source),
+  };
+}
