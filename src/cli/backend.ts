@@ -18,6 +18,7 @@ import { type FetchProgress, isRemote, PackageCache, type PackageSource } from '
 import { type ClosableMediaFactory, createMediaFactory } from '../media/index.js';
 import { ConfigError, environmentName, type ServerConfig } from '../server/config.js';
 import type { Backend } from '../server/index.js';
+import { patienceOf } from '../server/patience.js';
 import { type Logger, type ObjectStore, type SessionPolicy, SessionService } from '../sessions/index.js';
 import { openStore } from '../storage/index.js';
 
@@ -34,19 +35,12 @@ export interface ComposedBackend extends Backend {
   close(): Promise<void>;
 }
 
-/** A backend over what the configuration names; unfinished sessions of earlier runs are taken over. */
+/** A backend over what the configuration names; `takeUp` then looks for unfinished sessions of earlier runs. */
 export async function openBackend(config: ServerConfig, logger: Logger): Promise<ComposedBackend> {
   const store = openConfiguredStore(config);
   const warn = (message: string) => logger.warn({}, message);
   const { engine, media } = await openParts(config, { onProgress: reporting(logger), warn });
-  const backend = compose({ engine, media, store, logger, policy: policyOf(config) });
-  try {
-    await backend.sessions.start();
-    return backend;
-  } catch (error) {
-    await backend.close();
-    throw error;
-  }
+  return compose({ engine, media, store, logger, policy: policyOf(config) });
 }
 
 /** The engine with its default model loaded, and beside that an encoder made ready. */
@@ -124,7 +118,10 @@ function reporting(logger: Logger): (progress: FetchProgress) => void {
 }
 
 export function openConfiguredStore({ store, ...config }: ServerConfig): ObjectStore {
-  const options = { endpoint: config.s3Endpoint, publicEndpoint: config.s3PublicEndpoint, region: config.s3Region };
+  const options = {
+    ...{ endpoint: config.s3Endpoint, publicEndpoint: config.s3PublicEndpoint, region: config.s3Region },
+    requestTimeoutMs: patienceOf(config).attemptSeconds * 1000,
+  };
   try {
     return openStore(storeUrl(store), options);
   } catch (error) {
@@ -142,7 +139,10 @@ export function storeUrl(store: string): string {
 function policyOf(config: ServerConfig): Partial<SessionPolicy> {
   const { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions } = config;
   const { pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, exportsAtOnce, maxPendingPrompts } = config;
+  const { answerSeconds, storeRetrySeconds, storeFarewellSeconds } = patienceOf(config);
+  const { abandonedSeconds } = config;
   return {
+    ...{ answerSeconds, storeRetrySeconds, storeFarewellSeconds, abandonedSeconds },
     ...{ leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions },
     ...{ pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, exportsAtOnce, maxPendingPrompts },
   };

@@ -6,6 +6,7 @@ import { type Addon, loadAddon, longestSeconds } from '../engine/index.js';
 import { damages, findSources, isRemote, type PackageSource } from '../packages/index.js';
 import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, openConfiguredStore, runningPrecision, storeOpener } from './backend.js';
+import { probe } from '../storage/index.js';
 import { EXIT, explain } from './failure.js';
 import { memoryFindings } from './memory.js';
 import { addSettings } from './settings.js';
@@ -134,7 +135,9 @@ async function packageFinding(source: PackageSource, settings: ServerConfig): Pr
 
 async function storeFinding(config: ServerConfig): Promise<Finding> {
   try {
-    await openConfiguredStore(config).check();
+    const store = openConfiguredStore(config);
+    await store.check();
+    await probe(store);
     const free = await freeSpace(config.store);
     return { topic: 'Store', status: 'ok', detail: free ? `${config.store}, ${free} free` : config.store };
   } catch (error) {

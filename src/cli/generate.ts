@@ -121,7 +121,7 @@ async function follow(backend: ComposedBackend, id: string, seconds: number): Pr
     cliProgress.Presets.shades_classic,
   );
   const events: StoredEvent[] = [];
-  const began = Date.now();
+  const began = performance.now();
   bar.start(seconds, 0, { fps: '-' });
   for await (const event of backend.sessions.subscribe(id)) {
     if (event.type === 'Heartbeat') continue;
@@ -129,7 +129,7 @@ async function follow(backend: ComposedBackend, id: string, seconds: number): Pr
     if (event.type !== 'FrameChunk') continue;
     const frames = event.firstFrame + event.frameCount;
     const shown = Math.min(seconds, Math.round((event.startSeconds + event.durationSeconds) * 10) / 10);
-    bar.update(shown, { fps: ((frames * 1_000) / Math.max(1, Date.now() - began)).toFixed(1) });
+    bar.update(shown, { fps: ((frames * 1_000) / Math.max(1, performance.now() - began)).toFixed(1) });
   }
   bar.stop();
   return events;

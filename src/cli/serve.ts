@@ -9,6 +9,7 @@ import { endWhenUnforeseen } from './crash.js';
 import { EXIT } from './failure.js';
 import { endNotice } from './report.js';
 import { addSettings } from './settings.js';
+import { takeUp } from './take-up.js';
 
 /** `longlive serve`: the whole service in one process, until SIGINT or SIGTERM. */
 export function serveCommand(): Command {
@@ -44,9 +45,16 @@ async function runServer(flags: Record<string, unknown>): Promise<void> {
   }
   greet(config, open.running, backend, made);
   tell(log, backend);
+  const stopping = new AbortController();
+  const { running } = open;
+  const onUnusable = (reason: string) => running.notReady(reason);
+  void takeUp({ ...backend, logger: log, signal: stopping.signal, onUnusable });
   await untilAskedToStop();
+  stopping.abort();
   log.info({}, 'stopping: live sessions are paused with a checkpoint');
   await open.running.close();
+  // A request to a store that does not answer would keep the process alive.
+  process.exit(EXIT.ok);
 }
 
 /** What is not as one might expect. */

@@ -44,6 +44,9 @@ const { version } = createRequire(import.meta.url)('../../package.json') as { ve
 /** Time for subscribers to be handed the last events before their connections end. */
 const FAREWELL_MILLISECONDS = 250;
 
+/** Of the time to shut down, at most, what is kept for ending streams and freeing what is held. */
+const LEAVE_MILLISECONDS = 3000;
+
 /** Serves a backend over HTTP, SSE and WebSocket. Resolves when it listens. */
 export async function serve(config: ServerConfig, backend: Backend, log: Log): Promise<RunningServer> {
   const { sessions, store } = backend;
@@ -108,6 +111,7 @@ function address(server: Server, { host }: ServerConfig): string {
   return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
+/** Within `shutdownSeconds`, whatever hangs: sessions have all of them but what ending the streams takes. */
 async function close(
   config: ServerConfig,
   backend: Backend,
@@ -115,22 +119,35 @@ async function close(
   webSocket: { dispose(): Promise<void> },
   log: Log,
 ): Promise<void> {
+  const end = performance.now() + config.shutdownSeconds * 1000;
   const stopped = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
-  const done = await Promise.race([
-    backend.sessions.shutdown().then(() => true),
-    delay(config.shutdownSeconds * 1000, false, { ref: false }),
-  ]);
-  if (!done)
+  const forEnding = Math.min(LEAVE_MILLISECONDS, (config.shutdownSeconds * 1000) / 5);
+  if (!(await doneBy(end - forEnding, backend.sessions.shutdown()))) {
     log.error(
       { seconds: config.shutdownSeconds },
       'Sessions took too long to pause; they go on from their last checkpoint',
     );
-  await delay(FAREWELL_MILLISECONDS);
-  await webSocket.dispose();
-  server.closeAllConnections();
-  await stopped;
-  await backend.close?.();
+  }
+  await delay(Math.min(FAREWELL_MILLISECONDS, forEnding / 2));
+  const leaving = webSocket.dispose().then(async () => {
+    server.closeAllConnections();
+    await stopped;
+    await backend.close?.();
+  });
+  if (!(await doneBy(end, leaving))) log.error({}, 'Not everything could be freed in time; the process leaves');
+}
+
+/** Whether the work is done by then; one that fails rejects, also later on. */
+async function doneBy(time: number, work: Promise<void>): Promise<boolean> {
+  const over = new AbortController();
+  const late = delay(Math.max(0, time - performance.now()), false, { ref: false, signal: over.signal });
+  try {
+    return await Promise.race([work.then(() => true), late]);
+  } finally {
+    over.abort();
+    late.catch(() => undefined);
+  }
 }
 
 /** The viewer beside the compiled server, or in `dist` when run from source. */

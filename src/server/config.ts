@@ -66,6 +66,9 @@ const storage = {
     .undefined({ error: 'several servers on one Redis are not supported yet; leave it out and run one server' })
     .optional()
     .describe('Not supported yet: refused'),
+  storeRetrySeconds: limitSeconds(60).describe(
+    'How long a session waits for a store that fails before it is paused; requests wait less, see requestSeconds',
+  ),
 };
 
 const models = {
@@ -124,6 +127,12 @@ const sessions = {
     .default(1)
     .meta(unit('seconds'))
     .describe("How often a stream of another server's session looks for more in the store"),
+  abandonedSeconds: z.coerce
+    .number()
+    .min(0)
+    .default(7 * 86_400)
+    .meta(unit('seconds'))
+    .describe('A session that was paused for so long, and that nobody watches, is stopped and finished; 0 for never'),
   heartbeatSeconds: z.coerce
     .number()
     .min(0.1)
@@ -149,7 +158,9 @@ const operations = {
   maxDepth: count(12).describe('Depth of an operation'),
   maxAliases: count(15).describe('Aliases in an operation'),
   maxCost: count(5000).describe('Fields of an answer at most: those under a list count per item; see docs/protocol.md'),
-  requestSeconds: seconds(30).describe('Longest request, streams aside'),
+  requestSeconds: seconds(30).describe(
+    'Longest request, streams aside; after 80 % of it one that waits for the store is answered STORAGE',
+  ),
 };
 
 const connections = {
@@ -177,7 +188,9 @@ const connections = {
     'What a WebSocket may leave unread beyond one event per running operation before it is closed',
   ),
   readySeconds: seconds(5).describe('How long an answer of the store to /readyz holds'),
-  shutdownSeconds: seconds(25).describe('Time to write checkpoints and finish requests when asked to stop'),
+  shutdownSeconds: limitSeconds(25).describe(
+    'Time to write checkpoints and end streams when asked to stop; the process leaves then, whatever hangs',
+  ),
 };
 
 const pages = {

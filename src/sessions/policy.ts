@@ -24,6 +24,10 @@ export interface SessionPolicy {
   maxPendingPrompts: number;
   /** Share of a device that REALTIME sessions may plan on. */
   maxLoad: number;
+  /** A session that was paused for so long, and that nobody watches, is stopped; 0 never stops one. */
+  abandonedSeconds: number;
+  /** How long a request waits for a store that does not answer; less than the server waits for the request. */
+  answerSeconds: number;
   /** How long a failing store is retried before the session is paused with STORAGE. */
   storeRetrySeconds: number;
   /** The same while the server shuts down, all in all. */
@@ -49,6 +53,8 @@ export const DEFAULT_POLICY: SessionPolicy = {
   maxSessions: 16,
   maxPendingPrompts: 64,
   maxLoad: 0.9,
+  abandonedSeconds: 7 * 86_400,
+  answerSeconds: 24,
   storeRetrySeconds: 60,
   storeFarewellSeconds: 5,
   leaseSeconds: 10,

@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { systemClock } from './clock.js';
 import { DomainError } from './errors.js';
 import type { SessionEvent } from './events.js';
+import { Abandonment } from './live/abandonment.js';
 import { Capacity } from './live/capacity.js';
 import {
   type Command,
@@ -23,6 +24,7 @@ import { Presence } from './live/presence.js';
 import { requireModel } from './live/required-model.js';
 import { receiptOfKey, sameRequest } from './live/switches.js';
 import { Watching } from './live/watching.js';
+import { Patience } from './patience.js';
 import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
 import type { Jobs, ModelInfo } from './ports.js';
 import { Playlists } from './read/playlists.js';
@@ -72,6 +74,8 @@ export class SessionService implements Sessions {
   private readonly deletions: Deletions;
   private readonly jobs: Jobs;
   private readonly exports: Exports;
+  private readonly patience: Patience;
+  private readonly abandonment: Abandonment;
   private closing = false;
 
   constructor(options: SessionServiceOptions) {
@@ -95,6 +99,8 @@ export class SessionService implements Sessions {
     this.deletions = new Deletions(this.context);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
     this.exports = new Exports(this.context, this.jobs);
+    this.patience = new Patience(vault, clock, policy.answerSeconds);
+    this.abandonment = new Abandonment(this.context, this.directory, this.ownership);
   }
 
   // ---- queries ------------------------------------------------------------------------------------------------------
@@ -124,7 +130,12 @@ export class SessionService implements Sessions {
   }
 
   async session(id: string, signal?: AbortSignal): Promise<Session> {
-    return this.directory.at(id)?.view() ?? this.seenFromHere(await loadSession(this.context.vault.until(signal), id));
+    const owned = this.directory.at(id)?.view();
+    return owned ?? this.patience.answer(this.load(id, signal));
+  }
+
+  private async load(id: string, signal?: AbortSignal): Promise<Session> {
+    return this.seenFromHere(await loadSession(this.context.vault.until(signal), id));
   }
 
   sessions(options: { first?: number; after?: string; signal?: AbortSignal } = {}): Promise<Page<Session>> {
@@ -134,7 +145,7 @@ export class SessionService implements Sessions {
       const stored = owned ? undefined : await findSession(vault, id).catch(goneMeanwhile);
       return owned ?? (stored && this.seenFromHere(stored));
     };
-    return pageOfSessions(vault, find, options);
+    return this.patience.answer(pageOfSessions(vault, find, options));
   }
 
   receipts(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<SwitchReceipt>> {
@@ -157,7 +168,22 @@ export class SessionService implements Sessions {
 
   // ---- mutations ----------------------------------------------------------------------------------------------------
 
-  async createSession(input: CreateSessionInput): Promise<Session> {
+  createSession(input: CreateSessionInput): Promise<Session> {
+    return this.answerOfMaking(this.create(input), input.idempotencyKey);
+  }
+
+  forkSession(sessionId: string, input: ForkSessionInput = {}): Promise<Session> {
+    return this.answerOfMaking(this.fork(sessionId, input), input.idempotencyKey);
+  }
+
+  /** A session of which nobody knows, because its making took too long, is stopped; with a key it is found again. */
+  private answerOfMaking(making: Promise<Session>, idempotencyKey: string | undefined): Promise<Session> {
+    return this.patience.answer(making, ({ id }) => {
+      if (idempotencyKey === undefined) this.inBackground(this.stopSession(id).then(() => undefined));
+    });
+  }
+
+  private async create(input: CreateSessionInput): Promise<Session> {
     this.mustBeOpen();
     const { policy, engine } = this.context;
     const { model: wanted } = input;
@@ -170,7 +196,7 @@ export class SessionService implements Sessions {
     });
   }
 
-  async forkSession(sessionId: string, input: ForkSessionInput = {}): Promise<Session> {
+  private async fork(sessionId: string, input: ForkSessionInput): Promise<Session> {
     this.mustBeOpen();
     const { policy, engine } = this.context;
     const parent = await this.session(sessionId);
@@ -260,11 +286,13 @@ export class SessionService implements Sessions {
     this.inBackground(this.deletions.sweep());
     this.inBackground(this.exports.resume());
     await this.ownership.sweep(undefined);
+    this.inBackground(this.abandonment.keepOn());
   }
 
   async shutdown(): Promise<void> {
     this.closing = true;
     this.ownership.close();
+    this.abandonment.close();
     this.context.vault.leave(this.context.policy.storeFarewellSeconds * 1_000);
     await Promise.all(this.directory.owned().map((session) => session.shutdown()));
     await this.deletions.settled();
@@ -333,7 +361,7 @@ export class SessionService implements Sessions {
     input: Input<Name>,
   ): Promise<Output<Name>> {
     const message = encodeCommand({ id: randomUUID(), name, input } as Command);
-    return decodeReply(name, await this.deliver(sessionId, message));
+    return decodeReply(name, await this.patience.answer(this.deliver(sessionId, message)));
   }
 
   private async deliver(id: string, message: string): Promise<string> {

@@ -4,7 +4,9 @@ import { storeArtifacts } from '../stored/artifacts.js';
 import type { SessionKeys } from '../stored/keys.js';
 import type { SessionLog } from '../stored/log.js';
 import { OwnershipLost } from '../stored/vault.js';
-import type { Session } from '../session.js';
+import type { DomainError } from '../errors.js';
+import type { Artifact, Session } from '../session.js';
+import { isLasting } from '../stored/checksum.js';
 import type { Context } from './context.js';
 
 /** Between attempts to assemble the artifacts while the store fails. */
@@ -26,6 +28,7 @@ export async function finish(host: FinishingHost, over: AbortSignal): Promise<bo
       return true;
     } catch (error) {
       if (error instanceof OwnershipLost) throw error;
+      if (isLasting(error)) return endWithout(host, error);
       logger.warn({ sessionId: host.session.id, error }, 'artifacts could not be stored; trying again');
       await clock.sleep(RETRY_MILLISECONDS, over);
     }
@@ -33,9 +36,19 @@ export async function finish(host: FinishingHost, over: AbortSignal): Promise<bo
   return false;
 }
 
+/** What is damaged does not get whole by trying: the session ends without artifacts, and the log of the service says why. */
+async function endWithout(host: FinishingHost, error: DomainError): Promise<boolean> {
+  host.context.logger.error({ sessionId: host.session.id, error }, 'artifacts cannot be made of what is stored');
+  await logEnd(host, []);
+  return true;
+}
+
 async function finishOnce(host: FinishingHost): Promise<void> {
   if (host.session.finishedAt) return;
-  const artifacts = await storeArtifacts(host.context, host.keys, host.session);
+  await logEnd(host, await storeArtifacts(host.context, host.keys, host.session));
+}
+
+async function logEnd(host: FinishingHost, artifacts: Artifact[]): Promise<void> {
   const { state, reason, error, chunks, frames, seconds } = host.session;
   const outcome = { state, ...(reason && { reason }), ...(error && { error }) };
   const draft = { type: 'SessionEnded', ...outcome, chunks, frames, seconds, artifacts } as const;

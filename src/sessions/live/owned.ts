@@ -146,6 +146,14 @@ export class OwnedSession {
     });
   }
 
+  /** Stops a session that rests because nobody wants it any more; resolves when it is finished. */
+  async abandon(): Promise<void> {
+    await this.life.exclusively(async () => {
+      if (this.life.phase.kind === 'resting') await this.life.end('STOPPED', 'IDLE');
+    });
+    if (this.life.phase.kind === 'finishing') await this.life.phase.done;
+  }
+
   /** Leaves the session where another server can go on. */
   async shutdown(): Promise<void> {
     this.life.leave();

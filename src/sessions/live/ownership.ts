@@ -10,6 +10,7 @@ import type { CommandHandler } from '../ports.js';
 import { findRecord, loadSession, type StoredSession } from '../read/stored-sessions.js';
 import type { Session } from '../session.js';
 import { markFork } from '../stored/forks.js';
+import { isLasting } from '../stored/checksum.js';
 import { byDateKey, keysOf, UNFINISHED } from '../stored/keys.js';
 import { RecordFile } from '../stored/record-file.js';
 import type { SessionRecord } from '../stored/record.js';
@@ -218,7 +219,7 @@ export class Ownership {
       const code = error instanceof DomainError ? error.code : undefined;
       if (code === 'OWNED_ELSEWHERE') return true;
       logger.warn({ sessionId: id, error }, 'an unfinished session could not be taken over');
-      return code !== 'STORAGE' && !(error instanceof OwnershipLost);
+      return isLasting(error) || (code !== 'STORAGE' && !(error instanceof OwnershipLost));
     }
   }
 

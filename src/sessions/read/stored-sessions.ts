@@ -4,10 +4,11 @@ import { DomainError, invalid } from '../errors.js';
 import type { Session } from '../session.js';
 import type { Page } from '../sessions.js';
 import { isSessionId } from '../stored/ids.js';
-import { BY_DATE, idOfByDateKey, keysOf } from '../stored/keys.js';
+import { isLasting } from '../stored/checksum.js';
+import { BY_DATE, createdAtOfByDateKey, idOfByDateKey, keysOf } from '../stored/keys.js';
 import { LogReader } from '../stored/log.js';
 import { readRecord, type SessionRecord } from '../stored/record.js';
-import { applyEvent } from '../stored/snapshot.js';
+import { applyEvent, damagedSession } from '../stored/snapshot.js';
 import type { Vault } from '../stored/vault.js';
 
 const PAGE = 20;
@@ -59,8 +60,22 @@ export async function pageOfSessions(
     if (keys.length > first) break;
   }
   const page = keys.slice(0, first);
-  const found = await Promise.all(page.map((key) => find(idOfByDateKey(key))));
+  const found = await Promise.all(page.map((key) => findOrName(key, find)));
   const last = page.at(-1);
   const more = keys.length > first && last !== undefined;
   return { items: found.filter((item) => item !== undefined), ...(more && { next: last.slice(BY_DATE.length) }) };
+}
+
+/** A session that cannot be read harms no other: it is listed as damaged. */
+async function findOrName(
+  key: string,
+  find: (id: string) => Promise<Session | undefined>,
+): Promise<Session | undefined> {
+  const id = idOfByDateKey(key);
+  try {
+    return await find(id);
+  } catch (error) {
+    if (!isLasting(error)) throw error;
+    return damagedSession(id, createdAtOfByDateKey(key), error);
+  }
 }

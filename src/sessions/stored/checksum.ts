@@ -5,6 +5,7 @@
 
 import { createHash } from 'node:crypto';
 import { DomainError } from '../errors.js';
+import { StoreError } from '../ports.js';
 
 const CHECK = /,"check":"([0-9a-f]{16})"\}$/;
 const MAGIC = Buffer.from('LLCHECK1');
@@ -21,6 +22,11 @@ export class DamagedError extends DomainError {
     super('STORAGE', `${key} ${problem}; longlive fsck says what else is and what can be repaired.`, { cause });
     this.name = 'DamagedError';
   }
+}
+
+/** What is stored is the problem, not the store: trying again does not help. */
+export function isLasting(error: unknown): error is DomainError {
+  return error instanceof DomainError && error.code === 'STORAGE' && !(error.cause instanceof StoreError);
 }
 
 export function checksumOf(bytes: Uint8Array | string): string {

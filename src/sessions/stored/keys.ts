@@ -76,6 +76,12 @@ export function idOfByDateKey(key: string): string {
   return key.slice(BY_DATE.length + 14);
 }
 
+/** When the session was created. */
+export function createdAtOfByDateKey(key: string): Date {
+  const left = Number(key.slice(BY_DATE.length, BY_DATE.length + 13));
+  return new Date(Number.isInteger(left) ? LAST_MILLISECOND - left : 0);
+}
+
 export function checkpointBlocksOf(key: string): number | undefined {
   const match = /\/checkpoints\/(\d+)\.safetensors$/.exec(key);
   return match ? Number(match[1]) : undefined;

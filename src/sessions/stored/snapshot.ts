@@ -9,14 +9,17 @@ import type {
   StateChanged,
   StoredEvent,
 } from '../events.js';
-import type { LoraChoice, ModelInfo } from '../ports.js';
+import type { DomainError } from '../errors.js';
+import type { LoraChoice, LoraInfo, ModelInfo } from '../ports.js';
 import { isEnded, type Session, type SwitchReceipt, type TimelineEntry } from '../session.js';
 import type { SessionRequest } from '../validation.js';
 
 /** A snapshot keeps so many settled receipts, and so many entries of the timeline: those before are read from the log. */
 export const KEPT = 100;
 
-export function initialSnapshot(id: string, request: SessionRequest, model: ModelInfo, now: number): Session {
+type KnownModel = Pick<ModelInfo, 'digest' | 'fps' | 'framesPerBlock' | 'loras'>;
+
+export function initialSnapshot(id: string, request: SessionRequest, model: KnownModel, now: number): Session {
   return {
     id,
     state: 'QUEUED',
@@ -46,7 +49,15 @@ export function initialSnapshot(id: string, request: SessionRequest, model: Mode
   };
 }
 
-function digestOf({ name }: LoraChoice, { loras }: ModelInfo): string {
+/** What is shown of a session that cannot be read, so that others are: that it is there, since when, and what is wrong. */
+export function damagedSession(id: string, createdAt: Date, { code, message }: DomainError): Session {
+  const request: SessionRequest = { model: '', seed: 0n, width: 0, height: 0, pace: 'REALTIME', prompts: [] };
+  const unknown = { digest: '', fps: 1, framesPerBlock: 1, loras: [] as readonly LoraInfo[] };
+  const empty = initialSnapshot(id, request, unknown, createdAt.getTime());
+  return { ...empty, state: 'FAILED', error: { code, message } };
+}
+
+function digestOf({ name }: LoraChoice, { loras }: KnownModel): string {
   return loras.find((lora) => lora.name === name)?.digest ?? '';
 }
 

@@ -1,0 +1,36 @@
+/** What a server does beside serving when it begins: it tries the store out and takes up what earlier servers left. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Logger, type ObjectStore, type Sessions, StoreError } from '../sessions/index.js';
+import { probe } from '../storage/index.js';
+
+export interface TakeUpParts {
+  sessions: Pick<Sessions, 'start'>;
+  store: ObjectStore;
+  logger: Logger;
+  /** Ends the attempts. */
+  signal: AbortSignal;
+  /** The store will not do, whatever time passes; the message is for people. */
+  onUnusable: (message: string) => void;
+}
+
+const FIRST_WAIT = 500;
+const LONGEST_WAIT = 10_000;
+
+/** Goes on until the store lets it happen; never rejects. A store that cannot be used is given up at once. */
+export async function takeUp({ sessions, store, logger, signal, onUnusable }: TakeUpParts): Promise<void> {
+  for (let wait = FIRST_WAIT; !signal.aborted; wait = Math.min(2 * wait, LONGEST_WAIT)) {
+    try {
+      await probe(store);
+      await sessions.start();
+      return;
+    } catch (error) {
+      if (error instanceof StoreError && error.code === 'UNUSABLE') {
+        logger.error({ error }, 'the store cannot be used');
+        return onUnusable('The store cannot be used; the log says why.');
+      }
+      if (signal.aborted) return;
+      logger.warn({ error }, 'the store does not let the work of earlier servers be taken up; trying again');
+    }
+    await delay(wait, undefined, { signal, ref: false }).catch(() => undefined);
+  }
+}
