@@ -1,6 +1,7 @@
 import {
   isEnded,
   LIMITS,
+  keysOf,
   pageCursorOf,
   type PromptPage,
   type Session as DomainSession,
@@ -200,7 +201,7 @@ builder.node(Session, {
     }),
     playlistUrl: t.string({
       description: 'HLS over the same chunks: grows while the session runs.',
-      resolve: ({ id }, _args, { links }) => links.to(`sessions/${id}/index.m3u8`).url,
+      resolve: ({ id }, _args, { links }) => links.to(keysOf(id).playlist).url,
     }),
     artifacts: t.field({
       type: [Artifact],

@@ -22,10 +22,10 @@ import { loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, runningPrecision, storeOpener } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
+import { PACKAGE_NAME } from '../import/package-name.js';
 
 const SETTINGS = ['models', 'modelCache', 'modelCacheGigabytes', 's3Endpoint', 's3Region'];
 const SERVICE_TIMEOUT_MS = 10_000;
-const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
 /** `longlive models`: which packages there are, whether they are whole, how they come and go. */
 export function modelsCommand(): Command {
@@ -189,7 +189,7 @@ async function runAdd(source: string, flags: Record<string, unknown> & { name?: 
   try {
     const found = await readFolder(folderOf(source, config));
     const name = flags.name ?? found.manifest.name;
-    if (!NAME.test(name)) {
+    if (!PACKAGE_NAME.test(name)) {
       throw new Failure(EXIT.usage, `"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
     }
     const place = join(directory, name);

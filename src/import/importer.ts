@@ -28,6 +28,7 @@ import { convertSentencePiece } from './sentencepiece.js';
 import type { DitHints, DitSizes, TextEncoderSizes, TinyVaeSizes, VaeSizes } from './sizes.js';
 import { countOf, type Tensor } from './tensor.js';
 import { bodyBytes, isSmall, type TypeOf, writeSafeTensors, type WrittenFile } from './writer.js';
+import { PACKAGE_NAME } from './package-name.js';
 
 /** Of the matrices of a network; `int8` and `fp8` are those that quantise.ts lists, the others are then bf16. */
 export type Precision = 'fp32' | 'bf16' | 'int8' | 'fp8';
@@ -104,7 +105,6 @@ const FILES: Record<Component, string> = {
   tinyVae: 'tiny_vae.safetensors',
 };
 const NEEDED: readonly Component[] = ['dit', 'textEncoder', 'vae'];
-const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 const STATE = 'import.json';
 /** Kept free beside the package. */
 const SPARE_BYTES = 64 * 2 ** 20;
@@ -123,7 +123,7 @@ export async function planImport(options: ImportOptions): Promise<Plan> {
 async function placeOf(options: ImportOptions): Promise<{ out: string; name: string }> {
   const out = resolve(options.out);
   const name = options.name ?? basename(out);
-  if (!NAME.test(name))
+  if (!PACKAGE_NAME.test(name))
     throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
   await refuseExisting(out);
   return { out, name };

@@ -13,6 +13,7 @@ import { isQuantised, isQuantisedType, type QuantisedType } from './quantise.js'
 import { openSource } from './source.js';
 import type { Tensor } from './tensor.js';
 import { isSmall, type StoredType, writeSafeTensors, type WrittenFile } from './writer.js';
+import { PACKAGE_NAME } from './package-name.js';
 
 export interface PackageToQuantise {
   directory: string;
@@ -41,7 +42,6 @@ export interface QuantisedPackage {
   files: Record<string, WrittenFile>;
 }
 
-const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 const TYPES = { int8: 'I8', fp8: 'F8_E4M3' } as const;
 const README = 'README.md';
 const SPARE_BYTES = 64 * 2 ** 20;
@@ -49,7 +49,7 @@ const SPARE_BYTES = 64 * 2 ** 20;
 export async function quantisePackage(options: QuantiseOptions): Promise<QuantisedPackage> {
   const out = resolve(options.out);
   const name = options.name ?? basename(out);
-  if (!NAME.test(name))
+  if (!PACKAGE_NAME.test(name))
     throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
   await mkdir(dirname(out), { recursive: true });
   return withLock(lockOf(out), async (lost) => {

@@ -6,6 +6,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { readSmall } from '../import/bytes.js';
+import { PACKAGE_NAME } from '../import/package-name.js';
 
 const MOST_FILES = 256;
 
@@ -20,7 +21,7 @@ const text = z.string().max(LONGEST_TEXT);
 
 const manifestSchema = z.strictObject({
   formatVersion: z.literal(1),
-  name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/),
+  name: z.string().regex(PACKAGE_NAME),
   version: z.string().max(100),
   title: z.string().max(200),
   description: text,

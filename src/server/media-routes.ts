@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { gzip as gzipText } from 'node:zlib';
-import { DomainError, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
+import { DomainError, keysOf, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
 import type { SignedLinks } from './links.js';
 import type { MediaCache } from './media-cache.js';
 import { parseRange, type ByteRange } from './range.js';
@@ -63,7 +63,7 @@ export class MediaRoutes {
     const [, sessionId, file] = PATH.exec(path) ?? [];
     const known = FILES.find(({ pattern }) => pattern.test(file ?? ''));
     if (sessionId === undefined || file === undefined || !known) return false;
-    const key = `sessions/${sessionId}/${file}`;
+    const key = keysOf(sessionId).prefix + file;
     const verdict = this.parts.links.verify(key, query);
     if (verdict.outcome !== 'valid') {
       const [code, message] = REFUSED[verdict.outcome];
@@ -92,7 +92,7 @@ export class MediaRoutes {
   private async playlist(media: MediaRequest): Promise<void> {
     const { request, response, sessionId, type, query, expiry } = media;
     this.parts.sessions.touch(sessionId);
-    const prefix = `sessions/${sessionId}/`;
+    const { prefix } = keysOf(sessionId);
     const { links } = this.parts;
     const signature = links.query(sessionId, expiry);
     const text = await this.parts.sessions.playlist(

@@ -3,7 +3,7 @@ export * from './sessions.js';
 export { systemClock } from './clock.js';
 export * from './errors.js';
 export * from './events.js';
-export { pageCursorOf } from './stored/keys.js';
+export { keysOf, pageCursorOf } from './stored/keys.js';
 export * from './policy.js';
 export * from './ports.js';
 export { SessionService } from './service.js';

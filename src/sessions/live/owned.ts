@@ -105,7 +105,7 @@ export class OwnedSession {
     return this.life.exclusively(async () => {
       this.mustNotBeOver('cannot be paused');
       if (this.life.phase.kind === 'generating') await this.life.interrupt({ kind: 'pause', reason, commandId });
-      return this.view();
+      return this.answer();
     });
   }
 
@@ -115,7 +115,7 @@ export class OwnedSession {
       if (this.life.phase.kind === 'stuck') await this.life.unstick(this.life.phase);
       this.mustNotBeOver('cannot be resumed');
       if (this.life.phase.kind === 'resting') await this.goOn('REQUESTED', commandId);
-      return this.view();
+      return this.answer();
     });
   }
 
@@ -142,7 +142,7 @@ export class OwnedSession {
           return impossible(phase);
       }
       if (this.life.phase.kind === 'stuck') throw this.life.stoppedLater(this.life.phase, commandId);
-      return this.view();
+      return this.answer();
     });
   }
 
@@ -174,6 +174,12 @@ export class OwnedSession {
   }
 
   // ---- how commands are carried out ---------------------------------------------------------------------------------
+
+  /** How the session is now that a command was carried out, unless it was lost meanwhile. */
+  private answer(): Session {
+    if (this.gone && !isEnded(this.session.state)) throw new SessionGone();
+    return this.view();
+  }
 
   private mustNotBeOver(consequence: string): void {
     if (this.gone) throw new SessionGone();

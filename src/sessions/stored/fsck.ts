@@ -12,6 +12,7 @@ import {
   idOfByDateKey,
   keysOf,
   type SessionKeys,
+  SESSIONS,
   UNFINISHED,
 } from './keys.js';
 import type { FrameChunk, StoredEvent } from '../events.js';
@@ -64,7 +65,7 @@ export class Checker {
   /** Every session of which there is anything, and the lists. */
   async *all(): AsyncGenerator<SessionReport> {
     const ids = new Set<string>();
-    for await (const { key } of this.shelf.vault.list('sessions/')) ids.add(key.split('/')[1] as string);
+    for await (const { key } of this.shelf.vault.list(SESSIONS)) ids.add(key.split('/')[1] as string);
     for (const id of [...ids].sort()) yield await this.session(id);
     const listed = new Map<string, string>();
     for await (const { key } of this.shelf.vault.list(BY_DATE)) listed.set(key, idOfByDateKey(key));

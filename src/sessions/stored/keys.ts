@@ -22,8 +22,11 @@ export interface SessionKeys {
   segment(n: number): string;
 }
 
+/** Before everything that is stored of sessions. */
+export const SESSIONS = 'sessions/';
+
 export function keysOf(sessionId: string): SessionKeys {
-  const prefix = `sessions/${sessionId}/`;
+  const prefix = `${SESSIONS}${sessionId}/`;
   return {
     id: sessionId,
     prefix,
