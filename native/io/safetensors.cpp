@@ -78,7 +78,9 @@ void SafeTensors::readHeader(std::span<const uint8_t> bytes) {
   if (header.object().size() > kMaxTensors) throw fail("too many tensors");
 
   std::vector<Range> ranges;
-  for (const auto& [name, value] : header.object()) {
+  for (const auto& member : header.object()) {
+    const std::string& name = member.first;
+    const Json& value = member.second;
     const auto bad = [&](const std::string& why) -> Error { return fail("tensor " + quoted(name) + ": " + why); };
     if (name == "__metadata__") {
       if (value.type() != Json::Type::Object) throw fail("__metadata__ is not an object");
