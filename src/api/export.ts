@@ -1,8 +1,10 @@
 import { DomainError, type Artifact as Stored, type SessionExport } from '../sessions/index.js';
+import { ARTIFACTS } from './artifact.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { absent, answering, ConflictError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { localId } from './ids.js';
+import { weigh } from './paging.js';
 import { Failure } from './session.js';
 
 const ExportState = builder.enumType('ExportState', {
@@ -57,7 +59,12 @@ builder.node(Export, {
     toChunk: t.exposeInt('toChunk', { description: 'The first chunk that is not in it.' }),
     fromSeconds: t.exposeFloat('fromSeconds', { description: 'Where it begins in the session.' }),
     toSeconds: t.exposeFloat('toSeconds'),
-    files: t.field({ type: [ExportFile], description: 'When it is DONE.', resolve: ({ artifacts }) => [...artifacts] }),
+    files: t.field({
+      type: [ExportFile],
+      description: 'When it is DONE.',
+      ...weigh(ARTIFACTS),
+      resolve: ({ artifacts }) => [...artifacts],
+    }),
   }),
 });
 

@@ -65,7 +65,7 @@ function subscribeOptions(
 function enter(sessionId: string, { gate, facts }: ApiContext): () => void {
   const leave = gate.enter(sessionId);
   if (leave) return leave;
-  const message = `This session has its ${facts.maxSubscribersPerSession} subscribers here already; try again later or play its HLS playlist.`;
+  const message = `This session has reached its limit of ${facts.maxSubscribersPerSession} subscribers on this server; try again later or play its HLS playlist.`;
   throw new DomainError('AT_CAPACITY', message, { retryAfterSeconds: 10 });
 }
 

@@ -10,6 +10,7 @@ import { probe } from '../storage/index.js';
 import { EXIT, explain } from './failure.js';
 import { memoryFindings } from './memory.js';
 import { addSettings } from './settings.js';
+import { print } from './terminal.js';
 
 export interface Finding {
   topic: string;
@@ -32,7 +33,7 @@ export function doctorCommand(): Command {
 
 async function doctor(flags: Record<string, unknown>): Promise<void> {
   const findings = await examine(loadConfig(process.env, flags));
-  process.stdout.write(flags.json ? `${JSON.stringify(findings, null, 2)}\n` : `${table(findings)}\n`);
+  print(flags.json ? `${JSON.stringify(findings, null, 2)}\n` : `${table(findings)}\n`);
   if (findings.some(({ status }) => status === 'missing')) process.exitCode = EXIT.unavailable;
 }
 

@@ -7,6 +7,7 @@ import { exportParts } from '../sessions/index.js';
 import { openConfiguredStore } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
+import { print } from './terminal.js';
 
 interface Flags extends Record<string, unknown> {
   from?: number;
@@ -39,7 +40,7 @@ async function run(session: string, { from, to, ...flags }: Flags): Promise<void
     const parts = await exportParts({ store, media }, session.replace(/^Session:/, ''), range);
     await writeFile(out, parts.video);
     await writeFile(`${out}.jsonl`, [parts.timeline]);
-    process.stdout.write(
+    print(
       `${out}: ${parts.fromSeconds.toFixed(2)} to ${parts.toSeconds.toFixed(2)} s of the session, ${parts.chapters} chapters\n`,
     );
   } finally {

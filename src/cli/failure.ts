@@ -47,7 +47,10 @@ export function explain(error: unknown): { exitCode: number; message: string } {
   if (error instanceof Failure) return { exitCode: error.exitCode, message: error.message };
   if (error instanceof ConfigError) return { exitCode: EXIT.usage, message: error.message };
   if (error instanceof ImportError) return { exitCode: EXIT.unavailable, message: error.message };
-  if (error instanceof DomainError) return { exitCode: OF_DOMAIN[error.code] ?? EXIT.bug, message: error.message };
+  if (error instanceof DomainError) {
+    const cause = error.cause instanceof Error && error.code === 'STORAGE' ? ` ${error.cause.message}` : '';
+    return { exitCode: OF_DOMAIN[error.code] ?? EXIT.bug, message: `${error.message}${cause}` };
+  }
   if (isListenError(error)) return { exitCode: EXIT.usage, message: error.message };
   return { exitCode: EXIT.bug, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }

@@ -5,6 +5,7 @@ import { Checker, type Finding, type SessionReport } from '../sessions/index.js'
 import { openConfiguredStore } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
+import { print } from './terminal.js';
 
 interface Flags extends Record<string, unknown> {
   all?: boolean;
@@ -39,7 +40,7 @@ async function fsck(ids: string[], flags: Flags): Promise<void> {
   try {
     const checker = new Checker({ store, media }, { repair: flags.repair === true });
     for await (const report of flags.all ? checker.all() : each(checker, sessions)) {
-      process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : textOf(report));
+      print(flags.json ? `${JSON.stringify(report)}\n` : textOf(report));
       checked++;
       if (report.findings.some(({ repaired }) => !repaired)) wrong++;
     }

@@ -14,6 +14,7 @@ import { type ComposedBackend, compose, openParts } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { endNotice, type Report, report, summary } from './report.js';
 import { addSettings } from './settings.js';
+import { complain, print } from './terminal.js';
 
 interface Switch {
   atSeconds: number;
@@ -64,7 +65,7 @@ async function generate(flags: Flags): Promise<void> {
     const backend = await openPrivateBackend(config, directory);
     try {
       const result = await run(backend, flags, out, config.threads);
-      process.stdout.write(flags.json ? `${JSON.stringify(result, null, 2)}\n` : `${summary(result)}\n`);
+      print(flags.json ? `${JSON.stringify(result, null, 2)}\n` : `${summary(result)}\n`);
     } finally {
       await backend.sessions.shutdown();
       await backend.close();
@@ -101,7 +102,7 @@ async function run(backend: ComposedBackend, flags: Flags, out: string, threads:
 /** Beforehand, that the video will be shorter than asked for. */
 function tellEnd(backend: ComposedBackend, { seconds }: Flags): void {
   const model = backend.sessions.models()[0];
-  if (model?.longestSeconds != null && model.longestSeconds < seconds) process.stderr.write(`${endNotice(model)}\n`);
+  if (model?.longestSeconds != null && model.longestSeconds < seconds) complain(`${endNotice(model)}\n`);
 }
 
 function inputOf(flags: Flags): CreateSessionInput {
@@ -215,7 +216,7 @@ function sizeOf(text: string): { width: number; height: number } {
 
 const line = (details: object, message: string) => {
   const error = 'error' in details && details.error instanceof Error ? `: ${details.error.message}` : '';
-  process.stderr.write(`${message}${error}\n`);
+  complain(`${message}${error}\n`);
 };
 
 /** People at a terminal need no notice of what goes well. */

@@ -15,6 +15,7 @@ import {
   settingNames,
   type TextPrecision,
 } from '../import/index.js';
+import { print } from './terminal.js';
 
 interface ImportFlags {
   out: string;
@@ -85,11 +86,11 @@ export function importCommand(): Command {
 async function run(sources: string[], flags: ImportFlags): Promise<void> {
   const options = optionsOf(sources, flags);
   if (flags.dryRun) {
-    process.stdout.write(`${planText(await planImport(options))}\n`);
+    print(`${planText(await planImport(options))}\n`);
     return;
   }
   const result = await importModel({ ...options, ...progress(flags.quiet ?? false) });
-  process.stdout.write(`${summaryOf(result)}\n`);
+  print(`${summaryOf(result)}\n`);
 }
 
 export function optionsOf(sources: readonly string[], flags: ImportFlags): ImportOptions {

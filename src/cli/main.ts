@@ -34,11 +34,12 @@ try {
   await program.parseAsync();
 } catch (error) {
   const { EXIT, explain } = await import('./failure.js');
+  const { complain } = await import('./terminal.js');
   if (isUsage(error)) {
     process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   } else {
     const { exitCode, message } = explain(error);
-    process.stderr.write(`longlive: ${message}\n`);
+    complain(`longlive: ${message}\n`);
     process.exitCode = exitCode;
   }
 }

@@ -23,6 +23,7 @@ import { modelCache, runningPrecision, storeOpener } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
 import { PACKAGE_NAME } from '../import/package-name.js';
+import { complain, print, printable } from './terminal.js';
 
 const SETTINGS = ['models', 'modelCache', 'modelCacheGigabytes', 's3Endpoint', 's3Region'];
 const SERVICE_TIMEOUT_MS = 10_000;
@@ -85,8 +86,8 @@ async function runList(flags: Record<string, unknown> & { service?: string }): P
   const { sources, problems } = await find(config);
   const running = flags.service === undefined ? undefined : await modelsOf(flags.service, config.token);
   const rows = await Promise.all(sources.map((source) => describe(source, config, running)));
-  process.stdout.write(flags.json ? `${JSON.stringify(rows, null, 2)}\n` : `${table(rows)}\n`);
-  for (const { message } of problems) process.stderr.write(`${message}\n`);
+  print(flags.json ? `${JSON.stringify(rows, null, 2)}\n` : `${table(rows)}\n`);
+  for (const { message } of problems) complain(`${message}\n`);
 }
 
 function find(config: ServerConfig): ReturnType<typeof findSources> {
@@ -103,7 +104,9 @@ async function describe(
   running: ReadonlyMap<string, Running> | undefined,
 ): Promise<Listed> {
   const { manifest, digest, address } = source;
-  const { name, version, title, license } = manifest;
+  const [name, version, title, license] = [manifest.name, manifest.version, manifest.title, manifest.license].map(
+    printable,
+  ) as [string, string, string, string];
   const { width, height } = source.config.video;
   const directory = await directoryOf(source, config);
   const there = running?.get(digest);
@@ -201,9 +204,7 @@ async function runAdd(source: string, flags: Record<string, unknown> & { name?: 
     }
     bar?.start(bytesOf(found.manifest), 0);
     await installPackage(found, place, { onProgress: ({ fetchedBytes }) => bar?.update(fetchedBytes) });
-    process.stdout.write(
-      `${place}: ${found.manifest.title} ${found.manifest.version}, licence: ${found.manifest.license}\n`,
-    );
+    print(`${place}: ${found.manifest.title} ${found.manifest.version}, licence: ${found.manifest.license}\n`);
   } catch (error) {
     throw isExpected(error) ? fetchError(error) : new Failure(EXIT.unavailable, messageOf(error));
   } finally {
@@ -270,7 +271,7 @@ async function verify(source: PackageSource, config: ServerConfig): Promise<stri
   const { name } = source.manifest;
   const directory = await directoryOf(source, config);
   if (directory === undefined) {
-    process.stdout.write(`${name}: not fetched from ${source.address} yet; its files are checked as they arrive\n`);
+    print(`${name}: not fetched from ${source.address} yet; its files are checked as they arrive\n`);
     return [];
   }
   const found: string[] = [];
@@ -278,7 +279,7 @@ async function verify(source: PackageSource, config: ServerConfig): Promise<stri
     const edited = damage.startsWith('config.json') ? ` If you edited it: longlive models configure ${name}` : '';
     found.push(`${name}: ${damage}${edited}`);
   }
-  if (found.length === 0) process.stdout.write(`${name}: every file matches its checksum\n`);
+  if (found.length === 0) print(`${name}: every file matches its checksum\n`);
   return found;
 }
 
@@ -307,7 +308,7 @@ async function runConfigure(name: string, texts: string[], flags: Record<string,
     lines.length > 0
       ? `${found.address}: the manifest is renewed; its digest is ${digest}`
       : `${found.address}: nothing to change`;
-  process.stdout.write(`${[...lines, end].join('\n')}\n`);
+  print(`${[...lines, end].join('\n')}\n`);
 }
 
 // -- remove
@@ -322,7 +323,7 @@ async function runRemove(name: string, flags: Record<string, unknown>): Promise<
     throw new Failure(EXIT.usage, `Nothing was deleted; say --yes to delete ${found.address}.`);
   }
   await removePackage(found.address);
-  process.stdout.write(`${found.address}: deleted\n`);
+  print(`${found.address}: deleted\n`);
 }
 
 /** Only a person at a terminal can be asked. */

@@ -10,6 +10,7 @@ import { CALIBRATION_PROMPTS, type Loss, measureLoss } from './calibration.js';
 import { EXIT, Failure } from './failure.js';
 import { verifyHint } from './import.js';
 import { addSettings } from './settings.js';
+import { print } from './terminal.js';
 
 interface QuantizeFlags extends Record<string, unknown> {
   out: string;
@@ -76,7 +77,7 @@ async function run(path: string, flags: QuantizeFlags): Promise<void> {
       return { file, before: source.manifest.files[file]?.bytes ?? 0, after: bytes };
     });
     const result = { directory: made.directory, precision, files, loss };
-    process.stdout.write(flags.json ? `${JSON.stringify(result, replacer, 2)}\n` : `${table(result)}\n`);
+    print(flags.json ? `${JSON.stringify(result, replacer, 2)}\n` : `${table(result)}\n`);
   } finally {
     killed.end();
   }

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { makeSecrets } from '../server/secrets.js';
+import { print } from './terminal.js';
 
 /** `longlive secrets`: the token and the signing key of a deployment, made once in a directory that its parts share. */
 export function secretsCommand(): Command {
@@ -9,6 +10,6 @@ export function secretsCommand(): Command {
     .option('--readable', 'by other users too: for a volume that only the parts of a deployment mount')
     .action(async (directory: string, { readable = false }: { readable?: boolean }) => {
       for (const { path, made } of await makeSecrets(directory, readable))
-        process.stdout.write(`${path}: ${made ? 'made' : 'kept'}\n`);
+        print(`${path}: ${made ? 'made' : 'kept'}\n`);
     });
 }

@@ -10,6 +10,7 @@ import { EXIT } from './failure.js';
 import { endNotice } from './report.js';
 import { addSettings } from './settings.js';
 import { takeUp } from './take-up.js';
+import { print } from './terminal.js';
 
 /** `longlive serve`: the whole service in one process, until SIGINT or SIGTERM. */
 export function serveCommand(): Command {
@@ -74,7 +75,7 @@ function greet(config: ServerConfig, running: RunningServer, backend: ComposedBa
       `Open ${config.publicUrl ?? running.url} and give the page this token: ${token.value}`,
     );
   }
-  process.stdout.write(`${lines.join('\n')}\n`);
+  print(`${lines.join('\n')}\n`);
 }
 
 /** The first signal asks, the second one insists. */

@@ -102,12 +102,15 @@ export function checkFork(
 function checkBranch({ atChunk, atSeconds }: ForkSessionInput, parent: Session): number {
   const { chunks, seconds } = parent;
   if (chunks === 0) {
-    throw invalid('sessionId', 'The session has no chunk yet to branch off behind; wait for the first.');
+    throw invalid('sessionId', 'Nothing to fork from yet; wait for the first chunk.');
   }
   if (atSeconds !== undefined) {
     if (atChunk !== undefined) throw invalid('atSeconds', 'Give either atChunk or atSeconds, not both.');
     if (!Number.isFinite(atSeconds) || atSeconds < 0 || atSeconds > seconds) {
-      throw invalid('atSeconds', `atSeconds must be from 0 to ${seconds}, what there is, not ${atSeconds}.`);
+      throw invalid(
+        'atSeconds',
+        `atSeconds must be between 0 and ${seconds}, the length generated so far; got ${atSeconds}.`,
+      );
     }
     return Math.min(chunks, Math.max(1, blockAtOrAfter(parent, atSeconds)));
   }

@@ -244,7 +244,8 @@ function isTransient(error: unknown): boolean {
 
 function storageError(key: string, error: unknown): Error {
   if (!(error instanceof StoreError)) return error instanceof Error ? error : new Error(String(error));
-  return new DomainError('STORAGE', `${ADVICE[error.code]} (${key}: ${error.message})`, { cause: error });
+  // What the store itself says, with paths and addresses of this server, is for its log.
+  return new DomainError('STORAGE', `${ADVICE[error.code]} (${key})`, { cause: error });
 }
 
 const ADVICE: Record<StoreError['code'], string> = {

@@ -210,7 +210,7 @@ describe('a fork', () => {
   it.each<[string, ForkSessionInput, string, RegExp]>([
     ['no chunk at all', { atChunk: 0 }, 'atChunk', /from 1 to 17/],
     ['a chunk that is not there', { atChunk: 18 }, 'atChunk', /from 1 to 17/],
-    ['a time that is not there', { atChunk: undefined, atSeconds: 13 }, 'atSeconds', /from 0 to 12\.5625/],
+    ['a time that is not there', { atChunk: undefined, atSeconds: 13 }, 'atSeconds', /between 0 and 12\.5625/],
     ['a chunk and a time', { atSeconds: 5 }, 'atSeconds', /not both/],
     ['half a chunk', { atChunk: 2.5 }, 'atChunk', /whole number/],
     ['an end before its beginning', { atChunk: 9, maxSeconds: 6 }, 'maxSeconds', /more than 6\.56/],
