@@ -141,9 +141,11 @@ function policyOf(config: ServerConfig): Partial<SessionPolicy> {
   const { pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, exportsAtOnce, maxPendingPrompts } = config;
   const { answerSeconds, storeRetrySeconds, storeFarewellSeconds } = patienceOf(config);
   const { abandonedSeconds } = config;
+  const { keepDays, keepGigabytes } = config;
   return {
     ...{ answerSeconds, storeRetrySeconds, storeFarewellSeconds, abandonedSeconds },
     ...{ leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions },
     ...{ pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, exportsAtOnce, maxPendingPrompts },
+    ...{ keepDays, keepGigabytes },
   };
 }

@@ -145,6 +145,13 @@ const sessions = {
   keptCheckpoints: count(20).describe(
     'Checkpoints that stay of a session: the newest ones and others evenly before them',
   ),
+  keepDays: z.coerce
+    .number()
+    .min(0)
+    .default(0)
+    .meta(unit('days'))
+    .describe('Finished sessions are deleted after this; 0 keeps them'),
+  keepGigabytes: gigabytes(0).describe('The oldest finished sessions are deleted while all need more; 0 for no bound'),
   exportsAtOnce: count(1).describe('Exports that are made at once; others wait'),
   maxPendingPrompts: count(64).describe('Prompts of one session that may wait for its next block'),
   maxSubscribers: count(64).describe('Streams per session'),

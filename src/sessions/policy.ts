@@ -16,6 +16,10 @@ export interface SessionPolicy {
   keptCheckpoints: number;
   /** Exports that are made at once; the others wait. */
   exportsAtOnce: number;
+  /** Finished sessions are deleted after so many days; 0 keeps them. */
+  keepDays: number;
+  /** The oldest finished sessions are deleted while all need more than this; 0 for no bound. */
+  keepGigabytes: number;
   /** Upper bound for `maxSeconds`, and what a session without one gets; 0 lets sessions be endless. */
   maxSeconds: number;
   /** Sessions in device memory on this server, whatever their pace. */
@@ -49,6 +53,8 @@ export const DEFAULT_POLICY: SessionPolicy = {
   checkpointBlocks: 8,
   keptCheckpoints: 20,
   exportsAtOnce: 1,
+  keepDays: 0,
+  keepGigabytes: 0,
   maxSeconds: 0,
   maxSessions: 16,
   maxPendingPrompts: 64,

@@ -55,6 +55,7 @@ import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { keysOf } from './stored/keys.js';
 import { DeletedError, digestInput, FORMAT_VERSION } from './stored/record.js';
+import { Retention } from './stored/retention.js';
 import { initialSnapshot } from './stored/snapshot.js';
 import { DeploymentSecret } from './stored/secret.js';
 import { OwnershipLost, Vault } from './stored/vault.js';
@@ -77,6 +78,7 @@ export class SessionService implements Sessions {
   private readonly patience: Patience;
   private readonly abandonment: Abandonment;
   private closing = false;
+  private readonly leaving = new AbortController();
 
   constructor(options: SessionServiceOptions) {
     const { engine, media, store, cluster, clock = systemClock, logger = SILENT } = options;
@@ -285,12 +287,15 @@ export class SessionService implements Sessions {
     await this.presence.look();
     this.inBackground(this.deletions.sweep());
     this.inBackground(this.exports.resume());
+    const { vault, clock, logger, policy } = this.context;
+    this.inBackground(new Retention({ vault, clock, logger, policy, sessions: this }).run(this.leaving.signal));
     await this.ownership.sweep(undefined);
     this.inBackground(this.abandonment.keepOn());
   }
 
   async shutdown(): Promise<void> {
     this.closing = true;
+    this.leaving.abort();
     this.ownership.close();
     this.abandonment.close();
     this.context.vault.leave(this.context.policy.storeFarewellSeconds * 1_000);
