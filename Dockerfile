@@ -3,7 +3,8 @@
 #   docker build --target cpu  -t longlive-service:cpu  .
 #   docker build --target cuda -t longlive-service:cuda .
 #
-# Pocket travels in the image; other model packages are mounted at /models.
+# Pocket travels in the image; other model packages are mounted at /models. The first start makes a token and a signing key,
+# keeps them in /data and says how to open the page; LONGLIVE_TOKEN and LONGLIVE_SIGNING_KEY go before them.
 ARG NODE_IMAGE=node:22-bookworm-slim
 ARG CUDA_VERSION=13.0.1
 
@@ -18,13 +19,13 @@ RUN npm prune --omit=dev --no-audit --no-fund
 
 FROM ${NODE_IMAGE} AS cpu
 WORKDIR /app
-ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cpu
+ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_SECRETS=/data/.secrets LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cpu
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY --from=build /app/native/build/longlive.node ./native/build/longlive.node
 COPY --from=build /app/models ./models
-RUN mkdir -p /data /cache && chown node:node /data /cache
+RUN mkdir -p /data /cache /secrets && chown node:node /data /cache /secrets
 USER node
 VOLUME /data /cache
 EXPOSE 4000
@@ -41,11 +42,11 @@ RUN make -C native CUDA=1
 
 FROM nvidia/cuda:${CUDA_VERSION}-runtime-ubuntu24.04 AS cuda
 WORKDIR /app
-ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cuda
+ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_SECRETS=/data/.secrets LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cuda
 COPY --from=build /usr/local/bin/node /usr/local/bin/node
 COPY --from=cpu /app ./
 COPY --from=native-cuda /app/native/build/longlive.node ./native/build/longlive.node
-RUN useradd --create-home --uid 1001 longlive && mkdir -p /data /cache && chown longlive /data /cache
+RUN useradd --create-home --uid 1001 longlive && mkdir -p /data /cache /secrets && chown longlive /data /cache /secrets
 USER longlive
 VOLUME /data /cache
 EXPOSE 4000

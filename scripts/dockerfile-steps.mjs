@@ -156,16 +156,37 @@ const all = stages();
 const image = build(target);
 const port = 41_000 + (process.pid % 1000);
 const [program, ...args] = image.command;
+const data = join(work, 'data');
+// Volumes and the outside of the container do not exist here: their places do, and only loopback is listened on.
+const env = {
+  ...image.env,
+  PORT: String(port),
+  HOST: '127.0.0.1',
+  LONGLIVE_STORE: `file://${data}`,
+  LONGLIVE_SECRETS: join(work, image.env.LONGLIVE_SECRETS),
+};
 console.log(`start: ${image.command.join(' ')} on port ${port}`);
-const service = spawn(program, args, {
-  cwd: inside(image, '.'),
-  env: { ...image.env, PORT: String(port), HOST: '127.0.0.1', LONGLIVE_STORE: `file://${join(work, 'data')}` },
-  stdio: ['ignore', 'inherit', 'inherit'],
+const service = spawn(program, args, { cwd: inside(image, '.'), env, stdio: ['ignore', 'pipe', 'inherit'] });
+let said = '';
+service.stdout.on('data', (bytes) => {
+  said += bytes;
+  process.stdout.write(bytes);
 });
-const ok = await healthy(`http://127.0.0.1:${port}/readyz`, 60);
+const ok = (await healthy(`http://127.0.0.1:${port}/readyz`, 60)) && (await guarded());
 service.kill('SIGTERM');
 await new Promise((done) => service.once('exit', done));
 console.log(
   ok ? `target ${target}: built from its own steps, started, and ready` : `target ${target}: did not become ready`,
 );
 process.exitCode = ok ? 0 : 1;
+
+/** The first start made a token, says how to open the page with it, and asks for it. */
+async function guarded() {
+  const [, token] = /#token=(\S+)/.exec(said) ?? [];
+  const kept = readFileSync(join(env.LONGLIVE_SECRETS, 'token'), 'utf8').trim();
+  const status = async (headers) =>
+    (await fetch(`http://127.0.0.1:${port}/graphql?query={__typename}`, { headers })).status;
+  const answers = [await status({}), await status({ authorization: `Bearer ${token}` })];
+  console.log(`without the token that the first start made: ${answers[0]}, with it: ${answers[1]}`);
+  return token === kept && answers[0] === 401 && answers[1] === 200;
+}

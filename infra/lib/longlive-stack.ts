@@ -28,6 +28,7 @@ import { SessionBucket } from './session-bucket.js';
 import type { Settings } from './settings.js';
 
 const port = 4000;
+const balancerIdleSeconds = 4000;
 
 /** Everything of one deployment: network, bucket, GPU workers, and a load balancer that keeps sockets open. */
 export class LongLiveStack extends Stack {
@@ -41,14 +42,14 @@ export class LongLiveStack extends Stack {
 
     const { bucket } = new SessionBucket(this, 'Sessions', settings.retentionDays);
     const workers = new GpuWorkers(this, 'Workers', { vpc, bucket, settings });
-    const service = this.service(workers, this.task(bucket, settings), settings);
+    const service = this.service(workers, this.task(vpc, bucket, settings), settings);
     const balancer = this.balancer(vpc, workers, service, settings);
 
     new CfnOutput(this, 'Endpoint', { value: balancer.loadBalancerDnsName });
     new CfnOutput(this, 'BucketName', { value: bucket.bucketName });
   }
 
-  private task(bucket: IBucket, settings: Settings): Ec2TaskDefinition {
+  private task(vpc: Vpc, bucket: IBucket, settings: Settings): Ec2TaskDefinition {
     const task = new Ec2TaskDefinition(this, 'Task', { networkMode: NetworkMode.AWS_VPC });
     const token = new Secret(this, 'ApiToken', {
       description: 'Bearer token of the LongLive API',
@@ -72,6 +73,9 @@ export class LongLiveStack extends Stack {
         LONGLIVE_MODEL: settings.model,
         LONGLIVE_DEVICE: 'cuda',
         LONGLIVE_PRECISION: 'bf16',
+        // The balancer says whose request it is, and keeps idle connections longer than any of its own clients does.
+        LONGLIVE_TRUSTED_PROXIES: vpc.vpcCidrBlock,
+        LONGLIVE_KEEP_ALIVE_SECONDS: String(balancerIdleSeconds + 60),
         AWS_REGION: this.region,
       },
       secrets: {
@@ -153,7 +157,7 @@ export class LongLiveStack extends Stack {
       internetFacing: settings.internetFacing,
       securityGroup,
       // A subscription is one socket that lives as long as the video.
-      idleTimeout: Duration.seconds(4000),
+      idleTimeout: Duration.seconds(balancerIdleSeconds),
       dropInvalidHeaderFields: true,
     });
     const from = settings.internetFacing ? Peer.anyIpv4() : Peer.ipv4(vpc.vpcCidrBlock);

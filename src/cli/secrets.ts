@@ -9,7 +9,7 @@ export function secretsCommand(): Command {
     .argument('<directory>', 'for serve --secrets; the token is in its file "token"')
     .option('--readable', 'by other users too: for a volume that only the parts of a deployment mount')
     .action(async (directory: string, { readable = false }: { readable?: boolean }) => {
-      for (const { path, made } of await makeSecrets(directory, readable))
-        print(`${path}: ${made ? 'made' : 'kept'}\n`);
+      const { token, signingKey } = await makeSecrets(directory, readable);
+      for (const { path, made } of [token, signingKey]) print(`${path}: ${made ? 'made' : 'kept'}\n`);
     });
 }

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
-import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
+import { ignoredVariables, loadConfig } from '../server/config.js';
 import { checkExposure } from '../server/exposure.js';
 import type { RunningServer } from '../server/index.js';
 import { type KeptSecret, withSecrets } from '../server/secrets.js';
@@ -19,7 +19,7 @@ export function serveCommand(): Command {
 }
 
 async function runServer(flags: Record<string, unknown>): Promise<void> {
-  const { config, made } = await withSecrets(loadConfig(process.env, flags));
+  const { config, token } = await withSecrets(loadConfig(process.env, flags));
   checkExposure(config);
   const log = pino({ level: config.logLevel, serializers: { error: pino.stdSerializers.err } });
   const open: { backend?: ComposedBackend; running?: RunningServer } = {};
@@ -44,7 +44,7 @@ async function runServer(flags: Record<string, unknown>): Promise<void> {
     await backend.close();
     throw error;
   }
-  greet(config, open.running, backend, made);
+  greet(config.publicUrl ?? open.running.url, open.running, token);
   tell(log, backend);
   const stopping = new AbortController();
   const { running } = open;
@@ -65,16 +65,13 @@ function tell(log: Logger, backend: ComposedBackend): void {
   if (model?.longestSeconds != null) log.warn({ model: model.name }, endNotice(model));
 }
 
-function greet(config: ServerConfig, running: RunningServer, backend: ComposedBackend, made: KeptSecret[]): void {
-  const [model] = backend.sessions.models();
-  const lines = [`LongLive is ready at ${running.url} (model ${model?.name ?? 'none'} on ${model?.device ?? '-'})`];
-  const token = made.find(({ value }) => value === config.token);
-  if (token) {
-    lines.push(
-      `First start: a token was made and is kept in ${token.path}.`,
-      `Open ${config.publicUrl ?? running.url} and give the page this token: ${token.value}`,
-    );
-  }
+/** How to open the page. The token is written out once, at the start that made it: a log is read by more than its owner. */
+function greet(page: string, { url, sessions }: RunningServer, token: KeptSecret | undefined): void {
+  const [model] = sessions.models();
+  const lines = [`LongLive is ready at ${url} (model ${model?.name ?? 'none'} on ${model?.device ?? '-'})`];
+  if (token?.made)
+    lines.push(`Open ${page}/#token=${token.value}`, `This token was made now and is kept in ${token.path}.`);
+  else if (token) lines.push(`Open ${page}; the page asks for the token, which is in ${token.path}.`);
   print(`${lines.join('\n')}\n`);
 }
 

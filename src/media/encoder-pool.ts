@@ -3,8 +3,6 @@
  * own frames: any worker takes any chunk, a chunk is complete the moment its last frame is in, it always begins with a
  * key frame, and memory stays flat however long a session runs. Opening an encoder costs about a millisecond.
  */
-import { createRequire } from 'node:module';
-import type { parentPort as ParentPort } from 'node:worker_threads';
 import { Worker } from 'node:worker_threads';
 
 export interface EncodeJob {
@@ -21,73 +19,7 @@ export interface EncodeJob {
 
 type Reply = { file: Uint8Array } | { error: string };
 
-/** What the worker needs of the encoder's interface. */
-interface WasmEncoder {
-  width: number;
-  height: number;
-  frameRate: number;
-  quantizationParameter: number;
-  speed: number;
-  groupOfPictures: number;
-  outputFilename: string;
-  FS: { readFile(path: string): Uint8Array; unlink(path: string): void };
-  initialize(): void;
-  addFrameYuv(frame: Uint8Array): void;
-  finalize(): void;
-  delete(): void;
-}
-
-interface WorkerScope {
-  port: NonNullable<typeof ParentPort>;
-  createEncoder: () => Promise<WasmEncoder>;
-}
-
-/**
- * Runs in the worker. Its source text is what the worker is started with, so it must not refer to anything outside:
- * a worker file of its own would have to be found both beside the sources and beside the compiled output.
- */
-function workerMain({ port, createEncoder }: WorkerScope): void {
-  const encode = async (job: EncodeJob): Promise<Uint8Array> => {
-    const { width, height, frames } = job;
-    const frameBytes = (width * height * 3) / 2;
-    const count = frames.length / frameBytes;
-    const encoder = await createEncoder();
-    try {
-      encoder.width = width;
-      encoder.height = height;
-      encoder.frameRate = job.fps;
-      encoder.quantizationParameter = job.quantizer;
-      encoder.speed = job.speed;
-      encoder.groupOfPictures = count + 1;
-      encoder.outputFilename = 'chunk.mp4';
-      encoder.initialize();
-      for (let i = 0; i < count; i++) encoder.addFrameYuv(frames.subarray(i * frameBytes, (i + 1) * frameBytes));
-      encoder.finalize();
-      const file = encoder.FS.readFile('chunk.mp4');
-      encoder.FS.unlink('chunk.mp4');
-      return file;
-    } finally {
-      encoder.delete();
-    }
-  };
-  // Compiles the encoder before it is needed; what goes wrong will go wrong again when somebody is there to hear it.
-  createEncoder().then(
-    (encoder) => encoder.delete(),
-    () => undefined,
-  );
-  port.on('message', (job: EncodeJob) => {
-    encode(job).then(
-      (file) => port.postMessage({ file } satisfies Reply, [file.buffer as ArrayBuffer]),
-      (error: unknown) => port.postMessage({ error: String(error) } satisfies Reply),
-    );
-  });
-}
-
-const WORKER_SOURCE = `
-  const { parentPort, workerData } = require('node:worker_threads');
-  const { createH264MP4Encoder } = require(workerData.encoder);
-  (${workerMain.toString()})({ port: parentPort, createEncoder: createH264MP4Encoder });
-`;
+const WORKER = new URL('./h264-worker.js', import.meta.url);
 
 interface Task {
   job: EncodeJob;
@@ -143,8 +75,7 @@ export class EncoderPool {
   }
 
   #start(): Worker {
-    const encoder = createRequire(import.meta.url).resolve('h264-mp4-encoder');
-    const worker = new Worker(WORKER_SOURCE, { eval: true, workerData: { encoder }, name: 'h264' });
+    const worker = new Worker(WORKER, { name: 'h264' });
     worker.on('message', (reply: Reply) => {
       if ('file' in reply) this.#finish(worker, reply.file);
       else this.#lose(worker, new Error(`H.264 encoding failed: ${reply.error}`));

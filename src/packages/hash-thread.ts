@@ -1,7 +1,6 @@
 /** SHA-256 on a thread of its own, so that hashing what has arrived holds up nothing that arrives. */
 
-import type { createHash as CreateHash, Hash } from 'node:crypto';
-import { Worker, type MessagePort } from 'node:worker_threads';
+import { Worker } from 'node:worker_threads';
 
 /** Shared with the thread, which reads them where they are. */
 export type SharedBytes = Uint8Array<SharedArrayBuffer>;
@@ -11,32 +10,7 @@ interface Job {
   bytes?: SharedBytes;
 }
 
-interface ThreadScope {
-  port: MessagePort;
-  createHash: typeof CreateHash;
-}
-
-/** Runs in the thread. Its source text is what the thread is started with, so it must not refer to anything outside. */
-function threadMain({ port, createHash }: ThreadScope): void {
-  const hashes = new Map<number, Hash>();
-  port.on('message', ({ id, bytes }: Job) => {
-    const hash = hashes.get(id) ?? createHash('sha256');
-    hashes.set(id, hash);
-    if (bytes) {
-      hash.update(bytes);
-      port.postMessage('');
-    } else {
-      hashes.delete(id);
-      port.postMessage(hash.digest('hex'));
-    }
-  });
-}
-
-const SOURCE = `
-  const { parentPort } = require('node:worker_threads');
-  const { createHash } = require('node:crypto');
-  (${threadMain.toString()})({ port: parentPort, createHash });
-`;
+const WORKER = new URL('./hash-worker.js', import.meta.url);
 
 interface Waiting {
   resolve: (digest: string) => void;
@@ -44,7 +18,7 @@ interface Waiting {
 }
 
 export class HashThread {
-  private readonly worker = new Worker(SOURCE, { eval: true, name: 'sha256' });
+  private readonly worker = new Worker(WORKER, { name: 'sha256' });
   /** Answers come in the order of the jobs. */
   private readonly waiting: Waiting[] = [];
   private failure: Error | undefined;

@@ -16,25 +16,29 @@ export interface KeptSecret {
 }
 
 /** Fills in what is not set from the directory of secrets, if there is one; what is not there either is made. */
-export async function withSecrets(config: ServerConfig): Promise<{ config: ServerConfig; made: KeptSecret[] }> {
+export async function withSecrets(config: ServerConfig): Promise<{ config: ServerConfig; token?: KeptSecret }> {
   const { secrets: directory } = config;
-  if (directory === undefined) return { config, made: [] };
+  if (directory === undefined) return { config };
   const wanted = (Object.keys(FILES) as SecretName[]).filter((name) => config[name] === undefined);
   const needed = wanted.filter((name) => name !== 'token' || !config.open);
-  const filled = { ...config };
-  const made: KeptSecret[] = [];
-  for (const name of needed) {
-    const kept = await keepSecret(directory, name);
-    filled[name] = kept.value;
-    if (kept.made) made.push(kept);
-  }
-  return { config: filled, made };
+  const kept: Partial<Record<SecretName, KeptSecret>> = {};
+  for (const name of needed) kept[name] = await keepSecret(directory, name);
+  return {
+    config: {
+      ...config,
+      token: config.token ?? kept.token?.value,
+      signingKey: config.signingKey ?? kept.signingKey?.value,
+    },
+    token: kept.token,
+  };
 }
 
 /** Both secrets in a directory, made where they are not there. `readable`: by every user who reaches the directory. */
-export async function makeSecrets(directory: string, readable: boolean): Promise<KeptSecret[]> {
-  const names = Object.keys(FILES) as SecretName[];
-  return Promise.all(names.map((name) => keepSecret(directory, name, readable)));
+export async function makeSecrets(directory: string, readable: boolean): Promise<Record<SecretName, KeptSecret>> {
+  return {
+    token: await keepSecret(directory, 'token', readable),
+    signingKey: await keepSecret(directory, 'signingKey', readable),
+  };
 }
 
 async function keepSecret(directory: string, name: SecretName, readable = false): Promise<KeptSecret> {

@@ -1,5 +1,7 @@
 import { render } from 'preact';
+import { takeTokenFromAddress } from './lib/graphql';
 import { App } from './ui/app';
 import './styles.css';
 
+takeTokenFromAddress();
 render(<App />, document.getElementById('app') as HTMLElement);

@@ -16,6 +16,14 @@ export function setToken(token: string): void {
   sessionStorage.setItem(TOKEN, token);
 }
 
+/** A token in the address, behind `#token=`, where servers do not see it: kept, and taken out of the address. */
+export function takeTokenFromAddress(): void {
+  const [, token] = /^#token=([^&]+)$/.exec(location.hash) ?? [];
+  if (token === undefined) return;
+  setToken(decodeURIComponent(token));
+  history.replaceState(null, '', location.pathname + location.search);
+}
+
 interface Answer<Data> {
   data?: Data | null;
   errors?: { message: string }[];

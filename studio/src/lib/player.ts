@@ -133,18 +133,21 @@ export class LivePlayer {
   }
 }
 
+/** The next event of the type; what waited for another one or for the time is taken away again. */
 function once(target: EventTarget, type: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    target.addEventListener(type, () => resolve(), { once: true });
-    target.addEventListener('error', () => reject(new Error('The browser could not decode the video.')), {
-      once: true,
-    });
-  });
+  const done = new AbortController();
+  const options = { once: true, signal: done.signal };
+  return new Promise<void>((resolve, reject) => {
+    target.addEventListener(type, () => resolve(), options);
+    target.addEventListener('error', () => reject(new Error('The browser could not decode the video.')), options);
+  }).finally(() => done.abort());
 }
 
 function eventOrTime(target: EventTarget, type: string, milliseconds: number): Promise<void> {
-  return new Promise((resolve) => {
+  const done = new AbortController();
+  return new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
-    target.addEventListener(type, () => (clearTimeout(timer), resolve()), { once: true });
-  });
+    done.signal.addEventListener('abort', () => clearTimeout(timer));
+    target.addEventListener(type, () => resolve(), { once: true, signal: done.signal });
+  }).finally(() => done.abort());
 }

@@ -1,3 +1,7 @@
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { EncoderPool, type EncodeJob } from '../../../src/media/encoder-pool.js';
 import { readBoxes } from '../../../src/media/boxes.js';
@@ -28,5 +32,14 @@ describe('the encoder threads', () => {
     const good = pool.encode(job());
     await expect(bad).rejects.toThrow('H.264 encoding failed');
     expect((await good).length).toBeGreaterThan(100);
+  });
+});
+
+describe('the threads of the service', () => {
+  it('run from the sources, as tsx loads them', { timeout: 60_000 }, async () => {
+    const script = fileURLToPath(new URL('../../support/threads.ts', import.meta.url));
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script]);
+    const digest = createHash('sha256').update(new Uint8Array(1)).digest('hex');
+    expect(JSON.parse(stdout)).toEqual({ encoded: true, digest });
   });
 });
