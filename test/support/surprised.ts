@@ -20,7 +20,10 @@ endWhenUnforeseen({
   exitCode: EXIT.bug,
 });
 
-const fail = (error: unknown) => void Promise.reject(error as Error);
+const fail = (error: unknown) =>
+  void Promise.resolve().then(() => {
+    throw error;
+  });
 const later = () => void setImmediate(() => void JSON.parse('{'));
 const surprises: Record<string, () => void> = {
   exception: later,
