@@ -237,3 +237,20 @@ TEST("package: weights must fit the config, and be finite") {
   std::vector<float> nan(80, std::nanf(""));
   CHECK(has(rewritten([&](auto& e) { named(e, name).tensor.data = nan.data(); }), "\"blocks.1.ffn.0.bias\": contains NaN"));
 }
+
+TEST("a package and a session have one limit of a side, and what a package says a session takes") {
+  using longlive::test::SyntheticPackage;
+  for (int64_t side : {kMostSide, kMostSide + kSideStep}) {
+    const SyntheticPackage package("side", [&](ModelConfig& c) { c.video.width = side; });
+    const bool fits = side <= kMostSide;
+    if (!fits) {
+      CHECK_THROWS(Package::open(package.directory), Error);
+      continue;
+    }
+    CHECK(Package::open(package.directory).config().video.width == kMostSide);
+    LoadOptions load;
+    load.directory = package.directory, load.threads = 1;
+    CHECK(planMemory(load, kMostSide, kLeastSide).session() > 0);
+    CHECK_THROWS(planMemory(load, kMostSide + kSideStep, kLeastSide), Error);
+  }
+}
