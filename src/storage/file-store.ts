@@ -169,11 +169,24 @@ export class FileStore implements ObjectStore {
 
   async #publish(scratch: string, key: string, options: PutOptions): Promise<void> {
     const target = this.#path(key);
-    if (options.ifNoneMatch) return inFolder(target, () => link(scratch, target));
+    if (options.ifNoneMatch) return this.#inFolder(target, () => link(scratch, target));
     await this.#locked(key, async () => {
       if (options.ifMatch !== undefined) await this.#requireEtag(key, options.ifMatch);
-      await inFolder(target, () => rename(scratch, target));
+      await this.#inFolder(target, () => rename(scratch, target));
     });
+  }
+
+  /** Runs `work` in the folder of `target`, which a concurrent delete may remove as often as it likes. */
+  async #inFolder(target: string, work: () => Promise<void>): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      await this.#requireRoot(ROOT); // else it would be made here
+      await mkdir(dirname(target), { recursive: true });
+      try {
+        return await work();
+      } catch (error) {
+        if (errorCode(error) !== 'ENOENT' || attempt === 5) throw error;
+      }
+    }
   }
 
   async #requireEtag(key: string, etag: string): Promise<void> {
@@ -245,18 +258,6 @@ export class FileStore implements ObjectStore {
 
   #path(key: string): string {
     return join(this.#root, key);
-  }
-}
-
-/** Runs `work` in the folder of `target`, which a concurrent delete may remove as often as it likes. */
-async function inFolder(target: string, work: () => Promise<void>): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    await mkdir(dirname(target), { recursive: true });
-    try {
-      return await work();
-    } catch (error) {
-      if (errorCode(error) !== 'ENOENT' || attempt === 5) throw error;
-    }
   }
 }
 
