@@ -24,7 +24,7 @@ import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Secret } from 'aws-cdk-lib/aws-secretsmanager';
 import type { Construct } from 'constructs';
 import { GpuWorkers, modelsOnHost } from './gpu-workers.js';
-import { SessionBucket } from './session-bucket.js';
+import { SessionBucket, STORE_PREFIXES } from './session-bucket.js';
 import type { Settings } from './settings.js';
 
 const port = 4000;
@@ -40,7 +40,7 @@ export class LongLiveStack extends Stack {
     // Chunk traffic to the bucket stays inside the network and off the NAT bill.
     vpc.addGatewayEndpoint('S3', { service: GatewayVpcEndpointAwsService.S3 });
 
-    const { bucket } = new SessionBucket(this, 'Sessions', settings.retentionDays);
+    const { bucket } = new SessionBucket(this, 'Sessions');
     const workers = new GpuWorkers(this, 'Workers', { vpc, bucket, settings });
     const service = this.service(workers, this.task(vpc, bucket, settings), settings);
     const balancer = this.balancer(vpc, workers, service, settings);
@@ -68,6 +68,7 @@ export class LongLiveStack extends Stack {
       environment: {
         PORT: String(port),
         LONGLIVE_STORE: `s3://${bucket.bucketName}`,
+        LONGLIVE_KEEP_DAYS: String(settings.retentionDays),
         LONGLIVE_MODELS: '/models',
         LONGLIVE_MODEL_CACHE: '/cache',
         LONGLIVE_MODEL: settings.model,
@@ -112,14 +113,14 @@ export class LongLiveStack extends Stack {
     task.addToTaskRolePolicy(
       new PolicyStatement({
         actions: ['s3:GetObject', 's3:PutObject', 's3:DeleteObject', 's3:AbortMultipartUpload'],
-        resources: [bucket.arnForObjects('sessions/*')],
+        resources: STORE_PREFIXES.map((prefix) => bucket.arnForObjects(`${prefix}*`)),
       }),
     );
     task.addToTaskRolePolicy(
       new PolicyStatement({
         actions: ['s3:ListBucket'],
         resources: [bucket.bucketArn],
-        conditions: { StringLike: { 's3:prefix': ['sessions/*', 'sessions/'] } },
+        conditions: { StringLike: { 's3:prefix': STORE_PREFIXES.flatMap((prefix) => [prefix, `${prefix}*`]) } },
       }),
     );
     return task;

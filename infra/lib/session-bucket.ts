@@ -2,11 +2,25 @@ import { Duration, RemovalPolicy } from 'aws-cdk-lib';
 import { BlockPublicAccess, Bucket, BucketEncryption, HttpMethods, ObjectOwnership } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 
-/** Sessions and model packages. Private, encrypted, TLS only; incomplete uploads and old sessions are cleaned up. */
+/** What the service keeps in its bucket (src/sessions/stored/keys.ts; a test compares). */
+export const STORE_PREFIXES = [
+  'sessions/',
+  'unfinished/',
+  'servers/',
+  'exporting/',
+  'deleting/',
+  'by-date/',
+  'deployment/',
+];
+
+/**
+ * Sessions and model packages. Private, encrypted, TLS only; incomplete uploads are cleaned up. Old sessions are the service's to delete
+ * (LONGLIVE_KEEP_DAYS): a rule of the bucket would take the media that forks still play, and leave lists of what is gone.
+ */
 export class SessionBucket extends Construct {
   readonly bucket: Bucket;
 
-  constructor(scope: Construct, id: string, retentionDays: number) {
+  constructor(scope: Construct, id: string) {
     super(scope, id);
     this.bucket = new Bucket(this, 'Bucket', {
       blockPublicAccess: BlockPublicAccess.BLOCK_ALL,
@@ -14,12 +28,7 @@ export class SessionBucket extends Construct {
       enforceSSL: true,
       objectOwnership: ObjectOwnership.BUCKET_OWNER_ENFORCED,
       removalPolicy: RemovalPolicy.RETAIN,
-      lifecycleRules: [
-        { id: 'abort-incomplete-uploads', abortIncompleteMultipartUploadAfter: Duration.days(1) },
-        ...(retentionDays > 0
-          ? [{ id: 'expire-sessions', prefix: 'sessions/', expiration: Duration.days(retentionDays) }]
-          : []),
-      ],
+      lifecycleRules: [{ id: 'abort-incomplete-uploads', abortIncompleteMultipartUploadAfter: Duration.days(1) }],
       // Browsers fetch chunks and downloads from pre-signed URLs.
       cors: [
         {

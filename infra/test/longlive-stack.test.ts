@@ -6,6 +6,7 @@ import { Match, Template } from 'aws-cdk-lib/assertions';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LongLiveStack } from '../lib/longlive-stack.js';
 import { readSettings } from '../lib/settings.js';
+import { STORE_PREFIXES as SERVICE_PREFIXES } from '../../src/sessions/stored/keys.js';
 
 const certificateArn = 'arn:aws:acm:eu-central-1:111111111111:certificate/0';
 
@@ -43,15 +44,13 @@ describe('the deployed stack', () => {
     template.hasResource('AWS::S3::Bucket', { DeletionPolicy: 'Retain' });
   });
 
-  it('aborts incomplete uploads and expires old sessions', () => {
-    template.hasResourceProperties('AWS::S3::Bucket', {
-      LifecycleConfiguration: {
-        Rules: Match.arrayWith([
-          Match.objectLike({ AbortIncompleteMultipartUpload: { DaysAfterInitiation: 1 } }),
-          Match.objectLike({ Prefix: 'sessions/', ExpirationInDays: 30 }),
-        ]),
-      },
-    });
+  it('aborts incomplete uploads, and leaves deleting sessions to the service', () => {
+    const [bucket] = Object.values(template.findResources('AWS::S3::Bucket'));
+    const { Rules } = bucket?.Properties.LifecycleConfiguration as { Rules: object[] };
+    expect(Rules).toEqual([expect.objectContaining({ AbortIncompleteMultipartUpload: { DaysAfterInitiation: 1 } })]);
+    expect(JSON.stringify(template.findResources('AWS::ECS::TaskDefinition'))).toContain(
+      '{"Name":"LONGLIVE_KEEP_DAYS","Value":"30"}',
+    );
   });
 
   it('gives every worker one GPU on a single-H100 instance', () => {
@@ -110,7 +109,10 @@ describe('the deployed stack', () => {
     }
     const writes = s3.filter((s) => [s.Action].flat().includes('s3:PutObject'));
     expect(writes).toHaveLength(1);
-    expect(JSON.stringify(writes[0]?.Resource)).toContain('/sessions/*');
+    for (const prefix of SERVICE_PREFIXES) expect(JSON.stringify(writes[0]?.Resource)).toContain(`/${prefix}*`);
+    expect([writes[0]?.Resource].flat()).toHaveLength(SERVICE_PREFIXES.length);
+    const lists = s3.filter((s) => [s.Action].flat().includes('s3:ListBucket'));
+    for (const prefix of SERVICE_PREFIXES) expect(JSON.stringify(lists)).toContain(`"${prefix}*"`);
   });
 
   it('admits only the balancer to the workers', () => {
@@ -144,7 +146,7 @@ describe('settings', () => {
   });
 
   it('keep sessions for ever when retention is 0', () => {
-    const buckets = Object.values(synthesise({ retentionDays: '0' }).findResources('AWS::S3::Bucket'));
-    expect(JSON.stringify(buckets)).not.toContain('expire-sessions');
+    const tasks = Object.values(synthesise({ retentionDays: '0' }).findResources('AWS::ECS::TaskDefinition'));
+    expect(JSON.stringify(tasks)).toContain('{"Name":"LONGLIVE_KEEP_DAYS","Value":"0"}');
   });
 });

@@ -69,6 +69,9 @@ export const DEPLOYMENT_SECRET = 'deployment/secret';
 /** One empty object per session, newest first in a listing. */
 export const BY_DATE = 'by-date/';
 
+/** Everything that the service reads, writes, lists and deletes: what a role for it must allow. */
+export const STORE_PREFIXES = [SESSIONS, UNFINISHED, SERVERS, EXPORTING, DELETING, BY_DATE, 'deployment/'];
+
 const LAST_MILLISECOND = 9_999_999_999_999;
 
 export function byDateKey(sessionId: string, createdAt: Date): string {
