@@ -3,8 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { randomSessionId, sessionIdOfKey, sessionIdOfOldKey } from './ids.js';
 import { DEPLOYMENT_SECRET } from './keys.js';
-import { StoreError } from '../ports.js';
-import type { Vault } from './vault.js';
+import { OwnershipLost, type Vault } from './vault.js';
 
 export class DeploymentSecret {
   private known: Promise<string> | undefined;
@@ -31,11 +30,11 @@ export class DeploymentSecret {
     if (stored) return new TextDecoder().decode(stored.bytes);
     const made = randomBytes(32).toString('base64url');
     try {
-      await this.vault.put(DEPLOYMENT_SECRET, new TextEncoder().encode(made), { ifNoneMatch: '*' });
+      await this.vault.putOwned(DEPLOYMENT_SECRET, new TextEncoder().encode(made), undefined);
       return made;
     } catch (error) {
-      // Another server was faster, or this one was and did not hear of it.
-      if (error instanceof StoreError && error.code === 'CONFLICT') return this.load();
+      // Another server was faster.
+      if (error instanceof OwnershipLost) return this.load();
       throw error;
     }
   }
