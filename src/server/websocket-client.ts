@@ -24,6 +24,7 @@ const EVENT = /^\{"id":"(?:[^"\\]|\\.)*","type":"next"/;
 /** One WebSocket with its bounds: how much it may send before it has logged in, and how much it may leave unread. */
 export class WebSocketClient {
   private stranger = true;
+  private closing = false;
   /** Bytes of events that wait to be sent: each operation waits for its last one, so there is at most one of each. */
   private eventBytes = 0;
 
@@ -58,7 +59,10 @@ export class WebSocketClient {
     });
   }
 
+  /** Says goodbye once: a client that goes on sending is told nothing more. */
   close(code: number, reason: string): void {
+    if (this.closing) return;
+    this.closing = true;
     this.webSocket.close(code, reason);
     const timer = setTimeout(() => this.webSocket.terminate(), GOODBYE_MILLISECONDS);
     this.webSocket.once('close', () => clearTimeout(timer));
