@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { DomainError } from '../errors.js';
-import type { SwitchPromptInput, SwitchReceipt, Session } from '../session.js';
+import { isEnded, type Session, type SwitchPromptInput, type SwitchReceipt } from '../session.js';
 import type { SessionLog } from '../stored/log.js';
 import { checkSwitch, type SwitchRequest } from '../validation.js';
 import type { Context } from './context.js';
@@ -31,7 +31,7 @@ export class Switches {
   async request(id: string, input: SwitchPromptInput, allowed: () => void): Promise<SwitchReceipt> {
     const { idempotencyKey: key } = input;
     const known =
-      this.host.session.receipts.find((receipt) => receipt.id === id) ??
+      this.find(id) ??
       (key === undefined ? undefined : (this.pending.get(key) ?? receiptOfKey(this.host.session, key)));
     if (known) return sameRequest(await known, input);
     allowed();
@@ -58,10 +58,16 @@ export class Switches {
       expectedBlock: expectedBlock(when, progress),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     };
-    await log
-      .append(draft, { unless: () => this.host.session.receipts.some((receipt) => receipt.id === id) })
-      .finally(() => this.asked.delete(asked));
-    return this.host.session.receipts.find((receipt) => receipt.id === id) as SwitchReceipt;
+    // What ends the session may be on its way to the log already: behind that nothing is asked for any more.
+    const unless = () => isEnded(this.host.session.state) || this.find(id) !== undefined;
+    await log.append(draft, { unless }).finally(() => this.asked.delete(asked));
+    const receipt = this.find(id);
+    if (receipt) return receipt;
+    throw new DomainError('ENDED', `The session is over (${this.host.session.state}); it takes no more prompts.`);
+  }
+
+  private find(id: string): SwitchReceipt | undefined {
+    return this.host.session.receipts.find((receipt) => receipt.id === id);
   }
 }
 
