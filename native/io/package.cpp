@@ -254,6 +254,7 @@ ModelConfig parseConfig(const Json& json) {
     TinyVaeConfig v;
     v.channels = t.integers("channels", 4, 4, 1, 4096);
     v.zDim = c.vae.zDim;
+    if (t.optional("patch")) v.patch = t.integer("patch", 1, 2);
     t.finish();
     c.tinyVae = v;
   }

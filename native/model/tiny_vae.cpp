@@ -5,6 +5,7 @@
 //   grow_k(x)   = 1x1 convolution to k n channels without bias; slice j of frame t becomes frame k t + j
 //   decode(z)   = conv(relu(stage3(stage2(stage1(relu(conv(clamp(z))))))))   4 frames per latent, values about [0, 1]
 //   stage(x)    = conv(grow_k(nearest2x(memory(memory(memory(x))))))         without bias; k = 1, 2, 2
+//   with `patch` p = 2 the last stage leaves out nearest2x, and the last convolution's 3 p p channels are the pixels of squares of p x p
 //
 // Two rewrites, exact in real arithmetic:
 //  * c0 over the pair [x_t ; x_{t-1}] is a convolution with two taps in time over x, so the stream's ordinary history
@@ -31,6 +32,15 @@ std::vector<float> pairToTime(const std::vector<float>& w, int64_t n) {
   for (int64_t o = 0; o < n; ++o)
     for (int64_t i = 0; i < 2 * n; ++i)
       for (int64_t k = 0; k < 9; ++k) out[((o * n + i % n) * 2 + (i < n ? 1 : 0)) * 9 + k] = w[(o * 2 * n + i) * 9 + k];
+  return out;
+}
+
+// Rows [3, p, p] of a weight or bias (channel, y, x) -> [p, p, 3], as pixels lie in memory.
+std::vector<float> pixelsFirst(const std::vector<float>& w, int64_t p) {
+  const int64_t pixels = p * p, row = static_cast<int64_t>(w.size()) / (3 * pixels);
+  std::vector<float> out(w.size());
+  for (int64_t k = 0; k < 3; ++k)
+    for (int64_t i = 0; i < pixels; ++i) std::copy_n(w.begin() + (k * pixels + i) * row, row, out.begin() + (i * 3 + k) * row);
   return out;
 }
 
@@ -65,29 +75,32 @@ class MemoryBlock {
   Conv c0_, c2_, c4_;
 };
 
-// Doubles height and width, multiplies frames by k and changes the channels: nearest2x, grow_k and conv as k convolutions.
+// Doubles height and width (if it should), multiplies frames by k and changes the channels: nearest2x, grow_k and conv as k convolutions.
 class Grow {
  public:
-  Grow(VolumeLoader& l, int64_t index, int64_t in, int64_t out, int64_t k, Activation activation)
-      : out_(out), activation_(activation) {
+  struct Sizes { int64_t in, out, k; bool upsample2x; };
+
+  Grow(VolumeLoader& l, int64_t index, const Sizes& sizes, Activation activation)
+      : out_(sizes.out), scale_(sizes.upsample2x ? 2 : 1), activation_(activation) {
+    const auto [in, out, k, upsample2x] = sizes;
     const std::vector<float> grow = readGrow(l.reader(), layerName(index) + ".conv.weight", in, k);
     const std::vector<float> conv = l.reader().read(layerName(index + 1) + ".weight", {out, in, 3, 3});
     for (int64_t j = 0; j < k; ++j)
-      slices_.push_back(l.pack(product(conv, grow.data() + j * in * in, out, in), nullptr, {out, in, 1, 3, 3}, false, true));
+      slices_.push_back(l.pack(product(conv, grow.data() + j * in * in, out, in), nullptr, {out, in, 1, 3, 3}, false, upsample2x));
   }
 
   Shape plan(VolumePlan& p, const Shape& x) const {
     p.needConvInput(Role::Side, x);
-    return {x[0] * static_cast<int64_t>(slices_.size()), 2 * x[1], 2 * x[2], out_};
+    return {x[0] * static_cast<int64_t>(slices_.size()), scale_ * x[1], scale_ * x[2], out_};
   }
 
   Tensor run(VolumeStream& s, const Tensor& x) const {
     const int64_t k = static_cast<int64_t>(slices_.size());
     const Tensor in = s.buffer(Role::Side, x.dtype, x.shape);  // the output takes the input's place
     s.backend().copy(in, x);
-    const Tensor out = s.buffer(Role::Main, x.dtype, {k * x.shape[0], 2 * x.shape[1], 2 * x.shape[2], out_});
+    const Tensor out = s.buffer(Role::Main, x.dtype, {k * x.shape[0], scale_ * x.shape[1], scale_ * x.shape[2], out_});
     Backend::ConvArgs args;
-    args.upsample2x = true, args.activation = activation_;
+    args.upsample2x = scale_ == 2, args.activation = activation_;
     if (k == 1) s.run(args, slices_[0], out, in);
     else
       for (int64_t f = 0; f < out.shape[0]; ++f) s.run(args, slices_[f % k], out.rows(f, 1), in.rows(f / k, 1));
@@ -115,7 +128,7 @@ class Grow {
     return w;
   }
 
-  int64_t out_;
+  int64_t out_, scale_;
   Activation activation_;
   std::vector<Conv> slices_;
 };
@@ -127,21 +140,24 @@ struct Stage {
 
 struct TinyWeights {
   TinyWeights(VolumeLoader& l, const TinyVaeConfig& c)
-      : zDim(c.zDim), top(c.channels[0]), first(l.plain(layerName(1), {top, zDim, 1, 3, 3}, {top, zDim, 3, 3})) {
+      : zDim(c.zDim), top(c.channels[0]), patch(c.patch), first(l.plain(layerName(1), {top, zDim, 1, 3, 3}, {top, zDim, 3, 3})) {
     const int64_t count = static_cast<int64_t>(c.timeUpscale.size());
     for (int64_t i = 0; i < count; ++i) {
       const int64_t n = c.channels[i], index = kFirstStage + kLayersPerStage * i;
       std::vector<MemoryBlock> blocks;
       for (int64_t b = 0; b < 3; ++b) blocks.emplace_back(l, layerName(index + b), n);
-      const Activation after = i + 1 == count ? Activation::Relu : Activation::None;  // the module before the last one
-      stages.push_back({std::move(blocks), Grow(l, index + 4, n, c.channels[i + 1], c.timeUpscale[i], after)});
+      const bool isLast = i + 1 == count;
+      const Activation after = isLast ? Activation::Relu : Activation::None;  // the module before the last one
+      stages.push_back({std::move(blocks), Grow(l, index + 4, {n, c.channels[i + 1], c.timeUpscale[i], !isLast || patch == 1}, after)});
       framesPerLatent *= c.timeUpscale[i];
     }
-    const int64_t n = c.channels.back();
-    last = l.plain(layerName(kFirstStage + kLayersPerStage * count + 1), {3, n, 1, 3, 3}, {3, n, 3, 3});
+    const int64_t n = c.channels.back(), rows = 3 * patch * patch;
+    const std::string name = layerName(kFirstStage + kLayersPerStage * count + 1);
+    const std::vector<float> weight = l.reader().read(name + ".weight", {rows, n, 3, 3}), bias = l.reader().read(name + ".bias", {rows});
+    last = l.pack(pixelsFirst(weight, patch), pixelsFirst(bias, patch).data(), {rows, n, 1, 3, 3});
   }
 
-  int64_t zDim, top, framesPerLatent = 1;
+  int64_t zDim, top, patch, framesPerLatent = 1;
   Conv first;
   std::vector<Stage> stages;
   Conv last;
@@ -165,7 +181,9 @@ class TinyStream final : public LatentStream {
       x = stage.grow.plan(p, x);
     }
     p.needConvInput(Role::Main, x);
-    p.need(Role::Rgb, DType::F32, {x[0], x[1], x[2], 3});
+    const int64_t squares = w.patch * w.patch;
+    p.need(Role::Rgb, DType::F32, {squares * x[0], x[1], x[2], 3});
+    if (w.patch > 1) p.need(Role::Side, DType::F32, {x[0], x[1], x[2], 3 * squares});
     return p;
   }
 
@@ -185,8 +203,15 @@ class TinyStream final : public LatentStream {
     }
     // The last convolution, for the frames that are kept.
     emit(rgb, true, [&](const Tensor& pixels) {
-      const int64_t kept = rgb.shape[0];
-      stream_.run({}, weights_->last, pixels, x.rows(x.shape[0] - kept, kept));
+      const int64_t kept = rgb.shape[0], patch = weights_->patch;
+      const Tensor in = x.rows(x.shape[0] - kept, kept);
+      if (patch == 1) return stream_.run({}, weights_->last, pixels, in);
+      const Tensor squares = stream_.buffer(Role::Side, DType::F32, {kept, in.shape[1], in.shape[2], 3 * patch * patch});
+      stream_.run({}, weights_->last, squares, in);
+      // Seen as frames of one row, rows become p rows of p times as many pixels.
+      const int64_t rows = kept * in.shape[1], width = in.shape[2], row = 3 * patch;
+      const auto as = [](Tensor t, const Shape& shape) { return t.shape = shape, t; };
+      b.splitTime(as(pixels, {patch * rows, 1, width, row}), as(squares, {rows, 1, width, patch * row}), static_cast<int>(patch));
     });
   }
 

@@ -101,7 +101,7 @@ inline void syntheticTinyDecoder(SyntheticWeights& w, const TinyVaeConfig& c) {
     w.layer(name(first + 4) + ".conv", {c.timeUpscale[i] * n, n, 1, 1}, false);
     w.layer(name(first + 5), {c.channels[i + 1], n, 3, 3}, false);
   }
-  w.layer(name(4 + 6 * stages), {3, c.channels.back(), 3, 3});
+  w.layer(name(4 + 6 * stages), {3 * c.patch * c.patch, c.channels.back(), 3, 3});
 }
 
 }  // namespace longlive

@@ -336,11 +336,16 @@ std::unique_ptr<DecoderModel> makeWan(Backend& b) {
   return loadWanVae(b, smallVae(), w.file());
 }
 
-std::unique_ptr<DecoderModel> makeTiny(Backend& b) {
+std::unique_ptr<DecoderModel> makeTinyOf(Backend& b, int64_t patch) {
+  TinyVaeConfig c = smallTiny();
+  c.patch = patch;
   SyntheticWeights w(12);
-  syntheticTinyDecoder(w, smallTiny());
-  return loadTinyVae(b, smallTiny(), w.file());
+  syntheticTinyDecoder(w, c);
+  return loadTinyVae(b, c, w.file());
 }
+
+std::unique_ptr<DecoderModel> makeTiny(Backend& b) { return makeTinyOf(b, 1); }
+std::unique_ptr<DecoderModel> makePatched(Backend& b) { return makeTinyOf(b, 2); }
 
 // Frames of latents [begin, begin + count) of a fixed random video.
 std::vector<float> decode(Backend& b, FrameDecoder& stream, int64_t begin, int64_t count) {
@@ -384,6 +389,8 @@ TEST("the full decoder streams without a seam in fp32") { checkStreaming(makeWan
 TEST("the full decoder streams without a seam in bf16") { checkStreaming(makeWan, Precision::BF16); }
 TEST("the tiny decoder streams without a seam in fp32") { checkStreaming(makeTiny, Precision::FP32); }
 TEST("the tiny decoder streams without a seam in bf16") { checkStreaming(makeTiny, Precision::BF16); }
+TEST("the tiny decoder of 2 x 2 pixels streams without a seam in fp32") { checkStreaming(makePatched, Precision::FP32); }
+TEST("the tiny decoder of 2 x 2 pixels streams without a seam in bf16") { checkStreaming(makePatched, Precision::BF16); }
 
 // After any number of latents: fewer than a layer looks back, and more.
 void checkWarming(const MakeDecoder& make, Precision precision) {
@@ -407,7 +414,8 @@ void checkWarming(const MakeDecoder& make, Precision precision) {
 }
 
 TEST("a decoder that is warmed goes on as if it had made the pictures") {
-  for (Precision precision : {Precision::FP32, Precision::BF16}) checkWarming(makeWan, precision), checkWarming(makeTiny, precision);
+  for (Precision precision : {Precision::FP32, Precision::BF16})
+    for (const MakeDecoder& make : {MakeDecoder(makeWan), MakeDecoder(makeTiny), MakeDecoder(makePatched)}) checkWarming(make, precision);
 }
 
 TEST("every instruction set decodes alike") {

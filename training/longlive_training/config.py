@@ -151,6 +151,31 @@ class VaeStage:
 
 
 @dataclass(frozen=True)
+class TinyStage:
+    """The tiny decoder, distilled from what the encoder saw (stages/tiny.py)."""
+
+    loop: Loop
+    channels: list[int]
+    time_upscale: list[int] = field(default_factory=lambda: [1, 2, 2])
+    space_upscale: list[int] = field(default_factory=lambda: [2, 2, 2])
+    patch: int = 1  # the last layer gives so many pixels in each direction for each of its own
+    frames: int = 12  # latent frames of a clip
+    window: int = 9  # of them in a step
+    lead: int = 3  # of these do not count where a window begins within a clip
+    crop: list[int] = field(default_factory=lambda: [12, 16])  # height and width of a window, latent pixels
+    margin: int = 1  # latent pixels that do not count where a window cuts a picture
+    pool: int = 48  # clips to begin with; each step brings `fresh` more, until there are `clips`
+    fresh: float = 0.1
+    clips: int = 400
+    latent_noise: float = 0.04
+    square_weight: float = 20.0
+    change_weight: float = 5.0
+    validation: int = 6
+    watch: int = 0  # every so many steps the averaged weights are tried on two whole clips; 0: never
+    workers: int = 0
+
+
+@dataclass(frozen=True)
 class TextStage:
     loop: Loop
 
@@ -240,7 +265,7 @@ class ExportStage:
     cases: int = 24
 
 
-STAGES: dict[str, type] = {"world": WorldStage, "clips": ClipsStage, "vae": VaeStage, "text": TextStage, "teacher": TeacherStage,
+STAGES: dict[str, type] = {"world": WorldStage, "clips": ClipsStage, "vae": VaeStage, "tiny": TinyStage, "text": TextStage, "teacher": TeacherStage,
                            "causal": CausalStage, "ode": OdeStage, "distill": DistillStage, "long": LongStage, "export": ExportStage}  # fmt: skip
 
 
@@ -352,7 +377,7 @@ def check(preset: Preset, where: str) -> None:
 
 def check_stage(stage: Any, preset: Preset, where: str) -> None:
     block = preset.sampling.frames_per_block
-    for key in ("frames", "first_chunk", "chunk", "max_frames", "last_switch"):
+    for key in () if isinstance(stage, TinyStage) else ("frames", "first_chunk", "chunk", "max_frames", "last_switch"):
         value = getattr(stage, key, None)
         if value is not None and isinstance(value, int) and (value <= 0 or value % block):
             raise ConfigError(f'{where}: key "{key}" must be a multiple of the block of {block} latent frames, found {value}')

@@ -8,7 +8,8 @@ from .long import long
 from .ode import ode
 from .teacher import teacher
 from .text import text
+from .tiny import tiny
 from .vae import vae
 from .world import world
 
-STAGES = {f.__name__: f for f in (world, clips, vae, text, teacher, causal, ode, distill, long, export)}
+STAGES = {f.__name__: f for f in (world, clips, vae, tiny, text, teacher, causal, ode, distill, long, export)}
