@@ -189,6 +189,13 @@ builder.node(Session, {
       resolve: ({ id, lastSequence }) => formatCursor(id, lastSequence),
     }),
     viewers: t.exposeInt('viewers', { description: 'Subscriptions at this replica.' }),
+    speed: t.exposeFloat('speed', {
+      nullable: true,
+      description:
+        'How many seconds of video the device makes for this session in a second, beside the others that it has to keep up with. ' +
+        'Below 1 playback will stall: buffer before playing. Null unless the session is REALTIME and live at this replica, and until ' +
+        'the device has made a block of this model at this size.',
+    }),
     codec: t.string({
       nullable: true,
       description: 'RFC 6381; known from the first chunk on.',

@@ -213,6 +213,11 @@ export interface Session {
   media?: SessionMedia;
   /** Live subscriptions at this worker. */
   viewers: number;
+  /**
+   * Seconds of video made in a second, while a REALTIME session runs at this worker and its device has made a block: below
+   * 1 playback will stall, and whoever plays should buffer first.
+   */
+  speed?: number;
   artifacts: readonly Artifact[];
   /** When the last artifact was stored and SessionEnded logged: nothing changes from then on. */
   finishedAt?: Date;

@@ -37,6 +37,16 @@ export class Place {
     return this.state === 'resting';
   }
 
+  /**
+   * Seconds of video that the device makes for this session in a second, with all others that have to keep up; of one
+   * that runs in REALTIME, as soon as anybody measured.
+   */
+  get speed(): number | undefined {
+    if (!this.running || this.session().pace !== 'REALTIME') return undefined;
+    if (this.device.shareOf(this) === undefined) return undefined;
+    return Math.round(1_000 / this.device.load()) / 1_000;
+  }
+
   /** Counts for the device's load again; AT_CAPACITY when there is no room for that. */
   run(): void {
     if (this.state === 'resting') this.capacity.admit(this);

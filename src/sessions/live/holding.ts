@@ -9,6 +9,11 @@ export class Holding {
 
   constructor(private readonly enter: () => Place) {}
 
+  /** Of the session, on its device; see Place. */
+  get speed(): number | undefined {
+    return this.place?.speed;
+  }
+
   /** Takes the claim into keeping; it is released with the rest. */
   async keep(claim: Claim): Promise<Claim> {
     if (this.freed) {

@@ -60,7 +60,9 @@ export class OwnedSession {
   view(): Session {
     const { phase, session } = this.life;
     const trouble = phase.kind === 'stuck' ? phase.trouble : {};
-    return { ...session, ...trouble, viewers: this.context.watching.viewers(this.id) };
+    const { speed } = this.parts.holding;
+    const viewers = this.context.watching.viewers(this.id);
+    return { ...session, ...trouble, viewers, ...(speed !== undefined && { speed }) };
   }
 
   // ---- coming to life -----------------------------------------------------------------------------------------------

@@ -36,6 +36,24 @@ describe('REALTIME', () => {
     expect(world.clock.now() - began).toBe(14 * 6 * 200 + 30);
   });
 
+  it('is told its speed: that of the device among all that must keep up, once a block has been made', async () => {
+    const world = makeWorld({ times: { step: 200, recache: 30 } });
+    const id = await create(world, { maxSeconds: 10 });
+    const speed = async (session: string) => (await world.service.session(session)).speed;
+    expect(await speed(id)).toBeUndefined();
+    await world.clock.until(read(world, id, {}, (event) => event.type === 'FrameChunk' && event.chunk === 1));
+    expect(await speed(id)).toBeCloseTo(0.75 / 1.2, 3);
+    await world.clock.until(read(world, id));
+    expect(await speed(id)).toBeUndefined();
+  });
+
+  it('has no speed to tell where nobody waits for the video', async () => {
+    const world = makeWorld({ times: { step: 200, recache: 30 } });
+    const id = await create(world, { maxSeconds: 10, pace: 'FASTEST' });
+    await world.clock.until(read(world, id, {}, (event) => event.type === 'FrameChunk' && event.chunk === 1));
+    expect((await world.service.session(id)).speed).toBeUndefined();
+  });
+
   it('pauses when nobody watches for idleSeconds, frees the device, and goes on when resumed', async () => {
     const world = makeWorld({ policy: { idleSeconds: 20 } });
     const id = await create(world, { maxSeconds: 60 });
