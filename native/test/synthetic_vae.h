@@ -30,6 +30,13 @@ class SyntheticWeights {
   }
   void gamma(const std::string& name, Shape shape) { add(name + ".gamma", shape, 1.0f, 0.2f); }
 
+  // The values of a tensor, to be changed.
+  std::vector<float>& values(const std::string& name) {
+    for (size_t i = 0; i < entries_.size(); ++i)
+      if (entries_[i].name == name) return *values_[i];
+    throw std::logic_error("there is no synthetic tensor " + name);
+  }
+
   // The file; it stays valid as long as this object.
   SafeTensors file() {
     bytes_ = writeSafeTensors(entries_, {});

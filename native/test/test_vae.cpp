@@ -392,6 +392,25 @@ TEST("the tiny decoder streams without a seam in bf16") { checkStreaming(makeTin
 TEST("the tiny decoder of 2 x 2 pixels streams without a seam in fp32") { checkStreaming(makePatched, Precision::FP32); }
 TEST("the tiny decoder of 2 x 2 pixels streams without a seam in bf16") { checkStreaming(makePatched, Precision::BF16); }
 
+TEST("the tiny decoder of 2 x 2 pixels puts each channel where the reference does") {
+  TinyVaeConfig c = smallTiny();
+  c.patch = 2;
+  SyntheticWeights w(12);
+  syntheticTinyDecoder(w, c);
+  for (float& v : w.values("decoder.22.weight")) v = 0;
+  std::vector<float>& bias = w.values("decoder.22.bias");
+  for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i);
+  const auto b = makeCpuBackend({});
+  const auto model = loadTinyVae(*b, c, w.file());
+  const auto stream = model->createStream(kHeight, kWidth, 1);
+  const std::vector<float> pixels = decode(*b, *stream, 0, 2);  // 5 frames
+  CHECK(pixels.size() == 5 * 64 * kHeight * kWidth * 3);
+  for (size_t i = 0; i < pixels.size(); ++i) {
+    const size_t channel = i % 3, x = i / 3 % (8 * kWidth), y = i / 3 / (8 * kWidth) % (8 * kHeight);
+    CHECK(pixels[i] == static_cast<float>(channel * 4 + y % 2 * 2 + x % 2));
+  }
+}
+
 // After any number of latents: fewer than a layer looks back, and more.
 void checkWarming(const MakeDecoder& make, Precision precision) {
   BackendOptions o;

@@ -156,9 +156,7 @@ class TinyStage:
 
     loop: Loop
     channels: list[int]
-    time_upscale: list[int] = field(default_factory=lambda: [1, 2, 2])
-    space_upscale: list[int] = field(default_factory=lambda: [2, 2, 2])
-    patch: int = 1  # the last layer gives so many pixels in each direction for each of its own
+    patch: int = 1  # or 2: the last layer gives squares of pixels
     frames: int = 12  # latent frames of a clip
     window: int = 9  # of them in a step
     lead: int = 3  # of these do not count where a window begins within a clip

@@ -58,12 +58,12 @@ class Grow(nn.Module):
 
 
 class TinyVAE(nn.Module):
-    """`space_upscale` and `time_upscale` say which of the three stages double the picture, and the frames; with a `patch` of p the last layer
-    gives p x p pixels for each of its own."""
+    """With a `patch` of 2 the last layer gives squares of 2 x 2 pixels, and the last stage does not double the picture."""
 
-    def __init__(self, channels: Sequence[int], z_dim: int, time_upscale: Sequence[int] = (1, 2, 2), space_upscale: Sequence[int] = (2, 2, 2), patch: int = 1):
+    def __init__(self, channels: Sequence[int], z_dim: int, time_upscale: Sequence[int] = (1, 2, 2), patch: int = 1):
         super().__init__()
-        self.z_dim, self.patch, self.space_upscale = z_dim, patch, space_upscale
+        self.z_dim, self.patch = z_dim, patch
+        space_upscale = [2] * (len(time_upscale) - 1) + [2 // patch]
         layers: list[nn.Module] = [Clamp(), nn.Conv2d(z_dim, channels[0], 3, padding=1), nn.ReLU()]
         for width, after, times, scale in zip(channels, channels[1:], time_upscale, space_upscale):
             layers += [MemoryBlock(width) for _ in range(BLOCKS)]

@@ -158,7 +158,7 @@ def validation(context: Context, count: int) -> list[tuple[Tensor, Tensor]]:
 def tiny(context: Context, settings: TinyStage) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        model = TinyVAE(settings.channels, context.preset.vae.z_dim, settings.time_upscale, settings.space_upscale, settings.patch)
+        model = TinyVAE(settings.channels, context.preset.vae.z_dim, patch=settings.patch)
         initialise(model)
     model = model.to(context.device, memory_format=torch.channels_last)
     hidden = [p for p in model.parameters() if p.dim() == 4 and min(p.shape[:2]) > 12]
