@@ -110,13 +110,28 @@ export class SessionLog {
     });
   }
 
-  /** Rejects with OwnershipLost unless the log still ends with what we wrote. */
+  /** Rejects with OwnershipLost unless the log still ends with what we wrote, or are writing. */
   async confirm(): Promise<void> {
-    const key = this.keys.segment(this.tail.index);
+    const { tail, uncertain } = this;
+    const key = this.keys.segment(tail.index);
     const etag = (await this.vault.head(key))?.etag;
-    if (etag === undefined && this.tail.etag !== undefined)
-      throw new DamagedError(key, 'has disappeared from the store');
-    if (etag !== this.tail.etag && this.uncertain.length === 0) throw new OwnershipLost(key);
+    if (etag === undefined && tail.etag !== undefined) throw new DamagedError(key, 'has disappeared from the store');
+    const ours = etag === tail.etag ? await this.isLast(tail) : await this.isOurs(tail, uncertain);
+    // What was written here meanwhile is no reason to doubt.
+    if (this.tail !== tail || this.uncertain !== uncertain) return this.confirm();
+    if (!ours) throw new OwnershipLost(key);
+  }
+
+  /** A successor of a full segment's writer begins the next one and leaves that as it is. */
+  private async isLast(tail: Tail): Promise<boolean> {
+    if (tail.events.length < SEGMENT) return true;
+    return (await this.vault.head(this.keys.segment(tail.index + 1))) === undefined;
+  }
+
+  private async isOurs(tail: Tail, uncertain: readonly StoredEvent[]): Promise<boolean> {
+    if (uncertain.length === 0) return false;
+    const { events } = await new LogReader(this.vault, this.keys).segment(tail.index);
+    return JSON.stringify(events) === JSON.stringify([...tail.events, ...uncertain]);
   }
 
   private async drain(): Promise<void> {
