@@ -1,28 +1,18 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { systemClock } from './clock.js';
 import { DomainError } from './errors.js';
 import type { SessionEvent } from './events.js';
 import { Abandonment } from './live/abandonment.js';
 import { Capacity } from './live/capacity.js';
-import {
-  type Command,
-  type CommandName,
-  decodeCommand,
-  decodeReply,
-  encodeCommand,
-  encodeReply,
-  type Input,
-  type Output,
-} from './live/commands.js';
 import type { Context } from './live/context.js';
+import { Delivery } from './live/delivery.js';
 import { Directory } from './live/directory.js';
 import { Exports } from './live/exporting.js';
 import { InProcessJobs } from './live/jobs.js';
-import { type OwnedSession, SessionGone } from './live/owned.js';
+import type { OwnedSession } from './live/owned.js';
 import { Ownership } from './live/ownership.js';
 import { Presence } from './live/presence.js';
 import { requireModel } from './live/required-model.js';
-import { receiptOfKey, sameRequest } from './live/switches.js';
 import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
 import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
@@ -58,11 +48,8 @@ import { DeletedError, digestInput, FORMAT_VERSION } from './stored/record.js';
 import { Retention } from './stored/retention.js';
 import { initialSnapshot } from './stored/snapshot.js';
 import { DeploymentSecret } from './stored/secret.js';
-import { OwnershipLost, Vault } from './stored/vault.js';
+import { Vault } from './stored/vault.js';
 import { checkCreate, checkFork, type SessionRequest } from './validation.js';
-
-/** How often a command is sent again to a session that has just changed hands. */
-const MOST_ATTEMPTS = 5;
 
 /** Every session of this server, and what can be said and asked of those of others. */
 export class SessionService implements Sessions {
@@ -70,6 +57,7 @@ export class SessionService implements Sessions {
   private readonly directory = new Directory();
   private readonly presence: Presence;
   private readonly ownership: Ownership;
+  private readonly delivery: Delivery;
   private readonly playlists: Playlists;
   private readonly secret: DeploymentSecret;
   private readonly deletions: Deletions;
@@ -94,8 +82,15 @@ export class SessionService implements Sessions {
       onLoss: (loss) => this.inBackground(this.ownership.sweep(loss)),
       onTakenForDead: () => this.inBackground(this.ownership.confirmAll()),
     });
-    const handler = (id: string) => (message: string) => this.carryOut(id, message);
+    const handler = (id: string) => (message: string) => this.delivery.receive(id, message);
     this.ownership = new Ownership(this.context, this.directory, this.presence, impatient, handler);
+    this.delivery = new Delivery(this.context, this.directory, {
+      takeOver: async (id) => {
+        this.mustBeOpen();
+        return this.ownership.adopt(id);
+      },
+      session: (id) => this.session(id),
+    });
     this.playlists = new Playlists(this.context);
     this.secret = new DeploymentSecret(vault);
     this.deletions = new Deletions(this.context);
@@ -209,19 +204,19 @@ export class SessionService implements Sessions {
   }
 
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
-    return this.command(sessionId, 'switchPrompt', input);
+    return this.patience.answer(this.delivery.command(sessionId, 'switchPrompt', input));
   }
 
   pauseSession(sessionId: string): Promise<Session> {
-    return this.command(sessionId, 'pause', null);
+    return this.patience.answer(this.delivery.command(sessionId, 'pause', null));
   }
 
   resumeSession(sessionId: string): Promise<Session> {
-    return this.command(sessionId, 'resume', null);
+    return this.patience.answer(this.delivery.command(sessionId, 'resume', null));
   }
 
   stopSession(sessionId: string): Promise<Session> {
-    return this.command(sessionId, 'stop', null);
+    return this.patience.answer(this.delivery.command(sessionId, 'stop', null));
   }
 
   async deleteSession(sessionId: string): Promise<DeletedSession> {
@@ -357,69 +352,6 @@ export class SessionService implements Sessions {
     return owned?.view() ?? this.seenFromHere(stored);
   }
 
-  // ---- commands -----------------------------------------------------------------------------------------------------
-
-  /** Has the owner carry the command out: here, elsewhere, or here after taking over what has no owner. */
-  private async command<Name extends CommandName>(
-    sessionId: string,
-    name: Name,
-    input: Input<Name>,
-  ): Promise<Output<Name>> {
-    const message = encodeCommand({ id: randomUUID(), name, input } as Command);
-    return decodeReply(name, await this.patience.answer(this.deliver(sessionId, message)));
-  }
-
-  private async deliver(id: string, message: string): Promise<string> {
-    if (!(await this.directory.find(id))) {
-      const reply = await this.context.cluster.send(id, message);
-      if (reply !== undefined) return reply;
-    }
-    return this.carryOut(id, message);
-  }
-
-  private carryOut(id: string, message: string): Promise<string> {
-    return encodeReply(async () => {
-      const command = decodeCommand(message);
-      const { logger } = this.context;
-      try {
-        const output = await this.ask(id, command);
-        logger.info({ sessionId: id, commandId: command.id, command: command.name }, 'command carried out');
-        return output;
-      } catch (error) {
-        logger.warn({ sessionId: id, commandId: command.id, command: command.name, error }, 'command refused');
-        throw error;
-      }
-    });
-  }
-
-  private async ask(id: string, command: Command): Promise<unknown> {
-    for (let attempt = 1; attempt <= MOST_ATTEMPTS; attempt++) {
-      try {
-        const owned = (await this.directory.find(id)) ?? (await this.takeOver(id));
-        if (!owned) return await this.answerFinished(id, command);
-        return await askOwner(owned, command);
-      } catch (error) {
-        if (!(error instanceof SessionGone) && !(error instanceof OwnershipLost)) throw error;
-      }
-    }
-    throw new DomainError('CONFLICT', 'The session is changing hands; try again.');
-  }
-
-  private takeOver(id: string): Promise<OwnedSession | undefined> {
-    this.mustBeOpen();
-    return this.ownership.adopt(id);
-  }
-
-  /** What can be said of a finished session: stopping it changes nothing, a retried switch gets its receipt. */
-  private async answerFinished(id: string, command: Command): Promise<unknown> {
-    const session = await this.session(id);
-    if (command.name === 'stop') return session;
-    const key = command.name === 'switchPrompt' ? command.input.idempotencyKey : undefined;
-    const receipt = key === undefined ? undefined : receiptOfKey(session, key);
-    if (receipt && command.name === 'switchPrompt') return sameRequest(receipt, command.input);
-    throw new DomainError('ENDED', `The session is over (${session.state}); create a new one.`);
-  }
-
   private seenFromHere({ session }: StoredSession): Session {
     return { ...session, viewers: this.context.watching.viewers(session.id) };
   }
@@ -436,28 +368,6 @@ function keyOfDeleted(error: unknown): never {
 
 function goneMeanwhile(error: unknown): undefined {
   if (!(error instanceof DeletedError)) throw error;
-}
-
-async function askOwner(owned: OwnedSession, command: Command): Promise<unknown> {
-  try {
-    return await carryOut(owned, command);
-  } catch (error) {
-    if (error instanceof OwnershipLost) owned.lose();
-    throw error;
-  }
-}
-
-async function carryOut(owned: OwnedSession, command: Command): Promise<unknown> {
-  switch (command.name) {
-    case 'switchPrompt':
-      return owned.switchPrompt(command.id, command.input);
-    case 'pause':
-      return owned.pause(command.id);
-    case 'resume':
-      return owned.resume(command.id);
-    case 'stop':
-      return owned.stop(command.id);
-  }
 }
 
 function mustBeTheSame(inputDigest: string, other: string): void {
