@@ -141,7 +141,7 @@ export class SessionLog {
       try {
         await this.adoptUncertain();
         if (this.tail.events.length >= SEGMENT) this.tail = { index: this.tail.index + 1, events: [], etag: undefined };
-        this.waiting.unshift(...batch.splice(SEGMENT - this.tail.events.length));
+        this.waiting.unshift(...batch.splice(Math.min(SEGMENT - this.tail.events.length, upToChange(batch))));
         await this.writeBatch(batch);
       } catch (error) {
         for (const entry of batch) entry.reject(error);
@@ -188,6 +188,12 @@ export class SessionLog {
     }
     this.uncertain = [];
   }
+}
+
+/** Whether what stands behind a change of state is still wanted is known only when that is logged. */
+function upToChange(batch: readonly Waiting[]): number {
+  const change = batch.findIndex(({ draft }) => draft.type === 'StateChanged');
+  return change < 0 ? batch.length : change + 1;
 }
 
 function withData(event: StoredEvent, data: Uint8Array | undefined): StoredEvent {
