@@ -98,7 +98,7 @@ void Sampler::denoise(NoiseSource& noise, int64_t block) {
   run(xt_, cache_->begin(position(), config_.framesPerBlock), plan_.time(step_), false, plan_.sigma(step_));
   if (++step_ == plan_.steps()) return;
   noise.fill(backend_, eps_, block, step_);
-  backend_.addNoise(xt_, x0_, eps_, plan_.sigma(step_));
+  backend_.mix(xt_, x0_, eps_, plan_.sigma(step_));
 }
 
 void Sampler::context() {

@@ -107,6 +107,10 @@ class KeyValues {
   // Frames [first, first + count) of every layer read as zeros again. [nothing]
   void zero(int64_t first, int64_t count);
 
+  // Frames [to, to + count) of every layer become (1 - s) of themselves and s of frames [from, from + count): a sink that is an average
+  // of what was evicted, or with s = 1 a copy. KvStorage::Full only; the next append must be `anew`. [nothing]
+  void mix(int64_t to, int64_t from, int64_t count, float s);
+
   const KeyValueLayout& layout() const { return layout_; }
   size_t bytes() const { return bytes_; }                // of keys and values, and of what is kept of them
   size_t workingBytes() const { return workingBytes_; }  // of what a call makes of them

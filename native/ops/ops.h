@@ -233,7 +233,8 @@ class Backend {
   virtual void patchify(const Tensor& tokens, const Tensor& latents) = 0;
   // x0 = x_t - sigma * flow; `flow` are head rows [tokens, 4 * channels] in (ky, kx, c) order; x_t and x0 are latents.
   virtual void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) = 0;
-  virtual void addNoise(const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) = 0;  // (1-s) x0 + s eps
+  // (1 - s) a + s b of any equal shapes, all F32 or all of kvType(); in place. BF16 rounds both products and the sum, as the reference's sinks do.
+  virtual void mix(const Tensor& out, const Tensor& a, const Tensor& b, float s) = 0;
   // Counter-based Gaussian noise keyed by (seed, block, step): Philox4x32-10 and Box-Muller; same bits on every run.
   virtual void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) = 0;
 

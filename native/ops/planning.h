@@ -48,7 +48,7 @@ class PlanningBackend final : public Backend {
   void embed(const Tensor&, const Tensor&, std::span<const int32_t>) override {}
   void patchify(const Tensor&, const Tensor&) override {}
   void flowToX0(const Tensor&, const Tensor&, const Tensor&, float) override {}
-  void addNoise(const Tensor&, const Tensor&, const Tensor&, float) override {}
+  void mix(const Tensor&, const Tensor&, const Tensor&, float) override {}
   void gaussian(const Tensor&, uint64_t, uint32_t, uint32_t) override {}
   void conv(const ConvArgs&) override {}
   void channelNorm(const Tensor&, const Tensor&, const Tensor&, Activation) override {}

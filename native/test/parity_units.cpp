@@ -136,7 +136,7 @@ void noiseCases(const Case& c, Backend& backend, Report& report) {
     for (int64_t i = 0; i < n; ++i) rows[static_cast<size_t>(i % 4 * channels + i / 4)] = a[static_cast<size_t>(i)];
     const Buffer clear(backend, shape, a), gauss(backend, shape, b), flow(backend, {1, n}, rows);
     Buffer out(backend, shape);
-    backend.addNoise(out.tensor, clear.tensor, gauss.tensor, sigma);
+    backend.mix(out.tensor, clear.tensor, gauss.tensor, sigma);
     for (float v : out.values()) noisy.push_back(v);
     backend.flowToX0(out.tensor, gauss.tensor, flow.tensor, sigma);
     for (float v : out.values()) clean.push_back(v);

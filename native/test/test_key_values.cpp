@@ -153,3 +153,35 @@ TEST("key values: a store says what it holds, scales of bytes included, and zero
     CHECK(store->values(0, frame).as<float>()[5] == 0.0f);
   }
 }
+
+TEST("key values: frames are mixed from others, with the reference's three roundings in bf16") {
+  BackendOptions options;
+  for (Precision precision : {Precision::FP32, Precision::BF16}) {
+    options.precision = precision;
+    const auto backend = makeCpuBackend(options);
+    const auto store = backend->makeKeyValues({1, 4, kTokens, kWidth, kHeads, KvStorage::Full, RopeMode::Absolute, 0, 2});
+    FrameRuns frames;
+    frames.runs[0] = {0, 0, 0, 2}, frames.size = 1;
+    std::vector<float> first(static_cast<size_t>(kTokens * kWidth), 1.0f), all = first;
+    all.resize(2 * first.size(), 2.0f);  // frame 0 is ones, frame 1 twos
+    const Rows rows(*backend, 2 * kTokens, all);
+    AppendArgs a;
+    a.keys = a.values = rows.tensor, a.writes = a.visible = &frames;
+    store->append(a);
+    const auto keyOf = [&](int64_t frame) {
+      float x = 0;
+      backend->download(&x, {store->keys(0, frame).data, backend->kvType(), {1}});
+      return x;
+    };
+    store->mix(0, 1, 1, 0.25f);
+    CHECK(keyOf(0) == 1.25f && keyOf(1) == 2.0f);
+    store->mix(3, 1, 1, 1.0f);
+    CHECK(keyOf(3) == 2.0f);
+    // A sink that fades by a thousandth stays what it is in bf16, and moves in F32.
+    for (int i = 0; i < 100; ++i) store->mix(0, 1, 1, 0.001f);
+    CHECK(precision == Precision::BF16 ? keyOf(0) == 1.25f : std::abs(keyOf(0) - 1.3214f) < 1e-3f);
+  }
+  const auto backend = makeCpuBackend({});
+  const auto bytes = backend->makeKeyValues({1, 4, kTokens, kWidth, kHeads, KvStorage::Int8, RopeMode::Absolute, 0, 2});
+  CHECK_THROWS(bytes->mix(0, 1, 1, 0.5f), std::logic_error);
+}

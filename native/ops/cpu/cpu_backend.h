@@ -54,9 +54,7 @@ class CpuBackend final : public Backend {
   void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) override {
     cpu::flowToX0(context(), x0, xt, flow, sigma);
   }
-  void addNoise(const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) override {
-    cpu::addNoise(out, x0, noise, sigma);
-  }
+  void mix(const Tensor& out, const Tensor& a, const Tensor& b, float s) override { cpu::mix(out, a, b, s); }
   void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) override {
     cpu::gaussian(context(), out.as<float>(), out.elements(), seed, block, step);
   }

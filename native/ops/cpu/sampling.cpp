@@ -3,6 +3,9 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "conv_kernels.h"
+#include "conv_scalar.h"
+
 namespace longlive::cpu {
 
 namespace {
@@ -87,12 +90,22 @@ void flowToX0(Context& c, const Tensor& x0, const Tensor& xt, const Tensor& flow
   });
 }
 
-void addNoise(const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) {
-  const int64_t n = x0.elements();
-  require(out.elements() == n && noise.elements() == n, "addNoise: wrong shapes");
-  const float* a = x0.as<float>();
-  const float* b = noise.as<float>();
-  for (int64_t i = 0; i < n; ++i) out.as<float>()[i] = (1.0f - sigma) * a[i] + sigma * b[i];
+void mix(const Tensor& out, const Tensor& a, const Tensor& b, float s) {
+  const int64_t n = a.elements();
+  require(out.elements() == n && b.elements() == n && out.dtype == a.dtype && b.dtype == a.dtype, "mix: shapes or types differ");
+  if (a.dtype == DType::F32) {
+    for (int64_t i = 0; i < n; ++i) out.as<float>()[i] = (1.0f - s) * a.as<float>()[i] + s * b.as<float>()[i];
+    return;
+  }
+  require(a.dtype == DType::BF16, "mix: F32 or BF16 only");
+  const auto rounded = [](float x) {
+    uint16_t bits;
+    storeFloat(&bits, DType::BF16, 0, x);
+    return loadFloat(&bits, DType::BF16, 0);
+  };
+  for (int64_t i = 0; i < n; ++i) {
+    storeFloat(out.data, DType::BF16, i, rounded((1.0f - s) * loadFloat(a.data, DType::BF16, i)) + rounded(s * loadFloat(b.data, DType::BF16, i)));
+  }
 }
 
 // BT.709, limited range, 16.16 fixed point:

@@ -72,9 +72,7 @@ class CudaBackend final : public Backend {
   void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) override {
     cuda::flowToX0(stream(), x0, xt, flow, sigma);
   }
-  void addNoise(const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) override {
-    cuda::addNoise(stream(), out, x0, noise, sigma);
-  }
+  void mix(const Tensor& out, const Tensor& a, const Tensor& b, float s) override { cuda::mix(stream(), out, a, b, s); }
   void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) override {
     cuda::gaussian(stream(), out, seed, block, step);
   }

@@ -44,7 +44,7 @@ void quantiseRows(cudaStream_t, const LinearRows& out, const Tensor& in, Activat
 // sampling.cu
 void patchify(cudaStream_t, const Tensor& tokens, const Tensor& latents);
 void flowToX0(cudaStream_t, const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma);
-void addNoise(cudaStream_t, const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma);
+void mix(cudaStream_t, const Tensor& out, const Tensor& a, const Tensor& b, float s);
 void gaussian(cudaStream_t, const Tensor& out, uint64_t seed, uint32_t block, uint32_t step);
 
 // volume.cu

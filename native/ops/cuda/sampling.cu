@@ -54,10 +54,13 @@ __global__ void flowToX0Kernel(AnyPointer x0, AnyPointer xt, AnyPointer flow, in
   x0.set(i, static_cast<float>(xt.get(i) - static_cast<double>(sigma) * v));
 }
 
-__global__ void addNoiseKernel(AnyPointer out, AnyPointer x0, AnyPointer noise, int64_t n, float sigma) {
+template <class T>
+__global__ void mixKernel(T* out, const T* a, const T* b, int64_t n, float s) {
   followEarlier();
   const int64_t i = globalThread();
-  if (i < n) out.set(i, (1.0f - sigma) * x0.get(i) + sigma * noise.get(i));
+  if (i >= n) return;
+  const auto rounded = [](float x) { return toFloat(fromFloat<T>(x)); };
+  out[i] = fromFloat<T>(rounded((1.0f - s) * toFloat(a[i])) + rounded(s * toFloat(b[i])));
 }
 
 }  // namespace
@@ -76,10 +79,11 @@ void flowToX0(cudaStream_t stream, const Tensor& x0, const Tensor& xt, const Ten
          static_cast<int>(xt.shape[2]), static_cast<int>(xt.shape[3]), sigma);
 }
 
-void addNoise(cudaStream_t stream, const Tensor& out, const Tensor& x0, const Tensor& noise, float sigma) {
-  const int64_t n = x0.elements();
-  require(out.elements() == n && noise.elements() == n, "addNoise: wrong shapes");
-  launch("addNoise", &addNoiseKernel, gridFor(n), kThreads, 0, stream, any(out), any(x0), any(noise), n, sigma);
+void mix(cudaStream_t stream, const Tensor& out, const Tensor& a, const Tensor& b, float s) {
+  const int64_t n = a.elements();
+  require(out.elements() == n && b.elements() == n && isFloat(a) && out.dtype == a.dtype && b.dtype == a.dtype, "mix: shapes or types differ");
+  if (a.dtype == DType::F32) launch("mix", &mixKernel<float>, gridFor(n), kThreads, 0, stream, out.as<float>(), a.as<float>(), b.as<float>(), n, s);
+  else launch("mix", &mixKernel<bf16>, gridFor(n), kThreads, 0, stream, out.as<bf16>(), a.as<bf16>(), b.as<bf16>(), n, s);
 }
 
 void gaussian(cudaStream_t stream, const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) {

@@ -413,8 +413,14 @@ TEST("cuda: elementwise, sampling and pictures") {
     const Tensor x = d.put(DType::F32, latents, random(240)), e = d.put(DType::F32, latents, random(240)), tokens = d.activation({12, 20});
     d.backend->patchify(tokens, x);
     d.backend->flowToX0(x, x, tokens, 0.7f);
-    d.backend->addNoise(x, x, e, 0.3f);
+    d.backend->mix(x, x, e, 0.3f);
     return d.get(x);
+  });
+  compare("mixed keys", [](Device& d) {
+    const Tensor x = d.put(d.backend->kvType(), {7, 20}, random(140)), y = d.put(d.backend->kvType(), {7, 20}, random(140)), out = d.empty(DType::F32, {7, 20});
+    d.backend->mix(x, x, y, 0.3f);
+    d.backend->copy(out, x);
+    return d.get(out);
   });
   compare("layouts", [](Device& d) {
     const Tensor x = d.put(DType::F32, {3, 5, 4, 6}, random(360)), mul = d.put(DType::F32, {5}, random(5)), add = d.put(DType::F32, {5}, random(5));
