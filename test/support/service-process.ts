@@ -65,6 +65,11 @@ export class ServiceProcess {
     return service;
   }
 
+  /** Of the process, for what the system says of it. */
+  get pid(): number {
+    return this.child.pid as number;
+  }
+
   query<Data>(document: string, variables: object = {}): Promise<Data> {
     return query<Data>(this.url, document, variables);
   }

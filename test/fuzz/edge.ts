@@ -1,0 +1,119 @@
+/**
+ * Attacks a service over its sockets for a while, with a healthy client beside it: HTTP, upgrades, WebSocket frames, GraphQL
+ * and media. The process must live, serve the healthy client in time, tell strangers nothing of its inside, and give back
+ * descriptors and memory. Whatever broke a rule is printed as a line that `--replay` sends again.
+ *
+ *     npm run fuzz:edge -- [seconds] [--seed 1] [--concurrency 12] [--replay file] [--out result.json]
+ */
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { Bystander, footprintOf, settled } from './bystander.js';
+import { Hostile } from './hostile.js';
+import { startTarget, type Target } from './target.js';
+import { complaintAbout, type Script, send } from './wire.js';
+
+const WARM_MS = 5000;
+/** Of the scripts sent last, printed when the process dies. */
+const REMEMBERED = 40;
+const MOST_COMPLAINTS = 20;
+
+class Attack {
+  sent = 0;
+  readonly complaints: string[] = [];
+  readonly statuses: Record<string, number> = {};
+  private readonly recent: Script[] = [];
+
+  constructor(
+    private readonly target: Target,
+    private readonly scriptOf: (number: number) => Script,
+  ) {}
+
+  /** Until the time is over, the process dies, or too much is wrong. */
+  async run(concurrency: number, milliseconds: number): Promise<void> {
+    let alive = true;
+    const { service } = this.target;
+    void service.exited.then((code) => {
+      if (!alive) return;
+      alive = false;
+      this.complaints.push(`the process ended with ${code}; sent last:\n${this.recent.map(printed).join('\n')}`);
+    });
+    const end = performance.now() + milliseconds;
+    const goesOn = () => alive && performance.now() < end && this.complaints.length < MOST_COMPLAINTS;
+    await Promise.all(
+      Array.from({ length: concurrency }, async () => {
+        while (goesOn()) await this.one(this.scriptOf(this.sent++));
+      }),
+    );
+    alive = false;
+  }
+
+  async one(script: Script): Promise<void> {
+    this.recent.push(script);
+    if (this.recent.length > REMEMBERED) this.recent.shift();
+    try {
+      const answer = await send(this.target.service.url, script);
+      const status = /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 'none';
+      this.statuses[status] = (this.statuses[status] ?? 0) + 1;
+      const complaint = complaintAbout(answer, this.target.secrets);
+      if (complaint !== undefined)
+        this.complaints.push(
+          `${complaint} in ${JSON.stringify(answer.slice(0, 1500))}, the answer to\n${printed(script)}`,
+        );
+    } catch (error) {
+      this.complaints.push(`${String(error)}, with\n${printed(script)}`);
+    }
+  }
+}
+
+/** A line for `--replay`. */
+function printed(script: Script): string {
+  return JSON.stringify(script);
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      seed: { type: 'string' },
+      concurrency: { type: 'string' },
+      replay: { type: 'string' },
+      out: { type: 'string' },
+    },
+  });
+  const seconds = Number(positionals[0] ?? 60);
+  const seed = Number(values.seed ?? process.env['LONGLIVE_FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+  process.stdout.write(`seed ${seed}, ${seconds} s (again with LONGLIVE_FUZZ_SEED=${seed})\n`);
+  const target = await startTarget();
+  try {
+    const { service, prey, watchedId } = target;
+    const hostile = new Hostile(prey);
+    // What a first use loads and compiles is no growth.
+    await new Attack(target, (number) => hostile.script(seed + 1, number)).run(4, WARM_MS);
+    const { after: before } = await settled(service.pid, footprintOf(service.pid));
+    const bystander = new Bystander(service, watchedId);
+    const attack = new Attack(target, (number) => hostile.script(seed, number));
+    if (values.replay === undefined) await attack.run(Number(values.concurrency ?? 12), seconds * 1000);
+    else
+      for (const line of readFileSync(values.replay, 'utf8').split('\n'))
+        if (line) await attack.one(JSON.parse(line) as Script);
+    await bystander.leave();
+    const died = attack.complaints.some((complaint) => complaint.startsWith('the process ended'));
+    const { after, complaint } = died ? {} : await settled(service.pid, before);
+    const complaints = [...attack.complaints, ...bystander.complaints, ...(complaint ? [complaint] : [])];
+    for (const each of complaints.slice(0, MOST_COMPLAINTS)) process.stderr.write(`WRONG: ${each}\n`);
+    for (const entry of service.log.filter(({ level }) => level >= 50).slice(0, MOST_COMPLAINTS))
+      process.stderr.write(`LOGGED: ${JSON.stringify(entry)}\n`);
+    const result = {
+      ...{ seed, seconds, scripts: attack.sent, statuses: attack.statuses },
+      ...{ healthyMilliseconds: bystander.summary, before, after, complaints: complaints.length },
+    };
+    process.stdout.write(`${JSON.stringify(result)}\n`);
+    if (values.out !== undefined) writeFileSync(values.out, `${JSON.stringify(result, null, 2)}\n`);
+    if (complaints.length > 0) process.exitCode = 1;
+  } finally {
+    await target.close();
+  }
+}
+
+await main();
