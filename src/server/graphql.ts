@@ -61,7 +61,7 @@ export function createGraphQL({ context, limits, requestSeconds, maxBodyBytes, m
       warn: (...parts: unknown[]) => log.warn({ parts }, 'graphql'),
       error: (...parts: unknown[]) => log.error({ parts, requestId: currentRequestId() }, 'graphql'),
     },
-    plugins: [limiting(limits), timing(requestSeconds), counting(metrics)],
+    plugins: [parsing(), limiting(limits), timing(requestSeconds), counting(metrics)],
   });
 }
 
@@ -84,6 +84,25 @@ function mask(error: unknown, log: Log): GraphQLError {
 function expected({ code, message, field, retryAfterSeconds }: DomainError, error: unknown): GraphQLError {
   const at = error instanceof GraphQLError ? { nodes: error.nodes, path: error.path } : {};
   return new GraphQLError(message, { ...at, extensions: { code, field, retryAfterSeconds } });
+}
+
+/** Parameters of a GET request that are no JSON are the client's mistake. */
+function parsing(): Plugin {
+  return {
+    onRequestParse({ request, requestParser, setRequestParser }) {
+      if (request.method !== 'GET' || !requestParser) return;
+      setRequestParser(async (given) => {
+        try {
+          return await requestParser(given);
+        } catch (error) {
+          if (!(error instanceof SyntaxError)) throw error;
+          throw new GraphQLError('"variables" and "extensions" must be JSON.', {
+            extensions: { code: 'BAD_REQUEST', http: { status: 400 } },
+          });
+        }
+      });
+    },
+  };
 }
 
 function limiting(limits: OperationLimits): Plugin {

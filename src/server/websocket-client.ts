@@ -17,6 +17,11 @@ const GOODBYE_MILLISECONDS = 1000;
 
 const TOO_BIG = 1009;
 const INTERNAL = 1011;
+/** Of graphql-transport-ws. */
+const BAD_REQUEST = 4400;
+
+/** How graphql-ws calls a message that only a server sends, such as `next`. */
+const OUT_OF_PLACE = /^Unexpected message of type \w+ received$/;
 
 /** An event of an operation, as graphql-ws writes it: `{"id":"…","type":"next",…`. */
 const EVENT = /^\{"id":"(?:[^"\\]|\\.)*","type":"next"/;
@@ -75,9 +80,11 @@ export class WebSocketClient {
     if (this.webSocket.readyState === this.webSocket.OPEN) this.settle(take(bytes.toString()));
   }
 
-  /** What the protocol's library could not do is a defect, of this connection alone. */
+  /** What the protocol's library could not do is a defect, of this connection alone, but for what no client may send. */
   settle(work: Promise<void>): void {
     work.catch((error: unknown) => {
+      if (error instanceof Error && OUT_OF_PLACE.test(error.message))
+        return this.close(BAD_REQUEST, 'Invalid message received');
       this.limits.log.error({ err: error }, 'A message on a WebSocket could not be served');
       this.close(INTERNAL, 'Internal server error');
     });

@@ -113,8 +113,7 @@ export function operations(schemaText: string, ids: readonly string[]): fc.Arbit
 
   function rightValueOf(type: GraphQLInputType): fc.Arbitrary<unknown> {
     if (isNonNullType(type)) return rightValueOf(type.ofType);
-    if (isListType(type))
-      return fc.array(rightValueOf(type.ofType), { maxLength: 300, size: '-1' });
+    if (isListType(type)) return fc.array(rightValueOf(type.ofType), { maxLength: 300, size: '-1' });
     if (isEnumType(type)) return fc.constantFrom(...type.getValues().map(({ name }) => name), 'NONE');
     if (isInputObjectType(type)) {
       const fields = Object.values(type.getFields());

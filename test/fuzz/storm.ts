@@ -31,8 +31,8 @@ function kindsOf(host: string, sessionId: string): { script: Script; status: str
     kind('half an upgrade, cut off', upgrade('/graphql'), 'reset', 20),
     kind('refused upgrade, cut off', `${upgrade('/nowhere')}\r\n`, 'reset', 20),
     kind('refused upgrade, left half open', `${upgrade('/nowhere')}\r\n`, 'half-close', 10_000, '404'),
-    kind('WebSocket without login', `${upgrade('/graphql')}\r\n`, 'reset', 50, '101'),
-    kind('SSE, cut off', post, 'reset', 100, '200'),
+    kind('WebSocket without login', `${upgrade('/graphql')}\r\n`, 'reset', 500, '101'),
+    kind('SSE, cut off', post, 'reset', 10_000, '200'),
   ];
 }
 

@@ -54,6 +54,19 @@ describe('GraphQL over HTTP', () => {
     expect(failed.length).toBeLessThanOrEqual(2);
   });
 
+  test.each(['application/json', 'application/graphql-response+json', 'text/event-stream'])(
+    'takes parameters that are no JSON for the mistake of who sends them: %s',
+    async (accept) => {
+      for (const wrong of ['variables={', 'variables=%22', 'extensions=nonsense']) {
+        const response = await fetch(`${server.url}/graphql?query={__typename}&${wrong}`, { headers: { accept } });
+        const text = await response.text();
+        expect(text).toContain('must be JSON');
+        expect(text).not.toContain('INTERNAL');
+        if (accept !== 'text/event-stream') expect(response.status).toBe(400);
+      }
+    },
+  );
+
   test('refuses what a form on a foreign page could send', async () => {
     const response = await post(server.url, 'query=%7Bmodels%7Bid%7D%7D', {
       'content-type': 'application/x-www-form-urlencoded',
@@ -348,6 +361,18 @@ describe('who may call', () => {
 });
 
 describe('the WebSocket', () => {
+  test.each([
+    { type: 'connection_ack' },
+    { type: 'next', id: '1', payload: { data: null } },
+    { type: 'error', id: '1', payload: [{ message: 'no' }] },
+  ])('closes on what only a server sends, as on anything else that is malformed: $type', async (message) => {
+    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws');
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.once('open', () => socket.send('{"type":"connection_init"}'));
+    socket.once('message', () => socket.send(JSON.stringify(message)));
+    expect(await closed).toBe(4400);
+  });
+
   test('has the same limits and reports them without closing', async () => {
     const socket = new WebSocket(`${server.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws');
     const messages: { type: string; payload?: { message: string }[] }[] = [];
