@@ -31,8 +31,8 @@ function kindsOf(host: string, sessionId: string): { script: Script; status: str
     kind('half an upgrade, cut off', upgrade('/graphql'), 'reset', 20),
     kind('refused upgrade, cut off', `${upgrade('/nowhere')}\r\n`, 'reset', 20),
     kind('refused upgrade, left half open', `${upgrade('/nowhere')}\r\n`, 'half-close', 10_000, '404'),
-    kind('WebSocket without login', `${upgrade('/graphql')}\r\n`, 'reset', 500, '101'),
-    kind('SSE, cut off', post, 'reset', 10_000, '200'),
+    kind('WebSocket without login', `${upgrade('/graphql')}\r\n`, 'reset when answered', 10_000, '101'),
+    kind('SSE, cut off', post, 'reset when answered', 10_000, '200'),
   ];
 }
 
@@ -86,7 +86,7 @@ async function main(): Promise<void> {
   const target = await startTarget();
   const results: object[] = [];
   try {
-    for (const { script, status } of kindsOf(target.prey.host, target.prey.sessionId)) {
+    for (const { script, status } of kindsOf(target.prey.host, target.watchedId)) {
       const result = await storm(target, script, count, Number(values.concurrency ?? 24));
       if (status !== undefined && (result.statuses[status] ?? 0) < count * MOST_SHARE)
         result.complaints.push(`fewer than ${MOST_SHARE * 100} % were answered ${status}`);

@@ -9,8 +9,8 @@ export type Step = { write: string } | { wait: number };
 export interface Script {
   kind: string;
   steps: Step[];
-  /** Afterwards: close our half and read on, cut the connection off, or wait for the service to close it. */
-  end: 'half-close' | 'reset' | 'hold';
+  /** Afterwards: close our half and read on, cut the connection off, at once or when an answer begins, or hold it open. */
+  end: 'half-close' | 'reset' | 'reset when answered' | 'hold';
   /** How long an answer is waited for after the last step, in milliseconds. */
   patience: number;
 }
@@ -32,6 +32,7 @@ export async function send(url: string, { steps, end, patience }: Script): Promi
   const over = new Promise<void>((resolve) => {
     socket.once('end', () => resolve());
     socket.once('close', () => resolve());
+    if (end === 'reset when answered') socket.once('data', () => resolve());
   });
   const opened = new Promise<void>((resolve, reject) => {
     socket.once('connect', () => resolve());
@@ -51,7 +52,7 @@ export async function send(url: string, { steps, end, patience }: Script): Promi
     await Promise.race([over, sleep(patience, undefined, { signal: tired.signal })]);
     tired.abort();
   } finally {
-    if (end === 'reset') socket.resetAndDestroy();
+    if (end.startsWith('reset')) socket.resetAndDestroy();
     else socket.destroy();
   }
   return Buffer.concat(parts).toString('latin1');
