@@ -76,7 +76,7 @@ class Cache:
 class Bench:
     def __init__(self, work: Path = WORK, workers: int = 2, keep: Path | None = None):
         self.cache, self.judge, self.workers, self.keep = Cache(work), Judge.load(), workers, keep
-        self.world = digest(CODE / "world.py")
+        self.world = digest(*sorted((CODE / "world").glob("*.py")))
         self.studio: Studio | None = None
         self.short: dict[tuple[str, str], np.ndarray] = {}
 

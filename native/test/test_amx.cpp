@@ -1,6 +1,6 @@
 // The AMX kernels on machines without AMX: gemm_amx.cpp compiled once more with its tile instructions replaced by their
 // definition in the architecture manual, and compared with the portable kernels on the same packed operands. What this
-// cannot show is that the instructions themselves are issued and timed well; where the machine has AMX, test_kernels.cpp
+// cannot show is that the instructions themselves are issued and timed well; where the machine has AMX, test_kernels_linear.cpp
 // runs the real ones.
 #if defined(__x86_64__)
 

@@ -26,8 +26,9 @@ const samplingSchema = z
 /** What -1 means: the reference's "global" attention. */
 const GLOBAL_FRAMES = 21;
 
-const side = whole(16, 8192).multipleOf(16);
-const videoSchema = z.strictObject({ width: side, height: side, fps: z.number().min(1).max(240) });
+/** Pixels of a picture's side; native/model/config.h has the same limit. */
+export const pictureSide = whole(16, 4096).multipleOf(16);
+const videoSchema = z.strictObject({ width: pictureSide, height: pictureSide, fps: z.number().min(1).max(240) });
 
 export type Sampling = z.infer<typeof samplingSchema>;
 export type Video = z.infer<typeof videoSchema>;

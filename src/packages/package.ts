@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { readSmall } from '../import/bytes.js';
 import { PACKAGE_NAME } from '../import/package-name.js';
+import { pictureSide } from '../import/sampling.js';
 
 const MOST_FILES = 256;
 
@@ -37,7 +38,6 @@ const manifestSchema = z.strictObject({
 });
 
 /** What the façade needs of config.json; the native core reads all of it, strictly. */
-const side = z.number().int().min(16).max(4_096).multipleOf(16);
 const configSchema = z.object({
   dit: z.looseObject({
     textLen: z.number().int().min(1).max(65_536),
@@ -49,7 +49,7 @@ const configSchema = z.object({
     denoisingSteps: z.array(z.number()).min(1).max(64),
     rope: z.enum(['absolute', 'relative']).optional(),
   }),
-  video: z.object({ width: side, height: side, fps: z.number().min(1).max(240) }),
+  video: z.object({ width: pictureSide, height: pictureSide, fps: z.number().min(1).max(240) }),
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;

@@ -5,7 +5,7 @@ frame of that block, as it has to after a prompt switch. A film is a story of `F
 
 Every story that the model tells begins with the scenery in the same place, so that its first block follows from the prompt:
 a model that has to choose among many places in four steps paints their average. So does the scenery of a new ground
-(world.py). Later blocks copy the scenery from what they see, wherever it has got to; they are learned from stories that begin anywhere (`fixed` is 0), and the fixed ones.
+(world). Later blocks copy the scenery from what they see, wherever it has got to; they are learned from stories that begin anywhere (`fixed` is 0), and the fixed ones.
 A tenth of all scenes is held out: no training clip shows one.
 """
 

@@ -19,7 +19,7 @@ one JSON object per line:
     {"prompt": "a red fox runs over sand", "attributes": {"subject": "fox", "colour": "red"}, "seconds": 20, "seed": 7}
     {"turns": [{"prompt": "...", "attributes": {...}, "seconds": 3}, ...]}
 
-`attributes` says what the judge is to find (values of world.py's ATTRIBUTES); what is left out is not judged.
+`attributes` says what the judge is to find (values of world's ATTRIBUTES); what is left out is not judged.
 """
 
 import argparse

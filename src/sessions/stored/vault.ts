@@ -255,7 +255,8 @@ const ADVICE: Record<StoreError['code'], string> = {
   UNREACHABLE: 'The store cannot be reached: check its address and network, then resume the session.',
   DENIED: 'The store refuses access: check the credentials and the bucket policy, then resume the session.',
   INVALID_KEY: 'The store refuses the key.',
-  UNUSABLE: 'The store cannot be used as it is.',
+  UNUSABLE:
+    "The store cannot be used as it is: it lacks conditional writes, or the bucket is in another region. The service's log and `longlive doctor` say which.",
 };
 
 export async function collect(body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<Uint8Array> {
