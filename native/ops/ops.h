@@ -173,7 +173,7 @@ class Backend {
   // Rows [out, in] of a table as they lie in a file. Throws Error{InvalidPackage} naming it where it holds NaN or infinity. [nothing]
   virtual void uploadRows(const Tensor& out, const StoredMatrix& rows);
   virtual void download(float* host, const Tensor& in) = 0;         // `in` any shape; converts to F32; synchronises [nothing]
-  // The bytes of `in`; they are there when a later mark of this lane has been waited for. [nothing]
+  // The bytes of `in`, any shape; they are there when a later mark of this lane has been waited for. [nothing]
   virtual void copyOut(void* host, const Tensor& in) = 0;
   virtual void zero(const Tensor& out) = 0;                         // any shape [nothing]
   virtual void copy(const Tensor& out, const Tensor& in) = 0;       // same elements; converts dtype [nothing]
@@ -211,11 +211,11 @@ class Backend {
   // LayerNorm without parameters of rows [n, width]; then * (1 + scale) + shift, both per frame (Modulate), or * scale + shift, both
   // [width] (Affine). [nothing]
   virtual void layerNorm(const LinearRows& out, const Tensor& in, NormScale kind, const Tensor& scale, const Tensor& shift, float eps) = 0;
-  // RMSNorm over the whole row [n, width], weight [width]; in place allowed; out may be of kvType(). [nothing]
+  // RMSNorm over the whole row [n, width], weight [width]; in place allowed; out may be of kvType(). [scratch]
   virtual void rmsNorm(const Tensor& out, const Tensor& in, const Tensor& weight, float eps) = 0;
-  // The same, then the rotation; heads split the row, rows are frames. What stores of keys and values are made of. [nothing]
+  // The same, then the rotation; heads split the row, rows are frames. What stores of keys and values are made of. [scratch]
   virtual void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RotationAt& at) = 0;
-  // The rotation alone; in place allowed; both may be of kvType(). [nothing]
+  // The rotation alone of rows [n, width]; in place allowed; both may be of kvType(). [scratch]
   virtual void rope(const Tensor& out, const Tensor& in, int64_t heads, const RotationAt& at) = 0;
   virtual void attention(const AttentionArgs& a) = 0;  // [scratch]
   // A store of keys and values for self-attention (key_values.h). Throws Error{InvalidArgument} for a storage that the device has not. [its result]
@@ -235,7 +235,7 @@ class Backend {
   virtual void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) = 0;
   // (1 - s) a + s b of any equal shapes, all F32 or all of kvType(); in place. BF16 rounds both products and the sum, as the reference's sinks do.
   virtual void mix(const Tensor& out, const Tensor& a, const Tensor& b, float s) = 0;
-  // Counter-based Gaussian noise keyed by (seed, block, step): Philox4x32-10 and Box-Muller; same bits on every run.
+  // `out` F32 of any shape: counter-based Gaussian noise keyed by (seed, block, step): Philox4x32-10 and Box-Muller; same bits on every run.
   virtual void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) = 0;
 
   // -- images and volumes, channels-last ----------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ class Backend {
     Tensor residual;              // optional, shape of out, may alias out: out = activation(conv + b) + residual
     bool activationAfterResidual = false;  // out = activation(conv + b + residual)
   };
-  virtual void conv(const ConvArgs& a) = 0;  // [nothing]
+  virtual void conv(const ConvArgs& a) = 0;  // [scratch]
   // x / max(||x||, 1e-12) * sqrt(C) * gamma over channels [.., C], gamma [C], then the activation. In place allowed. [nothing]
   virtual void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) = 0;
   // [T, H, W, 2C] -> [2T, H, W, C]: first half of the channels becomes the even frames (spec 7.4). [nothing]
