@@ -3,7 +3,7 @@ import { fetchRecent, type Session } from '../lib/api';
 import { clock } from './format';
 
 const IDEAS = [
-  'a red fox runs over green grass on a sunny day',
+  'a red fox runs on the grass on a sunny day',
   'a blue robot walks through snow at night',
   'a yellow bird jumps along the sand at sunset',
   'a purple dinosaur stands on the road in the rain',
