@@ -294,11 +294,18 @@ export class SessionService implements Sessions {
     this.ownership.close();
     this.abandonment.close();
     this.context.vault.leave(this.context.policy.storeFarewellSeconds * 1_000);
-    await Promise.all(this.directory.owned().map((session) => session.shutdown()));
+    await this.leaveAll();
+    // What was being opened is owned by now.
+    await this.directory.settled();
+    await this.leaveAll();
     await this.deletions.settled();
     await this.jobs.close();
     await this.presence.close();
     await this.context.cluster.close();
+  }
+
+  private async leaveAll(): Promise<void> {
+    await Promise.all(this.directory.owned().map((session) => session.shutdown()));
   }
 
   private whyNotAccepting(): string | undefined {

@@ -24,6 +24,12 @@ export class Directory {
     return [...this.entries.keys()].map((id) => this.at(id)).filter((session) => session !== undefined);
   }
 
+  /** Resolves when no session is being opened or left. */
+  async settled(): Promise<void> {
+    const passing = () => [...this.entries.values()].flatMap((entry) => (entry.kind === 'owned' ? [] : [entry.over]));
+    for (let over = passing(); over.length > 0; over = passing()) await Promise.all(over);
+  }
+
   /** The session if it is owned here when what is under way has come to its end. */
   async find(id: string): Promise<OwnedSession | undefined> {
     for (let entry = this.entries.get(id); entry; entry = this.entries.get(id)) {

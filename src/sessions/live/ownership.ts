@@ -45,6 +45,7 @@ export class Ownership {
     const { id, snapshot } = record;
     const holding = this.holding(id, snapshot);
     return this.directory.open(id, holding, async () => {
+      this.mustBeOpen();
       holding.takePlace();
       await this.presence.begin();
       try {
@@ -69,6 +70,7 @@ export class Ownership {
     const holding = this.holding(id);
     return this.directory.open(id, holding, async () => {
       const { vault, cluster } = this.context;
+      this.mustBeOpen();
       await this.presence.begin();
       const loaded = await loadSession(vault, id);
       if (loaded.session.finishedAt) {
@@ -79,6 +81,8 @@ export class Ownership {
       const watched = wanted || (await this.wasWatched(loaded));
       const mine = { ...loaded.record, owner: cluster.serverId, ownedSince: this.now() };
       const session = await this.own(await RecordFile.sign(vault, mine, loaded.etag), holding);
+      // Whoever made it may not have come to the end of that.
+      if (loaded.session.state === 'QUEUED') await vault.put(byDateKey(id, loaded.session.createdAt), NOTHING);
       await session.open();
       await session.comeBack(this.goesOn(session.session, watched));
       return session;
@@ -96,6 +100,11 @@ export class Ownership {
   /** Lets go of those sessions that others have taken over. */
   async confirmAll(): Promise<void> {
     await Promise.all(this.directory.owned().map((session) => session.confirm()));
+  }
+
+  private mustBeOpen(): void {
+    if (!this.over.signal.aborted) return;
+    throw new DomainError('SHUTTING_DOWN', 'This server is shutting down; try again in a moment.');
   }
 
   // ---- making -------------------------------------------------------------------------------------------------------

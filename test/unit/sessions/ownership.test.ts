@@ -73,6 +73,24 @@ describe('a session that is being opened', () => {
   });
 });
 
+describe('a shutdown', () => {
+  it('waits for what is being opened, and leaves that too where another server goes on with it', async () => {
+    const world = makeWorld();
+    const open = gate(world, (key) => key.includes('/log/'));
+    const creating = world.service.createSession(ENDLESS);
+    await world.clock.advance(100);
+    const leaving = world.service.shutdown();
+    await world.clock.advance(1_000);
+    open();
+    const [{ id }] = await world.clock.until(Promise.all([creating, leaving]));
+    expect(world.service.status().sessions).toEqual({});
+    expect(world.engine.active).toBe(0);
+    const next = await successorOf(world);
+    expect((await next.service.sessions()).items.map((session) => session.id)).toEqual([id]);
+    expect(await refusal(next.clock.until(next.service.resumeSession(id)))).toBeUndefined();
+  });
+});
+
 describe('a creation that fails half-way', () => {
   it.each(['by-date/', '/session.json', '/log/000000.jsonl', 'unfinished/'])(
     'at %s: the retry makes the session, and it runs',
