@@ -9,6 +9,8 @@ const HEALTH_MS = 100;
 const QUERY_MS = 250;
 const RECONNECT_MS = 200;
 const NO_ANSWER_MS = 10_000;
+/** How long it waits for anything at most. */
+export const HEALTHY_MS = 2000;
 
 export interface Service {
   url: string;
@@ -64,7 +66,7 @@ export class Bystander {
     /** A session with a stream; a heartbeat comes each second. */
     private readonly sessionId: string,
     /** Later answers are complained about. */
-    private readonly limitMs = 2000,
+    private readonly limitMs = HEALTHY_MS,
   ) {
     this.loops = [
       this.loop(HEALTH_MS, () => this.ask('/healthz')),

@@ -3,12 +3,12 @@
  * and media. The process must live, serve the healthy client in time, tell strangers nothing of its inside, and give back
  * descriptors and memory. Whatever broke a rule is printed as a line that `--replay` sends again.
  *
- *     npm run fuzz:edge -- [seconds] [--seed 1] [--concurrency 12] [--replay file] [--out result.json]
+ *     npm run fuzz:edge -- [seconds] [--seed 1] [--concurrency 12] [--healthy-ms 2000] [--replay file] [--out result.json]
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { Bystander, footprintOf, settled } from './bystander.js';
+import { Bystander, footprintOf, HEALTHY_MS, settled } from './bystander.js';
 import { Hostile } from './hostile.js';
 import { startTarget, type Target } from './target.js';
 import { complaintAbout, type Script, send } from './wire.js';
@@ -77,6 +77,7 @@ async function main(): Promise<void> {
     options: {
       seed: { type: 'string' },
       concurrency: { type: 'string' },
+      'healthy-ms': { type: 'string' },
       replay: { type: 'string' },
       out: { type: 'string' },
     },
@@ -91,7 +92,7 @@ async function main(): Promise<void> {
     // What a first use loads and compiles is no growth.
     await new Attack(target, (number) => hostile.script(seed + 1, number)).run(4, WARM_MS);
     const { after: before } = await settled(service.pid, footprintOf(service.pid));
-    const bystander = new Bystander(service, watchedId);
+    const bystander = new Bystander(service, watchedId, Number(values['healthy-ms'] ?? HEALTHY_MS));
     const attack = new Attack(target, (number) => hostile.script(seed, number));
     if (values.replay === undefined) await attack.run(Number(values.concurrency ?? 12), seconds * 1000);
     else
