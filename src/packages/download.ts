@@ -7,6 +7,7 @@
 import { constants, type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { leave } from '../files/body.js';
 import { HashThread, type RemoteHash, type SharedBytes } from './hash-thread.js';
 import { changed } from './http-folder.js';
 import { type ByteRange, type RemoteBody, RemoteError, type RemoteFolder } from './remote-folder.js';
@@ -183,12 +184,16 @@ async function* bytesOf(folder: RemoteFolder, part: Part, start: number, setting
     signal: patience,
     ...(validator !== undefined && { validator }),
   });
-  target.validator ??= body.validator;
-  if (body.validator !== target.validator) throw changed(target.file);
-  if (body.size !== target.expected.bytes) {
-    throw new ChecksumError(`${target.file} has ${body.size} bytes; the manifest says ${target.expected.bytes}.`);
+  try {
+    target.validator ??= body.validator;
+    if (body.validator !== target.validator) throw changed(target.file);
+    if (body.size !== target.expected.bytes) {
+      throw new ChecksumError(`${target.file} has ${body.size} bytes; the manifest says ${target.expected.bytes}.`);
+    }
+    yield* body.bytes;
+  } finally {
+    await leave(body.bytes);
   }
-  yield* body.bytes;
 }
 
 function isTransient(error: unknown): boolean {

@@ -1,5 +1,6 @@
 import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { leavable } from '../files/body.js';
 import { proxyAgent } from '../files/proxy.js';
 import { type ByteRange, type ReadOptions, type RemoteBody, RemoteError, type RemoteFolder } from './remote-folder.js';
 
@@ -107,7 +108,7 @@ function bodyOf(file: string, response: IncomingMessage, { range, validator: bef
   }
   const size =
     statusCode === 206 ? partialSize(file, headers['content-range'], range) : wholeSize(file, response, range);
-  return { size, validator, bytes: received(file, response) };
+  return { size, validator, bytes: leavable(received(file, response), () => response.destroy()) };
 }
 
 export function changed(file: string): RemoteError {

@@ -3,6 +3,7 @@
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { leavable, leave } from '../files/body.js';
 import { type ObjectStore, StoreError } from '../sessions/ports.js';
 
 /** First and last byte, as in HTTP. */
@@ -59,7 +60,7 @@ export class StoreFolder implements RemoteFolder {
   async read(file: string, { range, signal }: ReadOptions = {}): Promise<RemoteBody> {
     try {
       const { size, etag, body } = await this.store.get(file, range);
-      return { size, validator: etag || undefined, bytes: guarded(body, signal) };
+      return { size, validator: etag || undefined, bytes: leavable(guarded(body, signal), () => void leave(body)) };
     } catch (error) {
       throw storeError(error);
     }
@@ -85,6 +86,11 @@ function storeError(error: unknown): unknown {
   return error;
 }
 
+/** Opens the file when somebody reads. */
+async function* readLater(path: string, range: ByteRange | undefined): AsyncGenerator<Uint8Array> {
+  for await (const part of createReadStream(path, { ...range, highWaterMark: 1 << 20 })) yield part as Uint8Array;
+}
+
 /** A directory of this machine, so that copying a package and fetching one are the same work. */
 export class LocalFolder implements RemoteFolder {
   constructor(readonly address: string) {}
@@ -97,7 +103,7 @@ export class LocalFolder implements RemoteFolder {
     try {
       const { size, mtimeMs } = await handle.stat();
       await handle.close();
-      return { size, validator: String(mtimeMs), bytes: createReadStream(path, { ...range, highWaterMark: 1 << 20 }) };
+      return { size, validator: String(mtimeMs), bytes: readLater(path, range) };
     } catch (error) {
       await handle.close().catch(() => undefined);
       throw error;

@@ -35,6 +35,8 @@ const SCRATCH = '.scratch';
 /** A lock is held for two system calls; one that is seen for so long belongs to a dead process of another machine. */
 const STALE_LOCK_MS = 10_000;
 const LOCK_RETRY_MS = 5;
+/** What is replaced while it is read is smaller: its bytes and its etag belong together. */
+const READ_AT_ONCE_BYTES = 1 << 20;
 /** What messages call it: its path is nobody's business. */
 const ROOT = 'the data directory';
 const GONE = 'the data directory is gone: it was removed or unmounted while the service ran';
@@ -65,11 +67,29 @@ export class FileStore implements ObjectStore {
       requireFile(stats, key);
       const size = Number(stats.size);
       if (range) requireRange(range, size);
-      const bytes = file.createReadStream(range ?? {});
-      return { size, etag: etagOf(stats), contentType: contentTypeOf(key), body: readAll(key, bytes) };
-    } catch (error) {
+      const { start, end } = { start: range?.start ?? 0, end: Math.min(range?.end ?? Infinity, size - 1) };
+      const etag = etagOf(stats);
+      const body =
+        end - start < READ_AT_ONCE_BYTES
+          ? [await translate(key, () => readExactly(file, start, end - start + 1))]
+          : this.#readLater(key, etag, { start, end });
+      return { size, etag, contentType: contentTypeOf(key), body: inOrder(body) };
+    } finally {
       await file.close();
-      throw error;
+    }
+  }
+
+  /** Opens the file when somebody reads, so that whoever does not leaves nothing open. */
+  async *#readLater(key: string, etag: string, range: { start: number; end: number }): AsyncGenerator<Uint8Array> {
+    const file = await this.#open(key);
+    try {
+      if (etagOf(await translate(key, () => file.stat({ bigint: true }))) !== etag)
+        throw new StoreError('CONFLICT', `${key}: somebody else has changed the object`);
+      for await (const part of file.createReadStream({ ...range, autoClose: false })) yield part as Uint8Array;
+    } catch (error) {
+      throw fileError(error, key);
+    } finally {
+      await file.close();
     }
   }
 
@@ -299,12 +319,20 @@ function requireRange({ start, end }: { start: number; end: number }, size: numb
   if (start < 0 || end < start || start >= size) throw new RangeError(`bytes ${start}-${end} are not in ${size} bytes`);
 }
 
-async function* readAll(key: string, bytes: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
-  try {
-    for await (const part of bytes) yield part as Uint8Array;
-  } catch (error) {
-    throw fileError(error, key);
+async function* inOrder(parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield* parts;
+}
+
+/** Fewer bytes where the file ends earlier. */
+async function readExactly(file: FileHandle, start: number, length: number): Promise<Uint8Array> {
+  const bytes = Buffer.allocUnsafeSlow(length);
+  let filled = 0;
+  while (filled < length) {
+    const { bytesRead } = await file.read(bytes, filled, length - filled, start + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
   }
+  return bytes.subarray(0, filled);
 }
 
 /** Makes a rename in the directory survive a power cut. */

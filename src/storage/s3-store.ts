@@ -12,6 +12,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
+import { leavable } from '../files/body.js';
 import {
   type ListOptions,
   StoreError,
@@ -89,7 +90,7 @@ export class S3Store implements ObjectStore {
       size: total === undefined ? (answer.ContentLength ?? 0) : Number(total),
       etag: answer.ETag ?? '',
       contentType: answer.ContentType ?? contentTypeOf(key),
-      body: readAll(key, answer.Body as Readable, answer.ContentLength, this.#patienceMs),
+      body: bodyOf(key, answer.Body as Readable, answer.ContentLength, this.#patienceMs),
     };
   }
 
@@ -249,6 +250,20 @@ class Source implements AsyncIterable<Uint8Array> {
       throw error;
     }
   }
+}
+
+/** Holds a connection until it is read to its end, its reader leaves, or nobody has begun to read in time. */
+function bodyOf(key: string, body: Readable, bytes: number | undefined, patienceMs: number): AsyncIterable<Uint8Array> {
+  body.on('error', () => undefined); // Whoever reads is told.
+  const unread = setTimeout(() => body.destroy(new Error(`nobody read for ${patienceMs} ms`)), patienceMs).unref();
+  const begun = async function* () {
+    clearTimeout(unread);
+    yield* readAll(key, body, bytes, patienceMs);
+  };
+  return leavable(begun(), () => {
+    clearTimeout(unread);
+    body.destroy();
+  });
 }
 
 /** Ends a body that stops arriving or is cut off; a reader that takes its time is no reason to. */

@@ -1,6 +1,7 @@
 /** What every ObjectStore does, whatever is behind it. */
 import { randomBytes } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { leave } from '../../src/files/body.js';
 import type { ObjectStore, StoreErrorCode } from '../../src/sessions/ports.js';
 
 export async function readBody(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
@@ -69,6 +70,12 @@ export function describeStore(name: string, open: () => Promise<ObjectStore>): v
       const { etag } = await store.putStream('large/video.mp4', inParts(bytes, 100_003));
       expect((await store.head('large/video.mp4'))?.etag).toBe(etag);
       expect((await readBody((await store.get('large/video.mp4')).body)).equals(bytes)).toBe(true);
+    });
+
+    it('goes on serving when readers leave before the first byte', async () => {
+      await store.put('left', randomBytes(2 << 20));
+      for (let i = 0; i < 60; i++) await leave((await store.get('left')).body);
+      expect((await readBody((await store.get('left')).body)).length).toBe(2 << 20);
     });
 
     it('streams small and empty bodies', async () => {

@@ -210,3 +210,9 @@ describe('where the bucket is', () => {
     await rm(folder, { recursive: true });
   });
 });
+
+it('takes connections back from bodies that nobody reads', async () => {
+  await store.put('unread', randomBytes(2 << 20));
+  for (let i = 0; i < 50; i++) await store.get('unread');
+  expect((await readBody((await store.get('unread')).body)).length).toBe(2 << 20);
+});

@@ -1,10 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ChecksumError, download, type DownloadOptions, readSmall } from '../../../src/packages/download.js';
+import { leave } from '../../../src/files/body.js';
 import { HttpFolder } from '../../../src/packages/http-folder.js';
+import { LocalFolder } from '../../../src/packages/remote-folder.js';
 import { type Fault, RangeServer } from '../../support/range-server.js';
 
 // Real files that are synced, on machines that may be busy.
@@ -227,5 +229,22 @@ describe('a small file', () => {
     put('manifest.json', 200);
     server.fault = first(2, { after: 10 });
     expect(await readSmall(folder, 'manifest.json', 1000, { retryMs: 1 })).toHaveLength(200);
+  });
+});
+
+describe('a body that nobody reads', () => {
+  it('gives its connection back', async () => {
+    server.files.set('large', randomBytes(8 << 20));
+    for (let i = 0; i < 5; i++) await leave((await folder.read('large')).bytes);
+    await vi.waitFor(() => expect(server.active).toBe(0));
+  });
+
+  it('opens no file of a directory, even of one that is gone by then', async () => {
+    writeFileSync(join(root, 'file'), 'bytes');
+    const before = readdirSync('/proc/self/fd').length;
+    const bodies = await Promise.all(Array.from({ length: 20 }, () => new LocalFolder(root).read('file')));
+    rmSync(join(root, 'file'));
+    expect(readdirSync('/proc/self/fd').length - before).toBeLessThan(5);
+    await Promise.all(bodies.map(({ bytes }) => leave(bytes)));
   });
 });

@@ -5,6 +5,7 @@ import { mkdtemp, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'no
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { leave } from '../../../src/files/body.js';
 import { fileError } from '../../../src/storage/file-errors.js';
 import { FileStore } from '../../../src/storage/file-store.js';
 import { openStore } from '../../../src/storage/index.js';
@@ -35,6 +36,27 @@ describe('a directory', () => {
     const nested = new FileStore(join(root, 'not', 'yet'));
     await nested.put('key', Buffer.from('x'));
     expect((await nested.head('key'))?.size).toBe(1);
+  });
+
+  it.each([10, 3 << 20])('keeps no file of %i bytes open for a body that nobody reads', async (size) => {
+    await store.put('body', Buffer.alloc(size));
+    const open = async () => (await readdir('/proc/self/fd')).length;
+    const before = await open();
+    for (let i = 0; i < 20; i++) await store.get('body');
+    for (let i = 0; i < 20; i++) await leave((await store.get('body', { start: 1, end: size - 2 })).body);
+    for (let i = 0; i < 20; i++) for await (const part of (await store.get('body')).body) if (part.length > 0) break;
+    expect((await open()) - before).toBeLessThan(5);
+  });
+
+  it('reads a small object as it was, and says when a large one was replaced before it was read', async () => {
+    const [small, large] = [Buffer.from('small'), Buffer.alloc(3 << 20)];
+    await store.put('small', small);
+    await store.put('large', large);
+    const bodies = { small: (await store.get('small')).body, large: (await store.get('large')).body };
+    await store.put('small', Buffer.from('other'));
+    await store.put('large', large);
+    expect((await readBody(bodies.small)).toString()).toBe('small');
+    await expect(readBody(bodies.large)).rejects.toEqual(withCode('CONFLICT'));
   });
 
   it('signs nothing', async () => {
