@@ -48,7 +48,7 @@ export async function openParts(
   config: ServerConfig,
   options: Pick<EngineOptions, 'onProgress' | 'warn'> = {},
 ): Promise<Pick<Parts, 'engine' | 'media'>> {
-  const media = createMediaFactory({ workers: config.encoderThreads });
+  const media = createMediaFactory({ workers: config.encoderThreads, maxBitsPerSecond: config.maxMegabits * 1e6 });
   media.prepare();
   try {
     return { media, engine: await openEngine({ ...engineOptions(config), ...options }) };

@@ -4,15 +4,9 @@
  * key frame, and memory stays flat however long a session runs. Opening an encoder costs about a millisecond.
  */
 import { Worker } from 'node:worker_threads';
+import type { PictureJob } from '../sessions/ports.js';
 
-export interface EncodeJob {
-  width: number;
-  height: number;
-  fps: number;
-  /** Planar I420 pictures, one after the other. */
-  frames: Uint8Array;
-  /** H.264 quantization parameter, 10 (best) to 51. */
-  quantizer: number;
+export interface EncodeJob extends PictureJob {
   /** 0 (smallest files) to 10 (fastest). */
   speed: number;
 }

@@ -2,74 +2,13 @@
  * The little of H.264 (ITU-T H.264) that a muxer must know: the sequence parameter set, rewritten to say what is true
  * of our streams, and the decoder configuration record that carries it.
  */
+import { BitReader, BitWriter, escape, unescape } from './bits.js';
 import { concat, u16, u8 } from './boxes.js';
 
 export interface ParameterSets {
   /** NAL units without start code or length. */
   sps: Uint8Array;
   pps: Uint8Array;
-}
-
-/** Reads bits and Exp-Golomb codes of an RBSP (emulation prevention already removed). */
-class BitReader {
-  #position = 0;
-
-  constructor(private readonly bytes: Uint8Array) {}
-
-  bits(count: number): number {
-    let value = 0;
-    for (let i = 0; i < count; i++) {
-      const byte = this.bytes[this.#position >> 3];
-      if (byte === undefined) throw new RangeError('parameter set cut off');
-      value = value * 2 + ((byte >> (7 - (this.#position & 7))) & 1);
-      this.#position++;
-    }
-    return value;
-  }
-
-  ue(): number {
-    let zeros = 0;
-    while (this.bits(1) === 0) if (++zeros > 31) throw new RangeError('bad Exp-Golomb code');
-    return 2 ** zeros - 1 + this.bits(zeros);
-  }
-}
-
-/** The inverse of BitReader. */
-class BitWriter {
-  readonly #bits: number[] = [];
-
-  bits(value: number, count: number): this {
-    for (let i = count - 1; i >= 0; i--) this.#bits.push(Math.floor(value / 2 ** i) & 1);
-    return this;
-  }
-
-  ue(value: number): this {
-    const length = Math.floor(Math.log2(value + 1));
-    return this.bits(0, length).bits(value + 1, length + 1);
-  }
-
-  /** The bits with the RBSP's stop bit and alignment. */
-  rbsp(): Uint8Array {
-    const bits = [...this.#bits, 1];
-    const bytes = new Uint8Array(Math.ceil(bits.length / 8));
-    bits.forEach((bit, i) => (bytes[i >> 3]! |= bit << (7 - (i & 7))));
-    return bytes;
-  }
-}
-
-/** Removes the `03` of every `00 00 03`. */
-function unescape(nal: Uint8Array): Uint8Array {
-  return Uint8Array.from(nal.filter((byte, i) => !(byte === 3 && i >= 2 && nal[i - 1] === 0 && nal[i - 2] === 0)));
-}
-
-/** Puts a `03` wherever two zero bytes are followed by a byte below 4. */
-function escape(rbsp: Uint8Array): Uint8Array {
-  const out: number[] = [];
-  for (const byte of rbsp) {
-    if (byte <= 3 && out.at(-1) === 0 && out.at(-2) === 0) out.push(3);
-    out.push(byte);
-  }
-  return Uint8Array.from(out);
 }
 
 const CONSTRAINED_BASELINE = { profile: 66, constraints: 0xc0 };

@@ -1,21 +1,33 @@
 /** Frames in, playable media out: the `MediaFactory` of the session domain, on H.264 and CMAF. */
 import { availableParallelism } from 'node:os';
-import type { ChunkEncoder, EncodedChunk, Frames, MediaFactory } from '../sessions/ports.js';
-import { findBox } from './boxes.js';
+import type {
+  ChunkEncoder,
+  EncodedChunk,
+  EncoderName,
+  Frames,
+  MediaFactory,
+  PictureEncoder,
+} from '../sessions/ports.js';
+import { encodeWithin } from './ceiling.js';
 import { fragment, initSegment, type Sample } from './cmaf.js';
-import { EncoderPool } from './encoder-pool.js';
-import { codecString, levelFor, parseDecoderConfiguration, rewriteSps, type ParameterSets } from './h264.js';
+import { codecString, levelFor, rewriteSps } from './h264.js';
+import { MiniH264 } from './minih264.js';
 import { playlist } from './playlist.js';
 import { poster } from './poster.js';
 import { progressive } from './progressive.js';
+import { samplesBehind } from './quantizer.js';
 
 export interface MediaOptions {
   /** H.264 quantization parameter, 10 (best) to 51: constant quality, so still scenes are small. Default 24. */
   quantizer?: number;
-  /** 0 (smallest files) to 10 (fastest). Default 10. */
+  /** Ceiling of a chunk, in bits per second of its video: what needs more gets coarser. Default 8e6. */
+  maxBitsPerSecond?: number;
+  /** 0 (smallest files) to 10 (fastest), of the encoder that needs nothing. Default 10. */
   speed?: number;
   /** Encoder threads. Default: half of the cores, at least one and at most four. */
   workers?: number;
+  /** An encoder of this machine, which new sessions are encoded with then. */
+  encoder?: PictureEncoder | undefined;
 }
 
 export interface ClosableMediaFactory extends MediaFactory {
@@ -31,32 +43,73 @@ interface Picture {
   fps: number;
 }
 
-type EncodeSamples = (frames: Uint8Array) => Promise<{ parameterSets: ParameterSets; samples: Sample[] }>;
+/** How chunks are encoded, and how large they may be. */
+interface Encoding {
+  encoder: PictureEncoder;
+  quantizer: number;
+  maxBitsPerSecond: number;
+}
 
 export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFactory {
-  const { quantizer = 24, speed = 10 } = options;
+  const { quantizer = 24, maxBitsPerSecond = 8e6, speed = 10 } = options;
   requireInteger('quantizer', quantizer, 10, 51);
   requireInteger('speed', speed, 0, 10);
-  const pool = new EncoderPool(options.workers ?? Math.min(4, Math.max(1, availableParallelism() >> 1)));
+  const threads = options.workers ?? Math.min(4, Math.max(1, availableParallelism() >> 1));
+  const encoders = [...(options.encoder ? [options.encoder] : []), new MiniH264(threads, speed)];
+  const find = (name: EncoderName): PictureEncoder => {
+    const found = encoders.find((encoder) => encoder.name === name);
+    if (!found) throw new Error(`the encoder ${name} is not here`);
+    return found;
+  };
   return {
-    open: (picture) =>
-      openChunkEncoder(picture, async (frames) =>
-        readSamples(await pool.encode({ ...picture, frames, quantizer, speed })),
-      ),
+    encoders: encoders.map(({ name }) => name),
+    open: async ({ encoder = encoders[0]!.name, ...picture }) =>
+      openChunkEncoder(picture, { encoder: find(encoder), quantizer, maxBitsPerSecond }),
     poster: async (frames, index) => ({
       bytes: await poster(frameAt(frames, index), frames.width, frames.height),
       contentType: 'image/webp',
     }),
     playlist,
     progressive,
-    prepare: () => pool.prepare(),
-    close: () => pool.close(),
+    prepare: () => encoders[0]!.prepare(),
+    close: async () => void (await Promise.all(encoders.map((encoder) => encoder.close()))),
   };
 }
 
 /** Encodes one black frame to learn the parameter sets, which every chunk of the session must then share. */
-async function openChunkEncoder(picture: Picture, encodeSamples: EncodeSamples): Promise<ChunkEncoder> {
+async function openChunkEncoder(picture: Picture, encoding: Encoding): Promise<ChunkEncoder> {
   const { width, height, fps } = picture;
+  requirePicture(picture);
+  const { encoder, quantizer, maxBitsPerSecond } = encoding;
+  const level = levelFor(width, height, fps);
+  const { parameterSets } = await encoder.encode({ ...picture, frames: blackFrame(width, height), quantizer });
+  const sps = rewriteSps(parameterSets.sps, level);
+  const init = initSegment({ ...picture, parameterSets: { sps, pps: parameterSets.pps } });
+  return {
+    codec: codecString(sps),
+    init,
+    encode: async (frames) => {
+      requireSameSize(frames, picture);
+      const ceiling = (maxBitsPerSecond / 8) * (frames.count / fps) - boxBytes(frames.count);
+      const encoded = await encodeWithin(
+        ceiling,
+        quantizer,
+        { width, height, frames: frames.i420 },
+        (pictures, coarse) => encoder.encode({ ...picture, frames: copyOf(pictures), quantizer: coarse }),
+      );
+      return toChunk(frames, samplesBehind(parameterSets, encoded));
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+/** Of a fragment, beside its samples. */
+const boxBytes = (samples: number): number => 136 + 8 * samples;
+
+/** In memory of its own, which a thread can take; `slice` of a Buffer would not copy. */
+const copyOf = (frames: Uint8Array): Uint8Array => new Uint8Array(frames);
+
+function requirePicture({ width, height, fps }: Picture): void {
   for (const [name, value] of [
     ['width', width],
     ['height', height],
@@ -65,21 +118,6 @@ async function openChunkEncoder(picture: Picture, encodeSamples: EncodeSamples):
     if (value % 2 !== 0) throw new RangeError(`${name} must be even, not ${value}`);
   }
   if (!(fps > 0 && fps <= 240)) throw new RangeError(`fps must be above 0 and at most 240, not ${fps}`);
-  const level = levelFor(width, height, fps);
-  const { parameterSets } = await encodeSamples(blackFrame(width, height));
-  const sps = rewriteSps(parameterSets.sps, level);
-  const init = initSegment({ ...picture, parameterSets: { sps, pps: parameterSets.pps } });
-  return {
-    codec: codecString(sps),
-    init,
-    encode: async (frames) => {
-      requireSameSize(frames, picture);
-      const encoded = await encodeSamples(new Uint8Array(frames.i420));
-      requireSameParameterSets(encoded.parameterSets, parameterSets);
-      return toChunk(frames, encoded.samples);
-    },
-    close: () => Promise.resolve(),
-  };
 }
 
 function toChunk(frames: Frames, samples: Sample[]): EncodedChunk {
@@ -91,34 +129,6 @@ function toChunk(frames: Frames, samples: Sample[]): EncodedChunk {
     frameCount: frames.count,
     samples: samples.map(({ bytes, key }) => ({ size: bytes.length, key })),
   };
-}
-
-/** The parameter sets and samples of the plain MP4 file that the encoder writes: one track, in decoding order. */
-function readSamples(file: Uint8Array): { parameterSets: ParameterSets; samples: Sample[] } {
-  const tables = findBox(file, 'moov', 'trak', 'mdia', 'minf', 'stbl');
-  const avc1 = findBox(tables, 'stsd').subarray(8 + 8 + 78); // full box, then the sample entry's own fields
-  const sizes = findBox(tables, 'stsz');
-  const chunks = findBox(tables, 'stco');
-  const runs = findBox(tables, 'stsc');
-  const samples: Sample[] = [];
-  let run = 0;
-  for (let chunk = 0; chunk < chunks.readUInt32BE(4); chunk++) {
-    const runEntry = 8 + (run + 1) * 12;
-    if (runEntry < runs.length && runs.readUInt32BE(runEntry) === chunk + 1) run++;
-    let offset = chunks.readUInt32BE(8 + chunk * 4);
-    for (let left = runs.readUInt32BE(8 + run * 12 + 4); left > 0; left--) {
-      const size = sizes.readUInt32BE(4) || sizes.readUInt32BE(12 + samples.length * 4);
-      const bytes = file.subarray(offset, offset + size);
-      samples.push({ bytes, key: isKey(bytes) });
-      offset += size;
-    }
-  }
-  return { parameterSets: parseDecoderConfiguration(findBox(avc1, 'avcC')), samples };
-}
-
-/** Whether the first NAL unit, after its four-byte length, is a slice of an IDR picture. */
-function isKey(sample: Uint8Array): boolean {
-  return (sample[4]! & 0x1f) === 5;
 }
 
 function blackFrame(width: number, height: number): Uint8Array {
@@ -141,12 +151,6 @@ function requireSameSize(frames: Frames, { width, height }: Picture): void {
   const expected = (frames.count * width * height * 3) / 2;
   if (frames.count < 1 || frames.i420.length !== expected) {
     throw new RangeError(`block ${frames.block} has ${frames.i420.length} bytes instead of ${expected}`);
-  }
-}
-
-function requireSameParameterSets(actual: ParameterSets, expected: ParameterSets): void {
-  if (Buffer.compare(actual.sps, expected.sps) !== 0 || Buffer.compare(actual.pps, expected.pps) !== 0) {
-    throw new Error('the encoder changed its parameter sets within a session');
   }
 }
 

@@ -100,6 +100,13 @@ const models = {
   encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4)))
     .meta({ shown: 'a quarter of the cores' } satisfies SettingFacts)
     .describe('Workers that encode video'),
+  maxMegabits: z.coerce
+    .number()
+    .min(0.05)
+    .max(240)
+    .default(8)
+    .meta(unit('Mbit/s'))
+    .describe("Ceiling of a chunk's bits over its length; one that needs more is encoded again, coarser"),
 };
 
 const sessions = {

@@ -124,6 +124,35 @@ export interface EncodedChunk {
   samples: { size: number; key: boolean }[];
 }
 
+/** What encodes H.264. A session goes on with the one it began with: others write other parameter sets. */
+export type EncoderName = 'minih264' | 'openh264';
+
+export interface PictureJob {
+  width: number;
+  height: number;
+  fps: number;
+  /** Planar I420 pictures, one after the other; taken out of the caller's hands. */
+  frames: Uint8Array;
+  /** H.264 quantization parameter, 10 (best) to 51. */
+  quantizer: number;
+}
+
+export interface EncodedPictures {
+  /** NAL units without start code or length. */
+  parameterSets: { sps: Uint8Array; pps: Uint8Array };
+  /** In decoding order, which is that of the frames, each NAL unit behind its length in four bytes. */
+  samples: { bytes: Uint8Array; key: boolean }[];
+}
+
+/** Encodes a chunk's frames, beginning with an IDR picture, as Baseline without slice groups. Off the JavaScript thread. */
+export interface PictureEncoder {
+  readonly name: EncoderName;
+  encode(job: PictureJob): Promise<EncodedPictures>;
+  /** Makes it ready ahead of the first frames, which would wait for it. */
+  prepare(): void;
+  close(): Promise<void>;
+}
+
 export interface ChunkEncoder {
   /** RFC 6381 string, e.g. `avc1.42c01e`; known after open. */
   readonly codec: string;
@@ -141,7 +170,9 @@ export interface Chapter {
 }
 
 export interface MediaFactory {
-  open(options: { width: number; height: number; fps: number }): Promise<ChunkEncoder>;
+  /** Those that are here; the first is what new sessions are encoded with. */
+  readonly encoders: readonly EncoderName[];
+  open(options: { width: number; height: number; fps: number; encoder?: EncoderName }): Promise<ChunkEncoder>;
   /** A still of one I420 frame. */
   poster(frames: Frames, index: number): Promise<{ bytes: Uint8Array; contentType: string }>;
   /** The HLS playlist over chunk files; `ended` adds the end tag, `delta` leaves out what a player has, while it grows. */

@@ -1,7 +1,15 @@
-import type { Chapter, ChunkEncoder, EncodedChunk, Frames, MediaFactory } from '../../src/sessions/index.js';
+import type {
+  Chapter,
+  ChunkEncoder,
+  EncodedChunk,
+  EncoderName,
+  Frames,
+  MediaFactory,
+} from '../../src/sessions/index.js';
 
 /** "Encodes" by passing on what the fake engine made, so that tests can read it back. */
 export class FakeMedia implements MediaFactory {
+  encoders: readonly EncoderName[] = ['minih264'];
   openEncoders = 0;
   /** Of the MP4 that was asked for last. */
   chapters: readonly Chapter[] = [];

@@ -6,9 +6,13 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ComposedBackend, compose } from '../../../src/cli/backend.js';
 import { openEngine } from '../../../src/engine/index.js';
-import { createMediaFactory } from '../../../src/media/index.js';
+import { findBox, readBoxes } from '../../../src/media/boxes.js';
+import { readFragment, readInit } from '../../../src/media/cmaf.js';
+import { parseDecoderConfiguration } from '../../../src/media/h264.js';
+import { createMediaFactory, type MediaOptions } from '../../../src/media/index.js';
 import type { CreateSessionInput, SessionEvent } from '../../../src/sessions/index.js';
 import { openStore } from '../../../src/storage/index.js';
+import { decode, nalUnits, psnr } from '../../unit/media/pictures.js';
 
 /** The whole path but the network: native core, Pocket, encoder, files; small pictures, so that it is quick. */
 
@@ -26,10 +30,10 @@ const BLOCKS = 5;
 let directory: string;
 const opened: ComposedBackend[] = [];
 
-async function open(): Promise<ComposedBackend> {
+async function open(mediaOptions: MediaOptions = {}): Promise<ComposedBackend> {
   const engine = await openEngine({ models: MODELS, threads: 2 });
   const store = openStore(pathToFileURL(directory).href);
-  const media = createMediaFactory({ workers: 1 });
+  const media = createMediaFactory({ workers: 1, ...mediaOptions });
   const logger = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const backend = compose({ engine, media, store, policy: { checkpointBlocks: 2 }, logger });
   opened.push(backend);
@@ -116,4 +120,29 @@ describe('a session on the native core', () => {
     expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'COMPLETED', chunks: BLOCKS });
     expect(await chunksOf(id, before)).toEqual(kept);
   });
+
+  it("keeps Pocket's chunks below a ceiling, seams included", { timeout: 120_000 }, async () => {
+    const maxBitsPerSecond = 130_000;
+    const input = { ...INPUT, width: 256, height: 144, maxSeconds: 1 };
+    const [free, bound] = [await open(), await open({ maxBitsPerSecond })];
+    const [{ id: freeId }, { id: boundId }] = [
+      await free.sessions.createSession(input),
+      await bound.sessions.createSession(input),
+    ];
+    await Promise.all([until(free, freeId), until(bound, boundId)]);
+    const [plain, coarse] = [await play(freeId, 2), await play(boundId, 2)];
+    expect(coarse.bytes.every((bytes, i) => bytes <= (maxBitsPerSecond / 8) * ((i === 0 ? 9 : 12) / 16))).toBe(true);
+    expect(coarse.bytes.every((bytes, i) => bytes < plain.bytes[i]!)).toBe(true);
+    expect(coarse.pictures).toHaveLength(21);
+    coarse.pictures.forEach((picture, i) => expect(psnr(picture, plain.pictures[i]!)).toBeGreaterThan(28));
+  });
 });
+
+/** A session's first chunks as a player has them: one stream behind the init segment. */
+async function play(id: string, count: number): Promise<{ bytes: number[]; pictures: Uint8Array[] }> {
+  const chunks = await chunksOf(id, count);
+  const avc1 = readBoxes(readInit(await readFile(join(directory, `sessions/${id}/init.mp4`))).entry)[0]!;
+  const { sps, pps } = parseDecoderConfiguration(findBox(avc1.payload.subarray(78), 'avcC'));
+  const slices = chunks.flatMap((bytes) => nalUnits(readFragment(bytes).payload));
+  return { bytes: chunks.map(({ length }) => length), pictures: await decode([sps, pps, ...slices]) };
+}

@@ -67,3 +67,13 @@ export function psnr(a: Uint8Array, b: Uint8Array): number {
   a.forEach((value, i) => (squares += (value - b[i]!) ** 2));
   return 10 * Math.log10((255 ** 2 * a.length) / squares);
 }
+
+/** The pictures with noise of up to this amplitude on them, the same whenever it is asked for. */
+export function noise(frames: Frames, amplitude: number): Frames {
+  let state = frames.block + 1;
+  const i420 = frames.i420.map((value) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.max(0, Math.min(255, value + Math.round((state / 2 ** 32 - 0.5) * 2 * amplitude)));
+  });
+  return { ...frames, i420 };
+}
