@@ -10,14 +10,17 @@ export function cancellable<T>(
   const generator = {
     next: () => source.next(),
     return: () => {
-      controller.abort();
+      controller.abort(LEFT);
       return source.return();
     },
     throw: (error: unknown) => {
-      controller.abort();
+      controller.abort(LEFT);
       return source.throw(error);
     },
     [Symbol.asyncIterator]: () => generator,
   };
   return generator;
 }
+
+/** One for all: an AbortController makes an error with a stack when it is given none. */
+const LEFT = new Error('the subscriber left');

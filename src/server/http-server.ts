@@ -12,6 +12,7 @@ import type { Readiness } from './readiness.js';
 import { type RefusalLog, refuseSocket } from './refusals.js';
 import { authorized, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
 import type { StaticFiles } from './static.js';
+import { Turns } from './turns.js';
 
 export interface HttpParts {
   config: ServerConfig;
@@ -89,6 +90,8 @@ function malformed({ code }: NodeJS.ErrnoException): Refusal | undefined {
 }
 
 class Routes {
+  private readonly turns = new Turns();
+
   constructor(
     private readonly parts: HttpParts,
     private readonly connections: Connections,
@@ -163,6 +166,8 @@ class Routes {
     if (request.method === 'POST' && !/^application\/(graphql\+)?json\b/i.test(request.headers['content-type'] ?? '')) {
       return sendError(response, 415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the operation as application/json.');
     }
+    await this.turns.next();
+    if (response.destroyed) return; // Whoever asked has left: nobody pays for the work.
     await yoga(request, response);
   }
 

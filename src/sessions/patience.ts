@@ -2,6 +2,7 @@
 
 import { DomainError } from './errors.js';
 import type { Clock } from './ports.js';
+import { OVER } from './signal.js';
 import type { Vault } from './stored/vault.js';
 
 /** Between looks at whether the store is what a late request waits for, in milliseconds. */
@@ -28,7 +29,7 @@ export class Patience {
       if (error instanceof GaveUp) work.then(late, () => undefined);
       throw error instanceof GaveUp ? error.reason : error;
     } finally {
-      answered.abort();
+      answered.abort(OVER);
     }
   }
 

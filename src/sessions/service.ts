@@ -45,6 +45,7 @@ import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { keysOf } from './stored/keys.js';
 import { DeletedError, digestInput, FORMAT_VERSION } from './stored/record.js';
+import { OVER } from './signal.js';
 import { Retention } from './stored/retention.js';
 import { initialSnapshot } from './stored/snapshot.js';
 import { DeploymentSecret } from './stored/secret.js';
@@ -250,7 +251,7 @@ export class SessionService implements Sessions {
     // A generator answers return() only when its pending next() is over: end that wait first.
     const end = events.return.bind(events);
     events.return = (value) => {
-      closed.abort();
+      closed.abort(OVER);
       return end(value);
     };
     return events;

@@ -1,5 +1,8 @@
 import type { Clock } from './ports.js';
 
+/** Why somebody waits no longer. One for all: an AbortController makes an error with a stack when it is given none. */
+export const OVER = new Error('no longer waited for');
+
 /** Wakes everybody who waits; remembers nothing, so waiters look at the state before they wait. */
 export class Signal {
   private waiters = new Set<() => void>();
@@ -23,7 +26,7 @@ export class Signal {
     try {
       await Promise.race([notified, clock.sleep(milliseconds, timer.signal)]);
     } finally {
-      timer.abort();
+      timer.abort(OVER);
       this.waiters.delete(wake);
       abort?.removeEventListener('abort', wake);
     }

@@ -33,6 +33,8 @@ function kindsOf(host: string, sessionId: string): { script: Script; status: str
     kind('refused upgrade, left half open', `${upgrade('/nowhere')}\r\n`, 'half-close', 10_000, '404'),
     kind('WebSocket without login', `${upgrade('/graphql')}\r\n`, 'reset when answered', 10_000, '101'),
     kind('SSE, cut off', post, 'reset when answered', 10_000, '200'),
+    // As many as come, whether they are answered or not: more than the service can take.
+    kind('SSE, left after 100 ms', post, 'reset', 100),
   ];
 }
 

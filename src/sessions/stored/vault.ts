@@ -1,6 +1,8 @@
 import { DomainError } from '../errors.js';
 import { type Clock, type ListOptions, type ObjectStore, type PutOptions, StoreError } from '../ports.js';
+import { OVER } from '../signal.js';
 import { DamagedError } from './checksum.js';
+import { SharedReads } from './shared-reads.js';
 
 const FIRST_WAIT = 100;
 const LONGEST_WAIT = 5_000;
@@ -14,6 +16,12 @@ export class OwnershipLost extends Error {
     super(`${key} was written by another server.`);
     this.name = 'OwnershipLost';
   }
+}
+
+interface StoredBytes {
+  bytes: Uint8Array;
+  etag: string;
+  contentType: string;
 }
 
 interface OperationKind {
@@ -37,6 +45,8 @@ interface Operation extends OperationKind {
  * than that, and what is left of it all becomes DomainError STORAGE.
  */
 export class Vault {
+  private readonly reads: SharedReads<StoredBytes | undefined>;
+
   constructor(
     private readonly store: ObjectStore,
     private readonly clock: Clock,
@@ -44,7 +54,9 @@ export class Vault {
     private readonly signal?: AbortSignal,
     /** Of all views together; nobody may wait any more once it is `over`. */
     private readonly waits = { underWay: new Set<Operation>(), over: false },
-  ) {}
+  ) {
+    this.reads = new SharedReads(clock);
+  }
 
   /** The same store for one reader, who waits and reads no longer than the signal lets. */
   until(signal: AbortSignal | undefined): Vault {
@@ -114,8 +126,9 @@ export class Vault {
   }
 
   /** `undefined` when there is no such object. */
-  async read(key: string): Promise<{ bytes: Uint8Array; etag: string; contentType: string } | undefined> {
-    return this.patiently(key, () => this.get(key));
+  async read(key: string): Promise<StoredBytes | undefined> {
+    // A reader with a signal may end the reading, which is then nobody else's.
+    return this.patiently(key, () => (this.signal ? this.get(key) : this.reads.read(key, () => this.get(key))));
   }
 
   /** A body too large for memory; what has begun to arrive is not asked for again. */
@@ -158,7 +171,7 @@ export class Vault {
     await this.patiently(key, () => this.store.delete(key));
   }
 
-  private async get(key: string): Promise<{ bytes: Uint8Array; etag: string; contentType: string } | undefined> {
+  private async get(key: string): Promise<StoredBytes | undefined> {
     try {
       const { body, etag, contentType } = await this.store.get(key);
       return { bytes: await collect(body, this.signal), etag, contentType };
@@ -213,7 +226,7 @@ export class Vault {
     try {
       return await Promise.race([attempt, tooLate]);
     } finally {
-      operation.waiting.abort();
+      operation.waiting.abort(OVER);
       attempt.catch(() => undefined);
     }
   }
