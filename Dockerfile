@@ -3,6 +3,7 @@
 #   docker build --target cpu  -t longlive-service:cpu  .
 #   docker build --target cuda -t longlive-service:cuda .
 #
+# Video is encoded by the distribution's OpenH264, in the native core; LONGLIVE_ENCODER=minih264 chooses the encoder that needs nothing.
 # Pocket travels in the image; other model packages are mounted at /models. The first start makes a token and a signing key,
 # keeps them in /data and says how to open the page; LONGLIVE_TOKEN and LONGLIVE_SIGNING_KEY go before them.
 ARG NODE_IMAGE=node:22-bookworm-slim
@@ -18,8 +19,9 @@ RUN npm run build
 RUN npm prune --omit=dev --no-audit --no-fund
 
 FROM ${NODE_IMAGE} AS cpu
+RUN apt-get update && apt-get install -y --no-install-recommends libopenh264-7 && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_SECRETS=/data/.secrets LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cpu
+ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_SECRETS=/data/.secrets LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cpu LONGLIVE_ENCODER=openh264
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
@@ -41,8 +43,9 @@ COPY native ./native
 RUN make -C native CUDA=1
 
 FROM nvidia/cuda:${CUDA_VERSION}-runtime-ubuntu24.04 AS cuda
+RUN apt-get update && apt-get install -y --no-install-recommends libopenh264-7 && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_SECRETS=/data/.secrets LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cuda
+ENV NODE_ENV=production PORT=4000 HOST=0.0.0.0 LONGLIVE_STORE=file:///data LONGLIVE_SECRETS=/data/.secrets LONGLIVE_MODEL_CACHE=/cache LONGLIVE_DEVICE=cuda LONGLIVE_ENCODER=openh264
 COPY --from=build /usr/local/bin/node /usr/local/bin/node
 COPY --from=cpu /app ./
 COPY --from=native-cuda /app/native/build/longlive.node ./native/build/longlive.node

@@ -67,9 +67,17 @@ function checkSystemPackages(command) {
       .filter((word) => !word.startsWith('-')) ?? [];
   for (const name of names) {
     const tool = { 'g++': 'g++', make: 'make', python3: 'python3' }[name] ?? name;
-    execFileSync('which', [tool], { stdio: 'ignore' });
+    if (name.startsWith('lib')) requireLibrary(name);
+    else execFileSync('which', [tool], { stdio: 'ignore' });
   }
   console.log(`    system packages present: ${names.join(' ')}`);
+}
+
+/** `libopenh264-7` is libopenh264.so.7. */
+function requireLibrary(name) {
+  const file = name.replace(/-(\d+)$/, '.so.$1');
+  const known = execFileSync('/sbin/ldconfig', ['-p'], { encoding: 'utf8' });
+  if (!known.includes(file)) throw new Error(`${file} is not here: apt-get install ${name}`);
 }
 
 const built = new Map();

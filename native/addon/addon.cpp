@@ -14,6 +14,7 @@
 #include "longlive/engine.h"
 #include "longlive/names.h"
 #include "longlive/weights.h"
+#include "video_encoder.h"
 #include "worker.h"
 
 namespace longlive::addon {
@@ -487,6 +488,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("devices", Napi::Function::New(env, devices, "devices"));
   exports.Set("loadModel", Napi::Function::New(env, loadModel, "loadModel"));
   exports.Set("planMemory", Napi::Function::New(env, planMemory, "planMemory"));
+  exportVideoEncoder(env, exports, classes->retired);
   exports.Set("addProduct", Napi::Function::New(env, addProduct, "addProduct"));
   return exports;
 }

@@ -34,6 +34,7 @@ const CLASSES: Record<DomainErrorCode, ErrorClass> = {
   STORAGE: UnavailableError,
   ENGINE: UnavailableError,
   MEDIA: UnavailableError,
+  ENCODER_UNAVAILABLE: UnavailableError,
   SHUTTING_DOWN: UnavailableError,
   OWNED_ELSEWHERE: UnavailableError,
 };
@@ -76,6 +77,9 @@ const ErrorCode = builder.enumType('ErrorCode', {
     STORAGE: { description: 'The object store refused or could not be reached.' },
     ENGINE: { description: 'The device or the native core failed.' },
     MEDIA: { description: 'The video encoder failed.' },
+    ENCODER_UNAVAILABLE: {
+      description: 'The session began with a video encoder that this replica does not have; the message names it.',
+    },
     SHUTTING_DOWN: { description: 'This replica is going away; try again, another one will answer.' },
     OWNED_ELSEWHERE: {
       description: 'Another replica generates the session, and this one cannot reach it; the message says which one.',

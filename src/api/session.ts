@@ -118,6 +118,10 @@ builder.node(Session, {
     finishedAt: t.expose('finishedAt', { type: 'DateTime', nullable: true }),
     modelName: t.exposeString('model'),
     modelDigest: t.exposeString('modelDigest', { description: 'SHA-256 of the manifest of the model package.' }),
+    encoder: t.string({
+      description: 'What its chunks are encoded with; only a replica that has it goes on with the session.',
+      resolve: ({ encoder = 'minih264' }) => encoder,
+    }),
     model: t.field({
       type: Model,
       nullable: true,

@@ -12,6 +12,7 @@ import {
   type EngineOptions,
   loadAddon,
   openEngine,
+  openOpenH264,
   type Precision,
 } from '../engine/index.js';
 import { type FetchProgress, isRemote, PackageCache, type PackageSource } from '../packages/index.js';
@@ -19,7 +20,14 @@ import { type ClosableMediaFactory, createMediaFactory } from '../media/index.js
 import { ConfigError, environmentName, type ServerConfig } from '../server/config.js';
 import type { Backend } from '../server/index.js';
 import { patienceOf } from '../server/patience.js';
-import { type Logger, type ObjectStore, type SessionPolicy, SessionService } from '../sessions/index.js';
+import {
+  type EncoderName,
+  type Logger,
+  type ObjectStore,
+  type PictureEncoder,
+  type SessionPolicy,
+  SessionService,
+} from '../sessions/index.js';
 import { openStore } from '../storage/index.js';
 
 export interface Parts {
@@ -48,13 +56,34 @@ export async function openParts(
   config: ServerConfig,
   options: Pick<EngineOptions, 'onProgress' | 'warn'> = {},
 ): Promise<Pick<Parts, 'engine' | 'media'>> {
-  const media = createMediaFactory({ workers: config.encoderThreads, maxBitsPerSecond: config.maxMegabits * 1e6 });
+  const media = openMedia(config);
   media.prepare();
   try {
     return { media, engine: await openEngine({ ...engineOptions(config), ...options }) };
   } catch (error) {
     await media.close();
     throw error;
+  }
+}
+
+/** With OpenH264 where it is: sessions that began with it go on with it, whichever new ones are encoded with. */
+function openMedia({ encoder, encoderThreads, maxMegabits }: ServerConfig): ClosableMediaFactory {
+  return createMediaFactory({
+    ...{ encoder, natives: nativeEncoders(encoder, encoderThreads) },
+    ...{ workers: encoderThreads, maxBitsPerSecond: maxMegabits * 1e6 },
+  });
+}
+
+/** Throws ConfigError where the one that was asked for is not here. */
+function nativeEncoders(wanted: EncoderName, threads: number): PictureEncoder[] {
+  try {
+    return [openOpenH264(loadAddon(), threads)];
+  } catch (error) {
+    if (wanted !== 'openh264') return [];
+    const message = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(
+      `encoder (${environmentName('encoder')}): ${message}; or choose minih264, which needs nothing`,
+    );
   }
 }
 

@@ -2,7 +2,7 @@ import { access, constants, mkdir, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { type Addon, loadAddon, longestSeconds } from '../engine/index.js';
+import { type Addon, loadAddon, longestSeconds, openOpenH264 } from '../engine/index.js';
 import { damages, findSources, isRemote, type PackageSource } from '../packages/index.js';
 import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, openConfiguredStore, runningPrecision, storeOpener } from './backend.js';
@@ -20,7 +20,7 @@ export interface Finding {
 
 const SETTINGS = [
   ...['models', 'modelCache', 'device', 'precision', 'attention', 'decoder', 'rope', 'loras'],
-  ...['store', 's3Endpoint', 's3Region'],
+  ...['encoder', 'store', 's3Endpoint', 's3Region'],
 ];
 
 /** `longlive doctor`: what this machine can run and what is missing; fails when it cannot serve. */
@@ -41,7 +41,7 @@ export async function examine(config: ServerConfig, load: () => Addon = loadAddo
   return [
     nodeFinding(),
     machineFinding(),
-    ...coreFindings(load),
+    ...coreFindings(config, load),
     ...(await modelFindings(config, load)),
     await storeFinding(config),
     ...(await cacheFindings(config)),
@@ -64,7 +64,7 @@ function machineFinding(): Finding {
   };
 }
 
-function coreFindings(load: () => Addon): Finding[] {
+function coreFindings(config: ServerConfig, load: () => Addon): Finding[] {
   let addon: Addon;
   try {
     addon = load();
@@ -87,7 +87,21 @@ function coreFindings(load: () => Addon): Finding[] {
         detail: facts.filter(Boolean).join(', '),
       };
     }),
+    encoderFinding(addon, config),
   ];
+}
+
+function encoderFinding(addon: Addon, { encoder }: ServerConfig): Finding {
+  try {
+    const openh264 = openOpenH264(addon, 1);
+    void openh264.close();
+    return { topic: 'Encoder', status: 'ok', detail: `${encoder}; openh264 ${openh264.version} is here` };
+  } catch (error) {
+    const { message } = explain(error);
+    return encoder === 'openh264'
+      ? { topic: 'Encoder', status: 'missing', detail: message }
+      : { topic: 'Encoder', status: 'ok', detail: 'minih264, which needs nothing' };
+  }
 }
 
 async function modelFindings(config: ServerConfig, load: () => Addon): Promise<Finding[]> {

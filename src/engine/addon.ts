@@ -4,7 +4,7 @@
  * what to do.
  */
 
-import type { Step } from '../sessions/ports.js';
+import type { EncodedPictures, Step } from '../sessions/ports.js';
 
 export type Device = 'cpu' | 'cuda';
 /** `fp8` is for GPUs that have it. */
@@ -99,11 +99,25 @@ export interface MemoryPlan {
   reserve: number;
 }
 
+/** Calls are done one after another on a thread of its own. */
+export interface NativeOpenH264 {
+  readonly version: string;
+  /** Works on a copy of the frames: planar I420 pictures, one after the other. */
+  encode(
+    format: { width: number; height: number; fps: number; quantizer: number },
+    frames: Uint8Array,
+  ): Promise<EncodedPictures>;
+  /** What is under way finishes. */
+  dispose(): void;
+}
+
 export interface Addon {
   readonly version: string;
   readonly cudaBuilt: boolean;
   devices(): DeviceReport[];
   loadModel(options: LoadOptions): Promise<NativeModel>;
+  /** Throws UNAVAILABLE where the machine has no such library. */
+  readonly OpenH264: new () => NativeOpenH264;
   /** What a package would take of a device, which need not be there. */
   planMemory(options: LoadOptions): Promise<MemoryPlan>;
   /**

@@ -11,4 +11,5 @@ export {
   openEngine,
 } from './engine.js';
 export { longestSeconds, type Rope } from './model.js';
+export { OpenH264, openOpenH264 } from './openh264.js';
 export { Tokenizer } from './tokenizer.js';

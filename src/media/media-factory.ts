@@ -26,8 +26,10 @@ export interface MediaOptions {
   speed?: number;
   /** Encoder threads. Default: half of the cores, at least one and at most four. */
   workers?: number;
-  /** An encoder of this machine, which new sessions are encoded with then. */
-  encoder?: PictureEncoder | undefined;
+  /** Encoders of this machine, beside the one that needs nothing. */
+  natives?: readonly PictureEncoder[];
+  /** What new sessions are encoded with. Default minih264. */
+  encoder?: EncoderName;
 }
 
 export interface ClosableMediaFactory extends MediaFactory {
@@ -55,15 +57,16 @@ export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFac
   requireInteger('quantizer', quantizer, 10, 51);
   requireInteger('speed', speed, 0, 10);
   const threads = options.workers ?? Math.min(4, Math.max(1, availableParallelism() >> 1));
-  const encoders = [...(options.encoder ? [options.encoder] : []), new MiniH264(threads, speed)];
+  const encoders: PictureEncoder[] = [new MiniH264(threads, speed), ...(options.natives ?? [])];
   const find = (name: EncoderName): PictureEncoder => {
     const found = encoders.find((encoder) => encoder.name === name);
     if (!found) throw new Error(`the encoder ${name} is not here`);
     return found;
   };
+  const preferred = find(options.encoder ?? 'minih264');
   return {
-    encoders: encoders.map(({ name }) => name),
-    open: async ({ encoder = encoders[0]!.name, ...picture }) =>
+    encoders: [preferred, ...encoders.filter((encoder) => encoder !== preferred)].map(({ name }) => name),
+    open: async ({ encoder = preferred.name, ...picture }) =>
       openChunkEncoder(picture, { encoder: find(encoder), quantizer, maxBitsPerSecond }),
     poster: async (frames, index) => ({
       bytes: await poster(frameAt(frames, index), frames.width, frames.height),
@@ -71,7 +74,7 @@ export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFac
     }),
     playlist,
     progressive,
-    prepare: () => encoders[0]!.prepare(),
+    prepare: () => preferred.prepare(),
     close: async () => void (await Promise.all(encoders.map((encoder) => encoder.close()))),
   };
 }
@@ -95,7 +98,7 @@ async function openChunkEncoder(picture: Picture, encoding: Encoding): Promise<C
         ceiling,
         quantizer,
         { width, height, frames: frames.i420 },
-        (pictures, coarse) => encoder.encode({ ...picture, frames: copyOf(pictures), quantizer: coarse }),
+        (pictures, coarse) => encoder.encode({ ...picture, frames: pictures, quantizer: coarse }),
       );
       return toChunk(frames, samplesBehind(parameterSets, encoded));
     },
@@ -105,9 +108,6 @@ async function openChunkEncoder(picture: Picture, encoding: Encoding): Promise<C
 
 /** Of a fragment, beside its samples. */
 const boxBytes = (samples: number): number => 136 + 8 * samples;
-
-/** In memory of its own, which a thread can take; `slice` of a Buffer would not copy. */
-const copyOf = (frames: Uint8Array): Uint8Array => new Uint8Array(frames);
 
 function requirePicture({ width, height, fps }: Picture): void {
   for (const [name, value] of [

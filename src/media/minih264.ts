@@ -16,7 +16,7 @@ export class MiniH264 implements PictureEncoder {
   }
 
   async encode(job: PictureJob): Promise<EncodedPictures> {
-    return readSamples(await this.#pool.encode({ ...job, speed: this.speed }));
+    return readSamples(await this.#pool.encode({ ...job, frames: copyOf(job.frames), speed: this.speed }));
   }
 
   prepare(): void {
@@ -27,6 +27,9 @@ export class MiniH264 implements PictureEncoder {
     return this.#pool.close();
   }
 }
+
+/** In memory of its own, which a thread can take; `slice` of a Buffer would not copy. */
+const copyOf = (frames: Uint8Array): Uint8Array => new Uint8Array(frames);
 
 /** The parameter sets and samples of the plain MP4 file that the encoder writes: one track, in decoding order. */
 function readSamples(file: Uint8Array): EncodedPictures {

@@ -100,6 +100,12 @@ const models = {
   encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4)))
     .meta({ shown: 'a quarter of the cores' } satisfies SettingFacts)
     .describe('Workers that encode video'),
+  encoder: z
+    .enum(['minih264', 'openh264'])
+    .default('minih264')
+    .describe(
+      'What encodes new sessions: minih264 needs nothing, openh264 a library (Debian: libopenh264-7) and is faster',
+    ),
   maxMegabits: z.coerce
     .number()
     .min(0.05)

@@ -14,6 +14,8 @@ export type DomainErrorCode =
   | 'ENGINE'
   /** The video encoder failed. */
   | 'MEDIA'
+  /** The session began with a video encoder that is not here. */
+  | 'ENCODER_UNAVAILABLE'
   /** This server is going away; try again, another one will answer. */
   | 'SHUTTING_DOWN'
   /** Another server generates the session, and it cannot be reached from this one; ask that one. */

@@ -131,7 +131,7 @@ export interface PictureJob {
   width: number;
   height: number;
   fps: number;
-  /** Planar I420 pictures, one after the other; taken out of the caller's hands. */
+  /** Planar I420 pictures, one after the other; the caller's, who leaves them as they are until they are encoded. */
   frames: Uint8Array;
   /** H.264 quantization parameter, 10 (best) to 51. */
   quantizer: number;

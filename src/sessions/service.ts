@@ -12,11 +12,11 @@ import { InProcessJobs } from './live/jobs.js';
 import type { OwnedSession } from './live/owned.js';
 import { Ownership } from './live/ownership.js';
 import { Presence } from './live/presence.js';
-import { requireModel } from './live/required-model.js';
+import { encoderOf, requireModel } from './live/required-model.js';
 import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
 import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
-import type { Jobs, ModelInfo } from './ports.js';
+import type { EncoderName, Jobs, ModelInfo } from './ports.js';
 import { Playlists } from './read/playlists.js';
 import { findSession, loadSession, pageOfSessions, type StoredSession } from './read/stored-sessions.js';
 import { follow } from './read/stream.js';
@@ -183,12 +183,12 @@ export class SessionService implements Sessions {
 
   private async create(input: CreateSessionInput): Promise<Session> {
     this.mustBeOpen();
-    const { policy, engine } = this.context;
+    const { policy, engine, media } = this.context;
     const { model: wanted } = input;
     if (wanted !== undefined && !this.models().some(({ name }) => name === wanted)) await engine.refresh(wanted);
     const request = checkCreate(input, engine.models(), { seed: randomSeed, maxSeconds: policy.maxSeconds });
     const { idempotencyKey, ...rest } = input;
-    return this.beginOnce(idempotencyKey, digestInput(rest), request, () => {
+    return this.beginOnce(idempotencyKey, digestInput(rest), request, media.encoders[0], () => {
       engine.check(request.model, request);
       return engine.models().find(({ name }) => name === request.model) as ModelInfo;
     });
@@ -196,12 +196,14 @@ export class SessionService implements Sessions {
 
   private async fork(sessionId: string, input: ForkSessionInput): Promise<Session> {
     this.mustBeOpen();
-    const { policy, engine } = this.context;
+    const { policy } = this.context;
     const parent = await this.session(sessionId);
     const request = checkFork(input, parent, policy);
     const { idempotencyKey, ...rest } = input;
     const inputDigest = digestInput({ ...rest, sessionId });
-    return this.beginOnce(idempotencyKey, inputDigest, request, () => requireModel(engine, parent));
+    return this.beginOnce(idempotencyKey, inputDigest, request, encoderOf(parent), () =>
+      requireModel(this.context, parent),
+    );
   }
 
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
@@ -326,6 +328,7 @@ export class SessionService implements Sessions {
     idempotencyKey: string | undefined,
     inputDigest: string,
     request: SessionRequest,
+    encoder: EncoderName | undefined,
     findModel: () => Promise<ModelInfo> | ModelInfo,
   ): Promise<Session> {
     const { clock, cluster, vault } = this.context;
@@ -337,7 +340,7 @@ export class SessionService implements Sessions {
       if (stored) return this.repeatedElsewhere(stored, inputDigest);
     }
     const now = clock.now();
-    const snapshot = initialSnapshot(id, request, await findModel(), now);
+    const snapshot = initialSnapshot(id, request, await findModel(), now, encoder);
     const ownedSince = new Date(now).toISOString();
     const made = { since: FORMAT_VERSION, owner: cluster.serverId, ownedSince };
     const record = { ...made, id, inputDigest, request, snapshot };

@@ -1,4 +1,4 @@
-import type { LoraChoice, RecacheMode } from './ports.js';
+import type { EncoderName, LoraChoice, RecacheMode } from './ports.js';
 
 export type SessionState = 'QUEUED' | 'STARTING' | 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED' | 'FAILED';
 
@@ -185,6 +185,8 @@ export interface Session {
   model: string;
   /** SHA-256 of the model package's manifest. */
   modelDigest: string;
+  /** What its chunks are encoded with; absent in sessions of releases that had but one, minih264. */
+  encoder?: EncoderName;
   /** Absent in sessions without any. */
   loras?: readonly SessionLora[];
   seed: bigint;

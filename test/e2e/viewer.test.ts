@@ -2,8 +2,10 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createMediaFactory } from '../../src/media/index.js';
 import type { RunningServer } from '../../src/server/index.js';
 import { difference, hasBrowser, look, openBrowser, playsUntil } from '../support/browser.js';
+import { localOpenH264 } from '../support/openh264.js';
 import { PAINTING_MODEL } from '../support/painting-engine.js';
 import { startPaintingServer } from '../support/painting-server.js';
 import { startPocketServer } from '../support/pocket-server.js';
@@ -11,8 +13,17 @@ import { startPocketServer } from '../support/pocket-server.js';
 const path = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
 const hasPocket = existsSync(path('models/pocket/manifest.json')) && existsSync(path('native/build/longlive.node'));
 
+const openh264 = localOpenH264();
+
 const WORLDS = [
   { name: 'painted pictures', start: () => startPaintingServer(), possible: true, patience: 30_000 },
+  {
+    name: 'painted pictures, encoded by OpenH264',
+    start: () =>
+      startPaintingServer({}, {}, undefined, createMediaFactory({ encoder: 'openh264', natives: [openh264!] })),
+    possible: openh264 !== undefined,
+    patience: 30_000,
+  },
   { name: 'the Pocket model', start: () => startPocketServer(), possible: hasPocket, patience: 120_000 },
 ];
 

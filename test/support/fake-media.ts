@@ -11,11 +11,14 @@ import type {
 export class FakeMedia implements MediaFactory {
   encoders: readonly EncoderName[] = ['minih264'];
   openEncoders = 0;
+  /** Encoders of the sessions that were opened, in order. */
+  readonly opened: (EncoderName | undefined)[] = [];
   /** Of the MP4 that was asked for last. */
   chapters: readonly Chapter[] = [];
   failAt: ((block: number) => Error | undefined) | undefined;
 
-  async open(): Promise<ChunkEncoder> {
+  async open({ encoder }: { encoder?: EncoderName } = {}): Promise<ChunkEncoder> {
+    this.opened.push(encoder);
     this.openEncoders++;
     return {
       codec: 'avc1.42c01e',

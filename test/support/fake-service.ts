@@ -2,6 +2,7 @@ import { expect } from 'vitest';
 import { LocalCluster } from '../../src/cluster/index.js';
 import {
   DEFAULT_POLICY,
+  type EncoderName,
   type FrameChunk,
   type ModelInfo,
   type SessionEvent,
@@ -36,17 +37,19 @@ export interface WorldOptions {
   times?: FakeTimes;
   policy?: Partial<SessionPolicy>;
   models?: ModelInfo[];
+  encoders?: EncoderName[] | undefined;
   /** Continue where another world's process died. */
   after?: { clock: VirtualClock; store: MemoryStore };
 }
 
 /** A whole service with fakes around the real domain. */
-export function makeWorld({ times, policy, models, after }: WorldOptions = {}): World {
+export function makeWorld({ times, policy, models, encoders, after }: WorldOptions = {}): World {
   const clock = after?.clock ?? new VirtualClock();
   const store = after?.store ?? new MemoryStore();
   const process = new Mortal(clock);
   const engine = new FakeEngine(process.clock(clock), times, models);
   const media = new FakeMedia();
+  if (encoders) media.encoders = encoders;
   const service = new SessionService({
     engine,
     media,

@@ -81,6 +81,12 @@ export function storedAs(dtype: string, more = 0): Buffer {
 
 /** The native core, but for everything that is hard. */
 export class FakeAddon implements Addon {
+  /** As on a machine without the library. */
+  OpenH264 = class {
+    constructor() {
+      throw Object.assign(new Error('the encoder openh264 is not installed'), { code: 'UNAVAILABLE' });
+    }
+  } as unknown as Addon['OpenH264'];
   readonly version = 'test';
   readonly cudaBuilt = false;
   readonly loaded: string[] = [];

@@ -15,10 +15,10 @@ export async function startPaintingServer(
   settings: Partial<ServerSettings> = {},
   policy: Partial<SessionPolicy> = {},
   models?: ModelInfo[],
+  media = createMediaFactory({ workers: 1 }),
 ): Promise<RunningServer> {
   const directory = await mkdtemp(join(tmpdir(), 'longlive-'));
   const store = openStore(`file://${directory}`);
-  const media = createMediaFactory({ workers: 1 });
   const engine = new PaintingEngine(models);
   const sessions = new SessionService({ engine, media, store, cluster: new LocalCluster(), policy });
   const close = async () => {

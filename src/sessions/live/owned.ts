@@ -192,14 +192,14 @@ export class OwnedSession {
 
   /** Takes a place and goes on. */
   private async goOn(reason?: StateReason, commandId?: string): Promise<void> {
-    await requireModel(this.context.engine, this.session);
+    await requireModel(this.context, this.session);
     this.parts.holding.takePlace();
     await this.life.goOn(reason, commandId);
   }
 
   private async startIfThereIsRoom(): Promise<boolean> {
     try {
-      await requireModel(this.context.engine, this.session);
+      await requireModel(this.context, this.session);
       this.parts.holding.takePlace();
     } catch {
       return false;
@@ -226,6 +226,7 @@ export class OwnedSession {
       this.context.logger.warn({ sessionId: this.id, code, error }, 'the session cannot go on by itself now');
       if (code === 'AT_CAPACITY') return (error as DomainError).retryAfterSeconds ?? RETURN_RETRY;
       if (code === 'MODEL_UNAVAILABLE') await this.life.rest('MODEL', { code, message });
+      if (code === 'ENCODER_UNAVAILABLE') await this.life.rest('MEDIA', { code, message });
     }
     return undefined;
   }

@@ -10,6 +10,7 @@ import type { SessionKeys } from '../stored/keys.js';
 import type { SessionLog } from '../stored/log.js';
 import type { ChunkEncoder, EncodedChunk, Frames } from '../ports.js';
 import type { Due } from './prompts.js';
+import { encoderOf } from './required-model.js';
 import type { OrderedQueue } from './queue.js';
 import type { Session } from '../session.js';
 
@@ -40,8 +41,9 @@ export class Publisher {
 
   static async open(host: PublisherHost): Promise<Publisher> {
     const { width, height, fps } = host.session;
-    const encoder = await asMedia(() => host.context.media.open({ width, height, fps }));
-    return new Publisher(host, encoder, false);
+    const encoder = encoderOf(host.session);
+    const opened = await asMedia(() => host.context.media.open({ width, height, fps, encoder }));
+    return new Publisher(host, opened, false);
   }
 
   /** Queues the block's chunk; every part of the job can be repeated without doing anything twice. */

@@ -10,7 +10,7 @@ import type {
   StoredEvent,
 } from '../events.js';
 import type { DomainError } from '../errors.js';
-import type { LoraChoice, LoraInfo, ModelInfo } from '../ports.js';
+import type { EncoderName, LoraChoice, LoraInfo, ModelInfo } from '../ports.js';
 import { isEnded, type Session, type SwitchReceipt, type TimelineEntry } from '../session.js';
 import type { SessionRequest } from '../validation.js';
 
@@ -19,7 +19,13 @@ export const KEPT = 100;
 
 type KnownModel = Pick<ModelInfo, 'digest' | 'fps' | 'framesPerBlock' | 'loras'>;
 
-export function initialSnapshot(id: string, request: SessionRequest, model: KnownModel, now: number): Session {
+export function initialSnapshot(
+  id: string,
+  request: SessionRequest,
+  model: KnownModel,
+  now: number,
+  encoder?: EncoderName,
+): Session {
   return {
     id,
     state: 'QUEUED',
@@ -27,6 +33,7 @@ export function initialSnapshot(id: string, request: SessionRequest, model: Know
     updatedAt: new Date(now),
     model: request.model,
     modelDigest: model.digest,
+    ...(encoder && { encoder }),
     ...(request.loras && { loras: request.loras.map((choice) => ({ ...choice, digest: digestOf(choice, model) })) }),
     seed: request.seed,
     width: request.width,

@@ -3,10 +3,11 @@ import { findBox, readBoxes } from '../../../src/media/boxes.js';
 import { soften } from '../../../src/media/ceiling.js';
 import { readFragment, readInit } from '../../../src/media/cmaf.js';
 import { parseDecoderConfiguration, type ParameterSets } from '../../../src/media/h264.js';
-import { createMediaFactory } from '../../../src/media/index.js';
+import { type ClosableMediaFactory, createMediaFactory } from '../../../src/media/index.js';
 import { MiniH264 } from '../../../src/media/minih264.js';
 import { samplesBehind, sliceQuantizers } from '../../../src/media/quantizer.js';
 import type { EncodedChunk, Frames } from '../../../src/sessions/ports.js';
+import { localOpenH264 } from '../../support/openh264.js';
 import { decode, movingDisc, nalUnits, noise, psnr } from './pictures.js';
 
 const PICTURE = { width: 192, height: 112, fps: 16 };
@@ -14,9 +15,9 @@ const FRAME_BYTES = (PICTURE.width * PICTURE.height * 3) / 2;
 /** For a chunk of 12 frames, 30 kB; the disc needs less than 20, noise a hundred times as much. */
 const TIGHT = (30_000 * 8) / (12 / 16);
 
-const tight = createMediaFactory({ workers: 1, maxBitsPerSecond: TIGHT });
-const free = createMediaFactory({ workers: 1, maxBitsPerSecond: 240e6 });
-afterAll(() => Promise.all([tight.close(), free.close()]));
+const probe = localOpenH264();
+const hasOpenH264 = probe !== undefined;
+void probe?.close();
 
 const disc = (block: number): Frames => movingDisc({ block, firstFrame: block * 12, count: 12, ...PICTURE });
 const noisy = (block: number, amplitude = 255): Frames => noise(disc(block), amplitude);
@@ -36,7 +37,18 @@ function play(init: Uint8Array, chunks: readonly EncodedChunk[]): Promise<Uint8A
   return decode([sps, pps, ...chunks.flatMap((chunk) => nalUnits(readFragment(chunk.bytes).payload))]);
 }
 
-describe('the ceiling of a chunk', () => {
+describe.each([
+  { encoder: 'minih264' as const, here: true },
+  { encoder: 'openh264' as const, here: hasOpenH264 },
+])('the ceiling of a chunk by $encoder', ({ encoder: name, here }) => {
+  if (!here) return it.skip('is not here', () => undefined);
+  const make = (maxBitsPerSecond: number): ClosableMediaFactory => {
+    const native = localOpenH264();
+    return createMediaFactory({ workers: 1, maxBitsPerSecond, encoder: name, natives: native ? [native] : [] });
+  };
+  const [tight, free] = [make(TIGHT), make(240e6)];
+  afterAll(() => Promise.all([tight.close(), free.close()]));
+
   it('leaves chunks below it as they are', async () => {
     const [a, b] = await Promise.all([tight.open(PICTURE), free.open(PICTURE)]);
     expect(Buffer.compare((await a.encode(disc(0))).bytes, (await b.encode(disc(0))).bytes)).toBe(0);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type CreateSessionInput, DomainError, type ModelInfo } from '../../../src/sessions/index.js';
+import { type CreateSessionInput, DomainError, type EncoderName, type ModelInfo } from '../../../src/sessions/index.js';
 import { FAKE_MODEL } from '../../support/fake-engine.js';
 import { chunksOf, makeWorld, read, successorOf, type World } from '../../support/fake-service.js';
 
@@ -24,9 +24,9 @@ async function pictures(world: World, id: string): Promise<string[]> {
 }
 
 /** Another worker over the same store, with what it has installed. */
-async function elsewhere(world: World, models: ModelInfo[]): Promise<World> {
+async function elsewhere(world: World, models: ModelInfo[], encoders?: EncoderName[]): Promise<World> {
   await world.clock.until(world.service.shutdown());
-  return makeWorld({ after: world, models });
+  return makeWorld({ after: world, models, encoders });
 }
 
 describe('a session with adapters', () => {
@@ -171,5 +171,58 @@ describe('a model that was added while the service runs', () => {
     await next.clock.until(next.service.start());
     await next.clock.until(next.service.resumeSession(id));
     expect((await next.service.session(id)).state).not.toBe('FAILED');
+  });
+});
+
+describe('the encoder of a session', () => {
+  const both: EncoderName[] = ['openh264', 'minih264'];
+
+  async function begun(encoders: EncoderName[], maxSeconds?: number): Promise<{ world: World; id: string }> {
+    const world = makeWorld({ encoders });
+    const id = await create(world, { ...INPUT, maxSeconds });
+    await world.clock.advance(2_000);
+    return { world, id };
+  }
+
+  it('is the first that its server has, and stays so where others come first', async () => {
+    const { world, id } = await begun(both);
+    expect(await world.service.session(id)).toMatchObject({ encoder: 'openh264' });
+    const next = await elsewhere(world, [FAKE_MODEL], ['minih264', 'openh264']);
+    expect((await next.clock.until(next.service.resumeSession(id))).state).toBe('LIVE');
+    await next.clock.advance(500);
+    expect(next.media.opened).toEqual(['openh264']);
+    expect(await next.service.session(id)).toMatchObject({ encoder: 'openh264' });
+    await next.clock.until(next.service.stopSession(id));
+  });
+
+  it('is missed by name where it is not, and the session stays as it is', async () => {
+    const { world, id } = await begun(both);
+    const next = await elsewhere(world, [FAKE_MODEL], ['minih264']);
+    const resuming = next.clock.until(next.service.resumeSession(id));
+    await expect(resuming).rejects.toMatchObject({ code: 'ENCODER_UNAVAILABLE' });
+    await expect(resuming).rejects.toThrow('"openh264"');
+    expect((await next.service.session(id)).state).toBe('PAUSED');
+    const forking = next.clock.until(next.service.forkSession(id, { atChunk: 1 }));
+    await expect(forking).rejects.toMatchObject({ code: 'ENCODER_UNAVAILABLE' });
+    const right = await elsewhere(next, [FAKE_MODEL], both);
+    expect((await right.clock.until(right.service.resumeSession(id))).state).toBe('LIVE');
+    await right.clock.until(right.service.stopSession(id));
+  });
+
+  it('pauses a session whose server has died, where it is not', async () => {
+    const { world, id } = await begun(both, 60);
+    const next = await successorOf(world, { encoders: ['minih264'] });
+    await next.clock.advance(5_000);
+    expect(await next.service.session(id)).toMatchObject({
+      ...{ state: 'PAUSED', reason: 'MEDIA', error: { code: 'ENCODER_UNAVAILABLE' } },
+    });
+  });
+
+  it("of a fork is its parent's", async () => {
+    const { world, id } = await begun(['minih264']);
+    const next = await elsewhere(world, [FAKE_MODEL], both);
+    const fork = await next.clock.until(next.service.forkSession(id, { atChunk: 1 }));
+    expect(fork).toMatchObject({ encoder: 'minih264' });
+    await next.clock.until(next.service.stopSession(fork.id));
   });
 });
