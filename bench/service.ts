@@ -82,7 +82,7 @@ async function createSession(url: string, seconds: number): Promise<string> {
 function arrivals(task: SubscriberTask): Promise<Arrival[]> {
   return new Promise((done, fail) => {
     const child = fork(join(import.meta.dirname, 'subscribers.ts'), { execArgv: ['--import', 'tsx'] });
-    child.once('message', (message) => done(message as Arrival[]));
+    child.on('message', (message) => (message === 'connected' ? undefined : done(message as Arrival[])));
     child.once('exit', (code) => fail(new Error(`The subscribers ended with code ${code}.`)));
     child.send(task);
   });

@@ -1,4 +1,4 @@
-import type { SessionEvent, Sessions } from '../sessions/index.js';
+import type { DomainError, SessionEvent, Sessions } from '../sessions/index.js';
 import type { MediaLinks } from './links.js';
 
 /** Bounds the subscriptions that one session may have at this replica. */
@@ -27,6 +27,8 @@ export interface ApiContext {
   facts: ServiceFacts;
   /** Aborted when the operation may take no longer: what only reads then stops. Not in subscriptions. */
   signal?: AbortSignal;
+  /** Told of every failure that a client is answered with. */
+  failed(error: DomainError): void;
   /** Told of every event that a subscriber is handed. */
   observe(event: SessionEvent): void;
 }

@@ -1,5 +1,7 @@
 import { DomainError, type DomainErrorCode } from '../sessions/index.js';
 import { builder } from './builder.js';
+import type { ApiContext } from './context.js';
+import { withoutPaths } from './redact.js';
 
 /**
  * Expected failures as members of result unions. Each class is one GraphQL type; the domain's codes choose the class.
@@ -11,7 +13,7 @@ export abstract class ApiError {
 
   constructor(readonly error: DomainError) {
     this.code = error.code;
-    this.message = error.message;
+    this.message = withoutPaths(error.message);
   }
 }
 
@@ -40,19 +42,22 @@ const CLASSES: Record<DomainErrorCode, ErrorClass> = {
 };
 
 /** The union member for a domain failure; anything else is a bug and is thrown again, to be masked. */
-export function toApiError(error: unknown): ApiError {
-  if (error instanceof DomainError) return new CLASSES[error.code](error);
-  throw error;
+export function toApiError(error: unknown, { failed }: Pick<ApiContext, 'failed'>): ApiError {
+  if (!(error instanceof DomainError)) throw error;
+  failed(error);
+  return new CLASSES[error.code](error);
 }
 
 /** Wraps a resolver so that domain failures become members of the field's result union. */
-export function answering<Args extends unknown[], Result>(resolve: (...args: Args) => Result | Promise<Result>) {
-  return async (...args: Args): Promise<Result> => {
+export function answering<Root, Args, Result>(
+  resolve: (root: Root, args: Args, context: ApiContext) => Result | Promise<Result>,
+) {
+  return async (root: Root, args: Args, context: ApiContext): Promise<Result> => {
     try {
-      return await resolve(...args);
+      return await resolve(root, args, context);
     } catch (error) {
       // eslint-disable-next-line @typescript-eslint/only-throw-error -- the errors plugin takes what is thrown
-      throw toApiError(error);
+      throw toApiError(error, context);
     }
   };
 }

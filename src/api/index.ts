@@ -2,4 +2,5 @@
 export type { ApiContext, MediaReader, ServiceFacts, SubscriberGate } from './context.js';
 export type { Link, MediaLinks } from './links.js';
 export type { ListSize } from './paging.js';
+export { withoutPaths } from './redact.js';
 export { printContract, schema } from './schema.js';

@@ -1,6 +1,7 @@
 import type { DeviceStatus, ServiceStatus } from '../sessions/index.js';
 import { builder } from './builder.js';
 import { weigh } from './paging.js';
+import { withoutPaths } from './redact.js';
 import { Model } from './model.js';
 import { SessionState } from './session.js';
 
@@ -37,7 +38,11 @@ const Service = builder.objectRef<ServiceStatus>('Service').implement({
   fields: (t) => ({
     version: t.string({ resolve: (_status, _args, { facts }) => facts.version }),
     accepting: t.exposeBoolean('accepting', { description: 'Whether new sessions are admitted.' }),
-    detail: t.exposeString('detail', { nullable: true, description: 'Why not, when not.' }),
+    detail: t.string({
+      nullable: true,
+      description: 'Why not, when not.',
+      resolve: ({ detail }) => detail && withoutPaths(detail),
+    }),
     devices: t.expose('devices', { type: [Device], ...weigh(DEVICES) }),
     queued: t.int({ description: 'Sessions that wait for a device.', resolve: ({ sessions }) => sessions.QUEUED ?? 0 }),
     sessions: t.field({

@@ -17,6 +17,7 @@ import { PAGE, pageArguments, pageItems, pageSize, READ, weigh } from './paging.
 import { formatCursor, localId, parseCursor } from './ids.js';
 import { linkFor } from './links.js';
 import { Model } from './model.js';
+import { withoutPaths } from './redact.js';
 import { SwitchReceipt, TimelineEntry } from './timeline.js';
 
 export const SessionState = builder.enumType('SessionState', {
@@ -58,7 +59,10 @@ export const StateReason = builder.enumType('StateReason', {
 
 export const Failure = builder.objectRef<{ code: string; message: string }>('Failure').implement({
   description: 'What went wrong in a session.',
-  fields: (t) => ({ code: t.exposeString('code'), message: t.exposeString('message') }),
+  fields: (t) => ({
+    code: t.exposeString('code'),
+    message: t.string({ resolve: ({ message }) => withoutPaths(message) }),
+  }),
 });
 
 const Parent = builder.objectRef<SessionParent>('SessionParent').implement({

@@ -49,7 +49,7 @@ async function* follow(
       leave();
     }
   } catch (error) {
-    yield toApiError(error);
+    yield toApiError(error, context);
   }
 }
 

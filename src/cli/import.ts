@@ -15,7 +15,7 @@ import {
   settingNames,
   type TextPrecision,
 } from '../import/index.js';
-import { print } from './terminal.js';
+import { print, printable } from './terminal.js';
 
 interface ImportFlags {
   out: string;
@@ -139,7 +139,7 @@ function progress(quiet: boolean): Pick<ImportOptions, 'onStart' | 'onProgress'>
   );
   return {
     onStart: (total) => bar.start(total, 0, { file: '' }),
-    onProgress: (bytes, file) => bar.increment(bytes, { file }),
+    onProgress: (bytes, file) => bar.increment(bytes, { file: printable(file) }),
   };
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
+import { complain, print } from './terminal.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -21,6 +22,7 @@ const program = new Command('longlive')
   .description('Real-time, interactive, endless video generation')
   .version(version)
   .showHelpAfterError('(see --help)')
+  .configureOutput({ writeOut: print, writeErr: complain })
   .exitOverride();
 
 const called = COMMANDS[process.argv[2] ?? ''];
@@ -34,7 +36,6 @@ try {
   await program.parseAsync();
 } catch (error) {
   const { EXIT, explain } = await import('./failure.js');
-  const { complain } = await import('./terminal.js');
   if (isUsage(error)) {
     process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   } else {

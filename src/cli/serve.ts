@@ -10,7 +10,7 @@ import { EXIT } from './failure.js';
 import { endNotice } from './report.js';
 import { addSettings } from './settings.js';
 import { takeUp } from './take-up.js';
-import { print } from './terminal.js';
+import { logStream, print } from './terminal.js';
 
 /** `longlive serve`: the whole service in one process, until SIGINT or SIGTERM. */
 export function serveCommand(): Command {
@@ -21,7 +21,8 @@ export function serveCommand(): Command {
 async function runServer(flags: Record<string, unknown>): Promise<void> {
   const { config, token } = await withSecrets(loadConfig(process.env, flags));
   checkExposure(config);
-  const log = pino({ level: config.logLevel, serializers: { error: pino.stdSerializers.err } });
+  const serializers = { error: pino.stdSerializers.err };
+  const log = pino({ level: config.logLevel, serializers }, logStream(pino.destination(1)));
   const open: { backend?: ComposedBackend; running?: RunningServer } = {};
   endWhenUnforeseen({
     log,

@@ -12,6 +12,11 @@ export function printableLines(text: string): string {
   return text.split('\n').map(printable).join('\n');
 }
 
+/** Where log lines go: JSON escapes less than a terminal obeys, and this is escaped as JSON would. */
+export function logStream(out: { write(line: string): void }): { write(line: string): void } {
+  return { write: (line) => out.write(printableLines(line)) };
+}
+
 /** To standard output: the only way out of a command, so that nothing of others reaches a terminal as it is. */
 export function print(text: string): void {
   process.stdout.write(printableLines(text));

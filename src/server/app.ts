@@ -10,7 +10,7 @@ import type { ObjectStore, SessionEvent, Sessions } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
 import { Edge } from './edge.js';
 import { CountingGate } from './gate.js';
-import { createGraphQL, type Log } from './graphql.js';
+import { createGraphQL, type Log, noteFailure } from './graphql.js';
 import { createHttpServer } from './http-server.js';
 import { SignedLinks } from './links.js';
 import { MediaCache } from './media-cache.js';
@@ -67,12 +67,13 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
     links,
     gate,
     media: cache,
+    failed: (error) => noteFailure(log, error),
     observe: (event) => observe(metrics, event),
     facts: { version, heartbeatSeconds: config.heartbeatSeconds, maxSubscribersPerSession: config.maxSubscribers },
   };
   const { requestSeconds, maxBodyBytes } = config;
   const yoga = createGraphQL({ context, limits: config, requestSeconds, maxBodyBytes, metrics, log });
-  const media = new MediaRoutes({ sessions, store, cache, links });
+  const media = new MediaRoutes({ sessions, store, cache, links, log });
   const files = await StaticFiles.load(config.studio ?? builtStudio());
   const edge = new Edge(config);
   const refusals = new RefusalLog(log);

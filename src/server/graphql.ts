@@ -11,8 +11,8 @@ import {
   parse,
 } from 'graphql';
 import { createLRUCache, createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga';
-import { type ApiContext, schema } from '../api/index.js';
-import { DomainError } from '../sessions/index.js';
+import { type ApiContext, schema, withoutPaths } from '../api/index.js';
+import { DomainError, type DomainErrorCode } from '../sessions/index.js';
 import { type OperationLimits, refusals } from './limits.js';
 import type { Metrics } from './metrics.js';
 import { currentRequestId } from './request.js';
@@ -70,8 +70,11 @@ function mask(error: unknown, log: Log): GraphQLError {
   const cause = error instanceof GraphQLError ? error.originalError : error;
   if (error instanceof GraphQLError && (cause === undefined || cause === null || cause instanceof GraphQLError))
     return error;
-  if (cause instanceof DomainError) return expected(cause, error);
   const requestId = currentRequestId();
+  if (cause instanceof DomainError) {
+    noteFailure(log, cause);
+    return expected(cause, error);
+  }
   log.error({ err: cause ?? error, requestId }, 'A resolver failed');
   const at = error instanceof GraphQLError ? { nodes: error.nodes, path: error.path } : {};
   return new GraphQLError(`Something went wrong inside the service (request ${requestId}). The log has the details.`, {
@@ -80,10 +83,19 @@ function mask(error: unknown, log: Log): GraphQLError {
   });
 }
 
+/** Failures of ours, not of the request. */
+const OWN_FAILURES: ReadonlySet<DomainErrorCode> = new Set(['STORAGE', 'ENGINE', 'MEDIA', 'MODEL_UNAVAILABLE']);
+
+/** What a client is answered with has no paths and no causes: they are in the log, under the id of its request. */
+export function noteFailure(log: Log, error: DomainError): void {
+  if (!OWN_FAILURES.has(error.code)) return;
+  log.warn({ err: error, code: error.code, requestId: currentRequestId() }, 'A request could not be served');
+}
+
 /** A domain failure where the schema has no result union for it, such as in `nodes` or a page of a session's prompts. */
 function expected({ code, message, field, retryAfterSeconds }: DomainError, error: unknown): GraphQLError {
   const at = error instanceof GraphQLError ? { nodes: error.nodes, path: error.path } : {};
-  return new GraphQLError(message, { ...at, extensions: { code, field, retryAfterSeconds } });
+  return new GraphQLError(withoutPaths(message), { ...at, extensions: { code, field, retryAfterSeconds } });
 }
 
 /** Parameters of a GET request that are no JSON are the client's mistake. */

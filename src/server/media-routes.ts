@@ -3,10 +3,11 @@ import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { gzip as gzipText } from 'node:zlib';
 import { DomainError, keysOf, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
+import type { Log } from './graphql.js';
 import type { SignedLinks } from './links.js';
 import type { MediaCache } from './media-cache.js';
 import { parseRange, type ByteRange } from './range.js';
-import { sendError } from './request.js';
+import { currentRequestId, sendError } from './request.js';
 
 /** The files of a session that are served, by what stands behind `sessions/<id>/`. Everything else does not exist. */
 const FILES: { pattern: RegExp; kind: 'chunk' | 'playlist' | 'artifact'; type: string }[] = [
@@ -33,6 +34,7 @@ interface MediaParts {
   store: ObjectStore;
   cache: MediaCache;
   links: SignedLinks;
+  log: Log;
 }
 
 /** Of a request that the edge has understood. */
@@ -75,9 +77,19 @@ export class MediaRoutes {
     try {
       await this[known.kind](media);
     } catch (error) {
-      refuse(response, error);
+      this.refuse(response, error);
     }
     return true;
+  }
+
+  private refuse(response: ServerResponse, error: unknown): void {
+    const code = error instanceof StoreError || error instanceof DomainError ? error.code : undefined;
+    if (code === 'NOT_FOUND' || code === 'INVALID_KEY')
+      return sendError(response, 404, 'NOT_FOUND', 'There is no such file (yet).');
+    if ((error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE') return void response.destroy(); // The client left.
+    if (code === undefined) throw error;
+    this.parts.log.warn({ err: error, code, requestId: currentRequestId() }, 'A file could not be served');
+    sendError(response, 503, code, 'The object store does not answer now; try again.');
   }
 
   private async chunk({ request, response, sessionId, key, type, secondsLeft }: MediaRequest): Promise<void> {
@@ -172,14 +184,4 @@ function head(
     ...(range ? { 'content-range': `bytes ${range.start}-${range.end}/${size}` } : {}),
   });
   return sent;
-}
-
-function refuse(response: ServerResponse, error: unknown): void {
-  const code = error instanceof StoreError || error instanceof DomainError ? error.code : undefined;
-  if (code === 'NOT_FOUND' || code === 'INVALID_KEY')
-    sendError(response, 404, 'NOT_FOUND', 'There is no such file (yet).');
-  else if (code !== undefined) sendError(response, 503, code, 'The object store does not answer now; try again.');
-  else if ((error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE')
-    response.destroy(); // The client left.
-  else throw error;
 }

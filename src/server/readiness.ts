@@ -1,3 +1,4 @@
+import { withoutPaths } from '../api/index.js';
 import type { ObjectStore, Sessions } from '../sessions/index.js';
 import type { Log } from './graphql.js';
 
@@ -41,7 +42,7 @@ export class Readiness {
     const { accepting, detail } = this.parts.sessions.status();
     const store = await this.store();
     return [
-      ...(accepting ? [] : [detail ?? 'Not accepting sessions.']),
+      ...(accepting ? [] : [withoutPaths(detail ?? 'Not accepting sessions.')]),
       ...(store === undefined ? [] : [trusted ? `Store: ${store}` : STORE_FAILS]),
     ];
   }

@@ -22,9 +22,10 @@ export interface Target {
   close(): Promise<void>;
 }
 
-export async function startTarget(): Promise<Target> {
+/** With settings beyond its own, by their short names. */
+export async function startTarget(settings: Record<string, string | number> = {}): Promise<Target> {
   const store = mkdtempSync(join(tmpdir(), 'longlive-edge-'));
-  const service = await ServiceProcess.start({ store, settings: SETTINGS });
+  const service = await ServiceProcess.start({ store, settings: { ...SETTINGS, ...settings } });
   const { url } = service;
   const sessionId = await made(url, { prompt: 'a fox', pace: 'FASTEST', maxSeconds: 2 });
   await until(async () => (await sessionOf(url, sessionId)).state === 'COMPLETED', 'its session ends', PATIENT_MS);
