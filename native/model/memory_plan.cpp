@@ -57,8 +57,11 @@ MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int
   Prompt text;
   text.tokens = parts.config.dit.textLen;
   text.embeddings.resize(static_cast<size_t>(text.tokens * parts.config.dit.textDim));
-  const int32_t anything = 0;
-  parts.textEncoder->encode({&anything, 1}, 1);
+  {
+    const LaneScope lane(*parts.backend, Lane::Text);
+    const std::vector<int32_t> anything(static_cast<size_t>(text.tokens), 0);
+    parts.textEncoder->encode(anything, text.tokens);
+  }
   session.setPrompt(text, RecacheMode::Keep);
   while (session.sampler.remembered() < session.sampler.cache().geometry().capacity || session.phase != Session::Impl::Phase::Denoise) session.step();
   session.setPrompt(text, RecacheMode::Recache);

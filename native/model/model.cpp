@@ -82,6 +82,12 @@ size_t Model::weightBytes() const {
   return impl_->textEncoder->weightBytes() + impl_->dit->weightBytes() + impl_->decoder->weightBytes();
 }
 
+size_t Model::workingBytes() const {
+  const auto claim = impl_->claim();
+  const auto texts = impl_->claimText();
+  return impl_->backend->info().working + impl_->textEncoder->workspaceBytes();
+}
+
 int64_t Model::maxPromptTokens() const { return impl_->config.dit.textLen; }
 
 std::shared_ptr<const Prompt> Model::encodePrompt(std::span<const int32_t> ids) const {

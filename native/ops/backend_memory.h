@@ -26,10 +26,11 @@ struct ConvShape {
   bool bias = false, sensitive = false, upsample2x = false;
 };
 
-// Scratch of one call; each part grows by itself, and stays.
+// Scratch of one call. Each part grows by itself, and stays.
 struct Scratch {
-  size_t rows = 0;    // operands and products
-  size_t matrix = 0;  // a matrix made wide for one product
+  size_t rows = 0;     // operands and products; what it has outgrown stays, too: work under way may refer to it
+  size_t matrix = 0;   // a matrix made wide for one product; likewise
+  size_t threads = 0;  // of all threads together
 };
 
 class BackendMemory {
@@ -39,19 +40,26 @@ class BackendMemory {
   const BackendTraits& traits() const { return traits_; }
   virtual DType linearType(int64_t /*width*/) const { return traits_.activation; }
 
-  // Allocations, one by one. Where a size depends on the device's instructions, the most it can be.
+  // Whose scratch the calls of a lane take.
+  virtual Lane scratchOf(Lane lane) const { return lane; }
+
+  // Allocations, one by one. Where a size depends on the device's instructions and it need not be there, the most it can be.
   virtual std::vector<size_t> linear(const LinearShape& w) const = 0;
   virtual std::vector<size_t> conv(const ConvShape& w) const = 0;
   virtual size_t keyValues(const KeyValueLayout& layout) const = 0;         // KeyValues::bytes
   virtual size_t keyValuesWorking(const KeyValueLayout& layout) const = 0;  // KeyValues::workingBytes
 
   virtual size_t fixed() const { return 0; }  // that the backend takes when it is made
+  // While weights are prepared.
+  virtual Scratch preparation(const LinearShape&) const { return {}; }
+  virtual Scratch preparation(const ConvShape&) const { return {}; }
   // rows [n, w.in] to [n, w.out].
   virtual Scratch linearScratch(const LinearShape&, const LinearRows& /*out*/, const LinearRows& /*in*/, const Epilogue&) const { return {}; }
-  virtual size_t attentionScratch(const AttentionArgs&) const { return 0; }
+  virtual Scratch normScratch(const Tensor& /*out*/, int64_t /*headDim*/) const { return {}; }  // headDim 0: nothing is rotated
+  virtual Scratch attentionScratch(const AttentionArgs&) const { return {}; }
   // Beside the two linear layers.
-  virtual size_t appendScratch(const KeyValueLayout&, const AppendArgs&) const { return 0; }
-  virtual size_t attendScratch(const KeyValueLayout&, const AttendArgs&) const { return 0; }
+  virtual Scratch appendScratch(const KeyValueLayout&, const AppendArgs&) const { return {}; }
+  virtual Scratch attendScratch(const KeyValueLayout&, const AttendArgs&) const { return {}; }
 
  protected:
   explicit BackendMemory(const BackendTraits& traits) : traits_(traits) {}

@@ -103,6 +103,7 @@ struct DeviceInfo {
   std::string isa;          // e.g. "avx512+bf16+vnni", "sm_90"
   int64_t totalMemory = 0;  // bytes
   int64_t freeMemory = 0;   // bytes, when asked; 0 where nobody can say
+  size_t working = 0;       // bytes, when asked, that the backend holds for itself: staging, workspaces, scratch
   int threads = 1;
 };
 

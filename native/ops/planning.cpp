@@ -44,9 +44,9 @@ class PlannedKeyValues final : public KeyValues {
   }
   void append(const AppendArgs& a) override {
     planning_.linear(a.scratch, a.in, *a.key, {}), planning_.linear(a.scratch, a.in, *a.value, {});
-    planning_.need({planning_.memory().appendScratch(layout_, a), 0});
+    planning_.need(planning_.memory().appendScratch(layout_, a));
   }
-  void attend(const AttendArgs& a) override { planning_.need({planning_.memory().attendScratch(layout_, a), 0}); }
+  void attend(const AttendArgs& a) override { planning_.need(planning_.memory().attendScratch(layout_, a)); }
 
  private:
   PlanningBackend& planning_;
@@ -63,7 +63,7 @@ std::unique_ptr<Storage> PlanningBackend::allocate(size_t bytes) {
 
 size_t PlanningBackend::working() const {
   size_t bytes = memory_->fixed();
-  for (const LaneScratch& s : scratch_) bytes += s.rows.held + s.matrix.held;
+  for (const LaneScratch& s : scratch_) bytes += s.rows.held + s.matrix.held + s.threads;
   return bytes;
 }
 
@@ -72,6 +72,7 @@ std::unique_ptr<LinearWeights> PlanningBackend::loadLinear(const StoredMatrix& m
   w->in = m.in, w->out = m.out;
   w->shape = {m.out, m.in, bias != nullptr, eightBit, m.dtype};
   hold(*w, *this, memory_->linear(w->shape));
+  need(memory_->preparation(w->shape));
   return w;
 }
 
@@ -80,7 +81,9 @@ std::unique_ptr<ConvWeights> PlanningBackend::prepareConv(const float*, const fl
   auto w = std::make_unique<PlannedConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw;
   w->input = sensitive ? DType::F32 : convType();
-  hold(*w, *this, memory_->conv({out, in, kt, kh, kw, bias != nullptr, sensitive, upsample2x}));
+  const ConvShape shape{out, in, kt, kh, kw, bias != nullptr, sensitive, upsample2x};
+  hold(*w, *this, memory_->conv(shape));
+  need(memory_->preparation(shape));
   return w;
 }
 

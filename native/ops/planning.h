@@ -19,7 +19,7 @@ class PlanningBackend final : public Backend {
   size_t highest() const { return highest_; }  // most bytes that were held at once
   size_t working() const;                      // what the backend takes for itself: staging, workspaces, scratch
 
-  DeviceInfo info() const override { return {kind_, "plan", "", 0, 0, 1}; }
+  DeviceInfo info() const override { return {kind_, "plan", "", 0, 0, working(), 1}; }
   DType linearType(int64_t width) const override { return memory_->linearType(width); }
 
   Lane use(Lane lane) override { return std::exchange(lane_, lane); }
@@ -38,10 +38,12 @@ class PlanningBackend final : public Backend {
 
   void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
   void layerNorm(const LinearRows&, const Tensor&, NormScale, const Tensor&, const Tensor&, float) override {}
-  void rmsNorm(const Tensor&, const Tensor&, const Tensor&, float) override {}
-  void rmsNormRope(const Tensor&, const Tensor&, const Tensor&, float, int64_t, const RotationAt&) override {}
-  void rope(const Tensor&, const Tensor&, int64_t, const RotationAt&) override {}
-  void attention(const AttentionArgs& a) override { need({memory_->attentionScratch(a), 0}); }
+  void rmsNorm(const Tensor& out, const Tensor&, const Tensor&, float) override { need(memory_->normScratch(out, 0)); }
+  void rmsNormRope(const Tensor& out, const Tensor&, const Tensor&, float, int64_t heads, const RotationAt&) override {
+    need(memory_->normScratch(out, out.shape[-1] / heads));
+  }
+  void rope(const Tensor& out, const Tensor&, int64_t heads, const RotationAt&) override { need(memory_->normScratch(out, out.shape[-1] / heads)); }
+  void attention(const AttentionArgs& a) override { need(memory_->attentionScratch(a)); }
   std::unique_ptr<KeyValues> makeKeyValues(const KeyValueLayout& layout) override;
   void add(const Tensor&, const Tensor&, const Tensor&) override {}
   void activate(const Tensor&, const Tensor&, Activation) override {}
@@ -60,14 +62,15 @@ class PlanningBackend final : public Backend {
   const BackendMemory& memory() const { return *memory_; }
   // Scratch of a call in the current lane.
   void need(const Scratch& s) {
-    scratch_[static_cast<size_t>(lane_)].rows.need(s.rows);
-    scratch_[static_cast<size_t>(lane_)].matrix.need(s.matrix);
+    LaneScratch& mine = scratch_[static_cast<size_t>(memory_->scratchOf(lane_))];
+    mine.rows.need(s.rows), mine.matrix.need(s.matrix);
+    mine.threads = std::max(mine.threads, s.threads);
   }
 
  private:
   std::string kind_;
   std::unique_ptr<BackendMemory> memory_;
-  // Grows when a larger call is met, and keeps what it has outgrown, because work under way may refer to it.
+  // Grows when a larger call is met, and keeps what it has outgrown.
   struct Growing {
     void need(size_t bytes) {
       if (bytes > largest) largest = bytes, held += bytes;
@@ -76,6 +79,7 @@ class PlanningBackend final : public Backend {
   };
   struct LaneScratch {
     Growing rows, matrix;
+    size_t threads = 0;
   };
 
   size_t held_ = 0, highest_ = 0;

@@ -85,7 +85,6 @@ void testAttention() {
         for (int threads : {1, 2, 3}) {
           ThreadPool pool(threads);
           Context c(pool, isa);
-          reserveAttention(c, t.headDim);
           Floats out(q.size());
           const bool f32 = type == DType::F32;
           attention(c, {out.data(), q.data(), f32 ? static_cast<const void*>(k.data()) : kBits.data(),

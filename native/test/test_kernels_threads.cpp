@@ -25,8 +25,10 @@ void testThreadPool() {
       CHECK(sum == m * (m - 1) / 2 && inRange);
       CHECK(calls <= m);
     }
-    void* before = pool.scratch(0, 1000);
-    CHECK(pool.scratch(0, 500) == before && reinterpret_cast<uintptr_t>(before) % 64 == 0);
+    pool.reserveScratch(1000);
+    void* before = pool.scratch(0);
+    pool.parallelFor(0, 1, 1, [&](int64_t, int64_t, int) { CHECK(pool.scratch(0) == before); }, 500);
+    CHECK(pool.scratchBytes() == static_cast<size_t>(threads) * 1024 && reinterpret_cast<uintptr_t>(before) % 64 == 0);
   }
 }
 

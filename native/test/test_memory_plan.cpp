@@ -102,21 +102,53 @@ bool near(size_t got, double want, double tolerance) { return std::abs(static_ca
 
 }  // namespace
 
-TEST("memory plan: it is what a session then holds") {
+// What a model of a package and a session of it hold once the largest of everything has run.
+void checkPlan(const LoadOptions& o) {
+  const MemoryPlan plan = planMemory(o, 64, 48);
+  const auto model = Model::load(o);
+  SessionOptions s;
+  s.width = 64, s.height = 48;
+  const auto session = model->createSession(s);
+  CHECK(plan.session() == session->memoryBytes());
+  const std::vector<int32_t> longest(static_cast<size_t>(model->maxPromptTokens()), 1);
+  const auto prompt = model->encodePrompt(longest);
+  session->setPrompt(*prompt, RecacheMode::Keep);
+  while (session->block() < 4) session->step();
+  session->setPrompt(*prompt, RecacheMode::Recache);
+  CHECK(plan.working == model->workingBytes());
+  CHECK(plan.reserve == 0);
+}
+
+TEST("memory plan: it is what a model and a session then hold, scratch of threads included, in every precision") {
   const SyntheticPackage package("plan");
+  LoadOptions o;
+  o.directory = package.directory;
+  for (Precision precision : {Precision::FP32, Precision::BF16, Precision::INT8}) {
+    for (int threads : {1, 3}) {
+      for (KvStorage kv : {KvStorage::Full, KvStorage::Int8}) {
+        o.precision = precision, o.threads = threads, o.kv = kv;
+        checkPlan(o);
+      }
+    }
+    for (const char* isa : {"portable", "avx2", "avx512"}) {
+      o.isa = isa, o.kv = KvStorage::Full;
+      try {
+        checkPlan(o);
+      } catch (const Error& e) {
+        CHECK(e.code() == ErrorCode::Unavailable);  // not of this processor
+      }
+    }
+    o.isa.clear();
+    CHECK(planMemory(o, 128, 96).session() > 3 * planMemory(o, 64, 48).session());
+  }
+}
+
+TEST("memory plan: arithmetic that a device does not have is refused") {
+  const SyntheticPackage package("plan-arithmetic");
+  LoadOptions o;
+  o.directory = package.directory, o.attention = AttentionArithmetic::Int8;
   for (Precision precision : {Precision::FP32, Precision::BF16}) {
-    LoadOptions o;
-    o.directory = package.directory, o.precision = precision, o.threads = 1;
-    const MemoryPlan plan = planMemory(o, 64, 48);
-    const auto model = Model::load(o);
-    SessionOptions s;
-    s.width = 64, s.height = 48;
-    const auto session = model->createSession(s);
-    // The decoder's type depends on the processor's instructions: the plan takes the larger one.
-    CHECK(plan.session() >= session->memoryBytes() && near(plan.session(), static_cast<double>(session->memoryBytes()), precision == Precision::FP32 ? 1e-9 : 0.5));
-    CHECK(planMemory(o, 128, 96).session() > 3 * plan.session());
-    CHECK(plan.reserve == 0);
-    o.attention = AttentionArithmetic::Int8;
+    o.precision = precision, o.device = DeviceKind::Cpu;
     CHECK_THROWS(planMemory(o), Error);
     o.device = DeviceKind::Cuda;
     if (precision == Precision::FP32) CHECK_THROWS(planMemory(o), Error);
@@ -132,8 +164,8 @@ TEST("memory plan: weights are no less than what a loaded model says, with a dec
     const MemoryPlan plan = planMemory(o);
     const size_t weights = Model::load(o)->weightBytes();
     CHECK(plan.decoder > plan.dit && plan.dit > 0);
-    // In bf16 the plan takes the decoder for F32, which it is where the processor does not multiply bf16.
-    CHECK(plan.weights() >= weights && static_cast<double>(plan.weights()) < (precision == Precision::FP32 ? 1.01 : 2.1) * static_cast<double>(weights));
+    // Beyond them: the schedule's conditioning, and what allocations are rounded up by.
+    CHECK(plan.weights() >= weights && static_cast<double>(plan.weights()) < 1.02 * static_cast<double>(weights));
   }
 }
 

@@ -103,9 +103,9 @@ TEST("pool: scratch that cannot grow fails the loop and stays what it was") {
   pool.reserveScratch(1000);
   const auto grow = [&](size_t bytes) {
     pool.parallelFor(0, 64, 1, [&](int64_t, int64_t, int thread) {
-      auto* memory = static_cast<volatile char*>(pool.scratch(thread, bytes));
+      auto* memory = static_cast<volatile char*>(pool.scratch(thread));
       memory[bytes - 1] = 1;
-    });
+    }, bytes);
   };
   for (int64_t n : {0, 1, 2}) {
     const longlive::test::FailingAllocation shortage(n);

@@ -136,6 +136,7 @@ class Model : public std::enable_shared_from_this<Model> {
 
   const std::string& configJson() const;  // config.json as it is in the package
   size_t weightBytes() const;
+  size_t workingBytes() const;  // MemoryPlan::working, as it is now: it grows while the largest calls are first met
   int64_t maxPromptTokens() const;
 
   // Token ids as the package's tokenizer makes them, with the end token and without padding.

@@ -25,15 +25,14 @@ const ProductKernel& kernelOf(Isa isa) {
 void addProduct(ThreadPool& pool, Isa isa, const Product& p) {
   const ProductKernel& kernel = kernelOf(isa);
   const size_t packedBytes = static_cast<size_t>(p.rank) * static_cast<size_t>(kernel.panel) * sizeof(double);
-  pool.reserveScratch(packedBytes);
   const int64_t panels = (p.columns + kernel.panel - 1) / kernel.panel;
   pool.parallelFor(0, panels, 1, [&](int64_t begin, int64_t end, int thread) {
-    auto* packed = static_cast<double*>(pool.scratch(thread, packedBytes));
+    auto* packed = static_cast<double*>(pool.scratch(thread));
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i * kernel.panel;
       kernel.addPanel(p, first, std::min<int64_t>(kernel.panel, p.columns - first), packed);
     }
-  });
+  }, packedBytes);
 }
 
 }  // namespace cpu

@@ -74,6 +74,9 @@ struct Scratch {
   }
 };
 
+// Whether products are of pairs of bf16.
+bool inPairs(Isa isa, DType kvType) { return kvType == DType::BF16 && isa >= Isa::Avx512Bf16; }
+
 // Walks over the rows of the visible ranges.
 class KeyCursor {
  public:
@@ -211,6 +214,8 @@ void runTask(const Plan& p, const Scratch& s, int64_t head, int64_t first, int64
 
 }  // namespace
 
+size_t attentionScratch(Isa isa, DType kvType, int64_t headDim) { return Scratch::size(Geometry(headDim, inPairs(isa, kvType))); }
+
 void attention(Context& c, const AttentionCall& a) {
   if (a.queries <= 0) return;
   int64_t totalKeys = 0;
@@ -218,24 +223,20 @@ void attention(Context& c, const AttentionCall& a) {
   if (totalKeys <= 0) throw std::logic_error("attention: no visible key");
   if (a.kvType != DType::F32 && a.kvType != DType::BF16) throw std::logic_error("attention: keys must be F32 or BF16");
 
-  const bool pairs = a.kvType == DType::BF16 && c.isa >= Isa::Avx512Bf16;
+  const bool pairs = inPairs(c.isa, a.kvType);
   const GemmKernel& kernel = gemmKernel(c.isa, pairs ? Precision::BF16 : Precision::FP32);
   const Geometry g(a.headDim, pairs);
   const Plan plan{c, a, kernel, g, pairs, chooseTileRows(a.queries, a.heads, kernel.stripRows, c.pool.threads()), totalKeys};
   const int64_t tiles = ceilDiv(a.queries, plan.tileRows);
   c.pool.parallelFor(0, a.heads * tiles, 1, [&](int64_t begin, int64_t end, int thread) {
-    const Scratch scratch(c.pool.scratch(thread, Scratch::size(g)), g);
+    const Scratch scratch(c.pool.scratch(thread), g);
     kernel.begin();
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = task % tiles * plan.tileRows;
       runTask(plan, scratch, task / tiles, first, std::min(plan.tileRows, a.queries - first));
     }
     kernel.end();
-  });
-}
-
-void reserveAttention(Context& c, int64_t headDim) {
-  c.pool.reserveScratch(std::max(Scratch::size(Geometry(headDim, false)), Scratch::size(Geometry(headDim, true))));
+  }, Scratch::size(g));
 }
 
 }  // namespace longlive::cpu

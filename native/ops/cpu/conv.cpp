@@ -11,6 +11,7 @@ namespace longlive::cpu {
 namespace {
 
 constexpr int kMaxRows = 16;  // kt * kh
+constexpr int kMaxStride = 2;  // that scratch is reserved for
 
 void require(bool ok, const char* what) {
   if (!ok) throw std::logic_error(std::string("conv: ") + what);
@@ -54,6 +55,7 @@ struct Packing {
     const int64_t elements = static_cast<int64_t>(pixels() - 1) * fold * stride * in + run;
     return (elements * static_cast<int64_t>(sizeOf(kernels->input)) + 63) / 64 * 64;
   }
+  size_t scratchBytes(int stride) const { return static_cast<size_t>(windowBytes(stride)) * static_cast<size_t>(rows()); }  // of a thread
 };
 
 struct PackedConv final : ConvWeights {
@@ -311,14 +313,17 @@ void computeRow(const Plan& p, int64_t t, int64_t y, int column, char* scratch) 
 
 DType convInputType(Isa isa, Precision precision) { return kernelsFor(isa, precision).input; }
 
-size_t largestConvBytes(int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
+ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
   const PhaseWeights shape{nullptr, nullptr, out, in, kt, kh, kw, upsample2x};
-  const auto bytes = [&](int fold) {
-    const Packing p = layout(portableConvKernels(), shape, fold);
-    return p.weightBytes() + p.biasBytes();
+  ConvSize size;
+  const auto add = [&](int fold) {
+    const Packing p = layout(kernelsFor(isa, precision), shape, fold);
+    size.bytes += AlignedBuffer::rounded(p.weightBytes()) + AlignedBuffer::rounded(p.biasBytes());
+    size.scratch = std::max(size.scratch, p.scratchBytes(kMaxStride));
   };
-  const int fold = foldOf(shape);
-  return bytes(1) + (fold > 1 ? bytes(fold) : 0);
+  add(1);
+  if (const int fold = foldOf(shape); fold > 1) add(fold);
+  return size;
 }
 
 std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, const float* weight, const float* bias,
@@ -336,7 +341,7 @@ std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, con
   c->input = kernels.input;
   for (const Packing* p : {&c->plain, &c->folded}) {
     if (!p->kernels) continue;
-    context.pool.reserveScratch(static_cast<size_t>(p->windowBytes(2)) * p->rows());
+    context.pool.reserveScratch(p->scratchBytes(kMaxStride));
     c->bytes += p->weights.bytes() + p->bias.bytes();
   }
   return c;
@@ -345,13 +350,12 @@ std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, con
 void conv(Context& c, const Backend::ConvArgs& a) {
   const Plan plan(a);
   const int columns = plan.conv.upsample2x ? 2 : 1;
-  const size_t scratchBytes = static_cast<size_t>(plan.packing.windowBytes(plan.stride)) * plan.packing.rows();
   c.pool.parallelFor(0, plan.outFrames * plan.outHeight, 1, [&](int64_t begin, int64_t end, int thread) {
-    char* scratch = static_cast<char*>(c.pool.scratch(thread, scratchBytes));
+    char* scratch = static_cast<char*>(c.pool.scratch(thread));
     for (int64_t row = begin; row < end; ++row)
       for (int column = 0; column < columns; ++column)
         computeRow(plan, row / plan.outHeight, row % plan.outHeight, column, scratch);
-  });
+  }, plan.packing.scratchBytes(plan.stride));
 }
 
 }  // namespace longlive::cpu

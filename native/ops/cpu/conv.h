@@ -23,8 +23,11 @@ DType convInputType(Isa isa, Precision precision);
 std::unique_ptr<ConvWeights> packConv(Context& c, Precision precision, const float* weight, const float* bias, int64_t out,
                                       int64_t in, int kt, int kh, int kw, bool upsample2x);
 
-// The most that packConv's result may take, with whatever instructions: in F32.
-size_t largestConvBytes(int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x);
+// ConvWeights::bytes of what packConv makes, and the scratch of each thread that it and conv() ask for.
+struct ConvSize {
+  size_t bytes = 0, scratch = 0;
+};
+ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x);
 
 // Throws std::logic_error for shapes or types that do not fit together.
 void conv(Context& c, const Backend::ConvArgs& a);

@@ -82,7 +82,7 @@ CpuBackend::CpuBackend(const BackendOptions& options)
 
 DeviceInfo CpuBackend::info() const {
   const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  return {"cpu", processorName(), nameOf(context_.isa), memory, 0, pool_.threads()};
+  return {"cpu", processorName(), nameOf(context_.isa), memory, 0, pool_.scratchBytes() + textPool_.scratchBytes(), pool_.threads()};
 }
 
 std::unique_ptr<Storage> CpuBackend::allocate(size_t bytes) {

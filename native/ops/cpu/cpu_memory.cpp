@@ -9,15 +9,17 @@ namespace longlive {
 
 namespace cpu {
 
+// Of this machine, whose instructions and threads they are.
 class CpuMemory final : public BackendMemory {
  public:
-  explicit CpuMemory(const BackendOptions& options) : BackendMemory(largest(traitsOf(options))) {}
+  explicit CpuMemory(const BackendOptions& options)
+      : BackendMemory(traitsOf(options)), isa_(chooseIsa(options.isa)), threads_(options.threads > 0 ? options.threads : availableProcessors()) {}
 
-  std::vector<size_t> linear(const LinearShape& w) const override {
-    const bool widened = isWidened(w.eightBit, w.stored, traits().precision);
-    return {linearBytes(w.out, w.in, formatOf(w.eightBit, widened, traits().precision), widened)};
-  }
-  std::vector<size_t> conv(const ConvShape& w) const override { return {largestConvBytes(w.out, w.in, w.kt, w.kh, w.kw, w.upsample2x)}; }
+  // Texts have threads of their own.
+  Lane scratchOf(Lane lane) const override { return lane == Lane::Text ? Lane::Text : Lane::Main; }
+
+  std::vector<size_t> linear(const LinearShape& w) const override { return {linearBytes(w.out, w.in, format(w), isWidened(w))}; }
+  std::vector<size_t> conv(const ConvShape& w) const override { return {sizeOf(w).bytes}; }
 
   size_t keyValues(const KeyValueLayout& layout) const override {
     Arena counting;
@@ -32,12 +34,29 @@ class CpuMemory final : public BackendMemory {
     return counting.bytes();
   }
 
- private:
-  // What convolutions take depends on the instructions; F32 is the most it can be.
-  static BackendTraits largest(BackendTraits t) {
-    t.conv = t.activation;
-    return t;
+  Scratch preparation(const LinearShape& w) const override { return each(packedLinearScratch(w.in, format(w), isWidened(w))); }
+  Scratch preparation(const ConvShape& w) const override { return each(sizeOf(w).scratch); }
+  // Linear layers and convolutions have theirs since they were prepared.
+  Scratch normScratch(const Tensor& out, int64_t headDim) const override {
+    return headDim > 0 || out.dtype == DType::BF16 ? each(rowScratch(out.shape[-1], headDim)) : Scratch{};
   }
+  Scratch attentionScratch(const AttentionArgs& a) const override { return each(cpu::attentionScratch(isa_, a.k.dtype, a.q.shape[-1] / a.heads)); }
+  Scratch appendScratch(const KeyValueLayout& layout, const AppendArgs&) const override { return each(rowScratch(layout.width, layout.width / layout.heads)); }
+  Scratch attendScratch(const KeyValueLayout& layout, const AttendArgs&) const override {
+    const int64_t headDim = layout.width / layout.heads;
+    return each(std::max(rowScratch(layout.width, headDim), cpu::attentionScratch(isa_, traits().keyValue, headDim)));
+  }
+
+ private:
+  bool isWidened(const LinearShape& w) const { return cpu::isWidened(w.eightBit, w.stored, traits().precision); }
+  Precision format(const LinearShape& w) const { return formatOf(w.eightBit, isWidened(w), traits().precision); }
+  ConvSize sizeOf(const ConvShape& w) const {
+    return convSize(isa_, w.sensitive ? Precision::FP32 : traits().precision, w.out, w.in, w.kt, w.kh, w.kw, w.upsample2x);
+  }
+  Scratch each(size_t bytes) const { return {.threads = static_cast<size_t>(threads_) * AlignedBuffer::rounded(bytes)}; }
+
+  Isa isa_;
+  int threads_;
 };
 
 }  // namespace cpu

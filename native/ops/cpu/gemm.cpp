@@ -134,7 +134,7 @@ const uint32_t* panelBlock(const Context& c, const TileScratch& s, const PackedL
 
 }  // namespace
 
-size_t linearScratchBytes(const PackedLinear& w) { return TileScratch::size(Blocks(w.inputWords()).count, w.inputWords()); }
+size_t linearScratch(int64_t inputWords) { return TileScratch::size(Blocks(inputWords).count, inputWords); }
 
 void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLinear& w, const LinearEpilogue& e) {
   if (rows <= 0) return;
@@ -143,11 +143,10 @@ void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLi
   const int64_t panels = ceilDiv(w.out, kPanel);
   const Tiling tiling = chooseTiling(rows, panels, kernel.stripRows, c.pool.threads());
   const int64_t rowTiles = ceilDiv(rows, tiling.rows), panelTiles = ceilDiv(panels, tiling.panels);
-  const size_t scratchBytes = linearScratchBytes(w);
   const size_t outBytes = e.outType == DType::BF16 ? 2 : 4;
 
   c.pool.parallelFor(0, rowTiles * panelTiles, 1, [&](int64_t begin, int64_t end, int thread) {
-    const TileScratch scratch(c.pool.scratch(thread, scratchBytes), blocks.count);
+    const TileScratch scratch(c.pool.scratch(thread), blocks.count);
     kernel.begin();
     for (int64_t task = begin; task < end; ++task) {
       const int64_t firstRow = task / panelTiles * tiling.rows, tileRows = std::min(tiling.rows, rows - firstRow);
@@ -187,7 +186,7 @@ void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLi
       }
     }
     kernel.end();
-  });
+  }, linearScratch(w.inputWords()));
 }
 
 }  // namespace longlive::cpu

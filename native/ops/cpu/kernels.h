@@ -6,7 +6,7 @@
 //  * Every function gives the same bits for any number of threads: an output element is computed by one thread, in an
 //    order that depends on the shapes alone. Different instruction sets may differ in the last bits.
 //  * `out` may alias an input where both have the same type and row layout and the comment says "in place".
-//  * Nothing allocates once scratch has grown to its final size; pack* and reserve* grow it at preparation.
+//  * Nothing allocates once scratch has grown to its final size; pack* grow it at preparation.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +53,9 @@ struct PackedLinear : LinearWeights {
 // Throws Error{InvalidPackage} naming the matrix if it holds NaN or infinity. (pack.cpp)
 std::unique_ptr<PackedLinear> packLinear(Context& c, const StoredMatrix& weight, const float* bias, Precision format,
                                          bool widened = false);
-size_t linearScratchBytes(const PackedLinear& w);
+// Of each thread: what packLinear asks for, and linear() with what it makes; and the latter alone, by the words of an input row.
+size_t packedLinearScratch(int64_t in, Precision format, bool widened);
+size_t linearScratch(int64_t inputWords);
 // LinearWeights::bytes of what packLinear makes.
 size_t linearBytes(int64_t out, int64_t in, Precision format, bool widened);
 
@@ -88,7 +90,7 @@ struct AttentionCall {
 // (as FlashAttention does) where the processor multiplies bf16; sums and the softmax are F32 in every case. Throws
 // std::logic_error when no key is visible.
 void attention(Context& c, const AttentionCall& a);
-void reserveAttention(Context& c, int64_t headDim);
+size_t attentionScratch(Isa isa, DType kvType, int64_t headDim);  // of each thread
 
 // -- 8-bit keys and values (bytes.cpp) ---------------------------------------------------------------------------------------
 
@@ -109,6 +111,9 @@ void layerNormAffine(Context& c, float* out, const float* in, int64_t rows, int6
 // x * rsqrt(mean(x^2) + eps) * weight. In place when outType is F32.
 void rmsNorm(Context& c, void* out, DType outType, const float* in, int64_t rows, int64_t width, const float* weight,
              float eps);
+
+// Scratch of each thread of the norms that rotate or round, and of the rotation alone; headDim 0 where nothing is rotated.
+size_t rowScratch(int64_t width, int64_t headDim);
 
 // Tables of cos/sin pairs as in RopeTables; t + h + w = headDim / 2.
 struct RopeShape {

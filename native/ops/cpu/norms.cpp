@@ -41,10 +41,10 @@ void checkRotation(const RopeShape& r, int64_t rows, int64_t width) {
   require(rows == static_cast<int64_t>(r.position.size()) * r.gridHeight * r.gridWidth, "rope: one position per frame");
 }
 
-// Scratch of one row of work: the row itself and the rotation of its token.
-size_t rowScratch(int64_t width, int64_t headDim) { return static_cast<size_t>(width + 2 * headDim) * sizeof(float); }
-
 }  // namespace
+
+// The row itself and the rotation of its token.
+size_t rowScratch(int64_t width, int64_t headDim) { return static_cast<size_t>(width + 2 * headDim) * sizeof(float); }
 
 void layerNormModulate(Context& c, float* out, const float* in, int64_t rows, int64_t width, const float* scale,
                        const float* shift, int64_t frames, float eps) {
@@ -71,12 +71,12 @@ void rmsNorm(Context& c, void* out, DType outType, const float* in, int64_t rows
              float eps) {
   const bool round = outType == DType::BF16;
   c.pool.parallelFor(0, rows, grain(width), [&](int64_t begin, int64_t end, int thread) {
-    float* row = round ? static_cast<float*>(c.pool.scratch(thread, rowScratch(width, 0))) : nullptr;
+    float* row = round ? static_cast<float*>(c.pool.scratch(thread)) : nullptr;
     for (int64_t i = begin; i < end; ++i) {
       c.vector.rmsNorm(round ? row : static_cast<float*>(out) + i * width, in + i * width, width, weight, eps);
       if (round) c.vector.toBf16(static_cast<bf16*>(out) + i * width, row, width);
     }
-  });
+  }, round ? rowScratch(width, 0) : 0);
 }
 
 void rmsNormRope(Context& c, void* out, DType outType, const float* in, int64_t rows, int64_t width, const float* weight,
@@ -85,7 +85,7 @@ void rmsNormRope(Context& c, void* out, DType outType, const float* in, int64_t 
   const bool round = outType == DType::BF16;
   const int64_t headDim = width / r.heads;
   c.pool.parallelFor(0, rows, grain(width), [&](int64_t begin, int64_t end, int thread) {
-    float* row = static_cast<float*>(c.pool.scratch(thread, rowScratch(width, headDim)));
+    float* row = static_cast<float*>(c.pool.scratch(thread));
     float* cosine = row + width;
     for (int64_t i = begin; i < end; ++i) {
       tokenRotation(r, i, cosine, cosine + headDim);
@@ -93,7 +93,7 @@ void rmsNormRope(Context& c, void* out, DType outType, const float* in, int64_t 
       c.vector.rotate(round ? row : static_cast<float*>(out) + i * width, row, r.heads, headDim, cosine, cosine + headDim);
       if (round) c.vector.toBf16(static_cast<bf16*>(out) + i * width, row, width);
     }
-  });
+  }, rowScratch(width, headDim));
 }
 
 void rope(Context& c, void* out, DType outType, const void* in, DType inType, int64_t rows, int64_t width,
@@ -102,7 +102,7 @@ void rope(Context& c, void* out, DType outType, const void* in, DType inType, in
   const bool widen = inType == DType::BF16, round = outType == DType::BF16;
   const int64_t headDim = width / r.heads;
   c.pool.parallelFor(0, rows, grain(width), [&](int64_t begin, int64_t end, int thread) {
-    float* row = static_cast<float*>(c.pool.scratch(thread, rowScratch(width, headDim)));
+    float* row = static_cast<float*>(c.pool.scratch(thread));
     float* cosine = row + width;
     for (int64_t i = begin; i < end; ++i) {
       tokenRotation(r, i, cosine, cosine + headDim);
@@ -112,7 +112,7 @@ void rope(Context& c, void* out, DType outType, const void* in, DType inType, in
       c.vector.rotate(to, from, r.heads, headDim, cosine, cosine + headDim);
       if (round) c.vector.toBf16(static_cast<bf16*>(out) + i * width, row, width);
     }
-  });
+  }, rowScratch(width, headDim));
 }
 
 }  // namespace longlive::cpu

@@ -27,7 +27,7 @@ struct PackScratch {
   float* values;
   uint32_t* words;
 
-  static size_t size(const PackedLinear& w) { return static_cast<size_t>(ceilDiv(w.in, 16) * 16 + kPanel * w.words) * 4; }
+  static size_t size(int64_t in, int64_t words) { return static_cast<size_t>(ceilDiv(in, 16) * 16 + kPanel * words) * 4; }
   PackScratch(void* memory, const PackedLinear& w)
       : values(static_cast<float*>(memory)), words(reinterpret_cast<uint32_t*>(values + ceilDiv(w.in, 16) * 16)) {}
 };
@@ -162,19 +162,23 @@ size_t linearBytes(int64_t out, int64_t in, Precision format, bool widened) {
   return static_cast<size_t>(ceilDiv(out, kPanel) * kPanel * words) * 4;
 }
 
+size_t packedLinearScratch(int64_t in, Precision format, bool widened) {
+  const int64_t words = wordsOf(in, format);
+  return std::max(PackScratch::size(in, words), linearScratch(widened ? 2 * words : words));
+}
+
 std::unique_ptr<PackedLinear> packLinear(Context& c, const StoredMatrix& weight, const float* bias, Precision format, bool widened) {
   if (widened && (format != Precision::INT8 || weight.dtype != DType::I8)) throw std::logic_error("packLinear: only stored bytes are widened");
   auto w = emptyPanels(weight, format, widened);
   if (bias) std::memcpy(w->bias.as<float>(), bias, static_cast<size_t>(w->out) * 4);
-  c.pool.reserveScratch(std::max(PackScratch::size(*w), linearScratchBytes(*w)));
   const PanelPacker packer(c, weight, *w);
   std::atomic<bool> finite{true};
   c.pool.parallelFor(0, ceilDiv(w->out, kPanel), 1, [&](int64_t begin, int64_t end, int thread) {
-    const PackScratch scratch(c.pool.scratch(thread, PackScratch::size(*w)), *w);
+    const PackScratch scratch(c.pool.scratch(thread), *w);
     for (int64_t panel = begin; panel < end; ++panel) {
       if (!packer.pack(panel, scratch)) finite.store(false, std::memory_order_relaxed);
     }
-  });
+  }, packedLinearScratch(w->in, format, widened));
   if (!finite) refuseNotFinite(weight);
   return w;
 }

@@ -48,15 +48,15 @@ void AlignedBuffer::reserve(size_t bytes) {
 
 void AlignedBuffer::reserveRaw(size_t bytes) {
   if (bytes <= bytes_) return;
-  const size_t rounded = (bytes + 63) / 64 * 64;
-  void* fresh = ::operator new(rounded, alignmentOf(rounded));
+  const size_t whole = rounded(bytes);
+  void* fresh = ::operator new(whole, alignmentOf(whole));
 #if defined(__linux__)
   // Weights are met by hundreds of matrix products: fewer page faults while they are packed, and fewer TLB misses after.
-  if (const size_t huge = rounded / kHugePage * kHugePage) ::madvise(fresh, huge, MADV_HUGEPAGE);
+  if (const size_t huge = whole / kHugePage * kHugePage) ::madvise(fresh, huge, MADV_HUGEPAGE);
 #endif
   release();
   data_ = fresh;
-  bytes_ = rounded;
+  bytes_ = whole;
 }
 
 // -- ThreadPool -----------------------------------------------------------------------------------------------------------
@@ -125,20 +125,31 @@ void ThreadPool::endWorkers() noexcept {
   for (auto& w : workers_) w.join();
 }
 
-void* ThreadPool::scratch(int thread, size_t bytes) {
-  scratch_[thread].reserve(bytes);
-  return scratch_[thread].as<void>();
-}
-
-void ThreadPool::reserveScratch(size_t bytes) {
+void ThreadPool::grow(size_t bytes) {
   for (auto& s : scratch_) s.reserve(bytes);
 }
 
-void ThreadPool::run(int64_t begin, int64_t end, int64_t grain, void* fn, Body body) {
+void ThreadPool::reserveScratch(size_t bytes) {
+  std::lock_guard<std::mutex> lock(caller_);
+  grow(bytes);
+}
+
+size_t ThreadPool::scratchBytes() const {
+  std::lock_guard<std::mutex> lock(caller_);
+  size_t bytes = 0;
+  for (const auto& s : scratch_) bytes += s.bytes();
+  return bytes;
+}
+
+void ThreadPool::run(int64_t begin, int64_t end, int64_t grain, void* fn, Body body, size_t scratch) {
   if (begin >= end) return;
-  if (membership.pool == this) return body(fn, begin, end, membership.thread);
+  if (membership.pool == this) {
+    scratch_[static_cast<size_t>(membership.thread)].reserve(scratch);
+    return body(fn, begin, end, membership.thread);
+  }
 
   std::lock_guard<std::mutex> lock(caller_);
+  grow(scratch);
   const Join member(membership, {this, 0});
   const int64_t total = end - begin;
   // The count must fit the ticket, and more chunks than this would balance nothing better.

@@ -14,7 +14,7 @@ namespace cuda {
 class CudaMemory final : public BackendMemory {
  public:
   explicit CudaMemory(const BackendOptions& options)
-      : BackendMemory(traitsOf(options.precision, Features{})), attention_(options.attention) {}
+      : BackendMemory(traitsOf(options.precision, Features::parse(options.isa))), features_(Features::parse(options.isa)), attention_(options.attention) {}
 
   DType linearType(int64_t width) const override { return cuda::linearType(precision(), width); }
 
@@ -47,8 +47,8 @@ class CudaMemory final : public BackendMemory {
   }
 
   size_t fixed() const override {
-    constexpr size_t lanes = static_cast<size_t>(Lane::Count);
-    return lanes * static_cast<size_t>(2 * kStagingBytes + kWorkspaceBytes);
+    const size_t lanes = features_.lanes ? static_cast<size_t>(Lane::Count) : 1;
+    return lanes * static_cast<size_t>(2 * kStagingBytes + (features_.portable ? 0 : kWorkspaceBytes));
   }
   // As cuda_backend.cpp takes it: quantised rows, a product that its epilogue reads beside another operand or that is still to be
   // quantised, a matrix made wide for one product.
@@ -57,31 +57,32 @@ class CudaMemory final : public BackendMemory {
     const bool bytes = !isWidened(w) && cuda::isEightBit(operandOf(w));
     const size_t quantised = bytes && !in.scale ? padded(rows * static_cast<size_t>(w.in)) + padded(rows * sizeof(float)) : 0;
     const bool apart = out.scale || (bytes ? precision() == Precision::FP8 : e.multiply || e.residual);
-    Scratch s{quantised + (apart ? rows * static_cast<size_t>(w.out) * longlive::sizeOf(traits().activation) : 0), 0};
+    Scratch s{.rows = quantised + (apart ? rows * static_cast<size_t>(w.out) * longlive::sizeOf(traits().activation) : 0)};
     if (isWidened(w) && cuda::isEightBit(operandOf(w))) s.matrix = static_cast<size_t>(w.out * strideFor(Operand::Bf16, w.in)) * 2;
     return s;
   }
-  size_t attentionScratch(const AttentionArgs& a) const override { return scratchOf(SelfAttention(a)); }
-  size_t appendScratch(const KeyValueLayout& layout, const AppendArgs&) const override {
-    return keepsPages(layout, eightBit()) ? eightBitSums(layout.width) : 0;
+  Scratch attentionScratch(const AttentionArgs& a) const override { return forAttention(SelfAttention(a)); }
+  Scratch appendScratch(const KeyValueLayout& layout, const AppendArgs&) const override {
+    return {keepsPages(layout, eightBit()) ? eightBitSums(layout.width) : 0};
   }
-  size_t attendScratch(const KeyValueLayout& layout, const AttendArgs& a) const override {
-    return scratchOf(shapesOf(layout, a, traits().keyValue, eightBit()));
+  Scratch attendScratch(const KeyValueLayout& layout, const AttendArgs& a) const override {
+    return forAttention(shapesOf(layout, a, traits().keyValue, eightBit()));
   }
 
  private:
   // As if the chip had fp8, which takes more.
   static constexpr EightBitFormat kLargest{EightBitKernel::Hopper, true};
 
-  size_t scratchOf(const SelfAttention& a) const { return eightBit() && fitsEightBit(a) ? layoutEightBit(a, kLargest.fp8).bytes : 0; }
+  Scratch forAttention(const SelfAttention& a) const { return {eightBit() && fitsEightBit(a) ? layoutEightBit(a, kLargest.fp8).bytes : 0}; }
   Precision precision() const { return traits().precision; }
-  bool eightBit() const { return attention_ == AttentionArithmetic::Int8; }
+  bool eightBit() const { return attention_ == AttentionArithmetic::Int8 && !features_.plain; }
   bool isWidened(const LinearShape& w) const { return w.eightBit == EightBit::Weights && w.stored == DType::I8 && precision() != Precision::FP32; }
   Operand operandOf(const LinearShape& w) const {
     const bool bytes = w.eightBit == EightBit::Full && longlive::isEightBit(precision());
     return operandFor(isWidened(w) ? Precision::INT8 : bytes ? precision() : withoutEightBit(precision()), w.in);
   }
 
+  Features features_;
   AttentionArithmetic attention_;
 };
 
