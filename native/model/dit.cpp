@@ -119,8 +119,10 @@ LinearRows Dit::takeRows(Arena& arena, int64_t n, int64_t width) const {
   return r;
 }
 
-std::unique_ptr<KeyValues> Dit::makeStore(int64_t frames, int64_t queryFrames, const LatentGrid& grid, RopeMode rope, int64_t pageFrames) const {
-  return backend_.makeKeyValues({config_.numLayers, frames, grid.tokens(), config_.dim, config_.numHeads, kv_, rope, pageFrames, queryFrames});
+std::unique_ptr<KeyValues> Dit::makeStore(const KvGeometry& g, int64_t blockFrames, const LatentGrid& grid, RopeMode rope) const {
+  return backend_.makeKeyValues({.layers = config_.numLayers, .frames = g.capacity, .frameTokens = grid.tokens(), .width = config_.dim, .heads = config_.numHeads,
+                                 .storage = kv_, .rope = rope, .queryFrames = g.capacity, .blockFrames = blockFrames, .sinkFrames = g.sink,
+                                 .seenFrames = g.attention});
 }
 
 DitWorkspace Dit::layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid) const {
@@ -259,20 +261,18 @@ void Dit::appendKeysAndValues(const Layer& layer, int64_t index, const DitCall& 
   a.key = layer.self.k.get(), a.value = layer.self.v.get();
   a.norm = {layer.self.normK, config_.eps};
   a.rotation = {&rope, positions(call.position, call.pass.frames)};
-  a.writes = &call.pass.writes, a.visible = &call.pass.visible, a.anew = call.pass.anew;
+  a.writes = &call.pass.writes;
   a.scratch = w.k;
   store.append(a);
 }
 
-// Queries stand where their keys do: at their position, or at their slot (spec 3.5).
 void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
                         const DitWorkspace& w) const {
   backend_.linear(w.q, w.normed, *layer.self.q);
-  const bool bySlot = store.layout().rope == RopeMode::Relative;
   AttendArgs a;
   a.layer = index, a.out = w.mixed, a.q = w.q;
   a.norm = {layer.self.normQ, config_.eps};
-  a.rotation = {&rope, positions(bySlot ? call.pass.firstSlot : call.position, call.pass.frames)};
+  a.rotation = {&rope, positions(call.position, call.pass.frames)}, a.slots = positions(call.pass.firstSlot, call.pass.frames);
   a.visible = &call.pass.visible;
   a.scale = attentionScale_;
   store.attend(a);

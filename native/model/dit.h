@@ -83,8 +83,8 @@ class Dit {
   Backend& backend() const { return backend_; }
   size_t weightBytes() const { return weightBytes_; }
 
-  // A store for so many frames of a picture, and calls of at most so many; pageFrames as in KeyValueLayout.
-  std::unique_ptr<KeyValues> makeStore(int64_t frames, int64_t queryFrames, const LatentGrid& grid, RopeMode rope, int64_t pageFrames = 0) const;
+  // A store for videos of blocks of so many frames.
+  std::unique_ptr<KeyValues> makeStore(const KvGeometry& geometry, int64_t blockFrames, const LatentGrid& grid, RopeMode rope) const;
   DitWorkspace layoutWorkspace(Arena& arena, int64_t frames, int64_t chunkFrames, const LatentGrid& grid) const;
   TimeConditioning layoutTime(Arena& arena, int64_t rows) const;
   TextCache layoutText(Arena& arena) const;

@@ -58,7 +58,7 @@ KvPass KvCache::begin(int64_t start, int64_t frames, bool rewriteSink) {
   append(pass.writes, write, filled, write - first);
   append(pass.visible, 0, sink, 0);
   append(pass.visible, std::max(sink, filled - (attention - sink)), filled, 0);
-  pass.anew = pass.writes.frames() == pass.visible.frames() || (!recompute && frameOf(first) == sink);
+  if (store_) pass.form = store_->begin(pass.writes, pass.visible, recompute);
   return pass;
 }
 

@@ -34,9 +34,6 @@ struct KvGeometry {
   int64_t attention = 12;  // slots that a query sees at most, the sink included
   int64_t sink = 3;
   bool rolling = true;     // false: the capacity is never exceeded (the reference's local_attn_size = -1)
-
-  // Whether calls of so many frames write whole pages of as many frames of the buffers, and see the first pages of the buffers: those written.
-  bool inPages(int64_t frames) const { return attention == capacity && capacity % frames == 0 && (sink == 0 || sink == frames); }
 };
 
 struct KvPass {
@@ -45,7 +42,7 @@ struct KvPass {
   int64_t firstSlot = 0;  // of the call's first frame
   int64_t skipped = 0;    // leading frames whose K/V are not kept
   FrameRuns writes, visible;
-  bool anew = false;      // all that is visible is new, or the ring begins again: AppendArgs::anew
+  uint64_t form = 0;      // KeyValues::begin
 
   // The same call without the frames whose K/V are discarded: nobody sees their keys, so when the output is not wanted
   // either, they need not be computed.
@@ -63,7 +60,7 @@ class KvCache {
   // Plans for a store of so many frames; the store may be absent, where only the plan matters.
   KvCache(const KvGeometry& geometry, std::unique_ptr<KeyValues> store);
 
-  // Plans one call and moves the indices. rewriteSink is the reference's sink_recache_after_switch.
+  // Plans one call, which is the store's next pass, and moves the indices. rewriteSink is the reference's sink_recache_after_switch.
   KvPass begin(int64_t start, int64_t frames, bool rewriteSink = false);
 
   KeyValues& store() const { return *store_; }

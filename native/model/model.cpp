@@ -6,7 +6,7 @@ namespace longlive {
 
 BackendOptions backendOptions(const LoadOptions& o) {
   BackendOptions b;
-  b.precision = o.precision, b.threads = o.threads, b.isa = o.isa, b.attention = o.attention;
+  b.precision = o.precision, b.threads = o.threads, b.isa = o.isa, b.attention = o.attention, b.keyValues = o.kv;
   return b;
 }
 
@@ -41,9 +41,6 @@ Model::~Model() = default;
 std::shared_ptr<Model> Model::load(const LoadOptions& options) {
   const Package package = Package::open(options.directory);
   requireDecoder(options, package);
-  if (options.kv == KvStorage::Int8 && options.device != DeviceKind::Cpu) {
-    throw Error(ErrorCode::InvalidArgument, "kv \"int8\" is for device \"cpu\": load with kv \"full\"");
-  }
   auto backend = makeBackend(options);
   requireRoom(package, options, *backend);
   // Every byte is checked where it is used, so nothing has to wait for the checksums.

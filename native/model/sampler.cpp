@@ -20,7 +20,7 @@ int64_t ropePositions(const DitConfig& dit, const KvGeometry& geometry) {
 // What a pass depends on and its text does not: equal signatures, equal launches.
 std::vector<int64_t> signatureOf(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly) {
   std::vector<int64_t> s = {reinterpret_cast<intptr_t>(latents.data), reinterpret_cast<intptr_t>(&time), cacheOnly, pass.frames, pass.firstSlot,
-                            pass.anew};
+                            static_cast<int64_t>(pass.form)};
   for (const FrameRuns* runs : {&pass.writes, &pass.visible}) {
     s.push_back(runs->size);
     for (const FrameRun& r : *runs) s.insert(s.end(), {r.source, r.slot, r.frame, r.count});
@@ -54,7 +54,7 @@ Sampler::Sampler(const Dit& dit, const SamplerPlan& plan, const SamplingConfig& 
                            grid.height / 2, grid.width / 2)) {
   const int64_t block = config.framesPerBlock, channels = dit.config().inDim;
   if (block < 1 || block > geometry.capacity) throw std::logic_error("Sampler: a block must fit the window");
-  cache_.emplace(geometry, dit.makeStore(geometry.capacity, geometry.capacity, grid, config.rope, geometry.inPages(block) ? block : 0));
+  cache_.emplace(geometry, dit.makeStore(geometry, block, grid, config.rope));
   arena_ = Arena::plan(backend_, [&](Arena& a) {
     const auto latents = [&](int64_t frames) { return a.take(DType::F32, {frames, channels, grid.height, grid.width}); };
     workspace_ = dit.layoutWorkspace(a, geometry.capacity, block, grid);

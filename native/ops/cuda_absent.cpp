@@ -6,7 +6,8 @@
 
 namespace longlive {
 
-std::unique_ptr<Backend> makeCudaBackend(const BackendOptions&) {
+std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options) {
+  requireCudaArithmetic(options);
   throw Error(ErrorCode::Unavailable, "this build has no CUDA backend: use device \"cpu\"");
 }
 

@@ -32,16 +32,17 @@ void KeyValues::zero(int64_t first, int64_t count) {
       backend_.zero(framesOf(*buffers, l, first, count));
     }
   }
+  changed(first, count);
 }
 
 void KeyValues::mix(int64_t to, int64_t from, int64_t count, float s) {
-  if (layout_.storage != KvStorage::Full) throw std::logic_error("KeyValues: rows in 8 bits are not mixed");
   for (int64_t l = 0; l < layout_.layers; ++l) {
     for (const auto* buffers : {&rows_.keys, &rows_.values}) {
       const Tensor out = framesOf(*buffers, l, to, count);
       backend_.mix(out, out, framesOf(*buffers, l, from, count), s);
     }
   }
+  changed(to, count);
 }
 
 std::span<const int32_t> KeyValues::slots(const FrameRun& run) {

@@ -3,7 +3,7 @@
 // what else is made of them (pages of 8 bits), is the backend's.
 //
 // The store is frame-granular: every call names frames of the store, `frameTokens` rows each. Blocks of any number of frames,
-// sinks and windows of any kind are runs of frames.
+// sinks and windows of any kind are runs of frames. A pass is begun once, then every layer appends and attends.
 #pragma once
 
 #include <array>
@@ -52,10 +52,11 @@ struct KeyValueLayout {
   KvStorage storage = KvStorage::Full;
   // Keys are rotated when they are written (Absolute), or when they are read, by their slot (Relative; spec 3.5).
   RopeMode rope = RopeMode::Absolute;
-  // Where each call writes whole pages of as many frames and sees the store's first pages; 0 where nothing of the kind is known.
-  // A hint: what a backend makes of keys and values page by page it then keeps.
-  int64_t pageFrames = 0;
   int64_t queryFrames = 1;  // of a call, at most
+  // What videos mostly do, so that a backend may keep what it makes of keys and values; other calls are as right.
+  int64_t blockFrames = 0;  // frames of a call; 0 where nothing is known, and nothing is kept
+  int64_t sinkFrames = 0;   // the store's first frames, which stay; the others are a ring
+  int64_t seenFrames = 0;   // that a query sees at most
 };
 
 // What every backend's store begins with, per layer [frames * frameTokens, width].
@@ -76,11 +77,9 @@ struct AppendArgs {
   const LinearWeights *key = nullptr, *value = nullptr;
   RowNorm norm;         // of keys
   RotationAt rotation;  // by position; unused where keys are rotated when they are read
-  const FrameRuns *writes = nullptr, *visible = nullptr;  // frames that are kept, and all that the queries of this call will see
-  // All that is visible is new, or the ring begins again: what is kept of keys may choose its ranges of numbers anew.
-  bool anew = false;
+  const FrameRuns* writes = nullptr;  // frames that are kept
   Tensor scratch;  // [n, width] of activationType(), overwritten
-  // [n, width] of activationType(), instead of all but writes, visible and anew: rows as they are kept, for tests and benchmarks.
+  // [n, width] of activationType(), instead of all but writes: rows as they are kept, for tests and benchmarks.
   Tensor keys{}, values{};
 };
 
@@ -89,7 +88,8 @@ struct AttendArgs {
   Tensor out;           // [n, width]
   Tensor q;             // [n, width], as the linear layer gave it; overwritten
   RowNorm norm;         // of queries; without a weight they are normalised and rotated already
-  RotationAt rotation;  // by position, or by slot where keys are rotated when they are read
+  RotationAt rotation;  // by position
+  std::span<const int32_t> slots;  // of the call's frames: what queries are rotated by where keys are rotated when they are read
   const FrameRuns* visible = nullptr;
   float scale = 1.0f;
 };
@@ -98,6 +98,10 @@ struct AttendArgs {
 class KeyValues {
  public:
   virtual ~KeyValues() = default;
+
+  // What the layers of the next pass will write and see; `again`: frames that a pass has written before. Passes of equal runs do the
+  // same work if they are given equal numbers here. [nothing]
+  virtual uint64_t begin(const FrameRuns& /*writes*/, const FrameRuns& /*visible*/, bool /*again*/) { return 0; }
 
   // Makes keys and values of the call's rows and keeps those of `writes`. [scratch]
   virtual void append(const AppendArgs& a) = 0;
@@ -108,8 +112,8 @@ class KeyValues {
   void zero(int64_t first, int64_t count);
 
   // Frames [to, to + count) of every layer become (1 - s) of themselves and s of frames [from, from + count): a sink that is an average
-  // of what was evicted, or with s = 1 a copy. KvStorage::Full only; the next append must be `anew`. [nothing]
-  void mix(int64_t to, int64_t from, int64_t count, float s);
+  // of what was evicted, or with s = 1 a copy. Rows in 8 bits are mixed as what they stand for, and rounded again. [nothing]
+  virtual void mix(int64_t to, int64_t from, int64_t count, float s);
 
   const KeyValueLayout& layout() const { return layout_; }
   size_t bytes() const { return bytes_; }                // of keys and values, and of what is kept of them
@@ -120,6 +124,13 @@ class KeyValues {
 
  protected:
   KeyValues(Backend& backend, const KeyValueLayout& layout) : backend_(backend), layout_(layout) {}
+
+  // Frames [first, first + count) of every layer are others now, without an append.
+  virtual void changed(int64_t /*first*/, int64_t /*count*/) {}
+
+  bool relative() const { return layout_.rope == RopeMode::Relative; }
+  // Queries stand where their keys do.
+  RotationAt rotationOf(const AttendArgs& a) const { return {a.rotation.tables, relative() ? a.slots : a.rotation.temporal}; }
 
   // Rows of a run in a layer's buffer.
   Tensor rowsOf(const Tensor& buffer, const FrameRun& run) const { return buffer.rows(run.frame * layout_.frameTokens, run.count * layout_.frameTokens); }

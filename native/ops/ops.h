@@ -292,6 +292,7 @@ struct BackendOptions {
   int threads = 0;       // CPU: 0 means all cores
   int deviceIndex = 0;   // CUDA
   AttentionArithmetic attention = AttentionArithmetic::Full;  // Int8: CUDA only
+  KvStorage keyValues = KvStorage::Full;                      // what stores will be asked for; Int8: CPU only
   // CPU: force "portable" | "avx2" | "avx512". CUDA: a list of switches, see ops/cuda/features.h. Empty picks the best.
   std::string isa;
 };

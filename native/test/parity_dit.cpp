@@ -66,7 +66,7 @@ struct SingleCall {
     grid = {h, w};
     rope = makeRopeTables(ropeParameters, d.config().headDim(), d.config().ropeTheta, d.config().ropeTableLength, h / 2, w / 2);
     const PromptRows prompt = promptRows(readTensor(c.tensors, "inputs.text"), d.config().textLen, d.config().textDim);
-    cache = std::make_unique<KvCache>(KvGeometry{frames, frames, 0, false}, d.makeStore(frames, frames, grid, RopeMode::Absolute));
+    cache = std::make_unique<KvCache>(KvGeometry{frames, frames, 0, false}, d.makeStore({frames, frames, 0, false}, frames, grid, RopeMode::Absolute));
     arena = Arena::plan(b, [&](Arena& a) {
       workspace = d.layoutWorkspace(a, frames, 2, grid);
       time = d.layoutTime(a, frames);

@@ -312,18 +312,21 @@ class Kernels {
     const double operations = 4.0 * static_cast<double>(q.shape[0] * visible * width), bytes = element() * static_cast<double>(2 * (q.shape[0] + visible) * width);
     const std::string keys = name + std::to_string(visible);
     std::unique_ptr<KeyValues> store;
-    if (self && visible % page == 0) store = b_.makeKeyValues({1, k.shape[0] / page, page, width, heads, KvStorage::Full, RopeMode::Absolute, 1, 1});
+    if (self && visible % page == 0) {
+      const int64_t frames = k.shape[0] / page;
+      store = b_.makeKeyValues({.frames = frames, .frameTokens = page, .width = width, .heads = heads, .blockFrames = 1, .seenFrames = frames});
+    }
     const bool kept = store && store->bytes() > k.bytes() + v.bytes();
     measure(kept ? "nothing kept: " + keys : keys, operations, bytes, [&] { b_.attention(a); });
     if (!kept) return;
     // As a pass does it: the last page is new.
     const int64_t pages = visible / page;
-    append(*store, k, v, 0, pages, true);
     const FrameRuns seen = runsOf(0, pages);
+    append(*store, k, v, 0, pages, seen);
     AttendArgs args;
     args.out = out, args.q = q, args.visible = &seen, args.scale = a.scale;
     measure(keys, operations, bytes, [&] {
-      append(*store, k, v, pages - 1, 1, false);
+      append(*store, k, v, pages - 1, 1, seen);
       store->attend(args);
     });
     b_.synchronize();
@@ -334,10 +337,11 @@ class Kernels {
     return r;
   }
   // Pages [first, first + count) of k and v as they are.
-  static void append(KeyValues& store, const Tensor& k, const Tensor& v, int64_t first, int64_t count, bool anew) {
+  static void append(KeyValues& store, const Tensor& k, const Tensor& v, int64_t first, int64_t count, const FrameRuns& seen) {
     const FrameRuns pages = runsOf(first, count);
+    store.begin(pages, seen, count == 1);
     AppendArgs a;
-    a.keys = k, a.values = v, a.writes = a.visible = &pages, a.anew = anew;
+    a.keys = k, a.values = v, a.writes = &pages;
     store.append(a);
   }
 

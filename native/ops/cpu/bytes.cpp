@@ -46,4 +46,22 @@ void fromBytes(Context& c, void* out, DType outType, const int8_t* bytes, const 
   });
 }
 
+void mixBytes(Context& c, int8_t* bytes, float* scales, const int8_t* otherBytes, const float* otherScales, int64_t rows, int64_t width,
+              int64_t groups, float s) {
+  const int64_t part = width / groups;
+  c.pool.parallelFor(0, rows, kRows, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin * groups; i < end * groups; ++i) {
+      int8_t* mine = bytes + i * part;
+      const int8_t* other = otherBytes + i * part;
+      const float a = (1.0f - s) * scales[i], b = s * otherScales[i];
+      const auto mixed = [&](int64_t j) { return a * static_cast<float>(mine[j]) + b * static_cast<float>(other[j]); };
+      float largest = 0;
+      for (int64_t j = 0; j < part; ++j) largest = std::max(largest, std::abs(mixed(j)));
+      const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+      for (int64_t j = 0; j < part; ++j) mine[j] = static_cast<int8_t>(std::lrintf(mixed(j) * inverse));
+      scales[i] = largest / 127.0f;
+    }
+  });
+}
+
 }  // namespace longlive::cpu

@@ -169,6 +169,12 @@ void CpuBackend::fromBytes(const Tensor& out, const Tensor& bytes, const Tensor&
   cpu::fromBytes(context(), out.data, out.dtype, bytes.as<int8_t>(), floats(scales), rowsOf(out), out.shape[-1], scales.shape[-1]);
 }
 
+void CpuBackend::mixBytes(const Tensor& bytes, const Tensor& scales, const Tensor& otherBytes, const Tensor& otherScales, float s) {
+  require(bytes.shape == otherBytes.shape && scales.shape == otherScales.shape && rowsOf(bytes) == rowsOf(scales), "mixBytes: shapes do not match");
+  cpu::mixBytes(context(), bytes.as<int8_t>(), const_cast<float*>(floats(scales)), otherBytes.as<int8_t>(), floats(otherScales), rowsOf(bytes), bytes.shape[-1],
+                scales.shape[-1], s);
+}
+
 void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
   cpu::add(context(), const_cast<float*>(floats(out)), floats(a), floats(b), a.elements(), b.elements());
 }

@@ -74,6 +74,8 @@ class CpuBackend final : public Backend {
   // I8 rows with scales [n, groups] F32, each for width / groups neighbouring channels: value = scale * byte.
   void toBytes(const Tensor& bytes, const Tensor& scales, const Tensor& in);
   void fromBytes(const Tensor& out, const Tensor& bytes, const Tensor& scales);
+  // Such rows become (1 - s) of themselves and s of others.
+  void mixBytes(const Tensor& bytes, const Tensor& scales, const Tensor& otherBytes, const Tensor& otherScales, float s);
 
  private:
   Context& context() { return lane_ == Lane::Text ? textContext_ : context_; }

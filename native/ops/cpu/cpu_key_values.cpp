@@ -65,6 +65,16 @@ void CpuKeyValues::append(const AppendArgs& a) {
   for (const FrameRun& run : *a.writes) keepValues(a, run, apart);
 }
 
+void CpuKeyValues::mix(int64_t to, int64_t from, int64_t count, float s) {
+  if (!inBytes()) return KeyValues::mix(to, from, count, s);
+  const auto frames = [&](const Tensor& t, int64_t first) { return t.rows(first * layout_.frameTokens, count * layout_.frameTokens); };
+  for (int64_t i = 0; i < layout_.layers; ++i) {
+    const size_t l = static_cast<size_t>(i);
+    cpu_.mixBytes(frames(rows_.keys[l], to), frames(scales_.keys[l], to), frames(rows_.keys[l], from), frames(scales_.keys[l], from), s);
+    cpu_.mixBytes(frames(rows_.values[l], to), frames(scales_.values[l], to), frames(rows_.values[l], from), frames(scales_.values[l], from), s);
+  }
+}
+
 // -- reading ----------------------------------------------------------------------------------------------------------------
 
 void CpuKeyValues::makeReady(const AttendArgs& a, const FrameRun& run) {
@@ -79,7 +89,7 @@ void CpuKeyValues::makeReady(const AttendArgs& a, const FrameRun& run) {
 
 void CpuKeyValues::attend(const AttendArgs& a) {
   const size_t l = static_cast<size_t>(a.layer);
-  if (a.norm.weight) cpu_.rmsNormRope(a.q, a.q, a.norm.weight, a.norm.eps, layout_.heads, a.rotation);
+  if (a.norm.weight) cpu_.rmsNormRope(a.q, a.q, a.norm.weight, a.norm.eps, layout_.heads, rotationOf(a));
   if (ready_.keys) for (const FrameRun& run : *a.visible) makeReady(a, run);
   const RowRanges visible(*a.visible, layout_.frameTokens);
   AttentionArgs args;

@@ -25,10 +25,10 @@ class CpuKeyValues final : public KeyValues {
 
   void append(const AppendArgs& a) override;
   void attend(const AttendArgs& a) override;
+  void mix(int64_t to, int64_t from, int64_t count, float s) override;
 
  private:
   bool inBytes() const { return layout_.storage == KvStorage::Int8; }
-  bool relative() const { return layout_.rope == RopeMode::Relative; }
   void keepKeys(const AppendArgs& a, const FrameRun& run);
   void keepValues(const AppendArgs& a, const FrameRun& run, bool made);
   void makeReady(const AttendArgs& a, const FrameRun& run);

@@ -99,6 +99,9 @@ void toBytes(Context& c, int8_t* bytes, float* scales, const float* in, int64_t 
 // out = scale * byte, F32 or BF16.
 void fromBytes(Context& c, void* out, DType outType, const int8_t* bytes, const float* scales, int64_t rows, int64_t width,
                int64_t groups);
+// Values become (1 - s) of themselves and s of the others', rounded as toBytes rounds.
+void mixBytes(Context& c, int8_t* bytes, float* scales, const int8_t* otherBytes, const float* otherScales, int64_t rows, int64_t width,
+              int64_t groups, float s);
 
 // -- normalisation and rotation (norms.cpp) ---------------------------------------------------------------------------------
 

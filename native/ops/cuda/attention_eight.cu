@@ -420,12 +420,13 @@ EightBitKeysLayout layoutOf(const KeptKeys& kept, const Tensor& k, int64_t heads
 
 bool fitsEightBitHopper(int64_t headDim) { return hasEightBitHopper() && headDim == 128; }
 
-void keepEightBit(cudaStream_t stream, const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew,
+void keepEightBit(cudaStream_t stream, const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, uint32_t pages, int64_t rows, bool anew,
                   const EightBitFormat& format, void* scratch) {
   const int64_t width = k.shape[-1];
   AttentionCall a{};
   a.k = k.data, a.v = v.data, a.heads = static_cast<int>(heads), a.headDim = static_cast<int>(width / heads);
-  a.runs = planPages(pages, out.page, k.elements() / width), a.keys = a.runs.total;
+  require(rows <= k.elements() / width, "attention: not rows of the buffer");
+  a.runs = planPages(pages, out.page, rows), a.keys = a.runs.total;
   EightBitOperands o{};
   placeKeys(o, layoutOf(out, k, heads, format), out.bytes.data);
   o.page = out.page, o.sums = static_cast<float*>(scratch);
@@ -444,8 +445,9 @@ void attentionEightBit(cudaStream_t stream, const SelfAttention& args, const Eig
   o.sums = reinterpret_cast<float*>(memory + l.sums);
   if (args.kept) {
     placeKeys(o, layoutOf(args.kept, args.k, args.heads, format), args.kept.bytes.data);
-    a.runs = planPages(args.visible, args.kept.page, args.k.elements() / args.k.shape[-1]);
-    require(a.runs.begin[a.runs.size - 1] == (a.runs.size - 1) * args.kept.page, "attention: kept keys are the buffers' first pages");
+    const int64_t rows = firstRows(args.visible);
+    require(rows > 0, "attention: kept keys are the buffers' first rows");
+    a.runs = planPages(kAllPages, args.kept.page, rows);
   } else {
     placeKeys(o, l.made, memory + l.keys);
   }

@@ -1,6 +1,7 @@
 // What the attention kernels need to know about one call, resolved on the host. Plain C++: tested without a device.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <stdexcept>
@@ -54,7 +55,7 @@ constexpr int kEightKeysHopper = 128;                // of a tile of the kernel 
 constexpr int kEightChunks = 64;                     // of the keys whose mean is taken
 
 // What 8-bit attention has made of keys and values, kept beside them so that it makes it of new rows only. It is made page by page: of rows
-// from a multiple of `page` on.
+// from a multiple of `page` on, as many of a page as are seen.
 struct KeptKeys {
   Tensor bytes;  // I8, laid out by layoutKept
   int64_t page = 0;
@@ -64,7 +65,7 @@ struct KeptKeys {
 // A call of self-attention, with what its store has made for 8-bit products.
 struct SelfAttention : AttentionArgs {
   Tensor qScale{};  // [heads, n] F32, where q is I8 by quantisedQueries: [heads, n, headDim]
-  KeptKeys kept{};  // of k and v, up to date; `visible` are then the buffers' first pages
+  KeptKeys kept{};  // of k and v, up to date; `visible` are then the buffers' first rows
 
   SelfAttention() = default;
   explicit SelfAttention(const AttentionArgs& a) : AttentionArgs(a) {}
@@ -118,15 +119,17 @@ inline EightBitKeysLayout layoutEightBitKeys(int64_t heads, int64_t headDim, int
   return l;
 }
 
+inline int64_t pagesOf(int64_t rows, int64_t page) { return (rows + page - 1) / page; }
+
 // Kept by pages (KeptKeys): every page in whole tiles of its own.
 inline EightBitKeysLayout layoutKept(int64_t rows, int64_t page, int64_t heads, int64_t headDim, const EightBitFormat& format) {
   const int64_t keys = format.tileKeys();
-  return layoutEightBitKeys(heads, headDim, rows / page * ((page + keys - 1) / keys) * keys, format.fp8);
+  return layoutEightBitKeys(heads, headDim, pagesOf(rows, page) * ((page + keys - 1) / keys) * keys, format.fp8);
 }
 
 // Whether 8-bit attention can keep what it makes of so many rows.
 inline bool canKeep(int64_t rows, int64_t page, int64_t heads, int64_t headDim) {
-  return headDim % 16 == 0 && headDim <= 128 && heads > 0 && page > 0 && rows % page == 0 && rows / page <= kMaxKeyRanges;
+  return headDim % 16 == 0 && headDim <= 128 && heads > 0 && page > 0 && pagesOf(rows, page) <= kMaxKeyRanges;
 }
 
 // Whether norms can write queries as 8-bit attention takes them: heads of which some fill a warp's vectors, without padding.
@@ -134,19 +137,26 @@ inline bool canQuantiseQueries(int64_t width, int64_t heads) {
   return heads > 0 && (width / heads == 64 || width / heads == 128) && width % 256 == 0 && width <= 6 * 256;
 }
 
-// A run for each of the pages, in the order of memory.
-inline KeyRuns planPages(std::span<const KeyRange> ranges, int64_t page, int64_t rows) {
-  bool has[kMaxKeyRanges] = {};
-  for (const KeyRange& r : ranges) {
-    if (r.begin < 0 || r.count < 0 || r.begin % page != 0 || r.count % page != 0 || r.begin + r.count > rows) throw std::logic_error("attention: not pages of the buffer");
-    for (int64_t p = r.begin / page; p < (r.begin + r.count) / page; ++p) has[p] = true;
-  }
+constexpr uint32_t kAllPages = ~0u;
+
+// A run for each of the pages that have a bit in `pages`, of as many of their rows as are among the first `rows`, in the order of memory.
+inline KeyRuns planPages(uint32_t pages, int64_t page, int64_t rows) {
   KeyRuns runs;
-  for (int p = 0; p < kMaxKeyRanges; ++p) {
-    if (has[p]) runs.begin[runs.size] = p * page, runs.count[runs.size++] = page, runs.total += page;
+  for (int64_t p = 0; p * page < rows; ++p) {
+    if (p == kMaxKeyRanges) throw std::logic_error("attention: too many pages");
+    if (!(pages >> p & 1)) continue;
+    runs.begin[runs.size] = p * page, runs.count[runs.size] = std::min(page, rows - p * page);
+    runs.total += runs.count[runs.size++];
   }
   if (runs.total == 0) throw std::logic_error("attention: no pages");
   return runs;
+}
+
+// How many rows that is, if what is seen are the first rows of the buffers; else 0.
+inline int64_t firstRows(std::span<const KeyRange> visible) {
+  int64_t end = 0, count = 0;
+  for (const KeyRange& r : visible) end = std::max(end, r.begin + r.count), count += r.count;
+  return end == count ? count : 0;
 }
 
 // Where a call's operands lie in scratch. Sized for all rows of K, so that a window that fills asks for the same memory from the beginning.

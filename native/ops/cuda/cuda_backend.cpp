@@ -7,6 +7,7 @@
 #include "graph.h"
 #include "cuda_key_values.h"
 #include "launch.h"
+#include "library_plan.h"
 #include "traits.h"
 #include "weights.h"
 
@@ -111,7 +112,6 @@ void CudaBackend::requireArithmetic(const BackendOptions& options, const cudaDev
                                                                           : chip + " has no fp8, which begins with 8.9:") +
                                                 " load with precision \"int8\" or \"bf16\"");
   }
-  requireCudaArithmetic(options);
 }
 
 // Pictures and text are waited for by somebody: their kernels go first where a multiprocessor becomes free.
@@ -297,22 +297,17 @@ bool CudaBackend::linearByLibrary(const Tensor& out, const Operands& operands, c
   if (!lt_ || matrix.operand == Operand::Int8 || out.dtype != activationType() || (!scale && in.dtype != activationType())) return false;
   if ((matrix.operand == Operand::F32) != (activationType() == DType::F32)) return false;
   if (reinterpret_cast<uintptr_t>(scale.data) % 16 != 0) return false;  // of rows from the middle of others
-  const bool bare = !e.multiply && !e.gate;
-  const bool geluInside = e.activation == Activation::GeluTanh && bare && !e.residual;
-  const bool addInside = e.activation == Activation::None && bare && e.residual && e.residual.dtype == out.dtype;
-  bool finished = geluInside || addInside || (e.activation == Activation::None && bare && !e.residual);
-  const auto overlaps = [&](const Tensor& t) { return t && t.data == out.data; };
-  const bool apart = !finished && (overlaps(e.residual) || overlaps(e.multiply) || overlaps(in));
+  LibraryProduct inside = planLibraryProduct(out, in, e);
   Tensor product = out;
-  if (apart) product.data = operands.spare ? operands.spare : scratch(out.bytes());
-  LtProduct p{product.data, in.data, matrix.data, w.libraryBias ? w.libraryBias->data : nullptr, addInside ? e.residual.data : nullptr,
-              rowsOf(in), w.out, w.in, matrix.stride, activationType(), in.dtype, geluInside, scale.as<float>(), matrix.columnScale};
+  if (inside.apart) product.data = operands.spare ? operands.spare : scratch(out.bytes());
+  LtProduct p{product.data, in.data, matrix.data, w.libraryBias ? w.libraryBias->data : nullptr, inside.add ? e.residual.data : nullptr,
+              rowsOf(in), w.out, w.in, matrix.stride, activationType(), in.dtype, inside.gelu, scale.as<float>(), matrix.columnScale};
   if (!lt_->multiply(stream(), lane().workspace->data, p)) {
-    if (!geluInside) return false;
-    p.gelu = finished = false;
+    if (!inside.gelu) return false;
+    p.gelu = inside.finished = false;
     if (!lt_->multiply(stream(), lane().workspace->data, p)) return false;
   }
-  if (!finished) finishLinear(stream(), out, product, e);
+  if (!inside.finished) finishLinear(stream(), out, product, e);
   return true;
 }
 
@@ -358,9 +353,9 @@ EightBitFormat CudaBackend::eightBitFormat(int64_t headDim) const {
 
 std::unique_ptr<KeyValues> CudaBackend::makeKeyValues(const KeyValueLayout& layout) { return std::make_unique<CudaKeyValues>(*this, layout); }
 
-void CudaBackend::keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew) {
+void CudaBackend::keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, uint32_t pages, int64_t rows, bool anew) {
   const int64_t width = k.shape[-1];
-  keepEightBit(stream(), out, k, v, heads, pages, anew, eightBitFormat(width / heads), scratch(eightBitSums(width)));
+  keepEightBit(stream(), out, k, v, heads, pages, rows, anew, eightBitFormat(width / heads), scratch(eightBitSums(width)));
 }
 
 void CudaBackend::attend(const SelfAttention& a) {
@@ -412,6 +407,9 @@ void CudaBackend::conv(const ConvArgs& a) {
 
 }  // namespace cuda
 
-std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options) { return std::make_unique<cuda::CudaBackend>(options); }
+std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options) {
+  requireCudaArithmetic(options);
+  return std::make_unique<cuda::CudaBackend>(options);
+}
 
 }  // namespace longlive

@@ -91,8 +91,9 @@ class CudaBackend final : public Backend {
   // What its store of keys and values is made of (cuda_key_values.h).
   bool takesEightBitAttention() const { return attention_ == AttentionArithmetic::Int8 && attentionKernel_ != AttentionKernel::Plain; }
   EightBitFormat eightBitFormat(int64_t headDim) const;
-  // Makes what 8-bit attention takes of whole pages that are new. `anew`: of all that attention will see, so that the ranges of numbers may be new, too.
-  void keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew);
+  // Makes what 8-bit attention takes of pages that are new, by bits, as far as attention will see their rows: the first `rows`. `anew`: of all of these
+  // pages, so that the ranges of numbers may be new, too.
+  void keep(const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, uint32_t pages, int64_t rows, bool anew);
   void attend(const SelfAttention& a);
 
   // The stream of the current lane; makes the device the calling thread's current one.

@@ -4,8 +4,8 @@
 
 namespace longlive::cuda {
 
-CudaKeyValues::CudaKeyValues(CudaBackend& backend, const KeyValueLayout& layout) : KeyValues(backend, layout), cuda_(backend) {
-  if (layout.storage != KvStorage::Full) throw Error(ErrorCode::InvalidArgument, "8-bit keys and values are for device \"cpu\": load with kv \"full\"");
+CudaKeyValues::CudaKeyValues(CudaBackend& backend, const KeyValueLayout& layout) : KeyValues(backend, layout), cuda_(backend), pages_(layout.frames, pageFrames(layout), layout.sinkFrames) {
+  requireCudaArithmetic({.keyValues = layout.storage});
   const bool eightBit = backend.takesEightBitAttention();
   arena_ = Arena::plan(backend, [&](Arena& a) {
     rows_ = takeKeysAndValues(a, layout, backend.kvType());
@@ -13,6 +13,11 @@ CudaKeyValues::CudaKeyValues(CudaBackend& backend, const KeyValueLayout& layout)
   });
   working_ = Arena::plan(backend, [&](Arena& a) { ready_ = takeWorking(a, layout, backend.kvType(), eightBit); });
   bytes_ = arena_.bytes(), workingBytes_ = working_.bytes();
+}
+
+uint64_t CudaKeyValues::begin(const FrameRuns& writes, const FrameRuns& visible, bool again) {
+  if (!kept_.empty()) pass_ = pages_.begin(writes, visible, again);
+  return pass_.form();
 }
 
 // Keys that are rotated when they are read are kept as their norm gives them.
@@ -36,9 +41,7 @@ void CudaKeyValues::append(const AppendArgs& a) {
   if (!a.keys) cuda_.linear(a.scratch, a.in, *a.key, {});
   for (const FrameRun& run : *a.writes) keepKeys(a, run);
   for (const FrameRun& run : *a.writes) keepValues(a, run);
-  if (kept_.empty()) return;
-  const RowRanges pages(a.anew ? *a.visible : *a.writes, layout_.frameTokens);
-  cuda_.keep(kept_[l], rows_.keys[l], rows_.values[l], layout_.heads, pages.all(), a.anew);
+  if (pass_.make != 0) cuda_.keep(kept_[l], rows_.keys[l], rows_.values[l], layout_.heads, pass_.make, pass_.frames * layout_.frameTokens, pass_.anew);
 }
 
 void CudaKeyValues::attend(const AttendArgs& a) {
@@ -46,9 +49,9 @@ void CudaKeyValues::attend(const AttendArgs& a) {
   const LinearRows queries = ready_.queries.scale && a.norm.weight ? ready_.queries.rows(0, a.q.shape[0]) : LinearRows{};
   if (queries.scale) {
     quantisedQueries(cuda_.stream(), queries.values, queries.scale, a.q, a.norm.weight, a.norm.eps, layout_.heads, *a.rotation.tables,
-                     a.rotation.temporal);
+                     rotationOf(a).temporal);
   } else if (a.norm.weight) {
-    cuda_.rmsNormRope(a.q, a.q, a.norm.weight, a.norm.eps, layout_.heads, a.rotation);
+    cuda_.rmsNormRope(a.q, a.q, a.norm.weight, a.norm.eps, layout_.heads, rotationOf(a));
   }
   if (relative()) {
     for (const FrameRun& run : *a.visible) cuda_.rope(rowsOf(ready_.rotated, run), rowsOf(rows_.keys[l], run), layout_.heads, {a.rotation.tables, slots(run)});
@@ -58,7 +61,7 @@ void CudaKeyValues::attend(const AttendArgs& a) {
   call.out = a.out, call.q = queries.scale ? queries.values : a.q, call.qScale = queries.scale;
   call.k = relative() ? ready_.rotated : rows_.keys[l], call.v = rows_.values[l];
   call.visible = visible.all(), call.heads = layout_.heads, call.scale = a.scale, call.eightBit = true;
-  if (!kept_.empty()) call.kept = kept_[l];
+  if (pass_.frames > 0) call.kept = kept_[l];
   cuda_.attend(call);
 }
 

@@ -8,19 +8,21 @@ namespace longlive::cuda {
 
 class CudaKeyValues final : public KeyValues {
  public:
-  // Throws Error{InvalidArgument} for KvStorage::Int8.
   CudaKeyValues(CudaBackend& backend, const KeyValueLayout& layout);
 
+  uint64_t begin(const FrameRuns& writes, const FrameRuns& visible, bool again) override;
   void append(const AppendArgs& a) override;
   void attend(const AttendArgs& a) override;
 
  private:
-  bool relative() const { return layout_.rope == RopeMode::Relative; }
+  void changed(int64_t first, int64_t count) override { pages_.changed(first, count); }
   void keepKeys(const AppendArgs& a, const FrameRun& run);
   void keepValues(const AppendArgs& a, const FrameRun& run);
 
   CudaBackend& cuda_;
   std::vector<KeptKeys> kept_;
+  KeptPages pages_;
+  KeptPages::Pass pass_;
   WorkingRows ready_;
 };
 

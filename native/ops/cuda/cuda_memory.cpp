@@ -3,6 +3,7 @@
 
 #include "attention_plan.h"
 #include "key_values_plan.h"
+#include "library_plan.h"
 #include "longlive/error.h"
 #include "operand.h"
 #include "traits.h"
@@ -56,7 +57,8 @@ class CudaMemory final : public BackendMemory {
     const size_t rows = static_cast<size_t>(in.values.elements() / w.in);
     const bool bytes = !isWidened(w) && cuda::isEightBit(operandOf(w));
     const size_t quantised = bytes && !in.scale ? padded(rows * static_cast<size_t>(w.in)) + padded(rows * sizeof(float)) : 0;
-    const bool apart = out.scale || (bytes ? precision() == Precision::FP8 : e.multiply || e.residual);
+    const bool library = !features_.portable && !bytes && planLibraryProduct(out.values, in.values, e).apart;
+    const bool apart = out.scale || (bytes && precision() == Precision::FP8) || library;
     Scratch s{.rows = quantised + (apart ? rows * static_cast<size_t>(w.out) * longlive::sizeOf(traits().activation) : 0)};
     if (isWidened(w) && cuda::isEightBit(operandOf(w))) s.matrix = static_cast<size_t>(w.out * strideFor(Operand::Bf16, w.in)) * 2;
     return s;
@@ -89,6 +91,7 @@ class CudaMemory final : public BackendMemory {
 }  // namespace cuda
 
 void requireCudaArithmetic(const BackendOptions& options) {
+  if (options.keyValues != KvStorage::Full) throw Error(ErrorCode::InvalidArgument, "kv \"int8\" is for device \"cpu\": load with kv \"full\"");
   if (options.attention == AttentionArithmetic::Int8 && options.precision == Precision::FP32) {
     throw Error(ErrorCode::InvalidArgument, "attention \"int8\" is not for precision \"fp32\": load with attention \"full\", or with another precision");
   }

@@ -66,7 +66,7 @@ struct SelfAttention;
 bool fitsEightBitHopper(int64_t headDim);
 void attentionEightBit(cudaStream_t, const SelfAttention& a, const EightBitFormat& format, const EightBitLayout& layout, void* scratch, const Workspace& workspace);
 // CudaBackend::keep; scratch of eightBitSums.
-void keepEightBit(cudaStream_t, const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, std::span<const KeyRange> pages, bool anew,
+void keepEightBit(cudaStream_t, const KeptKeys& out, const Tensor& k, const Tensor& v, int64_t heads, uint32_t pages, int64_t rows, bool anew,
                   const EightBitFormat& format, void* scratch);
 
 }  // namespace longlive::cuda

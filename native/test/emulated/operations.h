@@ -215,9 +215,9 @@ inline EightBitError eightBitError(bool fp8, int64_t tileKeys, int64_t queries, 
       CHECK(gpu.takesEightBitAttention() && cuda::canKeep(rows, page, heads, headDim));
       const int64_t bytes = static_cast<int64_t>(cuda::layoutKept(rows, page, heads, headDim, gpu.eightBitFormat(headDim)).bytes);
       a.kept = {d.empty(DType::I8, {bytes}), page};
-      const KeyRange second{page, page};
-      gpu.keep(a.kept, d.activation({rows, width}, before), a.v, heads, visible, true);
-      gpu.keep(a.kept, a.k, a.v, heads, {&second, 1}, false);
+      const int64_t seen = cuda::firstRows(visible);
+      gpu.keep(a.kept, d.activation({rows, width}, before), a.v, heads, cuda::kAllPages, seen, true);
+      gpu.keep(a.kept, a.k, a.v, heads, 1u << 1, seen, false);
     }
     static_cast<cuda::CudaBackend&>(*d.backend).attend(a);
     return d.get(a.out);
