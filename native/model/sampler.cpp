@@ -70,7 +70,7 @@ void Sampler::run(const Tensor& latents, const KvPass& pass, const TimeCondition
   lastPass_ = pass;
   if (positions_ && pass.start + pass.frames > rope_.temporal.shape[0]) throw std::logic_error("Sampler: position outside the table");
   if (positions_) backend_.copy(positions_.rows(0, pass.frames), rope_.temporal.rows(pass.start, pass.frames));
-  const DitCall call{latents, pass, &time, cacheOnly && !everyFlow_};
+  const DitCall call{latents, pass, &time, cacheOnly};
   if (!backend_.replays()) return work(call, sigma);
   const auto replayed = [&] { work(call, sigma); };
   backend_.replay(recordings_[signatureOf(latents, pass, time, call.cacheOnly)], textVersion_, std::ref(replayed));

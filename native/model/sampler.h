@@ -101,14 +101,10 @@ class Sampler {
 
   size_t memoryBytes() const { return arena_.bytes() + ropeParameters_.bytes() + cache_->store().bytes() + cache_->store().workingBytes(); }
 
-  // For tests.
-  void computeEveryFlow() { everyFlow_ = true; }  // also of passes that only fill the cache
   const KvCache& cache() const { return *cache_; }
-  const KvPass& lastPass() const { return lastPass_; }
-  const Tensor& flow() const { return workspace_.flow; }
-  const Tensor& noisy() const { return xt_; }
 
  private:
+  friend struct SamplerProbe;  // of tests
   // One pass, and for a denoising step x0 from its flow. A pass that comes again is replayed where the backend can.
   void run(const Tensor& latents, const KvPass& pass, const TimeConditioning& time, bool cacheOnly, std::optional<float> sigma = {});
   void work(const DitCall& call, std::optional<float> sigma);
@@ -138,7 +134,6 @@ class Sampler {
   Tensor positions_;         // absolute mode: the rows of rope_.temporal for the pass at hand, [capacity, t, 2]
   int64_t sinkStart_ = 0;    // counted from the origin
   int64_t frame_ = 0, origin_ = 0, step_ = 0;
-  bool everyFlow_ = false;
   KvCache::Indices beforeBlock_;
   KvPass lastPass_;
   // By what tells passes apart: as many as there are steps and turns of the ring, whatever the length of the video. They

@@ -15,7 +15,6 @@ class Scheduler {
  public:
   explicit Scheduler(float shift);
 
-  const std::vector<float>& sigmas() const { return sigmas_; }
   const std::vector<float>& timesteps() const { return timesteps_; }
 
   // Timesteps to run. Throws Error{InvalidArgument} for a step outside 0 .. 1000.

@@ -79,8 +79,6 @@ struct AppendArgs {
   RotationAt rotation;  // by position; unused where keys are rotated when they are read
   const FrameRuns* writes = nullptr;  // frames that are kept
   Tensor scratch;  // [n, width] of activationType(), overwritten
-  // [n, width] of activationType(), instead of all but writes: rows as they are kept, for tests and benchmarks.
-  Tensor keys{}, values{};
 };
 
 struct AttendArgs {
@@ -118,9 +116,6 @@ class KeyValues {
   const KeyValueLayout& layout() const { return layout_; }
   size_t bytes() const { return bytes_; }                // of keys and values, and of what is kept of them
   size_t workingBytes() const { return workingBytes_; }  // of what a call makes of them
-  // Frames as they are kept, [count * frameTokens, width], for tests. Stores of KvStorage::Full only.
-  Tensor keys(int64_t layer, int64_t frame, int64_t count = 1) const { return framesOf(rows_.keys, layer, frame, count); }
-  Tensor values(int64_t layer, int64_t frame, int64_t count = 1) const { return framesOf(rows_.values, layer, frame, count); }
 
  protected:
   KeyValues(Backend& backend, const KeyValueLayout& layout) : backend_(backend), layout_(layout) {}
@@ -149,6 +144,7 @@ class KeyValues {
   size_t bytes_ = 0, workingBytes_ = 0;
 
  private:
+  friend struct KeyValuesProbe;  // of tests
   Tensor framesOf(const std::vector<Tensor>& buffers, int64_t layer, int64_t frame, int64_t count) const {
     return buffers[static_cast<size_t>(layer)].rows(frame * layout_.frameTokens, count * layout_.frameTokens);
   }

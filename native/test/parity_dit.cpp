@@ -7,6 +7,7 @@
 #include "model/scheduler.h"
 #include "parity.h"
 #include "parity_dit.h"
+#include "probes.h"
 
 namespace longlive::parity {
 
@@ -153,8 +154,8 @@ void runDitBlock(const Case& c, Backend& backend, Report& report) {
   }
   check("outputs.x0", x0);
   for (int64_t l = 0; l < dit.config().numLayers; ++l) {
-    check("outputs.kv.layer" + std::to_string(l) + ".k", download(backend, call.cache->store().keys(l, 0, call.frames)));
-    check("outputs.kv.layer" + std::to_string(l) + ".v", download(backend, call.cache->store().values(l, 0, call.frames)));
+    check("outputs.kv.layer" + std::to_string(l) + ".k", download(backend, KeyValuesProbe::keys(call.cache->store(), l, 0, call.frames)));
+    check("outputs.kv.layer" + std::to_string(l) + ".v", download(backend, KeyValuesProbe::values(call.cache->store(), l, 0, call.frames)));
   }
 }
 

@@ -3,6 +3,7 @@
 #include "model/sampler.h"
 #include "parity.h"
 #include "parity_dit.h"
+#include "probes.h"
 #include "recorded_noise.h"
 
 namespace longlive::parity {
@@ -41,12 +42,10 @@ class Replay {
         dit_(backend, ditConfig(c.json.at("config")), WeightReader(c.weights, "weights.")), plan_(dit_, setup_.sampling),
         sampler_(dit_, plan_, setup_.sampling, setup_.geometry, setup_.grid), noise_(readTensor(c.tensors, "inputs.noise"), [&c](int64_t block, int64_t step) {
           return readTensor(c.tensors, "inputs.renoise.block" + std::to_string(block) + ".step" + std::to_string(step));
-        }) {
-    sampler_.computeEveryFlow();
-  }
+        }) {}
 
   void run() {
-    check("outputs.sigmas", plan_.scheduler().sigmas());
+    check("outputs.sigmas", sigmasOf(plan_.scheduler()));
     check("outputs.timesteps", plan_.scheduler().timesteps());
     check("outputs.denoising_timesteps", plan_.timesteps());
     for (const Json& call : case_.json.at("calls").array()) replay(call);
@@ -75,7 +74,7 @@ class Replay {
     } else {
       if (call.at("prompt").string() != prompt_) setPrompt(call.at("prompt").string(), RecacheMode::Keep);
       const std::string noisy = "inputs.call" + std::to_string(call.at("call").integer()) + ".noisy";
-      if (kind == "denoise" && sampler_.step() > 0) check(noisy, download(backend_, sampler_.noisy()));
+      if (kind == "denoise" && sampler_.step() > 0) check(noisy, download(backend_, SamplerProbe::noisy(sampler_)));
       if (kind == "denoise") sampler_.denoise(noise_, call.at("block").integer());
       else if (kind == "clean") sampler_.context();
       else throw Error(ErrorCode::InvalidPackage, "unknown call kind \"" + kind + "\"");
@@ -83,22 +82,25 @@ class Replay {
       if (kind == "denoise") check(prefix + ".x0", x0);
       if (kind == "clean") latents_.insert(latents_.end(), x0.begin(), x0.end());
     }
-    checkFlow(prefix + ".flow", frames);
-    report_.compareInt(prefix + " start", (sampler_.lastPass().start + sampler_.lastPass().frames - frames) * tokens, call.at("current_start_token").integer());
+    checkFlow(kind, prefix + ".flow", frames);
+    report_.compareInt(prefix + " start", (lastPass().start + lastPass().frames - frames) * tokens, call.at("current_start_token").integer());
     const KvCache::Indices& i = sampler_.cache().indices();
     report_.compareInt(prefix + ".global_end_index", i.produced * tokens, call.at("global_end_index_after").integer());
     report_.compareInt(prefix + ".local_end_index", i.filled * tokens, call.at("local_end_index_after").integer());
     int64_t visible = 0;
-    for (const FrameRun& run : sampler_.lastPass().visible) visible += run.count * tokens;
+    for (const FrameRun& run : lastPass().visible) visible += run.count * tokens;
     if (const Json* keys = call.find("self_attention_key_tokens")) report_.compareInt(prefix + " visible keys", visible, keys->integer());
     checkCache(prefix);
   }
 
+  const KvPass& lastPass() const { return SamplerProbe::lastPass(sampler_); }
+
   // A recache leaves out the frames whose keys are discarded; their flow, which nobody uses, is not compared.
-  void checkFlow(const std::string& name, int64_t frames) {
+  void checkFlow(const std::string& kind, const std::string& name, int64_t frames) {
     if (!case_.tensors.find(name)) return;
-    const int64_t computed = sampler_.lastPass().frames, channels = dit_.config().outDim;
-    const auto got = unpatchify(download(backend_, sampler_.flow().rows(0, computed * setup_.grid.tokens())), computed, channels,
+    const int64_t computed = lastPass().frames, channels = dit_.config().outDim;
+    const Tensor flow = kind == "denoise" ? SamplerProbe::flow(sampler_) : kind == "clean" ? SamplerProbe::flowOfContext(sampler_) : SamplerProbe::flowOfRecache(sampler_);
+    const auto got = unpatchify(download(backend_, flow.rows(0, computed * setup_.grid.tokens())), computed, channels,
                                 setup_.grid.height, setup_.grid.width);
     auto want = readTensor(case_.tensors, name);
     want.erase(want.begin(), want.begin() + static_cast<int64_t>(want.size()) / frames * (frames - computed));
@@ -113,7 +115,7 @@ class Replay {
       for (const bool key : {true, false}) {
         std::vector<float> slots;
         for (int64_t slot = 0; slot < cache.geometry().capacity; ++slot) {
-          const auto rows = download(backend_, key ? cache.store().keys(l, cache.frameOf(slot)) : cache.store().values(l, cache.frameOf(slot)));
+          const auto rows = download(backend_, key ? KeyValuesProbe::keys(cache.store(), l, cache.frameOf(slot)) : KeyValuesProbe::values(cache.store(), l, cache.frameOf(slot)));
           slots.insert(slots.end(), rows.begin(), rows.end());
         }
         check(prefix + ".kv.layer" + std::to_string(l) + (key ? ".k" : ".v"), slots);

@@ -8,6 +8,7 @@
 #include "model/scheduler.h"
 #include "model/umt5.h"
 #include "parity.h"
+#include "probes.h"
 
 namespace longlive::parity {
 
@@ -108,7 +109,7 @@ void scheduleCases(const Case& c, Report& report) {
     const Scheduler schedule(std::stof(rest.substr(0, dot)));
     std::string what = rest.substr(dot + 1);
     std::vector<float> got;
-    if (what == "sigmas") got = schedule.sigmas();
+    if (what == "sigmas") got = sigmasOf(schedule);
     else if (what == "timesteps") got = schedule.timesteps();
     else if (startsWith(what, "warped")) {
       std::vector<int64_t> steps;

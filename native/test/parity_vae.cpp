@@ -4,8 +4,8 @@
 
 #include "longlive/error.h"
 #include "model/frame_decoder.h"
-#include "model/vae.h"
 #include "parity.h"
+#include "wan_vae_encoder.h"
 
 namespace longlive::parity {
 namespace {

@@ -8,6 +8,7 @@
 #include "model/kv_cache.h"
 #include "model/rope.h"
 #include "ops/key_values.h"
+#include "probes.h"
 
 using namespace longlive;
 
@@ -143,15 +144,11 @@ TEST("key values: a store says what it holds, scales of bytes included, and zero
   layout.storage = KvStorage::Full;
   const auto store = backend->makeKeyValues(layout);
   const Rows ones(*backend, 3 * kTokens, std::vector<float>(static_cast<size_t>(3 * kTokens * kWidth), 1.0f));
-  FrameRuns frames;
-  frames.runs[0] = {0, 0, 2, 3}, frames.size = 1;
-  AppendArgs a;
-  a.layer = 1, a.keys = a.values = ones.tensor, a.writes = &frames;
-  store->append(a);
+  backend->copy(KeyValuesProbe::keys(*store, 1, 2, 3), ones.tensor), backend->copy(KeyValuesProbe::values(*store, 1, 2, 3), ones.tensor);
   store->zero(3, 1);
   for (int64_t frame = 0; frame < 6; ++frame) {
-    CHECK(store->keys(1, frame).as<float>()[5] == (frame == 2 || frame == 4 ? 1.0f : 0.0f));
-    CHECK(store->values(0, frame).as<float>()[5] == 0.0f);
+    CHECK(KeyValuesProbe::keys(*store, 1, frame).as<float>()[5] == (frame == 2 || frame == 4 ? 1.0f : 0.0f));
+    CHECK(KeyValuesProbe::values(*store, 0, frame).as<float>()[5] == 0.0f);
   }
 }
 
@@ -161,17 +158,13 @@ TEST("key values: frames are mixed from others, with the reference's three round
     options.precision = precision;
     const auto backend = makeCpuBackend(options);
     const auto store = backend->makeKeyValues({1, 4, kTokens, kWidth, kHeads, KvStorage::Full, RopeMode::Absolute, 2});
-    FrameRuns frames;
-    frames.runs[0] = {0, 0, 0, 2}, frames.size = 1;
     std::vector<float> first(static_cast<size_t>(kTokens * kWidth), 1.0f), all = first;
     all.resize(2 * first.size(), 2.0f);  // frame 0 is ones, frame 1 twos
     const Rows rows(*backend, 2 * kTokens, all);
-    AppendArgs a;
-    a.keys = a.values = rows.tensor, a.writes = &frames;
-    store->append(a);
+    backend->copy(KeyValuesProbe::keys(*store, 0, 0, 2), rows.tensor);
     const auto keyOf = [&](int64_t frame) {
       float x = 0;
-      backend->download(&x, {store->keys(0, frame).data, backend->kvType(), {1}});
+      backend->download(&x, {KeyValuesProbe::keys(*store, 0, frame).data, backend->kvType(), {1}});
       return x;
     };
     store->mix(0, 1, 1, 0.25f);
@@ -196,8 +189,16 @@ TEST("key values: rows in 8 bits are mixed as what they stand for, and rounded o
   FrameRuns both, first;
   both.runs[0] = {0, 0, 0, 2}, both.size = 1;
   first.runs[0] = {0, 0, 0, 1}, first.size = 1;
+  std::vector<float> identity(static_cast<size_t>(kWidth * kWidth));
+  for (int64_t i = 0; i < kWidth; ++i) identity[static_cast<size_t>(i * kWidth + i)] = 1.0f;
+  const auto same = backend->prepareLinear(identity.data(), nullptr, kWidth, kWidth);
+  Parameters parameters(*backend);
+  const RopeTables tables = makeRopeTables(parameters, kHeadDim, 10000, 8, kGridH, kGridW);
+  const std::vector<int32_t> positions = {0, 1};
+  const Rows scratch(*backend, 2 * kTokens);
   AppendArgs a;
-  a.keys = a.values = rows.tensor, a.writes = &both;
+  a.in = rows.tensor, a.key = a.value = same.get(), a.norm = {parameters.add(std::vector<float>(kWidth, 1.0f), {kWidth}, DType::F32), 1e-6f};
+  a.rotation = {&tables, positions}, a.writes = &both, a.scratch = scratch.tensor;
   store->append(a);
   const float s = 0.25f;
   store->mix(0, 1, 1, s);

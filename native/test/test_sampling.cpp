@@ -5,6 +5,7 @@
 #include "harness.h"
 #include "model/scheduler.h"
 #include "ops.h"
+#include "probes.h"
 
 using namespace longlive;
 
@@ -37,6 +38,6 @@ TEST("scheduler: the released steps") {
   const auto t = s.denoisingTimesteps(steps, true);
   CHECK(t[0] == 1000.0f && t[1] == 937.5f && t[2] == 833.3333129882812f && t[3] == 625.0f && t[4] == 0.0f);
   CHECK(s.sigmaAt(t[2]) == 0.8333333134651184f);
-  CHECK(s.sigmaAt(0) == s.sigmas().back());
+  CHECK(s.sigmaAt(0) == sigmasOf(s).back());
   CHECK(s.denoisingTimesteps(steps, false)[1] == 750.0f);
 }

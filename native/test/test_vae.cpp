@@ -9,8 +9,8 @@
 #include "harness.h"
 #include "longlive/error.h"
 #include "model/frame_decoder.h"
-#include "model/vae.h"
 #include "synthetic_vae.h"
+#include "wan_vae_encoder.h"
 
 namespace longlive {
 namespace {

@@ -1,6 +1,8 @@
 // Single kernels at the shapes of the full-size model: how long each takes, and whether the fast ones agree with the plain ones.
 #pragma once
 
+#include <numeric>
+
 #include "model/config.h"
 #include "model/rope.h"
 #include "ops/key_values.h"
@@ -52,7 +54,10 @@ class Kernels {
     for (int64_t i = 0; i < n / (gridH * gridW); ++i) frames.push_back(static_cast<int32_t>(i));
     measure("rms norm, rotation", 0, e * 2 * nd, [&] { b_.rmsNormRope(y, x, row.view({dim}), 1e-6f, heads, {&rope, frames}); });
     const Tensor k = activation({keys, dim}), v = activation({keys, dim});
-    for (int64_t visible : {n, 2 * n, 3 * n, 4 * n}) attention(y, x, k, v, heads, visible, true, "self-attention, keys ");
+    for (int64_t blocks : {1, 2, 3, 4}) {
+      attention(y, x, k, v, heads, blocks * n, true, "self-attention, keys ");
+      keptAttention(y, x, normed, heads, blocks, rope);
+    }
     attention(y, x, k, v, heads, small_ ? 7 : 64, false, "cross-attention, keys ");
     storage_.clear();
   }
@@ -307,42 +312,37 @@ class Kernels {
     const KeyRange ranges[] = {{visible / 2, visible - visible / 2}, {0, visible / 2}};
     AttentionArgs a;
     a.out = out, a.q = q, a.k = k, a.v = v, a.visible = ranges, a.heads = heads, a.eightBit = self;
-    const int64_t width = q.shape[1], page = q.shape[0];
+    const int64_t width = q.shape[1];
     a.scale = 1.0f / std::sqrt(static_cast<float>(width / heads));
     const double operations = 4.0 * static_cast<double>(q.shape[0] * visible * width), bytes = element() * static_cast<double>(2 * (q.shape[0] + visible) * width);
-    const std::string keys = name + std::to_string(visible);
-    std::unique_ptr<KeyValues> store;
-    if (self && visible % page == 0) {
-      const int64_t frames = k.shape[0] / page;
-      store = b_.makeKeyValues({.frames = frames, .frameTokens = page, .width = width, .heads = heads, .blockFrames = 1, .seenFrames = frames});
+    measure(name + std::to_string(visible), operations, bytes, [&] { b_.attention(a); });
+  }
+  // The same through a store, where it keeps what it makes of keys and values. Measured apart: a layer's keys and values of a block, which end in that.
+  void keptAttention(const Tensor& out, const Tensor& q, const LinearRows& in, int64_t heads, int64_t blocks, const RopeTables& rope) {
+    const int64_t rows = q.shape[0], width = q.shape[1], tokens = rope.gridHeight * rope.gridWidth, block = rows / tokens, frames = blocks * block;
+    const auto store = b_.makeKeyValues({.frames = frames, .frameTokens = tokens, .width = width, .heads = heads, .queryFrames = block, .blockFrames = block, .seenFrames = frames});
+    if (store->bytes() <= static_cast<size_t>(2 * frames * tokens * width) * sizeOf(b_.kvType())) return;
+    const auto key = weights(width, width), value = weights(width, width);
+    std::vector<int32_t> positions(static_cast<size_t>(block));
+    std::iota(positions.begin(), positions.end(), 0);
+    FrameRuns seen, newest;
+    newest.size = seen.size = 1;
+    AppendArgs append;
+    append.in = in, append.key = key.get(), append.value = value.get(), append.norm = {activation({width}), 1e-6f}, append.rotation = {&rope, positions};
+    append.writes = &newest, append.scratch = activation({rows, width});
+    AttendArgs attend;
+    attend.out = out, attend.q = q, attend.visible = &seen, attend.scale = 1.0f / std::sqrt(static_cast<float>(width / heads));
+    for (int64_t i = 0; i < blocks; ++i) {
+      newest.runs[0] = {0, i * block, i * block, block}, seen.runs[0] = {0, 0, 0, (i + 1) * block};
+      store->begin(newest, seen, false);
+      store->append(append);
     }
-    const bool kept = store && store->bytes() > k.bytes() + v.bytes();
-    measure(kept ? "nothing kept: " + keys : keys, operations, bytes, [&] { b_.attention(a); });
-    if (!kept) return;
-    // As a pass does it: the last page is new.
-    const int64_t pages = visible / page;
-    const FrameRuns seen = runsOf(0, pages);
-    append(*store, k, v, 0, pages, seen);
-    AttendArgs args;
-    args.out = out, args.q = q, args.visible = &seen, args.scale = a.scale;
-    measure(keys, operations, bytes, [&] {
-      append(*store, k, v, pages - 1, 1, seen);
-      store->attend(args);
-    });
+    const double nd = static_cast<double>(rows * width), visible = static_cast<double>(frames * tokens);
+    const std::string keys = std::to_string(frames * tokens);
+    measure("self-attention, kept, keys " + keys, 4 * nd * visible, element() * (2 * nd + 2 * visible * static_cast<double>(width)), [&] { store->attend(attend); });
+    store->begin(newest, seen, true);
+    measure("keys and values of a block, kept, keys " + keys, 4 * nd * static_cast<double>(width), 5 * element() * nd, [&] { store->append(append); });
     b_.synchronize();
-  }
-  static FrameRuns runsOf(int64_t first, int64_t count) {
-    FrameRuns r;
-    r.runs[0] = {first, first, first, count}, r.size = 1;
-    return r;
-  }
-  // Pages [first, first + count) of k and v as they are.
-  static void append(KeyValues& store, const Tensor& k, const Tensor& v, int64_t first, int64_t count, const FrameRuns& seen) {
-    const FrameRuns pages = runsOf(first, count);
-    store.begin(pages, seen, count == 1);
-    AppendArgs a;
-    a.keys = k, a.values = v, a.writes = &pages;
-    store.append(a);
   }
 
   // Median of seven rounds; a round is as many launches as fill about 20 ms.

@@ -37,31 +37,26 @@ CpuKeyValues::CpuKeyValues(CpuBackend& backend, const KeyValueLayout& layout) : 
 void CpuKeyValues::keepKeys(const AppendArgs& a, const FrameRun& run) {
   const size_t l = static_cast<size_t>(a.layer);
   const Tensor kept = rowsOf(rows_.keys[l], run);
-  Tensor in = sourceOf(a.keys ? a.keys : a.scratch, run);
-  if (!a.keys) {
-    const Tensor out = inBytes() ? in : kept;
-    if (relative()) cpu_.rmsNorm(out, in, a.norm.weight, a.norm.eps);
-    else cpu_.rmsNormRope(out, in, a.norm.weight, a.norm.eps, layout_.heads, {a.rotation.tables, positions(a.rotation, run)});
-    in = out;
-  }
-  if (inBytes()) cpu_.toBytes(kept, rowsOf(scales_.keys[l], run), in);
-  else if (a.keys) cpu_.copy(kept, in);
+  const Tensor in = sourceOf(a.scratch, run), out = inBytes() ? in : kept;
+  if (relative()) cpu_.rmsNorm(out, in, a.norm.weight, a.norm.eps);
+  else cpu_.rmsNormRope(out, in, a.norm.weight, a.norm.eps, layout_.heads, {a.rotation.tables, positions(a.rotation, run)});
+  if (inBytes()) cpu_.toBytes(kept, rowsOf(scales_.keys[l], run), out);
 }
 
 void CpuKeyValues::keepValues(const AppendArgs& a, const FrameRun& run, bool made) {
   const size_t l = static_cast<size_t>(a.layer);
-  const Tensor kept = rowsOf(rows_.values[l], run), in = sourceOf(a.values ? a.values : a.scratch, run);
+  const Tensor kept = rowsOf(rows_.values[l], run), in = sourceOf(a.scratch, run);
   if (!made) cpu_.linear(kept, a.in.rows(run.source * layout_.frameTokens, run.count * layout_.frameTokens), *a.value, {});
   else if (inBytes()) cpu_.toBytes(kept, rowsOf(scales_.values[l], run), in);
   else cpu_.copy(kept, in);
 }
 
 void CpuKeyValues::append(const AppendArgs& a) {
-  if (!a.keys) cpu_.linear(a.scratch, a.in, *a.key, {});
+  cpu_.linear(a.scratch, a.in, *a.key, {});
   for (const FrameRun& run : *a.writes) keepKeys(a, run);
   // Values are made where they stay, if that is of their type.
-  const bool apart = a.values || rows_.values[static_cast<size_t>(a.layer)].dtype != a.scratch.dtype;
-  if (apart && !a.values) cpu_.linear(a.scratch, a.in, *a.value, {});
+  const bool apart = rows_.values[static_cast<size_t>(a.layer)].dtype != a.scratch.dtype;
+  if (apart) cpu_.linear(a.scratch, a.in, *a.value, {});
   for (const FrameRun& run : *a.writes) keepValues(a, run, apart);
 }
 

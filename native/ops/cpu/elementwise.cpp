@@ -24,12 +24,6 @@ void add(Context& c, float* out, const float* a, const float* b, int64_t n, int6
   });
 }
 
-void axpby(Context& c, float* out, float alpha, const float* a, float beta, const float* b, int64_t n) {
-  c.pool.parallelFor(0, n, kGrain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) out[i] = alpha * a[i] + beta * b[i];
-  });
-}
-
 void toBf16(Context& c, bf16* out, const float* in, int64_t n) {
   c.pool.parallelFor(0, n, kGrain, [&](int64_t begin, int64_t end, int) {
     c.vector.toBf16(out + begin, in + begin, end - begin);

@@ -140,7 +140,6 @@ void rope(Context& c, void* out, DType outType, const void* in, DType inType, in
 
 void activate(Context& c, float* out, const float* in, int64_t n, Activation a);                       // in place
 void add(Context& c, float* out, const float* a, const float* b, int64_t n, int64_t period);           // b repeats; in place
-void axpby(Context& c, float* out, float alpha, const float* a, float beta, const float* b, int64_t n);  // in place
 void toBf16(Context& c, bf16* out, const float* in, int64_t n);   // round to nearest even, NaN stays NaN
 void fromBf16(Context& c, float* out, const bf16* in, int64_t n);
 

@@ -23,7 +23,6 @@ uint64_t CudaKeyValues::begin(const FrameRuns& writes, const FrameRuns& visible,
 // Keys that are rotated when they are read are kept as their norm gives them.
 void CudaKeyValues::keepKeys(const AppendArgs& a, const FrameRun& run) {
   const Tensor out = rowsOf(rows_.keys[static_cast<size_t>(a.layer)], run);
-  if (a.keys) return cuda_.copy(out, sourceOf(a.keys, run));
   const Tensor in = sourceOf(a.scratch, run);
   if (relative()) cuda_.rmsNorm(out, in, a.norm.weight, a.norm.eps);
   else cuda_.rmsNormRope(out, in, a.norm.weight, a.norm.eps, layout_.heads, {a.rotation.tables, positions(a.rotation, run)});
@@ -32,13 +31,12 @@ void CudaKeyValues::keepKeys(const AppendArgs& a, const FrameRun& run) {
 // Values are made where they stay.
 void CudaKeyValues::keepValues(const AppendArgs& a, const FrameRun& run) {
   const Tensor out = rowsOf(rows_.values[static_cast<size_t>(a.layer)], run);
-  if (a.values) return cuda_.copy(out, sourceOf(a.values, run));
   cuda_.linear(out, a.in.rows(run.source * layout_.frameTokens, run.count * layout_.frameTokens), *a.value, {});
 }
 
 void CudaKeyValues::append(const AppendArgs& a) {
   const size_t l = static_cast<size_t>(a.layer);
-  if (!a.keys) cuda_.linear(a.scratch, a.in, *a.key, {});
+  cuda_.linear(a.scratch, a.in, *a.key, {});
   for (const FrameRun& run : *a.writes) keepKeys(a, run);
   for (const FrameRun& run : *a.writes) keepValues(a, run);
   if (pass_.make != 0) cuda_.keep(kept_[l], rows_.keys[l], rows_.values[l], layout_.heads, pass_.make, pass_.frames * layout_.frameTokens, pass_.anew);
