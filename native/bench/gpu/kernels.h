@@ -1,8 +1,6 @@
 // Single kernels at the shapes of the full-size model: how long each takes, and whether the fast ones agree with the plain ones.
 #pragma once
 
-#include <numeric>
-
 #include "model/config.h"
 #include "model/rope.h"
 #include "ops/key_values.h"
@@ -55,8 +53,8 @@ class Kernels {
     measure("rms norm, rotation", 0, e * 2 * nd, [&] { b_.rmsNormRope(y, x, row.view({dim}), 1e-6f, heads, {&rope, frames}); });
     const Tensor k = activation({keys, dim}), v = activation({keys, dim});
     for (int64_t blocks : {1, 2, 3, 4}) {
-      attention(y, x, k, v, heads, blocks * n, true, "self-attention, keys ");
-      keptAttention(y, x, normed, heads, blocks, rope);
+      const bool kept = keptAttention(y, x, normed, heads, blocks, "self-attention, keys ");
+      attention(y, x, k, v, heads, blocks * n, true, kept ? "nothing kept: self-attention, keys " : "self-attention, keys ");
     }
     attention(y, x, k, v, heads, small_ ? 7 : 64, false, "cross-attention, keys ");
     storage_.clear();
@@ -106,18 +104,18 @@ class Kernels {
         b.attention(a);
       });
     };
-    const Tensor query = activation({n, dim});
+    const Tensor query = activation({n, dim}), scratch = activation({n, dim});
+    const std::vector<float> keyValues = values(dim * dim, dim);
     const auto attendKept = [&](int64_t pages) {
       compare("self-attention, kept, pages " + std::to_string(pages), activation({n, dim}), 0.25, [&](Backend& b, const Tensor& to) {
-        const auto store = b.makeKeyValues({1, keys / n, n, dim, heads, KvStorage::Full, RopeMode::Absolute, 1, 1});
-        append(*store, v, k, 0, pages, true);  // something else
-        for (int64_t p = 0; p < pages; ++p) append(*store, k, v, p, 1, p == 0);
-        const FrameRuns seen = runsOf(0, pages);
+        Video video(b, n, dim, heads, pages, scratch, keyValues, keyValues);
+        video.append(v, pages - 1, pages, false);  // something else
+        for (int64_t p = 0; p < pages; ++p) video.append(k.rows(p * n, n), p, pages, p > 0);
         b.copy(query, x);
         AttendArgs a;
-        a.out = to, a.q = query, a.visible = &seen;
+        a.out = to, a.q = query, a.visible = &video.seen;
         a.scale = 8.0f / std::sqrt(static_cast<float>(dim / heads));
-        store->attend(a);
+        video.store->attend(a);
         b.synchronize();  // before the store goes
       });
     };
@@ -252,6 +250,36 @@ class Kernels {
   }
 
  private:
+  // A store of blocks of so many rows, each a frame, and what fills it.
+  struct Video {
+    Video(Backend& b, int64_t rows, int64_t width, int64_t heads, int64_t blocks, const Tensor& scratch, const std::vector<float>& keys, const std::vector<float>& values)
+        : store(b.makeKeyValues({.frames = blocks, .frameTokens = rows, .width = width, .heads = heads, .blockFrames = 1, .seenFrames = blocks})),
+          key_(b.prepareLinear(keys.data(), nullptr, width, width)), value_(b.prepareLinear(values.data(), nullptr, width, width)), parameters_(b),
+          rope_(makeRopeTables(parameters_, width / heads, 10000, blocks, 1, rows)),
+          norm_(parameters_.add(std::vector<float>(static_cast<size_t>(width), 1.0f), {width}, b.activationType())), scratch_(scratch) {}
+
+    // A block of which `in` are the rows, as one of the first `blocks` that are seen.
+    void append(const LinearRows& in, int64_t block, int64_t blocks, bool again) {
+      FrameRuns newest;
+      newest.size = seen.size = 1, newest.runs[0] = {0, block, block, 1}, seen.runs[0] = {0, 0, 0, blocks};
+      store->begin(newest, seen, again);
+      const auto position = static_cast<int32_t>(block);
+      AppendArgs a;
+      a.in = in.rows(0, scratch_.shape[0]), a.key = key_.get(), a.value = value_.get(), a.norm = {norm_, 1e-6f};
+      a.rotation = {&rope_, {&position, 1}}, a.writes = &newest, a.scratch = scratch_;
+      store->append(a);
+    }
+
+    std::unique_ptr<KeyValues> store;
+    FrameRuns seen;
+
+   private:
+    std::unique_ptr<LinearWeights> key_, value_;
+    Parameters parameters_;
+    RopeTables rope_;
+    Tensor norm_, scratch_;
+  };
+
   double element() const { return static_cast<double>(sizeOf(b_.activationType())); }
 
   // The same work on this backend and on `plain`: the largest difference, relative to the largest value, is at most `limit`.
@@ -317,32 +345,19 @@ class Kernels {
     const double operations = 4.0 * static_cast<double>(q.shape[0] * visible * width), bytes = element() * static_cast<double>(2 * (q.shape[0] + visible) * width);
     measure(name + std::to_string(visible), operations, bytes, [&] { b_.attention(a); });
   }
-  // The same through a store, where it keeps what it makes of keys and values. Measured apart: a layer's keys and values of a block, which end in that.
-  void keptAttention(const Tensor& out, const Tensor& q, const LinearRows& in, int64_t heads, int64_t blocks, const RopeTables& rope) {
-    const int64_t rows = q.shape[0], width = q.shape[1], tokens = rope.gridHeight * rope.gridWidth, block = rows / tokens, frames = blocks * block;
-    const auto store = b_.makeKeyValues({.frames = frames, .frameTokens = tokens, .width = width, .heads = heads, .queryFrames = block, .blockFrames = block, .seenFrames = frames});
-    if (store->bytes() <= static_cast<size_t>(2 * frames * tokens * width) * sizeOf(b_.kvType())) return;
-    const auto key = weights(width, width), value = weights(width, width);
-    std::vector<int32_t> positions(static_cast<size_t>(block));
-    std::iota(positions.begin(), positions.end(), 0);
-    FrameRuns seen, newest;
-    newest.size = seen.size = 1;
-    AppendArgs append;
-    append.in = in, append.key = key.get(), append.value = value.get(), append.norm = {activation({width}), 1e-6f}, append.rotation = {&rope, positions};
-    append.writes = &newest, append.scratch = activation({rows, width});
+  // The same through a store, if it keeps what it makes of keys and values. Measured apart: a layer's keys and values of a block, which end in that.
+  bool keptAttention(const Tensor& out, const Tensor& q, const LinearRows& in, int64_t heads, int64_t blocks, const char* name) {
+    const int64_t rows = q.shape[0], width = q.shape[1], visible = blocks * rows;
+    Video video(b_, rows, width, heads, blocks, activation({rows, width}), values(width * width, width), values(width * width, width));
+    if (video.store->bytes() <= static_cast<size_t>(2 * visible * width) * sizeOf(b_.kvType())) return false;
+    for (int64_t i = 0; i < blocks; ++i) video.append(in, i, i + 1, false);
     AttendArgs attend;
-    attend.out = out, attend.q = q, attend.visible = &seen, attend.scale = 1.0f / std::sqrt(static_cast<float>(width / heads));
-    for (int64_t i = 0; i < blocks; ++i) {
-      newest.runs[0] = {0, i * block, i * block, block}, seen.runs[0] = {0, 0, 0, (i + 1) * block};
-      store->begin(newest, seen, false);
-      store->append(append);
-    }
-    const double nd = static_cast<double>(rows * width), visible = static_cast<double>(frames * tokens);
-    const std::string keys = std::to_string(frames * tokens);
-    measure("self-attention, kept, keys " + keys, 4 * nd * visible, element() * (2 * nd + 2 * visible * static_cast<double>(width)), [&] { store->attend(attend); });
-    store->begin(newest, seen, true);
-    measure("keys and values of a block, kept, keys " + keys, 4 * nd * static_cast<double>(width), 5 * element() * nd, [&] { store->append(append); });
+    attend.out = out, attend.q = q, attend.visible = &video.seen, attend.scale = 1.0f / std::sqrt(static_cast<float>(width / heads));
+    const double nd = static_cast<double>(rows * width), keys = static_cast<double>(visible);
+    measure(name + std::to_string(visible), 4 * nd * keys, element() * 2 * (nd + keys * static_cast<double>(width)), [&] { video.store->attend(attend); });
+    measure("keys and values of a block, kept, keys " + std::to_string(visible), 4 * nd * static_cast<double>(width), 5 * element() * nd, [&] { video.append(in, blocks - 1, blocks, true); });
     b_.synchronize();
+    return true;
   }
 
   // Median of seven rounds; a round is as many launches as fill about 20 ms.
