@@ -126,6 +126,10 @@ builder.node(Session, {
       description: 'What its chunks are encoded with; only a replica that has it goes on with the session.',
       resolve: ({ encoder = 'minih264' }) => encoder,
     }),
+    modelVersion: t.exposeString('modelVersion', {
+      nullable: true,
+      description: 'What the model package calls its version; null in sessions of releases that did not keep it.',
+    }),
     model: t.field({
       type: Model,
       nullable: true,

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import cliProgress from 'cli-progress';
 import { Command } from 'commander';
@@ -14,7 +14,9 @@ import {
   isRemote,
   openFolder,
   type PackageSource,
+  pinnedName,
   readFolder,
+  readPackage,
   type RemoteOptions,
   removePackage,
 } from '../packages/index.js';
@@ -37,7 +39,8 @@ export function modelsCommand(): Command {
   const add = new Command('add')
     .description('copy or fetch a package into the models directory, verified, all of it or nothing')
     .argument('<source>', 'a directory, s3://bucket/prefix/ or https://host/path/')
-    .option('--name <name>', 'call it otherwise than it calls itself')
+    .option('--name <name>', 'call it otherwise than it calls itself; NAME@VERSION puts it beside another version')
+    .option('--keep-old', 'keep a package of that name that is there as NAME@VERSION, for the sessions made with it')
     .option('--quiet', 'no progress bar');
   const verify = new Command('verify')
     .description('read packages whole and compare their checksums')
@@ -104,7 +107,7 @@ async function describe(
   running: ReadonlyMap<string, Running> | undefined,
 ): Promise<Listed> {
   const { manifest, digest, address } = source;
-  const [name, version, title, license] = [manifest.name, manifest.version, manifest.title, manifest.license].map(
+  const [name, version, title, license] = [source.name, manifest.version, manifest.title, manifest.license].map(
     printable,
   ) as [string, string, string, string];
   const { width, height } = source.config.video;
@@ -185,31 +188,51 @@ function precisionCell(stored: string | null, running: string): string {
 
 // -- add
 
-async function runAdd(source: string, flags: Record<string, unknown> & { name?: string }): Promise<void> {
+interface AddFlags extends Record<string, unknown> {
+  name?: string;
+  keepOld?: boolean;
+}
+
+async function runAdd(source: string, flags: AddFlags): Promise<void> {
   const config = loadConfig(process.env, flags);
   const directory = await modelsDirectory(config);
   const bar = flags.quiet === true || !process.stderr.isTTY ? undefined : progressBar();
   try {
     const found = await readFolder(folderOf(source, config));
     const name = flags.name ?? found.manifest.name;
-    if (!PACKAGE_NAME.test(name)) {
-      throw new Failure(EXIT.usage, `"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
-    }
-    const place = join(directory, name);
-    if (await exists(place)) {
+    const pinned = pinnedName(found.manifest);
+    if (!PACKAGE_NAME.test(name) && name !== pinned) {
       throw new Failure(
         EXIT.usage,
-        `${place} exists already; choose another --name, or run: longlive models remove ${name}`,
+        `"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore, or ${pinned}.`,
       );
     }
+    const place = join(directory, name);
+    const keepOldAt = await placeOfOld(place, flags.keepOld === true);
     bar?.start(bytesOf(found.manifest), 0);
-    await installPackage(found, place, { onProgress: ({ fetchedBytes }) => bar?.update(fetchedBytes) });
+    const onProgress = ({ fetchedBytes }: { fetchedBytes: number }) => bar?.update(fetchedBytes);
+    await installPackage(found, place, { onProgress, ...(keepOldAt !== undefined && { keepOldAt }) });
     print(`${place}: ${found.manifest.title} ${found.manifest.version}, licence: ${found.manifest.license}\n`);
   } catch (error) {
     throw isExpected(error) ? fetchError(error) : new Failure(EXIT.unavailable, messageOf(error));
   } finally {
     bar?.stop();
   }
+}
+
+/** Where a package goes whose place another one takes; undefined when there is none. */
+async function placeOfOld(place: string, keep: boolean): Promise<string | undefined> {
+  if (!(await exists(place))) return undefined;
+  const name = basename(place);
+  if (!keep) {
+    throw new Failure(
+      EXIT.usage,
+      `${place} exists already; choose another --name, keep it beside the new one with --keep-old, or run: longlive models remove ${name}`,
+    );
+  }
+  const kept = join(dirname(place), pinnedName((await readPackage(place)).manifest));
+  if (!(await exists(kept))) return kept;
+  throw new Failure(EXIT.usage, `${kept} exists already; what is at ${place} cannot be kept there.`);
 }
 
 function isExpected(error: unknown): boolean {
@@ -257,8 +280,8 @@ function messageOf(error: unknown): string {
 async function runVerify(names: string[], flags: Record<string, unknown>): Promise<void> {
   const config = loadConfig(process.env, flags);
   const { sources, problems } = await find(config);
-  const chosen = names.length > 0 ? sources.filter(({ manifest }) => names.includes(manifest.name)) : sources;
-  const unknown = names.filter((name) => !sources.some(({ manifest }) => manifest.name === name));
+  const chosen = names.length > 0 ? sources.filter(({ name }) => names.includes(name)) : sources;
+  const unknown = names.filter((name) => !sources.some((source) => source.name === name));
   const complaints = [
     ...(names.length === 0 ? problems.map(({ message }) => message) : []),
     ...unknown.map((name) => `There is no usable model package "${name}" in ${config.models.join(', ')}.`),
@@ -268,7 +291,7 @@ async function runVerify(names: string[], flags: Record<string, unknown>): Promi
 }
 
 async function verify(source: PackageSource, config: ServerConfig): Promise<string[]> {
-  const { name } = source.manifest;
+  const { name } = source;
   const directory = await directoryOf(source, config);
   if (directory === undefined) {
     print(`${name}: not fetched from ${source.address} yet; its files are checked as they arrive\n`);
@@ -292,7 +315,7 @@ async function runConfigure(name: string, texts: string[], flags: Record<string,
     config.models.filter((place) => !isRemote(place)),
     modelCache(config),
   );
-  const found = sources.find(({ manifest, remote }) => manifest.name === name && !remote);
+  const found = sources.find((source) => source.name === name && !source.remote);
   if (!found) {
     throw new Failure(
       EXIT.usage,
@@ -317,7 +340,7 @@ async function runRemove(name: string, flags: Record<string, unknown>): Promise<
   const config = loadConfig(process.env, flags);
   const directory = await modelsDirectory(config);
   const { sources } = await findSources([directory], modelCache(config));
-  const found = sources.find(({ manifest }) => manifest.name === name);
+  const found = sources.find((source) => source.name === name);
   if (!found) throw new Failure(EXIT.usage, `There is no model package "${name}" in ${directory}.`);
   if (flags.yes !== true && !(await confirmed(`Delete ${found.address}?`))) {
     throw new Failure(EXIT.usage, `Nothing was deleted; say --yes to delete ${found.address}.`);

@@ -122,7 +122,7 @@ function memoryOf(addon: Addon, device: Device): number {
 const USUAL = 'pocket';
 
 function mustHaveDefault({ sources, problems }: Found, addresses: readonly string[], model: string | undefined): void {
-  if (sources.some(({ manifest }) => model === undefined || manifest.name === model)) return;
+  if (sources.some(({ name }) => model === undefined || name === model)) return;
   const what = model === undefined ? 'no usable model package' : `no model package "${model}"`;
   const why = problems.map(({ message }) => `\n  ${message}`).join('');
   throw new DomainError(
@@ -223,8 +223,8 @@ export class NativeEngine implements Engine {
     const before = this.families;
     const after = new Map<string, Family>();
     for (const source of sources) {
-      const known = before.get(source.manifest.name);
-      after.set(source.manifest.name, known && isSame(known.base.source, source) ? known : this.family(source));
+      const known = before.get(source.name);
+      after.set(source.name, known && isSame(known.base.source, source) ? known : this.family(source));
     }
     for (const [name, family] of before) {
       if (after.get(name) === family) continue;

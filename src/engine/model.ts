@@ -103,7 +103,7 @@ export class Model implements Pooled {
   }
 
   get name(): string {
-    return this.source.manifest.name;
+    return this.source.name;
   }
 
   get loaded(): boolean {
@@ -124,8 +124,8 @@ export class Model implements Pooled {
   }
 
   get info(): ModelInfo {
-    const { manifest, config, digest, storedPrecision } = this.source;
-    const { name, version, title, description, license } = manifest;
+    const { name, manifest, config, digest, storedPrecision } = this.source;
+    const { version, title, description, license } = manifest;
     const { device } = this.options;
     const { precision, state, loras } = this;
     return {

@@ -15,6 +15,7 @@ import {
   type PackageSource,
   readFolder,
   type RemoteOptions,
+  servedName,
 } from './sources.js';
 import { storedPrecision } from './stored-precision.js';
 
@@ -77,7 +78,7 @@ export class Catalog {
     const problems = this.places.flatMap(({ found }) => found.problems);
     const sources = new Map<string, PackageSource>();
     for (const source of this.places.flatMap(({ found }) => found.sources)) {
-      const { name } = source.manifest;
+      const { name } = source;
       const first = sources.get(name);
       if (!first) sources.set(name, source);
       else
@@ -183,7 +184,8 @@ function localSource({ directory, ...facts }: ModelPackage, precision: string | 
     if (now?.digest === facts.digest) return { directory, release: async () => undefined };
     throw new DomainError('MODEL_UNAVAILABLE', `Model package ${directory} was removed or replaced.`);
   };
-  return { ...facts, address: directory, remote: false, storedPrecision: precision, hold };
+  const name = servedName(directory, facts.manifest);
+  return { ...facts, name, address: directory, remote: false, storedPrecision: precision, hold };
 }
 
 /**
@@ -270,7 +272,8 @@ class RemotePlace extends Paced {
         throw fetchError(error);
       }
     };
-    return { manifest, config, digest, address: folder.address, remote: true, storedPrecision: precision, hold };
+    const name = servedName(folder.address, manifest);
+    return { name, manifest, config, digest, address: folder.address, remote: true, storedPrecision: precision, hold };
   }
 }
 

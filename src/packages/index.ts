@@ -10,6 +10,7 @@ export {
   isRemote,
   openFolder,
   type PackageSource,
+  pinnedName,
   readFolder,
   type RemoteOptions,
   removePackage,

@@ -85,9 +85,15 @@ export async function findPackages(path: string): Promise<{ packages: ModelPacka
   const found = await Promise.all((await candidates(path)).map(tryRead));
   const packages = found.filter((entry): entry is ModelPackage => 'manifest' in entry);
   return {
-    packages: packages.sort((a, b) => (a.manifest.name < b.manifest.name ? -1 : 1)),
+    packages: packages.sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1)),
     problems: found.filter((entry): entry is PackageProblem => 'message' in entry),
   };
+}
+
+/** By name; of those of one name the one that lies in a directory of that name comes first. */
+function orderOf({ directory, manifest }: ModelPackage): string {
+  const folder = basename(directory);
+  return `${manifest.name}/${folder === manifest.name ? '' : folder}`;
 }
 
 /** Rejects with an Error that says what is wrong. Reads no weights. */

@@ -10,6 +10,7 @@ import {
   bytesOf,
   digestOf,
   type HeldPackage,
+  type Manifest,
   MOST_JSON_BYTES,
   type PackageFacts,
   parseConfig,
@@ -19,6 +20,8 @@ import { LocalFolder, RemoteError, type RemoteFolder, StoreFolder } from './remo
 
 /** A package that may still be elsewhere. */
 export interface PackageSource extends PackageFacts {
+  /** What it is served as, see `servedName`. */
+  readonly name: string;
   /** Where it comes from. */
   readonly address: string;
   readonly remote: boolean;
@@ -26,6 +29,19 @@ export interface PackageSource extends PackageFacts {
   readonly storedPrecision: string | null;
   /** Makes it available on this machine; what is remote is fetched into the cache unless it is there. */
   hold(): Promise<HeldPackage>;
+}
+
+/**
+ * What a package at a place is served as: by its name; in a folder NAME@VERSION, which has to be its own, by that. So a version whose
+ * name another one took stays there for the sessions that were made with it.
+ */
+export function servedName(place: string, { name, version }: Manifest): string {
+  const pinned = pinnedName({ name, version });
+  return basename(place) === pinned ? pinned : name;
+}
+
+export function pinnedName({ name, version }: Pick<Manifest, 'name' | 'version'>): string {
+  return `${name}@${version}`;
 }
 
 export interface RemoteOptions {
@@ -102,20 +118,26 @@ export async function fetchPackage(
   await writeDurably(join(directory, 'manifest.json'), manifestBytes);
 }
 
-/** Puts a package at a place that must not exist yet: all of it or nothing. Under another name it becomes another package. */
+export interface InstallOptions extends Pick<RemoteOptions, 'download' | 'onProgress'> {
+  signal?: AbortSignal;
+  /** Where what is at the place goes, once all of the new package is here. */
+  keepOldAt?: string;
+}
+
+/** Puts a package at a place where there is none: all of it or nothing. Under another name it becomes another package. */
 export async function installPackage(
   found: FolderPackage,
   place: string,
-  options: Pick<RemoteOptions, 'download' | 'onProgress'> & { signal?: AbortSignal } = {},
+  { keepOldAt, ...options }: InstallOptions = {},
 ): Promise<void> {
   const partial = join(dirname(place), `.${basename(place)}.partial`);
   await mkdir(partial, { recursive: true });
   await fetchPackage(found, partial, options);
-  const { name } = found.manifest;
-  if (basename(place) !== name) {
+  if (basename(place) !== servedName(place, found.manifest)) {
     const renamed = { ...found.manifest, name: basename(place) };
     await writeDurably(join(partial, 'manifest.json'), Buffer.from(`${JSON.stringify(renamed, null, 2)}\n`));
   }
+  if (keepOldAt !== undefined) await rename(place, keepOldAt);
   await rename(partial, place);
 }
 

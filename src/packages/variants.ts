@@ -154,7 +154,7 @@ async function measuring(base: ReadonlyMap<string, Tensor>): Promise<{ see: OnQu
 
 function effect(share: number, base: PackageSource, adapters: readonly WeightedAdapter[]): string {
   const percent = Math.max(0, Math.round(100 * share));
-  return `${named(adapters)} has ${percent} % of its effect in the 8-bit weights of model "${base.manifest.name}"`;
+  return `${named(adapters)} has ${percent} % of its effect in the 8-bit weights of model "${base.name}"`;
 }
 
 function tooWeak(share: number, base: PackageSource, adapters: readonly WeightedAdapter[]): TooWeak {

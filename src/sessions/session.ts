@@ -187,6 +187,8 @@ export interface Session {
   modelDigest: string;
   /** What its chunks are encoded with; absent in sessions of releases that had but one, minih264. */
   encoder?: EncoderName;
+  /** What the package calls its version; absent in sessions of releases that did not keep it. */
+  modelVersion?: string;
   /** Absent in sessions without any. */
   loras?: readonly SessionLora[];
   seed: bigint;

@@ -4,6 +4,7 @@ import type { DeviceStatus } from '../sessions.js';
 import { blockSeconds } from '../blocks.js';
 import { DomainError } from '../errors.js';
 import { DeviceExecutor } from './executor.js';
+import { findModel } from './required-model.js';
 import type { ModelInfo } from '../ports.js';
 import type { SessionPolicy } from '../policy.js';
 import type { Session } from '../session.js';
@@ -196,7 +197,7 @@ export class Capacity {
   }
 
   private deviceOf(session: Session): Device {
-    const model = this.models().find((candidate) => candidate.name === session.model);
+    const model = findModel(this.models(), session);
     return this.device(model?.device ?? 'unknown');
   }
 
@@ -218,5 +219,5 @@ function retryAfter(device: Device): number {
 }
 
 function costKey(session: Session): string {
-  return `${session.model}@${session.width}x${session.height}`;
+  return `${session.modelDigest}@${session.width}x${session.height}`;
 }

@@ -6,8 +6,9 @@ import { DomainError } from '../errors.js';
 import { Playback } from './playback.js';
 import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from '../ports.js';
 import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
+import { generationOptions, modelOf } from './required-model.js';
 import { Publisher, type PublisherHost, type Taken } from './publisher.js';
-import type { Session, StateReason, TimelineEntry } from '../session.js';
+import type { StateReason, TimelineEntry } from '../session.js';
 import { LogReader } from '../stored/log.js';
 import { timelineFrom } from '../stored/prompts.js';
 import type { Signal } from '../signal.js';
@@ -130,16 +131,21 @@ export class Producer {
   private async loadModel(): Promise<void> {
     if (this.generation) return;
     const { engine, clock } = this.host.context;
-    const { model, prompt, chunks } = this.host.session;
+    const { prompt, chunks } = this.host.session;
     const ready = new AbortController();
     const loading = engine
-      .prepare(model, generationOptions(this.host.session), chunks > 0 ? prompt : undefined)
+      .prepare(this.model, generationOptions(this.host.session), chunks > 0 ? prompt : undefined)
       .finally(() => ready.abort());
     loading.catch(() => undefined);
     while (!ready.signal.aborted && !this.host.control) {
       await this.host.wake.wait(clock, LOOK_MILLISECONDS, ready.signal);
     }
     if (ready.signal.aborted) await loading;
+  }
+
+  /** What the session's model is called here. Throws MODEL_UNAVAILABLE. */
+  private get model(): string {
+    return modelOf(this.host.context.engine, this.host.session).name;
   }
 
   private async prepare(): Promise<Generation> {
@@ -160,7 +166,7 @@ export class Producer {
     }
     this.lastCheckpoint = 0;
     this.replayed = await this.timelineFrom(0);
-    return this.turn(() => context.engine.open(session.model, options));
+    return this.turn(() => context.engine.open(this.model, options));
   }
 
   /** `undefined` when it is the checkpoint that is at fault: the model is here, and was found fit for the session. */
@@ -169,7 +175,7 @@ export class Producer {
     try {
       this.replayed = await this.timelineFrom(blocks);
       const prompt = this.promptBefore(blocks);
-      const restored = await this.turn(() => context.engine.restore(session.model, options, bytes, prompt));
+      const restored = await this.turn(() => context.engine.restore(this.model, options, bytes, prompt));
       this.lastCheckpoint = blocks;
       return restored;
     } catch (error) {
@@ -309,8 +315,4 @@ export class Producer {
     if (this.host.session.pace === 'FASTEST') return NO_DEADLINE + (this.generation?.block ?? 0);
     return this.playback.deadline();
   }
-}
-
-export function generationOptions({ seed, width, height, loras = [] }: Session): GenerationOptions {
-  return { seed, width, height, loras: loras.map(({ name, weight }) => ({ name, weight })) };
 }

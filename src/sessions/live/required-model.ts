@@ -1,29 +1,30 @@
-/** What a session was made with, where it is to go on: the very same model, with the same adapters, and the same encoder. */
+/**
+ * What a session was made with, where it is to go on: the very same model, with the same adapters, and the same encoder. When another
+ * version took the model's name, it may still be here as NAME@VERSION.
+ */
 
 import { DomainError } from '../errors.js';
-import type { EncoderName, Engine, MediaFactory, ModelInfo } from '../ports.js';
-import { generationOptions } from './producer.js';
+import type { EncoderName, Engine, GenerationOptions, MediaFactory, ModelInfo } from '../ports.js';
 import type { Session } from '../session.js';
 
 /**
- * MODEL_UNAVAILABLE when it is not here or another version is, ENCODER_UNAVAILABLE when its encoder is not, AT_CAPACITY when
+ * MODEL_UNAVAILABLE when it is not here or only another version is, ENCODER_UNAVAILABLE when its encoder is not, AT_CAPACITY when
  * there is no room for it now.
  */
 export async function requireModel(
   { engine, media }: { engine: Engine; media: MediaFactory },
   session: Session,
 ): Promise<ModelInfo> {
-  const { model, modelDigest, loras = [] } = session;
-  const find = () => engine.models().find(({ name }) => name === model);
-  if (find()?.digest !== modelDigest) await engine.refresh(model);
-  const found = find();
-  if (found?.digest !== modelDigest) throw missing(`Model "${model}"`, found !== undefined);
+  const { model, loras = [] } = session;
+  if (!findModel(engine.models(), session)) await engine.refresh(model);
+  if (!findModel(engine.models(), session)) await engine.refresh(pinnedName(session));
+  const found = modelOf(engine, session);
   for (const { name, digest } of loras) {
     const lora = found.loras.find((candidate) => candidate.name === name);
-    if (lora?.digest !== digest) throw missing(`LoRA "${name}"`, lora !== undefined);
+    if (lora?.digest !== digest) throw missingLora(name, lora !== undefined);
   }
   requireEncoder(media, session);
-  engine.check(model, generationOptions(session));
+  engine.check(found.name, generationOptions(session));
   return found;
 }
 
@@ -40,7 +41,44 @@ function requireEncoder({ encoders }: MediaFactory, session: Session): void {
   );
 }
 
-function missing(what: string, changed: boolean): DomainError {
+/** The session's model, whatever it is called here. Throws MODEL_UNAVAILABLE. */
+export function modelOf(engine: Pick<Engine, 'models'>, session: Session): ModelInfo {
+  const found = findModel(engine.models(), session);
+  if (found) return found;
+  throw missing(
+    session,
+    engine.models().find(({ name }) => name === session.model),
+  );
+}
+
+export function findModel(models: readonly ModelInfo[], { modelDigest }: Session): ModelInfo | undefined {
+  return models.find(({ digest }) => digest === modelDigest);
+}
+
+export function generationOptions({ seed, width, height, loras = [] }: Session): GenerationOptions {
+  return { seed, width, height, loras: loras.map(({ name, weight }) => ({ name, weight })) };
+}
+
+/** What a package is called that stays beside another version of it. */
+function pinnedName({ model, modelVersion = '' }: Session): string {
+  return model.includes('@') ? model : `${model}@${modelVersion}`;
+}
+
+function missing(session: Session, instead: ModelInfo | undefined): DomainError {
+  const { model, modelVersion, modelDigest } = session;
+  const wanted = modelVersion === undefined ? `another version of model "${model}"` : `model "${pinnedName(session)}"`;
+  const here = instead
+    ? `here "${model}" is ${instead.version === modelVersion ? 'another package of that version' : `version ${instead.version}`}`
+    : 'it is not installed here';
+  const where = modelVersion === undefined ? `${model}@VERSION` : pinnedName(session);
+  return new DomainError(
+    'MODEL_UNAVAILABLE',
+    `The session was made with ${wanted} (digest ${modelDigest.slice(0, 12)}); ${here}. Install that package in a directory called ` +
+      `${where} to go on with the session or fork it; what there is of it plays and downloads all the same.`,
+  );
+}
+
+function missingLora(name: string, changed: boolean): DomainError {
   const problem = changed ? 'is here in another version than the one the session was made with' : 'is not installed';
-  return new DomainError('MODEL_UNAVAILABLE', `${what} ${problem}; install that one to go on with the session.`);
+  return new DomainError('MODEL_UNAVAILABLE', `LoRA "${name}" ${problem}; install that one to go on with the session.`);
 }

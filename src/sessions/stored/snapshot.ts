@@ -17,7 +17,7 @@ import type { SessionRequest } from '../validation.js';
 /** A snapshot keeps so many settled receipts, and so many entries of the timeline: those before are read from the log. */
 export const KEPT = 100;
 
-type KnownModel = Pick<ModelInfo, 'digest' | 'fps' | 'framesPerBlock' | 'loras'>;
+type KnownModel = Pick<ModelInfo, 'digest' | 'version' | 'fps' | 'framesPerBlock' | 'loras'>;
 
 export function initialSnapshot(
   id: string,
@@ -34,6 +34,7 @@ export function initialSnapshot(
     model: request.model,
     modelDigest: model.digest,
     ...(encoder && { encoder }),
+    modelVersion: model.version,
     ...(request.loras && { loras: request.loras.map((choice) => ({ ...choice, digest: digestOf(choice, model) })) }),
     seed: request.seed,
     width: request.width,
@@ -59,7 +60,7 @@ export function initialSnapshot(
 /** What is shown of a session that cannot be read, so that others are: that it is there, since when, and what is wrong. */
 export function damagedSession(id: string, createdAt: Date, { code, message }: DomainError): Session {
   const request: SessionRequest = { model: '', seed: 0n, width: 0, height: 0, pace: 'REALTIME', prompts: [] };
-  const unknown = { digest: '', fps: 1, framesPerBlock: 1, loras: [] as readonly LoraInfo[] };
+  const unknown = { digest: '', version: '', fps: 1, framesPerBlock: 1, loras: [] as readonly LoraInfo[] };
   const empty = initialSnapshot(id, request, unknown, createdAt.getTime());
   return { ...empty, state: 'FAILED', error: { code, message } };
 }

@@ -185,6 +185,33 @@ describe('longlive models list', () => {
     expect((await cells('--precision', 'bf16')).at(0)).toBe('int8, runs in bf16');
   });
 
+  it('keeps the package whose place another version takes, when it is told to', async () => {
+    writePackage(models, 'mine');
+    const before = readFileSync(join(models, 'mine/manifest.json'));
+    const newer = writePackage(root, 'mine', { change: (manifest) => (manifest['version'] = '2.0.0') });
+    expect((await failure('add', newer, '--quiet')).message).toContain('--keep-old');
+    await run('add', newer, '--quiet', '--keep-old');
+    expect(readdirSync(models).sort()).toEqual(['mine', 'mine@1.0.0']);
+    expect(readFileSync(join(models, 'mine@1.0.0/manifest.json'))).toEqual(before);
+    expect((await run('list')).split('\n').map((line) => line.split(/ {2,}/).slice(0, 2))).toEqual([
+      ...[
+        ['mine', '2.0.0'],
+        ['mine@1.0.0', '1.0.0'],
+      ],
+      [''],
+    ]);
+    await run('remove', 'mine@1.0.0', '--yes');
+    expect(readdirSync(models)).toEqual(['mine']);
+  });
+
+  it('puts an earlier version beside a later one, as it is', async () => {
+    writePackage(models, 'mine', { change: (manifest) => (manifest['version'] = '2.0.0') });
+    const older = writePackage(root, 'mine');
+    await run('add', older, '--quiet', '--name', 'mine@1.0.0');
+    expect(readFileSync(join(models, 'mine@1.0.0/manifest.json'))).toEqual(readFileSync(join(older, 'manifest.json')));
+    expect((await failure('add', older, '--quiet', '--name', 'mine@3')).message).toContain('or mine@1.0.0');
+  });
+
   it('names what is elsewhere, and asks a service what it has loaded', async () => {
     const server = new RangeServer();
     const origin = await server.start();

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -420,6 +420,22 @@ describe('packages that come and go', () => {
     await expect(opening).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
     await expect(opening).rejects.toThrow('was removed or replaced');
     expect(addon.loaded).toEqual([]);
+  });
+
+  it('stay beside another version of theirs in a directory called NAME@VERSION', async () => {
+    const { addon, engine } = await open('pocket');
+    const digest = engine.models()[0]?.digest;
+    renameSync(join(root, 'pocket'), join(root, 'pocket@1.0.0'));
+    write(root, 'pocket', { change: (manifest) => (manifest.version = '2.0.0') });
+    write(root, 'other@1.0.0', { change: (manifest) => (manifest.name = 'pocket') });
+    await engine.refresh('none');
+    expect(engine.models().map(({ name, version }) => [name, version])).toEqual([
+      ['pocket', '2.0.0'],
+      ['pocket@1.0.0', '1.0.0'],
+    ]);
+    expect(engine.models()[1]?.digest).toBe(digest);
+    (await engine.open('pocket@1.0.0', SIZE)).dispose();
+    expect(addon.loaded.at(-1)).toBe(join(root, 'pocket@1.0.0'));
   });
 
   it('are another model in another version, while the old one is used to its end', async () => {

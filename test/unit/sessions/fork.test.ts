@@ -203,7 +203,7 @@ describe('a fork', () => {
     const next = makeWorld({ after: world, models: [{ ...FAKE_MODEL, digest: 'd2' }] });
     await expect(fork(next, id, { atChunk: 5 })).rejects.toMatchObject({
       code: 'MODEL_UNAVAILABLE',
-      message: expect.stringContaining('another version') as string,
+      message: expect.stringContaining('another package of that version') as string,
     });
   });
 

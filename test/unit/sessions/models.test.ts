@@ -53,8 +53,13 @@ describe('a session with adapters', () => {
   });
 
   it.each([
-    ['another version of the model', [model({ digest: 'd2' })], /Model "fake" is here in another version/],
-    ['no such model', [model({ name: 'other' })], /Model "fake" is not installed/],
+    [
+      'another version of the model',
+      [model({ digest: 'd2', version: '2.0.0' })],
+      /made with model "fake@1\.0\.0" .*; here "fake" is version 2\.0\.0\. Install that package in a directory called fake@1\.0\.0 to/,
+    ],
+    ['another package of that version', [model({ digest: 'd2' })], /here "fake" is another package of that version/],
+    ['no such model', [model({ name: 'other', digest: 'd2' })], /model "fake@1\.0\.0" .*; it is not installed here/],
     [
       'another version of an adapter',
       [model({ loras: [{ name: 'ink', digest: 'i2', bytes: 10, matrices: 1 }] })],
@@ -73,6 +78,74 @@ describe('a session with adapters', () => {
     const right = await elsewhere(next, [model()]);
     expect((await right.clock.until(right.service.resumeSession(id))).state).toBe('LIVE');
     await right.clock.until(right.service.stopSession(id));
+  });
+});
+
+describe('a session of a package whose name another version took', () => {
+  const NEW = model({ digest: 'd2', version: '2.0.0' });
+  const OLD = model({ name: 'fake@1.0.0' });
+
+  async function replaced(models: ModelInfo[]): Promise<{ id: string; next: World }> {
+    const world = makeWorld({ models: [model()], policy: { checkpointBlocks: 1 } });
+    const id = await create(world, { ...INPUT, maxSeconds: undefined });
+    await world.clock.advance(2_000);
+    return { id, next: await elsewhere(world, models) };
+  }
+
+  it('resumes and forks while the old one is installed beside it', async () => {
+    const { id, next } = await replaced([NEW, OLD]);
+    const { chunks } = await next.service.session(id);
+    await next.clock.until(next.service.resumeSession(id));
+    await next.clock.advance(2_000);
+    expect(await next.service.session(id)).toMatchObject({ state: 'LIVE', model: 'fake', modelDigest: 'd1' });
+    expect((await next.service.session(id)).chunks).toBeGreaterThan(chunks);
+    const fork = await next.clock.until(next.service.forkSession(id, { pace: 'FASTEST', maxSeconds: 10 }));
+    expect(fork).toMatchObject({ model: 'fake', modelDigest: 'd1', modelVersion: '1.0.0' });
+    await next.clock.advance(20_000);
+    expect(await next.service.session(fork.id)).toMatchObject({ state: 'COMPLETED' });
+    expect(new Set(next.engine.prepared)).toEqual(new Set(['fake@1.0.0']));
+    await next.clock.until(next.service.stopSession(id));
+  });
+
+  it('goes on by itself when the old one is put beside it only later', async () => {
+    const { id, next } = await replaced([NEW]);
+    const resume = () => next.clock.until(next.service.resumeSession(id));
+    await expect(resume()).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
+    await expect(next.clock.until(next.service.forkSession(id))).rejects.toThrow(/fake@1\.0\.0/);
+    next.engine.arriving.push(OLD);
+    expect(await resume()).toMatchObject({ state: 'LIVE' });
+    await next.clock.until(next.service.stopSession(id));
+  });
+
+  it('plays and is completed for download without the old one', async () => {
+    const { id, next } = await replaced([NEW]);
+    const { chunks } = await next.service.session(id);
+    const events = await next.clock.until(
+      read(next, id, { inline: true }, (event) => event.type === 'FrameChunk' && event.chunk === chunks - 1),
+    );
+    expect(chunksOf(events).every(({ data }) => data !== undefined)).toBe(true);
+    expect(await next.service.playlist(id)).toContain('chunks/');
+    expect(await next.clock.until(next.service.stopSession(id))).toMatchObject({ state: 'STOPPED' });
+    await next.clock.advance(1_000);
+    const { artifacts } = await next.service.session(id);
+    expect(artifacts.map(({ kind }) => kind)).toContain('MP4');
+    const part = await next.clock.until(next.service.exportSession(id, { toChunk: 2 }));
+    await next.clock.advance(1_000);
+    expect(await next.service.export(id, part.range)).toMatchObject({ state: 'DONE' });
+  });
+
+  it('never goes on with the new one, though that came while it was being loaded', async () => {
+    const infos = [model()];
+    const world = makeWorld({ models: infos });
+    const prepare = world.engine.prepare.bind(world.engine);
+    world.engine.prepare = async (...request) => {
+      infos[0] = NEW;
+      return prepare(...request);
+    };
+    const id = await create(world, INPUT);
+    await world.clock.advance(1_000);
+    expect(await world.service.session(id)).toMatchObject({ state: 'FAILED', error: { code: 'MODEL_UNAVAILABLE' } });
+    expect(world.engine.opened).toEqual([]);
   });
 });
 
@@ -166,7 +239,7 @@ describe('a model that was added while the service runs', () => {
     const world = makeWorld({ policy: { checkpointBlocks: 1 } });
     const id = await create(world, INPUT);
     await world.clock.advance(1_500);
-    const next = await elsewhere(world, [model({ name: 'other' })]);
+    const next = await elsewhere(world, [model({ name: 'other', digest: 'd2' })]);
     next.engine.arriving.push(FAKE_MODEL);
     await next.clock.until(next.service.start());
     await next.clock.until(next.service.resumeSession(id));
