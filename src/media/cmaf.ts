@@ -25,11 +25,11 @@ export interface Track {
   parameterSets: ParameterSets;
 }
 
-const TRACK_ID = 1;
+export const TRACK_ID = 1;
 /** sample_flags: depends on no other sample / depends on others and is not a sync sample. */
 const KEY_FLAGS = 0x02000000;
 const DELTA_FLAGS = 0x01010000;
-const IDENTITY_MATRIX = u32(0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000);
+export const IDENTITY_MATRIX = u32(0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000);
 
 const sampleFlags = (key: boolean): number => (key ? KEY_FLAGS : DELTA_FLAGS);
 
@@ -101,17 +101,38 @@ export interface MovieOptions {
   entry: Uint8Array;
   /** `stts stsc stsz stco` and what else describes the samples. */
   tables: readonly Uint8Array[];
+  /** The `tref` box, of a track that others belong to. */
+  references?: Uint8Array;
 }
 
-/** `moov` with one video track. */
+/** Created, modified: not recorded, so that equal input gives equal bytes. */
+const TIMES = u64(0, 0);
+
+/** Samples are in the file itself. */
+export const DATA_HERE = box('dinf', fullBox('dref', 0, 0, u32(1), fullBox('url ', 0, 1)));
+
+export function mediaHeader({ timescale, duration }: Pick<MovieOptions, 'timescale' | 'duration'>): Uint8Array {
+  return fullBox('mdhd', 1, 0, TIMES, u32(timescale), u64(duration), u16(0x55c4, 0)); // language `und`
+}
+
+/** `flags`: 1 enabled, 2 in the movie. */
+export function trackHeader(
+  id: number,
+  flags: number,
+  { duration, width = 0, height = 0 }: { duration: number; width?: number; height?: number },
+): Uint8Array {
+  const place = [zeros(16), IDENTITY_MATRIX, u32(width * 0x10000, height * 0x10000)];
+  return fullBox('tkhd', 1, flags, TIMES, u32(id, 0), u64(duration), ...place);
+}
+
+/** `moov` with one video track, and what else belongs to it: tracks with the ids that follow, and user data. */
 export function movie(options: MovieOptions, ...more: Uint8Array[]): Uint8Array {
-  const { timescale, duration } = options;
-  const times = u64(0, 0); // created, modified: not recorded, so that equal input gives equal bytes
+  const { timescale, duration, references } = options;
   const header = fullBox(
     'mvhd',
     1,
     0,
-    times,
+    TIMES,
     u32(timescale),
     u64(duration),
     u32(0x10000), // rate 1
@@ -119,31 +140,25 @@ export function movie(options: MovieOptions, ...more: Uint8Array[]): Uint8Array 
     zeros(10),
     IDENTITY_MATRIX,
     zeros(24),
-    u32(TRACK_ID + 1),
-  );
-  const trackHeader = fullBox(
-    'tkhd',
-    1,
-    3, // enabled, in movie
-    times,
-    u32(TRACK_ID, 0),
-    u64(duration),
-    zeros(16),
-    IDENTITY_MATRIX,
-    u32(options.width * 0x10000, options.height * 0x10000),
+    u32(TRACK_ID + 1 + more.length), // at least the next id
   );
   const media = box(
     'mdia',
-    fullBox('mdhd', 1, 0, times, u32(timescale), u64(duration), u16(0x55c4, 0)), // language `und`
+    mediaHeader(options),
     fullBox('hdlr', 0, 0, u32(0), ascii('vide'), zeros(12), ascii('video\0')),
     box(
       'minf',
       fullBox('vmhd', 0, 1, zeros(8)),
-      box('dinf', fullBox('dref', 0, 0, u32(1), fullBox('url ', 0, 1))),
+      DATA_HERE,
       box('stbl', fullBox('stsd', 0, 0, u32(1), options.entry), ...options.tables),
     ),
   );
-  return box('moov', header, box('trak', trackHeader, media), ...more);
+  return box(
+    'moov',
+    header,
+    box('trak', trackHeader(TRACK_ID, 3, options), ...(references ? [references] : []), media),
+    ...more,
+  );
 }
 
 /** What `movie` needs to describe the same track again, taken from an init segment. */

@@ -4,7 +4,7 @@
  */
 import { ascii, box, concat, fullBox, u32, u32Table, u64, u64Table } from './boxes.js';
 import type { Chapter } from '../sessions/ports.js';
-import { chapterList } from './chapters.js';
+import { CHAPTER_REFERENCE, chapterList, ChapterTrack } from './chapters.js';
 import { FRAME_TICKS, movie, readFragment, readInit, type SampleInfo } from './cmaf.js';
 
 /**
@@ -40,29 +40,35 @@ async function* headerThenSamples(
 
 const totalSize = (samples: readonly SampleInfo[]): number => samples.reduce((sum, sample) => sum + sample.size, 0);
 
-/** Everything before the first sample: `ftyp moov` and the header of `mdat`. */
+/** Everything before the first frame: `ftyp moov`, the header of `mdat`, and in that the titles of chapters. */
 export function progressiveHeader(
   init: Uint8Array,
   fragments: readonly (readonly SampleInfo[])[],
   chapters: readonly Chapter[] = [],
 ): Uint8Array {
-  const more = chapters.length > 0 ? [chapterList(chapters)] : [];
   const track = readInit(init);
   const samples = fragments.flat();
   const sizes = fragments.map(totalSize);
   const tables = sampleTables(fragments, samples);
   const duration = samples.length * FRAME_TICKS;
   const fileType = box('ftyp', ascii('isom'), u32(0x200), ascii('isomiso2avc1mp41'));
-  const mediaHeader = mdatHeader(totalSize(samples));
+  const titles = chapters.length > 0 ? new ChapterTrack(chapters, track.timescale, duration) : undefined;
+  const titleBytes = titles?.samples ?? new Uint8Array();
+  const mediaHeader = mdatHeader(titleBytes.length + totalSize(samples));
+  const more = (start: number) => (titles ? [titles.box(start), chapterList(chapters)] : []);
+  const references = titles && { references: CHAPTER_REFERENCE };
   const index = (start: number): Uint8Array =>
-    movie({ ...track, duration, tables: [...tables, chunkOffsets(sizes, start)] }, ...more);
+    movie(
+      { ...track, ...references, duration, tables: [...tables, chunkOffsets(sizes, start + titleBytes.length)] },
+      ...more(start),
+    );
   // The index's own length moves the samples; it grows once at most, when their offsets outgrow 32 bits.
   let moov = index(0);
   for (let length = -1; length !== moov.length;) {
     length = moov.length;
     moov = index(fileType.length + length + mediaHeader.length);
   }
-  return concat([fileType, moov, mediaHeader]);
+  return concat([fileType, moov, mediaHeader, titleBytes]);
 }
 
 function mdatHeader(payload: number): Uint8Array {

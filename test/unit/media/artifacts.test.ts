@@ -68,8 +68,46 @@ describe('the progressive MP4', () => {
       [1.5, `a r${'\u00f6'.repeat(126)}`],
     ]);
     const offsets = findBox(file, 'moov', 'trak', 'mdia', 'minf', 'stbl', 'stco');
-    const { payload } = readFragment(chunks[0] as Uint8Array);
-    expect(file.subarray(offsets.readUInt32BE(8)).subarray(0, payload.length).equals(payload)).toBe(true);
+    chunks.forEach((chunk, i) => {
+      const { payload } = readFragment(chunk);
+      const at = offsets.readUInt32BE(8 + 4 * i);
+      expect(file.subarray(at, at + payload.length).equals(payload)).toBe(true);
+    });
+  });
+
+  it('has them in a track of texts, too, that its video refers to and nobody shows', async () => {
+    const chapters = [
+      { seconds: 0, title: 'a fox' },
+      { seconds: 9 / 16, title: `a r${'\u00f6'.repeat(200)}bot` },
+      { seconds: 21 / 16, title: '' },
+    ];
+    const { stream } = await media.progressive(init, each(chunks), chapters);
+    const file = await collect(stream);
+    const [video, texts] = readBoxes(findBox(file, 'moov')).filter(({ type }) => type === 'trak');
+    const header = findBox(texts!.payload, 'tkhd');
+    expect(findBox(video!.payload, 'tref', 'chap').readUInt32BE(0)).toBe(header.readUInt32BE(20));
+    // In the movie, but not enabled.
+    expect(header.readUInt32BE(0)).toBe(0x01000002);
+    expect(findBox(texts!.payload, 'mdia', 'hdlr').toString('latin1', 8, 12)).toBe('text');
+    const tables = findBox(texts!.payload, 'mdia', 'minf', 'stbl');
+    expect(readBoxes(findBox(tables, 'stsd').subarray(8)).map(({ type }) => type)).toEqual(['text']);
+    const timescale = findBox(texts!.payload, 'mdia', 'mdhd').readUInt32BE(20);
+    let [start, at] = [0, findBox(tables, 'stco').readUInt32BE(8)];
+    const found = chapters.map((_, i) => {
+      const length = file.readUInt16BE(at);
+      const chapter = { seconds: start / timescale, title: file.toString('utf8', at + 2, at + 2 + length) };
+      start += findBox(tables, 'stts').readUInt32BE(12 + 8 * i);
+      at += findBox(tables, 'stsz').readUInt32BE(12 + 4 * i);
+      return chapter;
+    });
+    expect(found).toEqual(chapters);
+    expect(start / timescale).toBe(33 / 16);
+  });
+
+  it('has neither without chapters', async () => {
+    const file = await collect((await media.progressive(init, each(chunks))).stream);
+    expect(readBoxes(findBox(file, 'moov')).map(({ type }) => type)).toEqual(['mvhd', 'trak']);
+    expect(readBoxes(findBox(file, 'moov', 'trak')).map(({ type }) => type)).toEqual(['tkhd', 'mdia']);
   });
 
   it('points at each chunk and each key frame', async () => {

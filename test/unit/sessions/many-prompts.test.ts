@@ -43,6 +43,13 @@ async function spam(world: World, id: string, rounds: number, count: number): Pr
   return receipts;
 }
 
+/** The requests that a session's producer keeps as decided; nobody but whoever counts memory sees them. */
+function decidedIn({ service }: World, id: string): ReadonlySet<string> {
+  const at = (of: object, name: string): object => Reflect.get(of, name) as object;
+  const owned = (at(service, 'directory') as { at(id: string): object }).at(id);
+  return at(at(at(owned, 'life'), 'producer'), 'settled') as ReadonlySet<string>;
+}
+
 async function pages<Item extends { sequence?: number }>(
   turn: (before: number | undefined) => Promise<{ items: Item[]; more: boolean }>,
 ): Promise<Item[]> {
@@ -84,6 +91,30 @@ describe('a session that is sent many prompts', () => {
     let bytes = 0;
     for await (const part of stored.body) bytes += part.length;
     expect(bytes).toBeLessThan(60_000);
+  });
+
+  it('forgets in the producer what the log has of them', async () => {
+    const world = makeWorld();
+    const { id } = await world.clock.until(world.service.createSession({ prompt: 'first', ...FASTEST }));
+    await world.clock.until(read(world, id, {}, (event) => event.type === 'FrameChunk'));
+    world.slow(20);
+    let most = 0;
+    for (let round = 0; round < 60; round++) {
+      const sent = Array.from({ length: 5 }, (_, i) => ({ prompt: `prompt ${round}.${i}` }));
+      await world.clock.until(Promise.all(sent.map((input) => world.service.switchPrompt(id, input))));
+      for (let part = 0; part < 40; part++) {
+        await world.clock.advance(10);
+        most = Math.max(most, decidedIn(world, id).size);
+      }
+    }
+    expect((await world.service.session(id)).prompts.requested).toBe(301);
+    expect((await world.service.session(id)).prompts.applied).toBeGreaterThan(40);
+    expect(most).toBeGreaterThan(0);
+    // What one block settles, while that is on its way to the log.
+    expect(most).toBeLessThan(20);
+    await world.clock.advance(1_000);
+    expect(decidedIn(world, id).size).toBe(0);
+    await world.clock.until(world.service.stopSession(id));
   });
 
   it('gives its prompts in pages also when another worker, or an earlier release, has written its record', async () => {
