@@ -58,8 +58,11 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
     Date.now,
     config.publicUrl?.replace(/\/$/, ''),
   );
-  const cache = new MediaCache(store, config.mediaCacheMegabytes * 2 ** 20, (source, bytes) =>
-    metrics.mediaBytes.inc({ source }, bytes),
+  const cache = new MediaCache(
+    store,
+    config.mediaCacheMegabytes * 2 ** 20,
+    (source, bytes) => metrics.mediaBytes.inc({ source }, bytes),
+    (key, bytes) => sessions.checkMedia(key, bytes),
   );
   metrics.observe(sessions, () => gate.total);
   const context: ApiContext = {

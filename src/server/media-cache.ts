@@ -14,6 +14,8 @@ export class MediaCache implements MediaReader {
     private readonly store: Pick<ObjectStore, 'get'>,
     private readonly capacity: number,
     private readonly observe: (source: 'memory' | 'store', bytes: number) => void = () => undefined,
+    /** Rejects when what was read is not what was written: nobody gets that, nor is it kept. */
+    private readonly check: (key: string, bytes: Uint8Array) => Promise<void> = async () => undefined,
   ) {}
 
   async read(key: string): Promise<Uint8Array> {
@@ -29,6 +31,7 @@ export class MediaCache implements MediaReader {
   private async fetch(key: string): Promise<Uint8Array> {
     try {
       const bytes = await collect((await this.store.get(key)).body);
+      await this.check(key, bytes);
       this.sizes.set(key, bytes.byteLength);
       this.bytes += bytes.byteLength;
       this.evict();

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { gzip as gzipText } from 'node:zlib';
-import { DomainError, keysOf, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
+import { DamagedError, DomainError, keysOf, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
 import type { Log } from './graphql.js';
 import type { SignedLinks } from './links.js';
 import type { MediaCache } from './media-cache.js';
@@ -88,6 +88,10 @@ export class MediaRoutes {
       return sendError(response, 404, 'NOT_FOUND', 'There is no such file (yet).');
     if ((error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE') return void response.destroy(); // The client left.
     if (code === undefined) throw error;
+    if (error instanceof DamagedError) {
+      this.parts.log.error({ err: error, key: error.key, requestId: currentRequestId() }, 'A stored file is damaged');
+      return sendError(response, 500, code, error.message);
+    }
     this.parts.log.warn({ err: error, code, requestId: currentRequestId() }, 'A file could not be served');
     sendError(response, 503, code, 'The object store does not answer now; try again.');
   }

@@ -3,6 +3,7 @@ export * from './sessions.js';
 export { systemClock } from './clock.js';
 export * from './errors.js';
 export * from './events.js';
+export { DamagedError } from './stored/checksum.js';
 export { keysOf, pageCursorOf } from './stored/keys.js';
 export * from './policy.js';
 export * from './ports.js';

@@ -17,6 +17,8 @@ import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
 import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
 import type { EncoderName, Jobs, ModelInfo } from './ports.js';
+import { ChunkLists } from './read/chunk-lists.js';
+import { MediaCheck } from './read/media-check.js';
 import { Playlists } from './read/playlists.js';
 import { findSession, loadSession, pageOfSessions, type StoredSession } from './read/stored-sessions.js';
 import { follow } from './read/stream.js';
@@ -60,6 +62,7 @@ export class SessionService implements Sessions {
   private readonly ownership: Ownership;
   private readonly delivery: Delivery;
   private readonly playlists: Playlists;
+  private readonly mediaCheck: MediaCheck;
   private readonly secret: DeploymentSecret;
   private readonly deletions: Deletions;
   private readonly jobs: Jobs;
@@ -92,7 +95,9 @@ export class SessionService implements Sessions {
       },
       session: (id) => this.session(id),
     });
-    this.playlists = new Playlists(this.context);
+    const lists = new ChunkLists(this.context);
+    this.playlists = new Playlists(this.context, lists);
+    this.mediaCheck = new MediaCheck(lists, (id) => this.directory.at(id)?.ring);
     this.secret = new DeploymentSecret(vault);
     this.deletions = new Deletions(this.context);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
@@ -162,6 +167,10 @@ export class SessionService implements Sessions {
     const { state } = await this.session(sessionId);
     this.touch(sessionId);
     return this.playlists.of(sessionId, { ended: isEnded(state), ...options }, uri);
+  }
+
+  checkMedia(key: string, bytes: Uint8Array): Promise<void> {
+    return this.patience.answer(this.mediaCheck.check(key, bytes));
   }
 
   // ---- mutations ----------------------------------------------------------------------------------------------------

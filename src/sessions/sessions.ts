@@ -126,6 +126,12 @@ export interface Sessions {
    */
   playlist(sessionId: string, uri?: (key: string) => string, options?: { delta?: boolean }): Promise<string>;
 
+  /**
+   * Holds a chunk or an init segment that was read from the store against what the log says of it; what it does not say passes.
+   * Rejects with DamagedError.
+   */
+  checkMedia(key: string, bytes: Uint8Array): Promise<void>;
+
   /** Takes over what a previous process left unfinished: such sessions become PAUSED with WORKER_LOST. */
   start(): Promise<void>;
   /** Pauses what is live (with a checkpoint), gives up ownership; rejects new work from now on. */

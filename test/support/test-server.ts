@@ -31,6 +31,8 @@ export interface TestServerOptions {
   /** Chunks are at least so large. */
   chunkBytes?: number;
   store?: MemoryStore;
+  /** Told of what the server logs as an error. */
+  onError?: (details: object, message: string) => void;
 }
 
 const QUIET = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -47,7 +49,11 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     {},
     { host: '127.0.0.1', port: 0, heartbeatSeconds: policy.heartbeatSeconds, ...options.settings },
   );
-  const server = await serve(config, { sessions: service, store }, QUIET);
+  const server = await serve(
+    config,
+    { sessions: service, store },
+    { ...QUIET, ...(options.onError && { error: options.onError }) },
+  );
   return {
     ...server,
     service,

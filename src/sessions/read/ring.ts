@@ -1,4 +1,4 @@
-import type { StoredEvent } from '../events.js';
+import type { FrameChunk, StoredEvent } from '../events.js';
 
 export interface RingLimits {
   events: number;
@@ -24,6 +24,11 @@ export class EventRing {
   next(cursor: number): StoredEvent | undefined {
     const first = this.events[0];
     return first && cursor + 1 >= first.sequence ? this.events[cursor + 1 - first.sequence] : undefined;
+  }
+
+  /** The chunk of this number, while it is here. */
+  chunk(number: number): FrameChunk | undefined {
+    return this.events.find((event): event is FrameChunk => event.type === 'FrameChunk' && event.chunk === number);
   }
 
   newest(): StoredEvent | undefined {

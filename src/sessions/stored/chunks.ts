@@ -4,21 +4,34 @@ import type { FrameChunk } from '../events.js';
 import { checksumOf, DamagedError } from './checksum.js';
 import type { Vault } from './vault.js';
 
-export function readChunk(vault: Vault, { key, bytes, check }: FrameChunk): Promise<Uint8Array> {
-  return readMedia(vault, key, check, bytes);
+export async function readChunk(vault: Vault, chunk: FrameChunk): Promise<Uint8Array> {
+  return mustBeChunk(chunk, await readMedia(vault, chunk.key));
 }
 
-export function readInit(vault: Vault, { initKey, initCheck }: FrameChunk): Promise<Uint8Array> {
-  return readMedia(vault, initKey, initCheck);
+export async function readInit(vault: Vault, chunk: FrameChunk): Promise<Uint8Array> {
+  return mustBeInit(chunk, await readMedia(vault, chunk.initKey));
+}
+
+/** The bytes, unless they are not those of the chunk; throws DamagedError. */
+export function mustBeChunk({ key, check, bytes }: FrameChunk, stored: Uint8Array): Uint8Array {
+  return mustBe(key, stored, check, bytes);
+}
+
+export function mustBeInit({ initKey, initCheck }: FrameChunk, stored: Uint8Array): Uint8Array {
+  return mustBe(initKey, stored, initCheck);
+}
+
+async function readMedia(vault: Vault, key: string): Promise<Uint8Array> {
+  const stored = await vault.read(key);
+  if (!stored) throw new DamagedError(key, 'is missing from the store');
+  return stored.bytes;
 }
 
 /** What is not known of it, because it was logged before there were checksums, is not compared. */
-async function readMedia(vault: Vault, key: string, check?: string, bytes?: number): Promise<Uint8Array> {
-  const stored = await vault.read(key);
-  if (!stored) throw new DamagedError(key, 'is missing from the store');
-  const problem = problemOf(stored.bytes, check, bytes);
+function mustBe(key: string, stored: Uint8Array, check?: string, bytes?: number): Uint8Array {
+  const problem = problemOf(stored, check, bytes);
   if (problem !== undefined) throw new DamagedError(key, problem);
-  return stored.bytes;
+  return stored;
 }
 
 function problemOf(stored: Uint8Array, check?: string, bytes?: number): string | undefined {

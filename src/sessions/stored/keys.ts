@@ -93,6 +93,15 @@ export function checkpointBlocksOf(key: string): number | undefined {
   return match ? Number(match[1]) : undefined;
 }
 
+const MEDIA = /^sessions\/([^/]+)\/(?:init\.mp4|chunks\/(\d+)\.m4s)$/;
+
+/** Of the key of a chunk, or of an init segment, which has none. */
+export function mediaOfKey(key: string): { sessionId: string; chunk: number | undefined } | undefined {
+  const [, sessionId, chunk] = MEDIA.exec(key) ?? [];
+  if (sessionId === undefined) return undefined;
+  return { sessionId, chunk: chunk === undefined ? undefined : Number(chunk) };
+}
+
 /** What `sessions({ after })` takes to go on behind this session. */
 export function pageCursorOf({ id, createdAt }: { id: string; createdAt: Date }): string {
   return byDateKey(id, createdAt).slice(BY_DATE.length);

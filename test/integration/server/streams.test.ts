@@ -107,6 +107,10 @@ describe.each(TRANSPORTS)('the stream over $name', (transport: Transport) => {
     const { id } = await createSession(server, { pace: 'REALTIME' });
     const stream = open({ id, media: 'INLINE' });
     const events = await collect(stream, (event) => event.__typename === 'FrameChunk');
+    // While it rests, no block comes between the two.
+    const session = (command: 'pauseSession' | 'resumeSession') =>
+      server.query(`mutation ($id: ID!) { ${command}(sessionId: $id) { ... on Session { state } } }`, { id });
+    await session('pauseSession');
     const receipts = [];
     for (const prompt of ['a blue bird', 'a green car']) {
       const { switchPrompt } = await server.query<{ switchPrompt: { id: string; accepted: boolean } }>(
@@ -118,6 +122,7 @@ describe.each(TRANSPORTS)('the stream over $name', (transport: Transport) => {
       receipts.push(switchPrompt);
     }
     const [loser, winner] = receipts;
+    await session('resumeSession');
     const after = { id, after: events.at(-1)?.cursor, media: 'INLINE' as const };
     let applied = -1;
     const rest = await collect(open(after), (event) => {
