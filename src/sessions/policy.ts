@@ -76,6 +76,8 @@ export interface Logger {
   error(details: object, message: string): void;
 }
 
+export const SILENT: Logger = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
 export interface SessionServiceOptions {
   engine: Engine;
   media: MediaFactory;

@@ -15,7 +15,7 @@ import { Presence } from './live/presence.js';
 import { encoderOf, requireModel } from './live/required-model.js';
 import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
-import { DEFAULT_POLICY, type SessionServiceOptions } from './policy.js';
+import { DEFAULT_POLICY, type SessionServiceOptions, SILENT } from './policy.js';
 import type { EncoderName, Jobs, ModelInfo } from './ports.js';
 import { ChunkLists } from './read/chunk-lists.js';
 import { MediaCheck } from './read/media-check.js';
@@ -95,9 +95,8 @@ export class SessionService implements Sessions {
       },
       session: (id) => this.session(id),
     });
-    const lists = new ChunkLists(this.context);
-    this.playlists = new Playlists(this.context, lists);
-    this.mediaCheck = new MediaCheck(lists, (id) => this.directory.at(id)?.ring);
+    this.playlists = new Playlists(this.context, new ChunkLists(this.context));
+    this.mediaCheck = new MediaCheck(this.playlists.lists, (id) => this.directory.at(id)?.ring);
     this.secret = new DeploymentSecret(vault);
     this.deletions = new Deletions(this.context);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
@@ -399,5 +398,3 @@ function mustBeTheSame(inputDigest: string, other: string): void {
 function randomSeed(): bigint {
   return BigInt(randomBytes(4).readUInt32LE());
 }
-
-const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };

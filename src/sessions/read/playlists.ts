@@ -7,7 +7,7 @@ import type { ChunkLists } from './chunk-lists.js';
 export class Playlists {
   constructor(
     private readonly context: Pick<Context, 'media'>,
-    private readonly lists: ChunkLists,
+    readonly lists: ChunkLists,
   ) {}
 
   async of(
