@@ -255,6 +255,7 @@ ModelConfig parseConfig(const Json& json) {
     v.channels = t.integers("channels", 4, 4, 1, 4096);
     v.zDim = c.vae.zDim;
     if (t.optional("patch")) v.patch = t.integer("patch", 1, 2);
+    if (t.optional("transposed")) v.transposed = t.boolean("transposed");
     t.finish();
     c.tinyVae = v;
   }

@@ -38,6 +38,7 @@ struct TinyVaeConfig {
   std::vector<int64_t> channels{256, 128, 64, 64};
   int64_t zDim = 16;
   std::vector<int64_t> timeUpscale{1, 2, 2};  // frames out per frame in, stage by stage; one entry less than channels
+  bool transposed = false;  // stages that grow in space do it by a transposed convolution
   int64_t patch = 1;  // sides of the squares of pixels that the last convolution gives; with 2 the last stage does not grow in space
 };
 

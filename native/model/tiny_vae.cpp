@@ -5,6 +5,7 @@
 //   grow_k(x)   = 1x1 convolution to k n channels without bias; slice j of frame t becomes frame k t + j
 //   decode(z)   = conv(relu(stage3(stage2(stage1(relu(conv(clamp(z))))))))   4 frames per latent, values about [0, 1]
 //   stage(x)    = conv(grow_k(nearest2x(memory(memory(memory(x))))))         without bias; k = 1, 2, 2
+//   `transposed`: a transposed convolution (4x4, stride 2, padding 1) to k n channels takes the place of nearest2x, grow_k and conv
 //   with `patch` p = 2 the last stage leaves out nearest2x, and the last convolution's 3 p p channels are the pixels of squares of p x p
 //
 // Two rewrites, exact in real arithmetic:
@@ -78,11 +79,16 @@ class MemoryBlock {
 // Doubles height and width (if it should), multiplies frames by k and changes the channels: nearest2x, grow_k and conv as k convolutions.
 class Grow {
  public:
-  struct Sizes { int64_t in, out, k; bool upsample2x; };
+  struct Sizes { int64_t in, out, k; bool upsample2x, transposed; };
 
   Grow(VolumeLoader& l, int64_t index, const Sizes& sizes, Activation activation)
       : out_(sizes.out), scale_(sizes.upsample2x ? 2 : 1), activation_(activation) {
-    const auto [in, out, k, upsample2x] = sizes;
+    const auto [in, out, k, upsample2x, transposed] = sizes;
+    if (transposed && upsample2x) {
+      const std::vector<float> weight = l.reader().read(layerName(index + 1) + ".weight", {in, k * out, 4, 4});
+      for (int64_t j = 0; j < k; ++j) slices_.push_back(l.pack(transposedSlice(weight, in, out, k, j), nullptr, {out, in, 1, 4, 4}, false, true));
+      return;
+    }
     const std::vector<float> grow = readGrow(l.reader(), layerName(index) + ".conv.weight", in, k);
     const std::vector<float> conv = l.reader().read(layerName(index + 1) + ".weight", {out, in, 3, 3});
     for (int64_t j = 0; j < k; ++j)
@@ -113,6 +119,15 @@ class Grow {
     const int64_t rows = std::max(reader.shape(name)[0], k * n);
     const std::vector<float> w = reader.read(name, {rows, n, 1, 1});
     return {w.end() - k * n * n, w.end()};
+  }
+
+  // [in, k * out, 4, 4] -> slice j as [out, in, 4, 4].
+  static std::vector<float> transposedSlice(const std::vector<float>& w, int64_t in, int64_t out, int64_t k, int64_t j) {
+    constexpr int64_t taps = 16;
+    std::vector<float> slice(static_cast<size_t>(out * in * taps));
+    for (int64_t o = 0; o < out; ++o)
+      for (int64_t i = 0; i < in; ++i) std::copy_n(w.begin() + (i * k * out + j * out + o) * taps, taps, slice.begin() + (o * in + i) * taps);
+    return slice;
   }
 
   // conv [out, n, 3, 3] after the 1x1 convolution grow [n, in = n].
@@ -148,7 +163,7 @@ struct TinyWeights {
       for (int64_t b = 0; b < 3; ++b) blocks.emplace_back(l, layerName(index + b), n);
       const bool isLast = i + 1 == count;
       const Activation after = isLast ? Activation::Relu : Activation::None;  // the module before the last one
-      stages.push_back({std::move(blocks), Grow(l, index + 4, {n, c.channels[i + 1], c.timeUpscale[i], !isLast || patch == 1}, after)});
+      stages.push_back({std::move(blocks), Grow(l, index + 4, {n, c.channels[i + 1], c.timeUpscale[i], !isLast || patch == 1, c.transposed}, after)});
       framesPerLatent *= c.timeUpscale[i];
     }
     const int64_t n = c.channels.back(), rows = 3 * patch * patch;

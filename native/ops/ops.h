@@ -251,7 +251,7 @@ class Backend {
     // Spatial padding. Same: (k-1)/2 on every side. RightBottom: one row below and one column to the right.
     enum class Pad : uint8_t { Same, RightBottom, None } pad = Pad::Same;
     bool causal = true;           // T_out = ceil(T_in / strideT); false: valid convolution of history followed by in
-    bool upsample2x = false;      // nearest 2x of the input in H and W before the convolution (kh = kw = 3, Pad::Same)
+    bool upsample2x = false;      // kh = kw = 3: nearest 2x of the input in H and W before the convolution; 4: transposed, of stride 2. Pad::Same
     Activation activation = Activation::None;
     Tensor residual;              // optional, shape of out, may alias out: out = activation(conv + b) + residual
     bool activationAfterResidual = false;  // out = activation(conv + b + residual)

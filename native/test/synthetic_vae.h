@@ -37,6 +37,12 @@ class SyntheticWeights {
     throw std::logic_error("there is no synthetic tensor " + name);
   }
 
+  std::vector<std::string> names() const {
+    std::vector<std::string> all;
+    for (const SafeTensors::Entry& entry : entries_) all.push_back(entry.name);
+    return all;
+  }
+
   // The file; it stays valid as long as this object.
   SafeTensors file() {
     bytes_ = writeSafeTensors(entries_, {});
@@ -104,6 +110,10 @@ inline void syntheticTinyDecoder(SyntheticWeights& w, const TinyVaeConfig& c) {
       w.layer(name(b) + ".conv.0", {n, 2 * n, 3, 3});
       w.layer(name(b) + ".conv.2", {n, n, 3, 3});
       w.layer(name(b) + ".conv.4", {n, n, 3, 3});
+    }
+    if (c.transposed && (i + 1 < stages || c.patch == 1)) {
+      w.layer(name(first + 5), {n, c.timeUpscale[i] * c.channels[i + 1], 4, 4}, false);
+      continue;
     }
     w.layer(name(first + 4) + ".conv", {c.timeUpscale[i] * n, n, 1, 1}, false);
     w.layer(name(first + 5), {c.channels[i + 1], n, 3, 3}, false);

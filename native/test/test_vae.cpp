@@ -89,8 +89,9 @@ std::vector<double> plainConv(const ConvCase& c, const std::vector<float>& in, c
   const int scale = c.upsample2x ? 2 : 1;
   const int padding = c.pad == Pad::Same ? 1 : 0;
   const int top = padding * (c.kh - 1) / 2, left = padding * (c.kw - 1) / 2;
+  const bool transposed = c.upsample2x && c.kh == 4;
   const auto at = [&](int64_t t, int64_t y, int64_t x, int64_t i) -> double {
-    if (y < 0 || x < 0 || y >= scale * c.height || x >= scale * c.width) return 0;
+    if (y < 0 || x < 0 || y >= scale * c.height || x >= scale * c.width || (transposed && (y % 2 || x % 2))) return 0;
     const std::vector<float>& volume = t >= 0 ? in : history;
     const int64_t frame = t >= 0 ? t : c.older + t;
     if (frame < 0) return 0;
@@ -109,7 +110,8 @@ std::vector<double> plainConv(const ConvCase& c, const std::vector<float>& in, c
               for (int dy = 0; dy < c.kh; ++dy)
                 for (int dx = 0; dx < c.kw; ++dx)
                   sum += weight[(((o * c.in + i) * c.kt + dt) * c.kh + dy) * c.kw + dx] *
-                         at(first + dt, y * c.strideHW + dy - top, x * c.strideHW + dx - left, i);
+                         (transposed ? at(first + dt, y + 1 - dy, x + 1 - dx, i)
+                                     : at(first + dt, y * c.strideHW + dy - top, x * c.strideHW + dx - left, i));
           const double r = c.residual ? residual[n] : 0;
           out[n] = c.activationLast ? activated(sum + r, c.activation) : activated(sum, c.activation) + r;
         }
@@ -162,6 +164,8 @@ std::vector<ConvCase> convCases() {
   c = {3, 4, 31, 16, 24, 1, 3, 3};
   c.upsample2x = true, cases.push_back(c);
   c = {1, 1, 1, 5, 3, 1, 3, 3}, c.upsample2x = true, cases.push_back(c);
+  c = {2, 5, 31, 16, 24, 1, 4, 4}, c.upsample2x = true, cases.push_back(c);
+  c = {1, 1, 1, 5, 3, 1, 4, 4}, c.upsample2x = true, cases.push_back(c);
   c = {2, 8, 54, 16, 16, 1, 3, 3}, c.strideHW = 2, c.pad = Pad::RightBottom, cases.push_back(c);
   c = {2, 6, 7, 4, 6, 1, 3, 3}, c.pad = Pad::None, cases.push_back(c);
   c = {4, 3, 5, 8, 8, 3, 1, 1, 1}, c.causal = false, c.strideT = 2, cases.push_back(c);
@@ -336,9 +340,9 @@ std::unique_ptr<DecoderModel> makeWan(Backend& b) {
   return loadWanVae(b, smallVae(), w.file());
 }
 
-std::unique_ptr<DecoderModel> makeTinyOf(Backend& b, int64_t patch) {
+std::unique_ptr<DecoderModel> makeTinyOf(Backend& b, int64_t patch, bool transposed = false) {
   TinyVaeConfig c = smallTiny();
-  c.patch = patch;
+  c.patch = patch, c.transposed = transposed;
   SyntheticWeights w(12);
   syntheticTinyDecoder(w, c);
   return loadTinyVae(b, c, w.file());
@@ -346,6 +350,7 @@ std::unique_ptr<DecoderModel> makeTinyOf(Backend& b, int64_t patch) {
 
 std::unique_ptr<DecoderModel> makeTiny(Backend& b) { return makeTinyOf(b, 1); }
 std::unique_ptr<DecoderModel> makePatched(Backend& b) { return makeTinyOf(b, 2); }
+std::unique_ptr<DecoderModel> makeTransposed(Backend& b) { return makeTinyOf(b, 2, true); }
 
 // Frames of latents [begin, begin + count) of a fixed random video.
 std::vector<float> decode(Backend& b, FrameDecoder& stream, int64_t begin, int64_t count) {
@@ -391,6 +396,49 @@ TEST("the tiny decoder streams without a seam in fp32") { checkStreaming(makeTin
 TEST("the tiny decoder streams without a seam in bf16") { checkStreaming(makeTiny, Precision::BF16); }
 TEST("the tiny decoder of 2 x 2 pixels streams without a seam in fp32") { checkStreaming(makePatched, Precision::FP32); }
 TEST("the tiny decoder of 2 x 2 pixels streams without a seam in bf16") { checkStreaming(makePatched, Precision::BF16); }
+TEST("the transposed tiny decoder streams without a seam in fp32") { checkStreaming(makeTransposed, Precision::FP32); }
+TEST("the transposed tiny decoder streams without a seam in bf16") { checkStreaming(makeTransposed, Precision::BF16); }
+
+// Kernels of 4 taps that say what nearest upsampling, growth and 3 taps do: taps {2}, {0, 1}, {1, 2} and {0} of these.
+std::vector<float> asTransposed(const std::vector<float>& grow, const std::vector<float>& conv, int64_t in, int64_t out, int64_t k) {
+  constexpr int kFirst[] = {2, 0, 1, 0}, kLast[] = {3, 2, 3, 1};
+  std::vector<float> w(static_cast<size_t>(in * k * out * 16));
+  for (int64_t i = 0; i < in; ++i)
+    for (int64_t j = 0; j < k; ++j)
+      for (int64_t o = 0; o < out; ++o)
+        for (int y = 0; y < 4; ++y)
+          for (int x = 0; x < 4; ++x) {
+            double sum = 0;
+            for (int64_t m = 0; m < in; ++m)
+              for (int v = kFirst[y]; v < kLast[y]; ++v)
+                for (int u = kFirst[x]; u < kLast[x]; ++u) sum += double{conv[((o * in + m) * 3 + v) * 3 + u]} * grow[(j * in + m) * in + i];
+            w[(((i * k + j) * out + o) * 4 + y) * 4 + x] = static_cast<float>(sum);
+          }
+  return w;
+}
+
+TEST("a transposed tiny decoder whose kernels say the same decodes the same") {
+  TinyVaeConfig plain = smallTiny(), transposed = plain;
+  transposed.transposed = true;
+  SyntheticWeights from(12), to(14);
+  syntheticTinyDecoder(from, plain), syntheticTinyDecoder(to, transposed);
+  for (const std::string& name : to.names()) {
+    const bool grows = name == "decoder.8.weight" || name == "decoder.14.weight" || name == "decoder.20.weight";
+    if (!grows) { to.values(name) = from.values(name); continue; }
+    const int64_t stage = (std::stoll(name.substr(8)) - 8) / 6, in = plain.channels[stage], out = plain.channels[stage + 1];
+    const std::string grow = "decoder." + std::to_string(7 + 6 * stage) + ".conv.weight";
+    to.values(name) = asTransposed(from.values(grow), from.values(name), in, out, plain.timeUpscale[stage]);
+  }
+  const auto b = makeCpuBackend({});
+  const auto decoded = [&](const TinyVaeConfig& c, SyntheticWeights& w) {
+    const auto model = loadTinyVae(*b, c, w.file());
+    return decode(*b, *model->createStream(kHeight, kWidth, kLatents), 0, kLatents);
+  };
+  const std::vector<float> expected = decoded(plain, from), got = decoded(transposed, to);
+  double worst = 0;
+  for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::fabs(double{got[i]} - expected[i]));
+  CHECK(worst < 1e-4);
+}
 
 TEST("the tiny decoder of 2 x 2 pixels puts each channel where the reference does") {
   TinyVaeConfig c = smallTiny();

@@ -157,6 +157,7 @@ class TinyStage:
     loop: Loop
     channels: list[int]
     patch: int = 1  # or 2: the last layer gives squares of pixels
+    transposed: bool = False  # stages double the picture by transposed convolutions
     frames: int = 12  # latent frames of a clip
     window: int = 9  # of them in a step
     lead: int = 3  # of these do not count where a window begins within a clip

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "conv_kernels.h"
+#include "upsampled_taps.h"
 
 namespace longlive::cpu {
 namespace {
@@ -67,12 +68,6 @@ struct PackedConv final : ConvWeights {
 
 // ---- packing ----------------------------------------------------------------------------------------------------------
 
-// Which taps of a 3-tap kernel fall on input d (0 or 1) of an output of parity `odd` after nearest upsampling.
-std::pair<int, int> upsampledTaps(int odd, int d) {
-  if (odd) return d == 0 ? std::pair{0, 2} : std::pair{2, 3};
-  return d == 0 ? std::pair{0, 1} : std::pair{1, 3};
-}
-
 // W[o, i, dt, y, x] of one phase: the weight itself, or the sum of those that meet in one input.
 struct PhaseWeights {
   const float* weight;
@@ -86,8 +81,8 @@ struct PhaseWeights {
   float at(int phase, int64_t o, int64_t i, int dt, int y, int x) const {
     const float* w = weight + ((o * in + i) * kt + dt) * kh * kw;
     if (!upsample2x) return w[y * kw + x];
-    const auto [y0, y1] = upsampledTaps(phase / 2, y);
-    const auto [x0, x1] = upsampledTaps(phase % 2, x);
+    const auto [y0, y1] = upsampledTaps(kh, phase / 2, y);
+    const auto [x0, x1] = upsampledTaps(kw, phase % 2, x);
     double sum = 0;
     for (int ky = y0; ky < y1; ++ky)
       for (int kx = x0; kx < x1; ++kx) sum += w[ky * kw + kx];
@@ -329,7 +324,7 @@ ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt,
 std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, const float* weight, const float* bias,
                                       int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
   require(kt * kh <= kMaxRows && kt * kh * kw > 0, "kernel is too large");
-  require(!upsample2x || (kh == 3 && kw == 3), "upsampling needs a 3x3 kernel");
+  require(!upsample2x || (kh == kw && (kh == 3 || kh == 4)), "upsampling needs a 3x3 or 4x4 kernel");
   auto c = std::make_unique<PackedConv>();
   c->in = in, c->out = out, c->kt = kt, c->kh = kh, c->kw = kw;
   c->upsample2x = upsample2x;

@@ -7,7 +7,7 @@
 // kt * kh short matrix products whose left operands are read straight from the volume (conv_kernels.h). Rows outside the
 // volume contribute nothing and are skipped; only the tiles at the left and right edge read a small zero-filled copy.
 // A nearest 2x upsampling in front of a 3x3 kernel is folded into the weights: each of the four output phases (even/odd
-// row, even/odd column) sees 2x2 distinct inputs, so nine multiplications become four. Convolutions with few output
+// row, even/odd column) sees 2x2 distinct inputs, so nine multiplications become four; so do the sixteen of a transposed 4x4 kernel. Convolutions with few output
 // channels compute several neighbouring pixels in one vector.
 #pragma once
 
@@ -19,7 +19,7 @@ namespace longlive::cpu {
 DType convInputType(Isa isa, Precision precision);
 
 // weight [out, in, kt, kh, kw] and bias [out] (or null) in F32. INT8 packs as BF16 (docs/decisions/0003).
-// Throws std::logic_error when kt * kh exceeds 16 or upsample2x comes with a kernel other than 3x3.
+// Throws std::logic_error when kt * kh exceeds 16 or upsample2x comes with a kernel other than 3x3 and 4x4.
 std::unique_ptr<ConvWeights> packConv(Context& c, Precision precision, const float* weight, const float* bias, int64_t out,
                                       int64_t in, int kt, int kh, int kw, bool upsample2x);
 

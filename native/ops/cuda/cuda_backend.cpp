@@ -262,7 +262,7 @@ std::unique_ptr<LinearWeights> CudaBackend::loadLinear(const StoredMatrix& m, co
 
 std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
                                                       bool sensitive, bool upsample2x) {
-  require(kt > 0 && kh > 0 && kw > 0 && (!upsample2x || (kh == 3 && kw == 3)), "conv: unknown kernel");
+  require(kt > 0 && kh > 0 && kw > 0 && (!upsample2x || (kh == kw && (kh == 3 || kh == 4))), "conv: unknown kernel");
   auto w = std::make_unique<CudaConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw, w->upsample2x = upsample2x;
   w->input = sensitive ? DType::F32 : convType();

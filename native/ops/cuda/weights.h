@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "e4m3.h"
 #include "gemm.h"
+#include "../upsampled_taps.h"
 
 namespace longlive::cuda {
 
@@ -69,15 +71,10 @@ inline HostMatrix packBytes(const StoredMatrix& w) {
 }
 
 // [out, in, kt, kh, kw] -> rows of (dt, dy, dx, channel). upsample2x: four matrices, one per parity p = 2 (y odd) + (x odd),
-// of 2x2 kernels: after nearest upsampling, taps of the 3x3 kernel that fall on the same input pixel are added up. Of a
-// 3-tap axis, an even output sees taps {0} and {1, 2}, an odd one {0, 1} and {2}.
+// of 2x2 kernels (upsampled_taps.h).
 inline std::vector<float> convRows(const float* weight, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
   const int phases = upsample2x ? 4 : 1, ph = upsample2x ? 2 : kh, pw = upsample2x ? 2 : kw;
-  const auto taps = [upsample2x](int odd, int d, int& begin, int& end) {
-    if (!upsample2x) begin = d, end = d + 1;
-    else if (odd) begin = d == 0 ? 0 : 2, end = d == 0 ? 2 : 3;
-    else begin = d == 0 ? 0 : 1, end = d == 0 ? 1 : 3;
-  };
+  const auto taps = [upsample2x](int kernel, int odd, int d) { return upsample2x ? upsampledTaps(kernel, odd, d) : std::pair{d, d + 1}; };
   std::vector<float> rows(static_cast<size_t>(phases * out * kt * ph * pw * in));
   size_t at = 0;
   for (int phase = 0; phase < phases; ++phase)
@@ -85,9 +82,8 @@ inline std::vector<float> convRows(const float* weight, int64_t out, int64_t in,
       for (int dt = 0; dt < kt; ++dt)
         for (int dy = 0; dy < ph; ++dy)
           for (int dx = 0; dx < pw; ++dx) {
-            int y0, y1, x0, x1;
-            taps(phase / 2, dy, y0, y1);
-            taps(phase % 2, dx, x0, x1);
+            const auto [y0, y1] = taps(kh, phase / 2, dy);
+            const auto [x0, x1] = taps(kw, phase % 2, dx);
             for (int64_t i = 0; i < in; ++i) {
               double sum = 0;
               for (int y = y0; y < y1; ++y)

@@ -103,8 +103,10 @@ float plainly(const Case& c, const Volume& in, const Volume& history, const Valu
     for (int dy = 0; dy < c.kh; ++dy)
       for (int dx = 0; dx < c.kw; ++dx)
         for (int i = 0; i < c.channels; ++i) {
-          const int frame = t + dt - (c.kt - 1), yy = y + dy - (c.kh - 1) / 2, xx = x + dx - (c.kw - 1) / 2;
-          if (yy < 0 || xx < 0) continue;
+          const bool transposed = c.kh == 4;
+          const int frame = t + dt - (c.kt - 1);
+          const int yy = transposed ? y + 1 - dy : y + dy - (c.kh - 1) / 2, xx = transposed ? x + 1 - dx : x + dx - (c.kw - 1) / 2;
+          if (yy < 0 || xx < 0 || (transposed && (yy % 2 || xx % 2))) continue;
           const float v = frame < 0 ? history.at(frame + c.older, yy / scale, xx / scale, i) : in.at(frame, yy / scale, xx / scale, i);
           sum += static_cast<double>(v) * weight[static_cast<size_t>((((o * c.channels + i) * c.kt + dt) * c.kh + dy) * c.kw + dx)];
         }
@@ -152,6 +154,7 @@ TEST("cuda: tiles, boxes and taps of the Hopper convolution are those of a convo
   check({2, 2, 3, 10, 64, 192, 3, 1, 1});      // in time alone
   check({1, 2, 17, 33, 32, 3, 3, 3, 3});       // to a picture
   check({2, 0, 6, 9, 64, 96, 1, 3, 3, true});  // upsampling
+  check({2, 0, 6, 9, 64, 96, 1, 4, 4, true});  // transposed
 }
 
 TEST("cuda: the Hopper convolution's stages fit into shared memory, and its choices are the ones that were reasoned") {

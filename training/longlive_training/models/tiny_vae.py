@@ -53,21 +53,41 @@ class Grow(nn.Module):
         self.conv = nn.Conv2d(dim, times * dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return y if self.times == 1 else y.unflatten(1, (self.times, -1)).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return split_frames(self.conv(x), self.times)
+
+
+class Doubling(nn.ConvTranspose2d):
+    """`times` frames, twice as high and wide, for every frame: every one of the four pixels has taps of its own, which nearest upsampling
+    and a convolution do not give. Costs the same arithmetic as they do when taps that meet in one input are added up."""
+
+    def __init__(self, dim: int, out: int, times: int):
+        super().__init__(dim, times * out, 4, stride=2, padding=1, bias=False)
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        return split_frames(super().forward(x), self.times)
+
+
+def split_frames(x: Tensor, times: int) -> Tensor:
+    """[N, times * C, h, w] -> [N * times, C, h, w]."""
+    return x if times == 1 else x.unflatten(1, (times, -1)).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 class TinyVAE(nn.Module):
-    """With a `patch` of 2 the last layer gives squares of 2 x 2 pixels, and the last stage does not double the picture."""
+    """With a `patch` of 2 the last layer gives squares of 2 x 2 pixels, and the last stage does not double the picture. With `transposed`,
+    stages that double it do so by a transposed convolution (`Doubling`), which takes the place of growth and the convolution after it."""
 
-    def __init__(self, channels: Sequence[int], z_dim: int, time_upscale: Sequence[int] = (1, 2, 2), patch: int = 1):
+    def __init__(self, channels: Sequence[int], z_dim: int, time_upscale: Sequence[int] = (1, 2, 2), patch: int = 1, transposed: bool = False):
         super().__init__()
         self.z_dim, self.patch = z_dim, patch
         space_upscale = [2] * (len(time_upscale) - 1) + [2 // patch]
         layers: list[nn.Module] = [Clamp(), nn.Conv2d(z_dim, channels[0], 3, padding=1), nn.ReLU()]
         for width, after, times, scale in zip(channels, channels[1:], time_upscale, space_upscale):
             layers += [MemoryBlock(width) for _ in range(BLOCKS)]
-            layers += [nn.Upsample(scale_factor=scale, mode="nearest"), Grow(width, times), nn.Conv2d(width, after, 3, padding=1, bias=False)]
+            if transposed and scale == 2:
+                layers += [nn.Identity(), nn.Identity(), Doubling(width, after, times)]  # so that the numbers of modules stay
+            else:
+                layers += [nn.Upsample(scale_factor=scale, mode="nearest"), Grow(width, times), nn.Conv2d(width, after, 3, padding=1, bias=False)]
         layers += [nn.ReLU(), nn.Conv2d(channels[-1], 3 * patch**2, 3, padding=1)]
         self.decoder = nn.Sequential(*layers)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..config import TinyStage
 from ..context import Context, parameters
 from ..loop import Average, Optimiser, Random, write
-from ..models.tiny_vae import Grow, MemoryBlock, TinyVAE
+from ..models.tiny_vae import Doubling, Grow, MemoryBlock, TinyVAE
 from ..muon import Muon
 from .vae import VALIDATION_FRAMES, encoder, make_clip, psnr, seam, to_videos
 
@@ -120,6 +120,10 @@ def initialise(model: TinyVAE) -> None:
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
         for layer, after in zip(model.decoder, [*model.decoder[1:], None]):
+            if isinstance(layer, Doubling):
+                n = layer.weight.shape[1] // layer.times
+                nn.init.normal_(layer.weight, std=0.1 * (2 / (4 * layer.in_channels)) ** 0.5)
+                layer.weight[:, :, 1:3, 1:3].add_(torch.eye(layer.in_channels, n).repeat(1, layer.times)[:, :, None, None])
             if isinstance(layer, MemoryBlock):
                 layer.conv[4].weight.mul_(0.1)
             if isinstance(layer, Grow) and isinstance(after, nn.Conv2d):
@@ -158,7 +162,7 @@ def validation(context: Context, count: int) -> list[tuple[Tensor, Tensor]]:
 def tiny(context: Context, settings: TinyStage) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        model = TinyVAE(settings.channels, context.preset.vae.z_dim, patch=settings.patch)
+        model = TinyVAE(settings.channels, context.preset.vae.z_dim, patch=settings.patch, transposed=settings.transposed)
         initialise(model)
     model = model.to(context.device, memory_format=torch.channels_last)
     hidden = [p for p in model.parameters() if p.dim() == 4 and min(p.shape[:2]) > 12]
