@@ -172,6 +172,7 @@ VaeConfig vaeConfig(const Json& json) {
     c.temporalDownsample.push_back(v.boolean());
   }
   c.mean = f.numbers("mean", static_cast<size_t>(c.zDim)), c.std = f.numbers("std", static_cast<size_t>(c.zDim));
+  if (f.optional("eightBit")) c.eightBit = f.boolean("eightBit");
   f.finish();
   if (c.temporalDownsample != std::vector<bool>{false, true, true}) fail(f.name("temporalDownsample") + " must be [false, true, true]");
   if (std::any_of(c.std.begin(), c.std.end(), [](float s) { return !(s > 0); })) fail(f.name("std") + " must be positive");

@@ -32,6 +32,8 @@ struct VaeConfig {
   int64_t numResBlocks = 2;
   std::vector<bool> temporalDownsample{false, true, true};  // of the encoder, stage by stage
   std::vector<float> mean, std;                             // [zDim]
+  // Below FP32 its residual blocks may convolve in 8 bits, where the processor is faster by that: whoever made the package has measured it.
+  bool eightBit = false;
 };
 
 struct TinyVaeConfig {

@@ -170,7 +170,7 @@ class WanVaeStream final : public LatentStream {
 std::unique_ptr<DecoderModel> loadWanVae(Backend& backend, const VaeConfig& config, const SafeTensors& file,
                                          const std::string& prefix) {
   WeightReader reader(file, prefix);
-  VolumeLoader loader(backend, reader);
+  VolumeLoader loader(backend, reader, config.eightBit);
   auto weights = std::make_shared<WanDecoderWeights>(loader, config);
   weights->slots = loader.slots(), weights->bytes = loader.bytes();
   reader.ignore("encoder.");

@@ -1,6 +1,7 @@
 #include "volume_stream.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 namespace longlive {
@@ -24,8 +25,8 @@ DeviceVector::DeviceVector(Backend& backend, const std::vector<float>& values)
   backend.upload(tensor_, values.data());
 }
 
-Conv VolumeLoader::pack(const std::vector<float>& weight, const float* bias, Kernel k, bool sensitive, bool upsample2x) {
-  Conv conv{backend_.prepareConv(weight.data(), bias, k.out, k.in, k.t, k.h, k.w, sensitive, upsample2x), -1};
+Conv VolumeLoader::pack(const std::vector<float>& weight, const float* bias, Kernel k, bool sensitive, bool upsample2x, Bounds bounds) {
+  Conv conv{backend_.prepareConv(weight.data(), bias, k.out, k.in, k.t, k.h, k.w, sensitive, upsample2x, bounds), -1};
   countBytes(conv.weights->bytes);
   return conv;
 }
@@ -36,10 +37,10 @@ Conv VolumeLoader::plain(const std::string& name, Kernel k, Shape weightShape, b
   return pack(weight, bias.data(), k, false, upsample2x);
 }
 
-Conv VolumeLoader::causal(const std::string& name, Kernel k, bool sensitive) {
+Conv VolumeLoader::causal(const std::string& name, Kernel k, bool sensitive, Bounds bounds) {
   const std::vector<float> weight = reader_.read(name + ".weight", {k.out, k.in, k.t, k.h, k.w});
   const std::vector<float> bias = reader_.read(name + ".bias", {k.out});
-  Conv conv = pack(weight, bias.data(), k, sensitive);
+  Conv conv = pack(weight, bias.data(), k, sensitive, false, bounds);
   if (k.t > 1) conv.slot = nextSlot();
   return conv;
 }
@@ -47,6 +48,18 @@ Conv VolumeLoader::causal(const std::string& name, Kernel k, bool sensitive) {
 DeviceVector VolumeLoader::vector(const std::string& name, Shape shape) {
   countBytes(shape.elements() * sizeof(float));
   return DeviceVector(backend_, reader_.read(name, shape));
+}
+
+// A norm makes sqrt(C) * gamma of a pixel's direction, of which no component is longer than 1; SiLU takes nothing below its least value, and
+// makes nothing longer.
+Norm VolumeLoader::norm(const std::string& name, Shape shape) {
+  constexpr float kLeastSilu = -0.27846455f;
+  countBytes(shape.elements() * sizeof(float));
+  const std::vector<float> gamma = reader_.read(name, shape);
+  float largest = 0;
+  for (float g : gamma) largest = std::max(largest, std::fabs(g));
+  const Bounds silu{kLeastSilu, std::sqrt(static_cast<float>(gamma.size())) * largest};
+  return {DeviceVector(backend_, gamma), eightBit_ ? silu : Bounds{}};
 }
 
 // ---- planning ---------------------------------------------------------------------------------------------------------
@@ -57,31 +70,31 @@ void VolumePlan::need(Role role, DType type, const Shape& shape) {
 }
 
 void VolumePlan::history(const Conv& conv, int64_t frames, const Shape& input) {
-  if (conv.slot >= 0) histories_.at(conv.slot) = {conv.weights->input, {frames, input[1], input[2], input[3]}};
+  if (conv.slot >= 0) histories_.at(conv.slot) = {conv.weights->input, {frames, input[1], input[2], input[3]}, conv.weights->code.zero};
 }
 
 // ---- running ----------------------------------------------------------------------------------------------------------
 
 VolumeStream::VolumeStream(const VolumePlan& plan) : backend_(plan.backend_) {
-  size_t historyBytes = 0, total = 0;
-  for (const VolumePlan::History& h : plan.histories_) historyBytes += aligned(bytesOf(h.type, h.shape));
-  total = historyBytes;
+  size_t total = 0;
+  for (const VolumePlan::History& h : plan.histories_) total += aligned(bytesOf(h.type, h.shape));
   for (size_t bytes : plan.bytes_) total += aligned(bytes);
   storage_ = backend_.allocate(std::max<size_t>(total, 64));
   size_t offset = 0;
   for (const VolumePlan::History& h : plan.histories_) {
     histories_.push_back({static_cast<char*>(storage_->data) + offset, h.type, h.shape});
+    zeros_.push_back(h.zero);
     offset += aligned(bytesOf(h.type, h.shape));
   }
-  allHistories_ = bytesAt(*storage_, 0, historyBytes);
   for (size_t i = 0; i < roles_.size(); ++i) {
     roles_[i] = bytesAt(*storage_, offset, plan.bytes_[i]);
     offset += aligned(plan.bytes_[i]);
   }
+  reset();
 }
 
 void VolumeStream::reset() {
-  if (allHistories_.elements() > 0) backend_.zero(allHistories_);
+  for (size_t i = 0; i < histories_.size(); ++i) backend_.fill(histories_[i], zeros_[i]);
   first = true;
 }
 

@@ -44,22 +44,30 @@ class DeviceVector {
   Tensor tensor_;
 };
 
+// The weights of a norm, and the bounds of what SiLU makes of it.
+struct Norm {
+  DeviceVector gamma;
+  Bounds silu;
+};
+
 // Builds the layers' weights, numbers the histories and counts bytes.
 class VolumeLoader {
  public:
   struct Kernel { int64_t out, in; int t, h, w; };
 
-  VolumeLoader(Backend& backend, WeightReader& reader) : backend_(backend), reader_(reader) {}
+  // `eightBit`: norms say what lies between their bounds, so that convolutions behind them may read bytes.
+  VolumeLoader(Backend& backend, WeightReader& reader, bool eightBit = false) : backend_(backend), reader_(reader), eightBit_(eightBit) {}
   Backend& backend() { return backend_; }
   WeightReader& reader() { return reader_; }
 
   // A convolution with history over its kt - 1 last frames, from NAME.weight [out, in, kt, kh, kw] and NAME.bias.
-  Conv causal(const std::string& name, Kernel k, bool sensitive = false);
+  Conv causal(const std::string& name, Kernel k, bool sensitive = false, Bounds bounds = {});
   // A convolution without history; weight axes of size 1 in time may be absent in the file (Conv2d).
   Conv plain(const std::string& name, Kernel k, Shape weightShape, bool upsample2x = false, bool hasBias = true);
-  Conv pack(const std::vector<float>& weight, const float* bias, Kernel k, bool sensitive = false, bool upsample2x = false);
+  Conv pack(const std::vector<float>& weight, const float* bias, Kernel k, bool sensitive = false, bool upsample2x = false, Bounds bounds = {});
   int nextSlot() { return slots_++; }
   DeviceVector vector(const std::string& name, Shape shape);
+  Norm norm(const std::string& name, Shape shape);
   void countBytes(size_t bytes) { bytes_ += bytes; }
 
   int slots() const { return slots_; }
@@ -68,6 +76,7 @@ class VolumeLoader {
  private:
   Backend& backend_;
   WeightReader& reader_;
+  bool eightBit_;
   int slots_ = 0;
   size_t bytes_ = 0;
 };
@@ -92,6 +101,7 @@ class VolumePlan {
   struct History {
     DType type = DType::F32;
     Shape shape;
+    uint8_t zero = 0;  // the byte that stands for it
   };
   std::vector<History> histories_;
 };
@@ -123,7 +133,7 @@ class VolumeStream {
   std::unique_ptr<Storage> storage_;
   std::array<Tensor, static_cast<size_t>(Role::Count)> roles_{};  // as bytes (U8)
   std::vector<Tensor> histories_;
-  Tensor allHistories_;
+  std::vector<uint8_t> zeros_;  // by history
 };
 
 }  // namespace longlive

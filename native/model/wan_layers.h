@@ -38,19 +38,19 @@ class ResidualBlock final : public VideoLayer {
 
   ResidualBlock(VolumeLoader& l, const std::string& name, int64_t in, int64_t out)
       : out_(out),
-        norm1_(l.vector(name + ".residual.0.gamma", {in, 1, 1, 1})),
-        conv1_(l.causal(name + ".residual.2", {out, in, 3, 3, 3})),
-        norm2_(l.vector(name + ".residual.3.gamma", {out, 1, 1, 1})),
-        conv2_(l.causal(name + ".residual.6", {out, out, 3, 3, 3})) {
+        norm1_(l.norm(name + ".residual.0.gamma", {in, 1, 1, 1})),
+        conv1_(l.causal(name + ".residual.2", {out, in, 3, 3, 3}, false, norm1_.silu)),
+        norm2_(l.norm(name + ".residual.3.gamma", {out, 1, 1, 1})),
+        conv2_(l.causal(name + ".residual.6", {out, out, 3, 3, 3}, false, norm2_.silu)) {
     if (in != out) shortcut_ = l.causal(name + ".shortcut", {out, in, 1, 1, 1});
   }
 
   Shape plan(VolumePlan& p, const Shape& x) const override {
     const Shape y = with(x, out_);
-    p.needConvInput(Role::ConvIn, x);
-    p.needConvInput(Role::ConvIn, y);
+    p.needInputOf(conv1_, Role::ConvIn, x);
+    p.needInputOf(conv2_, Role::ConvIn, y);
     p.needActivation(Role::Side, y);
-    if (shortcut_.weights) p.needActivation(Role::Skip, y);
+    if (shortcut_.weights) p.needInputOf(shortcut_, Role::ConvIn, x), p.needActivation(Role::Skip, y);
     p.history(conv1_, 2, x);
     p.history(conv2_, 2, y);
     return y;
@@ -59,10 +59,9 @@ class ResidualBlock final : public VideoLayer {
   Tensor run(VolumeStream& s, const Tensor& x) const override {
     const Shape shape = with(x.shape, out_);
     const Tensor skip = shortcut_.weights ? shortcut(s, x) : x;
-    const Tensor in = s.convInput(x.shape), middle = s.activation(Role::Side, shape), in2 = s.convInput(shape);
-    s.backend().channelNorm(in, x, norm1_.tensor(), Activation::Silu);
-    s.run({}, conv1_, middle, in);
-    s.backend().channelNorm(in2, middle, norm2_.tensor(), Activation::Silu);
+    const Tensor middle = s.activation(Role::Side, shape);
+    s.run({}, conv1_, middle, normed(s, norm1_, conv1_, x));
+    const Tensor in2 = normed(s, norm2_, conv2_, middle);
     const Tensor out = s.activation(Role::Main, shape);
     Backend::ConvArgs args;
     args.residual = skip;
@@ -71,6 +70,13 @@ class ResidualBlock final : public VideoLayer {
   }
 
  private:
+  // What the convolution reads: SiLU of the norm.
+  static Tensor normed(VolumeStream& s, const Norm& norm, const Conv& conv, const Tensor& x) {
+    const Tensor in = s.inputOf(conv, Role::ConvIn, x.shape);
+    s.backend().channelNorm(in, x, norm.gamma.tensor(), Activation::Silu, conv.weights->code);
+    return in;
+  }
+
   Tensor shortcut(VolumeStream& s, const Tensor& x) const {
     const Tensor in = s.convInput(x.shape), out = s.activation(Role::Skip, with(x.shape, out_));
     s.backend().copy(in, x);
@@ -79,9 +85,9 @@ class ResidualBlock final : public VideoLayer {
   }
 
   int64_t out_;
-  DeviceVector norm1_;
+  Norm norm1_;
   Conv conv1_;
-  DeviceVector norm2_;
+  Norm norm2_;
   Conv conv2_, shortcut_;
 };
 

@@ -23,7 +23,7 @@ struct LinearShape {
 struct ConvShape {
   int64_t out = 0, in = 0;
   int kt = 1, kh = 1, kw = 1;
-  bool bias = false, sensitive = false, upsample2x = false;
+  bool bias = false, sensitive = false, upsample2x = false, bounded = false;
 };
 
 // Scratch of one call. Each part grows by itself, and stays.
@@ -46,6 +46,7 @@ class BackendMemory {
   // Allocations, one by one. Where a size depends on the device's instructions and it need not be there, the most it can be.
   virtual std::vector<size_t> linear(const LinearShape& w) const = 0;
   virtual std::vector<size_t> conv(const ConvShape& w) const = 0;
+  virtual DType convInput(const ConvShape& w) const { return w.sensitive ? DType::F32 : traits_.conv; }  // ConvWeights::input
   virtual size_t keyValues(const KeyValueLayout& layout) const = 0;         // KeyValues::bytes
   virtual size_t keyValuesWorking(const KeyValueLayout& layout) const = 0;  // KeyValues::workingBytes
 

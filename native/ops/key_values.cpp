@@ -29,7 +29,7 @@ KeyValueRows takeKeysAndValues(Arena& arena, const KeyValueLayout& layout, DType
 void KeyValues::zero(int64_t first, int64_t count) {
   for (int64_t l = 0; l < layout_.layers; ++l) {
     for (const auto* buffers : {&rows_.keys, &rows_.values}) {
-      backend_.zero(framesOf(*buffers, l, first, count));
+      backend_.fill(framesOf(*buffers, l, first, count), 0);
     }
   }
   changed(first, count);

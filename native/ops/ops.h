@@ -49,11 +49,22 @@ struct LinearWeights {
   int64_t in = 0, out = 0;
   size_t bytes = 0;  // that they hold on the device; set by loadLinear
 };
+// What numbers lie between, where that is known beforehand (low < high).
+struct Bounds {
+  float low = 0, high = 0;
+  explicit operator bool() const { return low < high; }
+};
+// How bytes stand for numbers: step * (byte - zero). A step of 0: the numbers are no bytes.
+struct ByteCode {
+  float step = 0;
+  uint8_t zero = 0;
+};
 struct ConvWeights {
   virtual ~ConvWeights() = default;
   int64_t in = 0, out = 0;
   int kt = 1, kh = 1, kw = 1;
   DType input = DType::F32;  // what conv() takes with them as `in` and `history`
+  ByteCode code;             // of U8
   size_t bytes = 0;          // that they hold on the device
 };
 
@@ -176,7 +187,7 @@ class Backend {
   virtual void download(float* host, const Tensor& in) = 0;         // `in` any shape; converts to F32; synchronises [nothing]
   // The bytes of `in`, any shape; they are there when a later mark of this lane has been waited for. [nothing]
   virtual void copyOut(void* host, const Tensor& in) = 0;
-  virtual void zero(const Tensor& out) = 0;                         // any shape [nothing]
+  virtual void fill(const Tensor& out, uint8_t byte) = 0;           // every byte of any shape [nothing]
   virtual void copy(const Tensor& out, const Tensor& in) = 0;       // same elements; converts dtype [nothing]
   virtual void synchronize() = 0;                                   // waits for every lane [nothing]
   // The bytes of `in`, as they are, once everything before in this lane has happened.
@@ -201,9 +212,10 @@ class Backend {
   // The same of F32. `sensitive` is EightBit::Never, else EightBit::Full.
   std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive = false);
   // weight [out, in, kt, kh, kw], bias [out] or null. `sensitive`: in F32 on every device and in every precision, for small convolutions
-  // whose rounding is seen. upsample2x: the weights serve ConvArgs::upsample2x calls, and only those. [its result]
-  virtual std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
-                                                   int kh, int kw, bool sensitive = false, bool upsample2x = false) = 0;
+  // whose rounding is seen. upsample2x: the weights serve ConvArgs::upsample2x calls, and only those. `bounds` of what it will read let a
+  // backend take that in bytes, below Precision::FP32. [its result]
+  virtual std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
+                                                   bool sensitive = false, bool upsample2x = false, Bounds bounds = {}) = 0;
 
   // -- token matrices ---------------------------------------------------------------------------------------------------
   // out[n, W.out] = epilogue(in[n, W.in] W^T + b). Rows in 8 bits are of linearType(); as `out` they come without multiply, residual and
@@ -257,8 +269,8 @@ class Backend {
     bool activationAfterResidual = false;  // out = activation(conv + b + residual)
   };
   virtual void conv(const ConvArgs& a) = 0;  // [scratch]
-  // x / max(||x||, 1e-12) * sqrt(C) * gamma over channels [.., C], gamma [C], then the activation. In place allowed. [nothing]
-  virtual void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) = 0;
+  // x / max(||x||, 1e-12) * sqrt(C) * gamma over channels [.., C], gamma [C], then the activation. In place allowed. Bytes come by `code`. [nothing]
+  virtual void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a, ByteCode code = {}) = 0;
   // [T, H, W, 2C] -> [2T, H, W, C]: first half of the channels becomes the even frames (spec 7.4). [nothing]
   virtual void splitTime(const Tensor& out, const Tensor& in, int factor) = 0;
   // Latents [T, C, H, W] F32 to channels-last (Last) or back (First), with out = in * mul[c] + add[c]; both [C] or absent. [nothing]

@@ -77,11 +77,11 @@ std::unique_ptr<LinearWeights> PlanningBackend::loadLinear(const StoredMatrix& m
 }
 
 std::unique_ptr<ConvWeights> PlanningBackend::prepareConv(const float*, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
-                                                          bool sensitive, bool upsample2x) {
+                                                          bool sensitive, bool upsample2x, Bounds bounds) {
   auto w = std::make_unique<PlannedConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw;
-  w->input = sensitive ? DType::F32 : convType();
-  const ConvShape shape{out, in, kt, kh, kw, bias != nullptr, sensitive, upsample2x};
+  const ConvShape shape{out, in, kt, kh, kw, bias != nullptr, sensitive, upsample2x, static_cast<bool>(bounds)};
+  w->input = memory_->convInput(shape);
   hold(*w, *this, memory_->conv(shape));
   need(memory_->preparation(shape));
   return w;

@@ -28,13 +28,13 @@ class PlanningBackend final : public Backend {
   void uploadRows(const Tensor&, const StoredMatrix&) override {}
   void download(float* host, const Tensor& in) override { std::fill_n(host, in.elements(), 0.0f); }
   void copyOut(void*, const Tensor&) override {}
-  void zero(const Tensor&) override {}
+  void fill(const Tensor&, uint8_t) override {}
   void copy(const Tensor&, const Tensor&) override {}
   void synchronize() override {}
 
   std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) override;
   std::unique_ptr<ConvWeights> prepareConv(const float*, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw, bool sensitive,
-                                           bool upsample2x) override;
+                                           bool upsample2x, Bounds bounds) override;
 
   void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
   void layerNorm(const LinearRows&, const Tensor&, NormScale, const Tensor&, const Tensor&, float) override {}
@@ -53,7 +53,7 @@ class PlanningBackend final : public Backend {
   void mix(const Tensor&, const Tensor&, const Tensor&, float) override {}
   void gaussian(const Tensor&, uint64_t, uint32_t, uint32_t) override {}
   void conv(const ConvArgs&) override {}
-  void channelNorm(const Tensor&, const Tensor&, const Tensor&, Activation) override {}
+  void channelNorm(const Tensor&, const Tensor&, const Tensor&, Activation, ByteCode) override {}
   void splitTime(const Tensor&, const Tensor&, int) override {}
   void permute(ChannelOrder, const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {}
   void toRgb8(const Tensor&, const Tensor&, bool) override {}

@@ -119,8 +119,7 @@ void checkPlan(const LoadOptions& o) {
   CHECK(plan.reserve == 0);
 }
 
-TEST("memory plan: it is what a model and a session then hold, scratch of threads included, in every precision") {
-  const SyntheticPackage package("plan");
+void checkPlans(const SyntheticPackage& package) {
   LoadOptions o;
   o.directory = package.directory;
   for (Precision precision : {Precision::FP32, Precision::BF16, Precision::INT8}) {
@@ -141,6 +140,11 @@ TEST("memory plan: it is what a model and a session then hold, scratch of thread
     o.isa.clear();
     CHECK(planMemory(o, 128, 96).session() > 3 * planMemory(o, 64, 48).session());
   }
+}
+
+TEST("memory plan: it is what a model and a session then hold, scratch of threads included, in every precision") {
+  checkPlans(SyntheticPackage("plan"));
+  checkPlans(SyntheticPackage("plan-bytes", [](ModelConfig& c) { c.vae.eightBit = true; }));
 }
 
 TEST("memory plan: arithmetic that a device does not have is refused") {

@@ -143,6 +143,39 @@ double convError(Backend& b, const ConvCase& c) {
   return worstDifference(out.values(), plainConv(c, in.values(), history.values(), weight, bias, residual, outShape));
 }
 
+// Bytes and weights that are whole multiples of a step, with the largest that there can be in every output channel: nothing is rounded.
+double byteConvError(Backend& b, const ConvCase& c) {
+  const int scale = c.upsample2x ? 2 : 1;
+  const Shape outShape{c.frames, scale * convSize(c.height, c.kh, 1, c.pad), scale * convSize(c.width, c.kw, 1, c.pad), c.out};
+  SyntheticWeights random(4);
+  const int64_t perChannel = c.in * c.kt * c.kh * c.kw;
+  std::vector<float> weight(c.out * perChannel), bias(c.out);
+  for (float& w : weight) w = std::round(random.uniform() * 126) / 512;
+  for (int64_t o = 0; o < c.out; ++o) weight[o * perChannel] = 127.0f / 512;
+  for (float& v : bias) v = random.uniform();
+  const auto weights = b.prepareConv(weight.data(), bias.data(), c.out, c.in, c.kt, c.kh, c.kw, false, c.upsample2x, {-1.0f, 6.9375f});
+  if (weights->input != DType::U8) return 0;  // no processor for bytes
+  CHECK(std::fabs(weights->code.step - 1.0f / 32) < 1e-6 && weights->code.zero == 32);
+  const auto bytes = [&](const Shape& shape, std::vector<uint8_t>& memory, std::vector<float>& numbers) {
+    for (int64_t i = 0; i < shape.elements(); ++i) {
+      memory.push_back(static_cast<uint8_t>((random.uniform() + 1) * 127.5f));
+      numbers.push_back((static_cast<float>(memory.back()) - 32) / 32);
+    }
+    return Tensor{memory.data(), DType::U8, shape};
+  };
+  std::vector<uint8_t> inBytes, historyBytes;
+  std::vector<float> in, history;
+  Volume out(b, DType::F32, outShape, 3);
+  const std::vector<float> residual = out.values();
+  Backend::ConvArgs a;
+  a.out = out.tensor, a.weights = weights.get(), a.upsample2x = c.upsample2x, a.activation = c.activation;
+  a.in = bytes({c.frames, c.height, c.width, c.in}, inBytes, in);
+  if (c.older) a.history = bytes({c.older, c.height, c.width, c.in}, historyBytes, history);
+  if (c.residual) a.residual = out.tensor;
+  b.conv(a);
+  return worstDifference(out.values(), plainConv(c, in, history, weight, bias, residual, outShape));
+}
+
 std::vector<ConvCase> convCases() {
   std::vector<ConvCase> cases = {
       {3, 5, 7, 3, 5, 3, 3, 3},                                       // odd everything, no history
@@ -239,6 +272,35 @@ TEST("conv refuses shapes that do not fit") {
 }
 
 // ---- other volume operations --------------------------------------------------------------------------------------------
+
+TEST("conv of bytes is exact: at every edge, with and without history, of few and many channels") {
+  std::vector<ConvCase> cases = {{3, 5, 7, 3, 5, 3, 3, 3}, {3, 5, 7, 3, 5, 3, 3, 3, 1}, {2, 4, 50, 16, 16, 3, 3, 3, 2}, {1, 3, 30, 32, 32, 3, 3, 3, 2},
+                                 {1, 3, 13, 8, 40, 3, 3, 3, 2}, {2, 3, 25, 64, 3, 3, 3, 3, 2}, {1, 1, 1, 16, 16, 3, 3, 3}, {1, 4, 26, 24, 48, 1, 1, 1},
+                                 {2, 3, 29, 96, 96, 3, 3, 3, 2}, {2, 3, 103, 8, 8, 3, 3, 3, 2}};
+  ConvCase c = cases[2];
+  c.residual = true, c.activation = Activation::Relu, cases.push_back(c);
+  c = {2, 5, 31, 16, 24, 1, 4, 4}, c.upsample2x = true, cases.push_back(c);
+  for (const auto& b : backends(Precision::BF16))
+    for (const ConvCase& each : cases) CHECK(byteConvError(*b, each) < 2e-6);
+}
+
+TEST("channelNorm gives bytes that are its numbers, rounded") {
+  for (const auto& b : backends(Precision::BF16)) {
+    for (int64_t channels : {3, 16, 40}) {
+      const Shape shape{2, 3, 9, channels};
+      Volume in(*b, DType::F32, shape, 5), gamma(*b, DType::F32, {channels}, 6), numbers(*b, DType::F32, shape);
+      std::vector<uint8_t> bytes(static_cast<size_t>(shape.elements()));
+      const ByteCode code{1.0f / 64, 20};
+      b->channelNorm(numbers.tensor, in.tensor, gamma.tensor, Activation::Silu);
+      b->channelNorm({bytes.data(), DType::U8, shape}, in.tensor, gamma.tensor, Activation::Silu, code);
+      const std::vector<float> expected = numbers.values();
+      for (size_t i = 0; i < bytes.size(); ++i) {
+        const float whole = expected[i] / code.step + code.zero, clamped = std::clamp(whole, 0.0f, 255.0f);
+        CHECK(std::fabs(static_cast<float>(bytes[i]) - clamped) < 0.5f + 1e-3f);
+      }
+    }
+  }
+}
 
 TEST("channelNorm equals its definition, also for a zero pixel") {
   for (const auto& b : backends(Precision::FP32)) {
@@ -399,9 +461,9 @@ TEST("the tiny decoder of 2 x 2 pixels streams without a seam in bf16") { checkS
 TEST("the transposed tiny decoder streams without a seam in fp32") { checkStreaming(makeTransposed, Precision::FP32); }
 TEST("the transposed tiny decoder streams without a seam in bf16") { checkStreaming(makeTransposed, Precision::BF16); }
 
-// Kernels of 4 taps that say what nearest upsampling, growth and 3 taps do: taps {2}, {0, 1}, {1, 2} and {0} of these.
+// Kernels of 4 taps that say what nearest upsampling, growth and 3 taps do: taps {2}, {1, 2}, {0, 1} and {0} of these.
 std::vector<float> asTransposed(const std::vector<float>& grow, const std::vector<float>& conv, int64_t in, int64_t out, int64_t k) {
-  constexpr int kFirst[] = {2, 0, 1, 0}, kLast[] = {3, 2, 3, 1};
+  constexpr int kFirst[] = {2, 1, 0, 0}, kLast[] = {3, 3, 2, 1};
   std::vector<float> w(static_cast<size_t>(in * k * out * 16));
   for (int64_t i = 0; i < in; ++i)
     for (int64_t j = 0; j < k; ++j)
@@ -424,10 +486,10 @@ TEST("a transposed tiny decoder whose kernels say the same decodes the same") {
   syntheticTinyDecoder(from, plain), syntheticTinyDecoder(to, transposed);
   for (const std::string& name : to.names()) {
     const bool grows = name == "decoder.8.weight" || name == "decoder.14.weight" || name == "decoder.20.weight";
-    if (!grows) { to.values(name) = from.values(name); continue; }
+    if (!grows) { std::ranges::copy(from.values(name), to.values(name).begin()); continue; }
     const int64_t stage = (std::stoll(name.substr(8)) - 8) / 6, in = plain.channels[stage], out = plain.channels[stage + 1];
     const std::string grow = "decoder." + std::to_string(7 + 6 * stage) + ".conv.weight";
-    to.values(name) = asTransposed(from.values(grow), from.values(name), in, out, plain.timeUpscale[stage]);
+    std::ranges::copy(asTransposed(from.values(grow), from.values(name), in, out, plain.timeUpscale[stage]), to.values(name).begin());
   }
   const auto b = makeCpuBackend({});
   const auto decoded = [&](const TinyVaeConfig& c, SyntheticWeights& w) {
@@ -478,6 +540,24 @@ void checkWarming(const MakeDecoder& make, Precision precision) {
     warmed->warm(latents.tensor.rows(0, n), scratch.tensor);
     CHECK(rest(*warmed, n) == rest(*plain, n));
   }
+}
+
+TEST("the full decoder in 8 bits streams without a seam, and is near what it is in 16") {
+  const MakeDecoder make = [](Backend& b) {
+    VaeConfig c = smallVae();
+    c.eightBit = true;
+    SyntheticWeights w(11);
+    syntheticWanDecoder(w, c);
+    return loadWanVae(b, c, w.file());
+  };
+  checkStreaming(make, Precision::BF16);
+  checkWarming(make, Precision::BF16);
+  BackendOptions o;
+  o.precision = Precision::BF16;
+  const auto b = makeCpuBackend(o);
+  const std::vector<float> bytes = decode(*b, *make(*b)->createStream(kHeight, kWidth, kLatents), 0, kLatents);
+  const std::vector<float> sixteen = decode(*b, *makeWan(*b)->createStream(kHeight, kWidth, kLatents), 0, kLatents);
+  CHECK(worstDifference(bytes, {sixteen.begin(), sixteen.end()}) < 0.5);
 }
 
 TEST("a decoder that is warmed goes on as if it had made the pictures") {

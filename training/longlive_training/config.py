@@ -258,6 +258,7 @@ class ExportStage:
     version: str = "0.1.0"
     description: str = "A LongLive model of a drawn side-view world, trained from scratch."
     introduction: list[str] = field(default_factory=list)  # lines of the model card
+    eight_bit: bool = True  # its decoder may convolve in 8 bits on a CPU (docs/decisions/0045)
     weaknesses: list[str] = field(default_factory=list)  # what the card says it does badly
     blocks: int = 4  # of the roll-out that compares precisions
     judge: bool = True  # run longlive_training.evaluate on the package

@@ -97,7 +97,7 @@ def validate(folder: Path) -> dict[str, int]:
     dit, text, vae = (snake_keys(settings[k]) for k in ("dit", "textEncoder", "vae"))
     with torch.device("meta"):
         described = {"dit": CausalDiT(**{k: v for k, v in dit.items() if k != "rope_table_length"}), "text_encoder": UMT5Encoder(**text),
-                     "vae": WanVAE(**{k: v for k, v in vae.items() if k not in ("mean", "std")})}  # fmt: skip
+                     "vae": WanVAE(**{k: v for k, v in vae.items() if k not in ("mean", "std", "eight_bit")})}  # fmt: skip
     counts = {}
     for part, module in described.items():
         tensors, wanted = load_file(folder / f"{part}.safetensors"), module.state_dict()

@@ -61,6 +61,7 @@ class Package:
         self.dit = CausalDiT(**{k: v for k, v in dit.items() if k != "rope_table_length"}).eval().requires_grad_(False)
         self.dit.load_state_dict({k: v.float() for k, v in load_file(folder / "dit.safetensors").items()})
         vae = snake_keys(config["vae"])
+        vae.pop("eight_bit", None)  # of the native core's CPU backend alone
         self.mean, self.std = (torch.tensor(vae.pop(k)).view(1, -1, 1, 1, 1) for k in ("mean", "std"))
         self.vae = WanVAE(**vae).eval().requires_grad_(False)
         self.vae.load_state_dict({k: v.float() for k, v in load_file(folder / "vae.safetensors").items()})

@@ -19,11 +19,11 @@ def test_decodes_as_the_reference() -> None:
     assert_close(video, expected[:, :, -video.shape[2] :])
 
 
-@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize(("patch", "transposed"), [(1, False), (2, False), (2, True)])
 @torch.inference_mode()
-def test_streams_without_a_seam(patch: int) -> None:
+def test_streams_without_a_seam(patch: int, transposed: bool) -> None:
     torch.manual_seed(1)
-    model = TinyVAE([16, 12, 8, 8], 6, patch=patch).eval()
+    model = TinyVAE([16, 12, 8, 8], 6, patch=patch, transposed=transposed).eval()
     z = torch.randn(2, 6, 5, 3, 4)
     whole = model.decode(z)
     assert whole.shape == (2, 3, 17, 24, 32)

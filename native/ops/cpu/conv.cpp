@@ -18,8 +18,9 @@ void require(bool ok, const char* what) {
   if (!ok) throw std::logic_error(std::string("conv: ") + what);
 }
 
-const ConvKernels& kernelsFor(Isa isa, Precision precision) {
+const ConvKernels& kernelsFor(Isa isa, Precision precision, bool bounded = false) {
 #if defined(__x86_64__)
+  if (isa >= Isa::Avx512Vnni && precision != Precision::FP32 && bounded) return avx512VnniConvKernels();
   if (isa >= Isa::Avx512Bf16 && precision != Precision::FP32) return avx512Bf16ConvKernels();
   if (isa >= Isa::Avx512) return avx512ConvKernels();
   if (isa >= Isa::Avx2) return avx2ConvKernels();
@@ -32,6 +33,9 @@ const ConvKernels& kernelsFor(Isa isa, Precision precision) {
 // Few output channels would leave most of a vector idle. Folded weights fill it with `fold` neighbouring output pixels: lane
 // j * out + o is channel o of pixel j, and its weights are the kernel shifted j inputs to the right. The outputs of such a
 // group of pixels are contiguous, so to the rest of the code it is one pixel with fold * out channels.
+//
+// Bytes: a sum of weight * (byte - zero) is one of weight * byte, less zero times the weights' sum, which is kept by row, since rows outside
+// the volume are skipped.
 struct Packing {
   const ConvKernels* kernels = nullptr;
   int64_t in = 0, channels = 0;  // of a group of pixels: fold * out
@@ -40,15 +44,19 @@ struct Packing {
   int lanes = 0, groups = 0;     // a group of `lanes` channels is computed at once
   int run = 0;                   // inputs of a group of pixels per row, rounded up to kernels->step
   AlignedBuffer weights, bias;
+  AlignedBuffer scale, sums;     // of bytes: by lane, F32; by row and lane, I32
 
+  bool bytes() const { return kernels->input == DType::U8; }
   int rows() const { return kt * kh; }
   int pixels() const { return kernels->pixels[lanes / kConvLanes - 1]; }
   size_t rowElements() const { return static_cast<size_t>(run) * lanes; }
   size_t weightBytes() const { return rowIndex(phases, 0, 0) * rowElements() * sizeOf(kernels->input); }
   size_t biasBytes() const { return static_cast<size_t>(groups) * lanes * sizeof(float); }
+  size_t sumBytes() const { return rowIndex(phases, 0, 0) * lanes * sizeof(int32_t); }
   size_t rowIndex(int phase, int group, int row) const {
     return (static_cast<size_t>(phase) * groups + group) * rows() + row;
   }
+  int32_t* sumsOf(int phase, int group, int row) const { return sums.as<int32_t>() + rowIndex(phase, group, row) * lanes; }
   const void* row(int phase, int group, int row) const {
     return weights.as<char>() + rowIndex(phase, group, row) * rowElements() * sizeOf(kernels->input);
   }
@@ -90,7 +98,12 @@ struct PhaseWeights {
   }
 };
 
+// Of numbers that U8 inputs are multiplied by, the weight is an I8.
 void store(void* p, DType type, size_t i, float v) {
+  if (type == DType::U8) {
+    static_cast<int8_t*>(p)[i] = static_cast<int8_t>(std::nearbyint(v));
+    return;
+  }
   if (type == DType::F32) {
     static_cast<float*>(p)[i] = v;
     return;
@@ -109,10 +122,22 @@ void packRow(Packing& p, const PhaseWeights& source, int phase, int group, int r
       const int64_t channel = group * p.lanes + lane, pixel = channel / source.out;
       const int64_t x = k / p.in - pixel;
       if (x < 0 || x >= width) continue;
-      const float w = source.at(phase, channel % source.out, k % p.in, row / p.kh, row % p.kh, static_cast<int>(x));
+      float w = source.at(phase, channel % source.out, k % p.in, row / p.kh, row % p.kh, static_cast<int>(x));
+      if (p.bytes()) w /= p.scale.as<float>()[channel], p.sumsOf(phase, group, row)[lane] += static_cast<int32_t>(std::nearbyint(w));
       store(p.weights.as<void>(), p.kernels->input, first + (static_cast<size_t>(k / step) * p.lanes + lane) * step + k % step, w);
     }
   }
+}
+
+// The largest weight of an output channel, in any phase.
+float largestOf(const PhaseWeights& w, int64_t o) {
+  float largest = 0;
+  for (int phase = 0; phase < (w.upsample2x ? 4 : 1); ++phase)
+    for (int64_t i = 0; i < w.in; ++i)
+      for (int dt = 0; dt < w.kt; ++dt)
+        for (int y = 0; y < w.phaseKh(); ++y)
+          for (int x = 0; x < w.phaseKw(); ++x) largest = std::max(largest, std::fabs(w.at(phase, o, i, dt, y, x)));
+  return largest;
 }
 
 // Pixels that folded weights take at once; 1: they would not pay.
@@ -141,6 +166,11 @@ Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& s
   p.bias.reserve(p.biasBytes());
   for (int64_t c = 0; source.bias && c < p.channels; ++c) p.bias.as<float>()[c] = source.bias[c % source.out];
   const int rows = p.rows();
+  if (p.bytes()) {
+    p.scale.reserve(p.biasBytes());
+    p.sums.reserve(p.sumBytes());
+    for (int64_t c = 0; c < p.channels; ++c) p.scale.as<float>()[c] = std::max(largestOf(source, c % source.out) / 127.0f, 1e-30f);
+  }
   pool.parallelFor(0, static_cast<int64_t>(p.phases) * p.groups * rows, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       packRow(p, source, static_cast<int>(i / rows / p.groups), static_cast<int>(i / rows % p.groups), static_cast<int>(i % rows));
@@ -231,13 +261,13 @@ InputRows inputRows(const Plan& p, int64_t t, int64_t firstRow) {
   return rows;
 }
 
-// The bytes [begin, begin + size) of a row, zero where that lies outside [0, rowBytes).
-void copyWindow(char* out, const char* row, int64_t rowBytes, int64_t begin, int64_t size) {
+// The bytes [begin, begin + size) of a row, `byte` where that lies outside [0, rowBytes).
+void copyWindow(char* out, const char* row, int64_t rowBytes, int64_t begin, int64_t size, uint8_t byte) {
   const int64_t from = std::clamp<int64_t>(begin, 0, rowBytes), to = std::clamp<int64_t>(begin + size, from, rowBytes);
   const int64_t left = std::min(from - begin, size);
-  std::memset(out, 0, left);
+  std::memset(out, byte, left);
   std::memcpy(out + left, row + from, to - from);
-  std::memset(out + left + (to - from), 0, size - left - (to - from));
+  std::memset(out + left + (to - from), byte, size - left - (to - from));
 }
 
 // A tile of one phase of one row: `pixels` groups of output pixels from element `first` of out on, the last of which has
@@ -263,6 +293,20 @@ void finishTile(const Plan& p, const OutputTile& t, const float* acc, int64_t be
   if (count > 0 && channels > 0) k.kernels->finish(f, acc + from * k.lanes);
 }
 
+// What the sums of a group begin with where inputs are bytes, and what makes numbers of them.
+void startOfBytes(const Plan& p, const InputRows& rows, int phase, int group, int32_t* start, float* scale) {
+  const Packing& k = p.packing;
+  std::fill_n(start, k.lanes, 0);
+  for (int r = 0; r < rows.count; ++r) {
+    const int32_t* sums = k.sumsOf(phase, group, rows.tap[r]);
+    for (int lane = 0; lane < k.lanes; ++lane) start[lane] += sums[lane];
+  }
+  for (int lane = 0; lane < k.lanes; ++lane) {
+    start[lane] *= -static_cast<int32_t>(p.conv.code.zero);
+    scale[lane] = k.scale.as<float>()[group * k.lanes + lane] * p.conv.code.step;
+  }
+}
+
 // `data` point at the inputs of the tile's first pixel, one pointer per row.
 void computeTile(const Plan& p, const InputRows& rows, const void* const* data, int phase, const OutputTile& t) {
   const Packing& k = p.packing;
@@ -270,7 +314,14 @@ void computeTile(const Plan& p, const InputRows& rows, const void* const* data, 
   const void* weights[kMaxRows];
   for (int g = 0; g < k.groups; ++g) {
     for (int r = 0; r < rows.count; ++r) weights[r] = k.row(phase, g, rows.tap[r]);
-    k.kernels->accumulate[k.lanes / kConvLanes - 1]({data, weights, rows.count, k.run, k.fold * p.stride * k.in}, acc);
+    ConvTile tile{data, weights, rows.count, k.run, k.fold * p.stride * k.in};
+    alignas(64) int32_t start[kMaxConvBlocks * kConvLanes];
+    alignas(64) float scale[kMaxConvBlocks * kConvLanes];
+    if (k.bytes()) {
+      startOfBytes(p, rows, phase, g, start, scale);
+      tile.start = start, tile.scale = scale;
+    }
+    k.kernels->accumulate[k.lanes / kConvLanes - 1](tile, acc);
     const int64_t begin = g * k.lanes, channels = std::min<int64_t>(k.lanes, k.channels - begin);
     const bool whole = t.lastChannels == k.channels;
     finishTile(p, t, acc, begin, channels, 0, whole ? t.pixels : t.pixels - 1);
@@ -293,7 +344,7 @@ void computeRow(const Plan& p, int64_t t, int64_t y, int column, char* scratch) 
     const bool inside = begin >= 0 && begin + window <= p.rowBytes;
     for (int r = 0; r < rows.count; ++r) {
       data[r] = inside ? rows.data[r] + begin : scratch + r * window;
-      if (!inside) copyWindow(scratch + r * window, rows.data[r], p.rowBytes, begin, window);
+      if (!inside) copyWindow(scratch + r * window, rows.data[r], p.rowBytes, begin, window, p.conv.code.zero);
     }
     OutputTile tile;
     tile.first = (((t * p.outHeight + y) * p.outWidth) + x * k.fold * step + column) * p.conv.out;
@@ -308,12 +359,15 @@ void computeRow(const Plan& p, int64_t t, int64_t y, int column, char* scratch) 
 
 DType convInputType(Isa isa, Precision precision) { return kernelsFor(isa, precision).input; }
 
-ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
+DType boundedInputType(Isa isa, Precision precision) { return kernelsFor(isa, precision, true).input; }
+
+ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x, bool bounded) {
   const PhaseWeights shape{nullptr, nullptr, out, in, kt, kh, kw, upsample2x};
   ConvSize size;
   const auto add = [&](int fold) {
-    const Packing p = layout(kernelsFor(isa, precision), shape, fold);
+    const Packing p = layout(kernelsFor(isa, precision, bounded), shape, fold);
     size.bytes += AlignedBuffer::rounded(p.weightBytes()) + AlignedBuffer::rounded(p.biasBytes());
+    if (p.bytes()) size.bytes += AlignedBuffer::rounded(p.biasBytes()) + AlignedBuffer::rounded(p.sumBytes());
     size.scratch = std::max(size.scratch, p.scratchBytes(kMaxStride));
   };
   add(1);
@@ -322,22 +376,26 @@ ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt,
 }
 
 std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, const float* weight, const float* bias,
-                                      int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x) {
+                                      int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x, Bounds bounds) {
   require(kt * kh <= kMaxRows && kt * kh * kw > 0, "kernel is too large");
   require(!upsample2x || (kh == kw && (kh == 3 || kh == 4)), "upsampling needs a 3x3 or 4x4 kernel");
   auto c = std::make_unique<PackedConv>();
   c->in = in, c->out = out, c->kt = kt, c->kh = kh, c->kw = kw;
   c->upsample2x = upsample2x;
-  const ConvKernels& kernels = kernelsFor(context.isa, precision);
+  const ConvKernels& kernels = kernelsFor(context.isa, precision, static_cast<bool>(bounds));
   const PhaseWeights source{weight, bias, out, in, kt, kh, kw, upsample2x};
   c->plain = pack(context.pool, kernels, source, 1);
   const int fold = foldOf(source);
   if (fold > 1) c->folded = pack(context.pool, kernels, source, fold);
   c->input = kernels.input;
+  if (c->input == DType::U8) {
+    c->code.step = (bounds.high - bounds.low) / 254.0f;  // of 255 steps one is for the rounding of `zero`
+    c->code.zero = static_cast<uint8_t>(std::clamp(std::ceil(-bounds.low / c->code.step), 0.0f, 255.0f));
+  }
   for (const Packing* p : {&c->plain, &c->folded}) {
     if (!p->kernels) continue;
     context.pool.reserveScratch(p->scratchBytes(kMaxStride));
-    c->bytes += p->weights.bytes() + p->bias.bytes();
+    c->bytes += p->weights.bytes() + p->bias.bytes() + p->scale.bytes() + p->sums.bytes();
   }
   return c;
 }

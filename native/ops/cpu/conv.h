@@ -17,17 +17,20 @@ namespace longlive::cpu {
 
 // The element type that conv() takes as input: BF16 where the precision allows it and the processor multiplies bf16.
 DType convInputType(Isa isa, Precision precision);
+// The same for convolutions that come with bounds: U8 where the processor multiplies bytes.
+DType boundedInputType(Isa isa, Precision precision);
 
-// weight [out, in, kt, kh, kw] and bias [out] (or null) in F32. INT8 packs as BF16 (docs/decisions/0003).
+// weight [out, in, kt, kh, kw] and bias [out] (or null) in F32. Where `bounds` are given and the processor multiplies bytes, below FP32, inputs
+// are bytes of the result's code and weights bytes with a scale per output channel (docs/decisions/0045); else INT8 packs as BF16.
 // Throws std::logic_error when kt * kh exceeds 16 or upsample2x comes with a kernel other than 3x3 and 4x4.
 std::unique_ptr<ConvWeights> packConv(Context& c, Precision precision, const float* weight, const float* bias, int64_t out,
-                                      int64_t in, int kt, int kh, int kw, bool upsample2x);
+                                      int64_t in, int kt, int kh, int kw, bool upsample2x, Bounds bounds);
 
 // ConvWeights::bytes of what packConv makes, and the scratch of each thread that it and conv() ask for.
 struct ConvSize {
   size_t bytes = 0, scratch = 0;
 };
-ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x);
+ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x, bool bounded);
 
 // Throws std::logic_error for shapes or types that do not fit together.
 void conv(Context& c, const Backend::ConvArgs& a);

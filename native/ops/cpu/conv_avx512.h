@@ -219,9 +219,22 @@ inline __m512 sumEach(const __m512 v[16]) {
   return fold(fold(quarter[0], quarter[1]), fold(quarter[2], quarter[3]));
 }
 
+// What a vector of results is stored through.
+struct AsNumbers {
+  template <bool Whole, class Out> void put(Out* p, __mmask16 m, __m512 v) const { store<Whole>(p, m, v); }
+};
+struct AsBytes {
+  __m512 perStep, zero;
+  explicit AsBytes(ByteCode code) : perStep(_mm512_set1_ps(1.0f / code.step)), zero(_mm512_set1_ps(code.zero)) {}
+  template <bool Whole> void put(uint8_t* p, __mmask16 m, __m512 v) const {
+    const __m512i q = _mm512_cvtps_epi32(_mm512_max_ps(_mm512_fmadd_ps(v, perStep, zero), _mm512_setzero_ps()));  // rounds to nearest even
+    _mm_mask_storeu_epi8(p, m, _mm512_cvtusepi32_epi8(q));
+  }
+};
+
 // Up to sixteen pixels, which share one square root and one division.
-template <bool Whole, Activation A, class Out, class In>
-void normGroup(Out* out, const In* in, const float* gamma, int64_t channels, int count, __m512 root) {
+template <bool Whole, Activation A, class Out, class In, class As>
+void normGroup(Out* out, const In* in, const float* gamma, int64_t channels, int count, __m512 root, As as) {
   alignas(64) float scales[16];
   __m512 squares[16];
 #pragma GCC unroll 16
@@ -248,26 +261,30 @@ void normGroup(Out* out, const In* in, const float* gamma, int64_t channels, int
     const __m512 g = load<Whole>(gamma + c, m);
     for (int p = 0; p < count; ++p) {
       const __m512 y = _mm512_mul_ps(_mm512_mul_ps(load<Whole>(in + p * channels + c, m), _mm512_set1_ps(scales[p])), g);
-      store<Whole>(out + p * channels + c, m, activate512<A>(y));
+      as.template put<Whole>(out + p * channels + c, m, activate512<A>(y));
     }
   }
 }
 
-void norm512(const NormRows& n) {
-  if (n.activation == Activation::GeluTanh) return normScalar(n);
+template <class Out, class As>
+void normPixels(const NormRows& n, Out* out, As as) {
   const __m512 root = _mm512_set1_ps(std::sqrt(static_cast<float>(n.channels)));
-  typed(n.out, n.outType, [&](auto* out) {
-    typed(n.in, n.inType, [&](const auto* in) {
-      withActivation(n.activation, [&]<Activation A>() {
-        for (int64_t first = 0; first < n.pixels; first += 16) {
-          const int count = static_cast<int>(std::min<int64_t>(16, n.pixels - first));
-          const int64_t i = first * n.channels;
-          if (n.channels % 16 == 0) normGroup<true, A>(out + i, in + i, n.gamma, n.channels, count, root);
-          else normGroup<false, A>(out + i, in + i, n.gamma, n.channels, count, root);
-        }
-      });
+  typed(n.in, n.inType, [&](const auto* in) {
+    withActivation(n.activation, [&]<Activation A>() {
+      for (int64_t first = 0; first < n.pixels; first += 16) {
+        const int count = static_cast<int>(std::min<int64_t>(16, n.pixels - first));
+        const int64_t i = first * n.channels;
+        if (n.channels % 16 == 0) normGroup<true, A>(out + i, in + i, n.gamma, n.channels, count, root, as);
+        else normGroup<false, A>(out + i, in + i, n.gamma, n.channels, count, root, as);
+      }
     });
   });
+}
+
+void norm512(const NormRows& n) {
+  if (n.activation == Activation::GeluTanh) return normScalar(n);
+  if (n.outType == DType::U8) return normPixels(n, static_cast<uint8_t*>(n.out), AsBytes(n.code));
+  typed(n.out, n.outType, [&](auto* out) { normPixels(n, out, AsNumbers{}); });
 }
 
 }  // namespace

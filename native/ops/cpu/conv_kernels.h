@@ -20,11 +20,13 @@ constexpr int kMaxTilePixels = 24;
 // one input row contiguous (kw * C_in numbers, a "run"), so a tile is
 //   acc[p][c] = sum over rows r, k < run of rows[r][p * pixelStride + k] * weights[r][k][c]
 struct ConvTile {
-  const void* const* rows;     // F32 or BF16
-  const void* const* weights;  // same type: [run / step][16 * blocks][step]
+  const void* const* rows;     // F32, BF16 or U8
+  const void* const* weights;  // same type, of U8 I8: [run / step][16 * blocks][step]
   int rowCount;
   int run;                     // a multiple of ConvKernels::step; the padding has zero weights
   int64_t pixelStride;         // elements
+  const int32_t* start = nullptr;  // of bytes: what sums begin with, by lane
+  const float* scale = nullptr;    // and what they are multiplied by
 };
 
 // acc [pixels][lanes] -> out, with bias, activation and residual as in Backend::ConvArgs.
@@ -46,12 +48,13 @@ struct NormRows {
   DType outType, inType;
   int64_t pixels, channels;
   Activation activation;
+  ByteCode code;  // of U8
 };
 
 struct ConvKernels {
   const char* name;
   DType input;                  // element type of rows and weights
-  int step;                     // inputs per weight lane: 1 for F32, 2 for BF16
+  int step;                     // inputs per weight lane: 1 for F32, 2 for BF16, 4 for U8
   int maxBlocks;
   int pixels[kMaxConvBlocks];   // tile width with 1 and 2 blocks
   void (*accumulate[kMaxConvBlocks])(const ConvTile&, float* acc);
@@ -64,6 +67,7 @@ const ConvKernels& portableConvKernels();
 const ConvKernels& avx2ConvKernels();
 const ConvKernels& avx512ConvKernels();
 const ConvKernels& avx512Bf16ConvKernels();
+const ConvKernels& avx512VnniConvKernels();
 #endif
 
 }  // namespace longlive::cpu

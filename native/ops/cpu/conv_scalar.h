@@ -33,6 +33,10 @@ namespace {
   else static_cast<Bf16*>(p)[i] = toBf16(v);
 }
 
+[[maybe_unused]] inline uint8_t byteOf(float v, ByteCode code) {
+  return static_cast<uint8_t>(std::clamp(std::nearbyint(v / code.step) + static_cast<float>(code.zero), 0.0f, 255.0f));
+}
+
 [[maybe_unused]] inline float activated(float x, Activation a) {
   switch (a) {
     case Activation::Relu: return std::max(x, 0.0f);
@@ -67,7 +71,9 @@ namespace {
     const float scale = root / std::max(std::sqrt(squares), 1e-12f);
     for (int64_t c = 0; c < n.channels; ++c) {
       const float y = loadFloat(n.in, n.inType, first + c) * scale * n.gamma[c];
-      storeFloat(n.out, n.outType, first + c, activated(y, n.activation));
+      const float v = activated(y, n.activation);
+      if (n.outType == DType::U8) static_cast<uint8_t*>(n.out)[first + c] = byteOf(v, n.code);
+      else storeFloat(n.out, n.outType, first + c, v);
     }
   }
 }

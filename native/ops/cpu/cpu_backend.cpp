@@ -105,8 +105,8 @@ void CpuBackend::copyOut(void* host, const Tensor& in) {
   if (in.bytes()) std::memcpy(host, in.data, in.bytes());
 }
 
-void CpuBackend::zero(const Tensor& out) {
-  if (out.bytes()) std::memset(out.data, 0, out.bytes());
+void CpuBackend::fill(const Tensor& out, uint8_t byte) {
+  if (out.bytes()) std::memset(out.data, byte, out.bytes());
 }
 
 std::unique_ptr<LinearWeights> CpuBackend::loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) {
@@ -115,8 +115,8 @@ std::unique_ptr<LinearWeights> CpuBackend::loadLinear(const StoredMatrix& weight
 }
 
 std::unique_ptr<ConvWeights> CpuBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt,
-                                                     int kh, int kw, bool sensitive, bool upsample2x) {
-  return packConv(context(), sensitive ? Precision::FP32 : precision(), weight, bias, out, in, kt, kh, kw, upsample2x);
+                                                     int kh, int kw, bool sensitive, bool upsample2x, Bounds bounds) {
+  return packConv(context(), sensitive ? Precision::FP32 : precision(), weight, bias, out, in, kt, kh, kw, upsample2x, bounds);
 }
 
 void CpuBackend::linear(const LinearRows& outRows, const LinearRows& inRows, const LinearWeights& w, const Epilogue& e) {

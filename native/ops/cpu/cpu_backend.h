@@ -27,14 +27,14 @@ class CpuBackend final : public Backend {
   void upload(const Tensor& out, const float* host) override;
   void download(float* host, const Tensor& in) override;
   void copyOut(void* host, const Tensor& in) override;
-  void zero(const Tensor& out) override;
+  void fill(const Tensor& out, uint8_t byte) override;
   void copy(const Tensor& out, const Tensor& in) override { cpu::copy(context(), out, in); }
   void synchronize() override {}
   Lane use(Lane lane) override { return std::exchange(lane_, lane); }
 
   std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) override;
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
-                                           bool sensitive, bool upsample2x) override;
+                                           bool sensitive, bool upsample2x, Bounds bounds) override;
 
   void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
   void layerNorm(const LinearRows& out, const Tensor& in, NormScale kind, const Tensor& scale, const Tensor& shift, float eps) override;
@@ -60,8 +60,8 @@ class CpuBackend final : public Backend {
   }
 
   void conv(const ConvArgs& a) override { cpu::conv(context(), a); }
-  void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) override {
-    cpu::channelNorm(context(), out, in, gamma, a);
+  void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a, ByteCode code) override {
+    cpu::channelNorm(context(), out, in, gamma, a, code);
   }
   void splitTime(const Tensor& out, const Tensor& in, int factor) override { cpu::splitTime(context(), out, in, factor); }
   void permute(ChannelOrder order, const Tensor& out, const Tensor& in, const Tensor& mul, const Tensor& add) override {

@@ -69,8 +69,9 @@ uint8_t toByte(float x, bool unit) {
 
 }  // namespace
 
-void channelNorm(Context& c, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) {
-  requireFloat(in), requireFloat(out);
+void channelNorm(Context& c, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a, ByteCode code) {
+  requireFloat(in);
+  require(out.dtype == DType::F32 || out.dtype == DType::BF16 || (out.dtype == DType::U8 && code.step > 0), "norm: numbers or bytes with a code");
   const int64_t channels = in.shape[-1];
   require(out.shape == in.shape && gamma.elements() == channels, "norm: shapes differ");
   const ConvKernels& kernels = normKernels(c.isa);
@@ -78,7 +79,7 @@ void channelNorm(Context& c, const Tensor& out, const Tensor& in, const Tensor& 
   c.pool.parallelFor(0, pixels, grain, [&](int64_t begin, int64_t end, int) {
     char* o = out.as<char>() + begin * channels * sizeOf(out.dtype);
     const char* i = in.as<char>() + begin * channels * sizeOf(in.dtype);
-    kernels.norm({o, i, gamma.as<float>(), out.dtype, in.dtype, end - begin, channels, a});
+    kernels.norm({o, i, gamma.as<float>(), out.dtype, in.dtype, end - begin, channels, a, code});
   });
 }
 

@@ -7,7 +7,7 @@
 namespace longlive::cpu {
 
 // x / max(||x||, 1e-12) * sqrt(C) * gamma over channels, then the activation. In place when the types are equal.
-void channelNorm(Context& c, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a);
+void channelNorm(Context& c, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a, ByteCode code);
 
 // [T, H, W, factor * C] -> [factor * T, H, W, C]: channel slice j of frame t becomes frame factor * t + j.
 void splitTime(Context& c, const Tensor& out, const Tensor& in, int factor);

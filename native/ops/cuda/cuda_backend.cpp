@@ -187,8 +187,8 @@ void* CudaBackend::grown(std::vector<std::unique_ptr<Storage>>& memory, size_t b
   return memory.back()->data;
 }
 
-void CudaBackend::zero(const Tensor& out) {
-  if (out.bytes()) check(cudaMemsetAsync(out.data, 0, out.bytes(), stream()), "cudaMemset");
+void CudaBackend::fill(const Tensor& out, uint8_t byte) {
+  if (out.bytes()) check(cudaMemsetAsync(out.data, byte, out.bytes(), stream()), "cudaMemset");
 }
 
 void CudaBackend::copyOut(void* host, const Tensor& in) {
@@ -261,7 +261,7 @@ std::unique_ptr<LinearWeights> CudaBackend::loadLinear(const StoredMatrix& m, co
 }
 
 std::unique_ptr<ConvWeights> CudaBackend::prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
-                                                      bool sensitive, bool upsample2x) {
+                                                      bool sensitive, bool upsample2x, Bounds) {
   require(kt > 0 && kh > 0 && kw > 0 && (!upsample2x || (kh == kw && (kh == 3 || kh == 4))), "conv: unknown kernel");
   auto w = std::make_unique<CudaConv>();
   w->in = in, w->out = out, w->kt = kt, w->kh = kh, w->kw = kw, w->upsample2x = upsample2x;

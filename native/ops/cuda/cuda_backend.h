@@ -28,7 +28,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Storage> allocate(size_t bytes) override;
   void upload(const Tensor& out, const float* host) override { staging().upload(stream(), out, host); }
   void download(float* host, const Tensor& in) override { staging().download(stream(), host, in); }
-  void zero(const Tensor& out) override;
+  void fill(const Tensor& out, uint8_t byte) override;
   void copy(const Tensor& out, const Tensor& in) override { convert(stream(), out, in); }
   void synchronize() override;
   std::unique_ptr<Storage> allocateHost(size_t bytes) override;
@@ -43,7 +43,7 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) override;
   std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
-                                           bool sensitive, bool upsample2x) override;
+                                           bool sensitive, bool upsample2x, Bounds bounds) override;
 
   void linear(const LinearRows& out, const LinearRows& in, const LinearWeights& w, const Epilogue& e) override;
   void layerNorm(const LinearRows& out, const Tensor& in, NormScale kind, const Tensor& scale, const Tensor& shift, float eps) override {
@@ -78,7 +78,7 @@ class CudaBackend final : public Backend {
   }
 
   void conv(const ConvArgs& a) override;
-  void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a) override {
+  void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a, ByteCode) override {
     cuda::channelNorm(stream(), out, in, gamma, a);
   }
   void splitTime(const Tensor& out, const Tensor& in, int factor) override { cuda::splitTime(stream(), out, in, factor); }

@@ -25,11 +25,11 @@ STUDENTS = ["long", "distill", "ode", "causal"]
 SPARE_ROWS = 16
 
 
-def package_settings(context: Context, vocab_size: int, text_len: int) -> dict[str, Any]:
+def package_settings(context: Context, settings: ExportStage, vocab_size: int, text_len: int) -> dict[str, Any]:
     p = context.preset
     z, (mean, std) = p.vae.z_dim, (v.flatten().tolist() for v in context.statistics())
     dit = vars(p.student) | {"in_dim": z, "out_dim": z, "text_dim": p.text_encoder.dim, "text_len": text_len}
-    return config(vocab_size, vars(p.vae), mean, std, dit, vars(p.text_encoder), p.sampling, vars(p.video))
+    return config(vocab_size, vars(p.vae) | {"eight_bit": settings.eight_bit}, mean, std, dit, vars(p.text_encoder), p.sampling, vars(p.video))
 
 
 @torch.inference_mode()
@@ -123,7 +123,7 @@ def export(context: Context, settings: ExportStage) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(out / "tokenizer.json"))
     names = {"name": settings.name, "title": context.preset.title, "description": settings.description}
-    write_package(out, parts, package_settings(context, tokenizer.get_vocab_size(), text_len), settings.version, **names)
+    write_package(out, parts, package_settings(context, settings, tokenizer.get_vocab_size(), text_len), settings.version, **names)
     report: dict[str, Any] = {"package": str(out), "parameters": validate(out)}
     package = Package(out, torch.float32)
     chunk = next(package.generate([(0, "a red fox walks on grass by day")], 1))
