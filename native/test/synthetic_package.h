@@ -126,7 +126,7 @@ class SyntheticPackage {
            "},\"textEncoder\":{\"vocabSize\":" + n(t.vocabSize) + ",\"dim\":" + n(t.dim) + ",\"dimAttn\":" + n(t.dimAttn) + ",\"dimFfn\":" + n(t.dimFfn) +
            ",\"numHeads\":" + n(t.numHeads) + ",\"numLayers\":" + n(t.numLayers) + ",\"numBuckets\":32,\"maxDistance\":128,\"eps\":1e-6}" +
            ",\"vae\":{\"dim\":" + n(config.vae.dim) + ",\"zDim\":16,\"dimMult\":[1,2,4,4],\"numResBlocks\":2,\"temporalDownsample\":[false,true,true]" +
-           ",\"mean\":" + list(config.vae.mean) + ",\"std\":" + list(config.vae.std) + "},\"sampling\":{\"framesPerBlock\":" + n(s.framesPerBlock) +
+           ",\"mean\":" + list(config.vae.mean) + ",\"std\":" + list(config.vae.std) + ",\"eightBit\":" + (config.vae.eightBit ? "true" : "false") + "},\"sampling\":{\"framesPerBlock\":" + n(s.framesPerBlock) +
            ",\"windowFrames\":" + n(s.windowFrames) + ",\"sinkFrames\":" + n(s.sinkFrames) + ",\"rope\":\"" +
            (s.rope == RopeMode::Relative ? "relative" : "absolute") + "\",\"globalSink\":" + (s.globalSink ? "true" : "false") +
            ",\"timestepShift\":5.0,\"denoisingSteps\":[" + steps + "],\"warpDenoisingSteps\":true,\"contextNoise\":0}" +
