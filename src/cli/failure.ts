@@ -36,6 +36,7 @@ const OF_DOMAIN: Partial<Record<DomainError['code'], number>> = {
   INVALID_INPUT: EXIT.usage,
   NOT_FOUND: EXIT.usage,
   MODEL_UNAVAILABLE: EXIT.unavailable,
+  ENCODER_UNAVAILABLE: EXIT.unavailable,
   AT_CAPACITY: EXIT.unavailable,
   STORAGE: EXIT.storage,
   ENGINE: EXIT.generation,

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import cliProgress from 'cli-progress';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { parseSetting, settingNames } from '../import/index.js';
 import {
   bytesOf,
@@ -24,10 +24,14 @@ import { loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, runningPrecision, storeOpener } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
+import { BLOCKS } from './verification/cases.js';
+import { verifyFilms, type VerifyFlags } from './verification/command.js';
 import { PACKAGE_NAME } from '../import/package-name.js';
 import { complain, print, printable } from './terminal.js';
 
 const SETTINGS = ['models', 'modelCache', 'modelCacheGigabytes', 's3Endpoint', 's3Region'];
+/** How packages are calculated with when they are verified. */
+const RUNNING = ['device', 'precision', 'attention', 'decoder', 'rope', 'threads'];
 const SERVICE_TIMEOUT_MS = 10_000;
 
 /** `longlive models`: which packages there are, whether they are whole, how they come and go. */
@@ -43,8 +47,17 @@ export function modelsCommand(): Command {
     .option('--keep-old', 'keep a package of that name that is there as NAME@VERSION, for the sessions made with it')
     .option('--quiet', 'no progress bar');
   const verify = new Command('verify')
-    .description('read packages whole and compare their checksums')
-    .argument('[name...]', 'names of packages (default: all)');
+    .description(
+      'compare the checksums of packages; of those that are named, generate films too, judge them and write a report',
+    )
+    .argument('[name...]', 'names of packages (default: the checksums of all)')
+    .option('--files', 'only compare checksums')
+    .option('--report <file>', 'where the page goes, its figures beside it as .json (default: verify-NAME.html)')
+    .option(
+      '--reference <file>',
+      'pictures of the reference implementation to compare with (bench/reference_frames.py)',
+    )
+    .option('--blocks <number>', 'blocks of every film', wholeNumber, BLOCKS);
   const configure = new Command('configure')
     .description('change how a package is sampled, such as rope=relative, and renew its manifest')
     .argument('<name>', 'name of the package')
@@ -57,9 +70,15 @@ export function modelsCommand(): Command {
     .description('list, add, verify, configure and remove model packages')
     .addCommand(addSettings(list, [...SETTINGS, 'device', 'precision', 'token']).action(runList))
     .addCommand(addSettings(add, SETTINGS).action(runAdd))
-    .addCommand(addSettings(verify, SETTINGS).action(runVerify))
+    .addCommand(addSettings(verify, [...SETTINGS, ...RUNNING]).action(runVerify))
     .addCommand(addSettings(configure, ['models']).action(runConfigure))
     .addCommand(addSettings(remove, ['models']).action(runRemove));
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 1) return value;
+  throw new InvalidArgumentError('It must be a whole number of at least 1.');
 }
 
 // -- list
@@ -277,7 +296,7 @@ function messageOf(error: unknown): string {
 
 // -- verify
 
-async function runVerify(names: string[], flags: Record<string, unknown>): Promise<void> {
+async function runVerify(names: string[], flags: VerifyFlags): Promise<void> {
   const config = loadConfig(process.env, flags);
   const { sources, problems } = await find(config);
   const chosen = names.length > 0 ? sources.filter(({ name }) => names.includes(name)) : sources;
@@ -288,6 +307,7 @@ async function runVerify(names: string[], flags: Record<string, unknown>): Promi
   ];
   for (const source of chosen) complaints.push(...(await verify(source, config)));
   if (complaints.length > 0) throw new Failure(EXIT.unavailable, complaints.join('\n'));
+  if (names.length > 0 && !flags.files) await verifyFilms(names, config, flags);
 }
 
 async function verify(source: PackageSource, config: ServerConfig): Promise<string[]> {

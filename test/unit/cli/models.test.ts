@@ -76,7 +76,7 @@ describe('longlive models configure', () => {
       ...DEEP,
       sampling: { ...DEEP.sampling, rope: 'relative', denoisingSteps: [1000, 500] },
     });
-    expect(await run('verify', 'mine')).toBe('mine: every file matches its checksum\n');
+    expect(await run('verify', 'mine', '--files')).toBe('mine: every file matches its checksum\n');
     expect(readdirSync(join(models, 'mine')).filter((name) => name.endsWith('.new'))).toEqual([]);
     expect(await run('configure', 'mine', 'rope=relative')).toBe(`${join(models, 'mine')}: nothing to change\n`);
   });
@@ -84,9 +84,11 @@ describe('longlive models configure', () => {
   it('accepts a config.json that was edited, and says so', async () => {
     write();
     writeFileSync(join(models, 'mine/config.json'), JSON.stringify({ ...DEEP, video: { ...DEEP.video, fps: 24 } }));
-    expect((await failure('verify', 'mine')).message).toMatch(/config\.json.*longlive models configure mine/s);
+    expect((await failure('verify', 'mine', '--files')).message).toMatch(
+      /config\.json.*longlive models configure mine/s,
+    );
     expect(await run('configure', 'mine')).toMatch(/^config\.json had been edited; the manifest agrees with it now\n/);
-    expect(await run('verify', 'mine')).toBe('mine: every file matches its checksum\n');
+    expect(await run('verify', 'mine', '--files')).toBe('mine: every file matches its checksum\n');
     expect(stored().video.fps).toBe(24);
   });
 
@@ -99,7 +101,7 @@ describe('longlive models configure', () => {
     const before = readFileSync(join(models, 'mine/config.json'), 'utf8');
     expect((await failure('configure', 'mine', ...settings)).message).toMatch(message);
     expect(readFileSync(join(models, 'mine/config.json'), 'utf8')).toBe(before);
-    expect(await run('verify', 'mine')).toBe('mine: every file matches its checksum\n');
+    expect(await run('verify', 'mine', '--files')).toBe('mine: every file matches its checksum\n');
   });
 
   it('names what is not there', async () => {
@@ -129,7 +131,7 @@ describe('longlive models add', () => {
     expect(await run('add', address, '--name', 'mine')).toContain('licence: Apache-2.0');
     await server.stop();
     expect(readdirSync(models)).toEqual(['mine']);
-    expect(await run('verify', 'mine')).toBe('mine: every file matches its checksum\n');
+    expect(await run('verify', 'mine', '--files')).toBe('mine: every file matches its checksum\n');
   });
 
   it('does not replace a package', async () => {
@@ -225,7 +227,7 @@ describe('longlive models list', () => {
     expect(await run('list', '--service', origin)).toMatch(/ runs in fp32 .* loaded\n$/);
     server.files.delete('graphql');
     expect((await failure('list', '--service', origin)).message).toContain('it answered 404');
-    expect(await run('verify', 'far')).toContain('not fetched');
+    expect(await run('verify', 'far', '--files')).toContain('not fetched');
     await server.stop();
   });
 });
