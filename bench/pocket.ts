@@ -2,8 +2,9 @@
  * The Pocket table: how fast the default package runs on this machine, against the same package in PyTorch on the same
  * cores in the same run, and what the service itself adds to a chunk.
  *
- *   npm run bench -- [--seconds 20] [--threads 2] [--python PATH] [--out bench/results/FILE.json]
+ *   npm run bench -- [--seconds 20] [--threads 2] [--python PATH] [--against PACKAGE] [--out bench/results/FILE.json]
  *
+ * `--against` names the folder of an older Pocket to run in between: `../shared/pocket-0.9.3`.
  * `--python` (or LONGLIVE_PYTHON) names an interpreter with training/requirements.txt installed.
  */
 import { execFile } from 'node:child_process';
@@ -15,6 +16,7 @@ import type { Report } from '../src/cli/report.js';
 import { measureService, type ServiceRow } from './service.js';
 
 const run = promisify(execFile);
+const MODEL = 'pocket';
 const root = resolve(import.meta.dirname, '..');
 const PROMPT = 'a red fox runs across the meadow by day, in clear weather';
 const NEXT_PROMPT = 'a blue robot walks along a street at night, in the rain';
@@ -43,7 +45,12 @@ interface Row {
 
 const FPS = 16;
 
-async function native(precision: string, seconds: number, threads: number): Promise<Row> {
+async function native(
+  precision: string,
+  seconds: number,
+  threads: number,
+  folder = join(root, 'models/pocket'),
+): Promise<Row> {
   const scratch = await mkdtemp(join(tmpdir(), 'longlive-bench-'));
   try {
     const { stdout } = await run(
@@ -52,13 +59,13 @@ async function native(precision: string, seconds: number, threads: number): Prom
         join(root, 'dist/cli/main.js'),
         ...['generate', '--prompt', PROMPT, '--switch', `${seconds / 2}:${NEXT_PROMPT}`, '--seconds', String(seconds)],
         ...['--seed', '1', '--device', 'cpu', '--precision', precision, '--threads', String(threads), '--json'],
-        ...['--models', join(root, 'models'), '--out', join(scratch, 'video.mp4')],
+        ...['--models', dirname(folder), '--model', MODEL, '--out', join(scratch, 'video.mp4')],
       ],
       { maxBuffer: 1 << 24 },
     );
     const result = JSON.parse(stdout) as Report;
     return {
-      engine: 'native core',
+      engine: `native core, ${result.package.name} ${result.package.version}`,
       precision,
       fps: result.generationFps,
       realTimeFactor: result.generationFps / FPS,
@@ -124,6 +131,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '20' },
     threads: { type: 'string', default: '2' },
     python: { type: 'string', default: process.env.LONGLIVE_PYTHON ?? 'python3' },
+    against: { type: 'string' },
     out: { type: 'string' },
   },
 });
@@ -132,15 +140,22 @@ const cpu = cpus()[0]?.model.trim() ?? 'unknown CPU';
 
 console.log(`${cpu}, ${threads} threads, ${seconds} s of video with one prompt switch\n`);
 const rows: Row[] = [];
-for (const precision of ['fp32', 'bf16', 'int8']) rows.push(await native(precision, seconds, threads));
+const older: Row[] = [];
+for (const precision of ['fp32', 'bf16', 'int8']) {
+  rows.push(await native(precision, seconds, threads));
+  if (values.against !== undefined) older.push(await native(precision, seconds, threads, resolve(values.against)));
+}
 for (const dtype of ['float32', 'bfloat16']) {
   rows.push(await torch(values.python, dtype, seconds, threads));
 }
-console.log(engineTable(rows));
+console.log(engineTable([...rows, ...older]));
 
-const best = (engine: (name: string) => boolean) => Math.max(...rows.filter((r) => engine(r.engine)).map((r) => r.fps));
-const ratio = best((name) => name === 'native core') / best((name) => name !== 'native core');
+const best = (of: Row[]) => Math.max(...of.map((row) => row.fps));
+const isNative = (row: Row) => row.engine.startsWith('native core');
+const ratio = best(rows.filter(isNative)) / best(rows.filter((row) => !isNative(row)));
 console.log(`\nnative core, best precision, against PyTorch, best precision: ${ratio.toFixed(2)} x\n`);
+const overOlder = older.map((row, index) => ({ precision: row.precision, ratio: (rows[index]?.fps ?? NaN) / row.fps }));
+for (const each of overOlder) console.log(`against ${values.against}, ${each.precision}: ${each.ratio.toFixed(2)} x`);
 
 const service = await measureService({ seconds: 12, threads });
 console.log('From the frames leaving the engine to the chunk in the hands of a client (REALTIME, one session):\n');
@@ -149,6 +164,17 @@ console.log(serviceTable(service));
 const date = new Date().toISOString().slice(0, 10);
 const out = resolve(values.out ?? join(root, 'bench/results', `pocket-cpu-${date}.json`));
 await mkdir(dirname(out), { recursive: true });
-const result = { date, cpu, threads, seconds, node: process.version, rows, nativeOverTorch: ratio, service };
+const result = {
+  date,
+  cpu,
+  threads,
+  seconds,
+  node: process.version,
+  rows,
+  older,
+  nativeOverTorch: ratio,
+  overOlder,
+  service,
+};
 await writeFile(out, `${JSON.stringify(result, null, 2)}\n`);
 console.log(`\n${out}`);
