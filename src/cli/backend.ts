@@ -38,7 +38,7 @@ export interface Parts {
   logger: Logger;
 }
 
-export interface ComposedBackend extends Backend {
+export interface ComposedBackend extends Backend, AsyncDisposable {
   sessions: SessionService;
   close(): Promise<void>;
 }
@@ -89,14 +89,11 @@ function nativeEncoders(wanted: EncoderName, threads: number): PictureEncoder[] 
 
 export function compose({ engine, store, media, policy, logger }: Parts): ComposedBackend {
   const sessions = new SessionService({ engine, media, store, cluster: new LocalCluster(), policy, logger });
-  return {
-    sessions,
-    store,
-    close: async () => {
-      await media.close();
-      await engine.close();
-    },
+  const close = async () => {
+    await media.close();
+    await engine.close();
   };
+  return { sessions, store, close, [Symbol.asyncDispose]: close };
 }
 
 export function engineOptions(config: ServerConfig): EngineOptions {

@@ -151,7 +151,7 @@ interface Family {
   variants: Map<string, Model>;
 }
 
-export class NativeEngine implements Engine {
+export class NativeEngine implements Engine, AsyncDisposable {
   /** By name, the default first. */
   private families = new Map<string, Family>();
   private readonly pool: ModelPool;
@@ -213,6 +213,10 @@ export class NativeEngine implements Engine {
   async close(): Promise<void> {
     this.parts.catalog.close();
     await Promise.all([...this.families.values()].flatMap(modelsOf).map((model) => model.dispose()));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** What was not found any more but is loaded stays until it would have to be loaded again. */

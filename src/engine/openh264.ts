@@ -45,4 +45,8 @@ export class OpenH264 implements PictureEncoder {
     this.#closed = true;
     for (const { native } of this.#threads) native.dispose();
   }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }

@@ -58,6 +58,10 @@ export class EncoderPool {
     await Promise.all([...this.#idle, ...this.#running.keys()].map((worker) => worker.terminate()));
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   #dispatch(): void {
     if (this.#waiting.length === 0) return;
     const worker = this.#idle.pop() ?? (this.#running.size < this.#size ? this.#start() : undefined);

@@ -32,7 +32,7 @@ export interface MediaOptions {
   encoder?: EncoderName;
 }
 
-export interface ClosableMediaFactory extends MediaFactory {
+export interface ClosableMediaFactory extends MediaFactory, AsyncDisposable {
   /** Makes an encoder ready ahead of the first session. */
   prepare(): void;
   /** Stops the encoder threads. */
@@ -63,6 +63,7 @@ export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFac
     if (!found) throw new Error(`the encoder ${name} is not here`);
     return found;
   };
+  const close = async () => void (await Promise.all(encoders.map((encoder) => encoder.close())));
   const preferred = find(options.encoder ?? 'minih264');
   return {
     encoders: [preferred, ...encoders.filter((encoder) => encoder !== preferred)].map(({ name }) => name),
@@ -75,7 +76,8 @@ export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFac
     playlist,
     progressive,
     prepare: () => preferred.prepare(),
-    close: async () => void (await Promise.all(encoders.map((encoder) => encoder.close()))),
+    close,
+    [Symbol.asyncDispose]: close,
   };
 }
 

@@ -26,6 +26,10 @@ export class MiniH264 implements PictureEncoder {
   close(): Promise<void> {
     return this.#pool.close();
   }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }
 
 /** In memory of its own, which a thread can take; `slice` of a Buffer would not copy. */

@@ -39,6 +39,10 @@ export class HashThread {
     await this.worker.terminate();
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   private run(job: Job): Promise<string> {
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {

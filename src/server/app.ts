@@ -29,7 +29,7 @@ export interface Backend {
   close?(): Promise<void>;
 }
 
-export interface RunningServer {
+export interface RunningServer extends AsyncDisposable {
   /** Where a browser on this machine reaches it. */
   readonly url: string;
   readonly sessions: Sessions;
@@ -86,11 +86,13 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
   const webSocket = serveWebSocket(server, { config, edge, connections, refusals, yoga, metrics, log });
   await listen(server, config);
   let closed: Promise<void> | undefined;
+  const closeOnce = () => (closed ??= close(config, backend, server, webSocket, log));
   return {
     url: address(server, config),
     sessions,
     notReady: (reason) => readiness.drop(reason),
-    close: () => (closed ??= close(config, backend, server, webSocket, log)),
+    close: closeOnce,
+    [Symbol.asyncDispose]: closeOnce,
   };
 }
 

@@ -145,7 +145,7 @@ export interface EncodedPictures {
 }
 
 /** Encodes a chunk's frames, beginning with an IDR picture, as Baseline without slice groups. Off the JavaScript thread. */
-export interface PictureEncoder {
+export interface PictureEncoder extends AsyncDisposable {
   readonly name: EncoderName;
   encode(job: PictureJob): Promise<EncodedPictures>;
   /** Makes it ready ahead of the first frames, which would wait for it. */

@@ -127,6 +127,13 @@ describe('opening an encoder', () => {
     expect(() => createMediaFactory(options)).toThrow(message);
   });
 
+  it('is closed by who holds it with `await using`, too', async () => {
+    const held = createMediaFactory({ workers: 1 });
+    const encoder = await held.open({ width: 64, height: 64, fps: 16 });
+    await held[Symbol.asyncDispose]();
+    await expect(encoder.encode(movingDisc({ count: 1, width: 64, height: 64 }))).rejects.toThrow('closed');
+  });
+
   it('fails what is asked of it after closing', async () => {
     const closing = createMediaFactory({ workers: 1 });
     const encoder = await closing.open({ width: 64, height: 64, fps: 16 });
