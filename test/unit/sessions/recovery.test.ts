@@ -147,6 +147,18 @@ describe('when the store fails', () => {
     ]);
   });
 
+  /** A session that was to be stopped while the store failed, which the caller was told. */
+  async function refusedStop(): Promise<{ world: World; id: string }> {
+    const world = makeWorld({ policy: { storeRetrySeconds: 1, idleSeconds: 0 } });
+    const id = await create(world);
+    await world.clock.advance(1_000);
+    world.store.fault = () => ({ when: 'before', error: new StoreError('UNREACHABLE', 'no network') });
+    await world.clock.advance(10_000);
+    const stopping = world.clock.until(world.service.stopSession(id));
+    await expect(stopping).rejects.toMatchObject({ code: 'STORAGE' });
+    return { world, id };
+  }
+
   it('a session can be stopped and finished after an outage', async () => {
     const world = makeWorld({ policy: { storeRetrySeconds: 1, idleSeconds: 0 } });
     const id = await create(world);
@@ -160,6 +172,23 @@ describe('when the store fails', () => {
     const events = await readToEnd(world, id);
     expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'STOPPED' });
     expect((await world.service.session(id)).artifacts).toHaveLength(4);
+  });
+
+  it('a stop that was refused is carried out when the store is well, without being asked for again', async () => {
+    const { world, id } = await refusedStop();
+    world.store.fault = () => undefined;
+    await world.clock.advance(60_000);
+    expect(await world.service.session(id)).toMatchObject({ state: 'STOPPED', reason: 'REQUESTED' });
+  });
+
+  it('a stop that was refused ends with the process: the session goes on, and stops when it is asked for again', async () => {
+    const { world, id } = await refusedStop();
+    world.crash();
+    world.store.fault = () => undefined;
+    const next = await successorOf(world, { policy: { idleSeconds: 0 } });
+    expect(['LIVE', 'PAUSED']).toContain((await next.service.session(id)).state);
+    expect(await next.clock.until(next.service.stopSession(id))).toMatchObject({ state: 'STOPPED' });
+    expect((await readToEnd(next, id)).at(-1)).toMatchObject({ type: 'SessionEnded', state: 'STOPPED' });
   });
 
   it('creating fails with STORAGE and takes no place', async () => {
