@@ -9,9 +9,10 @@ export interface Answer {
   code?: string;
   message?: string;
   chunks?: number;
+  failure?: { code: string; message: string } | null;
 }
 
-const SESSION = `__typename ... on Session { id state reason } ... on Error { code message }`;
+const SESSION = `__typename ... on Session { id state reason failure { code message } } ... on Error { code message }`;
 const RECEIPT = `__typename ... on SwitchReceipt { id } ... on Error { code message }`;
 
 export async function create(url: string, input: object): Promise<Answer> {

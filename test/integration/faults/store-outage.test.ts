@@ -181,6 +181,7 @@ describe('the process', () => {
       await until(
         async () => ['LIVE', 'PAUSED'].includes((await sessionOf(second.url, id)).state ?? ''),
         'it is known',
+        PATIENT_MS,
       );
     },
     LIMIT_MS,
@@ -196,7 +197,7 @@ describe('a store without conditional writes', () => {
       proxy.fault = conditional;
       const service = await start({ settings: { READY_SECONDS: 0 } });
       await until(async () => (await readiness(service)) === 503, 'it is not ready', PATIENT_MS);
-      expect(service.logged('does not support conditional writes')).toBe(true);
+      await until(() => service.logged('does not support conditional writes'), 'the log says why', PATIENT_MS);
       const refused = await create(service.url, { prompt: 'a fox' });
       expect(refused).toMatchObject({
         code: 'STORAGE',

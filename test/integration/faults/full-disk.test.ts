@@ -1,0 +1,77 @@
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { control, create, sessionOf } from '../../support/control.js';
+import { MAIN, ServiceProcess } from '../../support/service-process.js';
+import { until } from '../../support/test-server.js';
+import { Watcher } from '../../support/watcher.js';
+
+/** The service as it is deployed, on a disk that becomes full: a file system in memory of one megabyte, which only root may mount. */
+
+const PATIENT_MS = 60_000;
+const LIMIT_MS = 240_000;
+const DISK_BYTES = 1_048_576;
+/** What is left to a session at first, in whole pages. */
+const LEFT_BYTES = 262_144;
+
+const root = mkdtempSync(join(tmpdir(), 'longlive-full-'));
+const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', root]).status === 0;
+const ballast = join(root, 'ballast');
+const store = join(root, 'store');
+
+const running: ServiceProcess[] = [];
+beforeAll(() => mkdirSync(store));
+afterEach(async () => {
+  for (const service of running.splice(0)) await service.stop();
+});
+afterAll(() => {
+  if (mounted) spawnSync('umount', [root]);
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** What is too little for a chunk may do for a smaller file. */
+function takeTheLastPages(): void {
+  try {
+    for (;;) appendFileSync(ballast, Buffer.alloc(4096));
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'ENOSPC' });
+  }
+}
+
+function fsck(): { status: number | null; said: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, 'fsck', '--all', '--store', store]);
+  return { status, said: `${stdout}${stderr}` };
+}
+
+it.skipIf(!mounted)(
+  'pauses its session with STORAGE, shows nothing by halves, and goes on when there is room (skipped where no file system may be mounted: run it as root)',
+  async () => {
+    writeFileSync(ballast, Buffer.alloc(DISK_BYTES - LEFT_BYTES));
+    const service = await ServiceProcess.start({ store, settings: { STORE_RETRY_SECONDS: 1, REQUEST_SECONDS: 5 } });
+    running.push(service);
+    const { id = '' } = await create(service.url, { prompt: 'a fox', pace: 'FASTEST' });
+    const watcher = new Watcher(id);
+    const watching = watcher.watch(service.url);
+    await until(async () => (await sessionOf(service.url, id)).reason === 'STORAGE', 'it is paused', PATIENT_MS);
+    expect((await sessionOf(service.url, id)).failure?.message).toContain('is full: free some space');
+    takeTheLastPages();
+    expect(await create(service.url, { prompt: 'another' })).toMatchObject({
+      __typename: 'UnavailableError',
+      code: 'STORAGE',
+      message: expect.stringContaining('is full') as string,
+    });
+    expect(fsck()).toMatchObject({ status: 0 });
+
+    truncateSync(ballast, 0);
+    await until(async () => (await control(service.url, 'resume', id)).state === 'LIVE', 'it resumes', PATIENT_MS);
+    const { chunks } = watcher.seen;
+    await until(() => watcher.seen.chunks > chunks + 2, 'it goes on', PATIENT_MS);
+    expect(await control(service.url, 'stop', id)).toMatchObject({ state: 'STOPPED' });
+    await watching;
+    expect(watcher.seen).toMatchObject({ ended: true, last: { __typename: 'SessionEnded', state: 'STOPPED' } });
+    expect(fsck()).toMatchObject({ status: 0 });
+  },
+  LIMIT_MS,
+);
