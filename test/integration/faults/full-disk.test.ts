@@ -41,7 +41,8 @@ function takeTheLastPages(): void {
 }
 
 function fsck(): { status: number | null; said: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, 'fsck', '--all', '--store', store]);
+  const words = ['fsck', '--all', '--store', store];
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...words], { encoding: 'utf8' });
   return { status, said: `${stdout}${stderr}` };
 }
 
