@@ -55,7 +55,9 @@ class Attack {
       const answer = await send(this.target.service.url, script);
       const status = /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 'none';
       this.statuses[status] = (this.statuses[status] ?? 0) + 1;
-      const complaint = complaintAbout(answer, this.target.secrets);
+      const served =
+        script.forbidden && /^[12]/.test(status) ? `served with ${status}, though nobody may have it,` : undefined;
+      const complaint = served ?? complaintAbout(answer, this.target.secrets);
       if (complaint !== undefined)
         this.complaints.push(
           `${complaint} in ${JSON.stringify(answer.slice(0, 1500))}, the answer to\n${printed(script)}`,

@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
+import { forbidden } from './forbidden.js';
 import { mutate, randomFrom } from './mutate.js';
 import { type Operation, operations } from './operations.js';
 import type { Script, Step } from './wire.js';
@@ -34,6 +35,7 @@ export class Hostile {
       (random, seed) => this.graphql(random, seed),
       (random, seed) => this.graphql(random, seed),
       (random) => this.media(random),
+      (random) => forbidden(this.prey, random),
     ];
   }
 

@@ -13,6 +13,10 @@ export interface Script {
   end: 'half-close' | 'reset' | 'reset when answered' | 'hold';
   /** How long an answer is waited for after the last step, in milliseconds. */
   patience: number;
+  /** Nothing of the answer is taken while the script runs. */
+  unread?: boolean;
+  /** What must not be served: an answer of 1xx or 2xx is wrong. */
+  forbidden?: boolean;
 }
 
 /** More of an answer is counted, not kept. */
@@ -20,15 +24,16 @@ const KEPT_BYTES = 2 ** 20;
 const CONNECT_MS = 10_000;
 
 /** What the service answered, as Latin-1. Rejects only when it takes no connection. */
-export async function send(url: string, { steps, end, patience }: Script): Promise<string> {
+export async function send(url: string, { steps, end, patience, unread }: Script): Promise<string> {
   const { hostname, port } = new URL(url);
   const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true, noDelay: true });
   const parts: Buffer[] = [];
   let kept = 0;
-  socket.on('data', (bytes: Buffer) => {
+  const take = (bytes: Buffer) => {
     if (kept < KEPT_BYTES) parts.push(bytes);
     kept += bytes.length;
-  });
+  };
+  if (!unread) socket.on('data', take);
   const over = new Promise<void>((resolve) => {
     socket.once('end', () => resolve());
     socket.once('close', () => resolve());

@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { sessionIdOfKey, sessionIdOfOldKey } from '../../../src/sessions/stored/ids.js';
-import { makeWorld } from '../../support/fake-service.js';
+import { keysOf } from '../../../src/sessions/stored/keys.js';
+import { decodeRecord, encodeRecord } from '../../../src/sessions/stored/record.js';
+import { collect } from '../../../src/sessions/stored/vault.js';
+import { makeWorld, read } from '../../support/fake-service.js';
 
 const INPUT = { prompt: 'a red fox', maxSeconds: 2, pace: 'FASTEST', idempotencyKey: 'order-1001' } as const;
 
@@ -30,4 +33,29 @@ it('keys of callers have nothing to do with each other', () => {
   const id = (caller?: string) => sessionIdOfKey('secret', 'order', caller);
   expect(new Set([id(), id('a'), id('b')]).size).toBe(3);
   expect(sessionIdOfKey('s', 'b', 'a')).not.toBe(sessionIdOfKey('s', 'a","b', ''));
+});
+
+/** A record as releases wrote it before ids were keyed by a secret. */
+async function withOldSession() {
+  const world = makeWorld();
+  const { idempotencyKey, ...rest } = INPUT;
+  const made = await world.clock.until(world.service.createSession(rest));
+  await world.clock.until(read(world, made.id));
+  const id = sessionIdOfOldKey(idempotencyKey);
+  const stored = await collect((await world.store.get(keysOf(made.id).record)).body);
+  const record = decodeRecord(stored, 'record');
+  const old = { ...record, id, snapshot: { ...record.snapshot, id } };
+  await world.store.put(keysOf(id).record, encodeRecord(old));
+  return { world, id };
+}
+
+it('finds a session that an earlier release made with the key', async () => {
+  const { world, id } = await withOldSession();
+  expect((await world.clock.until(world.service.createSession(INPUT))).id).toBe(id);
+});
+
+it('refuses the key of such a session for another input', async () => {
+  const { world } = await withOldSession();
+  const other = world.clock.until(world.service.createSession({ ...INPUT, prompt: 'a robot' }));
+  await expect(other).rejects.toMatchObject({ code: 'CONFLICT' });
 });

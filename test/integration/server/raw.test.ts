@@ -1,0 +1,121 @@
+/** Bytes that no HTTP library would send, and a server that answers or closes, and lives. */
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { RunningServer } from '../../../src/server/index.js';
+import { frame } from '../../fuzz/hostile.js';
+import { type Script, send } from '../../fuzz/wire.js';
+import { startPaintingServer } from '../../support/painting-server.js';
+
+let server: RunningServer;
+let host: string;
+beforeAll(async () => {
+  server = await startPaintingServer();
+  host = new URL(server.url).host;
+});
+afterAll(() => server?.close());
+
+const PATIENCE_MS = 10_000;
+
+const script = (write: string, end: Script['end'] = 'half-close', patience = PATIENCE_MS): Script => ({
+  ...{ kind: 'raw', steps: [{ write }], end, patience },
+});
+
+const statusOf = (answer: string) => Number(/^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1]);
+
+const request = (method: string, target: string, headers = '') =>
+  `${method} ${target} HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n${headers}\r\n`;
+
+const UPGRADE =
+  'connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n';
+
+const handshake = (target = '/graphql') => `GET ${target} HTTP/1.1\r\nhost: ${host}\r\n${UPGRADE}\r\n`;
+
+async function lives(): Promise<void> {
+  expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+}
+
+describe('a request target', () => {
+  it.each([
+    ['GET', '//', 400],
+    ['GET', '//evil.example/healthz', 400],
+    ['GET', '///', 400],
+    ['GET', '*', 400],
+    ['OPTIONS', '*', 204],
+    ['GET', 'healthz', 400],
+    ['GET', '/%', 400],
+    ['GET', '/%zz', 400],
+    ['GET', '/%c3%28', 400],
+    ['GET', '/%00', 400],
+    ['GET', '/a\\b', 400],
+    ['GET', '/a#b', 400],
+    ['GET', '/?q=\xff', 400],
+    ['GET', 'ftp://localhost/', 400],
+    ['GET', 'http://', 400],
+    ['GET', 'http://[/healthz', 400],
+    ['GET', 'http://localhost/healthz', 200],
+    ['GET', 'http://rebind.example/metrics', 421],
+    ['GET', '/sessions/../healthz', 200],
+    ['CONNECT', 'localhost:80', 405],
+    ['CONNECT', '//', 405],
+  ])('%s %s is answered %i, as it is in an upgrade', async (method, target, status) => {
+    expect(statusOf(await send(server.url, script(request(method, target))))).toBe(status);
+    if (status === 400) expect(statusOf(await send(server.url, script(handshake(target))))).toBe(400);
+    await lives();
+  });
+});
+
+describe('an upgrade', () => {
+  it('that is refused and reset harms nobody', async () => {
+    const storm = Array.from({ length: 60 }, (_, i) =>
+      send(server.url, script(handshake(i % 2 ? '/nowhere' : '//'), 'reset', i % 25)),
+    );
+    await Promise.all(storm);
+    await lives();
+  });
+
+  it('that is refused is closed, whether its client closes or not', async () => {
+    const socket = connect({ host: '127.0.0.1', port: Number(new URL(server.url).port), allowHalfOpen: true });
+    socket.on('error', () => undefined);
+    socket.resume();
+    socket.write(handshake('/nowhere'));
+    const began = performance.now();
+    await new Promise((resolve) =>
+      socket.once('close', resolve).once('end', () => setTimeout(() => socket.end(), 5000)),
+    );
+    expect(performance.now() - began).toBeLessThan(5_000 + PATIENCE_MS);
+    await lives();
+  });
+
+  it('whose first frame is too large is closed with 1009', async () => {
+    const steps = [{ write: handshake() }, { write: frame(1, 'x'.repeat(20_000)) }];
+    const answer = await send(server.url, { kind: 'raw', steps, end: 'hold', patience: PATIENCE_MS });
+    expect(statusOf(answer)).toBe(101);
+    const close = Buffer.from(answer.slice(answer.indexOf('\r\n\r\n') + 4), 'latin1');
+    expect([close[0], close.readUInt16BE(2)]).toEqual([0x88, 1009]);
+    await lives();
+  });
+
+  it('whose first frame says that it is larger than any is closed', async () => {
+    const steps = [{ write: handshake() }, { write: frame(1, 'x', { length: 2n ** 62n }) }];
+    const began = performance.now();
+    await send(server.url, { kind: 'raw', steps, end: 'hold', patience: PATIENCE_MS });
+    expect(performance.now() - began).toBeLessThan(PATIENCE_MS);
+    await lives();
+  });
+
+  it('whose pings are not read is cut off', async () => {
+    const socket = connect({ host: '127.0.0.1', port: Number(new URL(server.url).port) });
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.on('error', () => undefined);
+    socket.pause();
+    socket.write(handshake());
+    for (let i = 0; i < 400 && !socket.destroyed; i++) {
+      socket.write(frame(9, 'p'.repeat(125)).repeat(40), 'latin1');
+      await sleep(2);
+    }
+    socket.resume();
+    await closed;
+    await lives();
+  });
+});
