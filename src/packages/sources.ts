@@ -132,13 +132,23 @@ export async function installPackage(
 ): Promise<void> {
   const partial = join(dirname(place), `.${basename(place)}.partial`);
   await mkdir(partial, { recursive: true });
-  await fetchPackage(found, partial, options);
+  try {
+    await fetchPackage(found, partial, options);
+  } catch (error) {
+    // What broke off goes on with the next attempt; what is wrong would stay wrong, and lie there for ever.
+    if (isLasting(error)) await rm(partial, { recursive: true, force: true });
+    throw error;
+  }
   if (basename(place) !== servedName(place, found.manifest)) {
     const renamed = { ...found.manifest, name: basename(place) };
     await writeDurably(join(partial, 'manifest.json'), Buffer.from(`${JSON.stringify(renamed, null, 2)}\n`));
   }
   if (keepOldAt !== undefined) await rename(place, keepOldAt);
   await rename(partial, place);
+}
+
+function isLasting(error: unknown): boolean {
+  return error instanceof ChecksumError || (error instanceof RemoteError && !error.transient);
 }
 
 export async function removePackage(directory: string): Promise<void> {

@@ -1,6 +1,7 @@
 /**
- * Feeds damaged checkpoints and SentencePiece models to the readers of `longlive import`. Whatever a file holds, the answer is
- * tensors and networks, a tokenizer, or an ImportError, soon and without much memory.
+ * Feeds damaged checkpoints and SentencePiece models to the readers of `longlive import`, and manifests and configurations to
+ * the one of packages. Whatever a file holds, the answer is tensors and networks, a tokenizer, a package, or a refusal, soon
+ * and without much memory.
  *
  *     npx tsx test/fuzz/readers.ts [--minutes 60] [--seed 1] [--out result.json]
  */
@@ -20,6 +21,7 @@ import { countOf } from '../../src/import/tensor.js';
 import { readZip } from '../../src/import/zip.js';
 import { writeZip } from '../support/zip-writer.js';
 import { mutate, randomFrom } from './mutate.js';
+import { answerToPackageFile, damageJson, PACKAGE_FILES, packageFile } from './package-files.js';
 
 const FOLDER = new URL('../golden/checkpoints/', import.meta.url);
 const SENTENCE_PIECE = new URL('../unit/engine/fixtures/umt5_like.model', import.meta.url);
@@ -48,6 +50,7 @@ export async function loadSeeds(): Promise<Seed[]> {
   // The pieces stand in front of the character map, which is never looked into.
   return [
     ...seeds,
+    ...PACKAGE_FILES.map((name) => ({ name, bytes: packageFile(name), focus: [] })),
     {
       name: MODEL,
       bytes: model,
@@ -73,8 +76,11 @@ async function seedOf(name: string, bytes: Buffer): Promise<Seed> {
   return { name, bytes, focus, parts };
 }
 
+const isPackageFile = (name: string) => PACKAGE_FILES.some((each) => each === name);
+
 /** A damaged file: its bytes anywhere, or only its pickle in a sound archive. */
 export function damage(seed: Seed, random: (below: number) => number): Buffer {
+  if (isPackageFile(seed.name)) return damageJson(seed.bytes, random);
   if (!seed.parts || random(3) === 0) return mutate(seed.bytes, seed.focus, random);
   const parts = seed.parts.map(({ name, bytes }) =>
     name.endsWith('data.pkl') ? { name, bytes: mutate(bytes, [], random) } : { name, bytes },
@@ -99,6 +105,7 @@ export async function answerTo(name: string, bytes: Buffer): Promise<string | un
 }
 
 async function messageOf(name: string, bytes: Buffer): Promise<string | undefined> {
+  if (isPackageFile(name)) return answerToPackageFile(name, bytes);
   try {
     if (name === MODEL) convertSentencePiece(bytes);
     else await readCheckpoint(bytes);

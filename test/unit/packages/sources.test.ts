@@ -149,6 +149,14 @@ describe('installing a package', () => {
     expect(readFileSync(join(models(), 'far', 'vae.safetensors')).equals(content)).toBe(true);
   });
 
+  it('leaves nothing of a package that is wrong', async () => {
+    const found = await readFolder(openFolder(writePackage(root, 'near')));
+    const wrong = { ...found.manifest.files, 'dit.safetensors': { bytes: 1, sha256: '0'.repeat(64) } };
+    const broken = { ...found, manifest: { ...found.manifest, files: wrong } };
+    await expect(installPackage(broken, join(models(), 'wrong'))).rejects.toThrow('dit.safetensors');
+    expect(readdirSync(models()).filter((name) => name.includes('wrong'))).toEqual([]);
+  });
+
   it('takes nothing from an attempt with another package', async () => {
     const partial = join(models(), '.near.partial');
     mkdirSync(partial);
