@@ -5,7 +5,7 @@
 #
 #   build     parity and bench_gpu for this GPU, and the register and spill report of every kernel
 #   parity    every golden case on the device: fp32 to 1e-4, bf16 to 3e-2 (each with and without special kernels, and with
-#             single launches instead of graphs); int8, 8-bit attention and, where the chip has it, fp8 reported; and the fast
+#             single launches instead of graphs); int8, 8-bit attention and, where the chip has it, fp8 to the limits of native/test/parity_limits.h; and the fast
 #             kernels against plain ones at the sizes of 1.3B, which no golden case has
 #   sanitize  compute-sanitizer (memcheck, racecheck) over a small case and a small bench
 #   kernels   ceilings and the kernel table, bf16 and 8 bits
@@ -16,6 +16,8 @@
 #   full      the same as tiny with the full VAE, bf16
 #   eight     tiny in 8 bits: linear layers in int8 and fp8, attention, and both
 #   quality   latents of these against bf16 on the same noise
+#   next      (when named) what no device has measured yet, the most valuable first: build; compare, where BEFORE is given; kernels, eight, sanitize,
+#             tiny (without graphs, lanes and special kernels, and with positions by slot), text, full, quality, parity, torch, collect
 #   compare   (when named) bench_gpu of another state, BEFORE, and this one in turns: kernels, and blocks with the tiny decoder, in bf16
 #             and in 8 bits
 #   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote (which every stage does at its end), and
@@ -295,6 +297,7 @@ stage_collect() {
 
 stages=("$@")
 [[ ${#stages[@]} -gt 0 ]] || stages=(build parity sanitize kernels tiny torch text full eight quality collect)
+[[ ${stages[*]} != next ]] || stages=(build ${BEFORE:+compare} kernels eight sanitize tiny text full quality parity torch collect)
 for s in "${stages[@]}"; do
   declare -F "stage_$s" >/dev/null || { echo "run.sh: no stage $s" >&2; exit 2; }
 done

@@ -1,6 +1,7 @@
 // Compares the core with a folder of golden data:
-//   parity DIR [--device cpu|cuda] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose]
-// Prints one line per case, the worst max|a-b| / max|b| over its tensors and PASS or FAIL; exits with 1 if a case fails.
+//   parity DIR [--device cpu|cuda] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose] [--spoil SHARE]
+// Prints one line per case, the worst max|a-b| / max|b| over its tensors and PASS or FAIL (limits: parity_limits.h); exits with 1 if a case fails.
+// --spoil makes matrices wrong by that share on purpose, for a look at whether that fails.
 #include "parity.h"
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 
 #include "longlive/error.h"
 #include "longlive/names.h"
+#include "parity_limits.h"
 
 namespace longlive::parity {
 
@@ -87,12 +89,13 @@ const std::map<std::string, Runner>& runners() {
 struct Options {
   std::string directory, only;
   BackendOptions backend;
+  double spoilt = 0;
   bool cuda = false;
   bool verbose = false;
 };
 
 int usage() {
-  std::fprintf(stderr, "usage: parity DIR [--device cpu|cuda] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose]\n");
+  std::fprintf(stderr, "usage: parity DIR [--device cpu|cuda] [--precision fp32|bf16|int8|fp8] [--attention full|int8] [--isa NAME] [--threads N] [--only NAME] [--verbose] [--spoil SHARE]\n");
   return 2;
 }
 
@@ -118,6 +121,8 @@ bool parse(int argc, char** argv, Options& o) {
       o.backend.threads = std::atoi(value().c_str());
     } else if (arg == "--only") {
       o.only = value();
+    } else if (arg == "--spoil") {
+      o.spoilt = std::atof(value().c_str());
     } else if (arg == "--verbose") {
       o.verbose = true;
     } else if (o.directory.empty() && arg.rfind("--", 0) != 0) {
@@ -136,12 +141,27 @@ std::string readFile(const std::filesystem::path& path) {
   return text.str();
 }
 
+// Every other row of every matrix so much larger, and the ones between smaller.
+std::vector<uint8_t> spoilt(const SafeTensors& weights, double share) {
+  std::vector<std::vector<float>> values;
+  std::vector<SafeTensors::Entry> entries;
+  for (const auto& e : weights.entries()) {
+    entries.push_back(e);
+    if (e.tensor.dtype != DType::F32 || e.tensor.shape.rank != 2 || !e.name.starts_with("weights.")) continue;
+    std::vector<float>& rows = values.emplace_back(readTensor(weights, e.name));
+    for (size_t i = 0; i < rows.size(); ++i) rows[i] *= static_cast<float>(1 + (i / static_cast<size_t>(e.tensor.shape[1]) % 2 ? share : -share));
+    entries.back().tensor.data = rows.data();
+  }
+  return writeSafeTensors(entries, {});
+}
+
 // Returns false if the case fails.
 bool runCase(const std::filesystem::path& path, const Options& o, Backend& backend) {
   Case c;
   c.name = path.stem().string();
   c.directory = path.parent_path().string();
   Report report;
+  std::vector<uint8_t> wrong;
   std::string failure;
   try {
     c.json = Json::parse(readFile(path));
@@ -154,13 +174,15 @@ bool runCase(const std::filesystem::path& path, const Options& o, Backend& backe
     c.tensors = SafeTensors::open((path.parent_path() / (c.name + ".safetensors")).string());
     const Json* weights = c.json.find("weights_file");
     c.weights = weights && !weights->isNull() ? SafeTensors::open((path.parent_path() / weights->string()).string()) : c.tensors;
+    if (o.spoilt > 0) {
+      wrong = spoilt(c.weights, o.spoilt);
+      c.weights = SafeTensors::parse(wrong, "spoilt weights");
+    }
     runner->second(c, backend, report);
   } catch (const std::exception& e) {
     failure = e.what();
   }
-  const Precision p = backend.precision();
-  const bool eightBit = isEightBit(p) || o.backend.attention != AttentionArithmetic::Full;  // reported, not judged
-  const double limit = eightBit ? std::numeric_limits<double>::infinity() : p == Precision::FP32 ? 1e-4 : 3e-2;
+  const double limit = limitFor(backend.precision(), o.backend.attention);
   const bool pass = failure.empty() && report.compared > 0 && report.worst <= limit && report.integerMismatches.empty();
   std::printf("%-28s %9.2e  %-4s  %4lld tensors, worst %s\n", c.name.c_str(), report.worst, pass ? "PASS" : "FAIL",
               static_cast<long long>(report.compared), report.worstTensor.c_str());

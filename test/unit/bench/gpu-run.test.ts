@@ -293,6 +293,26 @@ it('compares two builds in turns', () => {
   expect(resultIn(root).parts).toEqual({});
 }, 120_000);
 
+it('takes what no device has measured first, and goes on with it in another call', () => {
+  const { run } = tree();
+  const steps = (text: string) => [...text.matchAll(/^== (\S+)(?: passed before)?$/gm)].map(([, name]) => name);
+  const first = run('next');
+  expect(first.text).not.toContain('no stage');
+  const wanted = [
+    'build',
+    'kernels-bf16',
+    'tiny-int8',
+    'sanitize-racecheck-bench',
+    'tiny-bf16-relative',
+    'text-bf16',
+    'full-bf16',
+    'quality-int8',
+    'parity-int8',
+  ];
+  expect(steps(first.text).filter((name) => wanted.includes(name ?? ''))).toEqual(wanted);
+  expect(run('next').text).toContain('== parity-int8 passed before');
+}, 240_000);
+
 it('refuses a stage that it does not know', () => {
   const { status, text } = tree().run('fly');
   expect(status).toBe(2);
