@@ -13,7 +13,7 @@ export type StateReason =
   | 'IDLE'
   /** The object store failed for longer than we retry; resume when it works again. Nothing generated is lost. */
   | 'STORAGE'
-  /** The worker that generated it went away (restart or crash); resume continues from the last checkpoint. */
+  /** The server that generated it went away (restart or crash); resume continues from the last checkpoint. */
   | 'WORKER_LOST'
   /** The model cannot be loaded now, see `error`; resume when it can. */
   | 'MODEL'
@@ -60,7 +60,7 @@ export interface CreateSessionInput {
   pace?: Pace;
   /** Ends the session after this much video, rounded up to a whole chunk; endless when absent. */
   maxSeconds?: number;
-  /** The same key (per principal, the caller scopes it) gives the same session, also on another worker. */
+  /** The same key (per principal, the caller scopes it) gives the same session, also on another server. */
   idempotencyKey?: string;
 }
 
@@ -215,10 +215,10 @@ export interface Session {
   lastSequence: number;
   /** Known from the first chunk on. */
   media?: SessionMedia;
-  /** Live subscriptions at this worker. */
+  /** Live subscriptions at this server. */
   viewers: number;
   /**
-   * Seconds of video made in a second, while a REALTIME session runs at this worker and its device has made a block: below
+   * Seconds of video made in a second, while a REALTIME session runs at this server and its device has made a block: below
    * 1 playback will stall, and whoever plays should buffer first.
    */
   speed?: number;

@@ -96,7 +96,7 @@ export interface Sessions {
 
   /** Pausing a paused, resuming a live and stopping an ended session change nothing and answer with the session. */
   pauseSession(sessionId: string): Promise<Session>;
-  /** Also continues a session whose worker is gone, from its last checkpoint. ENDED, AT_CAPACITY. */
+  /** Also continues a session whose server is gone, from its last checkpoint. ENDED, AT_CAPACITY. */
   resumeSession(sessionId: string): Promise<Session>;
   stopSession(sessionId: string): Promise<Session>;
   /**

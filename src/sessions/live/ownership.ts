@@ -206,13 +206,13 @@ export class Ownership {
     for await (const { key } of this.context.vault.list(UNFINISHED)) ids.push(key.slice(UNFINISHED.length));
     let complete = true;
     const next = ids.values();
-    const worker = async () => {
+    const takeNext = async () => {
       for (const id of next) {
         if (this.over.signal.aborted) return;
         complete = (await this.takeUp(id, lost)) && complete;
       }
     };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    await Promise.all(Array.from({ length: AT_ONCE }, takeNext));
     if (complete && lost) await this.presence.bury(lost.serverId);
     return complete;
   }

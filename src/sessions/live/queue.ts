@@ -33,7 +33,7 @@ export class OrderedQueue {
     void this.work();
   }
 
-  /** Drops what was queued; for a session that is lost to another worker. */
+  /** Drops what was queued; for a session that is lost to another server. */
   clear(): void {
     this.jobs.length = 0;
     this.stopped = undefined;

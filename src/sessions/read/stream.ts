@@ -17,7 +17,7 @@ import { Signal } from '../signal.js';
 export interface StreamSource {
   readonly context: Context;
   readonly keys: SessionKeys;
-  /** The owner's memory, while the owner is this worker. */
+  /** The owner's memory, while the owner is this server. */
   ring(): EventRing | undefined;
   load(): Promise<Session>;
 }
