@@ -12,7 +12,19 @@ import { dirname, join } from 'node:path';
 const root = join(import.meta.dirname, '..');
 const native = join(root, 'native');
 const addon = join(native, 'build', 'longlive.node');
-const CHOSEN = ['CUDA', 'CXX', 'CXXFLAGS', 'CPPFLAGS', 'LDFLAGS', 'LDLIBS', 'BUILD', 'OPTIMISE', 'ARCH', 'MAKEFLAGS'];
+const CHOSEN = [
+  'CUDA',
+  'CXX',
+  'CXXFLAGS',
+  'CPPFLAGS',
+  'LDFLAGS',
+  'LDLIBS',
+  'BUILD',
+  'OPTIMISE',
+  'UNITY',
+  'ARCH',
+  'MAKEFLAGS',
+];
 /** Builds that are kept, the newest ones. */
 const KEPT = 4;
 

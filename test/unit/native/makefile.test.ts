@@ -28,7 +28,7 @@ const notes = () => readdirSync(join(build, 'obj'))
   .map((name) => [name, readFileSync(join(build, 'obj', name), 'utf8'), statSync(join(build, 'obj', name)).mtimeMs]);
 
 test('another optimisation compiles objects anew', () => {
-  const object = join(build, 'obj/io/json.o');
+  const object = join(build, 'obj/unity/io.o');
   expect(fresh(object)).toBe(false);
   noteDown();
   pretend(object);
@@ -39,9 +39,9 @@ test('another optimisation compiles objects anew', () => {
 test.each([
   ['obj/emulated/ops/cuda/norms.cu.o', 'EMULATED_OPTIMISE=-O0'],
   ['obj/emulated/test/cuda_emulator/barriers.cpp.o', 'CXXFLAGS=-g'],
-  ['obj/ops/cpu/gemm_avx512.o', 'AVX512=-mavx512f'],
-  ['obj/ops/cpu/gemm_avx2.o', 'AVX2=-mavx2'],
-  ['obj/addon/addon.o', 'CUDA=1'],
+  ['obj/unity/kernels_avx512.o', 'AVX512=-mavx512f'],
+  ['obj/unity/kernels_avx2.o', 'AVX2=-mavx2'],
+  ['obj/unity/addon.o', 'CUDA=1'],
   ['libfake_cublaslt.so', 'CXX=c++'],
   ['fuzz_safetensors', 'CXX=c++'],
 ])('%s is made anew with another %s', (file, other) => {
