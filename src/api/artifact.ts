@@ -33,12 +33,12 @@ builder.node(Artifact, {
     contentType: t.exposeString('contentType'),
     bytes: t.float({ description: 'Size of the file.', resolve: ({ bytes }) => bytes }),
     url: t.string({
-      description: 'Where to download it without further authorisation, with `Range`. May redirect to the store.',
+      description: 'Signed download URL that supports `Range`. May redirect to the store.',
       resolve: ({ key }, _args, { links }) => links.to(key).url,
     }),
     expiresAt: t.field({
       type: 'DateTime',
-      description: 'Until when `url` works; ask again for a new one.',
+      description: 'When `url` expires; query again for a new one.',
       resolve: ({ key }, _args, { links }) => links.to(key).expiresAt,
     }),
   }),

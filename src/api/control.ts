@@ -55,14 +55,14 @@ const CreateSession = builder.inputType('CreateSessionInput', {
   description: 'Give either `prompt` or `timeline`.',
   fields: (t) => ({
     prompt: t.string({ description: 'The prompt from the start.' }),
-    timeline: t.field({ type: [TimelineEntryInput], description: 'The whole story in advance.' }),
-    model: t.string({ description: 'The `name` of a model; the default model when absent.' }),
+    timeline: t.field({ type: [TimelineEntryInput], description: 'All prompts in advance.' }),
+    model: t.string({ description: "The `name` of a model. Default: the service's default model." }),
     loras: t.field({ type: [LoraInput], description: 'Merged into the model in this order; at most 4.' }),
-    seed: t.field({ type: 'Seed', description: 'Random when absent.' }),
-    width: t.int({ description: "The model's native size when absent." }),
+    seed: t.field({ type: 'Seed', description: 'Default: random.' }),
+    width: t.int({ description: "Default: the model's native size." }),
     height: t.int(),
     pace: t.field({ type: Pace, defaultValue: 'REALTIME' }),
-    maxSeconds: t.float({ description: 'Ends the session after this much video; endless when absent.' }),
+    maxSeconds: t.float({ description: 'Length at which the session ends. Default: endless.' }),
     idempotencyKey: t.string({ description: 'The same key gives the same session.' }),
   }),
 });
@@ -118,12 +118,11 @@ builder.mutationField('forkSession', (t) =>
         description: "Index of the fork's first own chunk (at least 1). Default: the parent's end.",
       }),
       atSeconds: t.arg.float({ description: 'Instead of `atChunk`: the first chunk that starts then or later.' }),
-      prompt: t.arg.string({ description: 'Takes effect at that chunk; the prompt before goes on when absent.' }),
+      prompt: t.arg.string({ description: "Takes effect at that chunk. Default: the parent's prompt continues." }),
       mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE' }),
       pace: t.arg({ type: Pace, defaultValue: 'REALTIME' }),
       maxSeconds: t.arg.float({
-        description:
-          'Ends the session when the whole video, the inherited part included, is this long; endless when absent.',
+        description: 'Length of the whole video, inherited part included, at which the session ends. Default: endless.',
       }),
       idempotencyKey: t.arg.string({ description: 'The same key gives the same session.' }),
     },
@@ -146,7 +145,7 @@ builder.mutationField('switchPrompt', (t) =>
   t.field({
     type: SwitchReceipt,
     description:
-      'Answers at once with what is expected. The stream then carries exactly one of `PromptApplied` or `PromptSuperseded` with ' +
+      'Answers at once with the expected block. The stream then carries exactly one of `PromptApplied` or `PromptSuperseded` with ' +
       'the id of the receipt, unless the session ends first. On a paused session the switch takes effect after resume.',
     errors: {
       types: [InvalidInputError, NotFoundError, ConflictError, SessionEndedError, AtCapacityError, UnavailableError],
@@ -203,16 +202,16 @@ function control(sessions: Sessions, name: Control, id: string) {
 
 controlField(
   'pauseSession',
-  'Stops generating after the block in flight and frees the device. Repeating it changes nothing.',
+  'Stops generating after the current block and frees the device. Repeating it has no effect.',
 );
 controlField(
   'resumeSession',
-  'Continues a paused session, also one whose replica went away, from its last checkpoint. Repeating it changes nothing.',
+  'Continues a paused session from its last checkpoint, even if its replica was lost. Repeating it has no effect.',
 );
-controlField('stopSession', 'Ends the session; its artifacts are then made. Repeating it changes nothing.');
+controlField('stopSession', 'Ends the session; its artifacts are then made. Repeating it has no effect.');
 
 const DeletedSession = builder.objectRef<Deleted>('DeletedSession').implement({
-  description: 'A session that is there no more.',
+  description: 'A session that no longer exists.',
   fields: (t) => ({
     sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
     deletedAt: t.expose('deletedAt', { type: 'DateTime' }),
@@ -223,8 +222,8 @@ builder.mutationField('deleteSession', (t) =>
   t.field({
     type: DeletedSession,
     description:
-      'Stops the session if need be and removes it for good, with everything that was generated. Its forks stay whole. ' +
-      'Repeating it changes nothing.',
+      'Stops the session if necessary and deletes it with everything that was generated. Its forks stay complete. ' +
+      'Repeating it has no effect.',
     errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
     args: { sessionId: t.arg.id({ required: true }) },
     resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>

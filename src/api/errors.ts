@@ -74,26 +74,26 @@ const ErrorCode = builder.enumType('ErrorCode', {
     INVALID_INPUT: { description: 'An argument is empty, too long, out of range, or contradicts another one.' },
     NOT_FOUND: { description: 'There is no such session, receipt or artifact.' },
     CONFLICT: {
-      description: 'The request contradicts what is there, e.g. an idempotency key reused with other input.',
+      description: 'The request conflicts with existing state, e.g. an idempotency key reused with different input.',
     },
-    ENDED: { description: 'The session is over: nothing about it can change any more.' },
-    AT_CAPACITY: { description: 'No device, or no place for another subscriber, is free.' },
+    ENDED: { description: 'The session has ended and cannot change any more.' },
+    AT_CAPACITY: { description: 'No free device, memory held by models in use, or subscriber limit reached.' },
     MODEL_UNAVAILABLE: { description: 'The model package is not installed, or is damaged.' },
     STORAGE: { description: 'The object store refused or could not be reached.' },
     ENGINE: { description: 'The device or the native core failed.' },
     MEDIA: { description: 'The video encoder failed.' },
     ENCODER_UNAVAILABLE: {
-      description: 'The session began with a video encoder that this replica does not have; the message names it.',
+      description: 'The session uses a video encoder that this replica lacks; the message names it.',
     },
-    SHUTTING_DOWN: { description: 'This replica is going away; try again, another one will answer.' },
+    SHUTTING_DOWN: { description: 'This replica is shutting down; try again to reach another.' },
     OWNED_ELSEWHERE: {
-      description: 'Another replica generates the session, and this one cannot reach it; the message says which one.',
+      description: 'Another replica, named in the message, generates the session and cannot be reached from this one.',
     },
   } satisfies Record<DomainErrorCode, object>,
 });
 
 const ErrorInterface = builder.interfaceRef<ApiError>('Error').implement({
-  description: 'An expected failure. The message is written for people and says what to do.',
+  description: 'An expected failure. The message is for people: it says what is wrong and what to do.',
   fields: (t) => ({
     code: t.expose('code', { type: ErrorCode }),
     message: t.exposeString('message'),
@@ -126,7 +126,6 @@ builder.objectType(AtCapacityError, {
 });
 builder.objectType(UnavailableError, {
   name: 'UnavailableError',
-  description:
-    'A part of the service does not work now: model package, object store, engine, encoder, or this replica.',
+  description: 'A part of the service is unavailable: model package, object store, engine, encoder, or this replica.',
   interfaces: [ErrorInterface],
 });

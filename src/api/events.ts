@@ -22,7 +22,7 @@ const MediaDelivery = builder.enumType('MediaDelivery', {
   values: {
     INLINE: { description: 'In the event, as Base64: one round trip less, a third more bytes.' },
     URL: { description: 'As a signed URL, fit for caches and ranges.' },
-    NONE: { description: 'Not at all: for clients that only follow.' },
+    NONE: { description: 'Not at all: for clients that only follow events.' },
   } as const,
 });
 
@@ -38,7 +38,7 @@ const Event = builder.interfaceRef<Streamed>('SessionEvent').implement({
   fields: (t) => ({
     cursor: t.expose('cursor', {
       type: 'Cursor',
-      description: 'Continue `after` this.',
+      description: 'Pass it as `after` to continue from here.',
     }),
     at: t.field({ type: 'DateTime', resolve: ({ event }) => new Date(event.at) }),
   }),
@@ -78,9 +78,9 @@ const FrameChunk = builder.objectRef<Streamed<Chunk>>('FrameChunk').implement({
     }),
     durationSeconds: t.float({ resolve: ({ event }) => event.durationSeconds }),
     byteLength: t.int({ resolve: ({ event }) => event.bytes }),
-    keyframe: t.boolean({ description: 'Decoding may begin here.', resolve: ({ event }) => event.keyframe }),
+    keyframe: t.boolean({ description: 'Whether decoding can begin here.', resolve: ({ event }) => event.keyframe }),
     generateMilliseconds: t.float({
-      description: 'Device time of its block.',
+      description: 'Device time spent on its block.',
       resolve: ({ event }) => event.generateMilliseconds,
     }),
     encodeMilliseconds: t.float({ resolve: ({ event }) => event.encodeMilliseconds }),
@@ -107,7 +107,7 @@ const FrameChunk = builder.objectRef<Streamed<Chunk>>('FrameChunk').implement({
 });
 
 const PromptRequested = builder.objectRef<Streamed<Requested>>('PromptRequested').implement({
-  description: 'Somebody asked for a prompt switch.',
+  description: 'A client requested a prompt switch.',
   interfaces: [Event],
   fields: (t) => ({
     receiptId: t.id({ resolve: ({ event }) => event.requestId }),
@@ -120,7 +120,7 @@ const PromptRequested = builder.objectRef<Streamed<Requested>>('PromptRequested'
 });
 
 const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').implement({
-  description: 'A prompt really took effect. Comes before the chunk of its block.',
+  description: 'A prompt took effect. Comes before the chunk of its block.',
   interfaces: [Event],
   fields: (t) => ({
     receiptId: t.id({ resolve: ({ event }) => event.requestId }),
@@ -132,7 +132,7 @@ const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').impl
     recacheMilliseconds: t.float({ resolve: ({ event }) => event.recacheMilliseconds }),
     waitedMilliseconds: t.float({
       nullable: true,
-      description: 'From the request to here, for switches asked for while live.',
+      description: 'Time from the request to this event, for switches requested while live.',
       resolve: ({ event }) => event.waitedMilliseconds,
     }),
   }),
@@ -158,7 +158,7 @@ const StateChanged = builder.objectRef<Streamed<Changed>>('StateChanged').implem
 });
 
 const Heartbeat = builder.objectRef<Streamed<Beat>>('Heartbeat').implement({
-  description: 'Nothing happened for a while, and the stream lives. Not part of the log.',
+  description: 'Sent on an idle stream to show that it is alive. Not part of the log.',
   interfaces: [Event],
   fields: (t) => ({
     state: t.field({ type: SessionState, resolve: ({ event }) => event.state }),
@@ -209,7 +209,10 @@ builder.subscriptionField('sessionStream', (t) =>
     description: "The session's log from a cursor on: in order, without gap or duplicate, until `SessionEnded`.",
     args: {
       sessionId: t.arg.id({ required: true }),
-      after: t.arg({ type: 'Cursor', description: 'Of the last event processed. Wins over `from`.' }),
+      after: t.arg({
+        type: 'Cursor',
+        description: 'Cursor of the last event processed. Takes precedence over `from`.',
+      }),
       from: t.arg({ type: StreamStart, defaultValue: 'START' }),
       media: t.arg({ type: MediaDelivery, defaultValue: 'URL' }),
     },

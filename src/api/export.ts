@@ -9,11 +9,11 @@ import { Failure } from './session.js';
 
 const ExportState = builder.enumType('ExportState', {
   values: {
-    QUEUED: { description: 'Waits for others.' },
+    QUEUED: { description: 'Waiting for other exports.' },
     RUNNING: {},
     DONE: { description: 'Its files can be downloaded.' },
-    FAILED: { description: 'See `failure`; asking for it again tries again.' },
-    CANCELLED: { description: 'Asking for it again makes it.' },
+    FAILED: { description: 'See `failure`; request it again to retry.' },
+    CANCELLED: { description: 'Request it again to make it.' },
   } as const,
 });
 
@@ -31,12 +31,12 @@ const ExportFile = builder.objectRef<Stored>('ExportFile').implement({
     contentType: t.exposeString('contentType'),
     bytes: t.float({ resolve: ({ bytes }) => bytes }),
     url: t.string({
-      description: 'Where to download it without further authorisation, with `Range`. May redirect to the store.',
+      description: 'Signed download URL that supports `Range`. May redirect to the store.',
       resolve: ({ key }, _args, { links }) => links.to(key).url,
     }),
     expiresAt: t.field({
       type: 'DateTime',
-      description: 'Until when `url` works; ask again for a new one.',
+      description: 'When `url` expires; query again for a new one.',
       resolve: ({ key }, _args, { links }) => links.to(key).expiresAt,
     }),
   }),
@@ -56,8 +56,8 @@ builder.node(Export, {
     failure: t.expose('error', { type: Failure, nullable: true }),
     createdAt: t.expose('createdAt', { type: 'DateTime' }),
     fromChunk: t.exposeInt('fromChunk'),
-    toChunk: t.exposeInt('toChunk', { description: 'The first chunk that is not in it.' }),
-    fromSeconds: t.exposeFloat('fromSeconds', { description: 'Where it begins in the session.' }),
+    toChunk: t.exposeInt('toChunk', { description: 'Index of the first chunk that is left out.' }),
+    fromSeconds: t.exposeFloat('fromSeconds', { description: 'Start of the part, from the start of the session.' }),
     toSeconds: t.exposeFloat('toSeconds'),
     files: t.field({
       type: [ExportFile],
@@ -80,17 +80,17 @@ builder.mutationField('exportSession', (t) =>
   t.field({
     type: Export,
     description:
-      'Makes a video of a part of a session, in whole chunks and without encoding it again, in the background. Answers at once. ' +
-      'The session may be in any state. The same part is the same export: repeating it changes nothing.',
+      'Exports a part of a session as a video in the background: whole chunks, not re-encoded. Answers at once. ' +
+      'The session may be in any state. The same part is the same export: repeating it has no effect.',
     errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
     args: {
       sessionId: t.arg.id({ required: true }),
-      fromSeconds: t.arg.float({ description: 'From the chunk that plays then; from the beginning when absent.' }),
+      fromSeconds: t.arg.float({ description: 'Start, rounded down to a chunk. Default: the beginning.' }),
       toSeconds: t.arg.float({
-        description: 'To the end of the chunk that plays just before; to the end when absent.',
+        description: 'End, rounded up to a chunk. Default: the end.',
       }),
       fromChunk: t.arg.int({ description: 'Instead of `fromSeconds`.' }),
-      toChunk: t.arg.int({ description: 'Instead of `toSeconds`: the first chunk that is not in it.' }),
+      toChunk: t.arg.int({ description: 'Instead of `toSeconds`: index of the first chunk that is left out.' }),
     },
     resolve: answering((_root: unknown, { sessionId, ...range }: ExportArgs, { sessions }: ApiContext) => {
       const given = Object.entries(range).filter(([, value]) => value != null);
@@ -102,7 +102,7 @@ builder.mutationField('exportSession', (t) =>
 builder.mutationField('cancelExport', (t) =>
   t.field({
     type: Export,
-    description: 'Gives up an export that is not done. Repeating it changes nothing.',
+    description: 'Cancels an export that is not done. Repeating it has no effect.',
     errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
     args: { id: t.arg.id({ required: true }) },
     resolve: answering((_root: unknown, { id }: { id: string }, { sessions }: ApiContext) =>
@@ -129,5 +129,5 @@ async function find(id: string, { sessions }: ApiContext): Promise<SessionExport
 function partsOf(id: string): [sessionId: string, range: string] {
   const [sessionId, range, ...more] = id.split('/');
   if (sessionId !== undefined && range !== undefined && more.length === 0) return [sessionId, range];
-  throw new DomainError('NOT_FOUND', 'There is no such export.', { field: 'id' });
+  throw new DomainError('NOT_FOUND', 'No such export.', { field: 'id' });
 }

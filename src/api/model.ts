@@ -45,11 +45,11 @@ builder.node(Model, {
     denoisingSteps: t.exposeInt('denoisingSteps'),
     device: t.exposeString('device'),
     precision: t.exposeString('precision', {
-      description: 'What it is calculated with: `fp32`, `bf16`, `int8` or `fp8`.',
+      description: 'Arithmetic it runs in: `fp32`, `bf16`, `int8` or `fp8`.',
     }),
     storedPrecision: t.exposeString('storedPrecision', {
       nullable: true,
-      description: 'What most of its weights are stored as; null when that is not known before they are fetched.',
+      description: 'Type of most stored weights; null if unknown until the package is downloaded.',
     }),
     digest: t.exposeString('digest', { description: 'SHA-256 of the package manifest.' }),
     bytes: t.float({ description: 'Size of the package.', resolve: ({ bytes }) => bytes }),
@@ -57,7 +57,7 @@ builder.node(Model, {
     longestSeconds: t.float({
       nullable: true,
       description:
-        'Length at which a session ends because its positions are used up; a switch with `CLEAR_CACHE` starts them anew. Null when there is no such end.',
+        "Length at which a session ends because the model's positions are used up; a switch with `CLEAR_CACHE` restarts them. Null when there is no end.",
       resolve: ({ longestSeconds }) => longestSeconds,
     }),
     loras: t.field({

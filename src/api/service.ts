@@ -15,11 +15,14 @@ const Device = builder.objectRef<DeviceStatus>('Device').implement({
     name: t.exposeString('device'),
     capacity: t.exposeInt('capacity', {
       nullable: true,
-      description: 'REALTIME sessions that fit, by the block time observed; null until something has run.',
+      description:
+        'Number of REALTIME sessions it can run, from the measured block time; null until something has run.',
     }),
     realtimeSessions: t.exposeInt('realtimeSessions'),
     fastestSessions: t.exposeInt('fastestSessions'),
-    load: t.exposeFloat('load', { description: 'Share that REALTIME sessions need; above 1 it cannot keep up.' }),
+    load: t.exposeFloat('load', {
+      description: 'Share of the device that REALTIME sessions need; above 1 it cannot keep up.',
+    }),
     blockMilliseconds: t.exposeFloat('blockMilliseconds', {
       nullable: true,
       description: 'Device time per block, smoothed.',
@@ -40,11 +43,14 @@ const Service = builder.objectRef<ServiceStatus>('Service').implement({
     accepting: t.exposeBoolean('accepting', { description: 'Whether new sessions are admitted.' }),
     detail: t.string({
       nullable: true,
-      description: 'Why not, when not.',
+      description: 'Why not, if it does not.',
       resolve: ({ detail }) => detail && withoutPaths(detail),
     }),
     devices: t.expose('devices', { type: [Device], ...weigh(DEVICES) }),
-    queued: t.int({ description: 'Sessions that wait for a device.', resolve: ({ sessions }) => sessions.QUEUED ?? 0 }),
+    queued: t.int({
+      description: 'Number of sessions waiting for a device.',
+      resolve: ({ sessions }) => sessions.QUEUED ?? 0,
+    }),
     sessions: t.field({
       type: [SessionCount],
       description: 'Sessions in memory, by state.',
@@ -55,7 +61,7 @@ const Service = builder.objectRef<ServiceStatus>('Service').implement({
     defaultModel: t.field({
       type: Model,
       nullable: true,
-      description: 'What `createSession` uses when it names no model.',
+      description: 'The model of sessions created without naming one.',
       resolve: (_status, _args, { sessions }) => sessions.models()[0],
     }),
     heartbeatSeconds: t.float({

@@ -23,8 +23,8 @@ import { SwitchReceipt, TimelineEntry } from './timeline.js';
 export const SessionState = builder.enumType('SessionState', {
   description: '`QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`',
   values: {
-    QUEUED: { description: 'Waits for a place on a device.' },
-    STARTING: { description: 'The model is being prepared.' },
+    QUEUED: { description: 'Waiting for a free device.' },
+    STARTING: { description: 'Loading the model.' },
     LIVE: {},
     PAUSED: { description: 'Nothing is generated; `resumeSession` continues. See `reason`.' },
     COMPLETED: { description: 'Ended at `maxSeconds`, or where the model ends. See `reason`.' },
@@ -43,14 +43,17 @@ export const Pace = builder.enumType('Pace', {
 export const StateReason = builder.enumType('StateReason', {
   description: 'Why a session is in its state, where the state alone does not say.',
   values: {
-    REQUESTED: { description: 'Somebody asked for it.' },
-    IDLE: { description: 'Nobody watched.' },
-    STORAGE: { description: 'The object store fails; resume when it works again. Nothing generated is lost.' },
-    WORKER_LOST: { description: 'The replica that generated it went away; resume continues from the last checkpoint.' },
-    MODEL: { description: 'The model cannot be loaded now, see `failure`; resume when it can.' },
+    REQUESTED: { description: 'A client requested it.' },
+    IDLE: { description: 'No viewers.' },
+    STORAGE: { description: 'The object store failed; resume once it works again. Nothing generated is lost.' },
+    WORKER_LOST: {
+      description: 'The replica that generated it was lost; resuming continues from the last checkpoint.',
+    },
+    MODEL: { description: 'The model cannot be loaded, see `failure`; resume once it can.' },
     DURATION_REACHED: { description: '`maxSeconds` is reached.' },
     MODEL_END: {
-      description: 'The positions of the model are used up (`longestSeconds` of the model); relative ones never are.',
+      description:
+        "The model's positions are used up (see `Model.longestSeconds`); with relative positions there is no end.",
     },
     ENGINE: { description: 'The device or the native core failed; see `failure`.' },
     MEDIA: { description: 'The video encoder failed; see `failure`.' },
@@ -69,7 +72,9 @@ const Parent = builder.objectRef<SessionParent>('SessionParent').implement({
   description: 'Where a fork branched off.',
   fields: (t) => ({
     sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
-    chunk: t.exposeInt('chunk', { description: "The first chunk of its own; those before are the parent's." }),
+    chunk: t.exposeInt('chunk', {
+      description: 'Index of its first own chunk; the chunks before belong to the parent.',
+    }),
   }),
 });
 
@@ -114,7 +119,7 @@ builder.node(Session, {
     reason: t.expose('reason', { type: StateReason, nullable: true }),
     failure: t.expose('error', { type: Failure, nullable: true }),
     ended: t.boolean({
-      description: 'Whether the session is over and all its artifacts are complete.',
+      description: 'Whether the session has ended and its artifacts are complete.',
       resolve: ({ state, finishedAt }) => isEnded(state) && finishedAt !== undefined,
     }),
     createdAt: t.expose('createdAt', { type: 'DateTime' }),
@@ -123,7 +128,7 @@ builder.node(Session, {
     modelName: t.exposeString('model'),
     modelDigest: t.exposeString('modelDigest', { description: 'SHA-256 of the manifest of the model package.' }),
     encoder: t.string({
-      description: 'What its chunks are encoded with; only a replica that has it goes on with the session.',
+      description: 'The video encoder of its chunks; only a replica that has it can resume the session.',
       resolve: ({ encoder = 'minih264' }) => encoder,
     }),
     modelVersion: t.exposeString('modelVersion', {
@@ -133,7 +138,7 @@ builder.node(Session, {
     model: t.field({
       type: Model,
       nullable: true,
-      description: 'Null when this replica does not have it any more.',
+      description: 'Null when this replica no longer has it.',
       resolve: ({ model }, _args, { sessions }) => sessions.models().find(({ name }) => name === model),
     }),
     loras: t.field({
@@ -150,9 +155,9 @@ builder.node(Session, {
     height: t.exposeInt('height'),
     fps: t.exposeFloat('fps'),
     pace: t.expose('pace', { type: Pace }),
-    maxSeconds: t.exposeFloat('maxSeconds', { nullable: true, description: 'Endless when null.' }),
+    maxSeconds: t.exposeFloat('maxSeconds', { nullable: true, description: 'Null for endless.' }),
     prompt: t.exposeString('prompt', {
-      description: 'The prompt in effect; before the first block, the one that will be.',
+      description: 'The prompt in effect, or before the first block the first prompt.',
     }),
     timeline: t.field({
       type: [TimelineEntry],
@@ -197,10 +202,10 @@ builder.node(Session, {
     seconds: t.exposeFloat('seconds'),
     cursor: t.field({
       type: 'Cursor',
-      description: 'The newest event: a stream `after` it brings only what comes next.',
+      description: 'Cursor of the newest event: a stream `after` it brings only later events.',
       resolve: ({ id, lastSequence }) => formatCursor(id, lastSequence),
     }),
-    viewers: t.exposeInt('viewers', { description: 'Subscriptions at this replica.' }),
+    viewers: t.exposeInt('viewers', { description: 'Number of subscriptions at this replica.' }),
     speed: t.exposeFloat('speed', {
       nullable: true,
       description:
@@ -210,21 +215,21 @@ builder.node(Session, {
     }),
     codec: t.string({
       nullable: true,
-      description: 'RFC 6381; known from the first chunk on.',
+      description: 'RFC 6381 codec string; null before the first chunk.',
       resolve: ({ media }) => media?.codec,
     }),
     initUrl: t.string({
       nullable: true,
-      description: 'The init segment; known from the first chunk on.',
+      description: 'URL of the init segment; null before the first chunk.',
       resolve: ({ id, media }, _args, { links }) => media && linkFor(links, id, media.initKey).url,
     }),
     playlistUrl: t.string({
-      description: 'HLS over the same chunks: grows while the session runs.',
+      description: 'HLS playlist of the same chunks; grows while the session runs.',
       resolve: ({ id }, _args, { links }) => links.to(keysOf(id).playlist).url,
     }),
     artifacts: t.field({
       type: [Artifact],
-      description: 'Finished files; complete when the session has ended.',
+      description: 'Downloadable files; complete when the session has ended.',
       ...weigh(ARTIFACTS),
       resolve: ({ id, artifacts }) => artifacts.map((artifact) => ({ ...artifact, sessionId: id })),
     }),

@@ -35,7 +35,7 @@ export const TimelineEntry = builder.objectRef<Entry>('TimelineEntry').implement
     block: t.exposeInt('block'),
     frame: t.exposeInt('frame'),
     seconds: t.exposeFloat('seconds', { description: 'From the start of the session.' }),
-    receiptId: t.id({ description: 'The receipt that asked for it.', resolve: ({ requestId }) => requestId }),
+    receiptId: t.id({ description: 'The receipt of the request.', resolve: ({ requestId }) => requestId }),
     recacheMilliseconds: t.exposeFloat('recacheMilliseconds'),
   }),
 });
@@ -45,7 +45,7 @@ export const whenBlock = (when: When) => (typeof when === 'object' ? when.block 
 
 export const SwitchReceipt = builder.objectRef<Receipt>('SwitchReceipt').implement({
   description:
-    'The answer to a prompt switch. What really happened follows in the stream, as `PromptApplied` or `PromptSuperseded`.',
+    'The answer to a prompt switch. The outcome follows in the stream, as `PromptApplied` or `PromptSuperseded`.',
   fields: (t) => ({
     id: t.exposeID('id'),
     accepted: t.exposeBoolean('accepted'),

@@ -20,12 +20,12 @@ export function endWhenUnforeseen(parts: CrashParts): () => void {
   const { log, seconds, exitCode } = parts;
   let ending = false;
   const end = (error: unknown, origin: string) => {
-    log.fatal({ ...describe(error), origin }, 'Nobody foresaw this: the service ends, and must be started again');
+    log.fatal({ ...describe(error), origin }, 'Unexpected failure: the service is stopping and must be restarted');
     if (ending) return;
     ending = true;
     // Also when the event loop's work never ends, or what is closed hangs.
     void delay(seconds * 1000).then(() => process.exit(exitCode));
-    attempt(() => parts.notReady('A defect: the service is about to start again.'));
+    attempt(() => parts.notReady('Internal error: the service is about to restart.'));
     void Promise.resolve()
       .then(() => parts.close())
       .catch((failure: unknown) => log.fatal(describe(failure), 'Not everything could be saved'))

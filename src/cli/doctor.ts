@@ -26,7 +26,7 @@ const SETTINGS = [
 /** `longlive doctor`: what this machine can run and what is missing; fails when it cannot serve. */
 export function doctorCommand(): Command {
   const command = new Command('doctor')
-    .description('say what this machine can run and what is missing')
+    .description('report what this machine can run and what is missing')
     .option('--json', 'print the findings as JSON');
   return addSettings(command, SETTINGS).action(doctor);
 }
@@ -113,7 +113,11 @@ async function modelFindings(config: ServerConfig, load: () => Addon): Promise<F
   for (const { message } of problems) findings.push({ topic: 'Model', status: 'note', detail: message });
   if (!findings.some(({ status }) => status === 'ok')) {
     const places = config.models.map((place) => (isRemote(place) ? place : resolve(place))).join(', ');
-    findings.push({ topic: 'Model', status: 'missing', detail: `There is no usable model package in ${places}.` });
+    findings.push({
+      topic: 'Model',
+      status: 'missing',
+      detail: `No usable model package in ${places}. Add one with: longlive models add`,
+    });
   }
   return [...findings, ...(await plans(usable, config, load))];
 }

@@ -18,15 +18,11 @@ interface Flags extends Record<string, unknown> {
 /** `longlive export`: a part of a session into a file, straight from the store; no service has to run. */
 export function exportCommand(): Command {
   const command = new Command('export')
-    .description('write a part of a session into an MP4 with chapters, and its timeline beside it')
+    .description('export a part of a session as an MP4 with chapters, with its timeline in a second file')
     .argument('<session>', 'id of the session')
-    .option(
-      '--from <seconds>',
-      'where it begins; it is cut at the chunk that plays then (default: the beginning)',
-      Number,
-    )
-    .option('--to <seconds>', 'where it ends (default: all that there is)', Number)
-    .requiredOption('--out <file>', 'the MP4 to write; the timeline goes to <file>.jsonl');
+    .option('--from <seconds>', 'start of the part, rounded down to a chunk (default: the beginning)', Number)
+    .option('--to <seconds>', 'end of the part (default: the end of the session)', Number)
+    .requiredOption('--out <file>', 'the MP4 file to write; the timeline goes to <file>.jsonl');
   return addSettings(command, ['store', 's3Endpoint', 's3Region']).action(run);
 }
 

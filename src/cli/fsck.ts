@@ -16,24 +16,22 @@ interface Flags extends Record<string, unknown> {
 /** `longlive fsck`: whether what is stored of sessions agrees, without a model or a device. */
 export function fsckCommand(): Command {
   const command = new Command('fsck')
-    .description(
-      'prove that the log, chunks, checkpoints and artifacts of sessions agree; exit code 1 when they do not',
-    )
+    .description('check that the log, chunks, checkpoints and artifacts of sessions agree; exits with 1 if they do not')
     .argument('[session...]', 'ids of sessions')
-    .option('--all', 'every session in the store, and the lists of them')
-    .option('--repair', 'repair what can be repaired: remakes artifacts, removes what belongs to nothing, mends lists')
-    .option('--json', 'one JSON object per session, a line each');
+    .option('--all', 'check every session in the store and its indexes')
+    .option('--repair', 'repair what can be repaired: rebuild artifacts and indexes, remove orphaned objects')
+    .option('--json', 'print one JSON object per session, one per line');
   return addSettings(command, ['store', 's3Endpoint', 's3Region']).action(fsck);
 }
 
 async function fsck(ids: string[], flags: Flags): Promise<void> {
   if ((ids.length === 0) === !flags.all) {
-    throw new Failure(EXIT.usage, 'Say which sessions: give their ids, or --all.');
+    throw new Failure(EXIT.usage, 'No session given. Name session ids, or use --all.');
   }
   // The API calls them `Session:<id>`.
   const sessions = ids.map((id) => id.replace(/^Session:/, ''));
   const unknown = sessions.find((id) => !/^[a-z0-9]{26}$/.test(id));
-  if (unknown !== undefined) throw new Failure(EXIT.usage, `"${unknown}" is not the id of a session.`);
+  if (unknown !== undefined) throw new Failure(EXIT.usage, `"${unknown}" is not a session id.`);
   const store = openConfiguredStore(loadConfig(process.env, flags));
   const media = createMediaFactory();
   let [checked, wrong] = [0, 0];
@@ -47,7 +45,7 @@ async function fsck(ids: string[], flags: Flags): Promise<void> {
   } finally {
     await media.close();
   }
-  if (wrong > 0) throw new Failure(EXIT.damaged, `${wrong} of ${checked} checked sessions are not whole.`);
+  if (wrong > 0) throw new Failure(EXIT.damaged, `${wrong} of ${checked} checked sessions are damaged.`);
 }
 
 async function* each(checker: Checker, ids: readonly string[]): AsyncGenerator<SessionReport> {

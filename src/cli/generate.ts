@@ -36,14 +36,14 @@ interface Flags extends Record<string, unknown> {
 export function generateCommand(): Command {
   const command = new Command('generate')
     .description('generate a video into a file, as fast as this machine can')
-    .requiredOption('--prompt <text>', 'what to show first')
-    .option('--switch <seconds:text>', 'a later prompt and when it begins; may be repeated', collectSwitch, [])
+    .requiredOption('--prompt <text>', 'the first prompt')
+    .option('--switch <seconds:text>', 'switch to another prompt at this time; may be repeated', collectSwitch, [])
     .addOption(modeOption())
     .option('--seconds <number>', 'length of the video', positiveNumber, 10)
-    .requiredOption('--out <file>', 'the MP4 to write')
-    .option('--seed <number>', 'the same seed gives the same video; random when absent', seedNumber)
-    .option('--size <WxH>', "for example 192x112; the model's own when absent", sizeOf)
-    .option('--json', 'print one JSON object with the measurements, and nothing else, to standard output');
+    .requiredOption('--out <file>', 'the MP4 file to write')
+    .option('--seed <number>', 'the same seed gives the same video (default: random)', seedNumber)
+    .option('--size <WxH>', "for example 192x112 (default: the model's native size)", sizeOf)
+    .option('--json', 'print only one JSON object with the measurements to standard output');
   return addSettings(command, [
     'models',
     'model',
@@ -187,7 +187,7 @@ function collectSwitch(text: string, before: Switch[]): Switch[] {
 }
 
 function modeOption(): Option {
-  return new Option('--switch-mode <mode>', 'what a switch does with the memory of what was shown')
+  return new Option('--switch-mode <mode>', 'what a switch does with the KV cache, which remembers the old prompt')
     .choices(['recache', 'keep', 'clear'])
     .default('RECACHE', 'recache')
     .argParser((text) => {

@@ -39,47 +39,43 @@ interface ImportFlags {
 /** `longlive import`: released checkpoints become a model package. */
 export function importCommand(): Command {
   return new Command('import')
-    .description('make a model package from released weights: files or folders of them')
-    .argument('<source...>', 'checkpoints, safetensors, or folders with them (Wan2.1, LongLive, Diffusers)')
-    .requiredOption('--out <directory>', 'the package to make; must not exist yet')
+    .description('make a model package from released weights')
+    .argument('<source...>', 'checkpoints, safetensors, or folders of them (Wan2.1, LongLive, Diffusers)')
+    .requiredOption('--out <directory>', 'the package directory to create; must not exist')
     .option(
       '--lora <file[:weight]>',
       'merge an adapter (a file, or its folder) into the video network; may be repeated',
       loraOf,
       [],
     )
-    .option(
-      '--lora-alpha <number>',
-      'alpha of adapters that do not state it themselves (default: their rank)',
-      positive,
-    )
+    .option('--lora-alpha <number>', 'alpha of adapters that do not state one (default: their rank)', positive)
     .addOption(
-      new Option('--precision <type>', 'of the matrices of the video network (fp32: of all networks)')
+      new Option('--precision <type>', "type of the video network's matrices (fp32 applies to all networks)")
         .choices(['bf16', 'int8', 'fp8', 'fp32'])
         .default('bf16'),
     )
     .addOption(
-      new Option('--text-encoder <type>', 'of the matrices of the text encoder (default: bf16)').choices([
+      new Option('--text-encoder <type>', "type of the text encoder's matrices (default: bf16)").choices([
         'bf16',
         'int8',
       ]),
     )
-    .option('--tokenizer <file>', 'tokenizer.json or spiece.model, if none of the sources has it')
-    .option('--name <name>', 'name of the model (default: that of the directory)')
+    .option('--tokenizer <file>', 'tokenizer.json or spiece.model, if not found in the sources')
+    .option('--name <name>', "name of the model (default: the directory's name)")
     .option('--title <text>', 'title of the model (default: its name)')
     .option('--license <text>', 'licence of the weights, for the manifest')
-    .option('--heads <count>', 'attention heads of the video network, where nothing says it', whole)
-    .option('--text-length <tokens>', 'longest prompt of the video network, where nothing says it', whole)
-    .option('--ema', 'take averaged weights (generator_ema) where there are some')
-    .option('--dequantize', 'read weights that are stored in 8 bits (fp8-scaled, for example), rounded as they are')
+    .option('--heads <count>', 'attention heads of the video network, if the files do not say', whole)
+    .option('--text-length <tokens>', 'longest prompt of the video network, if the files do not say', whole)
+    .option('--ema', 'use averaged weights (generator_ema) where present')
+    .option('--dequantize', 'accept weights stored in 8 bits (fp8-scaled, for example); their rounding stays')
     .option(
       '--set <key=value>',
-      `a setting of the package, such as rope=relative; may be repeated (${settingNames().join(', ')})`,
+      `a package setting, such as rope=relative; may be repeated (${settingNames().join(', ')})`,
       settingOf,
       [],
     )
-    .option('--dry-run', 'check everything, print what would be read, merged and left out, and write nothing')
-    .option('--quiet', 'no progress bar')
+    .option('--dry-run', 'check everything and print what would be read, merged and left out; write nothing')
+    .option('--quiet', 'do not show a progress bar')
     .action(run);
 }
 
@@ -192,7 +188,7 @@ function leftLines({ left }: Plan): string[] {
 function endLines({ endSeconds }: Plan): string[] {
   if (endSeconds === null) return [];
   return [
-    `note: positions are absolute: a session ends after ${Math.floor(endSeconds)} s. For endless ones add --set rope=relative, ` +
+    `note: positions are absolute: a session ends after ${Math.floor(endSeconds)} s. For endless sessions add --set rope=relative, ` +
       'or later: longlive models configure NAME rope=relative',
   ];
 }

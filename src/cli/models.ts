@@ -37,15 +37,15 @@ const SERVICE_TIMEOUT_MS = 10_000;
 /** `longlive models`: which packages there are, whether they are whole, how they come and go. */
 export function modelsCommand(): Command {
   const list = new Command('list')
-    .description('say which model packages there are')
-    .option('--service <url>', 'a running service to ask what it has loaded')
+    .description('list the model packages')
+    .option('--service <url>', 'ask this running service what it has loaded')
     .option('--json', 'as JSON');
   const add = new Command('add')
-    .description('copy or fetch a package into the models directory, verified, all of it or nothing')
+    .description('copy or download a package into the models directory; only complete, verified packages are added')
     .argument('<source>', 'a directory, s3://bucket/prefix/ or https://host/path/')
-    .option('--name <name>', 'call it otherwise than it calls itself; NAME@VERSION puts it beside another version')
+    .option('--name <name>', 'store it under another name; NAME@VERSION puts it beside another version')
     .option('--keep-old', 'keep a package of that name that is there as NAME@VERSION, for the sessions made with it')
-    .option('--quiet', 'no progress bar');
+    .option('--quiet', 'do not show a progress bar');
   const verify = new Command('verify')
     .description(
       'compare the checksums of packages; of those that are named, generate films too, judge them and write a report',
@@ -61,7 +61,7 @@ export function modelsCommand(): Command {
   const configure = new Command('configure')
     .description('change how a package is sampled, such as rope=relative, and renew its manifest')
     .argument('<name>', 'name of the package')
-    .argument('[setting...]', `KEY=VALUE: ${settingNames().join(', ')}; none to accept config.json as it was edited`);
+    .argument('[setting...]', `KEY=VALUE: ${settingNames().join(', ')}; without any, accept config.json as edited`);
   const remove = new Command('remove')
     .description('delete a package from the models directory')
     .argument('<name>', 'name of the package')
@@ -181,13 +181,13 @@ async function modelsOf(url: string, token: string | undefined): Promise<Map<str
   } catch (error) {
     throw new Failure(
       EXIT.unavailable,
-      `${url} cannot be asked: ${error instanceof Error ? error.message : String(error)}`,
+      `${url} did not answer: ${error instanceof Error ? error.message : String(error)}`,
     );
   }
 }
 
 function table(rows: readonly Listed[]): string {
-  if (rows.length === 0) return 'There are no model packages; docs/models.md says how to get some.';
+  if (rows.length === 0) return 'No model packages found; see docs/models.md for how to get them.';
   const cells = rows.map(
     ({ name, version, width, height, bytes, storedPrecision, precision, license, local, state }) => [
       ...[name, version, `${width}x${height}`, `${(bytes / 1e9).toFixed(2)} GB`],
@@ -277,7 +277,7 @@ function progressBar(): cliProgress.SingleBar {
 async function modelsDirectory(config: ServerConfig): Promise<string> {
   const local = config.models.find((place) => !isRemote(place));
   if (local === undefined)
-    throw new Failure(EXIT.usage, 'None of --models is a directory that a package could be put in.');
+    throw new Failure(EXIT.usage, 'No directory in --models can hold a package; name a local directory with --models.');
   const directory = resolve(local);
   if (!(await exists(join(directory, 'manifest.json')))) return directory;
   throw new Failure(EXIT.usage, `${directory} is a model package; name a directory of packages with --models.`);
@@ -303,7 +303,9 @@ async function runVerify(names: string[], flags: VerifyFlags): Promise<void> {
   const unknown = names.filter((name) => !sources.some((source) => source.name === name));
   const complaints = [
     ...(names.length === 0 ? problems.map(({ message }) => message) : []),
-    ...unknown.map((name) => `There is no usable model package "${name}" in ${config.models.join(', ')}.`),
+    ...unknown.map(
+      (name) => `No usable model package "${name}" in ${config.models.join(', ')}; see: longlive models list`,
+    ),
   ];
   for (const source of chosen) complaints.push(...(await verify(source, config)));
   if (complaints.length > 0) throw new Failure(EXIT.unavailable, complaints.join('\n'));
@@ -314,7 +316,7 @@ async function verify(source: PackageSource, config: ServerConfig): Promise<stri
   const { name } = source;
   const directory = await directoryOf(source, config);
   if (directory === undefined) {
-    print(`${name}: not fetched from ${source.address} yet; its files are checked as they arrive\n`);
+    print(`${name}: not downloaded from ${source.address} yet; files are verified when they are\n`);
     return [];
   }
   const found: string[] = [];
@@ -339,18 +341,16 @@ async function runConfigure(name: string, texts: string[], flags: Record<string,
   if (!found) {
     throw new Failure(
       EXIT.usage,
-      `There is no model package "${name}" in a directory of --models (${config.models.join(', ')}). One that is elsewhere is copied first: longlive models add`,
+      `No model package "${name}" in the local directories of --models (${config.models.join(', ')}). To copy a remote package: longlive models add`,
     );
   }
   const { changes, digest, renewed } = await configurePackage(found.address, settings);
   const lines = changes.map(
     ({ key, before, after }) => `${key}: ${JSON.stringify(before)} -> ${JSON.stringify(after)}`,
   );
-  if (renewed) lines.push('config.json had been edited; the manifest agrees with it now');
+  if (renewed) lines.push('config.json was edited; the manifest now matches it');
   const end =
-    lines.length > 0
-      ? `${found.address}: the manifest is renewed; its digest is ${digest}`
-      : `${found.address}: nothing to change`;
+    lines.length > 0 ? `${found.address}: manifest updated, digest ${digest}` : `${found.address}: nothing to change`;
   print(`${[...lines, end].join('\n')}\n`);
 }
 
@@ -361,9 +361,9 @@ async function runRemove(name: string, flags: Record<string, unknown>): Promise<
   const directory = await modelsDirectory(config);
   const { sources } = await findSources([directory], modelCache(config));
   const found = sources.find((source) => source.name === name);
-  if (!found) throw new Failure(EXIT.usage, `There is no model package "${name}" in ${directory}.`);
+  if (!found) throw new Failure(EXIT.usage, `No model package "${name}" in ${directory}.`);
   if (flags.yes !== true && !(await confirmed(`Delete ${found.address}?`))) {
-    throw new Failure(EXIT.usage, `Nothing was deleted; say --yes to delete ${found.address}.`);
+    throw new Failure(EXIT.usage, `Nothing was deleted. To delete ${found.address}, add --yes.`);
   }
   await removePackage(found.address);
   print(`${found.address}: deleted\n`);

@@ -35,18 +35,20 @@ const MOST_PROMPTS = 100;
 /** `longlive quantize`: a smaller package, and what it loses. */
 export function quantizeCommand(): Command {
   const command = new Command('quantize')
-    .description('make a model package with 8-bit weights, and say what that loses on a set of prompts')
-    .argument('<package>', 'directory of the package to begin with')
-    .requiredOption('--out <directory>', 'the package to make; must not exist yet')
+    .description('make a model package with 8-bit weights and measure the loss on a set of prompts')
+    .argument('<package>', 'directory of the package to quantise')
+    .requiredOption('--out <directory>', 'the package directory to create; must not exist')
     .addOption(
-      new Option('--precision <type>', 'of the video network').choices(['int8', 'fp8']).makeOptionMandatory(true),
+      new Option('--precision <type>', "type of the video network's weights")
+        .choices(['int8', 'fp8'])
+        .makeOptionMandatory(true),
     )
     .addOption(new Option('--text-encoder <type>', 'quantise the text encoder as well').choices(['int8']))
-    .option('--prompts <file>', 'prompts to compare with, one to a line (default: a few that come along)')
-    .option('--blocks <count>', 'blocks of video to each prompt', whole, 2)
-    .option('--name <name>', 'name of the model (default: that of the directory)')
-    .option('--no-check', 'write only: do not run the prompts')
-    .option('--json', 'print one JSON object with the measurements, and nothing else, to standard output');
+    .option('--prompts <file>', 'file of prompts to compare with, one per line (default: a built-in set)')
+    .option('--blocks <count>', 'blocks of video per prompt', whole, 2)
+    .option('--name <name>', "name of the model (default: the directory's name)")
+    .option('--no-check', 'skip the comparison')
+    .option('--json', 'print only one JSON object with the measurements to standard output');
   return addSettings(command, ['device', 'threads']).action(run);
 }
 
@@ -86,7 +88,7 @@ async function run(path: string, flags: QuantizeFlags): Promise<void> {
 async function wholePackage(path: string): Promise<ModelPackage> {
   const { packages, problems } = await findPackages(path);
   const source = packages.find(({ directory }) => resolve(directory) === path);
-  if (!source) throw new Failure(EXIT.unavailable, problems[0]?.message ?? `There is no model package in ${path}.`);
+  if (!source) throw new Failure(EXIT.unavailable, problems[0]?.message ?? `No model package in ${path}.`);
   for await (const damage of damages(source)) throw new Failure(EXIT.unavailable, `${path}: ${damage}`);
   return source;
 }
@@ -98,7 +100,7 @@ async function readPrompts(path: string): Promise<string[]> {
   const prompts = text.split('\n').map((line) => line.trim());
   const some = prompts.filter((line) => line !== '');
   if (some.length > 0 && some.length <= MOST_PROMPTS) return some;
-  throw new Failure(EXIT.usage, `${path} has ${some.length} prompts; 1 to ${MOST_PROMPTS} can be compared.`);
+  throw new Failure(EXIT.usage, `${path} has ${some.length} prompts; it must have 1 to ${MOST_PROMPTS}.`);
 }
 
 /** A signal leaves nothing behind, once there is something that is ours. */

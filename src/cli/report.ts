@@ -73,7 +73,7 @@ export function report({ session, events, model, startedAt, requestedAt, out, th
 export function endNotice({ name, longestSeconds }: ModelInfo): string {
   return (
     `Model "${name}" has absolute positions: its sessions end after ${Math.floor(longestSeconds ?? 0)} s. ` +
-    `For endless ones: --rope relative, or longlive models configure ${name} rope=relative`
+    `For endless sessions: --rope relative, or longlive models configure ${name} rope=relative`
   );
 }
 

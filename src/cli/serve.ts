@@ -53,7 +53,7 @@ async function runServer(flags: Record<string, unknown>): Promise<void> {
   void takeUp({ ...backend, logger: log, signal: stopping.signal, onUnusable });
   await untilAskedToStop();
   stopping.abort();
-  log.info({}, 'stopping: live sessions are paused with a checkpoint');
+  log.info({}, 'stopping: saving checkpoints and pausing live sessions');
   await open.running.close();
   // A request to a store that does not answer would keep the process alive.
   process.exit(EXIT.ok);
@@ -71,7 +71,7 @@ function greet(page: string, { url, sessions }: RunningServer, token: KeptSecret
   const [model] = sessions.models();
   const lines = [`LongLive is ready at ${url} (model ${model?.name ?? 'none'} on ${model?.device ?? '-'})`];
   if (token?.made)
-    lines.push(`Open ${page}/#token=${token.value}`, `This token was made now and is kept in ${token.path}.`);
+    lines.push(`Open ${page}/#token=${token.value}`, `A new token was created and saved in ${token.path}.`);
   else if (token) lines.push(`Open ${page}; the page asks for the token, which is in ${token.path}.`);
   print(`${lines.join('\n')}\n`);
 }

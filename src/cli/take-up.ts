@@ -26,10 +26,10 @@ export async function takeUp({ sessions, store, logger, signal, onUnusable }: Ta
     } catch (error) {
       if (error instanceof StoreError && error.code === 'UNUSABLE') {
         logger.error({ error }, 'the store cannot be used');
-        return onUnusable('The store cannot be used; the log says why.');
+        return onUnusable('The store cannot be used; see the log for the reason.');
       }
       if (signal.aborted) return;
-      logger.warn({ error }, 'the store does not let the work of earlier servers be taken up; trying again');
+      logger.warn({ error }, 'cannot take over sessions of earlier servers from the store; trying again');
     }
     await delay(wait, undefined, { signal, ref: false }).catch(() => undefined);
   }

@@ -127,7 +127,7 @@ function mustHaveDefault({ sources, problems }: Found, addresses: readonly strin
   const why = problems.map(({ message }) => `\n  ${message}`).join('');
   throw new DomainError(
     'MODEL_UNAVAILABLE',
-    `There is ${what} in ${addresses.join(', ')}: set "models" to where there is one.${why}`,
+    `There is ${what} in ${addresses.join(', ')}; set "models" (LONGLIVE_MODELS) to a place that has one.${why}`,
   );
 }
 

@@ -33,7 +33,7 @@ export class ModelPool {
     if (used.length === 0 || bytes + model.bytes <= this.budgetBytes) return;
     throw new DomainError(
       'AT_CAPACITY',
-      `There is no memory for model "${model.name}" (${gigabytes(model.bytes)}): ${gigabytes(bytes)} of ${gigabytes(this.budgetBytes)} are taken by models in use (${used.map(({ name }) => name).join(', ')}); try again in ${RETRY_SECONDS} seconds, or choose one of these.`,
+      `Not enough memory for model "${model.name}" (${gigabytes(model.bytes)}): ${gigabytes(bytes)} of ${gigabytes(this.budgetBytes)} are held by models in use (${used.map(({ name }) => name).join(', ')}); try again in ${RETRY_SECONDS} seconds, or choose one of these.`,
       { field: 'model', retryAfterSeconds: RETRY_SECONDS },
     );
   }

@@ -45,7 +45,7 @@ export class DeviceHealth {
   /** After a device fault nothing of this process can be trusted on the device any more. */
   note(error: unknown): void {
     if (!isDeviceFault(error)) return;
-    this.fault = new DomainError('MODEL_UNAVAILABLE', 'The device has failed; the service has to be restarted.', {
+    this.fault = new DomainError('MODEL_UNAVAILABLE', 'The device has failed; restart the service.', {
       cause: error,
     });
   }
@@ -146,7 +146,7 @@ export class Model implements Pooled {
       const native = `${video.width}x${video.height}`;
       throw invalid(
         'width',
-        `${width}x${height} is too large for this model, which is made for ${native}; ask for at most ${LARGEST_AREA} times its area.`,
+        `${width}x${height} is too large for this model (native size ${native}); the limit is ${LARGEST_AREA} times its area.`,
       );
     }
   }
@@ -236,7 +236,7 @@ export class Model implements Pooled {
     const { storedPrecision: stored } = this.source;
     if (this.options.precision !== 'auto' || !isEightBit(stored) || stored === this.precision) return;
     this.warn(
-      `Model "${this.name}" is stored in ${stored}, which device ${this.options.device} does not calculate with; it runs in ${this.precision}.`,
+      `Model "${this.name}" is stored in ${stored}, which device ${this.options.device} does not support; it runs in ${this.precision}.`,
     );
   }
 

@@ -92,7 +92,7 @@ export class Tokenizer {
   static parse(json: string): Tokenizer {
     const parsed = schema.safeParse(JSON.parse(json));
     if (parsed.success) return new Tokenizer(parsed.data);
-    throw new Error(`tokenizer.json is not one this engine can use:\n${z.prettifyError(parsed.error)}`);
+    throw new Error(`tokenizer.json is not supported:\n${z.prettifyError(parsed.error)}`);
   }
 
   /** Ids of a text with its special tokens; cut so that these still end it when longer than `limit` or than the file allows. */

@@ -112,7 +112,7 @@ async function bury(path: string, times: LeaseTimes): Promise<boolean> {
   const dead = await readFile(path, 'utf8').catch(() => undefined);
   if (dead === undefined) return true;
   if (!CONTENT.test(dead)) {
-    throw new Error(`${path} is in the way: it is no lock of this program. Remove it if nothing needs it.`);
+    throw new Error(`${path} is not a lock of this program. Remove it if nothing needs it.`);
   }
   const grave = `${path}.${dead.slice(0, 36) || 'unnamed'}`;
   try {

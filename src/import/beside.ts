@@ -12,7 +12,7 @@ export async function jsonBeside(path: string, name: string): Promise<Json | und
   const file = join(dirname(path), name);
   const found = await stat(file).catch(() => undefined);
   if (!found?.isFile()) return undefined;
-  const unreadable = (why: string) => new ImportError(`${file} cannot be read: ${why}. Mend it, or move it away.`);
+  const unreadable = (why: string) => new ImportError(`${file} cannot be read: ${why}. Repair or remove it.`);
   if (found.size > MOST_CONFIG_BYTES) throw unreadable(`it has ${found.size} bytes`);
   const bytes = await readFile(file).catch((error: Error) => {
     throw unreadable(error.message);

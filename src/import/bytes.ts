@@ -33,7 +33,7 @@ export async function openBytes(path: string): Promise<ByteSource> {
       const bytes = new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
       for (let done = 0; done < bytes.length;) {
         const { bytesRead } = await file.read(bytes, done, bytes.length - done, from + done);
-        if (bytesRead === 0) throw new ImportError('The file became shorter while it was read.');
+        if (bytesRead === 0) throw new ImportError('The file was truncated while it was being read.');
         done += bytesRead;
       }
       return bytes;
@@ -45,10 +45,7 @@ export async function openBytes(path: string): Promise<ByteSource> {
 export async function readSmall(path: string, most: number): Promise<Buffer> {
   const file = await openBytes(path);
   try {
-    if (file.size > most)
-      throw new ImportError(
-        `${path} is too large for what it should be: ${file.size} bytes, of which it may have ${most}.`,
-      );
+    if (file.size > most) throw new ImportError(`${path} is too large: ${file.size} bytes; the limit is ${most}.`);
     return Buffer.from(await file.read(0, file.size));
   } finally {
     await file.close();
@@ -89,6 +86,6 @@ export function memoryBytes(bytes: Uint8Array): ByteSource {
 
 function checkRange(from: number, to: number, size: number): void {
   if (!Number.isSafeInteger(from) || !Number.isSafeInteger(to) || from < 0 || to < from || to > size) {
-    throw new ImportError(`The file is truncated or damaged: bytes ${from} to ${to} of ${size} are asked for.`);
+    throw new ImportError(`The file is truncated or damaged: it refers to bytes ${from} to ${to} of ${size}.`);
   }
 }

@@ -99,8 +99,8 @@ function unquantised(
   if (!kind) return plain;
   if (kind.read && dequantise) return dequantisedNetwork(plain);
   const way = kind.read
-    ? 'take the bf16 or fp16 file, or add --dequantize to read the rounded weights as they are'
-    : 'take the bf16 or fp16 file';
+    ? 'use the bf16 or fp16 file, or add --dequantize to accept the rounded weights'
+    : 'use the bf16 or fp16 file';
   throw new ImportError(`The ${TITLES[component]} is quantised: ${kind.title}; ${way}.`);
 }
 

@@ -45,7 +45,7 @@ const EXPONENTS = 0x7f807f80;
 const MARKS = 0x80008000;
 
 function notFinite(): ImportError {
-  return new ImportError('It holds NaN or infinity, or numbers too large for the precision asked for.');
+  return new ImportError('It contains NaN, infinity, or numbers too large for the requested precision.');
 }
 
 function finiteBf16(bytes: Uint8Array): Uint8Array {

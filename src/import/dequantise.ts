@@ -37,7 +37,7 @@ export function dequantisedNetwork(stored: ReadonlyMap<string, Tensor>): Map<str
       );
     plain.set(name, EIGHT_BITS.has(tensor.dtype) ? scaled(name, tensor, scale) : tensor);
     if (scale && !EIGHT_BITS.has(tensor.dtype) && name.endsWith('.weight'))
-      throw new ImportError(`"${name}" has a scale, but is ${tensor.dtype} and not of 8 bits.`);
+      throw new ImportError(`"${name}" has a scale, but its type ${tensor.dtype} is not 8-bit.`);
   }
   const [alone] = unused;
   if (alone !== undefined) throw new ImportError(`"${alone}" is a scale without a weight.`);
@@ -49,7 +49,7 @@ function scaled(name: string, tensor: Tensor, scale: Tensor | undefined): Tensor
   const columns = Math.max(1, countOf(inner));
   const count = scale ? countOf(scale.shape) : 1;
   if (count !== 1 && count !== rows)
-    throw new ImportError(`"${name}" has ${count} scales; one, or one to each of its ${rows} rows, can be read.`);
+    throw new ImportError(`"${name}" has ${count} scales; expected 1 or ${rows} (one per row).`);
   if (!scale && tensor.dtype === 'I8') throw new ImportError(`"${name}" is I8, but has no scale.`);
   let loaded: Promise<Float32Array> | undefined;
   const numbers = numbersOf(tensor.dtype as 'I8' | 'F8_E4M3' | 'F8_E5M2');

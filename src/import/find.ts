@@ -118,7 +118,7 @@ async function filesIn(path: string, depth: number, left: Left[]): Promise<strin
   for (const name of names.sort()) {
     const file = join(path, name);
     const entry = await stat(file).catch(() => undefined);
-    if (!entry) left.push({ path: file, what: 'it is a link to nothing' });
+    if (!entry) left.push({ path: file, what: 'broken link' });
     else if (entry.isDirectory()) inner.push(...(await folderIn(file, depth + 1, left)));
     else if (TOKENIZERS.includes(name) || WEIGHT_FILES.test(name) || INDEX_FILES.test(name)) inner.push(file);
     else if (OTHER_FILES.some((other) => other.name.test(name))) left.push({ path: file, what: otherFile(file) ?? '' });
@@ -128,7 +128,7 @@ async function filesIn(path: string, depth: number, left: Left[]): Promise<strin
 
 async function folderIn(path: string, depth: number, left: Left[]): Promise<string[]> {
   if (depth <= DEEPEST) return filesIn(path, depth, left);
-  left.push({ path, what: `folders more than ${DEEPEST} deep are not searched; name it as a source` });
+  left.push({ path, what: `folders nested deeper than ${DEEPEST} are not searched; pass it as a source of its own` });
   return [];
 }
 
@@ -209,7 +209,7 @@ function takeTokenizer(found: Found, tokenizer: FoundTokenizer, { tokenizer: ask
   const better = asked === undefined && (before === undefined || rankOf(tokenizer) < rankOf(before));
   const unused = better ? before : tokenizer;
   if (better) found.tokenizer = tokenizer;
-  if (unused) found.left.push({ path: unused.path, what: 'its tokenizer is not used: another one goes before it' });
+  if (unused) found.left.push({ path: unused.path, what: 'its tokenizer is not used: another one takes precedence' });
 }
 
 function rankOf({ path }: FoundTokenizer): number {
@@ -243,7 +243,7 @@ function bundled(named: ReadonlyMap<string, Tensor>): ReadonlyMap<string, Tensor
   if (whole.length < 2) return [plainNames([...named].map(([name, tensor]) => ({ ...tensor, name })))];
   const rest = [...named].filter(([name]) => !BUNDLED.some((prefix) => prefix.test(name)));
   if (rest.length > 0)
-    throw new ImportError(`It holds several networks, and "${rest[0]?.[0]}", which belongs to none of them.`);
+    throw new ImportError(`It contains several networks, and "${rest[0]?.[0]}" belongs to none of them.`);
   return whole.map((group) => plainNames(group.map(([name, tensor]) => ({ ...tensor, name }))));
 }
 
@@ -260,8 +260,7 @@ async function takeNetwork(
     throw new ForeignError(`These are not the weights of a network that LongLive uses; it has ${names}, …`);
   }
   const before = found.networks.get(component);
-  if (before)
-    throw new ImportError(`There is a ${TITLES[component]} in ${before.path} already; name only one of them.`);
+  if (before) throw new ImportError(`${before.path} also contains a ${TITLES[component]}; pass only one of them.`);
   const config = await jsonBeside(path, 'config.json');
   const beside = config ? hintsIn(config, join(dirname(path), 'config.json')) : {};
   const hints = { ...beside, ...options.hints };

@@ -255,7 +255,7 @@ async function writeFiles(
 
 async function readTokenizer(found: FoundTokenizer | undefined, check?: (json: string) => void): Promise<string> {
   if (!found)
-    throw new ImportError('There is no tokenizer.json or spiece.model in the sources; name one with --tokenizer.');
+    throw new ImportError('The sources contain no tokenizer.json or spiece.model; pass one with --tokenizer.');
   return inFile(found.path, async () => {
     const bytes = await found.read();
     const text = isJson(bytes) ? bytes.toString('utf8') : json(convertSentencePiece(bytes));
@@ -302,16 +302,12 @@ function refuseMissing({ networks, left }: Found): void {
   const names = missing.map((component) => `the ${TITLES[component]}`).join(' and ');
   const passed = left.map(({ path, what }) => `${path}: ${what}`);
   const also = passed.length > 0 ? `\nNot used:\n${listed(passed, '  ')}` : '';
-  throw new ImportError(
-    `The sources lack ${names}; name a file that has it as well (docs/models.md says which).${also}`,
-  );
+  throw new ImportError(`The sources lack ${names}; also pass a file that contains it (see docs/models.md).${also}`);
 }
 
 function agree(what: string, network: number, other: number): void {
   if (network === other) return;
-  throw new ImportError(
-    `The parts do not belong together: the ${what} is ${other}, the video network expects ${network}.`,
-  );
+  throw new ImportError(`The parts do not match: the ${what} is ${other}, but the video network expects ${network}.`);
 }
 
 /** The tensors of each file, adapters merged, and how they are stored. */

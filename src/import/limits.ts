@@ -33,7 +33,7 @@ export class Allowance {
     this.spent += bytes;
     if (this.spent <= ALLOWANCE_BYTES + ALLOWANCE_PER_BYTE * this.read()) return;
     throw new ImportError(
-      `The file unfolds at byte ${this.read()} to far more than it holds (over ${this.spent} bytes), which no checkpoint does. ` +
+      `The file expands at byte ${this.read()} to far more data than it contains (over ${this.spent} bytes), which no real checkpoint does. ` +
         'If you trust it, load it in PyTorch and save its state dict as safetensors.',
     );
   }

@@ -80,7 +80,7 @@ export async function readAdapter(
   refuse(path, 'has tensors that are not those of a LoRA', strange);
   const incomplete = [...modules].filter(([, { a, b }]) => !a || !b).map(([target]) => target);
   refuse(path, 'has only half of the pair for', incomplete);
-  refuse(path, 'has factors of a type that cannot be merged; save it in bf16, fp16 or fp32', mistyped(found));
+  refuse(path, 'has factors of an unsupported type; save it in bf16, fp16 or fp32', mistyped(found));
   if (modules.size + differences.size === 0) throw new ImportError(`${path} has no LoRA.`);
   const pairs = new Map<string, Pair>();
   for (const [target, module] of modules) pairs.set(target, await pairOf(path, target, module, options, statements));
@@ -108,7 +108,7 @@ function refuseOthers(path: string, names: readonly string[]): void {
     const others = names.filter((name) => sign.test(name));
     if (others.length === 0) continue;
     throw new ImportError(
-      `${path} adapts ${title} ("${others[0]}" and ${others.length - 1} more tensors); only the video network is adapted. Save it without these.`,
+      `${path} adapts ${title} ("${others[0]}" and ${others.length - 1} more tensors); only adapters of the video network are supported. Save it without these tensors.`,
     );
   }
 }
@@ -198,12 +198,12 @@ function notesOf(
   const idle = statements.filter(({ where, alpha: said }) => said !== undefined && !used.has(where) && !same(said));
   const unused = idle.map(({ where, alpha: said, kohya }) =>
     kohya && !used.has('its alpha tensors')
-      ? `alpha ${said} of ${where} is not used: whoever writes these names has multiplied it in.`
-      : `alpha ${said} of ${where} is not used: ${[...used].join(' and ')} goes before it.`,
+      ? `alpha ${said} of ${where} is not used: this layout has alpha already multiplied into its factors.`
+      : `alpha ${said} of ${where} is not used: ${[...used].join(' and ')} takes precedence.`,
   );
   const flag =
     alpha !== undefined && pairs.size > 0 && !used.has('--lora-alpha') && !same(alpha)
-      ? [`--lora-alpha is not used: the adapter says its alpha itself (${[...used].join(', ')}).`]
+      ? [`--lora-alpha is not used: the adapter states its own alpha (${[...used].join(', ')}).`]
       : [];
   const others = [...left].map(([key, count]) => `"${key}" in it (${count} tensors) is not used.`);
   return [...unused, ...flag, ...others];

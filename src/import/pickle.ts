@@ -76,10 +76,10 @@ class Machine {
       const step = OPERATIONS[code];
       if (!step) throw new ImportError(`The pickle uses ${describe(code)}, which no checkpoint needs.`);
       step(this);
-      if (this.stack.length > MOST_STACK) throw new ImportError('The pickle is too deep.');
+      if (this.stack.length > MOST_STACK) throw new ImportError('The pickle is nested too deeply.');
     }
     const value = this.pop();
-    if (this.stack.length > 0) throw new ImportError('The pickle is damaged: it leaves something behind.');
+    if (this.stack.length > 0) throw new ImportError('The pickle is damaged: its stack is not empty at the end.');
     return value;
   }
 
@@ -100,7 +100,7 @@ class Machine {
   /** Where the bytes begin that are left behind. */
   private skip(length: number): number {
     const from = this.position.at;
-    if (length > this.bytes.length - from) throw new ImportError('The pickle breaks off.');
+    if (length > this.bytes.length - from) throw new ImportError('The pickle is truncated.');
     this.position.at = from + length;
     return from;
   }
@@ -124,7 +124,7 @@ class Machine {
   /** A length of 64 bits. */
   length8(): number {
     const length = this.data.getBigUint64(this.skip(8), true);
-    if (length > BigInt(this.bytes.length)) throw new ImportError('The pickle breaks off.');
+    if (length > BigInt(this.bytes.length)) throw new ImportError('The pickle is truncated.');
     return Number(length);
   }
 
@@ -195,7 +195,7 @@ class Machine {
   // -- memo
 
   store(index: number): void {
-    if (index < 0 || this.memo.size >= MOST_MEMO) throw new ImportError('The pickle remembers too much.');
+    if (index < 0 || this.memo.size >= MOST_MEMO) throw new ImportError('The pickle stores too many values.');
     this.allowance.spend(COST.entry);
     this.memo.set(index, this.peek());
   }
@@ -206,7 +206,7 @@ class Machine {
 
   recall(index: number): void {
     const value = this.memo.get(index);
-    if (value === undefined) throw new ImportError('The pickle is damaged: it recalls what it never had.');
+    if (value === undefined) throw new ImportError('The pickle is damaged: it recalls a value that it never stored.');
     this.push(value);
   }
 
@@ -234,13 +234,15 @@ class Machine {
 
   append(items: readonly unknown[]): void {
     const list = this.peek();
-    if (!Array.isArray(list)) throw new ImportError('The pickle is damaged: it appends to what is no list.');
+    if (!Array.isArray(list))
+      throw new ImportError('The pickle is damaged: it appends to something that is not a list.');
     for (const item of items) list.push(item);
   }
 
   setItems(items: readonly unknown[]): void {
     const target = this.peek();
-    if (!(target instanceof Dict)) throw new ImportError('The pickle is damaged: it sets items of what is no dict.');
+    if (!(target instanceof Dict))
+      throw new ImportError('The pickle is damaged: it sets items of something that is not a dict.');
     this.allowance.spend((items.length / 2) * COST.entry);
     fill(target, items);
   }
@@ -261,7 +263,7 @@ class Machine {
     const args = this.pop();
     const target = this.pop();
     if (!(target instanceof Global) || !(args instanceof Tuple)) {
-      throw new ImportError('The pickle calls something that has no name.');
+      throw new ImportError('The pickle calls a function without a name.');
     }
     this.allowance.spend(COST.container);
     this.push(defined(this.builder.call(target.path, args.items, this.allowance)));
@@ -276,12 +278,12 @@ class Machine {
     const name = this.pop();
     const module = this.pop();
     if (typeof name !== 'string' || typeof module !== 'string')
-      throw new ImportError('The pickle has a nameless name.');
+      throw new ImportError('The pickle contains an empty name.');
     this.global(module, name);
   }
 
   global(module: string, name: string): void {
-    if (module.length + name.length > LONGEST_LINE) throw new ImportError('The pickle has a name that is none.');
+    if (module.length + name.length > LONGEST_LINE) throw new ImportError('The pickle contains an invalid name.');
     this.allowance.spend(COST.container);
     this.push(new Global(`${module}.${name}`));
   }

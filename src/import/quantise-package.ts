@@ -106,7 +106,7 @@ async function quantiseFile(from: string, to: string, component: Component, type
   try {
     const done = source.tensors.find(({ dtype }) => isQuantisedType(dtype));
     if (done)
-      throw new ImportError(`${from} is quantised already ("${done.name}"); begin with the unquantised package.`);
+      throw new ImportError(`${from} is already quantised ("${done.name}"); start from the unquantised package.`);
     const typeOf = (name: string, tensor: Tensor) => (isQuantised(component, name) ? type : unchanged(name, tensor));
     return await writeSafeTensors(to, new Map(source.tensors.map((tensor) => [tensor.name, tensor])), typeOf, () => {});
   } finally {

@@ -41,12 +41,12 @@ export async function readSafeTensorsFile(
     if (name === '__metadata__') continue;
     if (name.length > LONGEST_NAME) throw new ImportError(`Tensor ${quoted(name)} has ${name.length} characters.`);
     const parsed = entrySchema.safeParse(value);
-    if (!parsed.success) throw new ImportError(`The header describes ${quoted(name)} in a way that is not known.`);
+    if (!parsed.success) throw new ImportError(`The header describes ${quoted(name)} in an unknown form.`);
     const { dtype, shape, data_offsets } = parsed.data;
     if (!isDType(dtype)) throw new ImportError(`Tensor ${quoted(name)} has the unknown type ${quoted(dtype)}.`);
     const [from, to] = data_offsets;
     if (countOf(shape) * sizeOf(dtype) !== to - from) {
-      throw new ImportError(`Tensor ${quoted(name)} has another number of bytes than its shape says.`);
+      throw new ImportError(`Tensor ${quoted(name)} has a byte count that does not match its shape.`);
     }
     ranges.push(data_offsets);
     const layout = { bytes: file, from: start + from, to: start + to, offset: 0, stride: contiguous(shape) };
@@ -100,8 +100,7 @@ function membersOf(json: string): number {
     else if (depth === 1) members = Math.max(members, 1) + (code === COMMA ? 1 : 0);
     if (OPENING.has(code)) depth++;
     if (code === QUOTE) at = endOfString(json, at);
-    if (depth > DEEPEST)
-      throw new ImportError('The header describes something in a way that is not known: it is too deep.');
+    if (depth > DEEPEST) throw new ImportError('The header is nested too deeply.');
     if (members > MOST_TENSORS + 1) throw new ImportError(`The file has more than ${MOST_TENSORS} tensors.`);
   }
   return members;

@@ -63,7 +63,7 @@ export function parseSetting(text: string): Setting {
   const chosen = section === '' ? sectionOf(key) : isSection(section) ? section : undefined;
   if (chosen === undefined || !Object.hasOwn(SECTIONS[chosen].shape, key)) {
     throw new ImportError(
-      `"${text}" is no setting of a package; write KEY=VALUE, with one of ${settingNames().join(', ')}.`,
+      `"${text}" is not a package setting; write KEY=VALUE with one of ${settingNames().join(', ')}.`,
     );
   }
   return { section: chosen, key, value: valueOf(value) };

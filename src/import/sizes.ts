@@ -113,16 +113,16 @@ const LONGEST_TEXT = 65_536;
 
 function whole(what: string, value: number, most: number): number {
   if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  throw new ImportError(`The ${what} is said to be ${value}; it is a whole number from 1 to ${most}.`);
+  throw new ImportError(`The ${what} is stated as ${value}; it must be a whole number from 1 to ${most}.`);
 }
 
 function headsOf(dim: number, said: number | undefined): number {
   if (said !== undefined) {
     if (dim % whole('number of heads', said, dim) === 0) return said;
-    throw new ImportError(`A network of width ${dim} does not have ${said} heads; say how many it has with --heads.`);
+    throw new ImportError(`A network of width ${dim} cannot have ${said} heads; give the right number with --heads.`);
   }
   if (dim % HEAD_WIDTH === 0) return dim / HEAD_WIDTH;
-  throw new ImportError(`A network of width ${dim} is not one of Wan's; say how many heads it has with --heads.`);
+  throw new ImportError(`A network of width ${dim} is not a known Wan size; give its number of heads with --heads.`);
 }
 
 export function textEncoderSizes(shapeOf: ShapeOf, hints: TextEncoderHints = {}): TextEncoderSizes {
@@ -179,7 +179,7 @@ type Fixed<N extends number> = N extends 2
 
 function need<N extends 2 | 4 | 5>(shapeOf: ShapeOf, name: string, rank: N): Fixed<N> {
   const shape = shapeOf(name);
-  if (!shape) throw new ImportError(`The weights lack "${name}", without which the size of the network is not known.`);
+  if (!shape) throw new ImportError(`The weights lack "${name}", which is needed to determine the network's size.`);
   if (shape.length !== rank)
     throw new ImportError(`"${name}" has shape [${shape.join(', ')}]; it should have ${rank} sizes.`);
   if (shape.includes(0)) throw new ImportError(`"${name}" has shape [${shape.join(', ')}]: it is empty.`);

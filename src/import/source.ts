@@ -50,7 +50,7 @@ function unknownFormat(head: Uint8Array): string {
   if (begin.startsWith('GGUF')) return 'GGUF files hold quantised weights; take the original checkpoint.';
   if (begin.startsWith('version https'))
     return 'This is a Git LFS pointer, not the file itself; fetch it with: git lfs pull';
-  if (begin.startsWith('<')) return 'This is a web page, not a checkpoint; the download went wrong.';
+  if (begin.startsWith('<')) return 'This is a web page, not a checkpoint; the download failed. Download it again.';
   if (begin.startsWith('\x89HDF')) return 'This is an HDF5 file, not a checkpoint of PyTorch.';
   if (head.length === 0) return 'The file is empty: it is neither a PyTorch checkpoint nor a safetensors file.';
   if (head[0] === 0x80) return 'This is a bare pickle, not a PyTorch checkpoint.';
@@ -87,7 +87,7 @@ async function openFile(path: string): Promise<Source> {
 async function openIndexed(path: string): Promise<Source> {
   const shards = await readIndex(path);
   const missing = (await Promise.all([...shards.keys()].map(absent))).flat();
-  if (missing.length > 0) throw new ImportError(`${path} names files that are not there:\n${listed(missing)}`);
+  if (missing.length > 0) throw new ImportError(`${path} names missing files:\n${listed(missing)}`);
   return openAll(path, shards);
 }
 
@@ -106,12 +106,11 @@ async function shardsOf(path: string): Promise<string[] | undefined> {
   const missing = Array.from({ length: Math.min(total, MOST_SHARDS) }, (_, i) => first + i).filter(
     (i) => !byIndex.has(i),
   );
-  if (total > MOST_SHARDS)
-    throw new ImportError(`${path} is one of ${total} shards; at most ${MOST_SHARDS} can be joined.`);
+  if (total > MOST_SHARDS) throw new ImportError(`${path} is one of ${total} shards; the limit is ${MOST_SHARDS}.`);
   if (missing.length > 0) {
     const names = missing.map((i) => `shard ${i} of ${total}`);
     throw new ImportError(
-      `${join(dirname(path), `${stem}-…-of-${count}${ending}`)} is not whole; missing:\n${listed(names)}`,
+      `${join(dirname(path), `${stem}-…-of-${count}${ending}`)} is incomplete; missing:\n${listed(names)}`,
     );
   }
   return [...byIndex].sort(([a], [b]) => a - b).map(([, name]) => join(dirname(path), name));

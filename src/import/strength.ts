@@ -67,7 +67,7 @@ export function statementsOf(config: Json | undefined, metadata: Metadata): Stat
 export function checkConfig(config: Json, where: string): void {
   const type = config.peft_type;
   if (typeof type === 'string' && type.toUpperCase() !== 'LORA')
-    throw new ImportError(`${where} says that this is a ${JSON.stringify(type)} adapter; only LORA can be merged.`);
+    throw new ImportError(`${where} describes a ${JSON.stringify(type)} adapter; only LORA is supported.`);
   if (flagOf(where, config, ['use_dora']))
     throw new ImportError(`${where} says use_dora; only plain LoRA can be merged.`);
   if (config.layer_replication) throw new ImportError(`${where} replicates layers, which cannot be merged.`);
@@ -217,7 +217,7 @@ function patternFor(key: string, where: string): RegExp {
     /\)[*+?]/.test(key)
   ) {
     throw new ImportError(
-      `${where} has the pattern ${shown(key)}, which is not read; use the names of modules, .*, \\d+ and (a|b).`,
+      `${where} has the pattern ${shown(key)}, which is not supported; use module names, .*, \\d+ and (a|b).`,
     );
   }
   try {

@@ -115,7 +115,7 @@ function stridedReader(
 
 /** Elements from the first to one past the furthest. */
 function furthest(shape: readonly number[], stride: readonly number[]): number {
-  if (stride.length !== shape.length) throw new ImportError('A tensor has another number of strides than of sizes.');
+  if (stride.length !== shape.length) throw new ImportError('A tensor has a different number of strides and sizes.');
   if (stride.some((step) => !Number.isSafeInteger(step) || step < 0)) {
     throw new ImportError('A tensor has a negative or fractional stride.');
   }

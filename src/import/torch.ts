@@ -92,7 +92,7 @@ export async function readTorch(file: ByteSource): Promise<Tensor[]> {
   const position = { at: 0 };
   const allowance = new Allowance(() => position.at);
   const value = unpickle(bytes, builder, position, allowance);
-  if (position.at !== bytes.length) throw new ImportError('The pickle is damaged: something follows its end.');
+  if (position.at !== bytes.length) throw new ImportError('The pickle is damaged: there is data after its end.');
   return flatten(named(value, allowance), file, ({ key, bytes: length }) => {
     const entry = entries.get(`${folder}/data/${key}`);
     if (!entry) throw new ImportError(`The checkpoint lacks the data of storage ${key}.`);
@@ -169,7 +169,7 @@ async function legacyStorages(
     const count = await pages.read(at, at + 8);
     if (Buffer.from(count).readBigUInt64LE() !== BigInt(storage.count)) {
       throw new ImportError(
-        `The checkpoint is damaged: storage ${storage.key} has another length than its tensors say.`,
+        `The checkpoint is damaged: storage ${storage.key} has a length that does not match its tensors.`,
       );
     }
     starts.set(storage.key, at + 8);
@@ -245,14 +245,15 @@ const builder: Builder = {
     const call = Object.hasOwn(CALLS, path) ? CALLS[path] : undefined;
     if (call) return call(args, allowance);
     throw new ImportError(
-      `The checkpoint calls ${quoted(path)}, which an importer of weights has no use for and does not run. ` +
-        'If you trust the file, load it in PyTorch and save its state dict.',
+      `The checkpoint calls ${quoted(path)}, which is not needed to load weights and is not run. ` +
+        'If you trust the file, load it in PyTorch and save its state dict as safetensors.',
     );
   },
 
   persistent(id) {
     const [kind, type, key, , count, view] = id instanceof Tuple ? id.items : [];
-    if (kind !== 'storage' || !(type instanceof Global)) throw new ImportError('The checkpoint refers to no storage.');
+    if (kind !== 'storage' || !(type instanceof Global))
+      throw new ImportError('The checkpoint does not refer to a storage.');
     if (view !== undefined && view !== null) {
       throw new ImportError('The checkpoint has views of storages as of PyTorch 0.3; save it again with a newer one.');
     }
@@ -300,7 +301,7 @@ function dictOf(items: unknown, allowance: Allowance): Dict {
   allowance.spend(pairs.length * COST.entry);
   for (const pair of pairs) {
     const keyAndValue = itemsOf(pair);
-    if (keyAndValue.length !== 2) throw new ImportError('The checkpoint has a dict of something else than pairs.');
+    if (keyAndValue.length !== 2) throw new ImportError('The checkpoint has a dict whose items are not pairs.');
     fill(dict, keyAndValue);
   }
   return dict;
@@ -309,17 +310,17 @@ function dictOf(items: unknown, allowance: Allowance): Dict {
 function itemsOf(value: unknown): readonly unknown[] {
   if (value instanceof Tuple) return value.items;
   if (Array.isArray(value)) return value;
-  throw new ImportError('The checkpoint has something else where a list should be.');
+  throw new ImportError('The checkpoint has another value where a list is expected.');
 }
 
 function asTensor(value: unknown): StoredTensor {
   if (value instanceof StoredTensor) return value;
-  throw new ImportError('The checkpoint has a parameter that is no tensor.');
+  throw new ImportError('The checkpoint has a parameter that is not a tensor.');
 }
 
 function asText(value: unknown): string {
   if (typeof value === 'string') return value;
-  throw new ImportError('The checkpoint has something else where a text should be.');
+  throw new ImportError('The checkpoint has another value where a string is expected.');
 }
 
 function asCount(value: unknown): number {

@@ -97,7 +97,7 @@ async function readEnd64(file: ByteSource, end: number): Promise<EndRecord | und
 
 function checkDirectory({ entries, bytes, from, end }: EndRecord): Directory {
   if (entries > MOST_ENTRIES || bytes > MOST_DIRECTORY_BYTES) {
-    throw new ImportError(`The archive lists ${entries} entries in ${bytes} bytes; no checkpoint is like that.`);
+    throw new ImportError(`The archive lists ${entries} entries in ${bytes} bytes, which no real checkpoint does.`);
   }
   // Between directory and end record nothing has a place.
   if (from + bytes !== end) throw new ImportError('The archive is damaged: its directory is not where it should be.');
@@ -110,12 +110,12 @@ function readDirectory(bytes: Uint8Array, entries: number): Record[] {
   let at = 0;
   for (let i = 0; i < entries; i++) {
     if (at + CENTRAL_BYTES > bytes.length || directory.getUint32(at, true) !== CENTRAL) {
-      throw new ImportError('The archive is damaged: its directory breaks off.');
+      throw new ImportError('The archive is damaged: its directory is truncated.');
     }
     const nameBytes = directory.getUint16(at + 28, true);
     const extraBytes = directory.getUint16(at + 30, true);
     const next = at + CENTRAL_BYTES + nameBytes + extraBytes + directory.getUint16(at + 32, true);
-    if (next > bytes.length) throw new ImportError('The archive is damaged: its directory breaks off.');
+    if (next > bytes.length) throw new ImportError('The archive is damaged: its directory is truncated.');
     records.push(readRecord(directory, at, nameBytes, extraBytes));
     at = next;
   }
@@ -130,7 +130,7 @@ function readRecord(directory: DataView, at: number, nameBytes: number, extraByt
     throw new ImportError(`${quoted(name)} in the archive is encrypted.`);
   if (directory.getUint16(at + 10, true) !== 0) {
     throw new ImportError(
-      `${quoted(name)} in the archive is compressed; torch.save stores. Save it again without compression.`,
+      `${quoted(name)} in the archive is compressed. Save it again without compression, as torch.save does.`,
     );
   }
   const extra = zip64Extra(directory, nameAt + nameBytes, extraBytes);
@@ -142,7 +142,8 @@ function readRecord(directory: DataView, at: number, nameBytes: number, extraByt
   const bytes = wide(24);
   const stored = wide(20);
   const header = wide(42);
-  if (bytes !== stored) throw new ImportError(`The archive is damaged: ${quoted(name)} is stored, but in two sizes.`);
+  if (bytes !== stored)
+    throw new ImportError(`The archive is damaged: ${quoted(name)} is stored with two different sizes.`);
   return { name, header, bytes, crc32: directory.getUint32(at + 16, true) };
 }
 
@@ -193,7 +194,7 @@ async function dataStart(file: Pick<ByteSource, 'read'>, { name, header }: Recor
   if (local.getUint32(0, true) !== LOCAL)
     throw new ImportError(`The archive is damaged: ${quoted(name)} has no header.`);
   if (local.getUint16(26, true) !== nameBytes || Buffer.from(name).compare(bytes, nameAt) !== 0) {
-    throw new ImportError(`The archive is damaged: ${quoted(name)} has another name in its header.`);
+    throw new ImportError(`The archive is damaged: ${quoted(name)} has a different name in its header.`);
   }
   return header + nameAt + nameBytes + local.getUint16(28, true);
 }

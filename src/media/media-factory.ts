@@ -60,7 +60,7 @@ export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFac
   const encoders: PictureEncoder[] = [new MiniH264(threads, speed), ...(options.natives ?? [])];
   const find = (name: EncoderName): PictureEncoder => {
     const found = encoders.find((encoder) => encoder.name === name);
-    if (!found) throw new Error(`the encoder ${name} is not here`);
+    if (!found) throw new Error(`the encoder ${name} is not available`);
     return found;
   };
   const close = async () => void (await Promise.all(encoders.map((encoder) => encoder.close())));

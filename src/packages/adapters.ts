@@ -72,14 +72,14 @@ async function candidates(directory: string, problems: PackageProblem[]): Promis
     const folder = there?.isDirectory() === true;
     if (!folder && !WEIGHT_FILES.test(entry)) {
       if (OTHER_FILES.some(({ name }) => name.test(entry)))
-        refuse('adapters in such files are not read; save it as safetensors.');
+        refuse('this file type is not supported; save it as safetensors.');
       continue;
     }
     // What is typed must be what is stored, however a file system composes it.
     const name = (folder ? entry : basename(entry, extname(entry))).normalize('NFC').trim();
-    if (!there) refuse('it is a link to nothing.');
+    if (!there) refuse('broken link.');
     else if (!isName(name))
-      refuse(`it cannot be offered under this name; use 1 to ${LONGEST_NAME} characters without control characters.`);
+      refuse(`its name is not valid; use 1 to ${LONGEST_NAME} characters, none of them control characters.`);
     else if (!folder) found.push({ name, path });
     else
       await adapterFileAt(path).then(
@@ -148,7 +148,7 @@ const ditSchema = z.object({
 
 function misfit(adapter: AdapterFile, { config }: PackageFacts): string | undefined {
   const sizes = ditSchema.safeParse(config.dit);
-  if (!sizes.success) return 'the model does not say how large its network is.';
+  if (!sizes.success) return 'the model does not state the size of its network.';
   const shapes = ditShapes(sizes.data);
   const complaints = [...adapter.pairs].flatMap(([name, { rows, columns }]) => {
     const shape = shapes.get(name);

@@ -279,5 +279,5 @@ class RemotePlace extends Paced {
 
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  return /^(Timeout|Abort)Error$/.test(error.name) ? 'it does not answer' : error.message.replace(/\.$/, '');
+  return /^(Timeout|Abort)Error$/.test(error.name) ? 'no answer' : error.message.replace(/\.$/, '');
 }

@@ -129,7 +129,7 @@ async function readPart(folder: RemoteFolder, part: Part, buffer: SharedBytes, s
         buffer.set(bytes, filled);
         filled += bytes.length;
       }
-      if (filled < buffer.length) throw new RemoteError(`${part.target.file}: the answer ended too early.`, true);
+      if (filled < buffer.length) throw new RemoteError(`${part.target.file}: the response ended early.`, true);
     } catch (error) {
       await waitOrThrow(error, attempt, settings);
     }
@@ -162,10 +162,10 @@ async function collect(file: string, bytes: RemoteBody['bytes'], size: number, m
   let length = 0;
   for await (const part of bytes) {
     length += part.length;
-    if (length > mostBytes) throw new RemoteError(`${file} is larger than the ${mostBytes} bytes it may have.`, false);
+    if (length > mostBytes) throw new RemoteError(`${file} is larger than the limit of ${mostBytes} bytes.`, false);
     parts.push(part);
   }
-  if (length !== size) throw new RemoteError(`${file}: the answer ended too early.`, true);
+  if (length !== size) throw new RemoteError(`${file}: the response ended early.`, true);
   return Buffer.concat(parts);
 }
 
@@ -263,7 +263,7 @@ class Target {
   async finish(): Promise<void> {
     if ((await this.hash.digest()) !== this.expected.sha256) {
       await this.handle.truncate(0);
-      throw new ChecksumError(`${this.file} is not what the manifest says: its checksum differs.`);
+      throw new ChecksumError(`${this.file} does not match the manifest: its checksum differs.`);
     }
     await this.syncing;
     await this.handle.datasync();

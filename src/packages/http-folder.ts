@@ -32,9 +32,11 @@ export class HttpFolder implements RemoteFolder {
   constructor(address: string, { stallMs = STALL_MS }: HttpOptions = {}) {
     const url = new URL(address);
     if (!isSafe(url))
-      throw new TypeError(`${url.origin}: packages come over https:// (http:// from this machine only).`);
+      throw new TypeError(`${url.origin}: packages are fetched only over https:// (or http:// from this machine).`);
     if (url.search || url.hash || url.username || url.password) {
-      throw new TypeError(`${url.origin}${url.pathname} must be a plain folder, without user, query or fragment.`);
+      throw new TypeError(
+        `${url.origin}${url.pathname} must be the address of a folder, without user, query or fragment.`,
+      );
     }
     if (!url.pathname.endsWith('/')) url.pathname += '/';
     this.address = url.href;
@@ -58,7 +60,7 @@ export class HttpFolder implements RemoteFolder {
       const { statusCode = 0, headers } = response;
       if (![301, 302, 303, 307, 308].includes(statusCode) || headers.location === undefined) return response;
       response.destroy();
-      if (redirects === MOST_REDIRECTS) throw new RemoteError(`${this.address} redirects without end.`, false);
+      if (redirects === MOST_REDIRECTS) throw new RemoteError(`${this.address} redirects too many times.`, false);
       url = redirectOf(url, headers.location);
     }
   }
@@ -78,7 +80,7 @@ export class HttpFolder implements RemoteFolder {
         response.on('error', () => undefined);
         resolve(response);
       });
-      request.on('timeout', () => request.destroy(new Error(`nothing arrived for ${this.stallMs} ms`)));
+      request.on('timeout', () => request.destroy(new Error(`no data for ${this.stallMs} ms`)));
       request.on('error', (error) => reject(unreachable(url, error)));
       request.end();
     });
@@ -93,7 +95,7 @@ function redirectOf(from: URL, location: string): URL {
   const to = URL.canParse(location, from.href) ? new URL(location, from.href) : undefined;
   const allowed = to && isSafe(to) && (from.protocol !== 'https:' || to.protocol === 'https:');
   if (!allowed || to.username || to.password) {
-    throw new RemoteError(`${from.origin} redirects to where packages are not fetched from.`, false);
+    throw new RemoteError(`${from.origin} redirects to a disallowed address; only https is accepted.`, false);
   }
   return to;
 }
@@ -104,7 +106,7 @@ function bodyOf(file: string, response: IncomingMessage, { range, validator: bef
   if (statusCode !== 200 && statusCode !== 206) throw refused(file, statusCode, headers['retry-after']);
   if (before !== undefined && validator !== before) throw changed(file);
   if (headers['content-encoding'] !== undefined && headers['content-encoding'] !== 'identity') {
-    throw new RemoteError(`${file}: the server compresses what should be sent as it is.`, false);
+    throw new RemoteError(`${file}: the response is compressed; disable compression for this path.`, false);
   }
   const size =
     statusCode === 206 ? partialSize(file, headers['content-range'], range) : wholeSize(file, response, range);
@@ -112,26 +114,24 @@ function bodyOf(file: string, response: IncomingMessage, { range, validator: bef
 }
 
 export function changed(file: string): RemoteError {
-  return new RemoteError(`${file} was changed while it was being fetched; try again.`, false);
+  return new RemoteError(`${file} changed while it was being downloaded; try again.`, false);
 }
 
 /** A server may answer a range that is the whole file with the whole file. */
 function wholeSize(file: string, { headers }: IncomingMessage, range: ByteRange | undefined): number {
   const size = Number(headers['content-length'] ?? Number.NaN);
   if (range && !(range.start === 0 && range.end === size - 1)) {
-    throw new RemoteError(
-      `${file}: the server sends whole files only or another file than expected (no byte ranges).`,
-      false,
-    );
+    throw new RemoteError(`${file}: the server does not support byte ranges, or sent a different file.`, false);
   }
-  if (!Number.isSafeInteger(size)) throw new RemoteError(`${file}: the server does not say how large it is.`, false);
+  if (!Number.isSafeInteger(size))
+    throw new RemoteError(`${file}: the server does not send its size (Content-Length).`, false);
   return size;
 }
 
 function partialSize(file: string, header: string | undefined, range: ByteRange | undefined): number {
   const [, start, end, size] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(header ?? '') ?? [];
   if (range && Number(start) === range.start && Number(end) === range.end) return Number(size);
-  throw new RemoteError(`${file}: the server sent another range (${header ?? 'unnamed'}) than was asked for.`, false);
+  throw new RemoteError(`${file}: the server sent a different range than requested (${header ?? 'unnamed'}).`, false);
 }
 
 function refused(file: string, status: number, retryAfter: string | undefined): RemoteError {
@@ -145,7 +145,7 @@ async function* received(file: string, response: IncomingMessage): AsyncGenerato
   try {
     for await (const bytes of response) yield bytes as Uint8Array;
   } catch (error) {
-    throw new RemoteError(`${file}: the connection broke off (${messageOf(error)}).`, true, { cause: error });
+    throw new RemoteError(`${file}: the connection was interrupted (${messageOf(error)}).`, true, { cause: error });
   } finally {
     response.destroy();
   }
@@ -164,7 +164,7 @@ const UNFIT = /^(ERR_TLS_CERT_|CERT_)/;
 function unreachable(url: URL, error: Error): RemoteError {
   const code = 'code' in error ? String(error.code) : '';
   if (UNTRUSTED.has(code)) {
-    const message = `${url.host} is not trusted (${messageOf(error)}). If its authority is yours, name a file with that authority's certificate in NODE_EXTRA_CA_CERTS.`;
+    const message = `${url.host} is not trusted (${messageOf(error)}). If you run its certificate authority, set NODE_EXTRA_CA_CERTS to a file with the authority's certificate.`;
     return new RemoteError(message, false, { cause: error });
   }
   if (UNFIT.test(code)) {

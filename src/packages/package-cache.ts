@@ -155,7 +155,7 @@ export class PackageCache {
     if (bytes > this.limitBytes) {
       throw new DomainError(
         'MODEL_UNAVAILABLE',
-        `The package takes ${gigabytes(bytes)}, the model cache may have ${gigabytes(this.limitBytes)}; raise --model-cache-gigabytes.`,
+        `The package takes ${gigabytes(bytes)}, but the model cache is limited to ${gigabytes(this.limitBytes)}; raise --model-cache-gigabytes.`,
       );
     }
     const entries = (await this.entries()).sort((a, b) => a.usedAt - b.usedAt);
@@ -169,7 +169,9 @@ export class PackageCache {
     if (taken + bytes > this.limitBytes)
       throw full(`The model cache of ${gigabytes(this.limitBytes)} is full of packages in use`);
     if (!(await this.isFree(bytes - begun))) {
-      throw full(`The package needs ${gigabytes(bytes - begun)} on the disk of ${this.directory}, which is full`);
+      throw full(
+        `The package needs ${gigabytes(bytes - begun)} of disk space in ${this.directory}, but the disk is full`,
+      );
     }
   }
 
@@ -223,7 +225,7 @@ async function bytesIn(directory: string): Promise<number> {
 }
 
 function full(why: string): DomainError {
-  return new DomainError('AT_CAPACITY', `${why}; free some room, or try again in ${RETRY_SECONDS} seconds.`, {
+  return new DomainError('AT_CAPACITY', `${why}; free some space, or try again in ${RETRY_SECONDS} seconds.`, {
     retryAfterSeconds: RETRY_SECONDS,
   });
 }

@@ -67,7 +67,7 @@ export function openFolder(address: string, { openStore }: RemoteOptions = {}): 
   if (/^https?:/i.test(address)) return new HttpFolder(address);
   if (/^s3:/i.test(address) && openStore) return new StoreFolder(address, openStore(address));
   throw new TypeError(
-    `${address} is no place for packages; use a directory, s3://bucket/prefix/ or https://host/path/.`,
+    `${address} is not a valid package location; use a directory, s3://bucket/prefix/ or https://host/path/.`,
   );
 }
 
@@ -82,7 +82,7 @@ export async function readFolder(folder: RemoteFolder, options?: DownloadOptions
   const manifest = parseManifest(manifestBytes);
   const configBytes = await readSmall(folder, 'config.json', MOST_JSON_BYTES, options);
   if (digestOf(configBytes) !== manifest.files['config.json']?.sha256) {
-    throw new ChecksumError('config.json is not what the manifest says: its checksum differs.');
+    throw new ChecksumError('config.json does not match the manifest: its checksum differs.');
   }
   return { folder, manifestBytes, manifest, config: parseConfig(configBytes), digest: digestOf(manifestBytes) };
 }

@@ -160,7 +160,7 @@ function effect(share: number, base: PackageSource, adapters: readonly WeightedA
 function tooWeak(share: number, base: PackageSource, adapters: readonly WeightedAdapter[]): TooWeak {
   return new TooWeak(
     'MODEL_UNAVAILABLE',
-    `${effect(share, base, adapters)}: its changes are too small for their rounding. Import the unquantised weights ` +
+    `${effect(share, base, adapters)}: its changes are smaller than the rounding of the weights. Import the unquantised weights ` +
       `together with it (longlive import … --lora FILE --precision ${base.storedPrecision}), or serve the model with --precision bf16.`,
   );
 }

@@ -132,7 +132,7 @@ async function close(
   if (!(await doneBy(end - forEnding, backend.sessions.shutdown()))) {
     log.error(
       { seconds: config.shutdownSeconds },
-      'Sessions took too long to pause; they go on from their last checkpoint',
+      'Sessions took too long to pause; they will continue from their last checkpoint',
     );
   }
   await delay(Math.min(FAREWELL_MILLISECONDS, forEnding / 2));
@@ -141,7 +141,7 @@ async function close(
     await stopped;
     await backend.close?.();
   });
-  if (!(await doneBy(end, leaving))) log.error({}, 'Not everything could be freed in time; the process leaves');
+  if (!(await doneBy(end, leaving))) log.error({}, 'Not everything could be closed in time; exiting');
 }
 
 /** Whether the work is done by then; one that fails rejects, also later on. */

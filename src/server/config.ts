@@ -26,48 +26,53 @@ const network = {
   host: z
     .string()
     .default('127.0.0.1')
-    .describe('Address to listen on; another than a loopback one needs a token, or --open'),
+    .describe('Address to listen on; any but a loopback address needs a token or --open'),
   port: z.coerce.number().int().min(0).max(65_535).default(4000).describe('Port to listen on; 0 picks one'),
-  open: yesOrNo(false).describe('Serve without a token also on addresses that others reach'),
-  publicUrl: z.url().optional().describe('Address that clients use, put before media URLs; relative URLs when absent'),
+  open: yesOrNo(false).describe('Serve without a token, even on addresses that other machines can reach'),
+  publicUrl: z
+    .url()
+    .optional()
+    .describe('Base address of the service for clients, used in media URLs; relative URLs if not set'),
   hosts: list
     .default([])
     .describe(
-      'Host names that are answered where no token is asked for, comma-separated, besides loopback and that of the public URL; * for all',
+      "Host names to accept when there is no token, comma-separated, besides loopback and the public URL's; * for all",
     ),
-  corsOrigins: list.default([]).describe('Origins of other sites that may call, comma-separated; * for all'),
+  corsOrigins: list.default([]).describe('Origins of other sites that may call the API, comma-separated; * for all'),
   trustedProxies: list
     .default([])
     .refine(areAddresses, 'must be addresses, networks such as 10.0.0.0/8, or loopback, linklocal, uniquelocal')
-    .describe('Proxies whose X-Forwarded-For is believed, comma-separated addresses and networks'),
+    .describe('Proxies whose X-Forwarded-For is trusted: addresses and networks, comma-separated'),
 };
 
 const secrets = {
-  token: text.describe('Bearer token that /graphql and /metrics ask for; none is asked for when absent'),
+  token: text.describe('Bearer token required by /graphql and /metrics; none is required if not set'),
   signingKey: z
     .string()
     .min(16)
     .optional()
     .describe(
-      'Secret that signs media URLs; share it between replicas. Random per start when absent, which S3 and Redis do not allow',
+      'Secret that signs media URLs, shared by all replicas; random per start if not set, which is refused with S3 or Redis',
     ),
   secrets: text.describe(
-    'Directory for a token and a signing key that are made at the first start; used for what is not set',
+    'Directory for a token and a signing key, created at the first start; used unless set directly',
   ),
-  mediaUrlSeconds: seconds(4 * 3600).describe('How long a media URL works at least'),
+  mediaUrlSeconds: seconds(4 * 3600).describe('Minimum lifetime of a media URL'),
 };
 
 const storage = {
   store: z.string().default('./data').describe('Where sessions are kept: a directory, file://… or s3://bucket/prefix'),
-  s3Endpoint: z.url().optional().describe('Endpoint of an S3-compatible store; AWS when absent'),
-  s3PublicEndpoint: z.url().optional().describe('Where clients reach that store, when not at its endpoint'),
+  s3Endpoint: z.url().optional().describe('Endpoint of an S3-compatible store; AWS if not set'),
+  s3PublicEndpoint: z.url().optional().describe('Address at which clients reach that store, if not its endpoint'),
   s3Region: text.describe('Region of the bucket'),
   redis: z
-    .undefined({ error: 'several servers on one Redis are not supported yet; leave it out and run one server' })
+    .undefined({
+      error: 'several servers sharing one Redis are not supported yet; remove this setting and run one server',
+    })
     .optional()
     .describe('Not supported yet: refused'),
   storeRetrySeconds: limitSeconds(60).describe(
-    'How long a session waits for a store that fails before it is paused; requests wait less, see requestSeconds',
+    'How long a session waits for a failing store before it is paused; requests wait less, see requestSeconds',
   ),
 };
 
@@ -77,11 +82,15 @@ const models = {
     .describe(
       'Model packages, comma-separated: directories of them or single ones, s3://bucket/prefix/, https://host/path/',
     ),
-  model: text.describe('Default model package; pocket, or the first one found, when absent'),
-  loras: text.describe('Directory with LoRA adapters that sessions may choose; none when absent'),
-  modelCache: text.describe('Directory for fetched packages and merged adapters; in the user cache when absent'),
-  modelCacheGigabytes: gigabytes(100).describe('Disk space for these; the least recently used ones go'),
-  modelMemoryGigabytes: gigabytes(0).describe('Device memory for loaded models; 0 for 60 % of what there is'),
+  model: text.describe('Default model package; pocket, or else the first one found, if not set'),
+  loras: text.describe('Directory of LoRA adapters that sessions may choose; none if not set'),
+  modelCache: text.describe(
+    "Directory for downloaded packages and merged adapters; in the user's cache directory if not set",
+  ),
+  modelCacheGigabytes: gigabytes(100).describe(
+    'Disk space for the model cache; least recently used entries are removed',
+  ),
+  modelMemoryGigabytes: gigabytes(0).describe("Device memory for loaded models; 0 for 60 % of the device's memory"),
   device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where models run'),
   precision: z
     .enum(['auto', 'fp32', 'bf16', 'int8', 'fp8'])
@@ -90,16 +99,16 @@ const models = {
   attention: z
     .enum(['full', 'int8'])
     .default('full')
-    .describe('Arithmetic of self-attention: that of the model, or on a GPU 8-bit products'),
+    .describe("Arithmetic of self-attention: the model's, or 8-bit products on a GPU"),
   decoder: z.enum(['auto', 'full', 'tiny']).default('auto').describe('Video decoder of the model'),
   rope: z
     .enum(['package', 'absolute', 'relative'])
     .default('package')
-    .describe('Positions of frames: as the package says; with relative ones a video never has to end'),
+    .describe('Frame positions: as in the package; with relative positions a video never has to end'),
   threads: z.coerce.number().int().min(0).max(1024).default(0).describe('CPU threads for the model; 0 for all'),
   encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4)))
     .meta({ shown: 'a quarter of the cores' } satisfies SettingFacts)
-    .describe('Workers that encode video'),
+    .describe('Number of threads that encode video'),
   encoder: z
     .enum(['minih264', 'openh264'])
     .default('minih264')
@@ -112,115 +121,126 @@ const models = {
     .max(240)
     .default(8)
     .meta(unit('Mbit/s'))
-    .describe("Ceiling of a chunk's bits over its length; one that needs more is encoded again, coarser"),
+    .describe('Maximum bit rate of a chunk; a chunk above it is encoded again with coarser quantisation'),
 };
 
 const sessions = {
-  leadSeconds: seconds(2).describe('How far REALTIME generation may run ahead of playback'),
+  leadSeconds: seconds(2).describe('How far REALTIME generation runs ahead of playback'),
   idleSeconds: seconds(60).describe(
-    'A session nobody watches is paused after this, unless it is FASTEST and has an end; 0 for never',
+    'A session without viewers is paused after this, unless it is FASTEST and has an end; 0 for never',
   ),
   pausedInMemory: z.coerce
     .number()
     .int()
     .min(0)
     .default(2)
-    .describe('Paused sessions that keep their place and device memory for idleSeconds, so that they go on at once'),
+    .describe('Number of paused sessions that keep their device memory for idleSeconds, so that they resume at once'),
   leaseSeconds: z.coerce
     .number()
     .min(3)
     .max(600)
     .default(10)
     .meta(unit('seconds'))
-    .describe('A server that gave no sign of life for so long has lost its sessions to others on the same store'),
+    .describe('A server silent for this long loses its sessions to other servers on the same store'),
   pollSeconds: z.coerce
     .number()
     .min(0.1)
     .max(60)
     .default(1)
     .meta(unit('seconds'))
-    .describe("How often a stream of another server's session looks for more in the store"),
+    .describe("How often the store is polled for a stream of another server's session"),
   abandonedSeconds: z.coerce
     .number()
     .min(0)
     .default(7 * 86_400)
     .meta(unit('seconds'))
-    .describe('A session that was paused for so long, and that nobody watches, is stopped and finished; 0 for never'),
+    .describe('A session paused for this long without viewers is stopped and completed; 0 for never'),
   heartbeatSeconds: z.coerce
     .number()
     .min(0.1)
     .max(60)
     .default(10)
     .meta(unit('seconds'))
-    .describe('How often an idle stream says that it lives'),
-  maxSeconds: z.coerce.number().min(0).default(0).meta(unit('seconds')).describe('Longest session; 0 for endless'),
-  maxSessions: count(16).describe('Sessions in memory at once'),
-  keptCheckpoints: count(20).describe(
-    'Checkpoints that stay of a session: the newest ones and others evenly before them',
-  ),
+    .describe('Interval of heartbeats on an idle stream'),
+  maxSeconds: z.coerce
+    .number()
+    .min(0)
+    .default(0)
+    .meta(unit('seconds'))
+    .describe('Maximum length of a session; 0 for endless'),
+  maxSessions: count(16).describe('Maximum number of sessions in memory'),
+  keptCheckpoints: count(20).describe('Checkpoints kept per session: the newest, and others spread evenly before them'),
   keepDays: z.coerce
     .number()
     .min(0)
     .default(0)
     .meta(unit('days'))
     .describe('Finished sessions are deleted after this; 0 keeps them'),
-  keepGigabytes: gigabytes(0).describe('The oldest finished sessions are deleted while all need more; 0 for no bound'),
-  exportsAtOnce: count(1).describe('Exports that are made at once; others wait'),
-  maxPendingPrompts: count(64).describe('Prompts of one session that may wait for its next block'),
+  keepGigabytes: gigabytes(0).describe(
+    'The oldest finished sessions are deleted while the total is larger; 0 for no limit',
+  ),
+  exportsAtOnce: count(1).describe('Exports running at the same time; others wait'),
+  maxPendingPrompts: count(64).describe('Maximum number of waiting prompts per session'),
   maxSubscribers: count(64).describe('Streams per session'),
   mediaCacheMegabytes: count(64).meta(unit('MB')).describe('Memory for recent chunks'),
 };
 
 const operations = {
-  maxBodyBytes: bytes(256 * 1024).describe('Largest request body and WebSocket message'),
-  maxDocumentBytes: bytes(64 * 1024).describe('Longest text of an operation; variables count as part of the body only'),
-  maxTokens: count(1000).describe('Tokens of an operation'),
-  maxDepth: count(12).describe('Depth of an operation'),
-  maxAliases: count(15).describe('Aliases in an operation'),
-  maxCost: count(5000).describe('Fields of an answer at most: those under a list count per item; see docs/protocol.md'),
+  maxBodyBytes: bytes(256 * 1024).describe('Maximum size of a request body or WebSocket message'),
+  maxDocumentBytes: bytes(64 * 1024).describe(
+    "Maximum length of an operation's text; variables count only towards the body",
+  ),
+  maxTokens: count(1000).describe('Maximum number of tokens in an operation'),
+  maxDepth: count(12).describe('Maximum depth of an operation'),
+  maxAliases: count(15).describe('Maximum number of aliases in an operation'),
+  maxCost: count(5000).describe(
+    'Maximum number of fields in an answer; fields under a list count once per item, see docs/protocol.md',
+  ),
   requestSeconds: seconds(30).describe(
-    'Longest request, streams aside; after 80 % of it one that waits for the store is answered STORAGE',
+    'Time limit of a request, streams excluded; one still waiting for the store after 80 % of it is answered STORAGE',
   ),
 };
 
 const connections = {
   maxConnections: count(4096).describe(
-    'Connections at once, less where the process may open fewer files; beyond it the one that idles longest is closed',
+    'Maximum number of connections (fewer if the open-files limit is lower); beyond it the longest idle one is closed',
   ),
-  maxPipelined: count(16).describe('Requests of one HTTP connection at once'),
-  maxHeaderBytes: bytes(16 * 1024).describe('Largest request line and headers'),
-  headerSeconds: limitSeconds(10).describe('Time for the headers of a request, from the first moment of a connection'),
-  bodySeconds: limitSeconds(15).describe('Time for a request to arrive, body included'),
+  maxPipelined: count(16).describe('Maximum number of concurrent requests per HTTP connection'),
+  maxHeaderBytes: bytes(16 * 1024).describe('Maximum size of the request line and headers'),
+  headerSeconds: limitSeconds(10).describe(
+    'Time limit for the headers of a request, counted from the start of the connection',
+  ),
+  bodySeconds: limitSeconds(15).describe('Time limit for a request to arrive, body included'),
   keepAliveSeconds: limitSeconds(15).describe(
-    'How long an idle HTTP connection is kept; behind a balancer, longer than its own idle time',
+    'How long an idle HTTP connection is kept open; must exceed the idle timeout of a load balancer in front',
   ),
   stallSeconds: z.coerce
     .number()
     .min(1)
     .default(60)
     .meta(unit('seconds'))
-    .describe('A connection whose client takes nothing of what it is sent for so long is closed'),
-  loginSeconds: limitSeconds(10).describe('Time for a WebSocket to send connection_init'),
-  maxLoginBytes: bytes(16 * 1024).describe('Largest WebSocket message before the login'),
-  maxSocketsBeforeLogin: count(32).describe('WebSockets of one address that have not logged in'),
-  maxOperations: count(32).describe('Operations of one WebSocket at once'),
+    .describe('A connection whose client reads nothing for this long is closed'),
+  loginSeconds: limitSeconds(10).describe('Time limit for a WebSocket to send connection_init'),
+  maxLoginBytes: bytes(16 * 1024).describe('Maximum size of a WebSocket message before authentication'),
+  maxSocketsBeforeLogin: count(32).describe('Maximum number of unauthenticated WebSockets per address'),
+  maxOperations: count(32).describe('Maximum number of concurrent operations per WebSocket'),
   maxUnsentBytes: bytes(2 ** 20).describe(
-    'What a WebSocket may leave unread beyond one event per running operation before it is closed',
+    'Unread data, beyond one event per running operation, after which a WebSocket is closed',
   ),
-  readySeconds: seconds(5).describe('How long an answer of the store to /readyz holds'),
+  readySeconds: seconds(5).describe('How long /readyz reuses the result of a store check'),
   shutdownSeconds: limitSeconds(25).describe(
-    'Time to write checkpoints and end streams when asked to stop; the process leaves then, whatever hangs',
+    'Time limit for writing checkpoints and ending streams at shutdown; after it the process exits',
   ),
 };
 
 const pages = {
-  studio: text.describe('Directory of the built viewer; found by itself when absent'),
+  studio: text.describe('Directory of the built viewer; found automatically if not set'),
   graphiql: z
     .stringbool()
     .or(z.boolean())
     .optional()
-    .meta({ shown: 'without a token yes, else to who has it' } satisfies SettingFacts)
-    .describe('Serve GraphiQL to browsers on /graphql; yes serves the page, not the data, to everybody'),
+    .meta({ shown: 'yes without a token, else only with it' } satisfies SettingFacts)
+    .describe('Serve GraphiQL to browsers on /graphql; "yes" serves the page (not the data) without a token'),
   logLevel: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
@@ -298,7 +318,7 @@ export function ignoredVariables(environment: NodeJS.ProcessEnv = process.env): 
     .filter(([name, value]) => isServiceLink(name, value))
     .map(
       ([name, value]) =>
-        `${name}=${value} is ignored: it is Kubernetes' address of a service, not a port. PORT or --port sets the port.`,
+        `${name}=${value} is ignored: it is a service address set by Kubernetes, not a port. Use PORT or --port.`,
     );
 }
 

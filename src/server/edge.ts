@@ -85,8 +85,7 @@ export class Edge {
   /** Every part of the request by itself. */
   private understand(request: IncomingMessage, address: string): Incoming | Refusal {
     const doubled = doubledHeader(request.rawHeaders);
-    if (doubled !== undefined)
-      return refuse(400, 'BAD_REQUEST', `The header "${doubled}" may be there once, not several times.`);
+    if (doubled !== undefined) return refuse(400, 'BAD_REQUEST', `The header "${doubled}" must not be repeated.`);
     const target = parseTarget(request.method ?? '', request.url ?? '');
     if (!target) return refuse(400, 'BAD_TARGET', 'The request target must be a well-formed path, such as /graphql.');
     const { host: header, origin } = request.headers;
@@ -113,14 +112,14 @@ export class Edge {
       return refuse(
         421,
         'UNKNOWN_HOST',
-        'This host name is not served; the settings hosts (LONGLIVE_HOSTS) and publicUrl name those that are.',
+        'This host name is not served; add it to the setting hosts (LONGLIVE_HOSTS) or publicUrl.',
       );
     }
     if (!originAllowed && request.method !== 'OPTIONS')
       return refuse(
         403,
         'UNKNOWN_ORIGIN',
-        'Pages of this origin may not call; the setting corsOrigins lists those that may.',
+        'This origin is not allowed; add it to the setting corsOrigins (LONGLIVE_CORS_ORIGINS).',
       );
     return undefined;
   }

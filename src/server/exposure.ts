@@ -7,14 +7,14 @@ type Exposing = Pick<ServerConfig, 'host' | 'token' | 'open' | 'store' | 'redis'
 export function checkExposure({ host, token, open, store, redis, signingKey }: Exposing): void {
   if (!isLoopback(host.toLowerCase()) && token === undefined && !open) {
     throw new ConfigError(
-      `host (${environmentName('host')}): others reach ${host}, and without a token everybody may call. ` +
+      `host (${environmentName('host')}): ${host} can be reached from other machines, and without a token anyone may call it. ` +
         `Set a token (${environmentName('token')}), or --open (${environmentName('open')}=true) to serve everybody.`,
     );
   }
   const shared = redis !== undefined ? 'with Redis' : /^s3:/i.test(store) ? 'on S3' : undefined;
   if (shared !== undefined && signingKey === undefined) {
     throw new ConfigError(
-      `signingKey (${environmentName('signingKey')}): ${shared} other processes must sign media URLs as this one does. ` +
+      `signingKey (${environmentName('signingKey')}): ${shared} other processes must sign media URLs with the same key. ` +
         `Set one of at least 16 characters, or secrets (${environmentName('secrets')}), a directory that keeps one.`,
     );
   }

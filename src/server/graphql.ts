@@ -201,7 +201,7 @@ async function within<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T
 }
 
 function late(seconds: number): GraphQLError {
-  const message = `The request took longer than ${seconds} seconds; a change that it began may still take effect. Ask for the state before repeating it.`;
+  const message = `The request took longer than ${seconds} seconds; a change may still take effect. Check the state before repeating it.`;
   return new GraphQLError(message, { extensions: { code: 'TIMEOUT', http: { status: 504 } } });
 }
 

@@ -51,7 +51,7 @@ export function createHttpServer(parts: HttpParts): HttpServer {
   const routes = new Routes(parts, connections);
   server.on('request', (request, response) => routes.begin(request, response));
   server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>
-    routes.begin(request, response, refusalOf(417, 'EXPECTATION_FAILED', 'Only "Expect: 100-continue" is understood.')),
+    routes.begin(request, response, refusalOf(417, 'EXPECTATION_FAILED', 'Only "Expect: 100-continue" is supported.')),
   );
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const refusal = malformed(error);
@@ -60,7 +60,7 @@ export function createHttpServer(parts: HttpParts): HttpServer {
     refuseSocket(socket, refusal);
   });
   server.on('connect', (request: IncomingMessage, socket: Socket) => {
-    const refusal = refusalOf(405, 'METHOD_NOT_ALLOWED', 'This is no proxy: CONNECT is not served.');
+    const refusal = refusalOf(405, 'METHOD_NOT_ALLOWED', 'CONNECT is not supported: this server is not a proxy.');
     if (connections.answering(socket)) return void socket.destroy();
     refusals.note(refusal, { address: request.socket.remoteAddress });
     refuseSocket(socket, refusal, 'allow: GET, HEAD, POST, OPTIONS\r\n');
@@ -75,7 +75,7 @@ const refusalOf = (status: number, code: string, message: string): Refusal => ({
 const TOO_MANY = refusalOf(
   429,
   'TOO_MANY_REQUESTS',
-  'This connection has too many requests at once; wait for answers.',
+  'Too many concurrent requests on this connection; wait for responses first.',
 );
 
 /** What to answer to bytes that are no request; nothing to who has left. */
@@ -142,14 +142,19 @@ class Routes {
     if (path === '/graphql') return this.graphql(request, response);
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('allow', 'GET, HEAD');
-      return sendError(response, 405, 'METHOD_NOT_ALLOWED', 'Only /graphql takes anything but GET and HEAD.');
+      return sendError(
+        response,
+        405,
+        'METHOD_NOT_ALLOWED',
+        'Only GET and HEAD are allowed here; other methods go to /graphql.',
+      );
     }
     if (path === '/healthz') return sendJson(response, 200, { status: 'ok' });
     if (path === '/readyz') return this.ready(request, response);
     if (path === '/metrics') return this.metrics(request, response);
     if (await this.parts.media.handle(request, response, incoming)) return;
     if (this.parts.files.handle(path, response)) return;
-    sendError(response, 404, 'NOT_FOUND', 'There is nothing here. The API is at /graphql, the viewer at /.');
+    sendError(response, 404, 'NOT_FOUND', 'Not found. The API is at /graphql, the viewer at /.');
   }
 
   private async graphql(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -85,7 +85,7 @@ export class MediaRoutes {
   private refuse(response: ServerResponse, error: unknown): void {
     const code = error instanceof StoreError || error instanceof DomainError ? error.code : undefined;
     if (code === 'NOT_FOUND' || code === 'INVALID_KEY')
-      return sendError(response, 404, 'NOT_FOUND', 'There is no such file (yet).');
+      return sendError(response, 404, 'NOT_FOUND', 'No such file, or not yet.');
     if ((error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE') return void response.destroy(); // The client left.
     if (code === undefined) throw error;
     if (error instanceof DamagedError) {
@@ -93,7 +93,7 @@ export class MediaRoutes {
       return sendError(response, 500, code, error.message);
     }
     this.parts.log.warn({ err: error, code, requestId: currentRequestId() }, 'A file could not be served');
-    sendError(response, 503, code, 'The object store does not answer now; try again.');
+    sendError(response, 503, code, 'The object store does not respond; try again.');
   }
 
   private async chunk({ request, response, sessionId, key, type, secondsLeft }: MediaRequest): Promise<void> {

@@ -3,7 +3,7 @@ import type { ObjectStore, Sessions } from '../sessions/index.js';
 import type { Log } from './graphql.js';
 
 /** What strangers hear when the store does not answer; what it said has paths, buckets and addresses in it. */
-const STORE_FAILS = 'The store cannot be reached or written to; the log says why.';
+const STORE_FAILS = 'The store cannot be reached or written to; see the log for the reason.';
 
 /** A store that takes longer does not answer. */
 const CHECK_SECONDS = 5;

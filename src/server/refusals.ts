@@ -53,7 +53,7 @@ export class RefusalLog {
   }
 
   private turn(second: number): void {
-    if (this.unsaid > 0) this.log.info({ count: this.unsaid }, 'More requests were refused than are written down');
+    if (this.unsaid > 0) this.log.info({ count: this.unsaid }, 'Further refused requests are not logged');
     this.second = second;
     this.lines = 0;
     this.unsaid = 0;

@@ -65,8 +65,8 @@ async function keepSecret(directory: string, name: SecretName, readable = false)
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     throw new ConfigError(
-      `secrets (${environmentName('secrets')}): ${path} can be neither read nor made (${String((error as NodeJS.ErrnoException).code)}). ` +
-        `Set ${environmentName(name)}, or a directory that can be written.`,
+      `secrets (${environmentName('secrets')}): ${path} can be neither read nor created (${String((error as NodeJS.ErrnoException).code)}). ` +
+        `Set ${environmentName(name)}, or use a writable directory.`,
     );
   }
 }

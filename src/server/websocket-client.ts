@@ -76,7 +76,7 @@ export class WebSocketClient {
   take(data: RawData, take: (text: string) => Promise<void>): void {
     const bytes = Buffer.isBuffer(data) ? data : Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data);
     const limit = this.stranger ? this.limits.maxLoginBytes : this.limits.maxBodyBytes;
-    if (bytes.length > limit) return this.close(TOO_BIG, `A message may have ${limit} bytes`);
+    if (bytes.length > limit) return this.close(TOO_BIG, `Message too large; the limit is ${limit} bytes`);
     if (this.webSocket.readyState === this.webSocket.OPEN) this.settle(take(bytes.toString()));
   }
 
@@ -108,7 +108,7 @@ export class WebSocketClient {
       received += bytes.length;
       if (!this.stranger) this.socket.off('data', count);
       else if (received > 2 * this.limits.maxLoginBytes + 1024)
-        this.close(TOO_BIG, 'Log in first: send connection_init');
+        this.close(TOO_BIG, 'Not authenticated: send connection_init first');
     };
     this.socket.on('data', count);
   }

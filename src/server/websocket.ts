@@ -91,20 +91,21 @@ const MALFORMED = { status: 400, code: 'BAD_UPGRADE' };
 const TOO_MANY = {
   status: 429,
   code: 'TOO_MANY_SOCKETS',
-  message: 'Too many WebSockets of this address have not logged in; send connection_init on those that are open.',
+  message: 'Too many unauthenticated WebSockets from this address; send connection_init on the open ones.',
 };
 
 function unfitUpgrade(request: IncomingMessage, { path, originAllowed, method }: Incoming): Refusal | undefined {
   if (path !== '/graphql')
-    return { status: 404, code: 'NOT_FOUND', message: 'There is no WebSocket here; it is at /graphql.' };
+    return { status: 404, code: 'NOT_FOUND', message: 'No WebSocket at this path; use /graphql.' };
   if (request.headers.upgrade?.toLowerCase() !== 'websocket')
-    return { ...MALFORMED, message: 'The only upgrade is that to a WebSocket: "Upgrade: websocket".' };
-  if (method !== 'GET') return { status: 405, code: 'METHOD_NOT_ALLOWED', message: 'A WebSocket is opened by GET.' };
+    return { ...MALFORMED, message: 'Unsupported upgrade; only "Upgrade: websocket" is accepted.' };
+  if (method !== 'GET')
+    return { status: 405, code: 'METHOD_NOT_ALLOWED', message: 'A WebSocket must be opened with GET.' };
   if (!originAllowed)
     return {
       status: 403,
       code: 'UNKNOWN_ORIGIN',
-      message: 'Pages of this origin may not call; see the setting corsOrigins.',
+      message: 'This origin is not allowed; add it to the setting corsOrigins (LONGLIVE_CORS_ORIGINS).',
     };
   return undefined;
 }
@@ -120,7 +121,7 @@ function protocolOf({ config, yoga }: WebSocketOptions): Protocol<Extra> {
     onSubscribe: (context, _id, params) => {
       if (Object.keys(context.subscriptions).length > config.maxOperations) {
         return [
-          new GraphQLError(`At most ${config.maxOperations} operations may run on one socket; complete one first.`),
+          new GraphQLError(`At most ${config.maxOperations} operations may run on one WebSocket; complete one first.`),
         ];
       }
       return prepare(yoga, context.extra, params);

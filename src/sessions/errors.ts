@@ -4,7 +4,7 @@ export type DomainErrorCode =
   | 'NOT_FOUND'
   /** The request contradicts what is already there, e.g. an idempotency key reused with other input. */
   | 'CONFLICT'
-  /** The session is over: nothing about it can change any more. */
+  /** The session has ended and cannot change any more. */
   | 'ENDED'
   | 'AT_CAPACITY'
   | 'MODEL_UNAVAILABLE'

@@ -39,7 +39,7 @@ export interface PromptApplied extends Stored {
   frame: number;
   seconds: number;
   recacheMilliseconds: number;
-  /** From the request to here, for switches asked for while live. */
+  /** Time from the request to this event, for switches requested while live. */
   waitedMilliseconds?: number;
 }
 
@@ -67,7 +67,7 @@ export interface FrameChunk extends Stored {
   /** Checksums of the chunk and of the init segment; absent in sessions that are older than checksums. */
   check?: string;
   initCheck?: string;
-  /** Decoding may begin here. */
+  /** Whether decoding can begin here. */
   keyframe: boolean;
   /** Of the prompt that took effect here. */
   requestId?: string;

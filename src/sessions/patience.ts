@@ -8,7 +8,7 @@ import type { Vault } from './stored/vault.js';
 /** Between looks at whether the store is what a late request waits for, in milliseconds. */
 const LOOK = 250;
 
-const MAY_STILL = 'It may still be carried out; ask for the state before repeating it.';
+const MAY_STILL = 'It may still take effect; check the state before repeating it.';
 
 export class Patience {
   constructor(

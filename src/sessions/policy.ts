@@ -24,7 +24,7 @@ export interface SessionPolicy {
   maxSeconds: number;
   /** Sessions in device memory on this server, whatever their pace. */
   maxSessions: number;
-  /** Prompts of one session that may wait for its next block. */
+  /** Maximum number of waiting prompts per session. */
   maxPendingPrompts: number;
   /** Share of a device that REALTIME sessions may plan on. */
   maxLoad: number;

@@ -376,7 +376,7 @@ export class SessionService implements Sessions {
   }
 
   private inBackground(work: Promise<void>): void {
-    work.catch((error: unknown) => this.context.logger.error({ error }, 'work in the background failed'));
+    work.catch((error: unknown) => this.context.logger.error({ error }, 'background task failed'));
   }
 }
 

@@ -7,7 +7,7 @@ export type Pace = 'REALTIME' | 'FASTEST';
 
 /** Why a session is in its state, where the state alone does not say. */
 export type StateReason =
-  /** Somebody asked for it. */
+  /** A client requested it. */
   | 'REQUESTED'
   /** Nobody watched for `idleSeconds`. */
   | 'IDLE'
@@ -47,9 +47,9 @@ export interface CreateSessionInput {
   prompt?: string;
   /** The whole story in advance; its first entry starts at 0. */
   timeline?: readonly TimelineInput[];
-  /** Random when absent. 0 .. 2^64-1 */
+  /** Default: random. 0 .. 2^64-1 */
   seed?: bigint;
-  /** The model's native size when absent. */
+  /** Default: the model's native size. */
   width?: number;
   height?: number;
   /** Name of a model package; the default package when absent. */
@@ -199,7 +199,7 @@ export interface Session {
   framesPerBlock: number;
   pace: Pace;
   maxSeconds?: number;
-  /** The prompt in effect; before the first block, the one that will be. */
+  /** The prompt in effect, or before the first block the first prompt. */
   prompt: string;
   /** The newest prompts that took effect, in order; those before are in the log. */
   timeline: readonly TimelineEntry[];
@@ -231,12 +231,12 @@ export interface Session {
 
 /** Which part of a session: whole chunks, so that nothing is encoded again. */
 export interface ExportInput {
-  /** From the chunk that plays then; from the beginning when absent. Exclusive with `fromChunk`. */
+  /** Start, rounded down to a chunk. Default: the beginning. Exclusive with `fromChunk`. */
   fromSeconds?: number;
   /** Up to the end of the chunk that plays just before; all that there is when absent. Exclusive with `toChunk`. */
   toSeconds?: number;
   fromChunk?: number;
-  /** The first chunk that is not in it. */
+  /** Index of the first chunk that is left out. */
   toChunk?: number;
 }
 

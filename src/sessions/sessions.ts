@@ -101,7 +101,7 @@ export interface Sessions {
   stopSession(sessionId: string): Promise<Session>;
   /**
    * Stops it if need be; then there is no such session any more, and its files are removed, but for the media that its forks
-   * play. Repeating it changes nothing. NOT_FOUND, CONFLICT while it is being completed, STORAGE.
+   * play. Repeating it has no effect. NOT_FOUND, CONFLICT while it is being completed, STORAGE.
    */
   deleteSession(sessionId: string): Promise<DeletedSession>;
 

@@ -88,7 +88,7 @@ export function checkFork(
   const startSeconds = startSecondsOf(parent, chunk);
   if (maxSeconds !== undefined && maxSeconds <= startSeconds) {
     const begins = startSeconds.toFixed(2);
-    throw invalid('maxSeconds', `maxSeconds must be more than ${begins}, where the fork begins, not ${maxSeconds}.`);
+    throw invalid('maxSeconds', `maxSeconds must be greater than ${begins}, where the fork begins; got ${maxSeconds}.`);
   }
   return {
     ...{ model, seed, width, height, maxSeconds },
@@ -116,7 +116,10 @@ function checkBranch({ atChunk, atSeconds }: ForkSessionInput, parent: Session):
   }
   if (atChunk === undefined) return chunks;
   if (!Number.isInteger(atChunk) || atChunk < 1 || atChunk > chunks) {
-    throw invalid('atChunk', `atChunk must be a whole number from 1 to ${chunks}, what there is, not ${atChunk}.`);
+    throw invalid(
+      'atChunk',
+      `atChunk must be a whole number between 1 and ${chunks}, the chunks generated so far; got ${atChunk}.`,
+    );
   }
   return atChunk;
 }
@@ -137,7 +140,7 @@ function chooseModel(name: string | undefined, models: readonly ModelInfo[]): Mo
   if (name === undefined) {
     throw new DomainError(
       'MODEL_UNAVAILABLE',
-      'No model package is loaded; start the service with one (see `longlive doctor`).',
+      'No model package is loaded; install one and restart the service (see `longlive doctor`).',
     );
   }
   const known = models.map((candidate) => candidate.name).join(', ') || 'none';
@@ -148,7 +151,8 @@ function chooseModel(name: string | undefined, models: readonly ModelInfo[]): Mo
 
 /** Whether there are such adapters and whether they fit is for the engine to say. */
 function checkLoras(loras: NonNullable<CreateSessionInput['loras']>): LoraChoice[] {
-  if (loras.length > LIMITS.loras) throw invalid('loras', `At most ${LIMITS.loras} LoRAs, not ${loras.length}.`);
+  if (loras.length > LIMITS.loras)
+    throw invalid('loras', `At most ${LIMITS.loras} LoRAs are allowed; got ${loras.length}.`);
   return loras.map(({ name, weight = 1 }, index) => {
     const field = `loras[${index}]`;
     if (typeof name !== 'string' || name === '') throw invalid(`${field}.name`, `${field}.name must not be empty.`);
@@ -160,7 +164,7 @@ function checkLoras(loras: NonNullable<CreateSessionInput['loras']>): LoraChoice
     if (!(Math.abs(weight) <= LIMITS.loraWeight) || steps / 100 !== weight) {
       throw invalid(
         `${field}.weight`,
-        `${field}.weight must be from -${LIMITS.loraWeight} to ${LIMITS.loraWeight} with at most two decimals, not ${weight}.`,
+        `${field}.weight must be from -${LIMITS.loraWeight} to ${LIMITS.loraWeight} with at most two decimals; got ${weight}.`,
       );
     }
     return { name, weight };
@@ -179,7 +183,7 @@ function checkSide(field: string, value: number): number {
   if (!Number.isInteger(value) || value < sideMinimum || value > sideMaximum || value % sideMultiple !== 0) {
     throw invalid(
       field,
-      `${field} must be a multiple of ${sideMultiple} from ${sideMinimum} to ${sideMaximum}, not ${value}.`,
+      `${field} must be a multiple of ${sideMultiple} between ${sideMinimum} and ${sideMaximum}; got ${value}.`,
     );
   }
   return value;
@@ -187,7 +191,7 @@ function checkSide(field: string, value: number): number {
 
 function checkSeed(seed: bigint): bigint {
   if (typeof seed !== 'bigint' || seed < 0n || seed >= 1n << 64n) {
-    throw invalid('seed', `seed must be a whole number from 0 to 2^64-1, not ${String(seed)}.`);
+    throw invalid('seed', `seed must be a whole number between 0 and 2^64-1; got ${String(seed)}.`);
   }
   return seed;
 }
@@ -196,7 +200,7 @@ function checkDuration(seconds: number | undefined, bound: number): number | und
   const limit = bound > 0 ? Math.min(bound, LIMITS.seconds) : LIMITS.seconds;
   if (seconds === undefined) return bound > 0 ? limit : undefined;
   if (!Number.isFinite(seconds) || seconds <= 0 || seconds > limit) {
-    throw invalid('maxSeconds', `maxSeconds must be more than 0 and at most ${limit}, not ${seconds}.`);
+    throw invalid('maxSeconds', `maxSeconds must be greater than 0 and at most ${limit}; got ${seconds}.`);
   }
   return seconds;
 }
@@ -211,7 +215,7 @@ function checkTimeline(input: CreateSessionInput, model: ModelInfo): PlannedProm
   if (input.timeline.length === 0 || input.timeline.length > LIMITS.timelineEntries) {
     throw invalid(
       'timeline',
-      `timeline must have 1 to ${LIMITS.timelineEntries} entries, not ${input.timeline.length}.`,
+      `timeline must have 1 to ${LIMITS.timelineEntries} entries; got ${input.timeline.length}.`,
     );
   }
   const prompts = input.timeline.map((entry, index) => checkEntry(entry, index, model));
@@ -235,9 +239,9 @@ function entryBlock(entry: TimelineInput, index: number, model: ModelInfo): numb
   const field = `timeline[${index}]`;
   if (entry.block !== undefined) return checkBlock(`${field}.block`, entry.block);
   const seconds = entry.atSeconds ?? (index === 0 ? 0 : undefined);
-  if (seconds === undefined) throw invalid(field, `${field} needs atSeconds or block: where does it take effect?`);
+  if (seconds === undefined) throw invalid(field, `${field} needs atSeconds or block, to say where it takes effect.`);
   if (!Number.isFinite(seconds) || seconds < 0 || seconds > LIMITS.seconds) {
-    throw invalid(`${field}.atSeconds`, `${field}.atSeconds must be from 0 to ${LIMITS.seconds}, not ${seconds}.`);
+    throw invalid(`${field}.atSeconds`, `${field}.atSeconds must be between 0 and ${LIMITS.seconds}; got ${seconds}.`);
   }
   return blockAtOrAfter(model, seconds);
 }
@@ -245,7 +249,7 @@ function entryBlock(entry: TimelineInput, index: number, model: ModelInfo): numb
 function checkOrder(before: PlannedPrompt | undefined, entry: PlannedPrompt, index: number, model: ModelInfo): void {
   const field = `timeline[${index}]`;
   if (!before) {
-    if (entry.block !== 0) throw invalid(field, 'timeline[0] must start at 0: something has to be shown first.');
+    if (entry.block !== 0) throw invalid(field, 'timeline[0] must start at 0, because the video needs a first prompt.');
   } else if (entry.block <= before.block) {
     const starts = startSecondsOf(model, before.block + 1).toFixed(2);
     throw invalid(
@@ -277,21 +281,21 @@ function checkWhen(when: SwitchWhen, nextBlock: number): SwitchWhen {
     return checkOneOf<'NEXT_BLOCK' | 'IMMEDIATE'>('when', when, ['NEXT_BLOCK', 'IMMEDIATE']);
   const block = checkBlock('when.block', when.block);
   if (block < nextBlock) {
-    throw invalid('when.block', `Block ${block} has begun already; the earliest possible is ${nextBlock}.`);
+    throw invalid('when.block', `Block ${block} has already begun; the earliest possible block is ${nextBlock}.`);
   }
   return { block };
 }
 
 function checkBlock(field: string, block: number): number {
   if (!Number.isInteger(block) || block < 0 || block > LIMITS.block) {
-    throw invalid(field, `${field} must be a whole number from 0 to ${LIMITS.block}, not ${block}.`);
+    throw invalid(field, `${field} must be a whole number between 0 and ${LIMITS.block}; got ${block}.`);
   }
   return block;
 }
 
 function checkOneOf<T extends string>(field: string, value: T, allowed: readonly T[]): T {
   if (!allowed.includes(value))
-    throw invalid(field, `${field} must be one of ${allowed.join(', ')}, not ${String(value)}.`);
+    throw invalid(field, `${field} must be one of ${allowed.join(', ')}; got ${String(value)}.`);
   return value;
 }
 

@@ -20,7 +20,7 @@ const HINTS: Partial<Record<StoreErrorCode, string>> = {
   CONFLICT: 'the object exists already',
   NO_SPACE: 'the disk is full: free some space',
   DENIED: 'access denied: check the permissions of the data directory',
-  INVALID_KEY: 'something else is in the way: an object cannot also be a folder',
+  INVALID_KEY: 'a file is where a folder is needed, or the other way round; rename or remove it',
 };
 
 /** Turns an error of the file system into a StoreError. */

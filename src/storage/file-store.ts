@@ -84,7 +84,7 @@ export class FileStore implements ObjectStore {
     const file = await this.#open(key);
     try {
       if (etagOf(await translate(key, () => file.stat({ bigint: true }))) !== etag)
-        throw new StoreError('CONFLICT', `${key}: somebody else has changed the object`);
+        throw new StoreError('CONFLICT', `${key}: another process has changed the object`);
       for await (const part of file.createReadStream({ ...range, autoClose: false })) yield part as Uint8Array;
     } catch (error) {
       throw fileError(error, key);
@@ -212,7 +212,7 @@ export class FileStore implements ObjectStore {
   async #requireEtag(key: string, etag: string): Promise<void> {
     const stats = await this.#stat(key);
     if (!stats || etagOf(stats) !== etag)
-      throw new StoreError('CONFLICT', `${key}: somebody else has changed the object`);
+      throw new StoreError('CONFLICT', `${key}: another process has changed the object`);
   }
 
   /** Keeps every other replacement of the key, in any process, away from `work`. */
@@ -316,7 +316,8 @@ function requireFile(stats: BigIntStats, key: string): void {
 }
 
 function requireRange({ start, end }: { start: number; end: number }, size: number): void {
-  if (start < 0 || end < start || start >= size) throw new RangeError(`bytes ${start}-${end} are not in ${size} bytes`);
+  if (start < 0 || end < start || start >= size)
+    throw new RangeError(`bytes ${start}-${end} are outside the ${size} bytes of the object`);
 }
 
 async function* inOrder(parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {

@@ -7,7 +7,7 @@ import { NO_CONDITIONAL_WRITES } from './requirements.js';
 export async function probe(store: ObjectStore): Promise<void> {
   // Where sessions lie, so that whoever may serve sessions may do this.
   const key = `sessions/probe-${randomUUID()}`;
-  const body = Buffer.from('Written to try out the store; may be deleted.\n');
+  const body = Buffer.from('Written to test the store; may be deleted.\n');
   const { etag } = await store.put(key, body, { ifNoneMatch: '*' });
   try {
     await mustConflict(store, key, body, { ifNoneMatch: '*' });

@@ -4,12 +4,12 @@ import { NO_CONDITIONAL_WRITES } from './requirements.js';
 
 const HINTS: Readonly<Record<StoreErrorCode, string>> = {
   NOT_FOUND: 'there is no such object',
-  CONFLICT: 'somebody else has written the object',
+  CONFLICT: 'another process has written the object',
   NO_SPACE: 'the store is full or over its quota',
   UNREACHABLE: 'the bucket cannot be reached: check its name, the endpoint and the network',
   DENIED: 'access denied: check the credentials and the bucket policy',
   INVALID_KEY: 'the store does not accept the key',
-  UNUSABLE: 'the store lacks what the service needs',
+  UNUSABLE: 'the store does not support a feature that the service needs',
 };
 
 /** Codes of S3 for "somebody writes this object right now": documented as to be tried again. */

@@ -191,7 +191,7 @@ export class S3Store implements ObjectStore {
     const stored = await this.#head(key);
     if (stored?.Metadata?.[WRITE_ID] === writeId) return { etag: stored.ETag ?? '' };
     if (error.code === 'NOT_FOUND' && options.ifMatch !== undefined) {
-      throw new StoreError('CONFLICT', `${key}: somebody else has removed the object`, { cause: error });
+      throw new StoreError('CONFLICT', `${key}: another process has removed the object`, { cause: error });
     }
     throw error;
   }
@@ -255,7 +255,7 @@ class Source implements AsyncIterable<Uint8Array> {
 /** Holds a connection until it is read to its end, its reader leaves, or nobody has begun to read in time. */
 function bodyOf(key: string, body: Readable, bytes: number | undefined, patienceMs: number): AsyncIterable<Uint8Array> {
   body.on('error', () => undefined); // Whoever reads is told.
-  const unread = setTimeout(() => body.destroy(new Error(`nobody read for ${patienceMs} ms`)), patienceMs).unref();
+  const unread = setTimeout(() => body.destroy(new Error(`nothing was read for ${patienceMs} ms`)), patienceMs).unref();
   const begun = async function* () {
     clearTimeout(unread);
     yield* readAll(key, body, bytes, patienceMs);
@@ -277,7 +277,7 @@ async function* readAll(
   let missing = bytes ?? 0;
   try {
     for (;;) {
-      const patience = setTimeout(() => body.destroy(new Error(`nothing arrived for ${patienceMs} ms`)), patienceMs);
+      const patience = setTimeout(() => body.destroy(new Error(`no data for ${patienceMs} ms`)), patienceMs);
       const part = await parts.next().finally(() => clearTimeout(patience));
       if (part.done && missing > 0) throw new Error(`${missing} bytes of the answer are missing`);
       if (part.done) return;

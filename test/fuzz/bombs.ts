@@ -111,7 +111,7 @@ export const BOMBS: readonly Bomb[] = [
         repeat('ccollections\nOrderedDict\nh\x01\x85R', 100_000),
         latin('e'),
       ),
-    refusal: /unfolds/,
+    refusal: /expands/,
   },
   {
     name: 'a list of pairs that becomes 50,000 dicts',
@@ -124,14 +124,14 @@ export const BOMBS: readonly Bomb[] = [
         repeat('ccollections\nOrderedDict\nh\x01\x85R', 50_000),
         latin('e'),
       ),
-    refusal: /unfolds/,
+    refusal: /expands/,
   },
   {
     name: 'one pair of 200,000 items, 20,000 times',
     file: 'model.pt',
     bytes: () =>
       checkpoint(numbers(200_000), latin('ccollections\nOrderedDict\n]('), repeat('h\x01', 20_000), latin('e\x85Re')),
-    refusal: /something else than pairs/,
+    refusal: /not pairs/,
   },
   {
     name: 'a shape of 200,000 sizes, 20,000 times',
@@ -149,7 +149,7 @@ export const BOMBS: readonly Bomb[] = [
     name: 'dicts within dicts, each under 16 keys',
     file: 'model.pt',
     bytes: () => checkpoint(tree(12, 16)),
-    refusal: /unfolds|more than 100000 tensors/,
+    refusal: /expands|more than 100000 tensors/,
   },
   {
     name: 'a long key above 5,000 tensors',
@@ -168,25 +168,25 @@ export const BOMBS: readonly Bomb[] = [
     name: '8,000,000 empty dicts',
     file: 'model.pt',
     bytes: () => checkpoint(latin(']('), repeat(`${'}'.repeat(4_000)}e(`, 2_000), latin('e')),
-    refusal: /unfolds/,
+    refusal: /expands/,
   },
   {
     name: '8,000,000 empty byte strings',
     file: 'model.pt',
     bytes: () => checkpoint(latin(']('), repeat(`${'C\0'.repeat(4_000)}e(`, 2_000), latin('e')),
-    refusal: /unfolds/,
+    refusal: /expands/,
   },
   {
     name: 'what is remembered 4,000,000 times',
     file: 'model.pt',
     bytes: () => checkpoint(latin('}'), repeat('\x94', 4_000_000)),
-    refusal: /unfolds|remembers too much/,
+    refusal: /expands|stores too many values/,
   },
   {
     name: 'lists within lists, 2,000,000 deep',
     file: 'model.pt',
     bytes: () => checkpoint(repeat(']', 1_900_000), repeat('a', 1_899_999)),
-    refusal: /unfolds/,
+    refusal: /expands/,
   },
   {
     name: 'dicts within dicts, 40,000 deep',
@@ -221,7 +221,7 @@ export const BOMBS: readonly Bomb[] = [
     name: 'a header that is one array within another',
     file: 'model.safetensors',
     bytes: () => safetensors(`{"a":${'['.repeat(4_000_000)}${']'.repeat(4_000_000)}}`),
-    refusal: /it is too deep/,
+    refusal: /nested too deeply/,
   },
   {
     name: 'a header of empty objects',
@@ -268,13 +268,13 @@ export const BOMBS: readonly Bomb[] = [
     name: 'a tensor before the beginning',
     file: 'model.safetensors',
     bytes: () => safetensors('{"a":{"dtype":"U8","shape":[4],"data_offsets":[-4,0]}}', 4),
-    refusal: /in a way that is not known/,
+    refusal: /in an unknown/,
   },
   {
     name: 'a tensor of 2^53 bytes',
     file: 'model.safetensors',
     bytes: () => safetensors('{"a":{"dtype":"U8","shape":[9007199254740992],"data_offsets":[0,9007199254740992]}}', 4),
-    refusal: /size of|too large|in a way/,
+    refusal: /size of|too large|in an unknown/,
   },
   {
     name: '2,000,000 empty pieces of a tokenizer',

@@ -30,7 +30,7 @@ export class Abandonment {
     const wait = Math.min(LONGEST_WAIT, policy.abandonedSeconds / 4) * 1_000;
     while (!this.over.signal.aborted) {
       await this.endAbandoned().catch((error: unknown) => {
-        logger.warn({ error }, 'abandoned sessions could not be looked for');
+        logger.warn({ error }, 'could not search for abandoned sessions');
       });
       await clock.sleep(wait, this.over.signal);
     }
@@ -43,7 +43,7 @@ export class Abandonment {
       if (this.over.signal.aborted) return;
       const id = key.slice(UNFINISHED.length);
       await this.endIfAbandoned(id).catch((error: unknown) => {
-        logger.warn({ sessionId: id, error }, 'an abandoned session could not be stopped');
+        logger.warn({ sessionId: id, error }, 'could not stop an abandoned session');
       });
     }
   }

@@ -121,7 +121,7 @@ export class Capacity {
     this.admit(place);
     if (this.places().length >= this.policy.maxSessions) this.longestResting()?.takeBack();
     if (this.places().length >= this.policy.maxSessions) {
-      throw this.full(device, `All ${this.policy.maxSessions} session places are taken`);
+      throw this.full(device, `All ${this.policy.maxSessions} sessions are in use`);
     }
     device.places.add(place);
     return place;
@@ -178,9 +178,9 @@ export class Capacity {
     const share = device.shareOf(newcomer);
     if (share === undefined) {
       const unmeasured = realtime.filter((place) => device.shareOf(place) === undefined).length;
-      if (unmeasured >= UNMEASURED) throw this.full(device, 'Other sessions are just starting', 2);
+      if (unmeasured >= UNMEASURED) throw this.full(device, 'Other sessions are starting', 2);
     } else if (device.load() + share > this.policy.maxLoad) {
-      throw this.full(device, 'One more session would make all of them stutter');
+      throw this.full(device, 'The device cannot keep up with one more session');
     }
   }
 

@@ -66,7 +66,7 @@ export class Chronicle {
       await this.file.update({ ...changes, ...watched, snapshot: this.session });
     } catch (error) {
       if (error instanceof OwnershipLost) throw error;
-      logger.warn({ sessionId: this.session.id, error }, 'session.json could not be brought up to date');
+      logger.warn({ sessionId: this.session.id, error }, 'could not update session.json');
     }
   }
 

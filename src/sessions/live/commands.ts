@@ -39,7 +39,7 @@ const switchInput: Codec<SwitchPromptInput> = {
     const parsed = SWITCH_INPUT.safeParse(json);
     if (parsed.success) return withoutAbsent(parsed.data) as SwitchPromptInput;
     const field = parsed.error.issues[0]?.path.join('.') || 'prompt';
-    throw invalid(field, `${field} is not of the right kind.`);
+    throw invalid(field, `${field} has the wrong type.`);
   },
 };
 

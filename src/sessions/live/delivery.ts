@@ -74,7 +74,7 @@ export class Delivery {
         if (!(error instanceof SessionGone) && !(error instanceof OwnershipLost)) throw error;
       }
     }
-    throw new DomainError('CONFLICT', 'The session is changing hands; try again.');
+    throw new DomainError('CONFLICT', 'The session is moving to another server; try again.');
   }
 
   /** What can be said of a finished session: stopping it changes nothing, a retried switch gets its receipt. */

@@ -57,7 +57,7 @@ export class Exports {
   /** NOT_FOUND */
   async find(sessionId: string, range: string): Promise<SessionExport> {
     const found = RANGE.test(range) ? await this.read(sessionId, range) : undefined;
-    if (!found) throw new DomainError('NOT_FOUND', 'There is no such export.', { field: 'id' });
+    if (!found) throw new DomainError('NOT_FOUND', 'No such export.', { field: 'id' });
     return this.seen(found);
   }
 
@@ -127,10 +127,10 @@ export class Exports {
 
   private async fail(made: SessionExport, error: unknown): Promise<void> {
     const { logger } = this.context;
-    logger.warn({ sessionId: made.sessionId, range: made.range, error }, 'an export could not be made');
+    logger.warn({ sessionId: made.sessionId, range: made.range, error }, 'export failed');
     const { code, message } = describe(error);
     await this.settle({ ...made, error: { code, message } }, 'FAILED').catch((next: unknown) => {
-      logger.warn({ sessionId: made.sessionId, error: next }, 'nor can that be said');
+      logger.warn({ sessionId: made.sessionId, error: next }, 'could not record the failure of an export');
     });
   }
 

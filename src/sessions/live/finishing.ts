@@ -29,7 +29,7 @@ export async function finish(host: FinishingHost, over: AbortSignal): Promise<bo
     } catch (error) {
       if (error instanceof OwnershipLost) throw error;
       if (isLasting(error)) return endWithout(host, error);
-      logger.warn({ sessionId: host.session.id, error }, 'artifacts could not be stored; trying again');
+      logger.warn({ sessionId: host.session.id, error }, 'could not store artifacts; trying again');
       await clock.sleep(RETRY_MILLISECONDS, over);
     }
   }
@@ -38,7 +38,7 @@ export async function finish(host: FinishingHost, over: AbortSignal): Promise<bo
 
 /** What is damaged does not get whole by trying: the session ends without artifacts, and the log of the service says why. */
 async function endWithout(host: FinishingHost, error: DomainError): Promise<boolean> {
-  host.context.logger.error({ sessionId: host.session.id, error }, 'artifacts cannot be made of what is stored');
+  host.context.logger.error({ sessionId: host.session.id, error }, 'cannot make artifacts from what is stored');
   await logEnd(host, []);
   return true;
 }

@@ -46,7 +46,7 @@ export class Holding {
     place?.free();
   }
 
-  /** Gives everything back; repeating it changes nothing. */
+  /** Gives everything back; repeating it has no effect. */
   async free(): Promise<void> {
     if (this.freed) return;
     this.freed = true;

@@ -300,7 +300,7 @@ export class Life implements ProducerHost {
   stoppedLater(stuck: Stuck, commandId?: string): DomainError {
     this.noteStop(stuck, commandId);
     const { message } = stuck.trouble.error;
-    return new DomainError('STORAGE', `${message} The session is stopped as soon as the store can be written.`);
+    return new DomainError('STORAGE', `${message} The session will be stopped once the store is writable.`);
   }
 
   // ---- rest, end and leaving ----------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ export class Life implements ProducerHost {
       if (await finish(this, this.leaving)) await this.release();
     } catch (error) {
       if (error instanceof OwnershipLost) this.lose();
-      else this.context.logger.error({ sessionId: this.id, error }, 'the session could not be finished');
+      else this.context.logger.error({ sessionId: this.id, error }, 'could not complete the session');
     }
   }
 
@@ -374,7 +374,7 @@ export class Life implements ProducerHost {
 
   inBackground(work: Promise<void>): void {
     work.catch((error: unknown) => {
-      this.context.logger.error({ sessionId: this.id, error }, 'work in the background failed');
+      this.context.logger.error({ sessionId: this.id, error }, 'background task failed');
     });
   }
 }

@@ -100,7 +100,7 @@ export class OwnedSession {
 
   switchPrompt(commandId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
     if (this.gone) throw new SessionGone();
-    return this.switches.request(commandId, input, () => this.mustNotBeOver('takes no more prompts'));
+    return this.switches.request(commandId, input, () => this.mustNotBeOver('accepts no more prompts'));
   }
 
   pause(commandId?: string, reason: StateReason = 'REQUESTED'): Promise<Session> {
@@ -223,7 +223,7 @@ export class OwnedSession {
       await this.goOn();
     } catch (error) {
       const { code, message } = describe(error);
-      this.context.logger.warn({ sessionId: this.id, code, error }, 'the session cannot go on by itself now');
+      this.context.logger.warn({ sessionId: this.id, code, error }, 'cannot resume the session automatically');
       if (code === 'AT_CAPACITY') return (error as DomainError).retryAfterSeconds ?? RETURN_RETRY;
       if (code === 'MODEL_UNAVAILABLE') await this.life.rest('MODEL', { code, message });
       if (code === 'ENCODER_UNAVAILABLE') await this.life.rest('MEDIA', { code, message });

@@ -133,10 +133,7 @@ export class Ownership {
         await vault.delete(key);
       }
     } catch (error) {
-      this.context.logger.warn(
-        { sessionId: id, error },
-        'a session that could not be made could not be removed either',
-      );
+      this.context.logger.warn({ sessionId: id, error }, 'could not remove a session whose creation failed');
     }
   }
 
@@ -168,7 +165,7 @@ export class Ownership {
     const since = ownedSince === undefined ? undefined : new Date(ownedSince);
     throw new DomainError(
       'OWNED_ELSEWHERE',
-      `The session belongs to server ${owner}${since ? ` since ${since.toISOString()}` : ''}, which this one cannot reach; ask that server.`,
+      `The session belongs to server ${owner}${since ? ` since ${since.toISOString()}` : ''}, which this server cannot reach; send the request to that server.`,
       { owner: { serverId: owner, ...(since && { since }) }, retryAfterSeconds: this.context.policy.leaseSeconds },
     );
   }
@@ -194,7 +191,7 @@ export class Ownership {
       try {
         if (await this.sweepOnce(lost)) return;
       } catch (error) {
-        logger.warn({ error, serverId: lost?.serverId }, 'unfinished sessions could not be looked for; trying again');
+        logger.warn({ error, serverId: lost?.serverId }, 'could not search for unfinished sessions; trying again');
       }
       await clock.sleep(RETRY, this.over.signal);
     }
@@ -227,7 +224,7 @@ export class Ownership {
     } catch (error) {
       const code = error instanceof DomainError ? error.code : undefined;
       if (code === 'OWNED_ELSEWHERE') return true;
-      logger.warn({ sessionId: id, error }, 'an unfinished session could not be taken over');
+      logger.warn({ sessionId: id, error }, 'could not take over an unfinished session');
       return isLasting(error) || (code !== 'STORAGE' && !(error instanceof OwnershipLost));
     }
   }
@@ -248,7 +245,7 @@ export class Ownership {
     };
     look().catch((error: unknown) => {
       if (error instanceof DomainError && error.code === 'OWNED_ELSEWHERE') return;
-      logger.warn({ sessionId: id, error }, 'a session that was lost could not be taken up again');
+      logger.warn({ sessionId: id, error }, 'could not take back a lost session');
     });
   }
 
@@ -260,5 +257,5 @@ export class Ownership {
 const NOTHING = new Uint8Array();
 
 function changingHands(): DomainError {
-  return new DomainError('CONFLICT', 'The session is changing hands; try again.');
+  return new DomainError('CONFLICT', 'The session is moving to another server; try again.');
 }

@@ -153,7 +153,7 @@ export class Presence {
         await this.write();
         await this.look();
       } catch (error) {
-        logger.warn({ error }, 'the store does not take or tell which servers live');
+        logger.warn({ error }, 'cannot read or write server heartbeats in the store');
       }
     }
   }

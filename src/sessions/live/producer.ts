@@ -117,10 +117,7 @@ export class Producer {
     const publisher = this.publisher;
     this.publisher = undefined;
     publisher?.close().catch((error: unknown) => {
-      this.host.context.logger.warn(
-        { sessionId: this.host.session.id, error },
-        'the video encoder could not be closed',
-      );
+      this.host.context.logger.warn({ sessionId: this.host.session.id, error }, 'could not close the video encoder');
     });
   }
 
@@ -180,10 +177,7 @@ export class Producer {
       return restored;
     } catch (error) {
       if (error instanceof DomainError && error.code !== 'MODEL_UNAVAILABLE') throw error;
-      context.logger.error(
-        { sessionId: session.id, blocks, error },
-        'a checkpoint cannot be used; the one before it is',
-      );
+      context.logger.error({ sessionId: session.id, blocks, error }, 'checkpoint unusable; using the one before it');
       return undefined;
     }
   }

@@ -91,7 +91,7 @@ export function mustHaveRoom(
   if (waiting.length < limit) return;
   const what = scheduled ? 'blocks to come' : 'the next block';
   const message =
-    `${limit} prompts of this session wait for ${what} already; send another when one of them has taken effect ` +
+    `${limit} prompts of this session are already waiting for ${what}; send another when one has taken effect ` +
     '(on a paused session, after resumeSession).';
   throw new DomainError('AT_CAPACITY', message, { retryAfterSeconds: 1 });
 }

@@ -88,7 +88,7 @@ export class Publisher {
     else if (Buffer.compare(stored.bytes, this.encoder.init) !== 0) {
       throw new DomainError(
         'MEDIA',
-        "The encoder's init segment differs from the one this session began with; go on with the release that made it.",
+        "The encoder's init segment differs from the one this session began with; resume it with the release that created it.",
       );
     }
     this.initStored = true;

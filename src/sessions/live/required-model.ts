@@ -79,6 +79,8 @@ function missing(session: Session, instead: ModelInfo | undefined): DomainError 
 }
 
 function missingLora(name: string, changed: boolean): DomainError {
-  const problem = changed ? 'is here in another version than the one the session was made with' : 'is not installed';
-  return new DomainError('MODEL_UNAVAILABLE', `LoRA "${name}" ${problem}; install that one to go on with the session.`);
+  const problem = changed
+    ? 'is installed in a different version than the session was created with'
+    : 'is not installed';
+  return new DomainError('MODEL_UNAVAILABLE', `LoRA "${name}" ${problem}; install that version to resume the session.`);
 }

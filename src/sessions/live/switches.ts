@@ -63,7 +63,7 @@ export class Switches {
     await log.append(draft, { unless }).finally(() => this.asked.delete(asked));
     const receipt = this.find(id);
     if (receipt) return receipt;
-    throw new DomainError('ENDED', `The session is over (${this.host.session.state}); it takes no more prompts.`);
+    throw new DomainError('ENDED', `The session is over (${this.host.session.state}); it accepts no more prompts.`);
   }
 
   private find(id: string): SwitchReceipt | undefined {

@@ -24,7 +24,7 @@ export interface StoredSession {
 /** Rejects with NOT_FOUND. */
 export async function loadSession(vault: Vault, id: string): Promise<StoredSession> {
   const loaded = await findSession(vault, id);
-  if (!loaded) throw new DomainError('NOT_FOUND', 'There is no such session.', { field: 'sessionId' });
+  if (!loaded) throw new DomainError('NOT_FOUND', 'No such session.', { field: 'sessionId' });
   return loaded;
 }
 
@@ -52,7 +52,7 @@ export async function pageOfSessions(
   { first = PAGE, after }: { first?: number; after?: string } = {},
 ): Promise<Page<Session>> {
   if (!Number.isInteger(first) || first < 1 || first > LARGEST_PAGE) {
-    throw invalid('first', `first must be from 1 to ${LARGEST_PAGE}, not ${first}.`);
+    throw invalid('first', `first must be between 1 and ${LARGEST_PAGE}; got ${first}.`);
   }
   const keys: string[] = [];
   for await (const { key } of vault.list(BY_DATE, after === undefined ? {} : { after: BY_DATE + after })) {

@@ -149,7 +149,10 @@ class EventReader {
 async function startCursor(source: StreamSource, session: Session, after: number | 'live'): Promise<number> {
   if (after === 'live') return newestKeyChunk(source, session);
   if (!Number.isInteger(after) || after < 0 || after > session.lastSequence) {
-    throw invalid('after', `The cursor is not of this session, whose newest event is ${session.lastSequence}.`);
+    throw invalid(
+      'after',
+      `The cursor does not belong to this session, whose newest event is ${session.lastSequence}.`,
+    );
   }
   return after;
 }

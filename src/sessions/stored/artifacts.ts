@@ -25,7 +25,7 @@ export async function storeArtifacts(shelf: Shelf, keys: SessionKeys, session: S
     const made = kind === 'POSTER' ? poster(shelf, keys) : storeArtifact(shelf, keys, chunks, kind);
     const artifact = await made.catch((error: unknown) => {
       if (!(error instanceof DamagedError)) throw error;
-      shelf.logger.error({ sessionId: session.id, kind, error }, 'an artifact cannot be made');
+      shelf.logger.error({ sessionId: session.id, kind, error }, 'cannot make an artifact');
     });
     if (artifact) found.push(artifact);
   }

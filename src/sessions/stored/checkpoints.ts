@@ -23,7 +23,7 @@ export async function* checkpointsBefore(
       if (stored) yield { blocks, bytes: unsealBytes(stored.bytes, key).bytes };
     } catch (error) {
       if (!(error instanceof DamagedError)) throw error;
-      logger.error({ key, error }, 'a checkpoint is damaged; the one before it is used');
+      logger.error({ key, error }, 'checkpoint damaged; using the one before it');
     }
   }
 }

@@ -19,7 +19,7 @@ export class DamagedError extends DomainError {
     readonly problem: string,
     cause?: unknown,
   ) {
-    super('STORAGE', `${key} ${problem}; longlive fsck says what else is and what can be repaired.`, { cause });
+    super('STORAGE', `${key} ${problem}; run longlive fsck to see all damage and what can be repaired.`, { cause });
     this.name = 'DamagedError';
   }
 }

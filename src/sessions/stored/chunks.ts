@@ -35,7 +35,7 @@ function mustBe(key: string, stored: Uint8Array, check?: string, bytes?: number)
 }
 
 function problemOf(stored: Uint8Array, check?: string, bytes?: number): string | undefined {
-  if (bytes !== undefined && stored.length !== bytes) return `has ${stored.length} bytes, where ${bytes} were written`;
+  if (bytes !== undefined && stored.length !== bytes) return `has ${stored.length} bytes, but ${bytes} were written`;
   if (check !== undefined && checksumOf(stored) !== check) return 'is damaged: its checksum differs';
   return undefined;
 }

@@ -41,7 +41,9 @@ export class Deletions {
         // Its owner writes the record for the last time when it lets go of it.
         if (!(error instanceof OwnershipLost)) throw error;
         if (attempt < ATTEMPTS) continue;
-        throw new DomainError('CONFLICT', 'The session keeps changing; delete it again in a moment.', { cause: error });
+        throw new DomainError('CONFLICT', 'The session is changing; try to delete it again in a moment.', {
+          cause: error,
+        });
       }
     }
   }
@@ -80,7 +82,7 @@ export class Deletions {
     this.removing = this.removing
       .then(() => this.remove(id))
       .catch((error: unknown) => {
-        this.store.logger.warn({ sessionId: id, error }, 'files of a deleted session could not be removed yet');
+        this.store.logger.warn({ sessionId: id, error }, 'could not remove files of a deleted session yet');
       });
     return this.removing;
   }
@@ -96,7 +98,7 @@ export class Deletions {
       if (!head) throw error;
       return { record: undefined, etag: head.etag };
     }
-    throw new DomainError('NOT_FOUND', 'There is no such session.', { field: 'sessionId' });
+    throw new DomainError('NOT_FOUND', 'No such session.', { field: 'sessionId' });
   }
 
   /** The mark says where it stands in the list, unless nobody could read its record. */
@@ -167,5 +169,5 @@ export async function finishFirst(sessions: Sessions, id: string, clock: Clock):
   while (!(await events.next()).done);
   done.abort();
   if ((await sessions.session(id)).finishedAt) return;
-  throw new DomainError('CONFLICT', 'The session is still being completed; delete it again in a moment.');
+  throw new DomainError('CONFLICT', 'The session is still being completed; try to delete it again in a moment.');
 }

@@ -73,7 +73,7 @@ export class Checker {
     for (const [key, sessionId] of listed) {
       if (ids.has(sessionId)) continue;
       const check = new SessionCheck(this.shelf, this.options, sessionId);
-      await check.found({ key, problem: 'is of a session that does not exist' }, REMOVED, () =>
+      await check.found({ key, problem: 'belongs to a session that does not exist' }, REMOVED, () =>
         this.shelf.vault.delete(key),
       );
       yield check.report;
@@ -164,8 +164,8 @@ class SessionCheck {
     const left = (key: string) => key !== record && key !== init && !key.startsWith(chunks) && !key.startsWith(forks);
     const key = [...this.files.keys()].find(left);
     if (key === undefined) return;
-    const problem = 'is left of a deleted session';
-    await this.found({ key, problem }, 'to be removed when the service starts', () =>
+    const problem = 'is left over from a deleted session';
+    await this.found({ key, problem }, 'will be removed when the service starts', () =>
       vault.put(mark, new Uint8Array()),
     );
   }
@@ -177,7 +177,7 @@ class SessionCheck {
     const segments = [...this.files.keys()].filter((key) => key.startsWith(this.keys.log)).sort();
     const newest = Number(/(\d+)\.jsonl$/.exec(segments.at(-1) ?? '')?.[1] ?? -1);
     const { events, problems } = await readDamagedLog(vault, this.keys, newest);
-    for (const { repair, ...problem } of problems) await this.found(problem, 'rewritten as far as it is whole', repair);
+    for (const { repair, ...problem } of problems) await this.found(problem, 'rewritten up to the damage', repair);
     return { events, lost: problems.some(({ repair }) => repair === undefined) };
   }
 
@@ -189,7 +189,7 @@ class SessionCheck {
     const { vault } = this.shelf;
     const { lastSequence } = record.snapshot;
     if (lastSequence <= session.lastSequence) return;
-    const problem = `tells of ${lastSequence} events, where the log has ${session.lastSequence}`;
+    const problem = `records ${lastSequence} events, but the log has ${session.lastSequence}`;
     await this.found({ key: this.keys.record, problem }, 'rewritten from the log', () =>
       vault.putOwned(this.keys.record, encodeRecord({ ...record, snapshot: session }), etag, JSON_OBJECT),
     );
@@ -235,13 +235,13 @@ class SessionCheck {
   private async problemOfCheckpoint(key: string, since: number, chunks: number): Promise<string | undefined> {
     const blocks = checkpointBlocksOf(key);
     if (blocks === undefined) return 'is no checkpoint';
-    if (blocks > chunks) return `is of block ${blocks}, where the log has ${chunks} chunks`;
+    if (blocks > chunks) return `is at block ${blocks}, but the log has ${chunks} chunks`;
     const stored = await this.shelf.vault.read(key);
     if (!stored) return undefined; // It was pruned meanwhile.
     try {
       const { sealed, bytes } = unsealBytes(stored.bytes, key);
       if (sealed) return undefined;
-      return since > 1 || !isWholeTensorFile(bytes) ? 'is cut off or damaged' : undefined;
+      return since > 1 || !isWholeTensorFile(bytes) ? 'is truncated or damaged' : undefined;
     } catch (error) {
       if (error instanceof DamagedError) return error.problem;
       throw error;
@@ -264,7 +264,7 @@ class SessionCheck {
   ): Promise<string | undefined> {
     if (!this.files.has(key) && !(await this.shelf.vault.head(key))) return 'is missing from the store';
     const stored = await sumOf(this.shelf.vault.stream(key));
-    if (stored.bytes !== bytes) return `has ${stored.bytes} bytes, where ${bytes} were written`;
+    if (stored.bytes !== bytes) return `has ${stored.bytes} bytes, but ${bytes} were written`;
     const expected = check ?? (kind === 'POSTER' ? undefined : await this.remadeSum(chunks, kind, bytes));
     return expected !== undefined && expected !== stored.check ? 'is damaged: its checksum differs' : undefined;
   }
@@ -289,12 +289,12 @@ class SessionCheck {
     const add = (key: string) => () => vault.put(key, new Uint8Array());
     const byDate = byDateKey(id, createdAt);
     if (!(await vault.head(byDate))) {
-      await this.found({ key: byDate, problem: 'is missing: the session is in no list' }, 'added', add(byDate));
+      await this.found({ key: byDate, problem: 'is missing: the session is in no index' }, 'added', add(byDate));
     }
     const unfinished = UNFINISHED + id;
     const marked = (await vault.head(unfinished)) !== undefined;
     if (finishedAt && marked) {
-      const problem = 'is there, though the session is finished';
+      const problem = 'still exists although the session is finished';
       await this.found({ key: unfinished, problem }, REMOVED, () => vault.delete(unfinished));
     } else if (!finishedAt && !marked) {
       const problem = 'is missing: a restart would not find the session';

@@ -209,7 +209,7 @@ export function formatSegment(events: StoredEvent[]): Uint8Array {
 /** Throws DamagedError. */
 export function parseSegment(bytes: Uint8Array, key: string, index: number): StoredEvent[] {
   const lines = new TextDecoder().decode(bytes).split('\n');
-  if (lines.pop() !== '') throw new DamagedError(key, 'is cut off in its last line');
+  if (lines.pop() !== '') throw new DamagedError(key, 'is truncated in its last line');
   return lines.map((line, i) => parseLine(line, `Line ${i + 1} of ${key}`, index * SEGMENT + i + 1));
 }
 

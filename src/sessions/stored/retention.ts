@@ -41,7 +41,7 @@ export class Retention {
     if (keepDays <= 0 && keepGigabytes <= 0) return;
     while (!signal.aborted) {
       await this.round(signal).catch((error: unknown) => {
-        this.parts.logger.warn({ error }, 'it could not be looked for sessions that are not to be kept');
+        this.parts.logger.warn({ error }, 'could not search for sessions to delete');
       });
       await this.parts.clock.sleep(ROUND, signal);
     }
@@ -58,7 +58,7 @@ export class Retention {
     for await (const session of this.finished()) {
       if (this.left <= 0 || signal?.aborted) return;
       if (this.parts.clock.now() - session.finishedAt.getTime() >= most)
-        await this.delete(session.id, 'an old session is deleted');
+        await this.delete(session.id, 'deleting an old session');
     }
   }
 
@@ -72,7 +72,7 @@ export class Retention {
     for await (const { id } of this.finished()) {
       if (total <= most || this.left <= 0 || signal?.aborted) return;
       const size = await this.sizeOf(id);
-      if (await this.delete(id, 'a session is deleted to make room')) total -= size;
+      if (await this.delete(id, 'deleting a session to free space')) total -= size;
     }
   }
 
@@ -122,7 +122,7 @@ export class Retention {
       const stored = await readRecordOrTombstone(vault, keysOf(id));
       return stored && 'record' in stored ? await foldLog(vault, stored.record) : undefined;
     } catch (error) {
-      logger.warn({ sessionId: id, error }, 'a session could not be read');
+      logger.warn({ sessionId: id, error }, 'cannot read a session');
       return undefined;
     }
   }

@@ -263,7 +263,7 @@ function storageError(key: string, error: unknown): Error {
 
 const ADVICE: Record<StoreError['code'], string> = {
   NOT_FOUND: 'An object that should exist is missing from the store.',
-  CONFLICT: 'Somebody else wrote the object at the same time.',
+  CONFLICT: 'Another process wrote the object at the same time.',
   NO_SPACE: 'The store is full: free some space, then resume the session.',
   UNREACHABLE: 'The store cannot be reached: check its address and network, then resume the session.',
   DENIED: 'The store refuses access: check the credentials and the bucket policy, then resume the session.',

@@ -406,7 +406,7 @@ describe('operations', () => {
     const unready = await fetch(`${server.url}/readyz`);
     expect([unready.status, await unready.json()]).toEqual([
       503,
-      { status: 'not ready', problems: ['The store cannot be reached or written to; the log says why.'] },
+      { status: 'not ready', problems: ['The store cannot be reached or written to; see the log for the reason.'] },
     ]);
     server.store.check = () => Promise.resolve();
     server.engine.fault = 'The device has failed.';

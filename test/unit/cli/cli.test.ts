@@ -143,7 +143,7 @@ describe('longlive doctor', () => {
     expect(loadConfig(environment).port).toBe(4000);
     expect(loadConfig({ ...environment, PORT: '5000' }).port).toBe(5000);
     expect(ignoredVariables(environment)).toEqual([
-      expect.stringMatching(/^LONGLIVE_PORT=tcp:\/\/10\.0\.0\.1:4000 is ignored: .*--port sets the port\.$/) as string,
+      expect.stringMatching(/^LONGLIVE_PORT=tcp:\/\/10\.0\.0\.1:4000 is ignored: .*or --port\.$/) as string,
     ]);
     expect(ignoredVariables({ LONGLIVE_PORT: '4001' })).toEqual([]);
     expect(() => loadConfig({ LONGLIVE_PORT: 'four' })).toThrow(/port \(LONGLIVE_PORT\)/);
@@ -169,7 +169,7 @@ describe('longlive doctor', () => {
     expect(findings).toContainEqual({
       topic: 'Model',
       status: 'missing',
-      detail: `There is no usable model package in ${root}.`,
+      detail: `No usable model package in ${root}. Add one with: longlive models add`,
     });
     expect(findings.find(({ topic }) => topic === 'Node.js')).toMatchObject({ status: 'ok' });
   });

@@ -36,7 +36,7 @@ describe('what nobody foresaw', { timeout: 120_000 }, () => {
       expect(fatal).toMatchObject({ origin, err });
       if (what !== 'nothing') expect(fatal?.err?.stack).toContain('surprised.ts');
       expect(lines.find(({ problems }) => problems)?.problems).toEqual([
-        'A defect: the service is about to start again.',
+        'Internal error: the service is about to restart.',
       ]);
       expect(lines.some(({ states }) => states)).toBe(true);
     },

@@ -41,7 +41,7 @@ it('finds what is wrong without checksums too, and repairs it when told', async 
   truncateSync(path(paused, 'checkpoints/000010.safetensors'), 1_000);
   unlinkSync(path(finished, 'video.mp4'));
   await expect(fsck('--all')).rejects.toMatchObject({ exitCode: EXIT.damaged, message: /^2 of 6/ });
-  expect(printed).toContain('checkpoints/000010.safetensors is cut off or damaged (see --repair)');
+  expect(printed).toContain('checkpoints/000010.safetensors is truncated or damaged (see --repair)');
   await fsck('--all', '--repair');
   expect(printed).toContain('video.mp4 is missing from the store (repaired: made again)');
   printed = '';

@@ -87,7 +87,7 @@ describe('longlive models configure', () => {
     expect((await failure('verify', 'mine', '--files')).message).toMatch(
       /config\.json.*longlive models configure mine/s,
     );
-    expect(await run('configure', 'mine')).toMatch(/^config\.json had been edited; the manifest agrees with it now\n/);
+    expect(await run('configure', 'mine')).toMatch(/^config\.json was edited; the manifest now matches it\n/);
     expect(await run('verify', 'mine', '--files')).toBe('mine: every file matches its checksum\n');
     expect(stored().video.fps).toBe(24);
   });
@@ -95,7 +95,7 @@ describe('longlive models configure', () => {
   it.each([
     [['rope=sideways'], /sampling\.rope/],
     [['sinkFrames=11'], /sampling\.windowFrames: must hold the sink and one block/],
-    [['speed=2'], /"speed=2" is no setting of a package.*sampling\.rope/],
+    [['speed=2'], /"speed=2" is not a package setting.*sampling\.rope/],
   ])('refuses %j and changes nothing', async (settings, message) => {
     write();
     const before = readFileSync(join(models, 'mine/config.json'), 'utf8');
@@ -107,7 +107,7 @@ describe('longlive models configure', () => {
   it('names what is not there', async () => {
     expect(await failure('configure', 'other', 'rope=relative')).toMatchObject({
       exitCode: EXIT.usage,
-      message: expect.stringContaining('There is no model package "other"') as string,
+      message: expect.stringContaining('No model package "other"') as string,
     });
   });
 });
@@ -147,9 +147,9 @@ describe('longlive models add', () => {
     writeFileSync(join(near, 'vae.safetensors'), 'x');
     expect(await failure('add', near)).toMatchObject({
       exitCode: EXIT.unavailable,
-      message: expect.stringContaining('vae.safetensors is not what the manifest says') as string,
+      message: expect.stringContaining('vae.safetensors does not match the manifest') as string,
     });
-    expect(await run('list')).toContain('There are no model packages');
+    expect(await run('list')).toContain('No model packages found');
   });
 
   it.each([
@@ -172,7 +172,7 @@ describe('longlive models remove', () => {
   });
 
   it('says that there is no such package', async () => {
-    expect((await failure('remove', 'near', '--yes')).message).toContain('no model package "near"');
+    expect((await failure('remove', 'near', '--yes')).message).toContain('No model package "near"');
   });
 });
 
@@ -227,7 +227,7 @@ describe('longlive models list', () => {
     expect(await run('list', '--service', origin)).toMatch(/ runs in fp32 .* loaded\n$/);
     server.files.delete('graphql');
     expect((await failure('list', '--service', origin)).message).toContain('it answered 404');
-    expect(await run('verify', 'far', '--files')).toContain('not fetched');
+    expect(await run('verify', 'far', '--files')).toContain('not downloaded');
     await server.stop();
   });
 });

@@ -98,7 +98,7 @@ describe('openEngine', () => {
 
   it('fails with MODEL_UNAVAILABLE for nothing found and for a device that is not there', async () => {
     await expect(openEngine({ models: join(root, 'none'), addon: new FakeAddon() })).rejects.toThrow(
-      `There is no usable model package in ${join(root, 'none')}: set "models" to where there is one.`,
+      `There is no usable model package in ${join(root, 'none')}; set "models" (LONGLIVE_MODELS) to a place that has one.`,
     );
     writePackage('pocket');
     await expect(openEngine({ models: root, addon: new FakeAddon(), device: 'cuda' })).rejects.toThrow('no driver');
@@ -347,13 +347,11 @@ describe('the precision of a model', () => {
     expect((await open('I8', {}, 200_000)).info).toMatchObject({ storedPrecision: 'int8' });
   });
 
-  it('is bf16, and that is told, for what a CPU does not calculate with', async () => {
+  it('is bf16, and that is told, for what a CPU does not support', async () => {
     const { info, addon, told } = await open('F8_E4M3');
     expect(info).toMatchObject({ storedPrecision: 'fp8', precision: 'bf16' });
     expect(addon.precisions).toEqual(['bf16']);
-    expect(told).toEqual([
-      'Model "pocket" is stored in fp8, which device cpu does not calculate with; it runs in bf16.',
-    ]);
+    expect(told).toEqual(['Model "pocket" is stored in fp8, which device cpu does not support; it runs in bf16.']);
   });
 
   it('is fp8 on a GPU that has it, and bf16 on one that has not', async () => {
@@ -364,7 +362,7 @@ describe('the precision of a model', () => {
     const { info, told } = await open('F8_E4M3', { addon: lacking });
     expect(lacking.precisions).toEqual(['bf16']);
     expect(info).toMatchObject({ precision: 'bf16' });
-    expect(told[0]).toContain('device cuda does not calculate with');
+    expect(told[0]).toContain('device cuda does not support');
   });
 
   it('is what was asked for, and then what is impossible is refused', async () => {

@@ -80,7 +80,7 @@ describe('the pool of models', () => {
     const leave = pool.enter(a);
     expect(b.evictions).toBe(1);
     expect(a.evictions).toBe(0);
-    expect(() => pool.enter(b)).toThrow(/no memory/);
+    expect(() => pool.enter(b)).toThrow(/not enough memory/i);
     leave();
     visit(pool, b);
     expect(a.evictions).toBe(1);

@@ -101,6 +101,8 @@ describe('a machine without the library', () => {
   it('has the encoder that needs nothing, and no other', () => {
     const media = createMediaFactory({ workers: 1 });
     expect(media.encoders).toEqual(['minih264']);
-    expect(() => createMediaFactory({ workers: 1, encoder: 'openh264' })).toThrow('the encoder openh264 is not here');
+    expect(() => createMediaFactory({ workers: 1, encoder: 'openh264' })).toThrow(
+      'the encoder openh264 is not available',
+    );
   });
 });

@@ -274,7 +274,7 @@ describe('the strength of an adapter', () => {
     expect(await one({ alpha: 1 })).toBe(2);
     const { notes } = await read(join(root, 'adapter_model.safetensors'), { alpha: 1 });
     expect(notes.join()).toMatch(
-      /alpha 64 of its metadata is not used: adapter_config\.json goes before it.*--lora-alpha is not used/,
+      /alpha 64 of its metadata is not used: adapter_config\.json takes precedence.*--lora-alpha is not used/,
     );
     rmSync(join(root, 'adapter_config.json'));
     expect(await one({ alpha: 1 })).toBe(16);
@@ -328,7 +328,7 @@ describe('the strength of an adapter', () => {
     [
       'a pattern that could run for long',
       '{"alpha_pattern": {"(a+)+b": 8}}',
-      /pattern "\(a\+\)\+b", which is not read/,
+      /pattern "\(a\+\)\+b", which is not supported/,
     ],
     ['DoRA', '{"lora_alpha": 8, "use_dora": true}', /use_dora; only plain LoRA/],
     ['another kind', '{"peft_type": "LOKR"}', /"LOKR" adapter; only LORA/],
@@ -388,8 +388,7 @@ describe('adapters that people have reported', () => {
     kohya_dotted: 0.5,
     kohya_double_underscore: 0.5,
     lora_diffusers_metadata_alpha: 4,
-    lora_f8:
-      /l\.safetensors has factors of a type that cannot be merged.*\n {4}blocks\.0\.self_attn\.k\.lora_A\.weight F8_E4M3/,
+    lora_f8: /l\.safetensors has factors of an unsupported type.*\n {4}blocks\.0\.self_attn\.k\.lora_A\.weight F8_E4M3/,
     lora_plain_metadata_alpha: 4,
     peft_alpha_flag_vs_config: 2,
     peft_alpha_pattern: [2, 8],

@@ -82,7 +82,7 @@ describe('the lock of an import', () => {
 
   it('says so when something else is in its place, and leaves that alone', async () => {
     leave(10, 'my notes');
-    await expect(enter(async () => undefined)).rejects.toThrow(/mine\.lock is in the way/);
+    await expect(enter(async () => undefined)).rejects.toThrow(/mine\.lock is not a lock/);
     expect(readFileSync(lock, 'utf8')).toBe('my notes');
   });
 });

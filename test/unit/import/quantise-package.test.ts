@@ -114,7 +114,7 @@ describe('quantising a package', () => {
     await quantise();
     const again = { ...source, directory: join(root, 'small') };
     await expect(quantise({ source: again, out: join(root, 'smaller') })).rejects.toThrow(
-      /quantised already \("blocks/,
+      /already quantised \("blocks/,
     );
     await expect(quantise({ name: 'Not A Name' })).rejects.toThrow(/cannot be the name/);
     await expect(quantise()).rejects.toThrow(/exists already/);

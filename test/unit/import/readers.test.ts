@@ -90,7 +90,7 @@ describe('a PyTorch checkpoint', () => {
 
   it.each([
     ['bad_truncated.pt', /truncated/],
-    ['bad_pickle_call.pt', /"__builtin__\.print".*does not run/s],
+    ['bad_pickle_call.pt', /"__builtin__\.print".*is not run/s],
   ])('%s is refused', async (name, message) => {
     await expect(openSource(golden(name))).rejects.toThrow(message);
   });
@@ -114,7 +114,7 @@ describe('a PyTorch checkpoint', () => {
   it.each([
     ['GGUF....', /original checkpoint/],
     ['version https://git-lfs.github.com/spec/v1', /git lfs pull/],
-    ['<!doctype html>', /download went wrong/],
+    ['<!doctype html>', /download failed/],
     ['', /neither/],
   ])('%j is named for what it is', async (text, message) => {
     await expect(readTensors(memoryBytes(Buffer.from(text)))).rejects.toThrow(message);
@@ -142,14 +142,14 @@ describe('the pickle interpreter', () => {
     ['a state', '\x80\x02]}b.', /state/],
     ['an extension', '\x80\x02\x82\x01.', /EXT1/],
     ['a higher protocol', '\x80\x09.', /protocol 9/],
-    ['an enormous text', '\x80\x02X\xff\xff\xff\x7f.', /breaks off/],
-    ['an enormous integer', '\x80\x02\x8b\xff\xff\xff\x7f.', /breaks off|integer/],
-    ['no end', '\x80\x02}', /breaks off/],
+    ['an enormous text', '\x80\x02X\xff\xff\xff\x7f.', /truncated/],
+    ['an enormous integer', '\x80\x02\x8b\xff\xff\xff\x7f.', /truncated|integer/],
+    ['no end', '\x80\x02}', /truncated/],
     ['an empty stack', '\x80\x02.', /stack is empty/],
     ['a mark in the stack', '\x80\x02(.', /stack is empty/],
-    ['something unfinished', '\x80\x02}}.', /leaves something/],
+    ['something unfinished', '\x80\x02}}.', /stack is not empty/],
     ['a forgotten memo', '\x80\x02h\x09.', /recalls/],
-    ['something behind its end', '\x80\x02}.}', /follows/],
+    ['something behind its end', '\x80\x02}.}', /there is data/],
     ['more levels than any checkpoint', laughs(60), /levels deep|too many values/],
     ['a dict in itself', '\x80\x02}q\0X\x01\0\0\0ah\0s.', /levels deep/],
   ])('refuses %s', async (_name, pickle, message) => {
@@ -213,10 +213,10 @@ describe('a zip archive', () => {
     ['too long', writeZip([{ ...part('a'), claimed: { bytes: 5_000 } }]), /beyond its end/],
     ['elsewhere', writeZip([{ ...part('a'), claimed: { offset: 7 } }]), /no header/],
     ['far away', writeZip([{ ...part('a'), claimed: { offset: 2 ** 45 } }], { zip64: true }), /truncated or damaged/],
-    ['renamed', writeZip([{ ...part('a'), claimed: { name: 'b' } }]), /another name/],
+    ['renamed', writeZip([{ ...part('a'), claimed: { name: 'b' } }]), /has a different/],
     ['twice there', writeZip([part('a'), part('a')]), /two entries/],
     ['countless', writeZip([part('a')], { entries: 10 ** 9, zip64: true }), /1000000000 entries/],
-    ['miscounted', writeZip([part('a')], { entries: 2 }), /breaks off/],
+    ['miscounted', writeZip([part('a')], { entries: 2 }), /its directory/],
     ['followed by something', Buffer.concat([writeZip([part('a')]), Buffer.from('more')]), /no end record/],
     ['preceded by something', Buffer.concat([Buffer.from('more'), writeZip([part('a')])]), /not where it should be/],
   ])('is refused when an entry is %s', async (_name, bytes, message) => {
@@ -247,7 +247,7 @@ describe('safetensors', () => {
     ['leave a gap', { a: entry(0, 4), b: entry(8, 16) }, /gaps/],
     ['end early', { a: entry(0, 8) }, /file has 16/],
     ['end late', { a: entry(0, 32) }, /reaches|file has 16/],
-    ['are of another size', { a: entry(0, 16, [5]) }, /another number of bytes/],
+    ['are of another size', { a: entry(0, 16, [5]) }, /byte count/],
     ['are of a strange type', { a: { ...entry(0, 16), dtype: 'C64' } }, /unknown type "C64"/],
     ['have no header', '{"a"', /not JSON/],
   ])('are refused when the tensors %s', async (_name, header, message) => {

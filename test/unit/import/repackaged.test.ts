@@ -106,12 +106,12 @@ describe('shards', () => {
     const folder = join(root, 'dit');
     await writeShards(folder, ['model-00001-of-00003.safetensors', 'model-00003-of-00003.safetensors']);
     await expect(importModel(options([folder, ...others()]))).rejects.toThrow(
-      /model-…-of-00003\.safetensors is not whole; missing:\n {4}shard 2 of 3/,
+      /model-…-of-00003\.safetensors is incomplete; missing:\n {4}shard 2 of 3/,
     );
     const weight_map = { a: 'model-00001-of-00003.safetensors', b: 'model-00002-of-00003.safetensors' };
     writeFileSync(join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map }));
     await expect(importModel(options([folder, ...others()]))).rejects.toThrow(
-      /model\.safetensors\.index\.json names files that are not there:\n {4}.*model-00002-of-00003/,
+      /model\.safetensors\.index\.json names missing files:\n {4}.*model-00002-of-00003/,
     );
   });
 });
@@ -205,7 +205,7 @@ describe('tensors beside the weights', () => {
     expect(plan.left).toEqual([
       { path: base, what: '"critic" in it is not used (6 tensors)' },
       { path: base, what: '"generator_optimizer" in it is not used (6 tensors)' },
-      { path, what: 'its tokenizer is not used: another one goes before it' },
+      { path, what: 'its tokenizer is not used: another one takes precedence' },
     ]);
   });
 
@@ -321,7 +321,7 @@ describe('longlive import --dry-run', () => {
       expect.stringContaining('video codec'),
       `  tokenizer: ${tokenizer}`,
       'would merge ink.safetensors (ComfyUI) into 1 matrices at 2 x B A, weight 0.5 included: rank 2, alpha 8 of its metadata',
-      'note: ink.safetensors: --lora-alpha is not used: the adapter says its alpha itself (its metadata).',
+      'note: ink.safetensors: --lora-alpha is not used: the adapter states its own alpha (its metadata).',
       expect.stringMatching(/^note: positions are absolute: a session ends after 255 s\..*--set rope=relative/),
       'Nothing was written.',
     ]);
@@ -383,8 +383,10 @@ describe('settings of the package', () => {
   });
 
   it('are refused by a list of those that there are', () => {
-    expect(() => parseSetting('sampling.speed=2')).toThrow(/"sampling\.speed=2" is no setting.*sampling\.rope/);
+    expect(() => parseSetting('sampling.speed=2')).toThrow(
+      /"sampling\.speed=2" is not a package setting.*sampling\.rope/,
+    );
     expect(() => parseSetting('rope')).toThrow(/KEY=VALUE/);
-    expect(() => parseSetting('toString=1')).toThrow(/no setting/);
+    expect(() => parseSetting('toString=1')).toThrow(/not a package setting/);
   });
 });

@@ -61,7 +61,7 @@ describe('a source that cannot be asked at the start', () => {
       /far\/: .*cannot be reached .*; version 1\.0\.0 of "far" is used, as last fetched$/,
     ],
     ['fails', () => void (server.fault = () => ({ status: 503 })), /the server answered 503; version 1/],
-    ['never answers', () => void (server.delayMs = 1e6), /far\/: it does not answer; version 1/],
+    ['never answers', () => void (server.delayMs = 1e6), /far\/: no answer; version 1/],
     ['has something else now', () => void server.files.set('manifest.json', Buffer.from('{}')), /; version 1/],
   ])('because it %s is not needed for what is cached', async (_what, fail, message) => {
     serve('first');
@@ -92,7 +92,7 @@ describe('a source that cannot be asked at the start', () => {
     silent = true;
     const { engine } = await open(options);
     expect(engine.models()).toMatchObject([{ name: 'far', state: 'LOADED' }]);
-    expect(told).toEqual([expect.stringContaining('s3://bucket/far/: it does not answer; version 1.0.0')]);
+    expect(told).toEqual([expect.stringContaining('s3://bucket/far/: no answer; version 1.0.0')]);
   });
 
   it('is asked again in the background', async () => {

@@ -83,7 +83,7 @@ describe('a package behind a URL', () => {
     serve(writePackage(root, 'far'));
     server.files.set('dit.safetensors', Buffer.from('x'));
     await expect(open()).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
-    await expect(open()).rejects.toThrow('dit.safetensors is not what the manifest says');
+    await expect(open()).rejects.toThrow('dit.safetensors does not match the manifest');
     const { digest } = await readPackage(join(root, 'far'));
     expect(await cache.has(digest)).toBe(false);
     server.files.set('dit.safetensors', Buffer.from('d'));

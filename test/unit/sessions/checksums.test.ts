@@ -109,7 +109,7 @@ describe('a session with damage', () => {
     const entry = world.store.objects.get(`sessions/${id}/log/000000.jsonl`)!;
     const text = new TextDecoder().decode(entry.bytes);
     entry.bytes = Buffer.from(text.slice(0, -30));
-    await expect(readToEnd(makeWorld({ after: world }), id)).rejects.toThrow(/cut off in its last line/);
+    await expect(readToEnd(makeWorld({ after: world }), id)).rejects.toThrow(/truncated in its last line/);
     entry.bytes = Buffer.from(text.split('\n').toSpliced(4, 2).join('\n'));
     await expect(readToEnd(makeWorld({ after: world }), id)).rejects.toThrow(/Line 5 of .*number 5/);
   });

@@ -208,12 +208,12 @@ describe('a fork', () => {
   });
 
   it.each<[string, ForkSessionInput, string, RegExp]>([
-    ['no chunk at all', { atChunk: 0 }, 'atChunk', /from 1 to 17/],
-    ['a chunk that is not there', { atChunk: 18 }, 'atChunk', /from 1 to 17/],
+    ['no chunk at all', { atChunk: 0 }, 'atChunk', /between 1 and 17/],
+    ['a chunk that is not there', { atChunk: 18 }, 'atChunk', /between 1 and 17/],
     ['a time that is not there', { atChunk: undefined, atSeconds: 13 }, 'atSeconds', /between 0 and 12\.5625/],
     ['a chunk and a time', { atSeconds: 5 }, 'atSeconds', /not both/],
     ['half a chunk', { atChunk: 2.5 }, 'atChunk', /whole number/],
-    ['an end before its beginning', { atChunk: 9, maxSeconds: 6 }, 'maxSeconds', /more than 6\.56/],
+    ['an end before its beginning', { atChunk: 9, maxSeconds: 6 }, 'maxSeconds', /greater than 6\.56/],
     ['an empty prompt', { prompt: ' ' }, 'prompt', /not be empty/],
     ['an unknown mode', { mode: 'SHAKE' as 'RECACHE' }, 'mode', /one of RECACHE/],
     ['an unknown pace', { pace: 'SLOW' as 'FASTEST' }, 'pace', /one of REALTIME/],

@@ -70,7 +70,7 @@ describe('fsck', () => {
     ],
     [
       'a checkpoint of what is not there',
-      'is of block 40, where the log has 17 chunks',
+      'is at block 40, but the log has 17 chunks',
       (world, prefix) => {
         const key = `${prefix}checkpoints/000040.safetensors`;
         world.store.objects.set(key, world.store.objects.get(`${prefix}checkpoints/000016.safetensors`)!);
@@ -104,7 +104,7 @@ describe('fsck', () => {
     ],
     [
       'a cut timeline',
-      'bytes, where',
+      'bytes, but',
       (world, prefix) => {
         const entry = world.store.objects.get(`${prefix}timeline.jsonl`)!;
         entry.bytes = entry.bytes.slice(0, 20);
@@ -121,7 +121,7 @@ describe('fsck', () => {
     ],
     [
       'no place in the list',
-      'is missing: the session is in no list',
+      'is missing: the session is in no index',
       (world, _prefix, id) => {
         const key = [...world.store.objects.keys()].find((name) => name.startsWith('by-date/') && name.endsWith(id))!;
         world.store.objects.delete(key);
@@ -130,7 +130,7 @@ describe('fsck', () => {
     ],
     [
       'the mark of one that is not finished',
-      'is there, though',
+      'still exists although',
       (world, _prefix, id) => {
         world.store.objects.set(`unfinished/${id}`, { bytes: new Uint8Array(), etag: '"x"', contentType: '' });
         return `unfinished/${id}`;
@@ -138,7 +138,7 @@ describe('fsck', () => {
     ],
     [
       'an entry of a session that is gone',
-      'of a session that does not exist',
+      'to a session that does not exist',
       (world) => {
         world.store.objects.set('by-date/1-x', { bytes: new Uint8Array(), etag: '"x"', contentType: '' });
         return 'by-date/1-x';

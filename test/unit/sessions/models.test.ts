@@ -63,7 +63,7 @@ describe('a session with adapters', () => {
     [
       'another version of an adapter',
       [model({ loras: [{ name: 'ink', digest: 'i2', bytes: 10, matrices: 1 }] })],
-      /LoRA "ink" is here in another version/,
+      /LoRA "ink" is installed in a different version/,
     ],
     ['no such adapter', [model({ loras: [] })], /LoRA "ink" is not installed/],
   ])('is not resumed where there is %s, and stays as it is', async (_what, models, message) => {

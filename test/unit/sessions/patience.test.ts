@@ -28,7 +28,7 @@ describe('patience', () => {
     const id = await live(world);
     world.store.fault = () => ({ when: 'before', error: OUTAGE });
     const asked = world.clock.monotonic();
-    const refused = { code: 'STORAGE', message: expect.stringContaining('may still be carried out') as string };
+    const refused = { code: 'STORAGE', message: expect.stringContaining('may still take effect') as string };
     const answers: Promise<unknown>[] = [
       world.service.switchPrompt(id, { prompt: 'a robot' }),
       world.service.createSession({ prompt: 'another' }),
