@@ -125,6 +125,8 @@ export function trackHeader(
   return fullBox('tkhd', 1, flags, TIMES, u32(id, 0), u64(duration), ...place);
 }
 
+const isTrack = (bytes: Uint8Array): boolean => Buffer.from(bytes).toString('latin1', 4, 8) === 'trak';
+
 /** `moov` with one video track, and what else belongs to it: tracks with the ids that follow, and user data. */
 export function movie(options: MovieOptions, ...more: Uint8Array[]): Uint8Array {
   const { timescale, duration, references } = options;
@@ -140,7 +142,7 @@ export function movie(options: MovieOptions, ...more: Uint8Array[]): Uint8Array 
     zeros(10),
     IDENTITY_MATRIX,
     zeros(24),
-    u32(TRACK_ID + 1 + more.length), // at least the next id
+    u32(TRACK_ID + 1 + more.filter(isTrack).length),
   );
   const media = box(
     'mdia',
