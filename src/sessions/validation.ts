@@ -15,8 +15,9 @@ import type {
 export const LIMITS = {
   promptCharacters: 2_000,
   timelineEntries: 200,
-  sideMinimum: 64,
-  sideMaximum: 1_920,
+  /** Of a picture: the limits of packages, whatever their own size is. */
+  sideMinimum: 16,
+  sideMaximum: 4_096,
   sideMultiple: 16,
   seconds: 3_600,
   idempotencyKeyCharacters: 200,

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { pictureSide } from '../../../src/import/sampling.js';
 import { blockAtOrAfter, firstFrameOf } from '../../../src/sessions/blocks.js';
 import type { CreateSessionInput, SwitchPromptInput } from '../../../src/sessions/index.js';
+import { LIMITS } from '../../../src/sessions/validation.js';
 import { makeWorld } from '../../support/fake-service.js';
 
 const prompt = 'a fox';
@@ -50,6 +52,14 @@ describe('createSession refuses', () => {
     await expect(refused).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE', field: 'model' });
     await expect(refused).rejects.toThrow('available: fake');
   });
+});
+
+it('sessions have the limits of packages for the sides of a picture', () => {
+  const { sideMinimum, sideMaximum, sideMultiple } = LIMITS;
+  for (const side of [sideMinimum, sideMaximum, sideMinimum + sideMultiple])
+    expect([side, pictureSide.safeParse(side).success]).toEqual([side, true]);
+  for (const side of [sideMinimum - sideMultiple, sideMaximum + sideMultiple, sideMinimum + 1])
+    expect([side, pictureSide.safeParse(side).success]).toEqual([side, false]);
 });
 
 describe('createSession accepts', () => {
