@@ -1,4 +1,5 @@
 import {
+  encoderOf,
   isEnded,
   LIMITS,
   keysOf,
@@ -129,7 +130,7 @@ builder.node(Session, {
     modelDigest: t.exposeString('modelDigest', { description: 'SHA-256 of the manifest of the model package.' }),
     encoder: t.string({
       description: 'The video encoder of its chunks; only a replica that has it can resume the session.',
-      resolve: ({ encoder = 'minih264' }) => encoder,
+      resolve: encoderOf,
     }),
     modelVersion: t.exposeString('modelVersion', {
       nullable: true,

@@ -138,7 +138,8 @@ function blackFrame(width: number, height: number): Uint8Array {
   return new Uint8Array((luma * 3) / 2).fill(16, 0, luma).fill(128, luma);
 }
 
-function frameAt({ i420, width, height, count }: Frames, index: number): Uint8Array {
+/** One picture of a block, planar I420. */
+export function frameAt({ i420, width, height, count }: Frames, index: number): Uint8Array {
   requireInteger('index', index, 0, count - 1);
   const bytes = (width * height * 3) / 2;
   return i420.subarray(index * bytes, (index + 1) * bytes);

@@ -13,3 +13,4 @@ export { LIMITS } from './validation.js';
 export { Checker, type Finding, type SessionReport } from './stored/fsck.js';
 export { exportParts, type ExportParts } from './live/exporting.js';
 export { InProcessJobs } from './live/jobs.js';
+export { encoderOf } from './live/required-model.js';

@@ -53,6 +53,14 @@ export async function settled(
 const SPARE_DESCRIPTORS = 8;
 const SPARE_MEGABYTES = 150;
 
+/** Of milliseconds; `none` where there are none. */
+export function spreadOf(times: readonly number[], none: number): { p50: number; p99: number; worst: number } {
+  const sorted = [...times].sort((a, b) => a - b);
+  const at = (share: number) =>
+    Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? none);
+  return { p50: at(0.5), p99: at(0.99), worst: at(1) };
+}
+
 /** Asks for its health and by GraphQL all the time, and watches a session that says only that it lives. */
 export class Bystander {
   /** Milliseconds of each answer. */
@@ -83,10 +91,7 @@ export class Bystander {
   }
 
   get summary(): { answers: number; p50: number; p99: number; worst: number } {
-    const sorted = [...this.times].sort((a, b) => a - b);
-    const at = (share: number) =>
-      Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0);
-    return { answers: sorted.length, p50: at(0.5), p99: at(0.99), worst: at(1) };
+    return { answers: this.times.length, ...spreadOf(this.times, 0) };
   }
 
   private async loop(pause: number, work: () => Promise<void>): Promise<void> {

@@ -10,7 +10,7 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { Arrival, SubscriberTask } from '../../bench/subscribers.js';
 import { create } from '../support/control.js';
-import { footprintOf } from './bystander.js';
+import { footprintOf, spreadOf } from './bystander.js';
 import { Hostile } from './hostile.js';
 import { startTarget, type Target } from './target.js';
 import { complaintAbout, type Script, send } from './wire.js';
@@ -67,16 +67,11 @@ async function round(target: Target, seconds: number, healthy: number, hostile: 
   const arrivals = await watch(task, begin).finally(() => (over = true));
   await Promise.all(attacks);
   const last = arrivals.reduce((most, { index }) => Math.max(most, index), 0);
-  const delays = arrivals
-    .filter(({ published }) => published > attacked)
-    .map(({ at, published }) => at - published)
-    .sort((a, b) => a - b);
-  const at = (share: number) =>
-    Math.round(delays[Math.min(delays.length - 1, Math.floor(delays.length * share))] ?? NaN);
+  const delays = arrivals.filter(({ published }) => published > attacked).map(({ at, published }) => at - published);
   return {
     ...{ healthy, hostile, scripts: sent, chunks: last + 1, received: arrivals.length, complaints },
     measured: delays.length,
-    milliseconds: { p50: at(0.5), p99: at(0.99), worst: at(1) },
+    milliseconds: spreadOf(delays, NaN),
     footprint: footprintOf(service.pid),
   };
 }

@@ -1,5 +1,6 @@
 /** One report of a package: JSON for programs, one page with strips for people. Nothing in it tells of places on this machine. */
 
+import { escapeUTF8 } from 'entities';
 import type { Case } from './cases.js';
 import type { Check, Speed } from './judge.js';
 
@@ -77,21 +78,21 @@ export function page(report: Report, strips: readonly Strip[]): string {
   ];
   const rows = report.checks.map(
     ({ status, case: of, check, detail }) =>
-      `<tr class="${status}"><td>${status}</td><td>${text(of ?? 'all')}</td><td>${text(check)}</td><td>${text(detail)}</td></tr>`,
+      `<tr class="${status}"><td>${status}</td><td>${escapeUTF8(of ?? 'all')}</td><td>${escapeUTF8(check)}</td><td>${escapeUTF8(detail)}</td></tr>`,
   );
   const figures = strips.map(
     ({ title, bytes }) =>
-      `<figure><figcaption>${text(title)}</figcaption><img alt="${text(title)}" src="data:image/jpeg;base64,${Buffer.from(bytes).toString('base64')}"></figure>`,
+      `<figure><figcaption>${escapeUTF8(title)}</figcaption><img alt="${escapeUTF8(title)}" src="data:image/jpeg;base64,${Buffer.from(bytes).toString('base64')}"></figure>`,
   );
   return `<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>${text(name)}: ${report.verdict}</title>
+<html lang="en"><meta charset="utf-8"><title>${escapeUTF8(name)}: ${report.verdict}</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 110rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }
 figure { margin: 1rem 0 } img { max-width: 100% } .failed { color: #b00020; font-weight: 600 } .note { color: #8a5a00 }
 </style>
-<h1>${text(name)} ${text(version)}: <span class="${report.verdict}">${report.verdict}</span></h1>
-<table>${facts.map(([key, value]) => `<tr><th>${key}</th><td>${text(value)}</td></tr>`).join('\n')}</table>
+<h1>${escapeUTF8(name)} ${escapeUTF8(version)}: <span class="${report.verdict}">${report.verdict}</span></h1>
+<table>${facts.map(([key, value]) => `<tr><th>${key}</th><td>${escapeUTF8(value)}</td></tr>`).join('\n')}</table>
 <h2>Checks</h2>
 <table><tr><th></th><th>Case</th><th>Check</th><th>Found</th></tr>
 ${rows.join('\n')}</table>
@@ -103,9 +104,6 @@ ${figures.join('\n')}
 
 const seconds = (milliseconds: number | null): string =>
   milliseconds === null ? 'not measured' : `${(milliseconds / 1000).toFixed(2)} s`;
-
-const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-const text = (value: string): string => value.replace(/[&<>"]/g, (character) => ENTITIES[character]!);
 
 /** What a strip is of. */
 export function titleOf({ name, seed, prompts }: Case): string {

@@ -1,8 +1,10 @@
 /** Asks a package for films and says what is wrong with them. */
 
 import { cpus } from 'node:os';
-import type { Engine, Frames, ModelInfo } from '../../sessions/ports.js';
+import { withoutPaths } from '../../api/index.js';
+import { frameAt } from '../../media/media-factory.js';
 import { toRgb } from '../../media/poster.js';
+import type { Engine, Frames, ModelInfo } from '../../sessions/ports.js';
 import { BLOCKS, type Case, CASES } from './cases.js';
 import { film, type Film } from './film.js';
 import { type Check, judgeFilm, judgeReference, judgeSpeed, judgeTogether, speedOf } from './judge.js';
@@ -35,7 +37,8 @@ export async function verifyModel(
       checks.push(...judgeFilm(what, made, expected), ...against(reference, what, made));
       strips.push(...(await stripsOf(what, made, reference)));
     } catch (error) {
-      const detail = withoutFolders(error instanceof Error ? error.message : String(error));
+      // A report is shared: it tells of files, not of where they are.
+      const detail = withoutPaths(error instanceof Error ? error.message : String(error));
       checks.push({ case: what.name, check: 'generates', status: 'failed', detail });
     }
   }
@@ -44,9 +47,6 @@ export async function verifyModel(
   if (films.length > 0) checks.push(judgeSpeed(speed, expected));
   return { report: reportOf(model, { checks, speed, reference, size: { width, height }, blocks }), strips };
 }
-
-/** A report is shared: it tells of files, not of where they are. */
-const withoutFolders = (message: string): string => message.replace(/(?:[A-Za-z]:)?[\\/](?:[^\s\\/:"]+[\\/])+/g, '');
 
 type Parts = Pick<Report, 'checks' | 'speed' | 'blocks'> &
   Pick<VerifyOptions, 'reference'> & { size: { width: number; height: number } };
@@ -86,7 +86,7 @@ async function stripsOf(what: Case, { blocks }: Film, reference: Reference | und
   return [...strips, { title: `${title}; the reference`, bytes: await stripOf(same) }];
 }
 
-function rgbOf({ i420, width, height }: Frames, index: number): { rgb: Uint8Array; width: number; height: number } {
-  const bytes = (width * height * 3) / 2;
-  return { rgb: toRgb(i420.subarray(index * bytes, (index + 1) * bytes), width, height), width, height };
+function rgbOf(frames: Frames, index: number): { rgb: Uint8Array; width: number; height: number } {
+  const { width, height } = frames;
+  return { rgb: toRgb(frameAt(frames, index), width, height), width, height };
 }

@@ -29,7 +29,7 @@ export async function requireModel(
 }
 
 /** Sessions of releases that had but one do not say which. */
-export const encoderOf = ({ encoder = 'minih264' }: Session): EncoderName => encoder;
+export const encoderOf = ({ encoder = 'minih264' }: Pick<Session, 'encoder'>): EncoderName => encoder;
 
 function requireEncoder({ encoders }: MediaFactory, session: Session): void {
   const encoder = encoderOf(session);

@@ -16,7 +16,7 @@ import {
   UNFINISHED,
 } from './keys.js';
 import type { FrameChunk, StoredEvent } from '../events.js';
-import { DEFAULT_POLICY } from '../policy.js';
+import { DEFAULT_POLICY, SILENT } from '../policy.js';
 import type { MediaFactory, ObjectStore } from '../ports.js';
 import type { Session } from '../session.js';
 import { systemClock } from '../clock.js';
@@ -88,7 +88,6 @@ export class Checker {
   }
 }
 
-const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
 const REMOVED = 'removed';
 const REMADE = 'made again';
 

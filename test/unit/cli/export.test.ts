@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { exportCommand } from '../../../src/cli/export.js';
-import { EXIT, explain } from '../../../src/cli/failure.js';
+import { EXIT } from '../../../src/cli/failure.js';
 import { findBox, readBoxes } from '../../../src/media/boxes.js';
+import { failureOf } from '../../support/failure.js';
 
 /** What a release before exports left: see sessions-1.json. */
 const STORE = new URL('../../data/sessions-1', import.meta.url).pathname;
@@ -34,14 +35,7 @@ const run = (...words: string[]) =>
     .configureOutput({ writeErr: () => undefined })
     .parseAsync(['--store', STORE, '--out', join(root, 'part.mp4'), ...words], { from: 'user' });
 
-async function failure(...words: string[]): Promise<{ exitCode: number; message: string }> {
-  const error: unknown = await run(...words).then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error === undefined) throw new Error('it did not fail');
-  return explain(error);
-}
+const failure = (...words: string[]) => failureOf(run(...words));
 
 describe('longlive export', () => {
   it('writes a part of a session, its chapters and its timeline, straight from the store', async () => {

@@ -2,8 +2,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { EXIT, explain } from '../../../src/cli/failure.js';
+import { EXIT } from '../../../src/cli/failure.js';
 import { modelsCommand } from '../../../src/cli/models.js';
+import { failureOf } from '../../support/failure.js';
 import { safeTensors, storedAs, writePackage } from '../../support/model-packages.js';
 import { RangeServer } from '../../support/range-server.js';
 
@@ -43,15 +44,7 @@ async function run(command: string, ...words: string[]): Promise<string> {
   return said;
 }
 
-/** How a command ended that must fail. */
-async function failure(command: string, ...words: string[]): Promise<{ exitCode: number; message: string }> {
-  const error: unknown = await run(command, ...words).then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error === undefined) throw new Error(`"${command}" did not fail`);
-  return explain(error);
-}
+const failure = (command: string, ...words: string[]) => failureOf(run(command, ...words));
 
 describe('longlive models configure', () => {
   const DEEP = {
