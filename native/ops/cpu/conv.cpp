@@ -18,7 +18,7 @@ void require(bool ok, const char* what) {
   if (!ok) throw std::logic_error(std::string("conv: ") + what);
 }
 
-const ConvKernels& kernelsFor(Isa isa, Precision precision, bool bounded = false) {
+const ConvKernels& kernelsFor(Isa isa, Precision precision, bool bounded) {
 #if defined(__x86_64__)
   if (isa >= Isa::Avx512Vnni && precision != Precision::FP32 && bounded) return avx512VnniConvKernels();
   if (isa >= Isa::Avx512Bf16 && precision != Precision::FP32) return avx512Bf16ConvKernels();
@@ -44,7 +44,7 @@ struct Packing {
   int lanes = 0, groups = 0;     // a group of `lanes` channels is computed at once
   int run = 0;                   // inputs of a group of pixels per row, rounded up to kernels->step
   AlignedBuffer weights, bias;
-  AlignedBuffer scale, sums;     // of bytes: by lane, F32; by row and lane, I32
+  AlignedBuffer scale, start;    // of bytes: what makes numbers of sums, by lane, F32; what sums begin with, by row and lane, I32
 
   bool bytes() const { return kernels->input == DType::U8; }
   int rows() const { return kt * kh; }
@@ -52,11 +52,11 @@ struct Packing {
   size_t rowElements() const { return static_cast<size_t>(run) * lanes; }
   size_t weightBytes() const { return rowIndex(phases, 0, 0) * rowElements() * sizeOf(kernels->input); }
   size_t biasBytes() const { return static_cast<size_t>(groups) * lanes * sizeof(float); }
-  size_t sumBytes() const { return rowIndex(phases, 0, 0) * lanes * sizeof(int32_t); }
+  size_t startBytes() const { return rowIndex(phases, 0, 0) * lanes * sizeof(int32_t); }
   size_t rowIndex(int phase, int group, int row) const {
     return (static_cast<size_t>(phase) * groups + group) * rows() + row;
   }
-  int32_t* sumsOf(int phase, int group, int row) const { return sums.as<int32_t>() + rowIndex(phase, group, row) * lanes; }
+  int32_t* startOf(int phase, int group, int row) const { return start.as<int32_t>() + rowIndex(phase, group, row) * lanes; }
   const void* row(int phase, int group, int row) const {
     return weights.as<char>() + rowIndex(phase, group, row) * rowElements() * sizeOf(kernels->input);
   }
@@ -123,7 +123,7 @@ void packRow(Packing& p, const PhaseWeights& source, int phase, int group, int r
       const int64_t x = k / p.in - pixel;
       if (x < 0 || x >= width) continue;
       float w = source.at(phase, channel % source.out, k % p.in, row / p.kh, row % p.kh, static_cast<int>(x));
-      if (p.bytes()) w /= p.scale.as<float>()[channel], p.sumsOf(phase, group, row)[lane] += static_cast<int32_t>(std::nearbyint(w));
+      if (p.bytes()) w /= p.scale.as<float>()[channel], p.startOf(phase, group, row)[lane] += static_cast<int32_t>(std::nearbyint(w));
       store(p.weights.as<void>(), p.kernels->input, first + (static_cast<size_t>(k / step) * p.lanes + lane) * step + k % step, w);
     }
   }
@@ -160,7 +160,7 @@ Packing layout(const ConvKernels& kernels, const PhaseWeights& source, int fold)
   return p;
 }
 
-Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& source, int fold) {
+Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& source, int fold, ByteCode code) {
   Packing p = layout(kernels, source, fold);
   p.weights.reserve(p.weightBytes());
   p.bias.reserve(p.biasBytes());
@@ -168,7 +168,7 @@ Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& s
   const int rows = p.rows();
   if (p.bytes()) {
     p.scale.reserve(p.biasBytes());
-    p.sums.reserve(p.sumBytes());
+    p.start.reserve(p.startBytes());
     for (int64_t c = 0; c < p.channels; ++c) p.scale.as<float>()[c] = std::max(largestOf(source, c % source.out) / 127.0f, 1e-30f);
   }
   pool.parallelFor(0, static_cast<int64_t>(p.phases) * p.groups * rows, 1, [&](int64_t begin, int64_t end, int) {
@@ -176,6 +176,8 @@ Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& s
       packRow(p, source, static_cast<int>(i / rows / p.groups), static_cast<int>(i / rows % p.groups), static_cast<int>(i % rows));
     }
   });
+  for (size_t i = 0; i < p.scale.bytes() / sizeof(float); ++i) p.scale.as<float>()[i] *= code.step;
+  for (size_t i = 0; i < p.start.bytes() / sizeof(int32_t); ++i) p.start.as<int32_t>()[i] *= -static_cast<int32_t>(code.zero);
   return p;
 }
 
@@ -293,17 +295,12 @@ void finishTile(const Plan& p, const OutputTile& t, const float* acc, int64_t be
   if (count > 0 && channels > 0) k.kernels->finish(f, acc + from * k.lanes);
 }
 
-// What the sums of a group begin with where inputs are bytes, and what makes numbers of them.
-void startOfBytes(const Plan& p, const InputRows& rows, int phase, int group, int32_t* start, float* scale) {
-  const Packing& k = p.packing;
+// What the sums of a group begin with where inputs are bytes.
+void startSums(const Packing& k, const InputRows& rows, int phase, int group, int32_t* start) {
   std::fill_n(start, k.lanes, 0);
   for (int r = 0; r < rows.count; ++r) {
-    const int32_t* sums = k.sumsOf(phase, group, rows.tap[r]);
-    for (int lane = 0; lane < k.lanes; ++lane) start[lane] += sums[lane];
-  }
-  for (int lane = 0; lane < k.lanes; ++lane) {
-    start[lane] *= -static_cast<int32_t>(p.conv.code.zero);
-    scale[lane] = k.scale.as<float>()[group * k.lanes + lane] * p.conv.code.step;
+    const int32_t* of = k.startOf(phase, group, rows.tap[r]);
+    for (int lane = 0; lane < k.lanes; ++lane) start[lane] += of[lane];
   }
 }
 
@@ -316,10 +313,9 @@ void computeTile(const Plan& p, const InputRows& rows, const void* const* data, 
     for (int r = 0; r < rows.count; ++r) weights[r] = k.row(phase, g, rows.tap[r]);
     ConvTile tile{data, weights, rows.count, k.run, k.fold * p.stride * k.in};
     alignas(64) int32_t start[kMaxConvBlocks * kConvLanes];
-    alignas(64) float scale[kMaxConvBlocks * kConvLanes];
     if (k.bytes()) {
-      startOfBytes(p, rows, phase, g, start, scale);
-      tile.start = start, tile.scale = scale;
+      startSums(k, rows, phase, g, start);
+      tile.start = start, tile.scale = k.scale.as<float>() + g * k.lanes;
     }
     k.kernels->accumulate[k.lanes / kConvLanes - 1](tile, acc);
     const int64_t begin = g * k.lanes, channels = std::min<int64_t>(k.lanes, k.channels - begin);
@@ -357,9 +353,7 @@ void computeRow(const Plan& p, int64_t t, int64_t y, int column, char* scratch) 
 
 }  // namespace
 
-DType convInputType(Isa isa, Precision precision) { return kernelsFor(isa, precision).input; }
-
-DType boundedInputType(Isa isa, Precision precision) { return kernelsFor(isa, precision, true).input; }
+DType convInputType(Isa isa, Precision precision, bool bounded) { return kernelsFor(isa, precision, bounded).input; }
 
 ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x, bool bounded) {
   const PhaseWeights shape{nullptr, nullptr, out, in, kt, kh, kw, upsample2x};
@@ -367,7 +361,7 @@ ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt,
   const auto add = [&](int fold) {
     const Packing p = layout(kernelsFor(isa, precision, bounded), shape, fold);
     size.bytes += AlignedBuffer::rounded(p.weightBytes()) + AlignedBuffer::rounded(p.biasBytes());
-    if (p.bytes()) size.bytes += AlignedBuffer::rounded(p.biasBytes()) + AlignedBuffer::rounded(p.sumBytes());
+    if (p.bytes()) size.bytes += AlignedBuffer::rounded(p.biasBytes()) + AlignedBuffer::rounded(p.startBytes());
     size.scratch = std::max(size.scratch, p.scratchBytes(kMaxStride));
   };
   add(1);
@@ -384,18 +378,18 @@ std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, con
   c->upsample2x = upsample2x;
   const ConvKernels& kernels = kernelsFor(context.isa, precision, static_cast<bool>(bounds));
   const PhaseWeights source{weight, bias, out, in, kt, kh, kw, upsample2x};
-  c->plain = pack(context.pool, kernels, source, 1);
-  const int fold = foldOf(source);
-  if (fold > 1) c->folded = pack(context.pool, kernels, source, fold);
   c->input = kernels.input;
   if (c->input == DType::U8) {
     c->code.step = (bounds.high - bounds.low) / 254.0f;  // of 255 steps one is for the rounding of `zero`
     c->code.zero = static_cast<uint8_t>(std::clamp(std::ceil(-bounds.low / c->code.step), 0.0f, 255.0f));
   }
+  c->plain = pack(context.pool, kernels, source, 1, c->code);
+  const int fold = foldOf(source);
+  if (fold > 1) c->folded = pack(context.pool, kernels, source, fold, c->code);
   for (const Packing* p : {&c->plain, &c->folded}) {
     if (!p->kernels) continue;
     context.pool.reserveScratch(p->scratchBytes(kMaxStride));
-    c->bytes += p->weights.bytes() + p->bias.bytes() + p->scale.bytes() + p->sums.bytes();
+    c->bytes += p->weights.bytes() + p->bias.bytes() + p->scale.bytes() + p->start.bytes();
   }
   return c;
 }

@@ -16,9 +16,8 @@
 namespace longlive::cpu {
 
 // The element type that conv() takes as input: BF16 where the precision allows it and the processor multiplies bf16.
-DType convInputType(Isa isa, Precision precision);
-// The same for convolutions that come with bounds: U8 where the processor multiplies bytes.
-DType boundedInputType(Isa isa, Precision precision);
+// U8 where a convolution comes with bounds and the processor multiplies bytes.
+DType convInputType(Isa isa, Precision precision, bool bounded = false);
 
 // weight [out, in, kt, kh, kw] and bias [out] (or null) in F32. Where `bounds` are given and the processor multiplies bytes, below FP32, inputs
 // are bytes of the result's code and weights bytes with a scale per output channel (docs/decisions/0045); else INT8 packs as BF16.

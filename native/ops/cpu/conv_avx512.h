@@ -108,33 +108,56 @@ inline void withActivation(Activation a, Fn&& fn) {
 
 // ---- multiply-accumulate ----------------------------------------------------------------------------------------------
 
-// kStep inputs as one 32-bit lane: a float, or a pair of bf16.
+// kStep inputs as one 32-bit lane: a float, a pair of bf16 or four bytes.
 template <class Element> constexpr int kStep = 4 / sizeof(Element);
 
+// How a lane adds up, from what the tile's begins with to the number that it stands for.
 template <class Element>
-inline __m512 multiplyAdd(__m512 acc, const Element* x, __m512i w) {
-  if constexpr (sizeof(Element) == 4) {
-    return _mm512_fmadd_ps(_mm512_set1_ps(*x), _mm512_castsi512_ps(w), acc);
-  } else {
+struct Lanes {
+  using Sum = __m512;
+  static Sum begin(const ConvTile&, int) { return _mm512_setzero_ps(); }
+  static Sum multiplyAdd(Sum acc, const Element* x, __m512i w) {
+    if constexpr (sizeof(Element) == 4) {
+      return _mm512_fmadd_ps(_mm512_set1_ps(*x), _mm512_castsi512_ps(w), acc);
+    } else {
 #if defined(__AVX512BF16__)
-    int32_t pair;
-    std::memcpy(&pair, x, 4);
-    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair)));
+      int32_t pair;
+      std::memcpy(&pair, x, 4);
+      return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair)));
 #else
-    return acc;
+      return acc;
 #endif
+    }
   }
-}
+  static __m512 end(const ConvTile&, int, Sum sum) { return sum; }
+};
+
+#if defined(__AVX512VNNI__)
+template <>
+struct Lanes<uint8_t> {
+  using Sum = __m512i;
+  static Sum begin(const ConvTile& t, int block) { return _mm512_load_si512(t.start + block * kConvLanes); }
+  static Sum multiplyAdd(Sum acc, const uint8_t* x, __m512i w) {
+    int32_t quad;
+    std::memcpy(&quad, x, 4);
+    return _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(quad), w);
+  }
+  static __m512 end(const ConvTile& t, int block, Sum sum) {
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(t.scale + block * kConvLanes));
+  }
+};
+#endif
 
 // Stride 0 reads the stride from the tile; the others let the compiler fold every pixel's offset into its load.
 template <class Element, int Pixels, int Blocks, int Stride>
 void accumulateTile(const ConvTile& t, float* acc) {
+  using Lane = Lanes<Element>;
   const int64_t stride = Stride ? Stride : t.pixelStride;
-  __m512 sum[Pixels][Blocks];
+  typename Lane::Sum sum[Pixels][Blocks];
 #pragma GCC unroll 24
   for (int p = 0; p < Pixels; ++p)
 #pragma GCC unroll 2
-    for (int b = 0; b < Blocks; ++b) sum[p][b] = _mm512_setzero_ps();
+    for (int b = 0; b < Blocks; ++b) sum[p][b] = Lane::begin(t, b);
   for (int r = 0; r < t.rowCount; ++r) {
     const Element* in = static_cast<const Element*>(t.rows[r]);
     const __m512i* w = static_cast<const __m512i*>(t.weights[r]);
@@ -145,13 +168,13 @@ void accumulateTile(const ConvTile& t, float* acc) {
 #pragma GCC unroll 24
       for (int p = 0; p < Pixels; ++p)
 #pragma GCC unroll 2
-        for (int b = 0; b < Blocks; ++b) sum[p][b] = multiplyAdd(sum[p][b], in + p * stride + k, weight[b]);
+        for (int b = 0; b < Blocks; ++b) sum[p][b] = Lane::multiplyAdd(sum[p][b], in + p * stride + k, weight[b]);
     }
   }
 #pragma GCC unroll 24
   for (int p = 0; p < Pixels; ++p)
 #pragma GCC unroll 2
-    for (int b = 0; b < Blocks; ++b) _mm512_store_ps(acc + (p * Blocks + b) * kConvLanes, sum[p][b]);
+    for (int b = 0; b < Blocks; ++b) _mm512_store_ps(acc + (p * Blocks + b) * kConvLanes, Lane::end(t, b, sum[p][b]));
 }
 
 template <class Element, int Pixels, int Blocks>

@@ -20,9 +20,7 @@ class CpuMemory final : public BackendMemory {
 
   std::vector<size_t> linear(const LinearShape& w) const override { return {linearBytes(w.out, w.in, format(w), isWidened(w))}; }
   std::vector<size_t> conv(const ConvShape& w) const override { return {sizeOf(w).bytes}; }
-  DType convInput(const ConvShape& w) const override {
-    return w.bounded ? boundedInputType(isa_, w.sensitive ? Precision::FP32 : traits().precision) : BackendMemory::convInput(w);
-  }
+  DType convInput(const ConvShape& w) const override { return convInputType(isa_, convPrecision(w), w.bounded); }
 
   size_t keyValues(const KeyValueLayout& layout) const override {
     Arena counting;
@@ -53,8 +51,9 @@ class CpuMemory final : public BackendMemory {
  private:
   bool isWidened(const LinearShape& w) const { return cpu::isWidened(w.eightBit, w.stored, traits().precision); }
   Precision format(const LinearShape& w) const { return formatOf(w.eightBit, isWidened(w), traits().precision); }
+  Precision convPrecision(const ConvShape& w) const { return w.sensitive ? Precision::FP32 : traits().precision; }
   ConvSize sizeOf(const ConvShape& w) const {
-    return convSize(isa_, w.sensitive ? Precision::FP32 : traits().precision, w.out, w.in, w.kt, w.kh, w.kw, w.upsample2x, w.bounded);
+    return convSize(isa_, convPrecision(w), w.out, w.in, w.kt, w.kh, w.kw, w.upsample2x, w.bounded);
   }
   Scratch each(size_t bytes) const { return {.threads = static_cast<size_t>(threads_) * AlignedBuffer::rounded(bytes)}; }
 
