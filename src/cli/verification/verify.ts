@@ -1,7 +1,7 @@
 /** Asks a package for films and says what is wrong with them. */
 
 import { cpus } from 'node:os';
-import { withoutPaths } from '../../api/index.js';
+import { withoutPaths } from '../../api/redact.js';
 import { frameAt } from '../../media/media-factory.js';
 import { toRgb } from '../../media/poster.js';
 import type { Engine, Frames, ModelInfo } from '../../sessions/ports.js';
