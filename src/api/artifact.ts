@@ -2,6 +2,7 @@ import { DomainError, type Artifact as Stored } from '../sessions/index.js';
 import { absent, answering, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
+import { downloadFields } from './download.js';
 import { localId } from './ids.js';
 
 /** An artifact together with the session it belongs to. */
@@ -32,15 +33,7 @@ builder.node(Artifact, {
     kind: t.expose('kind', { type: ArtifactKind }),
     contentType: t.exposeString('contentType'),
     bytes: t.float({ description: 'Size of the file.', resolve: ({ bytes }) => bytes }),
-    url: t.string({
-      description: 'Signed download URL that supports `Range`. May redirect to the store.',
-      resolve: ({ key }, _args, { links }) => links.to(key).url,
-    }),
-    expiresAt: t.field({
-      type: 'DateTime',
-      description: 'When `url` expires; query again for a new one.',
-      resolve: ({ key }, _args, { links }) => links.to(key).expiresAt,
-    }),
+    ...downloadFields(t),
   }),
 });
 

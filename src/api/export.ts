@@ -3,6 +3,7 @@ import { ARTIFACTS } from './artifact.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { absent, answering, ConflictError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import { downloadFields } from './download.js';
 import { localId } from './ids.js';
 import { weigh } from './paging.js';
 import { Failure } from './session.js';
@@ -30,15 +31,7 @@ const ExportFile = builder.objectRef<Stored>('ExportFile').implement({
     kind: t.field({ type: ExportFileKind, resolve: ({ kind }) => (kind === 'TIMELINE' ? kind : 'MP4') }),
     contentType: t.exposeString('contentType'),
     bytes: t.float({ resolve: ({ bytes }) => bytes }),
-    url: t.string({
-      description: 'Signed download URL that supports `Range`. May redirect to the store.',
-      resolve: ({ key }, _args, { links }) => links.to(key).url,
-    }),
-    expiresAt: t.field({
-      type: 'DateTime',
-      description: 'When `url` expires; query again for a new one.',
-      resolve: ({ key }, _args, { links }) => links.to(key).expiresAt,
-    }),
+    ...downloadFields(t),
   }),
 });
 
