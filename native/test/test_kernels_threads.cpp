@@ -33,11 +33,13 @@ void testThreadPool() {
 }
 
 void testDetection() {
-  CHECK(chooseIsa("") == detectIsa());
+  CHECK(chooseIsa("") == fastestIsa());
+  CHECK(fastestIsa() <= detectIsa());
+  CHECK(chooseIsa(nameOf(detectIsa())) == detectIsa());
   CHECK(chooseIsa("portable") == Isa::Portable);
   CHECK_THROWS(chooseIsa("sse9"), Error);
   if (detectIsa() < Isa::Amx) CHECK_THROWS(chooseIsa("amx"), Error);
-  std::printf("  %s: %s\n", processorName().c_str(), nameOf(detectIsa()));
+  std::printf("  %s: %s, calculates by %s\n", processorName().c_str(), nameOf(detectIsa()), nameOf(fastestIsa()));
 }
 
 }  // namespace

@@ -60,9 +60,15 @@ Isa probe() {
   return tiles && amx && tilePermission() ? Isa::Amx : Isa::Avx512Bf16;
 }
 
+bool isIntel() {
+  const Registers vendor = cpuid(0);
+  return vendor.ebx == signature_INTEL_ebx && vendor.ecx == signature_INTEL_ecx && vendor.edx == signature_INTEL_edx;
+}
+
 #else
 
 Isa probe() { return Isa::Portable; }
+bool isIntel() { return false; }
 
 #endif
 
@@ -73,18 +79,23 @@ Isa detectIsa() {
   return isa;
 }
 
-Isa chooseIsa(const std::string& cap) {
+Isa fastestIsa() {
   const Isa best = detectIsa();
-  if (cap.empty()) return best;
+  return best == Isa::Avx512Bf16 && isIntel() ? Isa::Avx512Vnni : best;
+}
+
+Isa chooseIsa(const std::string& name) {
+  if (name.empty()) return fastestIsa();
+  const Isa best = detectIsa();
   for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16, Isa::Amx}) {
-    if (cap != nameOf(isa)) continue;
+    if (name != nameOf(isa)) continue;
     if (isa > best) {
-      throw Error(ErrorCode::Unavailable, "this processor has no " + cap + "; the best it has is " + nameOf(best));
+      throw Error(ErrorCode::Unavailable, "this processor has no " + name + "; the best it has is " + nameOf(best));
     }
     return isa;
   }
   throw Error(ErrorCode::InvalidArgument,
-              "unknown isa '" + cap + "'; use portable, avx2, avx512, avx512vnni, avx512bf16 or amx");
+              "unknown isa '" + name + "'; use portable, avx2, avx512, avx512vnni, avx512bf16 or amx");
 }
 
 std::string processorName() {
