@@ -2,13 +2,15 @@ import { access, constants, mkdir, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { type Addon, loadAddon, longestSeconds, openOpenH264 } from '../engine/index.js';
+import { type Addon, loadAddon, longestSeconds, openEngine, openOpenH264 } from '../engine/index.js';
 import { damages, findSources, isRemote, type PackageSource } from '../packages/index.js';
 import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
-import { modelCache, openConfiguredStore, runningPrecision, storeOpener } from './backend.js';
+import { DomainError, rehearse, systemClock } from '../sessions/index.js';
+import { engineOptions, modelCache, openConfiguredStore, runningPrecision, storeOpener } from './backend.js';
 import { probe } from '../storage/index.js';
 import { EXIT, explain } from './failure.js';
 import { memoryFindings } from './memory.js';
+import { speedNotice } from './report.js';
 import { addSettings } from './settings.js';
 import { print } from './terminal.js';
 
@@ -19,8 +21,8 @@ export interface Finding {
 }
 
 const SETTINGS = [
-  ...['models', 'modelCache', 'device', 'precision', 'attention', 'decoder', 'rope', 'loras'],
-  ...['encoder', 'store', 's3Endpoint', 's3Region'],
+  ...['models', 'model', 'modelCache', 'device', 'precision', 'attention', 'decoder', 'rope', 'loras', 'threads'],
+  ...['rehearsalSeconds', 'encoder', 'store', 's3Endpoint', 's3Region'],
 ];
 
 /** `longlive doctor`: what this machine can run and what is missing; fails when it cannot serve. */
@@ -45,6 +47,7 @@ export async function examine(config: ServerConfig, load: () => Addon = loadAddo
     ...(await modelFindings(config, load)),
     await storeFinding(config),
     ...(await cacheFindings(config)),
+    ...(await speedFindings(config)),
     ...ignoredVariables().map((detail): Finding => ({ topic: 'Settings', status: 'note', detail })),
   ];
 }
@@ -150,6 +153,24 @@ async function packageFinding(source: PackageSource, settings: ServerConfig): Pr
   for await (const damage of damages({ ...source, directory: source.address })) damaged.push(damage);
   if (damaged.length > 0) return { topic, status: 'note', detail: `Cannot be used: ${damaged.join(' ')}` };
   return { topic, status: 'ok', detail: `${what}, checksums match` };
+}
+
+/** Of the default model, where it lies here: nothing is downloaded for this. */
+async function speedFindings(config: ServerConfig): Promise<Finding[]> {
+  const limitSeconds = config.rehearsalSeconds;
+  if (limitSeconds <= 0) return [];
+  try {
+    const models = config.models.filter((place) => !isRemote(place));
+    await using engine = await openEngine({ ...engineOptions({ ...config, models }), preload: false });
+    const [model] = engine.models();
+    const rehearsal = model && (await rehearse(model, { engine, clock: systemClock, limitSeconds }));
+    if (!rehearsal) return [];
+    const { enough, text } = speedNotice(rehearsal);
+    return [{ topic: 'Speed', status: enough ? 'ok' : 'note', detail: text }];
+  } catch (error) {
+    if (error instanceof DomainError && error.code === 'MODEL_UNAVAILABLE') return []; // said above
+    return [{ topic: 'Speed', status: 'note', detail: `Could not be tried: ${explain(error).message}` }];
+  }
 }
 
 async function storeFinding(config: ServerConfig): Promise<Finding> {

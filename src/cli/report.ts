@@ -1,6 +1,6 @@
 /** What `longlive generate` measured. */
 
-import type { FrameChunk, ModelInfo, PromptApplied, Session, StoredEvent } from '../sessions/index.js';
+import type { FrameChunk, ModelInfo, PromptApplied, Rehearsal, Session, StoredEvent } from '../sessions/index.js';
 
 export interface Report {
   out: string;
@@ -75,6 +75,21 @@ export function endNotice({ name, longestSeconds }: ModelInfo): string {
     `Model "${name}" has absolute positions: its sessions end after ${Math.floor(longestSeconds ?? 0)} s. ` +
     `For endless sessions: --rope relative, or longlive models configure ${name} rope=relative`
   );
+}
+
+/** Of what is played: a machine does other things, too. */
+const ENOUGH = 1.2;
+
+/** How fast this machine is with a model, and what to do where that is too slow. */
+export function speedNotice({ model, speed, complete }: Rehearsal): { enough: boolean; text: string } {
+  const { name, precision, width, height } = model;
+  const made = `${complete ? '' : 'at most '}${speed.toPrecision(2)} s of video in a second`;
+  const text = `This machine makes ${made} (model ${name}, ${precision}, ${width}x${height})`;
+  if (speed >= ENOUGH) return { enough: true, text: `${text}.` };
+  const slow =
+    speed < 1 ? 'that is slower than it plays, so live videos will stall' : 'that is hardly faster than it plays';
+  const ways = [...(precision === 'int8' ? [] : ['--precision int8']), 'a smaller size', 'a faster machine'];
+  return { enough: false, text: `${text}: ${slow}. Try ${ways.join(', or ')}.` };
 }
 
 /** The same for people. */

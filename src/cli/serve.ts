@@ -7,7 +7,7 @@ import { type KeptSecret, withSecrets } from '../server/secrets.js';
 import { type ComposedBackend, openBackend } from './backend.js';
 import { endWhenUnforeseen } from './crash.js';
 import { EXIT } from './failure.js';
-import { endNotice } from './report.js';
+import { endNotice, speedNotice } from './report.js';
 import { addSettings } from './settings.js';
 import { takeUp } from './take-up.js';
 import { logStream, print } from './terminal.js';
@@ -51,6 +51,7 @@ async function runServer(flags: Record<string, unknown>): Promise<void> {
   const { running } = open;
   const onUnusable = (reason: string) => running.notReady(reason);
   void takeUp({ ...backend, logger: log, signal: stopping.signal, onUnusable });
+  void tellSpeed(config.rehearsalSeconds, backend, log);
   await untilAskedToStop();
   stopping.abort();
   log.info({}, 'stopping: saving checkpoints and pausing live sessions');
@@ -64,6 +65,21 @@ function tell(log: Logger, backend: ComposedBackend): void {
   for (const notice of ignoredVariables()) log.warn({}, notice);
   const [model] = backend.sessions.models();
   if (model?.longestSeconds != null) log.warn({ model: model.name }, endNotice(model));
+}
+
+/** Beside serving: whoever comes meanwhile goes first. */
+async function tellSpeed(limitSeconds: number, { sessions }: ComposedBackend, log: Logger): Promise<void> {
+  try {
+    const rehearsal = await sessions.rehearse(limitSeconds);
+    if (!rehearsal) return;
+    const { enough, text } = speedNotice(rehearsal);
+    const { model, speed, blockMilliseconds } = rehearsal;
+    const facts = { model: model.name, speed, blockMilliseconds };
+    if (enough) log.info(facts, text);
+    else log.warn(facts, text);
+  } catch (error) {
+    log.warn({ error }, 'could not try how fast the default model runs here');
+  }
 }
 
 /** How to open the page. The token is written out once, at the start that made it: a log is read by more than its owner. */

@@ -106,6 +106,9 @@ const models = {
     .default('package')
     .describe('Frame positions: as in the package; with relative positions a video never has to end'),
   threads: z.coerce.number().int().min(0).max(1024).default(0).describe('CPU threads for the model; 0 for all'),
+  rehearsalSeconds: seconds(5).describe(
+    'How long a start and doctor try how fast the default model runs here; 0 for not at all',
+  ),
   encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4)))
     .meta({ shown: 'a quarter of the cores' } satisfies SettingFacts)
     .describe('Number of threads that encode video'),

@@ -13,4 +13,5 @@ export { LIMITS } from './validation.js';
 export { Checker, type Finding, type SessionReport } from './stored/fsck.js';
 export { exportParts, type ExportParts } from './live/exporting.js';
 export { InProcessJobs } from './live/jobs.js';
+export { type Rehearsal, rehearse } from './live/rehearsal.js';
 export { encoderOf } from './live/required-model.js';

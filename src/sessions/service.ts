@@ -12,6 +12,7 @@ import { InProcessJobs } from './live/jobs.js';
 import type { OwnedSession } from './live/owned.js';
 import { Ownership } from './live/ownership.js';
 import { Presence } from './live/presence.js';
+import { type Rehearsal, rehearse } from './live/rehearsal.js';
 import { encoderOf, requireModel } from './live/required-model.js';
 import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
@@ -109,6 +110,20 @@ export class SessionService implements Sessions {
 
   models(): ModelInfo[] {
     return this.context.engine.models();
+  }
+
+  /** Tries how fast the default model runs here; sessions go first, and once one has run nothing is tried any more. */
+  async rehearse(limitSeconds: number): Promise<Rehearsal | undefined> {
+    const { engine, clock, capacity } = this.context;
+    const [model] = this.models();
+    if (!model || limitSeconds <= 0) return undefined;
+    const modelDigest = model.digest;
+    const executor = capacity.executor({ ...model, modelDigest });
+    const isNeedless = () => this.closing || capacity.hasMeasured(model.device);
+    const turn = <T>(work: () => Promise<T>) => executor.turn(Number.MAX_VALUE, work);
+    const rehearsal = await rehearse(model, { engine, clock, limitSeconds, turn, isNeedless });
+    if (rehearsal && !isNeedless()) capacity.observe({ ...model, modelDigest }, rehearsal.blockMilliseconds);
+    return rehearsal;
   }
 
   async findModels(): Promise<ModelInfo[]> {

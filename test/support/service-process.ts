@@ -112,6 +112,7 @@ export class ServiceProcess {
 }
 
 const DEFAULTS = {
+  REHEARSAL_SECONDS: 0,
   HOST: '127.0.0.1',
   PORT: 0,
   DEVICE: 'cpu',

@@ -18,6 +18,9 @@ const UNMEASURED = 2;
 const DEFAULT_RETRY_SECONDS = 10;
 const LONGEST_RETRY_SECONDS = 60;
 
+/** What the time of a block depends on. */
+type Measured = Pick<Session, 'modelDigest' | 'width' | 'height' | 'framesPerBlock' | 'fps'>;
+
 /** A session's room on a device: nothing of a session is held in memory there without one. */
 export class Place {
   private state: 'running' | 'resting' | 'free' = 'running';
@@ -110,7 +113,7 @@ export class Capacity {
     private readonly policy: SessionPolicy,
   ) {}
 
-  executor(session: Session): DeviceExecutor {
+  executor(session: Measured): DeviceExecutor {
     return this.deviceOf(session).executor;
   }
 
@@ -134,7 +137,7 @@ export class Capacity {
     }
   }
 
-  observe(session: Session, milliseconds: number): void {
+  observe(session: Measured, milliseconds: number): void {
     const device = this.deviceOf(session);
     const key = costKey(session);
     const before = device.blockMilliseconds.get(key) ?? milliseconds;
@@ -143,6 +146,11 @@ export class Capacity {
       milliseconds: device.blockMilliseconds.get(key) ?? milliseconds,
       playSeconds: blockSeconds(session),
     };
+  }
+
+  /** Whether anything is known of the device's speed. */
+  hasMeasured(device: string): boolean {
+    return this.device(device).latest !== undefined;
   }
 
   status(): DeviceStatus[] {
@@ -196,7 +204,7 @@ export class Capacity {
     return this.places().find(({ resting }) => resting);
   }
 
-  private deviceOf(session: Session): Device {
+  private deviceOf(session: Measured): Device {
     const model = findModel(this.models(), session);
     return this.device(model?.device ?? 'unknown');
   }
@@ -218,6 +226,6 @@ function retryAfter(device: Device): number {
   return Math.min(LONGEST_RETRY_SECONDS, Math.max(1, Math.ceil(soonest)));
 }
 
-function costKey(session: Session): string {
+function costKey(session: Measured): string {
   return `${session.modelDigest}@${session.width}x${session.height}`;
 }

@@ -51,7 +51,10 @@ export function modelOf(engine: Pick<Engine, 'models'>, session: Session): Model
   );
 }
 
-export function findModel(models: readonly ModelInfo[], { modelDigest }: Session): ModelInfo | undefined {
+export function findModel(
+  models: readonly ModelInfo[],
+  { modelDigest }: Pick<Session, 'modelDigest'>,
+): ModelInfo | undefined {
   return models.find(({ digest }) => digest === modelDigest);
 }
 
