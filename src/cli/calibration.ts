@@ -53,17 +53,13 @@ interface Film {
 
 async function films(trial: Trial, options: Calibration, onPrompt: (done: number) => void): Promise<Film[]> {
   const { device, threads, prompts, blocks } = options;
-  const engine = await openEngine({ models: trial.directory, precision: trial.precision, device, threads });
-  try {
-    const results: Film[] = [];
-    for (const [i, prompt] of prompts.entries()) {
-      results.push(await film(engine, prompt, BigInt(i + 1), blocks));
-      onPrompt(i + 1);
-    }
-    return results;
-  } finally {
-    await engine.close();
+  await using engine = await openEngine({ models: trial.directory, precision: trial.precision, device, threads });
+  const results: Film[] = [];
+  for (const [i, prompt] of prompts.entries()) {
+    results.push(await film(engine, prompt, BigInt(i + 1), blocks));
+    onPrompt(i + 1);
   }
+  return results;
 }
 
 async function film(
@@ -75,18 +71,14 @@ async function film(
   const [model] = engine.models();
   if (!model) throw new Error('The package has no model.');
   const { name, width, height } = model;
-  const generation = await engine.open(name, { seed, width, height });
-  try {
-    await generation.setPrompt(prompt, 'RECACHE');
-    const frames: Uint8Array[] = [];
-    while (generation.block < blocks) {
-      const step = await generation.step();
-      if (step.kind === 'frames') frames.push(new Uint8Array(step.frames.i420));
-    }
-    return { latents: await latentsOf(await generation.checkpoint()), frames: Buffer.concat(frames) };
-  } finally {
-    generation.dispose();
+  using generation = await engine.open(name, { seed, width, height });
+  await generation.setPrompt(prompt, 'RECACHE');
+  const frames: Uint8Array[] = [];
+  while (generation.block < blocks) {
+    const step = await generation.step();
+    if (step.kind === 'frames') frames.push(new Uint8Array(step.frames.i420));
   }
+  return { latents: await latentsOf(await generation.checkpoint()), frames: Buffer.concat(frames) };
 }
 
 /** The clean latents that a checkpoint holds. */

@@ -28,20 +28,16 @@ export function exportCommand(): Command {
 
 async function run(session: string, { from, to, ...flags }: Flags): Promise<void> {
   const store = openConfiguredStore(loadConfig(process.env, flags));
-  const media = createMediaFactory();
+  await using media = createMediaFactory();
   const out = resolve(flags.out);
   const range = { ...(from !== undefined && { fromSeconds: from }), ...(to !== undefined && { toSeconds: to }) };
-  try {
-    // The API calls it `Session:<id>`.
-    const parts = await exportParts({ store, media }, session.replace(/^Session:/, ''), range);
-    await writeFile(out, parts.video);
-    await writeFile(`${out}.jsonl`, [parts.timeline]);
-    print(
-      `${out}: ${parts.fromSeconds.toFixed(2)} to ${parts.toSeconds.toFixed(2)} s of the session, ${parts.chapters} chapters\n`,
-    );
-  } finally {
-    await media.close();
-  }
+  // The API calls it `Session:<id>`.
+  const parts = await exportParts({ store, media }, session.replace(/^Session:/, ''), range);
+  await writeFile(out, parts.video);
+  await writeFile(`${out}.jsonl`, [parts.timeline]);
+  print(
+    `${out}: ${parts.fromSeconds.toFixed(2)} to ${parts.toSeconds.toFixed(2)} s of the session, ${parts.chapters} chapters\n`,
+  );
 }
 
 /** All of it or nothing. */

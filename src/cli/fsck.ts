@@ -33,17 +33,13 @@ async function fsck(ids: string[], flags: Flags): Promise<void> {
   const unknown = sessions.find((id) => !/^[a-z0-9]{26}$/.test(id));
   if (unknown !== undefined) throw new Failure(EXIT.usage, `"${unknown}" is not a session id.`);
   const store = openConfiguredStore(loadConfig(process.env, flags));
-  const media = createMediaFactory();
+  await using media = createMediaFactory();
   let [checked, wrong] = [0, 0];
-  try {
-    const checker = new Checker({ store, media }, { repair: flags.repair === true });
-    for await (const report of flags.all ? checker.all() : each(checker, sessions)) {
-      print(flags.json ? `${JSON.stringify(report)}\n` : textOf(report));
-      checked++;
-      if (report.findings.some(({ repaired }) => !repaired)) wrong++;
-    }
-  } finally {
-    await media.close();
+  const checker = new Checker({ store, media }, { repair: flags.repair === true });
+  for await (const report of flags.all ? checker.all() : each(checker, sessions)) {
+    print(flags.json ? `${JSON.stringify(report)}\n` : textOf(report));
+    checked++;
+    if (report.findings.some(({ repaired }) => !repaired)) wrong++;
   }
   if (wrong > 0) throw new Failure(EXIT.damaged, `${wrong} of ${checked} checked sessions are damaged.`);
 }

@@ -319,6 +319,10 @@ function loraInfo({ name, digest, bytes, pairs }: AdapterFile): LoraInfo {
 
 /** The generation, which leaves its model when it is disposed of. */
 function leaving(generation: Generation, leave: () => void): Generation {
+  const dispose = () => {
+    generation.dispose();
+    leave();
+  };
   return {
     get block() {
       return generation.block;
@@ -331,9 +335,7 @@ function leaving(generation: Generation, leave: () => void): Generation {
     step: () => generation.step(),
     abandonBlock: () => generation.abandonBlock(),
     checkpoint: () => generation.checkpoint(),
-    dispose: () => {
-      generation.dispose();
-      leave();
-    },
+    dispose,
+    [Symbol.dispose]: dispose,
   };
 }

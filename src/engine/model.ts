@@ -1,5 +1,6 @@
 /** One model package, which is loaded when it is needed: its native model, its tokenizer and the prompts it has encoded lately. */
 
+import { LRUCache } from 'lru-cache';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type {
@@ -263,7 +264,7 @@ interface Loaded {
 
 /** Text embeddings by text, the most recently used ones. */
 export class PromptCache {
-  private readonly encoded = new Map<string, Promise<NativePrompt>>();
+  private readonly encoded = new LRUCache<string, Promise<NativePrompt>>({ max: PROMPTS });
 
   constructor(
     private readonly native: Pick<NativeModel, 'encodePrompt'>,
@@ -273,15 +274,12 @@ export class PromptCache {
 
   encode(prompt: string): Promise<NativePrompt> {
     const text = cleanPrompt(prompt);
-    const known = this.encoded.get(text) ?? this.encodeNow(text);
-    this.encoded.delete(text);
-    this.encoded.set(text, known);
-    if (this.encoded.size > PROMPTS) this.encoded.delete(this.encoded.keys().next().value as string);
-    return known;
+    return this.encoded.get(text) ?? this.encodeNow(text);
   }
 
   private encodeNow(text: string): Promise<NativePrompt> {
     const encoding = this.native.encodePrompt(this.tokenizer.encode(text, this.limit));
+    this.encoded.set(text, encoding);
     encoding.catch(() => this.encoded.delete(text));
     return encoding;
   }
@@ -324,6 +322,10 @@ class NativeGeneration implements Generation {
 
   dispose(): void {
     this.session.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   private async running<T>(work: () => Promise<T>): Promise<T> {

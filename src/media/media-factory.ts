@@ -105,6 +105,7 @@ async function openChunkEncoder(picture: Picture, encoding: Encoding): Promise<C
       return toChunk(frames, samplesBehind(parameterSets, encoded));
     },
     close: () => Promise.resolve(),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }
 

@@ -77,7 +77,7 @@ export interface GenerationOptions {
 }
 
 /** A session's state on a device. Calls never overlap, but for `prepare`; the scheduler sees to that. */
-export interface Generation {
+export interface Generation extends Disposable {
   readonly block: number;
   /** No other block can be made, unless a prompt that clears the cache comes before it. */
   readonly ended?: boolean;
@@ -153,7 +153,7 @@ export interface PictureEncoder extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-export interface ChunkEncoder {
+export interface ChunkEncoder extends AsyncDisposable {
   /** RFC 6381 string, e.g. `avc1.42c01e`; known after open. */
   readonly codec: string;
   /** The init segment (`ftyp moov`); constant for the session. */

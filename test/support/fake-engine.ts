@@ -223,6 +223,10 @@ class FakeGeneration implements Generation {
     this.disposed = true;
   }
 
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   private frames() {
     const { block, prompt, history } = this.state;
     const { width, height } = this.options;

@@ -20,11 +20,13 @@ export class FakeMedia implements MediaFactory {
   async open({ encoder }: { encoder?: EncoderName } = {}): Promise<ChunkEncoder> {
     this.opened.push(encoder);
     this.openEncoders++;
+    const close = async () => void this.openEncoders--;
     return {
       codec: 'avc1.42c01e',
       init: new TextEncoder().encode('init'),
       encode: (frames) => this.encode(frames),
-      close: async () => void this.openEncoders--,
+      close,
+      [Symbol.asyncDispose]: close,
     };
   }
 

@@ -107,6 +107,10 @@ class Painting implements Generation {
     // Nothing is held.
   }
 
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   private paint(): Frames {
     const { width, height } = this.options;
     const firstFrame = this.block === 0 ? 0 : 12 * this.block - 3;

@@ -34,24 +34,20 @@ async function verifyFilm(
   reference: Reference | undefined,
 ): Promise<string[]> {
   // Not loaded yet: a package that cannot be is worth a report too.
-  const engine = await openEngine({
+  await using engine = await openEngine({
     preload: false,
     ...engineOptions({ ...config, model: name }),
     warn: (message) => complain(`${message}\n`),
   });
-  try {
-    const model = engine.models().find((candidate) => candidate.name === name)!;
-    const onProgress = (what: { name: string }) => complain(`${name}: film "${what.name}"\n`);
-    const { report, strips } = await verifyModel(engine, model, { ...(blocks && { blocks }), reference, onProgress });
-    await writeFile(file, page(report, strips));
-    await writeFile(`${file.replace(/\.html?$/, '')}.json`, `${JSON.stringify(report, null, 2)}\n`);
-    for (const check of report.checks) {
-      print(`${check.status.padEnd(6)}  ${(check.case ?? 'all').padEnd(8)}  ${check.check}: ${check.detail}\n`);
-    }
-    print(`${name}: ${report.verdict}; the report is ${file}\n`);
-    const wrong = report.checks.filter(({ status }) => status === 'failed');
-    return wrong.map((check) => `${name}: ${check.case ?? 'all films'}: ${check.check}: ${check.detail}`);
-  } finally {
-    await engine.close();
+  const model = engine.models().find((candidate) => candidate.name === name)!;
+  const onProgress = (what: { name: string }) => complain(`${name}: film "${what.name}"\n`);
+  const { report, strips } = await verifyModel(engine, model, { ...(blocks && { blocks }), reference, onProgress });
+  await writeFile(file, page(report, strips));
+  await writeFile(`${file.replace(/\.html?$/, '')}.json`, `${JSON.stringify(report, null, 2)}\n`);
+  for (const check of report.checks) {
+    print(`${check.status.padEnd(6)}  ${(check.case ?? 'all').padEnd(8)}  ${check.check}: ${check.detail}\n`);
   }
+  print(`${name}: ${report.verdict}; the report is ${file}\n`);
+  const wrong = report.checks.filter(({ status }) => status === 'failed');
+  return wrong.map((check) => `${name}: ${check.case ?? 'all films'}: ${check.check}: ${check.detail}`);
 }

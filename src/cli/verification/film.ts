@@ -19,29 +19,25 @@ export interface Film {
 }
 
 export async function film(engine: Engine, model: string, what: Case, size: Size, blocks: number): Promise<Film> {
-  const generation = await engine.open(model, { seed: BigInt(what.seed), ...size });
-  try {
-    const made: { blocks: Frames[]; milliseconds: number[]; recache: number[] } = {
-      ...{ blocks: [], milliseconds: [], recache: [] },
-    };
-    for (let block = 0; block < blocks; block++) {
-      const began = performance.now();
-      const prompt = what.prompts.find((entry) => entry.block === block)?.prompt;
-      if (prompt !== undefined) {
-        const { milliseconds } = await generation.setPrompt(prompt, 'RECACHE');
-        if (block > 0) made.recache.push(milliseconds);
-      }
-      for (let step = await generation.step(); step.kind !== 'context'; step = await generation.step()) {
-        if (step.kind !== 'frames') continue;
-        made.blocks.push({ ...step.frames, i420: new Uint8Array(step.frames.i420) });
-        made.milliseconds.push(performance.now() - began);
-      }
+  using generation = await engine.open(model, { seed: BigInt(what.seed), ...size });
+  const made: { blocks: Frames[]; milliseconds: number[]; recache: number[] } = {
+    ...{ blocks: [], milliseconds: [], recache: [] },
+  };
+  for (let block = 0; block < blocks; block++) {
+    const began = performance.now();
+    const prompt = what.prompts.find((entry) => entry.block === block)?.prompt;
+    if (prompt !== undefined) {
+      const { milliseconds } = await generation.setPrompt(prompt, 'RECACHE');
+      if (block > 0) made.recache.push(milliseconds);
     }
-    const latents = await spreadOf(await generation.checkpoint());
-    return { blocks: made.blocks, milliseconds: made.milliseconds, recacheMilliseconds: made.recache, latents };
-  } finally {
-    generation.dispose();
+    for (let step = await generation.step(); step.kind !== 'context'; step = await generation.step()) {
+      if (step.kind !== 'frames') continue;
+      made.blocks.push({ ...step.frames, i420: new Uint8Array(step.frames.i420) });
+      made.milliseconds.push(performance.now() - began);
+    }
   }
+  const latents = await spreadOf(await generation.checkpoint());
+  return { blocks: made.blocks, milliseconds: made.milliseconds, recacheMilliseconds: made.recache, latents };
 }
 
 async function spreadOf(checkpoint: Uint8Array): Promise<Film['latents']> {

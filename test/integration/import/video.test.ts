@@ -107,9 +107,8 @@ describe('the int8 variant of the default model', () => {
   });
 
   it('stands beside the default one, which stays the default', async () => {
-    const engine = await openEngine({ models, threads: 1 });
+    await using engine = await openEngine({ models, threads: 1 });
     const names = engine.models().map(({ name }) => name);
-    await engine.close();
     expect([names[0], names.includes('pocket-int8')]).toEqual(['pocket', true]);
   });
 });

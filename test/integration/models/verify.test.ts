@@ -43,13 +43,9 @@ function broken(name: string, file: string, tensor: string, change: (bytes: Buff
 }
 
 async function verify(models: string, options: VerifyOptions = {}): Promise<{ report: Report; html: string }> {
-  const engine = await openEngine({ models, threads: 2, preload: false });
-  try {
-    const { report, strips } = await verifyModel(engine, engine.models()[0]!, { blocks: BLOCKS, size: SIZE, ...options });
-    return { report, html: page(report, strips) };
-  } finally {
-    await engine.close();
-  }
+  await using engine = await openEngine({ models, threads: 2, preload: false });
+  const { report, strips } = await verifyModel(engine, engine.models()[0]!, { blocks: BLOCKS, size: SIZE, ...options });
+  return { report, html: page(report, strips) };
 }
 
 const failed = ({ checks }: Report): string[] => [
@@ -94,9 +90,8 @@ describe('longlive models verify', { timeout: 240_000 }, () => {
 
   it('compares with pictures of a reference, where there are any', async () => {
     const [first, second] = CASES;
-    const engine = await openEngine({ models: POCKET, threads: 2 });
+    await using engine = await openEngine({ models: POCKET, threads: 2 });
     const made = await film(engine, 'pocket', first!, SIZE, 1);
-    await engine.close();
     const { i420, count } = made.blocks[0]!;
     const bytes = i420.length / count;
     const rgb = Array.from({ length: count }, (_, i) =>

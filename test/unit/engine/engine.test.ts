@@ -407,7 +407,7 @@ describe('packages that come and go', () => {
     await engine.refresh('none');
     expect(names()).toEqual(['pocket', 'beta']);
     (await engine.open('beta', SIZE)).dispose();
-    generation.dispose();
+    generation[Symbol.dispose]();
     expect(addon.loaded).toHaveLength(1);
   });
 

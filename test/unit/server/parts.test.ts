@@ -112,6 +112,18 @@ describe('the media cache', () => {
     expect(reads()).toBe(4);
   });
 
+  test('hands over what it is still reading when others have filled it, and what is too large for it', async () => {
+    const { store } = await filled({ slow: 40, b: 40, c: 40, d: 40, large: 400 });
+    let answer!: () => void;
+    const waiting = new Promise<void>((resolve) => (answer = resolve));
+    const cache = new MediaCache({ get: async (key) => (key === 'slow' && (await waiting), store.get(key)) }, 100);
+    const slow = cache.read('slow');
+    for (const key of ['b', 'c', 'd']) await cache.read(key);
+    answer();
+    expect(await slow).toHaveLength(40);
+    expect(await cache.read('large')).toHaveLength(400);
+  });
+
   test('does not remember a failure', async () => {
     const { store } = await filled({});
     const cache = new MediaCache(store, 100);
