@@ -44,7 +44,7 @@ struct Packing {
   int lanes = 0, groups = 0;     // a group of `lanes` channels is computed at once
   int run = 0;                   // inputs of a group of pixels per row, rounded up to kernels->step
   AlignedBuffer weights, bias;
-  AlignedBuffer scale, start;    // of bytes: what makes numbers of sums, by lane, F32; what sums begin with, by row and lane, I32
+  AlignedBuffer scale, offset;   // of bytes: what makes numbers of sums, by lane, F32; what is added to them before, by row and lane, I32
 
   bool bytes() const { return kernels->input == DType::U8; }
   int rows() const { return kt * kh; }
@@ -52,11 +52,11 @@ struct Packing {
   size_t rowElements() const { return static_cast<size_t>(run) * lanes; }
   size_t weightBytes() const { return rowIndex(phases, 0, 0) * rowElements() * sizeOf(kernels->input); }
   size_t biasBytes() const { return static_cast<size_t>(groups) * lanes * sizeof(float); }
-  size_t startBytes() const { return rowIndex(phases, 0, 0) * lanes * sizeof(int32_t); }
+  size_t offsetBytes() const { return rowIndex(phases, 0, 0) * lanes * sizeof(int32_t); }
   size_t rowIndex(int phase, int group, int row) const {
     return (static_cast<size_t>(phase) * groups + group) * rows() + row;
   }
-  int32_t* startOf(int phase, int group, int row) const { return start.as<int32_t>() + rowIndex(phase, group, row) * lanes; }
+  int32_t* offsetOf(int phase, int group, int row) const { return offset.as<int32_t>() + rowIndex(phase, group, row) * lanes; }
   const void* row(int phase, int group, int row) const {
     return weights.as<char>() + rowIndex(phase, group, row) * rowElements() * sizeOf(kernels->input);
   }
@@ -123,7 +123,7 @@ void packRow(Packing& p, const PhaseWeights& source, int phase, int group, int r
       const int64_t x = k / p.in - pixel;
       if (x < 0 || x >= width) continue;
       float w = source.at(phase, channel % source.out, k % p.in, row / p.kh, row % p.kh, static_cast<int>(x));
-      if (p.bytes()) w /= p.scale.as<float>()[channel], p.startOf(phase, group, row)[lane] += static_cast<int32_t>(std::nearbyint(w));
+      if (p.bytes()) w /= p.scale.as<float>()[channel], p.offsetOf(phase, group, row)[lane] += static_cast<int32_t>(std::nearbyint(w));
       store(p.weights.as<void>(), p.kernels->input, first + (static_cast<size_t>(k / step) * p.lanes + lane) * step + k % step, w);
     }
   }
@@ -168,7 +168,7 @@ Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& s
   const int rows = p.rows();
   if (p.bytes()) {
     p.scale.reserve(p.biasBytes());
-    p.start.reserve(p.startBytes());
+    p.offset.reserve(p.offsetBytes());
     for (int64_t c = 0; c < p.channels; ++c) p.scale.as<float>()[c] = std::max(largestOf(source, c % source.out) / 127.0f, 1e-30f);
   }
   pool.parallelFor(0, static_cast<int64_t>(p.phases) * p.groups * rows, 1, [&](int64_t begin, int64_t end, int) {
@@ -177,7 +177,7 @@ Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& s
     }
   });
   for (size_t i = 0; i < p.scale.bytes() / sizeof(float); ++i) p.scale.as<float>()[i] *= code.step;
-  for (size_t i = 0; i < p.start.bytes() / sizeof(int32_t); ++i) p.start.as<int32_t>()[i] *= -static_cast<int32_t>(code.zero);
+  for (size_t i = 0; i < p.offset.bytes() / sizeof(int32_t); ++i) p.offset.as<int32_t>()[i] *= -static_cast<int32_t>(code.zero);
   return p;
 }
 
@@ -295,12 +295,12 @@ void finishTile(const Plan& p, const OutputTile& t, const float* acc, int64_t be
   if (count > 0 && channels > 0) k.kernels->finish(f, acc + from * k.lanes);
 }
 
-// What the sums of a group begin with where inputs are bytes.
-void startSums(const Packing& k, const InputRows& rows, int phase, int group, int32_t* start) {
-  std::fill_n(start, k.lanes, 0);
+// What is added to the sums of a group where inputs are bytes.
+void offsetSums(const Packing& k, const InputRows& rows, int phase, int group, int32_t* offset) {
+  std::fill_n(offset, k.lanes, 0);
   for (int r = 0; r < rows.count; ++r) {
-    const int32_t* of = k.startOf(phase, group, rows.tap[r]);
-    for (int lane = 0; lane < k.lanes; ++lane) start[lane] += of[lane];
+    const int32_t* of = k.offsetOf(phase, group, rows.tap[r]);
+    for (int lane = 0; lane < k.lanes; ++lane) offset[lane] += of[lane];
   }
 }
 
@@ -312,10 +312,10 @@ void computeTile(const Plan& p, const InputRows& rows, const void* const* data, 
   for (int g = 0; g < k.groups; ++g) {
     for (int r = 0; r < rows.count; ++r) weights[r] = k.row(phase, g, rows.tap[r]);
     ConvTile tile{data, weights, rows.count, k.run, k.fold * p.stride * k.in};
-    alignas(64) int32_t start[kMaxConvBlocks * kConvLanes];
+    alignas(64) int32_t offset[kMaxConvBlocks * kConvLanes];
     if (k.bytes()) {
-      startSums(k, rows, phase, g, start);
-      tile.start = start, tile.scale = k.scale.as<float>() + g * k.lanes;
+      offsetSums(k, rows, phase, g, offset);
+      tile.offset = offset, tile.scale = k.scale.as<float>() + g * k.lanes;
     }
     k.kernels->accumulate[k.lanes / kConvLanes - 1](tile, acc);
     const int64_t begin = g * k.lanes, channels = std::min<int64_t>(k.lanes, k.channels - begin);
@@ -361,7 +361,7 @@ ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt,
   const auto add = [&](int fold) {
     const Packing p = layout(kernelsFor(isa, precision, bounded), shape, fold);
     size.bytes += AlignedBuffer::rounded(p.weightBytes()) + AlignedBuffer::rounded(p.biasBytes());
-    if (p.bytes()) size.bytes += AlignedBuffer::rounded(p.biasBytes()) + AlignedBuffer::rounded(p.startBytes());
+    if (p.bytes()) size.bytes += AlignedBuffer::rounded(p.biasBytes()) + AlignedBuffer::rounded(p.offsetBytes());
     size.scratch = std::max(size.scratch, p.scratchBytes(kMaxStride));
   };
   add(1);
@@ -389,7 +389,7 @@ std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, con
   for (const Packing* p : {&c->plain, &c->folded}) {
     if (!p->kernels) continue;
     context.pool.reserveScratch(p->scratchBytes(kMaxStride));
-    c->bytes += p->weights.bytes() + p->bias.bytes() + p->scale.bytes() + p->start.bytes();
+    c->bytes += p->weights.bytes() + p->bias.bytes() + p->scale.bytes() + p->offset.bytes();
   }
   return c;
 }

@@ -111,11 +111,11 @@ inline void withActivation(Activation a, Fn&& fn) {
 // kStep inputs as one 32-bit lane: a float, a pair of bf16 or four bytes.
 template <class Element> constexpr int kStep = 4 / sizeof(Element);
 
-// How a lane adds up, from what the tile's begins with to the number that it stands for.
+// How a lane adds up, and what number the sum stands for.
 template <class Element>
 struct Lanes {
   using Sum = __m512;
-  static Sum begin(const ConvTile&, int) { return _mm512_setzero_ps(); }
+  static Sum zero() { return _mm512_setzero_ps(); }
   static Sum multiplyAdd(Sum acc, const Element* x, __m512i w) {
     if constexpr (sizeof(Element) == 4) {
       return _mm512_fmadd_ps(_mm512_set1_ps(*x), _mm512_castsi512_ps(w), acc);
@@ -136,14 +136,16 @@ struct Lanes {
 template <>
 struct Lanes<uint8_t> {
   using Sum = __m512i;
-  static Sum begin(const ConvTile& t, int block) { return _mm512_load_si512(t.start + block * kConvLanes); }
+  static Sum zero() { return _mm512_setzero_si512(); }
   static Sum multiplyAdd(Sum acc, const uint8_t* x, __m512i w) {
     int32_t quad;
     std::memcpy(&quad, x, 4);
     return _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(quad), w);
   }
+  // Sums do not begin with `offset`: with a load in front of its loop GCC 12 keeps the tile on the stack, at half the speed.
   static __m512 end(const ConvTile& t, int block, Sum sum) {
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(t.scale + block * kConvLanes));
+    const __m512i whole = _mm512_add_epi32(sum, _mm512_load_si512(t.offset + block * kConvLanes));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(whole), _mm512_load_ps(t.scale + block * kConvLanes));
   }
 };
 #endif
@@ -157,7 +159,7 @@ void accumulateTile(const ConvTile& t, float* acc) {
 #pragma GCC unroll 24
   for (int p = 0; p < Pixels; ++p)
 #pragma GCC unroll 2
-    for (int b = 0; b < Blocks; ++b) sum[p][b] = Lane::begin(t, b);
+    for (int b = 0; b < Blocks; ++b) sum[p][b] = Lane::zero();
   for (int r = 0; r < t.rowCount; ++r) {
     const Element* in = static_cast<const Element*>(t.rows[r]);
     const __m512i* w = static_cast<const __m512i*>(t.weights[r]);

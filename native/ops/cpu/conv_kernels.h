@@ -25,7 +25,7 @@ struct ConvTile {
   int rowCount;
   int run;                     // a multiple of ConvKernels::step; the padding has zero weights
   int64_t pixelStride;         // elements
-  const int32_t* start = nullptr;  // of bytes: what sums begin with, by lane
+  const int32_t* offset = nullptr;  // of bytes: what is added to sums, by lane
   const float* scale = nullptr;    // and what they are multiplied by
 };
 
