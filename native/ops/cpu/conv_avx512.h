@@ -257,29 +257,28 @@ struct AsBytes {
   }
 };
 
-// Up to sixteen pixels, which share one square root and one division.
-template <bool Whole, Activation A, class Out, class In, class As>
-void normGroup(Out* out, const In* in, const float* gamma, int64_t channels, int count, __m512 root, As as) {
-  alignas(64) float scales[16];
+// Lane i of the result is of pixel i; behind the `count` pixels, of the last one.
+template <bool Whole, class In>
+__m512 sumSquares(const In* in, int64_t channels, int count) {
   __m512 squares[16];
 #pragma GCC unroll 16
   for (int p = 0; p < 16; ++p) squares[p] = _mm512_setzero_ps();
   for (int64_t c = 0; c < channels; c += 16) {
     const __mmask16 m = lanesMask(channels - c);
-    if (count == 16) {
 #pragma GCC unroll 16
-      for (int p = 0; p < 16; ++p) {
-        const __m512 x = load<Whole>(in + p * channels + c, m);
-        squares[p] = _mm512_fmadd_ps(x, x, squares[p]);
-      }
-    } else {
-      for (int p = 0; p < count; ++p) {
-        const __m512 x = load<Whole>(in + p * channels + c, m);
-        squares[p] = _mm512_fmadd_ps(x, x, squares[p]);
-      }
+    for (int p = 0; p < 16; ++p) {
+      const __m512 x = load<Whole>(in + std::min(p, count - 1) * channels + c, m);
+      squares[p] = _mm512_fmadd_ps(x, x, squares[p]);
     }
   }
-  const __m512 length = _mm512_max_ps(_mm512_sqrt_ps(sumEach(squares)), _mm512_set1_ps(1e-12f));
+  return sumEach(squares);
+}
+
+// Up to sixteen pixels, which share one square root and one division.
+template <bool Whole, Activation A, class Out, class In, class As>
+void normGroup(Out* out, const In* in, const float* gamma, int64_t channels, int count, __m512 root, As as) {
+  alignas(64) float scales[16];
+  const __m512 length = _mm512_max_ps(_mm512_sqrt_ps(sumSquares<Whole>(in, channels, count)), _mm512_set1_ps(1e-12f));
   _mm512_store_ps(scales, _mm512_div_ps(root, length));
   for (int64_t c = 0; c < channels; c += 16) {
     const __mmask16 m = lanesMask(channels - c);
