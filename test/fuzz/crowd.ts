@@ -47,7 +47,11 @@ async function round(target: Target, seconds: number, healthy: number, hostile: 
   const attack = async (attacker: number) => {
     while (!over) {
       const script = attacker % 5 === 0 ? leaving(target) : scripts.script(seed, sent++);
-      const complaint = complaintAbout(await send(service.url, script).catch(() => ''), secrets);
+      const answer = await send(service.url, script).then(
+        ({ answers }) => answers.join(),
+        () => '',
+      );
+      const complaint = complaintAbout(answer, secrets);
       if (complaint !== undefined) complaints.push(`${complaint}, the answer to ${JSON.stringify(script)}`);
     }
   };

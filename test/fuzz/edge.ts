@@ -10,13 +10,16 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Bystander, footprintOf, HEALTHY_MS, settled } from './bystander.js';
 import { Hostile } from './hostile.js';
+import { MAX_CONNECTIONS, SHORT_TIMES } from './rules.js';
 import { startTarget, type Target } from './target.js';
-import { complaintAbout, type Script, send } from './wire.js';
+import { complaintAbout, type Script, send, statusOf, unmet } from './wire.js';
 
 const WARM_MS = 5000;
 /** Of the scripts sent last, printed when the process dies. */
 const REMEMBERED = 40;
 const MOST_COMPLAINTS = 20;
+/** Scripts that take seconds run beside the others. */
+const SLOW_AT_ONCE = 4;
 
 class Attack {
   sent = 0;
@@ -26,7 +29,8 @@ class Attack {
 
   constructor(
     private readonly target: Target,
-    private readonly scriptOf: (number: number) => Script,
+    private readonly hostile: Hostile,
+    private readonly seed: number,
   ) {}
 
   /** Until the time is over, the process dies, or too much is wrong. */
@@ -40,11 +44,15 @@ class Attack {
     });
     const end = performance.now() + milliseconds;
     const goesOn = () => alive && performance.now() < end && this.complaints.length < MOST_COMPLAINTS;
-    await Promise.all(
-      Array.from({ length: concurrency }, async () => {
-        while (goesOn()) await this.one(this.scriptOf(this.sent++));
-      }),
-    );
+    const lanes = (count: number, next: () => Script) =>
+      Array.from({ length: count }, async () => {
+        while (goesOn()) await this.one(next());
+      });
+    let slow = 0;
+    await Promise.all([
+      ...lanes(concurrency, () => this.hostile.script(this.seed, this.sent++)),
+      ...lanes(SLOW_AT_ONCE, () => this.hostile.slow(this.seed, slow++)),
+    ]);
     alive = false;
   }
 
@@ -52,15 +60,14 @@ class Attack {
     this.recent.push(script);
     if (this.recent.length > REMEMBERED) this.recent.shift();
     try {
-      const answer = await send(this.target.service.url, script);
-      const status = /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 'none';
-      this.statuses[status] = (this.statuses[status] ?? 0) + 1;
-      const served =
-        script.forbidden && /^[12]/.test(status) ? `served with ${status}, though nobody may have it,` : undefined;
-      const complaint = served ?? complaintAbout(answer, this.target.secrets);
+      const outcome = await send(this.target.service.url, script);
+      const { answers } = outcome;
+      for (const status of answers.map(statusOf)) this.statuses[status] = (this.statuses[status] ?? 0) + 1;
+      const said = answers.map((answer) => complaintAbout(answer, this.target.secrets)).find(Boolean);
+      const complaint = said ?? unmet(script, outcome);
       if (complaint !== undefined)
         this.complaints.push(
-          `${complaint} in ${JSON.stringify(answer.slice(0, 1500))}, the answer to\n${printed(script)}`,
+          `${complaint} in ${JSON.stringify((answers[0] ?? '').slice(0, 1500))}, the answer to\n${printed(script)}`,
         );
     } catch (error) {
       this.complaints.push(`${String(error)}, with\n${printed(script)}`);
@@ -87,15 +94,15 @@ async function main(): Promise<void> {
   const seconds = Number(positionals[0] ?? 60);
   const seed = Number(values.seed ?? process.env['LONGLIVE_FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
   process.stdout.write(`seed ${seed}, ${seconds} s (again with LONGLIVE_FUZZ_SEED=${seed})\n`);
-  const target = await startTarget();
+  const target = await startTarget({ ...SHORT_TIMES, MAX_CONNECTIONS });
   try {
     const { service, prey, watchedId } = target;
     const hostile = new Hostile(prey);
     // What a first use loads and compiles is no growth.
-    await new Attack(target, (number) => hostile.script(seed + 1, number)).run(4, WARM_MS);
+    await new Attack(target, hostile, seed + 1).run(4, WARM_MS);
     const { after: before } = await settled(service.pid, footprintOf(service.pid));
     const bystander = new Bystander(service, watchedId, Number(values['healthy-ms'] ?? HEALTHY_MS));
-    const attack = new Attack(target, (number) => hostile.script(seed, number));
+    const attack = new Attack(target, hostile, seed);
     if (values.replay === undefined) await attack.run(Number(values.concurrency ?? 12), seconds * 1000);
     else
       for (const line of readFileSync(values.replay, 'utf8').split('\n'))

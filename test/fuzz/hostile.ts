@@ -2,9 +2,9 @@
 
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
-import { forbidden } from './forbidden.js';
 import { mutate, randomFrom } from './mutate.js';
 import { type Operation, operations } from './operations.js';
+import { refused, slow } from './rules.js';
 import type { Script, Step } from './wire.js';
 
 /** What is at the service's address. */
@@ -35,14 +35,22 @@ export class Hostile {
       (random, seed) => this.graphql(random, seed),
       (random, seed) => this.graphql(random, seed),
       (random) => this.media(random),
-      (random) => forbidden(this.prey, random),
+      (random) => refused(this.prey, random),
+      (random) => refused(this.prey, random),
+      (random) => refused(this.prey, random),
+      (random) => refused(this.prey, random),
     ];
   }
 
   script(seed: number, number: number): Script {
-    const mixed = createHash('sha256').update(`${seed} ${number}`).digest().readInt32LE(0);
+    const mixed = mixture(`${seed} ${number}`);
     const random = randomFrom(mixed);
     return (this.kinds[number % this.kinds.length] as (random: Random, seed: number) => Script)(random, mixed);
+  }
+
+  /** Those that take seconds, and crowds, of which there should not be many at once. */
+  slow(seed: number, number: number): Script {
+    return slow(this.prey, number, randomFrom(mixture(`slow ${seed} ${number}`)));
   }
 
   private http(random: Random): Script {
@@ -447,6 +455,10 @@ const HEADERS = [
     '\0: 1',
   ],
 ];
+
+function mixture(text: string): number {
+  return createHash('sha256').update(text).digest().readInt32LE(0);
+}
 
 function cookies(random: Random): string {
   if (random(4) > 0) return '';

@@ -9,7 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Bystander, footprintOf, settled } from './bystander.js';
 import { startTarget, type Target } from './target.js';
-import { complaintAbout, type Script, send } from './wire.js';
+import { complaintAbout, type Script, send, statusOf } from './wire.js';
 
 const HANDSHAKE =
   'connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n';
@@ -47,8 +47,11 @@ async function storm(target: Target, script: Script, count: number, concurrency:
   let [sent, peak] = [0, before.descriptors];
   const began = performance.now();
   const one = async () => {
-    const answer = await send(service.url, script).catch((error: unknown) => String(error));
-    const status = /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? (answer === '' ? 'none' : answer.slice(0, 80));
+    const answer = await send(service.url, script).then(
+      ({ answers }) => answers.join(),
+      (error: unknown) => String(error),
+    );
+    const status = answer === '' || answer.startsWith('HTTP/') ? statusOf(answer) : answer.slice(0, 80);
     statuses[status] = (statuses[status] ?? 0) + 1;
     const complaint = complaintAbout(answer, secrets);
     if (complaint !== undefined) complaints.push(complaint);

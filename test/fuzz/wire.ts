@@ -1,10 +1,10 @@
-/** One TCP connection as a script that can be printed, kept and sent again, and what is wrong with its answer. */
+/** TCP connections as a script that can be printed, kept and sent again, and what is wrong with what came of it. */
 
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Bytes are Latin-1 texts. */
-export type Step = { write: string } | { wait: number };
+/** Bytes are Latin-1 texts; `times` sends them that often; `until` waits for a text in the answer. */
+export type Step = { write: string; times?: number } | { wait: number } | { until: string };
 
 export interface Script {
   kind: string;
@@ -15,61 +15,179 @@ export interface Script {
   patience: number;
   /** Nothing of the answer is taken while the script runs. */
   unread?: boolean;
-  /** What must not be served: an answer of 1xx or 2xx is wrong. */
-  forbidden?: boolean;
+  /** Connections of this kind, all opened at once and held until each is answered; one where absent. */
+  crowd?: number;
+  /** What must come of it. */
+  expect?: Expectation;
+}
+
+/** What is right, whatever else the service has to do. Nothing is expected of an answer that did not come. */
+export interface Expectation {
+  /** Of the first answer on each connection. */
+  status?: string;
+  /** Something that the answer has in it. */
+  says?: string;
+  /** So many answers of 1xx and 2xx at most, on all connections together. */
+  mostServed?: number;
+  /** The service closes the connection while the script waits. */
+  closed?: boolean;
+  /** A request, made behind the crowd on a connection of its own, that is answered before half of the crowd's time is over. */
+  overtakenBy?: string;
+}
+
+export interface Outcome {
+  /** On each connection what the service answered, as Latin-1. */
+  answers: string[];
+  /** The service closed every connection. */
+  closed: boolean;
+  /** After how much of the crowd's time the request behind it was answered; more than 1 when it was not. */
+  overtakenAfter?: number;
 }
 
 /** More of an answer is counted, not kept. */
 const KEPT_BYTES = 2 ** 20;
 const CONNECT_MS = 10_000;
+const BURST_BYTES = 2 ** 20;
+const BETWEEN_BURSTS_MS = 5;
+const HEARING_MS = 10_000;
+/** For what was not read before the end: what the system still holds of it takes less. */
+const READING_ON_MS = 2000;
 
-/** What the service answered, as Latin-1. Rejects only when it takes no connection. */
-export async function send(url: string, { steps, end, patience, unread }: Script): Promise<string> {
-  const { hostname, port } = new URL(url);
-  const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true, noDelay: true });
-  const parts: Buffer[] = [];
-  let kept = 0;
-  const take = (bytes: Buffer) => {
-    if (kept < KEPT_BYTES) parts.push(bytes);
-    kept += bytes.length;
-  };
-  if (!unread) socket.on('data', take);
-  const over = new Promise<void>((resolve) => {
-    socket.once('end', () => resolve());
-    socket.once('close', () => resolve());
-    if (end === 'reset when answered') socket.once('data', () => resolve());
-  });
-  const opened = new Promise<void>((resolve, reject) => {
-    socket.once('connect', () => resolve());
-    socket.once('error', reject);
-    socket.setTimeout(CONNECT_MS, () => reject(new Error('no connection within 10 s')));
-  });
-  try {
-    await opened;
-    socket.setTimeout(0);
-    socket.on('error', () => undefined);
+class Connection {
+  /** The service has closed it, or the network has. */
+  closed = false;
+  readonly opened: Promise<void>;
+  readonly answered: Promise<void>;
+  readonly over: Promise<void>;
+  private readonly socket: Socket;
+  private readonly parts: Buffer[] = [];
+
+  constructor(url: string, unread = false) {
+    const { hostname, port } = new URL(url);
+    const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true, noDelay: true });
+    this.socket = socket;
+    if (!unread) this.read();
+    this.opened = new Promise<void>((resolve, reject) => {
+      socket.once('connect', () => resolve());
+      socket.once('error', reject);
+      socket.setTimeout(CONNECT_MS, () => reject(new Error('no connection within 10 s')));
+    });
+    this.answered = new Promise<void>((resolve) => {
+      if (!unread) socket.once('data', () => resolve());
+    });
+    this.over = new Promise<void>((resolve) => {
+      const end = () => {
+        this.closed = true;
+        resolve();
+      };
+      socket.once('end', end);
+      socket.once('close', end);
+    });
+  }
+
+  get answer(): string {
+    return Buffer.concat(this.parts).toString('latin1');
+  }
+
+  read(): void {
+    let kept = 0;
+    this.socket.on('data', (bytes: Buffer) => {
+      if (kept < KEPT_BYTES) this.parts.push(bytes);
+      kept += bytes.length;
+    });
+  }
+
+  async write(steps: readonly Step[]): Promise<void> {
+    await this.opened;
+    this.socket.setTimeout(0);
+    this.socket.on('error', () => undefined);
     for (const step of steps) {
       if ('wait' in step) await sleep(step.wait);
-      else if (socket.writable) socket.write(step.write, 'latin1');
+      else if ('until' in step) await this.hear(step.until);
+      else await this.writeAll(step.write, step.times ?? 1);
     }
-    if (end === 'half-close') socket.end();
-    const tired = new AbortController();
-    await Promise.race([over, sleep(patience, undefined, { signal: tired.signal })]);
-    tired.abort();
-  } finally {
-    if (end.startsWith('reset')) socket.resetAndDestroy();
-    else socket.destroy();
   }
-  return Buffer.concat(parts).toString('latin1');
+
+  leave(end: Script['end']): void {
+    if (end.startsWith('reset')) this.socket.resetAndDestroy();
+    else this.socket.destroy();
+  }
+
+  halfClose(): void {
+    this.socket.end();
+  }
+
+  private async hear(text: string): Promise<void> {
+    const end = performance.now() + HEARING_MS;
+    while (!this.closed && !this.answer.includes(text) && performance.now() < end) await sleep(10);
+  }
+
+  private async writeAll(text: string, times: number): Promise<void> {
+    const atOnce = Math.max(1, Math.floor(BURST_BYTES / text.length));
+    for (let left = times; left > 0 && this.socket.writable; left -= atOnce) {
+      this.socket.write(text.repeat(Math.min(left, atOnce)), 'latin1');
+      if (times > 1) await sleep(BETWEEN_BURSTS_MS);
+    }
+  }
+}
+
+/** What came of it. Rejects only when the service takes no connection. */
+export async function send(url: string, script: Script): Promise<Outcome> {
+  const { crowd: size = 1, expect: { overtakenBy } = {} } = script;
+  const crowd = Array.from({ length: size }, () => new Connection(url, script.unread));
+  const began = performance.now();
+  const behind = overtakenBy === undefined ? undefined : new Connection(url);
+  try {
+    const overtaken = behind && answerTime(behind, overtakenBy as string, script.patience).catch(() => Infinity);
+    await Promise.all(crowd.map((connection) => run(connection, script)));
+    const took = performance.now() - began;
+    return {
+      answers: crowd.map(({ answer }) => answer),
+      closed: crowd.every(({ closed }) => closed),
+      ...(overtaken && { overtakenAfter: (await overtaken) / took }),
+    };
+  } finally {
+    for (const connection of crowd) connection.leave(script.end);
+    behind?.leave('hold');
+  }
+}
+
+async function run(connection: Connection, { steps, end, patience, unread, crowd = 1 }: Script): Promise<void> {
+  await connection.write(steps);
+  if (end === 'half-close') connection.halfClose();
+  const enough = end === 'reset when answered' || crowd > 1 ? [connection.answered] : [];
+  await atMost(patience, [connection.over, ...enough]);
+  if (!unread) return;
+  connection.read();
+  await atMost(READING_ON_MS, [connection.over]);
+}
+
+/** In milliseconds; `Infinity` where it did not come in time. */
+async function answerTime(connection: Connection, request: string, patience: number): Promise<number> {
+  const began = performance.now();
+  await connection.write([{ write: request }]);
+  await atMost(patience, [connection.answered, connection.over]);
+  return connection.answer.startsWith('HTTP/1.1 200') ? performance.now() - began : Infinity;
+}
+
+async function atMost(milliseconds: number, events: readonly Promise<void>[]): Promise<void> {
+  const tired = new AbortController();
+  const tiredOf = sleep(milliseconds, undefined, { signal: tired.signal }).catch(() => undefined);
+  await Promise.race([...events, tiredOf]).finally(() => tired.abort());
+}
+
+export function statusOf(answer: string): string {
+  return /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 'none';
 }
 
 const STACK = /(?:\n|\\n)\s+at (?:async )?\S[^\n"]{0,200}?:\d+:\d+\)?/;
 const OWN_FAULT = /Something went wrong inside|INTERNAL_SERVER_ERROR|Unexpected error/;
+const STATUS_LINE = /(?:^|\r\n|[}\]>])HTTP\/1\.1 (\d\d\d) /g;
 
 /** What a stranger must not be told: statuses of our own faults, stacks and any of the texts (paths of the server). */
 export function complaintAbout(answer: string, secrets: readonly string[]): string | undefined {
-  for (const [, status] of answer.matchAll(/(?:^|\r\n|[}\]>])HTTP\/1\.1 (5\d\d) /g))
-    if (status !== '503') return `status ${status}`;
+  for (const [, status = ''] of answer.matchAll(STATUS_LINE))
+    if (status.startsWith('5') && status !== '503') return `status ${status}`;
   const closed = closeCodeOf(answer);
   if (closed === 1011 || closed === 4500) return `WebSocket closed with ${closed}`;
   if (!/content-type: text\/(?:html|javascript)/i.test(answer) && STACK.test(answer)) return 'a stack';
@@ -78,6 +196,27 @@ export function complaintAbout(answer: string, secrets: readonly string[]): stri
   const secret = secrets.find((text) => answer.includes(text));
   return secret === undefined ? undefined : `the path ${secret}`;
 }
+
+/** What is not as the script expects it. */
+export function unmet({ expect }: Script, { answers, closed, overtakenAfter }: Outcome): string | undefined {
+  if (!expect) return undefined;
+  const came = answers.filter((answer) => answer !== '');
+  const { status, says, mostServed } = expect;
+  const other = status === undefined ? undefined : came.map(statusOf).find((each) => each !== status);
+  if (other !== undefined) return `answered ${other} instead of ${status}`;
+  if (says !== undefined && came.some((answer) => !answer.includes(says))) return `"${says}" is not in it`;
+  const served = came
+    .flatMap((answer) => [...answer.matchAll(STATUS_LINE)])
+    .filter(([, each]) => /^[12]/.test(each ?? ''));
+  if (mostServed !== undefined && served.length > mostServed)
+    return `served ${served.length} times instead of ${mostServed}`;
+  if (expect.closed && !closed) return 'not closed';
+  if (overtakenAfter !== undefined && overtakenAfter > MOST_WAITING)
+    return `overtaken only after ${Math.round(overtakenAfter * 100)} % of the crowd's time`;
+  return undefined;
+}
+
+const MOST_WAITING = 0.5;
 
 /** Of the close frame behind an upgrade, if there is one. */
 function closeCodeOf(answer: string): number | undefined {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RunningServer } from '../../../src/server/index.js';
 import { frame } from '../../fuzz/hostile.js';
-import { type Script, send } from '../../fuzz/wire.js';
+import { type Script, send, statusOf } from '../../fuzz/wire.js';
 import { startPaintingServer } from '../../support/painting-server.js';
 
 let server: RunningServer;
@@ -21,7 +21,7 @@ const script = (write: string, end: Script['end'] = 'half-close', patience = PAT
   ...{ kind: 'raw', steps: [{ write }], end, patience },
 });
 
-const statusOf = (answer: string) => Number(/^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1]);
+const answerTo = async (script: Script) => (await send(server.url, script)).answers[0] as string;
 
 const request = (method: string, target: string, headers = '') =>
   `${method} ${target} HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n${headers}\r\n`;
@@ -59,8 +59,8 @@ describe('a request target', () => {
     ['CONNECT', 'localhost:80', 405],
     ['CONNECT', '//', 405],
   ])('%s %s is answered %i, as it is in an upgrade', async (method, target, status) => {
-    expect(statusOf(await send(server.url, script(request(method, target))))).toBe(status);
-    if (status === 400) expect(statusOf(await send(server.url, script(handshake(target))))).toBe(400);
+    expect(statusOf(await answerTo(script(request(method, target))))).toBe(String(status));
+    if (status === 400) expect(statusOf(await answerTo(script(handshake(target))))).toBe('400');
     await lives();
   });
 });
@@ -89,8 +89,8 @@ describe('an upgrade', () => {
 
   it('whose first frame is too large is closed with 1009', async () => {
     const steps = [{ write: handshake() }, { write: frame(1, 'x'.repeat(20_000)) }];
-    const answer = await send(server.url, { kind: 'raw', steps, end: 'hold', patience: PATIENCE_MS });
-    expect(statusOf(answer)).toBe(101);
+    const answer = await answerTo({ kind: 'raw', steps, end: 'hold', patience: PATIENCE_MS });
+    expect(statusOf(answer)).toBe('101');
     const close = Buffer.from(answer.slice(answer.indexOf('\r\n\r\n') + 4), 'latin1');
     expect([close[0], close.readUInt16BE(2)]).toEqual([0x88, 1009]);
     await lives();
@@ -98,9 +98,7 @@ describe('an upgrade', () => {
 
   it('whose first frame says that it is larger than any is closed', async () => {
     const steps = [{ write: handshake() }, { write: frame(1, 'x', { length: 2n ** 62n }) }];
-    const began = performance.now();
-    await send(server.url, { kind: 'raw', steps, end: 'hold', patience: PATIENCE_MS });
-    expect(performance.now() - began).toBeLessThan(PATIENCE_MS);
+    expect((await send(server.url, { kind: 'raw', steps, end: 'hold', patience: PATIENCE_MS })).closed).toBe(true);
     await lives();
   });
 
