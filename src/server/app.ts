@@ -19,6 +19,7 @@ import { Metrics } from './metrics.js';
 import { Readiness } from './readiness.js';
 import { RefusalLog } from './refusals.js';
 import { StaticFiles } from './static.js';
+import { Turns } from './turns.js';
 import { serveWebSocket } from './websocket.js';
 
 /** The service behind the server. */
@@ -81,9 +82,10 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
   const edge = new Edge(config);
   const refusals = new RefusalLog(log);
   const readiness = new Readiness({ sessions, store, seconds: config.readySeconds, log });
-  const http = createHttpServer({ config, edge, sessions, readiness, yoga, media, files, metrics, refusals, log });
+  const common = { config, edge, refusals, turns: new Turns(), yoga, metrics, log };
+  const http = createHttpServer({ ...common, sessions, readiness, media, files });
   const { server, connections } = http;
-  const webSocket = serveWebSocket(server, { config, edge, connections, refusals, yoga, metrics, log });
+  const webSocket = serveWebSocket(server, { ...common, connections });
   await listen(server, config);
   let closed: Promise<void> | undefined;
   const closeOnce = () => (closed ??= close(config, backend, server, webSocket, log));

@@ -12,7 +12,7 @@ import type { Readiness } from './readiness.js';
 import { type RefusalLog, refuseSocket } from './refusals.js';
 import { authorized, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
 import type { StaticFiles } from './static.js';
-import { Turns } from './turns.js';
+import type { Turns } from './turns.js';
 
 export interface HttpParts {
   config: ServerConfig;
@@ -22,6 +22,7 @@ export interface HttpParts {
   yoga: Yoga;
   media: MediaRoutes;
   files: StaticFiles;
+  turns: Turns;
   metrics: Metrics;
   refusals: RefusalLog;
   log: Log;
@@ -90,8 +91,6 @@ function malformed({ code }: NodeJS.ErrnoException): Refusal | undefined {
 }
 
 class Routes {
-  private readonly turns = new Turns();
-
   constructor(
     private readonly parts: HttpParts,
     private readonly connections: Connections,
@@ -139,7 +138,7 @@ class Routes {
   private async route(request: IncomingMessage, response: ServerResponse, incoming: Incoming): Promise<void> {
     const { path } = incoming;
     response.setHeader('x-content-type-options', 'nosniff');
-    if (path === '/graphql') return this.graphql(request, response);
+    if (path === '/graphql') return this.graphql(request, response, incoming);
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('allow', 'GET, HEAD');
       return sendError(
@@ -157,8 +156,8 @@ class Routes {
     sendError(response, 404, 'NOT_FOUND', 'Not found. The API is at /graphql, the viewer at /.');
   }
 
-  private async graphql(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { config, yoga } = this.parts;
+  private async graphql(request: IncomingMessage, response: ServerResponse, { address }: Incoming): Promise<void> {
+    const { config, turns, yoga } = this.parts;
     const accept = request.headers.accept ?? '';
     const admitted = authorized(config.token, request.headers.authorization);
     if (request.method === 'GET' && accept.includes('text/html') && (config.graphiql ?? admitted))
@@ -171,7 +170,7 @@ class Routes {
     if (request.method === 'POST' && !/^application\/(graphql\+)?json\b/i.test(request.headers['content-type'] ?? '')) {
       return sendError(response, 415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the operation as application/json.');
     }
-    await this.turns.next();
+    await turns.next(address);
     if (response.destroyed) return; // Whoever asked has left: nobody pays for the work.
     await yoga(request, response);
   }

@@ -6,16 +6,36 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
  */
 const APART = 4;
 
-/** Lets operations begin one after the other, with room for everything else between them. */
+/**
+ * Lets operations begin one after the other, with room for everything else between them, and addresses in turn: whoever
+ * asks for little does not wait for all that somebody else asked for before.
+ */
 export class Turns {
-  private last: Promise<void> = Promise.resolve();
+  /** By address; who is next stands first. */
+  private readonly waiting = new Map<string, (() => void)[]>();
+  private passing = false;
 
-  next(): Promise<void> {
-    this.last = this.last.then(pass);
-    return this.last;
+  next(address: string): Promise<void> {
+    return new Promise((begin) => {
+      const queue = this.waiting.get(address);
+      if (queue) queue.push(begin);
+      else this.waiting.set(address, [begin]);
+      if (!this.passing) void this.pass();
+    });
   }
-}
 
-async function pass(): Promise<void> {
-  for (let turn = 0; turn < APART; turn++) await nextTurn();
+  private async pass(): Promise<void> {
+    this.passing = true;
+    while (this.waiting.size > 0) {
+      for (let turn = 0; turn < APART; turn++) await nextTurn();
+      for (const [address, queue] of this.waiting) {
+        const begin = queue.shift();
+        this.waiting.delete(address);
+        if (queue.length > 0) this.waiting.set(address, queue);
+        begin?.();
+        break;
+      }
+    }
+    this.passing = false;
+  }
 }

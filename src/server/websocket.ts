@@ -11,6 +11,7 @@ import type { Log, Yoga } from './graphql.js';
 import type { Metrics } from './metrics.js';
 import { type RefusalLog, refuseSocket } from './refusals.js';
 import { authorized } from './request.js';
+import type { Turns } from './turns.js';
 import { WebSocketClient } from './websocket-client.js';
 
 export interface WebSocketOptions {
@@ -18,12 +19,14 @@ export interface WebSocketOptions {
   edge: Edge;
   connections: Connections;
   refusals: RefusalLog;
+  turns: Turns;
   yoga: Yoga;
   metrics: Metrics;
   log: Log;
 }
 
 interface Extra {
+  address: string;
   client: WebSocketClient;
   socket: WebSocket;
   request: IncomingMessage;
@@ -67,7 +70,7 @@ export function serveWebSocket(server: Server, options: WebSocketOptions): { dis
     connections.upgraded(socket);
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
       const client = new WebSocketClient(webSocket, socket, { ...config, log: options.log, login });
-      open(protocol, { client, socket: webSocket, request }, options.metrics);
+      open(protocol, { address, client, socket: webSocket, request }, options.metrics);
     });
   });
   // A handshake that its library does not take: closed here, since it would wait for the client to do so.
@@ -110,7 +113,7 @@ function unfitUpgrade(request: IncomingMessage, { path, originAllowed, method }:
   return undefined;
 }
 
-function protocolOf({ config, yoga }: WebSocketOptions): Protocol<Extra> {
+function protocolOf({ config, turns, yoga }: WebSocketOptions): Protocol<Extra> {
   return makeServer<Record<string, unknown>, Extra>({
     connectionInitWaitTimeout: config.loginSeconds * 1000,
     onConnect: ({ connectionParams, extra }) => {
@@ -118,12 +121,14 @@ function protocolOf({ config, yoga }: WebSocketOptions): Protocol<Extra> {
       if (admitted) extra.client.loggedIn();
       return admitted;
     },
-    onSubscribe: (context, _id, params) => {
+    onSubscribe: async (context, id, params) => {
       if (Object.keys(context.subscriptions).length > config.maxOperations) {
         return [
           new GraphQLError(`At most ${config.maxOperations} operations may run on one WebSocket; complete one first.`),
         ];
       }
+      await turns.next(context.extra.address);
+      if (!(id in context.subscriptions)) return [new GraphQLError('The operation was completed before it began.')];
       return prepare(yoga, context.extra, params);
     },
     execute: (args: ExecutionArgs) => (args as Running).rootValue.execute(args),

@@ -13,7 +13,7 @@ type Rule = (prey: Prey, random: Random) => Script;
 export const SHORT_TIMES = { HEADER_SECONDS: 2, BODY_SECONDS: 3, KEEP_ALIVE_SECONDS: 2, LOGIN_SECONDS: 2 };
 export const MAX_CONNECTIONS = 512;
 /** For whatever must be closed or answered: the limits of time, and much for a busy machine. */
-const PATIENCE_MS = 12_000;
+const PATIENCE_MS = 20_000;
 
 const UPGRADE =
   'connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n';
@@ -298,7 +298,7 @@ function crowded({ host, sessionId }: Prey): Script {
   const query = `subscription { sessionStream(sessionId: "${sessionId}") { __typename } }`;
   const write = post(host, { query }, 'accept: text/event-stream\r\n');
   const expect = { overtakenBy: request('GET /healthz', host, CLOSE) };
-  return rule('crowd of operations', [{ write }], expect, { crowd: 250, end: 'reset' });
+  return rule('crowd of operations', [{ write }], expect, { crowd: 150, end: 'reset' });
 }
 
 /** As many connections that say nothing as there may be. */
