@@ -17,3 +17,18 @@ export function leavable(parts: AsyncGenerator<Uint8Array>, end: () => void): As
 export async function leave(bytes: AsyncIterable<unknown>): Promise<void> {
   await bytes[Symbol.asyncIterator]().return?.();
 }
+
+/** The bytes together, or undefined where there are more than that; then whoever sends them is left. */
+export async function collectWithin(
+  body: AsyncIterable<Uint8Array>,
+  mostBytes: number,
+): Promise<Buffer<ArrayBuffer> | undefined> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of body) {
+    size += part.length;
+    if (size > mostBytes) return undefined;
+    parts.push(part);
+  }
+  return Buffer.concat(parts);
+}

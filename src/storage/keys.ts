@@ -7,12 +7,17 @@ const MOST_SEGMENT_BYTES = 200;
 // eslint-disable-next-line no-control-regex
 const BAD_SEGMENT = /^$|^\.|[\\\u0000-\u001f\u007f]/;
 
-/** Throws StoreError INVALID_KEY unless `key` is a plain relative path. */
-export function requireKey(key: string): void {
+/** Whether it is a plain relative path. */
+export function isKey(key: string): boolean {
   const bad = key
     .split('/')
-    .find((segment) => BAD_SEGMENT.test(segment) || Buffer.byteLength(segment) > MOST_SEGMENT_BYTES);
-  if (bad !== undefined || Buffer.byteLength(key) > MOST_BYTES) {
+    .some((segment) => BAD_SEGMENT.test(segment) || Buffer.byteLength(segment) > MOST_SEGMENT_BYTES);
+  return !bad && Buffer.byteLength(key) <= MOST_BYTES;
+}
+
+/** Throws StoreError INVALID_KEY unless it is one. */
+export function requireKey(key: string): void {
+  if (!isKey(key)) {
     throw new StoreError(
       'INVALID_KEY',
       `${JSON.stringify(key.slice(0, 100))} is not a valid key: use relative paths without empty, hidden or overlong parts`,

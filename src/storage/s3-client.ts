@@ -2,6 +2,7 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { loadConfig, NODE_REGION_CONFIG_OPTIONS } from '@smithy/core/config';
 import { proxyAgent } from '../files/proxy.js';
+import { boundAnswers } from './s3-answers.js';
 
 export interface S3Options {
   bucket: string;
@@ -37,6 +38,7 @@ export async function openClients(options: S3Options): Promise<S3Clients> {
   const endpoint = options.endpoint ?? (await configuredEndpoint());
   const region = options.region ?? (await configuredRegion(endpoint !== undefined));
   const client = new S3Client(clientConfig(options, region, endpoint));
+  boundAnswers(client);
   const { publicEndpoint } = options;
   return { client, signer: publicEndpoint ? new S3Client(clientConfig(options, region, publicEndpoint)) : client };
 }

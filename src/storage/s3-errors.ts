@@ -39,10 +39,17 @@ export function s3Error(error: unknown, key: string): Error {
     );
   }
   const code = codeOf(name, $metadata?.httpStatusCode);
-  return new StoreError(code, `${key}: ${HINTS[code]} (${[name, message].filter(Boolean).join(': ')})`, {
+  return new StoreError(code, `${key}: ${HINTS[code]} (${[name, message].filter(Boolean).map(plain).join(': ')})`, {
     cause: error,
   });
 }
+
+/** Words of a server that may be anybody's, for a log and a terminal. */
+function plain(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}]+/gu, ' ').slice(0, MOST_WORDS);
+}
+
+const MOST_WORDS = 500;
 
 /** A conditional write that the server does not know, said as what it is; everything else unchanged. */
 export function conditionalWriteError(error: unknown, key: string): unknown {

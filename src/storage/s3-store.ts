@@ -7,7 +7,6 @@ import {
   GetObjectCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
-  paginateListObjectsV2,
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
@@ -23,6 +22,7 @@ import {
 import { contentTypeOf, requireKey, requirePrefix } from './keys.js';
 import { openClients, REQUEST_TIMEOUT_MS, type S3Clients, type S3Options } from './s3-client.js';
 import { conditionalWriteError, isBusy, s3Error } from './s3-errors.js';
+import { listed } from './s3-listing.js';
 
 const PART_BYTES = 8 << 20;
 const PARTS_IN_FLIGHT = 2;
@@ -85,9 +85,8 @@ export class S3Store implements ObjectStore {
     const answer = await this.#attempt(key, ({ client }, params) =>
       client.send(new GetObjectCommand({ ...params, ...(range && { Range: `bytes=${range.start}-${range.end}` }) })),
     );
-    const total = answer.ContentRange?.split('/')[1];
     return {
-      size: total === undefined ? (answer.ContentLength ?? 0) : Number(total),
+      size: sizeOf(answer),
       etag: answer.ETag ?? '',
       contentType: answer.ContentType ?? contentTypeOf(key),
       body: bodyOf(key, answer.Body as Readable, answer.ContentLength, this.#patienceMs),
@@ -107,19 +106,9 @@ export class S3Store implements ObjectStore {
 
   async *list(prefix: string, { after }: ListOptions = {}): AsyncGenerator<{ key: string; size: number }> {
     requirePrefix(prefix);
-    const StartAfter = after === undefined ? undefined : this.#prefix + after;
     try {
       const { client } = await this.#clients();
-      const pages = paginateListObjectsV2(
-        { client },
-        { Bucket: this.#bucket, Prefix: this.#prefix + prefix, ...(StartAfter !== undefined && { StartAfter }) },
-      );
-      for await (const page of pages) {
-        for (const { Key, Size } of page.Contents ?? []) {
-          if (Key === undefined || Key.endsWith('/') || (StartAfter !== undefined && before(Key, StartAfter))) continue;
-          yield { key: Key.slice(this.#prefix.length), size: Size ?? 0 };
-        }
-      }
+      yield* listed(client, { Bucket: this.#bucket, root: this.#prefix, prefix, after });
     } catch (error) {
       throw s3Error(error, prefix);
     }
@@ -231,9 +220,10 @@ interface HeadAnswer {
   Metadata?: Record<string, string>;
 }
 
-/** Whether a key is not behind another in the order of S3, for servers that take no notice of StartAfter. */
-function before(key: string, start: string): boolean {
-  return Buffer.compare(Buffer.from(key), Buffer.from(start)) <= 0;
+/** Of the whole object, also where a part of it was asked for. */
+function sizeOf({ ContentRange, ContentLength = 0 }: { ContentRange?: string; ContentLength?: number }): number {
+  const [, total] = /\/(\d{1,15})$/.exec(ContentRange ?? '') ?? [];
+  return total === undefined ? ContentLength : Number(total);
 }
 
 /** A body that remembers its own failure, so that it is not mistaken for one of the store. */

@@ -1,0 +1,68 @@
+/** What a bucket lists. The server may be anybody's: it may answer beside the question, out of order, or without end. */
+import { ListObjectsV2Command, type ListObjectsV2CommandOutput, type S3Client } from '@aws-sdk/client-s3';
+import { StoreError } from '../sessions/ports.js';
+import { isKey } from './keys.js';
+
+/** Pages in a row that may hold no key behind those before: S3 gives empty ones where much was deleted. */
+const MOST_IDLE_PAGES = 100;
+
+export interface Listing {
+  Bucket: string;
+  /** Of all keys of the store; cut off from those that are given. */
+  root: string;
+  /** Of the keys asked for, behind the root. */
+  prefix: string;
+  after?: string | undefined;
+}
+
+/** The objects with a key that the store itself could have written, in the order in which the server gives them. */
+export async function* listed(
+  client: S3Client,
+  { Bucket, root, prefix, after }: Listing,
+): AsyncGenerator<{ key: string; size: number }> {
+  const question = { Bucket, Prefix: root + prefix, ...(after !== undefined && { StartAfter: root + after }) };
+  const progress = new Progress(prefix);
+  let ContinuationToken: string | undefined;
+  do {
+    const page = await client.send(new ListObjectsV2Command({ ...question, ContinuationToken }));
+    for (const { Key = '', Size = 0 } of page.Contents ?? []) {
+      const key = Key.slice(root.length);
+      if (!Key.startsWith(question.Prefix) || !isKey(key) || (after !== undefined && !isBehind(key, after))) continue;
+      progress.saw(key);
+      yield { key, size: Math.max(0, Size) };
+    }
+    ContinuationToken = progress.next(page);
+  } while (ContinuationToken !== undefined);
+}
+
+/** Notices a listing that goes round in circles. */
+class Progress {
+  private last: string | undefined;
+  private token: string | undefined;
+  private idlePages = 0;
+  private moved = false;
+
+  constructor(private readonly prefix: string) {}
+
+  saw(key: string): void {
+    if (this.last !== undefined && !isBehind(key, this.last)) return;
+    this.last = key;
+    this.moved = true;
+  }
+
+  /** The token of the next page, if there is to be one. */
+  next({ NextContinuationToken: token }: ListObjectsV2CommandOutput): string | undefined {
+    this.idlePages = this.moved ? 0 : this.idlePages + 1;
+    this.moved = false;
+    if (!token) return undefined;
+    if (token === this.token || this.idlePages > MOST_IDLE_PAGES)
+      throw new StoreError('UNUSABLE', `${this.prefix}: the server repeats its listing without end`);
+    this.token = token;
+    return token;
+  }
+}
+
+/** In the order of S3, for servers that take no notice of StartAfter. */
+function isBehind(key: string, other: string): boolean {
+  return Buffer.compare(Buffer.from(key), Buffer.from(other)) > 0;
+}

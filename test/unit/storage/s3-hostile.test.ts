@@ -1,0 +1,148 @@
+/** A server that answers like S3 and is nobody's friend. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type ObjectStore, StoreError } from '../../../src/sessions/ports.js';
+import { openStore } from '../../../src/storage/index.js';
+import { mutate, randomFrom } from '../../fuzz/mutate.js';
+
+type Answer = (request: URL, response: ServerResponse) => void;
+
+let server: Server;
+let store: ObjectStore;
+let answer: Answer;
+let asked: URL[];
+
+beforeAll(async () => {
+  server = createServer((request: IncomingMessage, response) => {
+    asked.push(new URL(request.url ?? '/', 'http://localhost'));
+    answer(asked.at(-1) as URL, response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const credentials = { accessKeyId: 'a', secretAccessKey: 's' };
+  store = openStore('s3://bucket/here', { endpoint, region: 'us-east-1', credentials, maxAttempts: 1 });
+});
+afterAll(() => {
+  server?.closeAllConnections();
+  server?.close();
+});
+
+const page = (keys: readonly string[], more = '') =>
+  `<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>bucket</Name>` +
+  `<Prefix>here/</Prefix><KeyCount>${keys.length}</KeyCount><MaxKeys>1000</MaxKeys>` +
+  (more ? `<IsTruncated>true</IsTruncated><NextContinuationToken>${more}</NextContinuationToken>` : '') +
+  keys.map((key) => `<Contents><Key>${key}</Key><ETag>&quot;x&quot;</ETag><Size>12</Size></Contents>`).join('') +
+  `</ListBucketResult>`;
+
+const saying =
+  (text: string | Buffer, status = 200): Answer =>
+  (_, response) =>
+    response.writeHead(status, { 'content-type': 'application/xml' }).end(text);
+
+async function keysOf(after?: string): Promise<string[]> {
+  asked = [];
+  const keys: string[] = [];
+  for await (const { key } of store.list('sessions/', after === undefined ? {} : { after })) keys.push(key);
+  return keys;
+}
+
+const failure = async (): Promise<StoreError> => {
+  const error = await keysOf().then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(StoreError);
+  return error as StoreError;
+};
+
+test('keys that were not asked for, or that no store of ours has, are nobody’s', async () => {
+  answer = saying(
+    page([
+      ...['here/sessions/a', 'here/other/b', 'elsewhere/sessions/c', 'sessions/d', 'here/sessions/', ''],
+      ...[
+        'here/sessions/../../etc',
+        'here/sessions/.hidden',
+        'here/sessions/&#27;[2J',
+        `here/sessions/${'x'.repeat(201)}`,
+      ],
+      ...['here/sessions//e', 'here/sessions/f'],
+    ]),
+  );
+  expect(await keysOf()).toEqual(['sessions/a', 'sessions/f']);
+  expect(await keysOf('sessions/a')).toEqual(['sessions/f']);
+});
+
+test('a listing that goes round in circles is given up', async () => {
+  answer = saying(page(['here/sessions/a'], 'again'));
+  expect(await failure()).toMatchObject({
+    code: 'UNUSABLE',
+    message: expect.stringContaining('without end') as string,
+  });
+  expect(asked).toHaveLength(2);
+  let count = 0;
+  answer = (url, response) => saying(page(['here/sessions/a'], `token${count++}`))(url, response);
+  expect(await failure()).toMatchObject({ code: 'UNUSABLE' });
+  expect(asked.length).toBeLessThan(150);
+});
+
+test('empty pages before the last one are none of that', async () => {
+  let count = 0;
+  answer = (url, response) =>
+    saying(count < 50 ? page([], `token${count++}`) : page(['here/sessions/z']))(url, response);
+  expect(await keysOf()).toEqual(['sessions/z']);
+});
+
+test('an answer without end is left, as a refusal', async () => {
+  const part = Buffer.alloc(1 << 20, '<Contents></Contents>');
+  for (const status of [200, 403]) {
+    let sent = 0;
+    answer = (_, response) => {
+      response.writeHead(status, { 'content-type': 'application/xml' });
+      const go = (): void => {
+        while (!response.destroyed && sent++ < 2000) if (!response.write(part)) return void response.once('drain', go);
+      };
+      go();
+    };
+    expect((await failure()).message).toContain('more than');
+    expect(sent).toBeLessThan(200);
+  }
+});
+
+test.each([
+  ['a document type', `<!DOCTYPE x [<!ENTITY a "aaaa">]>${page(['here/sessions/a'])}`],
+  ['many of them', '<!doctype x>'.repeat(200_000)],
+  ['tags within tags', '<a>'.repeat(1_000_000)],
+  ['one long tag', `<${'a'.repeat(1_000_000)}`],
+  ['references', `<ListBucketResult>${'&#x110000;&lt'.repeat(50_000)}</ListBucketResult>`],
+  ['nothing', ''],
+  ['something else', '{"Contents": []}'],
+])('%s instead of a listing harms nobody', async (_, text) => {
+  answer = saying(text);
+  const began = performance.now();
+  await keysOf().catch((error: unknown) => expect(error).toBeInstanceOf(StoreError));
+  expect(performance.now() - began).toBeLessThan(5000);
+});
+
+test('what the server says of a failure is said in one line', async () => {
+  answer = saying(
+    `<Error><Code>AccessDenied</Code><Message>no&#27;[2J&#10;FATAL ${'x'.repeat(9000)}</Message></Error>`,
+    403,
+  );
+  const { code, message } = await failure();
+  expect(code).toBe('DENIED');
+  expect(message).toMatch(/^[^\p{Cc}]{0,1200}$/u);
+});
+
+test('a damaged listing is a failure of the store, or one with fewer keys', async () => {
+  const whole = Buffer.from(page(Array.from({ length: 20 }, (_, at) => `here/sessions/${at}`)));
+  const random = randomFrom(7);
+  for (let round = 0; round < 500; round++) {
+    answer = saying(mutate(whole, [[0, whole.length]], random));
+    const keys = await keysOf().catch((error: unknown) => {
+      expect(error).toBeInstanceOf(StoreError);
+      return [];
+    });
+    for (const key of keys) expect(key).toMatch(/^sessions\/[^/\p{Cc}]+(?:\/[^/\p{Cc}]+)*$/u);
+  }
+});
