@@ -138,7 +138,7 @@ function badHeaders({ host }: Prey, random: Random): Script {
     ['405', request('CONNECT example.org:443', host)],
     ['417', request('GET /', host, 'expect: x\r\n')],
     ['431', request('GET /', host, `x: ${'y'.repeat(HEADER_BYTES + random(9000))}\r\n`)],
-    ['431', request('GET /', host, 'x: y\r\n'.repeat(HEADER_BYTES / 6 + random(2000)))],
+    ['431', request('GET /', host, `x: ${'y'.repeat(60)}\r\n`.repeat(HEADER_BYTES / 60 + 1 + random(100)))],
   ]);
   return rule('bad headers', [{ write }], { status, closed: true });
 }
