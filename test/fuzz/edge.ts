@@ -98,8 +98,9 @@ async function main(): Promise<void> {
   try {
     const { service, prey, watchedId } = target;
     const hostile = new Hostile(prey);
-    // What a first use loads and compiles is no growth.
-    await new Attack(target, hostile, seed + 1).run(4, WARM_MS);
+    const first = new Attack(target, hostile, seed + 1);
+    for (const script of hostile.ofEachRule(seed)) await first.one(script);
+    await first.run(4, WARM_MS);
     const { after: before } = await settled(service.pid, footprintOf(service.pid));
     const bystander = new Bystander(service, watchedId, Number(values['healthy-ms'] ?? HEALTHY_MS));
     const attack = new Attack(target, hostile, seed);

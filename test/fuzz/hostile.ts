@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { mutate, randomFrom } from './mutate.js';
 import { type Operation, operations } from './operations.js';
-import { refused, slow } from './rules.js';
+import { ofEachRule, refused, slow } from './rules.js';
 import type { Script, Step } from './wire.js';
 
 /** What is at the service's address. */
@@ -51,6 +51,10 @@ export class Hostile {
   /** Those that take seconds, and crowds, of which there should not be many at once. */
   slow(seed: number, number: number): Script {
     return slow(this.prey, number, randomFrom(mixture(`slow ${seed} ${number}`)));
+  }
+
+  ofEachRule(seed: number): Script[] {
+    return ofEachRule(this.prey, randomFrom(mixture(`each ${seed}`)));
   }
 
   private http(random: Random): Script {

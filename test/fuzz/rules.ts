@@ -50,6 +50,11 @@ export function refused(prey: Prey, random: Random): Script {
   return one(random, RULES)(prey, random);
 }
 
+/** One of each: what a first use loads and compiles is no growth. */
+export function ofEachRule(prey: Prey, random: Random): Script[] {
+  return [...new Set(RULES)].map((each) => each(prey, random));
+}
+
 /** That takes the service's limits of time, one after the other. */
 export function slow(prey: Prey, number: number, random: Random): Script {
   return (SLOW[number % SLOW.length] as Rule)(prey, random);
@@ -113,8 +118,8 @@ function badTarget({ host, links }: Prey, random: Random): Script {
     '%f',
   ]);
   const target = one(random, [
-    `${path.slice(0, at)}${escape}${escape.length < 3 ? '/' : ''}${path.slice(at)}`,
-    `${path.slice(0, at)}${escape}${escape.length < 3 ? '/' : ''}${path.slice(at)}`,
+    `${path.slice(0, at)}${escape}/${path.slice(at)}`,
+    `${path.slice(0, at)}${escape}/${path.slice(at)}`,
     `${path.slice(0, at)}${one(random, ['\\', '#', '\x7f', '\xff'])}${path.slice(at)}`,
     one(random, ['//', `/${path}`, '///x', 'http://[/', 'ftp://x/', 'javascript:alert(1)', 'x', 'https:', '*']),
   ]);
@@ -304,7 +309,7 @@ function crowded({ host, sessionId }: Prey): Script {
 /** As many connections that say nothing as there may be. */
 function silentCrowd({ host }: Prey): Script {
   const expect = { overtakenBy: request('GET /healthz', host, CLOSE) };
-  return rule('silent crowd', [], expect, { crowd: MAX_CONNECTIONS + 100, patience: 4000, end: 'reset' });
+  return rule('silent crowd', [], expect, { crowd: MAX_CONNECTIONS + 100, patience: 10_000, end: 'reset' });
 }
 
 /** Headers that do not come, whole or at all. */
