@@ -12,8 +12,8 @@ type Rule = (prey: Prey, random: Random) => Script;
 /** Limits of time of the service under attack, so short that each is seen to hold many times a minute. */
 export const SHORT_TIMES = { HEADER_SECONDS: 2, BODY_SECONDS: 3, KEEP_ALIVE_SECONDS: 2, LOGIN_SECONDS: 2 };
 export const MAX_CONNECTIONS = 512;
-/** For whatever must be closed or answered: the limits of time, and much for a busy machine. */
-const PATIENCE_MS = 20_000;
+/** For whatever must be closed or answered: the limits of time, and some for the work. */
+const PATIENCE_MS = 10_000;
 
 const UPGRADE =
   'connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n';
@@ -278,7 +278,7 @@ function unread({ host }: Prey, random: Random): Script {
   const write = frame(9, 'p'.repeat(one(random, [125, 125, 100])));
   const login = random(2) === 0 ? [{ write: INIT }, { wait: 50 }] : [];
   const steps = [{ write: upgrade(host) }, ...login, { write, times: Math.ceil(FLOOD_BYTES / write.length) }];
-  return rule('flood, unread', steps, { closed: true }, { patience: 3000, unread: true });
+  return rule('flood, unread', steps, { closed: true }, { unread: true });
 }
 
 /** Before the login it may send little, even where it reads what comes of it. */
@@ -302,14 +302,14 @@ function strangers({ host }: Prey, random: Random): Script {
 function crowded({ host, sessionId }: Prey): Script {
   const query = `subscription { sessionStream(sessionId: "${sessionId}") { __typename } }`;
   const write = post(host, { query }, 'accept: text/event-stream\r\n');
-  const expect = { overtakenBy: request('GET /healthz', host, CLOSE) };
+  const expect = { overtakenBy: request('GET /healthz', host, CLOSE), overtakenWithin: 0.5 };
   return rule('crowd of operations', [{ write }], expect, { crowd: 150, end: 'reset' });
 }
 
 /** As many connections that say nothing as there may be. */
 function silentCrowd({ host }: Prey): Script {
   const expect = { overtakenBy: request('GET /healthz', host, CLOSE) };
-  return rule('silent crowd', [], expect, { crowd: MAX_CONNECTIONS + 100, patience: 10_000, end: 'reset' });
+  return rule('silent crowd', [], expect, { crowd: MAX_CONNECTIONS + 100, patience: 2000, end: 'reset' });
 }
 
 /** Headers that do not come, whole or at all. */
