@@ -40,6 +40,7 @@ export type Yoga = YogaServerInstance<object, ApiContext>;
 
 /** GraphQL over HTTP and SSE; its `getEnveloped` serves the WebSocket with the same limits and masking. */
 export function createGraphQL({ context, limits, requestSeconds, maxBodyBytes, metrics, log }: GraphQLOptions): Yoga {
+  const masked = new WeakSet<object>();
   return createYoga<object, ApiContext>({
     schema,
     context,
@@ -54,12 +55,21 @@ export function createGraphQL({ context, limits, requestSeconds, maxBodyBytes, m
       errorCache: createLRUCache({ max: CACHED_DOCUMENTS }),
     },
     maxRequestBodySize: maxBodyBytes,
-    maskedErrors: { maskError: (error) => mask(error, log) },
+    maskedErrors: {
+      maskError: (error) => {
+        if (error instanceof Error) masked.add(error);
+        return mask(error, log);
+      },
+    },
     logging: {
       debug: (...parts: unknown[]) => log.debug({ parts }, 'graphql'),
       info: (...parts: unknown[]) => log.debug({ parts }, 'graphql'),
       warn: (...parts: unknown[]) => log.warn({ parts }, 'graphql'),
-      error: (...parts: unknown[]) => log.error({ parts, requestId: currentRequestId() }, 'graphql'),
+      error: (...parts: unknown[]) => {
+        // Yoga says again what masking has logged, or found to be a mistake of the client.
+        if (parts.some((part) => !(part instanceof Error && masked.has(part))))
+          log.error({ parts, requestId: currentRequestId() }, 'graphql');
+      },
     },
     plugins: [parsing(), limiting(limits), timing(requestSeconds), counting(metrics)],
   });
