@@ -1,6 +1,6 @@
 /** What JSON files beside weights say: config.json of networks, adapter_config.json of adapters. */
 
-import { readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ImportError } from './errors.js';
 import { MOST_CONFIG_BYTES } from './limits.js';
@@ -9,10 +9,11 @@ import type { Json } from './strength.js';
 
 /** Nothing where there is no such file; one that cannot be read is refused by name. */
 export async function jsonBeside(path: string, name: string): Promise<Json | undefined> {
-  const file = join(dirname(path), name);
-  const found = await stat(file).catch(() => undefined);
-  if (!found?.isFile()) return undefined;
+  const file = await fileBeside(dirname(path), name);
+  const found = file === undefined ? undefined : await stat(file).catch(() => undefined);
+  if (file === undefined || !found) return undefined;
   const unreadable = (why: string) => new ImportError(`${file} cannot be read: ${why}. Repair or remove it.`);
+  if (!found.isFile()) throw unreadable('it is not a file');
   if (found.size > MOST_CONFIG_BYTES) throw unreadable(`it has ${found.size} bytes`);
   const bytes = await readFile(file).catch((error: Error) => {
     throw unreadable(error.message);
@@ -25,6 +26,14 @@ export async function jsonBeside(path: string, name: string): Promise<Json | und
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) throw unreadable('it is not a JSON object');
   return json as Json;
+}
+
+/** Whatever its capitals: file systems that do not tell them apart hand out either. */
+async function fileBeside(directory: string, name: string): Promise<string | undefined> {
+  const names = await readdir(directory).catch(() => [name]);
+  const alike = names.filter((each) => each.toLowerCase() === name);
+  const chosen = alike.includes(name) ? name : alike[0];
+  return chosen === undefined ? undefined : join(directory, chosen);
 }
 
 /** With any mark of byte order; a shell on Windows writes UTF-16. */

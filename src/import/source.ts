@@ -38,9 +38,8 @@ export async function readTensors(file: ByteSource): Promise<Tensor[]> {
 
 async function readFile(file: ByteSource): Promise<{ tensors: Tensor[]; metadata: Metadata }> {
   const head = await file.read(0, Math.min(16, file.size));
-  const nothing: Metadata = new Map();
-  if (head[0] === 0x50 && head[1] === 0x4b) return { tensors: await readTorch(file), metadata: nothing };
-  if (isLegacyTorch(head)) return { tensors: await readLegacyTorch(file), metadata: nothing };
+  if (head[0] === 0x50 && head[1] === 0x4b) return readTorch(file);
+  if (isLegacyTorch(head)) return readLegacyTorch(file);
   if (isSafeTensors(head, file.size)) return readSafeTensorsFile(file);
   throw new ImportError(unknownFormat(head));
 }

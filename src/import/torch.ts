@@ -8,7 +8,9 @@ import { type ByteSource, inPages } from './bytes.js';
 import { ImportError, quoted } from './errors.js';
 import { Allowance, LONGEST_NAME, MOST_PICKLE_BYTES, MOST_TENSORS } from './limits.js';
 import { type Builder, COST, Dict, fill, Global, Tuple, unpickle } from './pickle.js';
+import type { Metadata } from './strength.js';
 import { countOf, type DType, MOST_DIMENSIONS, sizeOf, type Tensor, viewTensor } from './tensor.js';
+import { metadataOf } from './torch-metadata.js';
 import { readZip, type ZipEntry } from './zip.js';
 
 /** Joins the keys of nested dicts in names: `generator//model.patch_embedding.weight`. */
@@ -73,11 +75,16 @@ class StoredTensor {
 /** A name or value that stands for itself and that nobody looks into. */
 class Inert {}
 
+export interface Checkpoint {
+  tensors: Tensor[];
+  metadata: Metadata;
+}
+
 /** Where the bytes of a storage lie. */
 type Locate = (storage: Storage) => { from: number; to: number };
 
-/** All tensors of a checkpoint. */
-export async function readTorch(file: ByteSource): Promise<Tensor[]> {
+/** All tensors of a checkpoint, and what it says beside them. */
+export async function readTorch(file: ByteSource): Promise<Checkpoint> {
   const entries = await readZip(file);
   const folder = folderOf(entries);
   const pickle = entries.get(`${folder}/data.pkl`) as ZipEntry;
@@ -93,7 +100,7 @@ export async function readTorch(file: ByteSource): Promise<Tensor[]> {
   const allowance = new Allowance(() => position.at);
   const value = unpickle(bytes, builder, position, allowance);
   if (position.at !== bytes.length) throw new ImportError('The pickle is damaged: there is data after its end.');
-  return flatten(named(value, allowance), file, ({ key, bytes: length }) => {
+  const tensors = flatten(named(value, allowance), file, ({ key, bytes: length }) => {
     const entry = entries.get(`${folder}/data/${key}`);
     if (!entry) throw new ImportError(`The checkpoint lacks the data of storage ${key}.`);
     if (entry.to - entry.from !== length) {
@@ -103,6 +110,7 @@ export async function readTorch(file: ByteSource): Promise<Tensor[]> {
     }
     return entry;
   });
+  return { tensors, metadata: metadataOf(value, allowance) };
 }
 
 function folderOf(entries: Map<string, ZipEntry>): string {
@@ -129,7 +137,7 @@ export function isLegacyTorch(head: Uint8Array): boolean {
 }
 
 /** Magic number, protocol, system, object, keys of the storages; then each storage as its length and its bytes. */
-export async function readLegacyTorch(file: ByteSource): Promise<Tensor[]> {
+export async function readLegacyTorch(file: ByteSource): Promise<Checkpoint> {
   const head = await file.read(0, Math.min(file.size, MOST_PICKLE_BYTES));
   const position = { at: 0 };
   const allowance = new Allowance(() => position.at);
@@ -144,11 +152,12 @@ export async function readLegacyTorch(file: ByteSource): Promise<Tensor[]> {
   if (!Array.isArray(keys)) throw new ImportError('The checkpoint is damaged: it does not list its storages.');
   const tensors = named(value, allowance);
   const starts = await legacyStorages(file, tensors, keys, position.at);
-  return flatten(tensors, file, (storage) => {
+  const placed = flatten(tensors, file, (storage) => {
     const from = starts.get(storage.key);
     if (from === undefined) throw new ImportError(`The checkpoint lacks the data of storage ${storage.key}.`);
     return { from, to: from + storage.bytes };
   });
+  return { tensors: placed, metadata: metadataOf(value, allowance) };
 }
 
 async function legacyStorages(

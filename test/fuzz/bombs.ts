@@ -82,6 +82,19 @@ export const BOMBS: readonly Bomb[] = [
     refusal: /There are no weights/,
   },
   {
+    name: 'a configuration of an adapter that stands under 20,000 keys',
+    file: 'model.pt',
+    bytes: () =>
+      checkpoint(
+        latin('}('),
+        ...[unicode('lora_alpha'), unicode('8'.repeat(100_000))],
+        latin('uq\x010}('),
+        ...Array.from({ length: 20_000 }, (_, i) => Buffer.concat([latin('J'), u32(i), latin('h\x01')])),
+        latin('u'),
+      ),
+    refusal: /The file expands/,
+  },
+  {
     name: '60,000 tensors',
     file: 'model.pt',
     bytes: () =>

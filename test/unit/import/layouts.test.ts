@@ -25,6 +25,7 @@ import {
   QUANTISED,
 } from '../../../src/import/layouts.js';
 import { plainNames } from '../../../src/import/names.js';
+import { writeTorch } from '../../../scripts/torch-writer.js';
 import { layoutTables } from '../../../src/import/tables.js';
 import type { Tensor } from '../../../src/import/tensor.js';
 import { toFloat32 } from '../../../src/import/convert.js';
@@ -338,6 +339,29 @@ describe('the strength of an adapter', () => {
     config(text);
     await expect(merged()).rejects.toThrow(message);
     await expect(merged()).rejects.toThrow(join(root, 'adapter_model.safetensors'));
+  });
+
+  it('is not guessed when adapter_config.json is a folder, and is read whatever its capitals', async () => {
+    write(peft());
+    mkdirSync(join(root, 'adapter_config.json'));
+    await expect(merged()).rejects.toThrow(/adapter_config\.json cannot be read: it is not a file/);
+    rmSync(join(root, 'adapter_config.json'), { recursive: true });
+    writeFileSync(join(root, 'ADAPTER_CONFIG.JSON'), '{"r": 4, "lora_alpha": 8}');
+    expect(await one()).toBe(2);
+  });
+
+  it.each([
+    ['', { lora_alpha: 16, rank: 0, step: 9 }, 4],
+    [' of kohya', { network_alpha: 8, network_dim: 4 }, 2],
+    [' as a whole configuration', { config: { r: 4, lora_alpha: 32, alpha_pattern: { 'q|o|k|ffn.0': 4 } } }, 1],
+    [', where a run says other things with such words', { rank: 0, alpha: 0, r: -1 }, 1],
+  ])('stands beside the tensors of a PyTorch checkpoint%s', async (_, beside, factor) => {
+    const weights = Object.entries(comfy()).map(([name, { shape, bytes }]) => {
+      return { name, shape, type: 'F32' as const, chunks: () => [bytes] };
+    });
+    const path = join(root, 'style.pt');
+    await writeTorch(path, { ...beside, state_dict: weights });
+    expect(await strengths(await read(path), factors)).toEqual(all(MODULES, factor));
   });
 
   it('of a file that only lies beside an adapter of PEFT is its own', async () => {

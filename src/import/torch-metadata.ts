@@ -1,0 +1,34 @@
+/** What a PyTorch checkpoint says of an adapter beside its tensors, as the metadata of a safetensors file would have it. */
+
+import type { Allowance } from './limits.js';
+import { COST, Dict } from './pickle.js';
+import type { Metadata } from './strength.js';
+
+/** Words that nothing but an adapter has: a training run's `rank` is its place among others. */
+const OF_ADAPTERS =
+  /^(?:lora_alpha|lora_rank|lora_dim|network_alpha|network_dim|use_rslora|use_dora|alpha_pattern|rank_pattern|ss_network_(?:alpha|dim))$/;
+
+/** A whole configuration under one key, and the patterns in it. */
+const DEEPEST = 2;
+
+export function metadataOf(checkpoint: unknown, allowance: Allowance): Metadata {
+  const said = new Map<string, string>();
+  if (!(checkpoint instanceof Dict)) return said;
+  for (const [key, item] of checkpoint.entries) {
+    if (!OF_ADAPTERS.test(String(key)) && !(item instanceof Dict && item.entries.has('lora_alpha'))) continue;
+    const plain = plainOf(item, allowance, DEEPEST);
+    if (plain !== undefined) said.set(String(key), typeof plain === 'object' ? JSON.stringify(plain) : String(plain));
+  }
+  return said;
+}
+
+/** Texts, numbers and dicts of them; nothing else. The same dict may stand in many places: each of them counts. */
+function plainOf(item: unknown, allowance: Allowance, depth: number): string | number | boolean | object | undefined {
+  allowance.spend(COST.entry + (typeof item === 'string' ? COST.character * item.length : 0));
+  if (typeof item === 'bigint') return Number(item);
+  if (typeof item === 'string' || typeof item === 'number' || typeof item === 'boolean') return item;
+  if (!(item instanceof Dict) || depth === 0) return undefined;
+  return Object.fromEntries(
+    [...item.entries].map(([key, inner]) => [key, plainOf(inner, allowance, depth - 1)]),
+  ) as object;
+}
