@@ -295,6 +295,7 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
     classes.model = Napi::Persistent(
         DefineClass(env, "NativeModel",
                     {InstanceAccessor<&JsModel::config>("config"), InstanceAccessor<&JsModel::weightBytes>("weightBytes"),
+                     InstanceAccessor<&JsModel::refusedRecordings>("refusedRecordings"),
                      InstanceMethod<&JsModel::encodePrompt>("encodePrompt"), InstanceMethod<&JsModel::createSession>("createSession"),
                      InstanceMethod<&JsModel::restoreSession>("restoreSession"), InstanceMethod<&JsModel::dispose>("dispose")}));
   }
@@ -323,6 +324,11 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
 
   Napi::Value config(const Napi::CallbackInfo&) { return config_.Value(); }
   Napi::Value weightBytes(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(weightBytes_)); }
+
+  // Of a model that was disposed of nobody hears any more.
+  Napi::Value refusedRecordings(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), handle_ ? static_cast<double>(handle_->model->refusedRecordings()) : 0);
+  }
 
   Napi::Value encodePrompt(const Napi::CallbackInfo& info) {
     return promised(info.Env(), [&]() -> Napi::Value {
@@ -384,6 +390,7 @@ LoadOptions loadOptions(const Napi::Value& value) {
   LoadOptions l;
   l.directory = o.string("directory");
   l.device = o.string("device", {"cpu", "cuda"}) == "cuda" ? DeviceKind::Cuda : DeviceKind::Cpu;
+  if (o.has("deviceIndex")) l.deviceIndex = static_cast<int>(o.integer("deviceIndex", 0, 1023));
   l.precision = *precisionNamed(o.string("precision", {"fp32", "bf16", "int8", "fp8"}));
   if (o.has("kv") && o.string("kv", {"full", "int8"}) == "int8") l.kv = KvStorage::Int8;
   if (o.has("attention")) l.attention = *attentionNamed(o.string("attention", {"full", "int8"}));
@@ -462,11 +469,13 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
     for (const DeviceStatus& d : listDevices()) {
       Napi::Object o = Napi::Object::New(env);
       o.Set("device", d.kind == DeviceKind::Cpu ? "cpu" : "cuda");
+      o.Set("index", d.index);
       o.Set("available", d.available);
       o.Set("detail", d.detail);
       o.Set("isa", d.isa);
       o.Set("totalMemory", static_cast<double>(d.totalMemory));
       o.Set("threads", d.threads);
+      o.Set("refusedRecordings", static_cast<double>(d.refusedRecordings));
       out.Set(out.Length(), o);
     }
     return out;

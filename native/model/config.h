@@ -45,6 +45,8 @@ struct TinyVaeConfig {
 };
 
 struct SamplingConfig {
+  // One number: of the families of spec A to D none has a first block of another length (only videos that start from a picture do, E.1);
+  // the store and the plan of a pass take any (kv_cache.h).
   int64_t framesPerBlock = 3;
   int64_t windowFrames = 12;  // reference local_attn_size: sink included; -1 is the reference's "global" mode
   int64_t sinkFrames = 3;

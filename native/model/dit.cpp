@@ -209,77 +209,72 @@ void Dit::prepareText(TextCache& out, const Tensor& embeddings, int64_t tokens, 
 
 // -- one call ---------------------------------------------------------------------------------------------------------------
 
-std::span<const int32_t> Dit::positions(int64_t first, int64_t count) const {
-  if (first < 0 || first + count > static_cast<int64_t>(counting_.size())) throw std::logic_error("Dit: position outside the table");
+std::span<const int32_t> Dit::counting(int64_t first, int64_t count) const {
+  if (first < 0 || first + count > static_cast<int64_t>(counting_.size())) throw std::logic_error("Dit: more frames than it counts to");
   return std::span(counting_).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
 }
 
-void Dit::forward(const DitCall& call, KeyValues& store, const TextCache& text, const RopeTables& rope, const DitWorkspace& full,
-                  const Tap* tap) const {
+// What a call of fewer frames takes of it.
+DitWorkspace Dit::workspaceOf(const DitCall& call, const KeyValues& store, const DitWorkspace& full) const {
   const int64_t frames = call.pass.frames, n = frames * store.layout().frameTokens, rows = call.time->rows;
   if (call.latents.shape[0] != frames || (rows != 1 && rows != frames)) throw std::logic_error("Dit::forward: frame counts differ");
   DitWorkspace w = full;
   for (Tensor* t : {&w.tokens, &w.x, &w.q, &w.k, &w.mixed, &w.flow}) *t = upTo(*t, n);
   w.normed = w.normed.rows(0, n);
-  const auto show = [&](std::string_view name, int64_t layer, const Tensor& t) { if (tap) (*tap)(name, layer, t); };
-
-  backend_.patchify(w.tokens, call.latents);
-  backend_.linear(w.x, w.tokens, *patch_);
-  show("patch_embedding", -1, w.x);
-
-  for (size_t l = 0; l < layers_.size(); ++l) {
-    const Layer& layer = layers_[l];
-    const Tensor& m = call.time->layer[l];
-    const int64_t index = static_cast<int64_t>(l);
-
-    backend_.layerNorm(w.normed, w.x, NormScale::Modulate, part(m, 1, rows), part(m, 0, rows), config_.eps);
-    appendKeysAndValues(layer, index, call, store, rope, w);
-    if (call.cacheOnly && l + 1 == layers_.size()) return;
-    selfAttention(layer, index, call, store, rope, w);
-    if (tap) backend_.linear(w.k, w.mixed, *layer.self.o), show("self_attn", index, w.k);
-    backend_.linear(w.x, w.mixed, *layer.self.o, {.residual = w.x, .gate = part(m, 2, rows)});
-
-    backend_.layerNorm(w.normed, w.x, NormScale::Affine, layer.norm3Weight, layer.norm3Bias, config_.eps);
-    crossAttention(layer, index, text, w);
-    if (tap) backend_.linear(w.k, w.mixed, *layer.cross.o), show("cross_attn", index, w.k);
-    backend_.linear(w.x, w.mixed, *layer.cross.o, {.residual = w.x});
-
-    backend_.layerNorm(w.normed, w.x, NormScale::Modulate, part(m, 4, rows), part(m, 3, rows), config_.eps);
-    feedForward(layer, part(m, 5, rows), frames, w);
-    show("block", index, w.x);
-  }
-
-  backend_.layerNorm(w.mixed, w.x, NormScale::Modulate, part(call.time->head, 1, rows), part(call.time->head, 0, rows), config_.eps);
-  backend_.linear(w.flow, w.mixed, *head_);
-  show("head", -1, w.flow);
+  return w;
 }
 
-void Dit::appendKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
-                              const DitWorkspace& w) const {
+void Dit::forward(const DitCall& call, KeyValues& store, const TextCache& text, const RopeTables& rope, const DitWorkspace& full) const {
+  const DitWorkspace w = workspaceOf(call, store, full);
+  embed(call, w);
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    appendKeysAndValues(l, call, store, rope, w);
+    if (call.cacheOnly && l + 1 == layers_.size()) return;
+    selfAttention(l, call, store, rope, w);
+    backend_.linear(w.x, w.mixed, *layer.self.o, {.residual = w.x, .gate = part(call.time->layer[l], 2, call.time->rows)});
+    crossAttention(l, text, w);
+    backend_.linear(w.x, w.mixed, *layer.cross.o, {.residual = w.x});
+    feedForward(l, call, w);
+  }
+  readHead(call, w);
+}
+
+void Dit::embed(const DitCall& call, const DitWorkspace& w) const {
+  backend_.patchify(w.tokens, call.latents);
+  backend_.linear(w.x, w.tokens, *patch_);
+}
+
+void Dit::appendKeysAndValues(size_t l, const DitCall& call, KeyValues& store, const RopeTables& rope, const DitWorkspace& w) const {
+  const Attention& self = layers_[l].self;
+  const Tensor& m = call.time->layer[l];
+  const int64_t rows = call.time->rows;
+  backend_.layerNorm(w.normed, w.x, NormScale::Modulate, part(m, 1, rows), part(m, 0, rows), config_.eps);
   AppendArgs a;
-  a.layer = index, a.in = w.normed;
-  a.key = layer.self.k.get(), a.value = layer.self.v.get();
-  a.norm = {layer.self.normK, config_.eps};
-  a.rotation = {&rope, positions(call.position, call.pass.frames)};
+  a.layer = static_cast<int64_t>(l), a.in = w.normed;
+  a.key = self.k.get(), a.value = self.v.get();
+  a.norm = {self.normK, config_.eps};
+  a.rotation = {&rope, counting(0, call.pass.frames)};
   a.writes = &call.pass.writes;
   a.scratch = w.k;
   store.append(a);
 }
 
-void Dit::selfAttention(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
-                        const DitWorkspace& w) const {
-  backend_.linear(w.q, w.normed, *layer.self.q);
+void Dit::selfAttention(size_t l, const DitCall& call, KeyValues& store, const RopeTables& rope, const DitWorkspace& w) const {
+  const Attention& self = layers_[l].self;
+  backend_.linear(w.q, w.normed, *self.q);
   AttendArgs a;
-  a.layer = index, a.out = w.mixed, a.q = w.q;
-  a.norm = {layer.self.normQ, config_.eps};
-  a.rotation = {&rope, positions(call.position, call.pass.frames)}, a.slots = positions(call.pass.firstSlot, call.pass.frames);
+  a.layer = static_cast<int64_t>(l), a.out = w.mixed, a.q = w.q;
+  a.norm = {self.normQ, config_.eps};
+  a.rotation = {&rope, counting(0, call.pass.frames)}, a.slots = counting(call.pass.firstSlot, call.pass.frames);
   a.visible = &call.pass.visible;
   a.scale = attentionScale_;
   store.attend(a);
 }
 
-void Dit::crossAttention(const Layer& layer, int64_t index, const TextCache& text, const DitWorkspace& w) const {
-  const size_t l = static_cast<size_t>(index);
+void Dit::crossAttention(size_t l, const TextCache& text, const DitWorkspace& w) const {
+  const Layer& layer = layers_[l];
+  backend_.layerNorm(w.normed, w.x, NormScale::Affine, layer.norm3Weight, layer.norm3Bias, config_.eps);
   backend_.linear(w.q, w.normed, *layer.cross.q);
   backend_.rmsNorm(w.q, w.q, layer.cross.normQ, config_.eps);
   const KeyRange all{0, text.rows};
@@ -292,15 +287,25 @@ void Dit::crossAttention(const Layer& layer, int64_t index, const TextCache& tex
   backend_.attention(a);
 }
 
-void Dit::feedForward(const Layer& layer, const Tensor& gate, int64_t frames, const DitWorkspace& w) const {
-  const int64_t s = w.x.shape[0] / frames;
+void Dit::feedForward(size_t l, const DitCall& call, const DitWorkspace& w) const {
+  const Layer& layer = layers_[l];
+  const Tensor& m = call.time->layer[l];
+  const int64_t rows = call.time->rows, frames = call.pass.frames, s = w.x.shape[0] / frames;
+  const Tensor gate = part(m, 5, rows);
+  backend_.layerNorm(w.normed, w.x, NormScale::Modulate, part(m, 4, rows), part(m, 3, rows), config_.eps);
   for (int64_t f = 0; f < frames; f += w.chunkFrames) {
     const int64_t count = std::min(w.chunkFrames, frames - f);
     const LinearRows hidden = w.hidden.rows(0, count * s);
     const Tensor x = w.x.rows(f * s, count * s);
     backend_.linear(hidden, w.normed.rows(f * s, count * s), *layer.ffn0, {.activation = Activation::GeluTanh});
-    backend_.linear(x, hidden, *layer.ffn2, {.residual = x, .gate = gate.shape[0] == 1 ? gate : gate.rows(f, count)});
+    backend_.linear(x, hidden, *layer.ffn2, {.residual = x, .gate = rows == 1 ? gate : gate.rows(f, count)});
   }
+}
+
+void Dit::readHead(const DitCall& call, const DitWorkspace& w) const {
+  const int64_t rows = call.time->rows;
+  backend_.layerNorm(w.mixed, w.x, NormScale::Modulate, part(call.time->head, 1, rows), part(call.time->head, 0, rows), config_.eps);
+  backend_.linear(w.flow, w.mixed, *head_);
 }
 
 }  // namespace longlive

@@ -11,10 +11,9 @@
 // All weights are named as in the reference.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "arena.h"
@@ -68,14 +67,10 @@ struct DitCall {
   const TimeConditioning* time = nullptr;
   // Only the cache matters: everything after the last layer's K and V is left out, and there is no flow.
   bool cacheOnly = false;
-  int64_t position = 0;  // absolute mode: row of the temporal table for the call's first frame
 };
 
 class Dit {
  public:
-  // Shows an inner result to a test: name, layer (-1 outside layers), tensor.
-  using Tap = std::function<void(std::string_view, int64_t, const Tensor&)>;
-
   // Reads all weights and refuses left-over ones. Throws Error{InvalidPackage}.
   Dit(Backend& backend, const DitConfig& config, WeightReader weights, KvStorage kv = KvStorage::Full);
 
@@ -94,11 +89,12 @@ class Dit {
   // embeddings [rows, textDim] of a prompt of which the first `tokens` rows are not padding; rows = min(tokens + 1, textLen).
   void prepareText(TextCache& out, const Tensor& embeddings, int64_t tokens, const DitWorkspace& w) const;
 
-  // Runs one call; the flow is in w.flow [frames * frameTokens, 4 outDim], rows in (ky, kx, c) order.
-  void forward(const DitCall& call, KeyValues& store, const TextCache& text, const RopeTables& rope, const DitWorkspace& w,
-               const Tap* tap = nullptr) const;
+  // Runs one call; the flow is in w.flow [frames * frameTokens, 4 outDim], rows in (ky, kx, c) order. In absolute mode rope.temporal
+  // begins with the position of the call's first frame.
+  void forward(const DitCall& call, KeyValues& store, const TextCache& text, const RopeTables& rope, const DitWorkspace& w) const;
 
  private:
+  friend struct DitProbe;  // of tests
   using Linear = std::unique_ptr<LinearWeights>;
   struct Attention {
     Linear q, k, v, o;
@@ -117,13 +113,15 @@ class Dit {
   void readTimeProjection(WeightReader& w);
 
   LinearRows takeRows(Arena& arena, int64_t n, int64_t width) const;
-  void appendKeysAndValues(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
-                           const DitWorkspace& w) const;
-  void selfAttention(const Layer& layer, int64_t index, const DitCall& call, KeyValues& store, const RopeTables& rope,
-                     const DitWorkspace& w) const;
-  void crossAttention(const Layer& layer, int64_t index, const TextCache& text, const DitWorkspace& w) const;
-  void feedForward(const Layer& layer, const Tensor& gate, int64_t frames, const DitWorkspace& w) const;
-  std::span<const int32_t> positions(int64_t first, int64_t count) const;
+  // The steps of a call, in their order; attention leaves its result in w.mixed, before the projection that is added to w.x.
+  DitWorkspace workspaceOf(const DitCall& call, const KeyValues& store, const DitWorkspace& full) const;
+  void embed(const DitCall& call, const DitWorkspace& w) const;
+  void appendKeysAndValues(size_t l, const DitCall& call, KeyValues& store, const RopeTables& rope, const DitWorkspace& w) const;
+  void selfAttention(size_t l, const DitCall& call, KeyValues& store, const RopeTables& rope, const DitWorkspace& w) const;
+  void crossAttention(size_t l, const TextCache& text, const DitWorkspace& w) const;
+  void feedForward(size_t l, const DitCall& call, const DitWorkspace& w) const;
+  void readHead(const DitCall& call, const DitWorkspace& w) const;
+  std::span<const int32_t> counting(int64_t first, int64_t count) const;
 
   Backend& backend_;
   DitConfig config_;

@@ -9,7 +9,7 @@ namespace longlive {
 KvPass KvPass::withoutSkipped() const {
   KvPass p = *this;
   p.start += skipped, p.frames -= skipped, p.firstSlot += skipped, p.skipped = 0;
-  for (int i = 0; i < p.writes.size; ++i) p.writes.runs[static_cast<size_t>(i)].source -= skipped;
+  p.writes = writes.withSourcesFrom(skipped);
   return p;
 }
 
@@ -24,24 +24,14 @@ int64_t KvCache::frameOf(int64_t slot) const {
 }
 
 void KvCache::append(FrameRuns& runs, int64_t fromSlot, int64_t toSlot, int64_t source) const {
-  for (int64_t slot = fromSlot; slot < toSlot; ++slot, ++source) {
-    const int64_t frame = frameOf(slot);
-    if (runs.size > 0) {
-      FrameRun& last = runs.runs[static_cast<size_t>(runs.size - 1)];
-      if (last.frame + last.count == frame && last.slot + last.count == slot) {
-        ++last.count;
-        continue;
-      }
-    }
-    runs.runs.at(static_cast<size_t>(runs.size++)) = {source, slot, frame, 1};
-  }
+  for (int64_t slot = fromSlot; slot < toSlot; ++slot) runs.add({slot + source, slot, frameOf(slot), 1});
 }
 
 KvPass KvCache::begin(int64_t start, int64_t frames, bool rewriteSink) {
-  const auto [capacity, attention, sink, rolling] = geometry_;
+  const auto [capacity, attention, sink] = geometry_;
   const int64_t end = start + frames;
   const bool recompute = end <= indices_.produced && start > 0;
-  const bool roll = rolling && end > indices_.produced && frames + indices_.filled > capacity;
+  const bool roll = end > indices_.produced && frames + indices_.filled > capacity;
   const int64_t evict = roll ? frames + indices_.filled - capacity : 0;
   const int64_t filled = indices_.filled + end - indices_.produced - evict;
   const int64_t first = filled - frames;
@@ -55,9 +45,9 @@ KvPass KvCache::begin(int64_t start, int64_t frames, bool rewriteSink) {
   KvPass pass;
   pass.start = start, pass.frames = frames, pass.firstSlot = first;
   pass.skipped = std::min(write - first, frames);
-  append(pass.writes, write, filled, write - first);
-  append(pass.visible, 0, sink, 0);
-  append(pass.visible, std::max(sink, filled - (attention - sink)), filled, 0);
+  append(pass.writes, write, filled, -first);
+  append(pass.visible, 0, sink);
+  append(pass.visible, std::max(sink, filled - (attention - sink)), filled);
   if (store_) pass.form = store_->begin(pass.writes, pass.visible, recompute);
   return pass;
 }

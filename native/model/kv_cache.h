@@ -13,7 +13,7 @@
 // One call of n frames that begin at frame `start` (G: frames ever produced, E: slots filled):
 //
 //   recompute = start + n <= G and start > 0
-//   roll      = rolling and start + n > G and n + E > capacity;  evict = roll ? n + E - capacity : 0
+//   roll      = start + n > G and n + E > capacity;  evict = roll ? n + E - capacity : 0
 //   E' = E + (start + n - G) - evict;  first = E' - n
 //   write = recompute and not rewriteSink ? max(first, sink) : first       # a recompute leaves the sink alone
 //   the call writes its frames [write - first, n) to slots [write, E')
@@ -33,7 +33,6 @@ struct KvGeometry {
   int64_t capacity = 12;   // slots
   int64_t attention = 12;  // slots that a query sees at most, the sink included
   int64_t sink = 3;
-  bool rolling = true;     // false: the capacity is never exceeded (the reference's local_attn_size = -1)
 };
 
 struct KvPass {
@@ -73,7 +72,8 @@ class KvCache {
   void zero(int64_t from, int64_t to) const;
 
  private:
-  void append(FrameRuns& runs, int64_t fromSlot, int64_t toSlot, int64_t source) const;
+  // Slots [fromSlot, toSlot), of which the first is frame `fromSlot + source` of the call.
+  void append(FrameRuns& runs, int64_t fromSlot, int64_t toSlot, int64_t source = 0) const;
 
   KvGeometry geometry_;
   std::unique_ptr<KeyValues> store_;

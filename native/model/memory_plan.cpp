@@ -71,8 +71,9 @@ MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int
 }
 
 void Model::requireRoom(const Package& package, const LoadOptions& options, const Backend& backend) {
-  const size_t room = static_cast<size_t>(backend.info().freeMemory);
-  if (room == 0) return;  // nobody can say
+  const DeviceInfo device = backend.info();
+  if (device.freeMemory == 0) return;  // nobody can say
+  const size_t room = static_cast<size_t>(device.freeMemory) + device.working;  // the backend has its staging and workspaces already, which plans count
   const auto planned = [&](const LoadOptions& o) { return planOf(package, o, 0, 0); };
   const MemoryPlan plan = planned(options);
   if (plan.total() <= room) return;

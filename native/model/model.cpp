@@ -1,5 +1,7 @@
 // A loaded model package: its networks on one device.
 
+#include <algorithm>
+
 #include "session.h"
 
 namespace longlive {
@@ -7,22 +9,36 @@ namespace longlive {
 BackendOptions backendOptions(const LoadOptions& o) {
   BackendOptions b;
   b.precision = o.precision, b.threads = o.threads, b.isa = o.isa, b.attention = o.attention, b.keyValues = o.kv;
+  b.deviceIndex = o.deviceIndex;
   return b;
 }
 
 namespace {
 
 std::unique_ptr<Backend> makeBackend(const LoadOptions& o) {
-  return o.device == DeviceKind::Cpu ? makeCpuBackend(backendOptions(o)) : makeCudaBackend(backendOptions(o));
+  if (o.device == DeviceKind::Cuda) return makeCudaBackend(backendOptions(o));
+  if (o.deviceIndex != 0) throw Error(ErrorCode::InvalidArgument, "there is no CPU device " + std::to_string(o.deviceIndex) + ": a machine has one, 0");
+  return makeCpuBackend(backendOptions(o));
 }
 
-DeviceStatus statusOf(DeviceKind kind) {
+// A driver that refuses to record this records nothing of a model either.
+void tryRecording(Backend& backend) {
+  const auto memory = backend.allocate(64);
+  std::unique_ptr<Recording> recording;
+  for (int time = 0; time < 2; ++time) backend.replay(recording, 0, [&] { backend.fill({memory->data, DType::U8, {64}}, 0); });
+  backend.synchronize();
+}
+
+DeviceStatus statusOf(DeviceKind kind, int index) {
   DeviceStatus s;
-  s.kind = kind;
+  s.kind = kind, s.index = index;
   try {
     LoadOptions options;
-    options.device = kind;
-    const DeviceInfo info = makeBackend(options)->info();
+    options.device = kind, options.deviceIndex = index;
+    const auto backend = makeBackend(options);
+    if (backend->replays()) tryRecording(*backend);
+    s.refusedRecordings = backend->refusedRecordings();
+    const DeviceInfo info = backend->info();
     s.available = true;
     s.detail = info.name, s.isa = info.isa, s.totalMemory = info.totalMemory, s.threads = info.threads;
   } catch (const Error& e) {
@@ -33,7 +49,11 @@ DeviceStatus statusOf(DeviceKind kind) {
 
 }  // namespace
 
-std::vector<DeviceStatus> listDevices() { return {statusOf(DeviceKind::Cpu), statusOf(DeviceKind::Cuda)}; }
+std::vector<DeviceStatus> listDevices() {
+  std::vector<DeviceStatus> all = {statusOf(DeviceKind::Cpu, 0)};
+  for (int i = 0; i < std::max(1, cudaDevices()); ++i) all.push_back(statusOf(DeviceKind::Cuda, i));
+  return all;
+}
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
@@ -79,11 +99,7 @@ size_t Model::weightBytes() const {
   return impl_->textEncoder->weightBytes() + impl_->dit->weightBytes() + impl_->decoder->weightBytes();
 }
 
-size_t Model::workingBytes() const {
-  const auto claim = impl_->claim();
-  const auto texts = impl_->claimText();
-  return impl_->backend->info().working + impl_->textEncoder->workspaceBytes();
-}
+int64_t Model::refusedRecordings() const { return impl_->backend->refusedRecordings(); }
 
 int64_t Model::maxPromptTokens() const { return impl_->config.dit.textLen; }
 

@@ -22,7 +22,7 @@ std::vector<int64_t> signatureOf(const Tensor& latents, const KvPass& pass, cons
   std::vector<int64_t> s = {reinterpret_cast<intptr_t>(latents.data), reinterpret_cast<intptr_t>(&time), cacheOnly, pass.frames, pass.firstSlot,
                             static_cast<int64_t>(pass.form)};
   for (const FrameRuns* runs : {&pass.writes, &pass.visible}) {
-    s.push_back(runs->size);
+    s.push_back(runs->size());
     for (const FrameRun& r : *runs) s.insert(s.end(), {r.source, r.slot, r.frame, r.count});
   }
   return s;
@@ -32,7 +32,7 @@ std::vector<int64_t> signatureOf(const Tensor& latents, const KvPass& pass, cons
 
 KvGeometry geometryOf(const SamplingConfig& config) {
   const int64_t frames = config.windowFrames < 0 ? kGlobalFrames : config.windowFrames;
-  return {frames, frames, config.sinkFrames, true};
+  return {frames, frames, config.sinkFrames};
 }
 
 SamplerPlan::SamplerPlan(const Dit& dit, const SamplingConfig& config) : scheduler_(config.timestepShift) {

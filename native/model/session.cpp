@@ -267,8 +267,6 @@ auto Session::Impl::call(F&& f) {
 
 int64_t Session::block() const { return impl_->block; }
 bool Session::ended() const { return impl_->phase == Impl::Phase::Denoise && !impl_->sampler.canStartBlock(); }
-int64_t Session::width() const { return impl_->options.width; }
-int64_t Session::height() const { return impl_->options.height; }
 
 size_t Session::memoryBytes() const {
   return impl_->arena.bytes() + impl_->sampler.memoryBytes() + impl_->decoder->memoryBytes();

@@ -57,13 +57,13 @@ void Umt5::reserve(int64_t tokens) {
   const DType type = backend_.activationType();
   Workspace w;
   w.tokens = tokens;
-  w.arena = Arena::plan(backend_, [&](Arena& a) {
+  arena_ = Arena::plan(backend_, [&](Arena& a) {
     for (Tensor* t : {&w.x, &w.normed}) *t = a.take(type, {tokens, config_.dim});
     for (Tensor* t : {&w.q, &w.k, &w.v, &w.mixed}) *t = a.take(type, {tokens, config_.dimAttn});
     for (Tensor* t : {&w.gate, &w.hidden}) *t = a.take(type, {tokens, config_.dimFfn});
     w.bias = a.take(DType::F32, {config_.numHeads * (2 * tokens - 1)});
   });
-  workspace_ = std::move(w);
+  workspace_ = w;
 }
 
 std::vector<float> Umt5::biasOf(const Layer& layer, int64_t queries, int64_t keys) const {
@@ -76,7 +76,7 @@ std::vector<float> Umt5::biasOf(const Layer& layer, int64_t queries, int64_t key
   return bias;
 }
 
-std::vector<float> Umt5::encode(std::span<const int32_t> ids, int64_t valid, const Tap* tap) {
+Umt5::Workspace Umt5::begin(std::span<const int32_t> ids, int64_t valid) {
   const int64_t n = static_cast<int64_t>(ids.size());
   if (n == 0 || valid < 1 || valid > n) throw Error(ErrorCode::InvalidArgument, "a prompt needs at least one token");
   for (int32_t id : ids) {
@@ -86,37 +86,40 @@ std::vector<float> Umt5::encode(std::span<const int32_t> ids, int64_t valid, con
     }
   }
   if (n > workspace_.tokens) reserve(n);
-  const auto rows = [n](const Tensor& t) { return t.rows(0, n); };
-  const Workspace& w = workspace_;
-  const Tensor x = rows(w.x), normed = rows(w.normed), q = rows(w.q), k = rows(w.k), v = rows(w.v), mixed = rows(w.mixed);
-  const Tensor gate = rows(w.gate), hidden = rows(w.hidden), bias = w.bias.rows(0, config_.numHeads * (n + valid - 1));
+  Workspace w = workspace_;
+  for (Tensor* t : {&w.x, &w.normed, &w.q, &w.k, &w.v, &w.mixed, &w.gate, &w.hidden}) *t = t->rows(0, n);
+  w.bias = w.bias.rows(0, config_.numHeads * (n + valid - 1));
+  backend_.embed(w.x, embedding_, ids);
+  return w;
+}
 
-  backend_.embed(x, embedding_, ids);
+void Umt5::runLayer(const Layer& layer, int64_t valid, const Workspace& w) {
   const KeyRange visible{0, valid};
-  for (size_t l = 0; l < layers_.size(); ++l) {
-    const Layer& layer = layers_[l];
-    backend_.upload(bias, biasOf(layer, n, valid).data());
-    backend_.rmsNorm(normed, x, layer.norm1, config_.eps);
-    backend_.linear(q, normed, *layer.q);
-    backend_.linear(k, normed, *layer.k);
-    backend_.linear(v, normed, *layer.v);
-    AttentionArgs a;
-    a.out = mixed, a.q = q, a.k = k, a.v = v;
-    a.visible = {&visible, 1};
-    a.heads = config_.numHeads;
-    a.bias = bias;
-    backend_.attention(a);
-    backend_.linear(x, mixed, *layer.o, {.residual = x});
+  backend_.upload(w.bias, biasOf(layer, w.x.shape[0], valid).data());
+  backend_.rmsNorm(w.normed, w.x, layer.norm1, config_.eps);
+  backend_.linear(w.q, w.normed, *layer.q);
+  backend_.linear(w.k, w.normed, *layer.k);
+  backend_.linear(w.v, w.normed, *layer.v);
+  AttentionArgs a;
+  a.out = w.mixed, a.q = w.q, a.k = w.k, a.v = w.v;
+  a.visible = {&visible, 1};
+  a.heads = config_.numHeads;
+  a.bias = w.bias;
+  backend_.attention(a);
+  backend_.linear(w.x, w.mixed, *layer.o, {.residual = w.x});
 
-    backend_.rmsNorm(normed, x, layer.norm2, config_.eps);
-    backend_.linear(gate, normed, *layer.gate, {.activation = Activation::GeluTanh});
-    backend_.linear(hidden, normed, *layer.fc1, {.multiply = gate});
-    backend_.linear(x, hidden, *layer.fc2, {.residual = x});
-    if (tap) (*tap)(static_cast<int64_t>(l), x);
-  }
-  backend_.rmsNorm(normed, x, norm_, config_.eps);
-  std::vector<float> out(static_cast<size_t>(n * config_.dim));
-  backend_.download(out.data(), normed);
+  backend_.rmsNorm(w.normed, w.x, layer.norm2, config_.eps);
+  backend_.linear(w.gate, w.normed, *layer.gate, {.activation = Activation::GeluTanh});
+  backend_.linear(w.hidden, w.normed, *layer.fc1, {.multiply = w.gate});
+  backend_.linear(w.x, w.hidden, *layer.fc2, {.residual = w.x});
+}
+
+std::vector<float> Umt5::encode(std::span<const int32_t> ids, int64_t valid) {
+  const Workspace w = begin(ids, valid);
+  for (const Layer& layer : layers_) runLayer(layer, valid, w);
+  backend_.rmsNorm(w.normed, w.x, norm_, config_.eps);
+  std::vector<float> out(ids.size() * static_cast<size_t>(config_.dim));
+  backend_.download(out.data(), w.normed);
   return out;
 }
 

@@ -6,7 +6,6 @@
 // Scores are not scaled; the bias is a learned table per layer, indexed by a logarithmic bucket of (key - query).
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,14 +21,11 @@ int64_t relativeBucket(int64_t rel, int64_t buckets, int64_t maxDistance);
 
 class Umt5 {
  public:
-  // Shows the hidden state after a layer to a test.
-  using Tap = std::function<void(int64_t layer, const Tensor&)>;
-
   Umt5(Backend& backend, const TextEncoderConfig& config, WeightReader weights);
 
   const TextEncoderConfig& config() const { return config_; }
   size_t weightBytes() const { return weightBytes_; }
-  size_t workspaceBytes() const { return workspace_.arena.bytes(); }
+  size_t workspaceBytes() const { return arena_.bytes(); }
 
   // Working memory for texts of so many tokens, so that encoding them allocates nothing.
   void reserve(int64_t tokens);
@@ -37,9 +33,10 @@ class Umt5 {
   // Embeddings [ids, dim] F32 on the host. The first `valid` ids are real; the rest are padding, which is computed but not
   // seen. Throws Error{InvalidArgument} for an id outside the vocabulary.
   // Longer texts than ever before make the working memory grow.
-  std::vector<float> encode(std::span<const int32_t> ids, int64_t valid, const Tap* tap = nullptr);
+  std::vector<float> encode(std::span<const int32_t> ids, int64_t valid);
 
  private:
+  friend struct Umt5Probe;  // of tests
   using Linear = std::unique_ptr<LinearWeights>;
   struct Layer {
     Tensor norm1, norm2;
@@ -47,11 +44,14 @@ class Umt5 {
     std::vector<float> bias;  // [buckets, heads]
   };
   struct Workspace {
-    int64_t tokens = 0;
+    int64_t tokens = 0;  // that there is room for
     Tensor x, normed, q, k, v, mixed, gate, hidden;  // [tokens, ...]
     Tensor bias;                                     // [heads * (2 tokens - 1)]
-    Arena arena;
   };
+
+  // The steps of encode(), in their order; the hidden state is in w.x. The rows of the workspace that a text takes.
+  Workspace begin(std::span<const int32_t> ids, int64_t valid);
+  void runLayer(const Layer& layer, int64_t valid, const Workspace& w);
 
   Linear readLinear(WeightReader& w, const std::string& name, int64_t out, int64_t in);
   // [heads, queries + keys - 1], by key - query + queries - 1.
@@ -64,6 +64,7 @@ class Umt5 {
   Tensor embedding_, norm_;
   std::vector<Layer> layers_;
   Workspace workspace_;
+  Arena arena_;  // its memory
 };
 
 }  // namespace longlive

@@ -11,6 +11,8 @@ std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options) {
   throw Error(ErrorCode::Unavailable, "this build has no CUDA backend: use device \"cpu\"");
 }
 
+int cudaDevices() { return 0; }
+
 }  // namespace longlive
 
 #endif

@@ -1,10 +1,49 @@
 // What the stores of all backends share.
 #include "key_values.h"
 
+#include <algorithm>
 #include <numeric>
-#include <stdexcept>
+#include <string>
+
+#include "longlive/error.h"
 
 namespace longlive {
+
+namespace {
+
+// At most kMost runs each: comparing all with all costs nothing beside a pass.
+void requireFrames(const FrameRuns& runs, int64_t frames, const char* what) {
+  const auto refuse = [&](int64_t frame, const std::string& why) {
+    throw Error(ErrorCode::Internal, std::string("the core planned a pass that ") + what + " frame " + std::to_string(frame) + " of the key-value store " + why);
+  };
+  for (const FrameRun* run = runs.begin(); run != runs.end(); ++run) {
+    if (run->frame < 0 || run->count < 1 || run->frame + run->count > frames) refuse(run->frame, "outside its " + std::to_string(frames) + " frames");
+    for (const FrameRun* other = runs.begin(); other != run; ++other) {
+      const int64_t first = std::max(run->frame, other->frame);
+      if (first < std::min(run->frame + run->count, other->frame + other->count)) refuse(first, "twice");
+    }
+  }
+}
+
+}  // namespace
+
+void FrameRuns::add(const FrameRun& run) {
+  if (size_ > 0) {
+    FrameRun& last = runs_[static_cast<size_t>(size_ - 1)];
+    if (last.source + last.count == run.source && last.slot + last.count == run.slot && last.frame + last.count == run.frame) {
+      last.count += run.count;
+      return;
+    }
+  }
+  if (size_ == kMost) throw Error(ErrorCode::Internal, "the core planned a pass of more than " + std::to_string(kMost) + " runs of frames");
+  runs_[static_cast<size_t>(size_++)] = run;
+}
+
+FrameRuns FrameRuns::withSourcesFrom(int64_t skipped) const {
+  FrameRuns runs = *this;
+  for (int i = 0; i < size_; ++i) runs.runs_[static_cast<size_t>(i)].source -= skipped;
+  return runs;
+}
 
 int64_t FrameRuns::frames() const {
   int64_t n = 0;
@@ -24,6 +63,11 @@ KeyValueRows takeKeysAndValues(Arena& arena, const KeyValueLayout& layout, DType
     r.values.push_back(arena.take(type, shape));
   }
   return r;
+}
+
+uint64_t KeyValues::begin(const FrameRuns& writes, const FrameRuns& visible, bool again) {
+  requireFrames(writes, layout_.frames, "writes"), requireFrames(visible, layout_.frames, "reads");
+  return prepare(writes, visible, again);
 }
 
 void KeyValues::zero(int64_t first, int64_t count) {

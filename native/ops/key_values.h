@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -24,13 +25,28 @@ struct FrameRun {
   int64_t count = 0;
 };
 
-// A bounded number of runs: a sink, and a ring that may wrap.
-struct FrameRuns {
-  std::array<FrameRun, 4> runs{};
-  int size = 0;
-  const FrameRun* begin() const { return runs.data(); }
-  const FrameRun* end() const { return runs.data() + size; }
+// A bounded number of runs, so that a pass allocates nothing.
+class FrameRuns {
+ public:
+  // A sink, a bank of single frames that lie behind each other, and a ring that wraps: the most that a model family reads at once
+  // (the others read a sink or a part of it, and a ring).
+  static constexpr int kMost = 4;
+
+  FrameRuns() = default;
+  FrameRuns(std::initializer_list<FrameRun> runs) { for (const FrameRun& run : runs) add(run); }
+  // Makes the last run longer where `run` goes on with it. Throws Error{Internal} for more than kMost runs.
+  void add(const FrameRun& run);
+
+  const FrameRun* begin() const { return runs_.data(); }
+  const FrameRun* end() const { return runs_.data() + size_; }
+  int size() const { return size_; }
   int64_t frames() const;
+  // The same of a call whose first `skipped` frames are left out.
+  FrameRuns withSourcesFrom(int64_t skipped) const;
+
+ private:
+  std::array<FrameRun, kMost> runs_{};
+  int size_ = 0;
 };
 
 // What the rows of some runs are in a buffer of the store.
@@ -40,7 +56,7 @@ class RowRanges {
   std::span<const KeyRange> all() const { return {ranges_.data(), count_}; }
 
  private:
-  std::array<KeyRange, 4> ranges_;
+  std::array<KeyRange, FrameRuns::kMost> ranges_;
   size_t count_ = 0;
 };
 
@@ -98,8 +114,9 @@ class KeyValues {
   virtual ~KeyValues() = default;
 
   // What the layers of the next pass will write and see; `again`: frames that a pass has written before. Passes of equal runs do the
-  // same work if they are given equal numbers here. [nothing]
-  virtual uint64_t begin(const FrameRuns& /*writes*/, const FrameRuns& /*visible*/, bool /*again*/) { return 0; }
+  // same work if they are given equal numbers here. Throws Error{Internal} for frames that the store has not, and for one that is
+  // named twice: what is kept of keys and values is kept once. [nothing]
+  uint64_t begin(const FrameRuns& writes, const FrameRuns& visible, bool again);
 
   // Makes keys and values of the call's rows and keeps those of `writes`. [scratch]
   virtual void append(const AppendArgs& a) = 0;
@@ -119,6 +136,9 @@ class KeyValues {
 
  protected:
   KeyValues(Backend& backend, const KeyValueLayout& layout) : backend_(backend), layout_(layout) {}
+
+  // begin(), of runs that are right.
+  virtual uint64_t prepare(const FrameRuns& /*writes*/, const FrameRuns& /*visible*/, bool /*again*/) { return 0; }
 
   // Frames [first, first + count) of every layer are others now, without an append.
   virtual void changed(int64_t /*first*/, int64_t /*count*/) {}

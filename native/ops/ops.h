@@ -13,6 +13,7 @@
 //    fault throws longlive::Error (native/include/longlive/error.h).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -33,7 +34,7 @@ constexpr float kTanhClamp = 3.0f;
 // What a layer norm's result is scaled by.
 enum class NormScale : uint8_t { Modulate, Affine };
 
-// Where the channels of a volume stand.
+// Where the channels of a volume stand. First: latents as an encoder of pictures gives them (ConvArgs).
 enum class ChannelOrder : uint8_t { First, Last };
 
 // How far below 16 bits a linear layer may go (spec 9.2).
@@ -203,7 +204,8 @@ class Backend {
 
   // Runs `work`: operations on the current lane that neither allocate nor wait, once they have run before. It must do the same
   // for the same `version` each time it comes with this recording. A backend that can (CUDA graphs) runs it, records
-  // it when it comes again, and from then on replays the record; the results are the same to the bit. [the record]
+  // it when it comes again, and from then on replays the record; the results are the same to the bit. Work that the device refuses to
+  // record runs as it is, then and ever after, and is counted. [the record]
   virtual void replay(std::unique_ptr<Recording>&, uint64_t /*version*/, const std::function<void()>& work) { work(); }
 
   // -- weights (PyTorch layout, in host memory) ---------------------------------------------------------------------------
@@ -259,9 +261,11 @@ class Backend {
     Tensor in;       // [T_in, H, W, C_in]; frames before it come from `history`
     Tensor history;  // [h, H, W, C_in], h <= kt - 1 older frames; if causal, what is missing before them is zero
     const ConvWeights* weights = nullptr;
+    // Strides, RightBottom and `causal = false` are the Wan encoder's: what a video that starts from a picture needs (families-wan21, E.1). The
+    // golden numbers of that encoder are held by test/wan_vae_encoder.h.
     int strideT = 1, strideHW = 1;
     // Spatial padding. Same: (k-1)/2 on every side. RightBottom: one row below and one column to the right.
-    enum class Pad : uint8_t { Same, RightBottom, None } pad = Pad::Same;
+    enum class Pad : uint8_t { Same, RightBottom } pad = Pad::Same;
     bool causal = true;           // T_out = ceil(T_in / strideT); false: valid convolution of history followed by in
     bool upsample2x = false;      // kh = kw = 3: nearest 2x of the input in H and W before the convolution; 4: transposed, of stride 2. Pad::Same
     Activation activation = Activation::None;
@@ -280,11 +284,16 @@ class Backend {
   // rgb [T, H, W, 3] U8 -> out [T, H * W * 3 / 2] U8: planes Y, U, V per frame, BT.709 limited range; H and W even. [nothing]
   virtual void toI420(const Tensor& out, const Tensor& rgb) = 0;
 
+  // Pieces of work so far; any thread may ask.
+  int64_t refusedRecordings() const { return refusedRecordings_.load(std::memory_order_relaxed); }
+
  protected:
   explicit Backend(const BackendTraits& traits) : traits_(traits) {}
+  void countRefusedRecording() { refusedRecordings_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
   BackendTraits traits_;
+  std::atomic<int64_t> refusedRecordings_{0};
 };
 
 // Sends what follows to a lane, until the end of the scope.
@@ -311,8 +320,9 @@ struct BackendOptions {
 
 // Both throw Error{InvalidArgument} for arithmetic that the device does not have.
 std::unique_ptr<Backend> makeCpuBackend(const BackendOptions& options);
-// Throws Error{Unavailable} when the build has no CUDA or the machine no device.
+// Throws Error{Unavailable} when the build has no CUDA or the machine no device, Error{InvalidArgument} for an index that none has.
 std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options);
+int cudaDevices();  // that there are; 0 where none can be used
 // Throws Error{InvalidArgument} for arithmetic that no CUDA device has; needs none.
 void requireCudaArithmetic(const BackendOptions& options);
 

@@ -1,5 +1,6 @@
 // The addon as JavaScript sees it: the contract of src/engine/addon.ts, misuse, disposal, garbage collection, shutdown.
-// Run by `make check` with --expose-gc; LONGLIVE_TEST_PACKAGE names a package made by build/make_package.
+// Run by `make check` with --expose-gc; LONGLIVE_TEST_PACKAGE names a package made by build/make_package,
+// LONGLIVE_TEST_ADDON another addon than build/longlive.node.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -7,7 +8,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 
-const addonPath = fileURLToPath(new URL('../build/longlive.node', import.meta.url));
+const addonPath = process.env.LONGLIVE_TEST_ADDON ?? fileURLToPath(new URL('../build/longlive.node', import.meta.url));
 const addon = createRequire(import.meta.url)(addonPath);
 const directory = process.env.LONGLIVE_TEST_PACKAGE;
 const load = { directory, device: 'cpu', precision: 'bf16', threads: 1, decoder: 'full', isa: '' };
@@ -36,6 +37,18 @@ test('devices and version', () => {
   assert.equal(cpu.available, true);
   assert.ok(cpu.totalMemory > 0 && cpu.threads > 0 && cpu.isa && cpu.detail);
   assert.equal(cuda.device, 'cuda');
+  assert.deepEqual([cpu.index, cuda.index, cpu.refusedRecordings], [0, 0, 0]);
+});
+
+test('a device that is not there is refused', async () => {
+  await assert.rejects(addon.loadModel({ ...load, deviceIndex: 1 }), refusedWith('INVALID_ARGUMENT', /no CPU device 1/));
+  await assert.rejects(addon.loadModel({ ...load, deviceIndex: -1 }), refusedWith('INVALID_ARGUMENT', /deviceIndex must be an integer/));
+  if (!addon.devices().some(({ device, available }) => device === 'cuda' && available))
+    await assert.rejects(addon.loadModel({ ...load, device: 'cuda', deviceIndex: 1 }), refusedWith('UNAVAILABLE', /CUDA/));
+  const model = await addon.loadModel({ ...load, deviceIndex: 0 });
+  assert.equal(model.refusedRecordings, 0);
+  model.dispose();
+  assert.equal(model.refusedRecordings, 0);
 });
 
 test('a product is added in place, and its operands are checked', async () => {

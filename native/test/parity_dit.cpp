@@ -67,7 +67,7 @@ struct SingleCall {
     grid = {h, w};
     rope = makeRopeTables(ropeParameters, d.config().headDim(), d.config().ropeTheta, d.config().ropeTableLength, h / 2, w / 2);
     const PromptRows prompt = promptRows(readTensor(c.tensors, "inputs.text"), d.config().textLen, d.config().textDim);
-    cache = std::make_unique<KvCache>(KvGeometry{frames, frames, 0, false}, d.makeStore({frames, frames, 0, false}, frames, grid, RopeMode::Absolute));
+    cache = std::make_unique<KvCache>(KvGeometry{frames, frames, 0}, d.makeStore({frames, frames, 0}, frames, grid, RopeMode::Absolute));
     arena = Arena::plan(b, [&](Arena& a) {
       workspace = d.layoutWorkspace(a, frames, 2, grid);
       time = d.layoutTime(a, frames);
@@ -82,9 +82,22 @@ struct SingleCall {
     d.prepareText(text, embeddings, prompt.tokens, workspace);
   }
 
-  std::vector<float> flow(int64_t startFrame, const Dit::Tap* tap = nullptr) {
-    dit.forward({latents, cache->begin(startFrame, frames), &time, false, startFrame}, cache->store(), text, rope, workspace, tap);
+  std::vector<float> flow(int64_t startFrame) {
+    dit.forward(callAt(startFrame), cache->store(), text, ropeAt(startFrame), workspace);
     return unpatchify(download(backend, workspace.flow), frames, channels, h, w);
+  }
+  // The same call again, which shows what it does on the way.
+  std::vector<float> flow(int64_t startFrame, const DitProbe::Show& show) {
+    DitProbe::forward(dit, callAt(startFrame), cache->store(), text, ropeAt(startFrame), workspace, show);
+    return unpatchify(download(backend, workspace.flow), frames, channels, h, w);
+  }
+
+ private:
+  DitCall callAt(int64_t startFrame) { return {latents, cache->begin(startFrame, frames), &time, false}; }
+  RopeTables ropeAt(int64_t startFrame) const {
+    RopeTables at = rope;
+    at.temporal = rope.temporal.rows(startFrame, frames);
+    return at;
   }
 };
 
@@ -136,14 +149,15 @@ void runDitBlock(const Case& c, Backend& backend, Report& report) {
     while (static_cast<int64_t>(text.size()) < dit.config().textLen * dim) text.insert(text.end(), last.begin(), last.end());
     check("outputs.text_embedding", text);
   }
-  const Dit::Tap tap = [&](std::string_view name, int64_t layer, const Tensor& t) {
+  const auto show = [&](std::string_view name, int64_t layer, const Tensor& t) {
     std::string full = "outputs.";
     if (layer >= 0) full += "block" + std::to_string(layer) + (name == "block" ? "" : ".");
     if (name != "block") full += name;
     check(full, download(backend, t));
   };
-  const std::vector<float> flow = call.flow(start, &tap);
+  const std::vector<float> flow = call.flow(start);
   check("outputs.flow", flow);
+  report.compareInt("a shown call's flow is the same to the bit", call.flow(start, show) == flow, 1);
 
   const Scheduler schedule(shiftOf(c.json));
   const auto latents = readTensor(c.tensors, "inputs.latents"), timesteps = readTensor(c.tensors, "inputs.timestep");

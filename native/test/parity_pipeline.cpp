@@ -31,7 +31,7 @@ Setup setupOf(const Json& run) {
   s.sampling.warpDenoisingSteps = run.at("warp_denoising_step").boolean();
   s.sampling.contextNoise = static_cast<float>(run.at("context_noise").number());
   const int64_t capacity = run.at("kv_cache_tokens").integer() / tokens;
-  s.geometry = {capacity, run.at("max_attention_size_tokens").integer() / tokens, s.sampling.sinkFrames, window != -1};
+  s.geometry = {capacity, run.at("max_attention_size_tokens").integer() / tokens, s.sampling.sinkFrames};
   return s;
 }
 

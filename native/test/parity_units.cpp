@@ -177,14 +177,14 @@ void runUmt5(const Case& c, Backend& backend, Report& report) {
     const std::vector<int32_t> ids(ids64.begin(), ids64.end());
     int64_t valid = 0;
     for (int64_t m : mask) valid += m;
-    const Umt5::Tap tap = [&](int64_t layer, const Tensor& x) {
+    Umt5Probe::encode(encoder, ids, valid, [&](int64_t layer, const Tensor& x) {
       const std::string name = out + ".block" + std::to_string(layer);
       if (!c.tensors.find(name)) return;
       std::vector<float> got(static_cast<size_t>(x.elements()));
       backend.download(got.data(), x);
       report.compare(name, got, readTensor(c.tensors, name));
-    };
-    report.compare(out + ".raw", encoder.encode(ids, valid, &tap), readTensor(c.tensors, out + ".raw"));
+    });
+    report.compare(out + ".raw", encoder.encode(ids, valid), readTensor(c.tensors, out + ".raw"));
     // What a prompt becomes: padding is not run at all, and reads as zeros.
     std::vector<float> embeds = encoder.encode(std::span(ids).subspan(0, static_cast<size_t>(valid)), valid);
     embeds.resize(ids.size() * static_cast<size_t>(config.dim), 0.0f);

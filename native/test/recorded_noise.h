@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,7 +12,8 @@
 
 namespace longlive::parity {
 
-// Blocks come in order and may differ in length (a first block of one frame): each begins where the one before it ended.
+// Blocks may differ in length (a first block of one frame): each begins where the one before it ended, so its first draw comes after
+// that one's; from then on it may come again at any time, as an abandoned block does.
 class RecordedNoise final : public NoiseSource {
  public:
   // What blocks start from, one behind the other, and what is added after a denoising step of a block.
@@ -30,15 +32,18 @@ class RecordedNoise final : public NoiseSource {
 
  private:
   int64_t beginOf(int64_t block, int64_t elements) {
-    if (block != block_) begin_ = end_, block_ = block;
-    end_ = begin_ + elements;
-    if (end_ > static_cast<int64_t>(noise_.size())) throw Error(ErrorCode::InvalidPackage, "the recorded noise ends before the end of block " + std::to_string(block));
-    return begin_;
+    const auto refuse = [block](const char* why) { throw Error(ErrorCode::InvalidPackage, "the recorded noise " + std::string(why) + " block " + std::to_string(block)); };
+    const auto known = begins_.find(block);
+    if (known == begins_.end()) refuse("is asked for out of turn for");
+    const int64_t end = known->second + elements;
+    if (end > static_cast<int64_t>(noise_.size())) refuse("ends before the end of");
+    if (begins_.try_emplace(block + 1, end).first->second != end) refuse("was of another size before for");
+    return known->second;
   }
 
   std::vector<float> noise_;
   std::function<std::vector<float>(int64_t, int64_t)> added_;
-  int64_t block_ = -1, begin_ = 0, end_ = 0;  // of the newest block
+  std::map<int64_t, int64_t> begins_{{0, 0}};  // of the blocks so far, and of the next
 };
 
 }  // namespace longlive::parity

@@ -75,7 +75,7 @@ TEST("kept pages: whatever is seen is kept as it is, in the same ranges") {
       for (int64_t block = 1; block <= std::min<int64_t>(4, capacity - sink); ++block) {
         for (int64_t first = 1; first <= block; ++first) {
           for (bool globalSink : {true, false}) {
-            const int64_t carried = play({capacity, capacity, sink, true}, first, block, globalSink);
+            const int64_t carried = play({capacity, capacity, sink}, first, block, globalSink);
             CHECK(capacity - sink < 3 * block || carried > 2 * 14);  // most passes make new pages only
           }
         }
@@ -85,10 +85,10 @@ TEST("kept pages: whatever is seen is kept as it is, in the same ranges") {
 }
 
 TEST("kept pages: a block is a page where there are at most eight, else a page is several blocks") {
-  CHECK(cuda::pageFrames(layoutOf({12, 12, 3, true}, 3)) == 3 && cuda::pageFrames(layoutOf({24, 24, 0, true}, 3)) == 3);
-  CHECK(cuda::pageFrames(layoutOf({21, 21, 3, true}, 1)) == 3 && cuda::pageFrames(layoutOf({30, 30, 4, true}, 2)) == 4);
-  CHECK(cuda::keepsPages(layoutOf({21, 21, 3, true}, 1), true) && cuda::keepsPages(layoutOf({7, 7, 1, true}, 3), true));
-  CHECK(!cuda::keepsPages(layoutOf({15, 12, 3, true}, 3), true) && !cuda::keepsPages(layoutOf({12, 12, 3, true}, 3), false));
+  CHECK(cuda::pageFrames(layoutOf({12, 12, 3}, 3)) == 3 && cuda::pageFrames(layoutOf({24, 24, 0}, 3)) == 3);
+  CHECK(cuda::pageFrames(layoutOf({21, 21, 3}, 1)) == 3 && cuda::pageFrames(layoutOf({30, 30, 4}, 2)) == 4);
+  CHECK(cuda::keepsPages(layoutOf({21, 21, 3}, 1), true) && cuda::keepsPages(layoutOf({7, 7, 1}, 3), true));
+  CHECK(!cuda::keepsPages(layoutOf({15, 12, 3}, 3), true) && !cuda::keepsPages(layoutOf({12, 12, 3}, 3), false));
 }
 
 TEST("kept pages: pages are runs of the rows that are seen") {

@@ -119,13 +119,38 @@ double worst(const KvGeometry& geometry, int64_t block, int64_t steps, RopeMode 
 
 TEST("key values: blocks of any length, sinks of any size and windows beyond 21 frames are what moving rows would be") {
   for (RopeMode mode : {RopeMode::Absolute, RopeMode::Relative}) {
-    CHECK(worst({12, 12, 3, true}, 3, 9, mode, KvStorage::Full) < 1e-5);
-    CHECK(worst({21, 21, 0, true}, 1, 40, mode, KvStorage::Full) < 1e-5);  // frame by frame
-    CHECK(worst({30, 30, 4, true}, 2, 24, mode, KvStorage::Full) < 1e-5);
-    CHECK(worst({15, 12, 3, true}, 3, 10, mode, KvStorage::Full) < 1e-5);  // a ring that is longer than what is seen
-    CHECK(worst({12, 12, 3, true}, 3, 9, mode, KvStorage::Int8) < 3e-2);
-    CHECK(worst({7, 7, 1, true}, 1, 20, mode, KvStorage::Int8) < 3e-2);
+    CHECK(worst({12, 12, 3}, 3, 9, mode, KvStorage::Full) < 1e-5);
+    CHECK(worst({21, 21, 0}, 1, 40, mode, KvStorage::Full) < 1e-5);  // frame by frame
+    CHECK(worst({30, 30, 4}, 2, 24, mode, KvStorage::Full) < 1e-5);
+    CHECK(worst({15, 12, 3}, 3, 10, mode, KvStorage::Full) < 1e-5);  // a ring that is longer than what is seen
+    CHECK(worst({12, 12, 3}, 3, 9, mode, KvStorage::Int8) < 3e-2);
+    CHECK(worst({7, 7, 1}, 1, 20, mode, KvStorage::Int8) < 3e-2);
   }
+}
+
+TEST("key values: a pass names each frame of the store once, and no other; more runs than fit are said") {
+  const auto backend = makeCpuBackend({});
+  const auto store = backend->makeKeyValues({1, 6, kTokens, kWidth, kHeads, KvStorage::Full, RopeMode::Absolute, 2});
+  const auto refused = [&](const FrameRuns& writes, const FrameRuns& visible) {
+    try {
+      store->begin(writes, visible, false);
+    } catch (const Error& e) {
+      return e.code() == ErrorCode::Internal;
+    }
+    return false;
+  };
+  const FrameRuns sinkAndRing{{0, 0, 0, 2}, {2, 2, 4, 2}, {4, 4, 2, 2}}, one{{0, 4, 2, 1}};
+  CHECK(!refused(one, sinkAndRing));
+  CHECK(refused(one, {{0, 0, 0, 2}, {2, 2, 4, 2}, {4, 4, 3, 2}}));  // frame 4 again
+  CHECK(refused(one, {{0, 0, 5, 1}, {1, 1, 5, 1}}));                // a bank that repeats a frame
+  CHECK(refused({{0, 0, 1, 2}, {2, 2, 2, 1}}, sinkAndRing));        // frame 2 is written twice
+  CHECK(refused(one, {{0, 0, 4, 3}}) && refused(one, {{0, 0, -1, 1}}) && refused(one, {{0, 0, 0, 0}}));
+
+  FrameRuns runs;
+  for (int64_t i = 0; i < 2 * FrameRuns::kMost; i += 2) runs.add({0, i, i, 1}), runs.add({1, i + 1, i + 1, 1});  // go on with each other
+  CHECK(runs.size() == FrameRuns::kMost && runs.frames() == 2 * FrameRuns::kMost);
+  CHECK_THROWS(runs.add({0, 20, 30, 1}), Error);
+  CHECK(runs.size() == FrameRuns::kMost && RowRanges(runs, 1).all().size() == FrameRuns::kMost);
 }
 
 TEST("key values: a store says what it holds, scales of bytes included, and zeroed frames read as zeros") {
@@ -186,9 +211,7 @@ TEST("key values: rows in 8 bits are mixed as what they stand for, and rounded o
   std::vector<float> values(static_cast<size_t>(2 * kTokens * kWidth));
   for (float& x : values) x = normal(generator);
   const Rows rows(*backend, 2 * kTokens, values), q(*backend, 1), out(*backend, 1);
-  FrameRuns both, first;
-  both.runs[0] = {0, 0, 0, 2}, both.size = 1;
-  first.runs[0] = {0, 0, 0, 1}, first.size = 1;
+  const FrameRuns both{{0, 0, 0, 2}}, first{{0, 0, 0, 1}};
   std::vector<float> identity(static_cast<size_t>(kWidth * kWidth));
   for (int64_t i = 0; i < kWidth; ++i) identity[static_cast<size_t>(i * kWidth + i)] = 1.0f;
   const auto same = backend->prepareLinear(identity.data(), nullptr, kWidth, kWidth);

@@ -8,6 +8,7 @@
 #include "harness.h"
 #include "io/sha256.h"
 #include "longlive/engine.h"
+#include "probes.h"
 #include "synthetic_package.h"
 
 using namespace longlive;
@@ -115,7 +116,7 @@ void checkPlan(const LoadOptions& o) {
   session->setPrompt(*prompt, RecacheMode::Keep);
   while (session->block() < 4) session->step();
   session->setPrompt(*prompt, RecacheMode::Recache);
-  CHECK(plan.working == model->workingBytes());
+  CHECK(plan.working == ModelProbe::workingBytes(*model));
   CHECK(plan.reserve == 0);
 }
 

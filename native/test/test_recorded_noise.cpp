@@ -6,7 +6,7 @@
 
 using namespace longlive;
 
-TEST("recorded noise: blocks of different lengths follow each other, and a record that ends early is said") {
+TEST("recorded noise: blocks of different lengths follow each other and come again, and a record that ends early is said") {
   std::vector<float> draws(7 * 4);  // a first block of one frame, two of three
   std::iota(draws.begin(), draws.end(), 0.0f);
   const auto backend = makeCpuBackend({});
@@ -17,7 +17,10 @@ TEST("recorded noise: blocks of different lengths follow each other, and a recor
     return got.front();
   };
   CHECK(firstOf(0, 1) == 0 && firstOf(1, 3) == 4 && firstOf(1, 3) == 4 && firstOf(2, 3) == 16);
+  CHECK(firstOf(0, 1) == 0 && firstOf(2, 3) == 16 && firstOf(1, 3) == 4);  // back, and on again
   CHECK_THROWS(firstOf(3, 3), Error);
+  CHECK_THROWS(firstOf(5, 1), Error);  // nobody knows where it begins
+  CHECK_THROWS(firstOf(1, 1), Error);  // it had three frames
   std::vector<float> more(12);
   CHECK_THROWS(noise.fill(*backend, {more.data(), DType::F32, {3, 4}}, 2, 1), Error);  // a step's draws are of another size
 }

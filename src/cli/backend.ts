@@ -97,9 +97,21 @@ export function compose({ engine, store, media, policy, logger }: Parts): Compos
 }
 
 export function engineOptions(config: ServerConfig): EngineOptions {
-  const { models, model, loras, device, precision, attention, decoder, rope, threads, modelMemoryGigabytes } = config;
+  const {
+    models,
+    model,
+    loras,
+    device,
+    deviceIndex,
+    precision,
+    attention,
+    decoder,
+    rope,
+    threads,
+    modelMemoryGigabytes,
+  } = config;
   return {
-    ...{ model, device, precision, attention, decoder, rope, threads },
+    ...{ model, device, deviceIndex, precision, attention, decoder, rope, threads },
     models: models.map((place) => (isRemote(place) ? place : resolve(place))),
     ...(loras !== undefined && { loras: resolve(loras) }),
     ...(modelMemoryGigabytes > 0 && { modelMemoryBytes: modelMemoryGigabytes * 1e9 }),
@@ -109,14 +121,14 @@ export function engineOptions(config: ServerConfig): EngineOptions {
 }
 
 /** What a package would be calculated with here. */
-export function runningPrecision(source: PackageSource, { device, precision }: ServerConfig): Precision {
-  return arithmeticOf(precision, source.storedPrecision, likelyDevice(device));
+export function runningPrecision(source: PackageSource, { device, deviceIndex, precision }: ServerConfig): Precision {
+  return arithmeticOf(precision, source.storedPrecision, likelyDevice(device, deviceIndex));
 }
 
 /** Where there is no native core there is no GPU either. */
-function likelyDevice(wanted: ServerConfig['device']): Device {
+function likelyDevice(wanted: ServerConfig['device'], index: number): Device {
   try {
-    return chooseDevice(loadAddon(), wanted);
+    return chooseDevice(loadAddon(), wanted, index);
   } catch {
     return wanted === 'auto' ? 'cpu' : wanted;
   }

@@ -2,7 +2,15 @@ import { access, constants, mkdir, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { type Addon, loadAddon, longestSeconds, openEngine, openOpenH264 } from '../engine/index.js';
+import {
+  type Addon,
+  type DeviceReport,
+  loadAddon,
+  longestSeconds,
+  openEngine,
+  openOpenH264,
+  REFUSES_RECORDINGS,
+} from '../engine/index.js';
 import { damages, findSources, isRemote, type PackageSource } from '../packages/index.js';
 import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
 import { DomainError, rehearse, systemClock } from '../sessions/index.js';
@@ -21,8 +29,8 @@ export interface Finding {
 }
 
 const SETTINGS = [
-  ...['models', 'model', 'modelCache', 'device', 'precision', 'attention', 'decoder', 'rope', 'loras', 'threads'],
-  ...['rehearsalSeconds', 'encoder', 'store', 's3Endpoint', 's3Region'],
+  ...['models', 'model', 'modelCache', 'device', 'deviceIndex', 'precision', 'attention', 'decoder', 'rope', 'loras'],
+  ...['threads', 'rehearsalSeconds', 'encoder', 'store', 's3Endpoint', 's3Region'],
 ];
 
 /** `longlive doctor`: what this machine can run and what is missing; fails when it cannot serve. */
@@ -77,21 +85,25 @@ function coreFindings(config: ServerConfig, load: () => Addon): Finding[] {
   const cuda = addon.cudaBuilt ? 'with CUDA' : 'without CUDA';
   return [
     { topic: 'Native core', status: 'ok', detail: `version ${addon.version}, built ${cuda}` },
-    ...addon.devices().map(({ device, available, detail, isa, totalMemory, threads }): Finding => {
-      const facts = [
-        detail,
-        isa,
-        totalMemory > 0 ? gigabytes(totalMemory) : '',
-        threads > 0 ? `${threads} threads` : '',
-      ];
-      return {
-        topic: `Device ${device}`,
-        status: available ? 'ok' : 'note',
-        detail: facts.filter(Boolean).join(', '),
-      };
-    }),
+    ...addon.devices().map(deviceFinding),
     encoderFinding(addon, config),
   ];
+}
+
+function deviceFinding({ device, index, ...report }: DeviceReport): Finding {
+  const { available, detail, isa, totalMemory, threads, refusedRecordings } = report;
+  const facts = [
+    detail,
+    isa,
+    totalMemory > 0 ? gigabytes(totalMemory) : '',
+    threads > 0 ? `${threads} threads` : '',
+    refusedRecordings > 0 ? REFUSES_RECORDINGS : '',
+  ];
+  return {
+    topic: index > 0 ? `Device ${device} ${index}` : `Device ${device}`,
+    status: available && refusedRecordings === 0 ? 'ok' : 'note',
+    detail: facts.filter(Boolean).join(', '),
+  };
 }
 
 function encoderFinding(addon: Addon, { encoder }: ServerConfig): Finding {

@@ -48,6 +48,7 @@ export function generateCommand(): Command {
     'models',
     'model',
     'device',
+    'deviceIndex',
     'precision',
     'attention',
     'decoder',

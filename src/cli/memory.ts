@@ -25,7 +25,7 @@ export interface PlannedPackage {
 }
 
 /** What `serve` would be told. */
-export type Wanted = Pick<EngineOptions, 'decoder' | 'precision' | 'attention'>;
+export type Wanted = Pick<EngineOptions, 'deviceIndex' | 'decoder' | 'precision' | 'attention'>;
 
 type Planner = Pick<Addon, 'devices' | 'planMemory'>;
 type Settings = Pick<Parameters<Addon['planMemory']>[0], 'decoder' | 'precision' | 'attention'>;
@@ -46,17 +46,18 @@ export async function memoryFindings(
     const { attention } = wanted;
     return decoders.map((decoder) => ({ device, settings: { decoder, precision, ...(attention && { attention }) } }));
   });
-  return Promise.all(settings.map(({ device, settings }) => finding(addon, source, device, settings)));
+  const { deviceIndex = 0 } = wanted;
+  const rooms = { cpu: roomOf(addon, 'cpu', 0), cuda: roomOf(addon, 'cuda', deviceIndex) };
+  return Promise.all(settings.map((each) => finding(addon, source, each, rooms[each.device])));
 }
 
 async function finding(
   addon: Planner,
   source: PlannedPackage,
-  device: Device,
-  settings: Settings,
+  { device, settings }: { device: Device; settings: Settings },
+  room: number | undefined,
 ): Promise<MemoryFinding> {
   const topic = `Memory ${source.name}, ${device}, decoder ${settings.decoder}`;
-  const room = roomOf(addon, device);
   const plan = (chosen: Settings) =>
     addon.planMemory({ directory: source.directory, device, threads: 0, isa: '', ...chosen });
   try {
@@ -81,9 +82,9 @@ async function finding(
   }
 }
 
-function roomOf(addon: Planner, device: Device): number | undefined {
+function roomOf(addon: Planner, device: Device, index: number): number | undefined {
   if (device === 'cpu') return totalmem();
-  const report = addon.devices().find((entry) => entry.device === device);
+  const report = addon.devices().find((entry) => entry.device === device && entry.index === index);
   return report?.available ? report.totalMemory : undefined;
 }
 

@@ -31,7 +31,7 @@ import { complain, print, printable } from './terminal.js';
 
 const SETTINGS = ['models', 'modelCache', 'modelCacheGigabytes', 's3Endpoint', 's3Region'];
 /** How packages are calculated with when they are verified. */
-const RUNNING = ['device', 'precision', 'attention', 'decoder', 'rope', 'threads'];
+const RUNNING = ['device', 'deviceIndex', 'precision', 'attention', 'decoder', 'rope', 'threads'];
 const SERVICE_TIMEOUT_MS = 10_000;
 
 /** `longlive models`: which packages there are, whether they are whole, how they come and go. */

@@ -13,17 +13,23 @@ export type RecacheMode = 'recache' | 'keep' | 'clear';
 
 export interface DeviceReport {
   device: Device;
+  /** Among those of its kind, from 0. */
+  index: number;
   available: boolean;
   /** Why not, or the device's name. */
   detail: string;
   isa: string;
   totalMemory: number;
   threads: number;
+  /** Of a small piece of work that is tried: above 0 the driver refuses to record work, and models run more slowly. */
+  refusedRecordings: number;
 }
 
 export interface LoadOptions {
   directory: string;
   device: Device;
+  /** Which GPU, from 0; absent means 0. INVALID_ARGUMENT where there is none. */
+  deviceIndex?: number;
   precision: Precision;
   /** What the KV cache keeps; `int8`, on the CPU only, halves it. Absent means `full`. */
   kv?: 'full' | 'int8';
@@ -76,6 +82,8 @@ export interface NativeSession {
 export interface NativeModel {
   readonly config: unknown;
   readonly weightBytes: number;
+  /** Pieces of work so far that the driver refused to record (CUDA graphs), and which are launched call by call since. */
+  readonly refusedRecordings: number;
   encodePrompt(ids: Int32Array): Promise<NativePrompt>;
   createSession(options: SessionOptions): Promise<NativeSession>;
   /** Continues from checkpoint() bytes, also another machine's: rebuilds the KV cache and decoder state by a recache. */

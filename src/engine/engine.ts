@@ -24,6 +24,8 @@ export interface EngineOptions extends RemoteOptions {
   /** Positions of frames, instead of what packages say. */
   rope?: Rope;
   device?: Device | 'auto';
+  /** Which of several GPUs, from 0. */
+  deviceIndex?: number;
   precision?: Precision | 'auto';
   /** Products of self-attention: the precision's own, or 8-bit ones on a GPU. Default `full`. */
   attention?: 'full' | 'int8';
@@ -66,17 +68,20 @@ function userCache(): string | undefined {
   }
 }
 
-/** The device models run on when nobody says: the GPU if there is one. */
-export function chooseDevice(addon: Addon, wanted: Device | 'auto' = 'auto'): Device {
+/** The device models run on when nobody says: the GPU if there is one. Who names one of several GPUs wants that one. */
+export function chooseDevice(addon: Addon, wanted: Device | 'auto' = 'auto', index = 0): Device {
   const devices = addon.devices();
-  if (wanted === 'auto')
-    return devices.some(({ device, available }) => device === 'cuda' && available) ? 'cuda' : 'cpu';
-  const report = devices.find(({ device }) => device === wanted);
-  if (report?.available) return wanted;
-  throw new DomainError(
-    'MODEL_UNAVAILABLE',
-    `Device ${wanted} cannot be used: ${report?.detail ?? 'not in this build'}.`,
-  );
+  if (wanted === 'auto' && index === 0)
+    return devices.some((report) => report.device === 'cuda' && report.index === 0 && report.available)
+      ? 'cuda'
+      : 'cpu';
+  const kind = wanted === 'auto' ? 'cuda' : wanted;
+  const ofKind = devices.filter(({ device }) => device === kind);
+  const report = ofKind.find((each) => each.index === index);
+  if (report?.available) return kind;
+  const why = index > 0 && ofKind[0]?.available ? `there are ${ofKind.length}, counted from 0` : ofKind[0]?.detail;
+  const name = index > 0 ? `${kind} ${index}` : kind;
+  throw new DomainError('MODEL_UNAVAILABLE', `Device ${name} cannot be used: ${why ?? 'not in this build'}.`);
 }
 
 /** The decoder models run with when nobody says: the one they were trained for, though the other one is lighter. */
@@ -87,7 +92,8 @@ export function chooseDecoder(wanted: 'full' | 'tiny' | 'auto' = 'auto'): 'full'
 /** The engine over the packages found; MODEL_UNAVAILABLE when there is none, or the default one cannot be loaded. */
 export async function openEngine(options: EngineOptions): Promise<NativeEngine> {
   const addon = options.addon ?? loadAddon();
-  const device = chooseDevice(addon, options.device);
+  const { deviceIndex = 0 } = options;
+  const device = chooseDevice(addon, options.device, deviceIndex);
   const addresses = typeof options.models === 'string' ? [options.models] : options.models;
   const cache = options.cache ?? new PackageCache({ directory: defaultCacheDirectory(), limitBytes: CACHE_BYTES });
   const catalog = new Catalog(addresses, cache, options, options.times);
@@ -96,9 +102,9 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   const engine = new NativeEngine({
     ...{ addon, catalog, model, cache, warn, rope: options.rope ?? 'package' },
     library: await openLibrary(options.loras),
-    memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(addon, device),
+    memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(addon, device, deviceIndex),
     load: {
-      ...{ device, precision, threads, isa: '' },
+      ...{ device, deviceIndex, precision, threads, isa: '' },
       decoder: chooseDecoder(decoder),
       ...(attention !== 'full' && { attention }),
     },
@@ -114,9 +120,10 @@ async function openLibrary(directory: string | undefined): Promise<AdapterLibrar
   return findAdapters(directory);
 }
 
-function memoryOf(addon: Addon, device: Device): number {
+function memoryOf(addon: Addon, device: Device, index: number): number {
   if (device === 'cpu') return totalmem();
-  return addon.devices().find((report) => report.device === device)?.totalMemory ?? totalmem();
+  const report = addon.devices().find((each) => each.device === device && each.index === index);
+  return report?.totalMemory ?? totalmem();
 }
 
 const USUAL = 'pocket';
@@ -179,6 +186,10 @@ export class NativeEngine implements Engine, AsyncDisposable {
 
   get fault(): string | undefined {
     return this.surroundings.health.fault?.message;
+  }
+
+  get refusedRecordings(): number {
+    return this.surroundings.health.refusedRecordings;
   }
 
   check(name: string, options: GenerationOptions): void {

@@ -10,6 +10,6 @@ export {
   NativeEngine,
   openEngine,
 } from './engine.js';
-export { longestSeconds, type Rope } from './model.js';
+export { longestSeconds, REFUSES_RECORDINGS, type Rope } from './model.js';
 export { OpenH264, openOpenH264 } from './openh264.js';
 export { Tokenizer } from './tokenizer.js';

@@ -39,9 +39,23 @@ const LARGEST_AREA = 4;
 
 const NATIVE_MODE = { RECACHE: 'recache', KEEP_CACHE: 'keep', CLEAR_CACHE: 'clear' } as const;
 
+/** What is logged, once, and what `longlive doctor` says. */
+export const REFUSES_RECORDINGS =
+  'The GPU driver refuses to record work (CUDA graphs), so it is launched call by call, which is slower: pictures are the same. Update the driver, or run without tools that watch CUDA calls.';
+
 /** What the models of one engine share. */
 export class DeviceHealth {
   fault: DomainError | undefined;
+  /** Pieces of work, of all models so far. */
+  refusedRecordings = 0;
+
+  /** Adds what a model counts beyond `known`, and says so the first time; what it counts now. */
+  countRefusals(counted: number, known: number, warn: (message: string) => void): number {
+    if (counted <= known) return known;
+    if (this.refusedRecordings === 0) warn(REFUSES_RECORDINGS);
+    this.refusedRecordings += counted - known;
+    return counted;
+  }
 
   /** After a device fault nothing of this process can be trusted on the device any more. */
   note(error: unknown): void {
@@ -211,7 +225,8 @@ export class Model implements Pooled {
       const native = await this.loadNative(directory);
       this.tellPrecision();
       this.measuredBytes = native.weightBytes || undefined;
-      this.current = { held, native, prompts: new PromptCache(native, tokenizer, this.source.config.dit.textLen) };
+      const prompts = new PromptCache(native, tokenizer, this.source.config.dit.textLen);
+      this.current = { held, native, prompts, refusals: 0 };
       return this.current;
     } catch (error) {
       this.health.note(error);
@@ -242,7 +257,13 @@ export class Model implements Pooled {
   }
 
   private generation(loaded: Loaded, session: NativeSession): Generation {
-    return new NativeGeneration(session, loaded.prompts, (error) => this.health.note(error));
+    const done = () => this.countRefusals(loaded);
+    return new NativeGeneration(session, loaded.prompts, { failed: (error) => this.health.note(error), done });
+  }
+
+  private countRefusals(loaded: Loaded): void {
+    const { refusedRecordings } = loaded.native;
+    loaded.refusals = this.health.countRefusals(refusedRecordings, loaded.refusals, this.warn);
   }
 
   private async opening<T>(work: () => Promise<T>, meaning = openingError): Promise<T> {
@@ -260,6 +281,8 @@ interface Loaded {
   held: HeldPackage;
   native: NativeModel;
   prompts: PromptCache;
+  /** Refused recordings that are counted already. */
+  refusals: number;
 }
 
 /** Text embeddings by text, the most recently used ones. */
@@ -289,7 +312,7 @@ class NativeGeneration implements Generation {
   constructor(
     private readonly session: NativeSession,
     private readonly prompts: PromptCache,
-    private readonly onError: (error: unknown) => void,
+    private readonly told: { failed: (error: unknown) => void; done: () => void },
   ) {}
 
   get block(): number {
@@ -330,9 +353,11 @@ class NativeGeneration implements Generation {
 
   private async running<T>(work: () => Promise<T>): Promise<T> {
     try {
-      return await work();
+      const result = await work();
+      this.told.done();
+      return result;
     } catch (error) {
-      this.onError(error);
+      this.told.failed(error);
       throw runningError(error);
     }
   }

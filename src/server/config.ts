@@ -92,6 +92,13 @@ const models = {
   ),
   modelMemoryGigabytes: gigabytes(0).describe("Device memory for loaded models; 0 for 60 % of the device's memory"),
   device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where models run'),
+  deviceIndex: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(1023)
+    .default(0)
+    .describe('Which GPU models run on where there are several, from 0'),
   precision: z
     .enum(['auto', 'fp32', 'bf16', 'int8', 'fp8'])
     .default('auto')

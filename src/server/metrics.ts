@@ -25,6 +25,15 @@ export class Metrics {
       gauge.reset();
       for (const [state, count] of Object.entries(sessions.status().sessions)) gauge.set({ state }, count);
     });
+    this.counter(
+      'longlive_refused_recordings_total',
+      'Pieces of work that the GPU driver refused to record (CUDA graphs) and that are launched call by call, more slowly',
+      [],
+      (counter) => {
+        counter.reset();
+        counter.inc(sessions.status().refusedRecordings);
+      },
+    );
     this.gauge('longlive_device_load', 'Share of a device that REALTIME sessions need', ['device'], (gauge) => {
       for (const { device, load } of sessions.status().devices) gauge.set({ device }, load);
     });
@@ -35,8 +44,18 @@ export class Metrics {
     });
   }
 
-  private counter<Label extends string>(name: string, help: string, labelNames: Label[]): Counter<Label> {
-    return new Counter({ name, help, labelNames, registers: [this.registry] });
+  private counter<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: Label[],
+    collect?: (counter: Counter<Label>) => void,
+  ): Counter<Label> {
+    return new Counter<Label>({
+      ...{ name, help, labelNames, registers: [this.registry] },
+      collect() {
+        collect?.(this);
+      },
+    });
   }
 
   private histogram<Label extends string>(name: string, help: string, labelNames: Label[]): Histogram<Label> {

@@ -93,6 +93,8 @@ export interface Generation extends Disposable {
 export interface Engine {
   /** Why the device cannot be used any more, until the service is started anew; undefined while it is well. */
   readonly fault?: string | undefined;
+  /** Pieces of work so far that the device refused to record, which makes it slower; absent where nothing is recorded. */
+  readonly refusedRecordings?: number;
   /** Those found last, the default first. */
   models(): ModelInfo[];
   /**

@@ -142,6 +142,7 @@ export class SessionService implements Sessions {
       accepting: detail === undefined,
       ...(detail && { detail }),
       devices: this.context.capacity.status(),
+      refusedRecordings: this.context.engine.refusedRecordings ?? 0,
       sessions,
     };
   }

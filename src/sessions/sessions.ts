@@ -58,6 +58,8 @@ export interface ServiceStatus {
   /** Why not, when not accepting. */
   detail?: string;
   devices: DeviceStatus[];
+  /** Pieces of work so far that the device refused to record, which makes it slower. */
+  refusedRecordings: number;
   sessions: Partial<Record<Session['state'], number>>;
 }
 

@@ -99,6 +99,9 @@ export class FakeAddon implements Addon {
   readonly resident = new Set<string>();
   disposed = 0;
   weightBytes = 0;
+  /** That every model says of itself. */
+  refusedRecordings = 0;
+  readonly indices: (number | undefined)[] = [];
   loadError: Error | undefined;
   stepError: Error | undefined;
   encodeError: Error | undefined;
@@ -107,21 +110,30 @@ export class FakeAddon implements Addon {
   gate: Promise<void> = Promise.resolve();
 
   devices() {
-    const common = { isa: '', totalMemory: 0, threads: 2 };
+    const common = { index: 0, isa: '', totalMemory: 0, threads: 2, refusedRecordings: 0 };
     return [
       { device: 'cpu' as const, available: true, detail: 'a CPU', ...common },
       { device: 'cuda' as const, available: false, detail: 'no driver', ...common },
     ];
   }
 
-  async loadModel({ directory, precision }: Pick<LoadOptions, 'directory' | 'precision'>): Promise<NativeModel> {
+  async loadModel({
+    directory,
+    deviceIndex,
+    precision,
+  }: Pick<LoadOptions, 'directory' | 'deviceIndex' | 'precision'>): Promise<NativeModel> {
     this.loaded.push(directory);
+    this.indices.push(deviceIndex);
     this.precisions.push(precision);
     await this.gate;
     if (this.loadError) throw this.loadError;
     this.resident.add(directory);
+    const refused = () => this.refusedRecordings;
     return {
       config: {},
+      get refusedRecordings() {
+        return refused();
+      },
       weightBytes: this.weightBytes,
       encodePrompt: async (ids) => {
         this.encoded.push([...ids]);

@@ -260,8 +260,8 @@ class Kernels {
 
     // A block of which `in` are the rows, as one of the first `blocks` that are seen.
     void append(const LinearRows& in, int64_t block, int64_t blocks, bool again) {
-      FrameRuns newest;
-      newest.size = seen.size = 1, newest.runs[0] = {0, block, block, 1}, seen.runs[0] = {0, 0, 0, blocks};
+      const FrameRuns newest{{0, block, block, 1}};
+      seen = {{0, 0, 0, blocks}};
       store->begin(newest, seen, again);
       const auto position = static_cast<int32_t>(block);
       AppendArgs a;

@@ -22,18 +22,22 @@ enum class DeviceKind : uint8_t { Cpu, Cuda };
 
 struct DeviceStatus {
   DeviceKind kind = DeviceKind::Cpu;
+  int index = 0;  // LoadOptions::deviceIndex
   bool available = false;
   std::string detail;  // the device's name, or why it cannot be used
   std::string isa;
   int64_t totalMemory = 0;  // bytes
   int threads = 0;
+  int64_t refusedRecordings = 0;  // of a small piece of work that is tried: above 0 models run more slowly (Model::refusedRecordings)
 };
 
+// The CPU, and every CUDA device or one that says why there is none.
 std::vector<DeviceStatus> listDevices();
 
 struct LoadOptions {
   std::string directory;
   DeviceKind device = DeviceKind::Cpu;
+  int deviceIndex = 0;  // of that kind, from 0; there is one CPU
   Precision precision = Precision::BF16;
   KvStorage kv = KvStorage::Full;  // Int8: CPU only
   AttentionArithmetic attention = AttentionArithmetic::Full;  // Int8: CUDA only, and not with FP32
@@ -104,8 +108,6 @@ class Session {
   int64_t block() const;        // that the next step works on
   bool ended() const;           // absolute positions are used up: only a prompt with mode Clear begins another block
   size_t memoryBytes() const;
-  int64_t width() const;
-  int64_t height() const;
 
   // Must come before the first step. Only between blocks or after abandonBlock(); throws InvalidArgument otherwise.
   PromptChange setPrompt(const Prompt& prompt, RecacheMode mode);
@@ -129,15 +131,16 @@ class Session {
 
 class Model : public std::enable_shared_from_this<Model> {
  public:
-  // Reads and checks the package. Throws InvalidPackage (naming file and tensor), Unavailable, and OutOfMemory, on a GPU before
-  // anything is loaded and saying what would fit.
+  // Reads and checks the package. Throws InvalidPackage (naming file and tensor), Unavailable, InvalidArgument for a device that is not
+  // there, and OutOfMemory, on a GPU before anything is loaded and saying what would fit.
   static std::shared_ptr<Model> load(const LoadOptions& options);
   ~Model();
 
   const std::string& configJson() const;  // config.json as it is in the package
   size_t weightBytes() const;
-  size_t workingBytes() const;  // MemoryPlan::working, as it is now: it grows while the largest calls are first met
   int64_t maxPromptTokens() const;
+  // Pieces of work so far that the driver refused to record, and which are launched call by call since. Any thread may ask.
+  int64_t refusedRecordings() const;
 
   // Token ids as the package's tokenizer makes them, with the end token and without padding.
   std::shared_ptr<const Prompt> encodePrompt(std::span<const int32_t> ids) const;
@@ -149,6 +152,7 @@ class Model : public std::enable_shared_from_this<Model> {
 
  private:
   friend class Session;
+  friend struct ModelProbe;  // of tests
   friend MemoryPlan planMemory(const LoadOptions&, int64_t, int64_t);
   struct Impl;
   // Throws OutOfMemory if the model and a session of its own size do not fit the device, as far as the device can tell.

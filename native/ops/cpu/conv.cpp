@@ -213,7 +213,7 @@ Plan::Plan(const Backend::ConvArgs& a) : args(a), conv(static_cast<const PackedC
 
 int64_t outputSize(int64_t n, int k, int stride, Backend::ConvArgs::Pad pad) {
   using Pad = Backend::ConvArgs::Pad;
-  const int64_t padded = n + (pad == Pad::Same ? k - 1 : pad == Pad::RightBottom ? 1 : 0);
+  const int64_t padded = n + (pad == Pad::Same ? k - 1 : 1);
   return padded < k ? 0 : (padded - k) / stride + 1;
 }
 

@@ -38,7 +38,8 @@ template <int Stages> struct AttentionBarriers {
 template <auto Kernel, class... Operands>
 bool launchPairs(const char* name, cudaStream_t stream, const AttentionCall& a, int64_t tiles, size_t shared, const Workspace& workspace, float scale2,
                  const float* valueScale, const Operands&... operands) {
-  static const int clusters = activeClusters(Kernel, kAttentionPair, kAttentionThreads, shared);
+  static PerDevice active;
+  const int clusters = active([&](int) { return activeClusters(Kernel, kAttentionPair, kAttentionThreads, shared); });
   if (clusters == 0) return false;
   const int slots = 2 * clusters;
   const AttentionSchedule schedule = AttentionSchedule::plan(a.heads, ceilDiv(a.queries, int64_t{AttentionParts::kQueries}), tiles, clusters,

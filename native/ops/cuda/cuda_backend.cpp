@@ -88,7 +88,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
                                             (status == cudaSuccess ? "the driver reports none" : cudaGetErrorString(status)));
   }
   if (device_ < 0 || device_ >= count) {
-    throw Error(ErrorCode::InvalidArgument, "there is no CUDA device " + std::to_string(device_) + ": the machine has " + std::to_string(count));
+    throw Error(ErrorCode::InvalidArgument, "there is no CUDA device " + std::to_string(device_) + ": the machine has " + std::to_string(count) + ", counted from 0");
   }
   cudaDeviceProp p;
   check(cudaGetDeviceProperties(&p, device_), "cudaGetDeviceProperties");
@@ -207,7 +207,11 @@ thread_local Lane CudaBackend::lane_ = Lane::Main;
 
 Lane CudaBackend::use(Lane lane) { return std::exchange(lane_, lane); }
 
-std::unique_ptr<Mark> CudaBackend::makeMark() { return std::make_unique<EventMark>(); }
+// An event belongs to the device that is current when it is made, and streams of others refuse it.
+std::unique_ptr<Mark> CudaBackend::makeMark() {
+  check(cudaSetDevice(device_), "cudaSetDevice");
+  return std::make_unique<EventMark>();
+}
 
 void CudaBackend::mark(Mark& m) { check(cudaEventRecord(static_cast<EventMark&>(m).event, stream()), "mark"); }
 
@@ -218,7 +222,10 @@ void CudaBackend::wait(const Mark& m) { check(cudaEventSynchronize(static_cast<c
 void CudaBackend::replay(std::unique_ptr<Recording>& recording, uint64_t version, const std::function<void()>& work) {
   if (!features_.graphs) return work();
   if (!recording) recording = std::make_unique<GraphRecording>();
-  static_cast<GraphRecording&>(*recording).run(stream(), version, work);
+  auto& graph = static_cast<GraphRecording&>(*recording);
+  const bool before = graph.refused();
+  graph.run(stream(), version, work);
+  if (graph.refused() && !before) countRefusedRecording();
 }
 
 // -- weights ----------------------------------------------------------------------------------------------------------------
@@ -383,7 +390,7 @@ void CudaBackend::conv(const ConvArgs& a) {
   require(a.upsample2x == w.upsample2x && (!a.upsample2x || (a.strideHW == 1 && a.pad == Pad::Same)), "conv: weights were prepared otherwise");
 
   const auto outputSize = [&](int64_t n, int k) {
-    const int64_t padded = n + (a.pad == Pad::Same ? k - 1 : a.pad == Pad::RightBottom ? 1 : 0);
+    const int64_t padded = n + (a.pad == Pad::Same ? k - 1 : 1);
     return padded < k ? 0 : (padded - k) / a.strideHW + 1;
   };
   Gather g;
@@ -410,6 +417,11 @@ void CudaBackend::conv(const ConvArgs& a) {
 std::unique_ptr<Backend> makeCudaBackend(const BackendOptions& options) {
   requireCudaArithmetic(options);
   return std::make_unique<cuda::CudaBackend>(options);
+}
+
+int cudaDevices() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
 }  // namespace longlive

@@ -15,7 +15,7 @@ CudaKeyValues::CudaKeyValues(CudaBackend& backend, const KeyValueLayout& layout)
   bytes_ = arena_.bytes(), workingBytes_ = working_.bytes();
 }
 
-uint64_t CudaKeyValues::begin(const FrameRuns& writes, const FrameRuns& visible, bool again) {
+uint64_t CudaKeyValues::prepare(const FrameRuns& writes, const FrameRuns& visible, bool again) {
   if (!kept_.empty()) pass_ = pages_.begin(writes, visible, again);
   return pass_.form();
 }

@@ -10,11 +10,11 @@ class CudaKeyValues final : public KeyValues {
  public:
   CudaKeyValues(CudaBackend& backend, const KeyValueLayout& layout);
 
-  uint64_t begin(const FrameRuns& writes, const FrameRuns& visible, bool again) override;
   void append(const AppendArgs& a) override;
   void attend(const AttendArgs& a) override;
 
  private:
+  uint64_t prepare(const FrameRuns& writes, const FrameRuns& visible, bool again) override;
   void changed(int64_t first, int64_t count) override { pages_.changed(first, count); }
   void keepKeys(const AppendArgs& a, const FrameRun& run);
   void keepValues(const AppendArgs& a, const FrameRun& run);

@@ -22,7 +22,9 @@ void GraphRecording::run(cudaStream_t stream, uint64_t version, const std::funct
 }
 
 bool GraphRecording::capture(cudaStream_t stream, const std::function<void()>& work) {
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+  const cudaError_t begun = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+  if (isRefusal(static_cast<int>(begun))) return cudaGetLastError(), false;
+  check(begun, "capture");
   cudaGraph_t graph = nullptr;
   try {
     work();

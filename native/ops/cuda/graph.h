@@ -5,7 +5,7 @@
 //   later           launched
 //   new version     captured again; the executable graph takes the new arguments (same nodes), or is made anew
 //
-// Where the driver refuses a capture the work runs as it is, then and ever after.
+// Where the driver refuses a capture the work runs as it is, then and ever after, which is slower: whoever owns the recording counts it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -24,6 +24,7 @@ class GraphRecording final : public Recording {
   GraphRecording(const GraphRecording&) = delete;
 
   void run(cudaStream_t stream, uint64_t version, const std::function<void()>& work);
+  bool refused() const { return refused_; }
 
  private:
   // False if the work cannot be captured.

@@ -5,6 +5,8 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -33,32 +35,45 @@ inline void check(cudaError_t status, const char* what) {
   throw Error(code, std::string("CUDA: ") + what + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status));
 }
 
-// Bytes of shared memory that a block may have on the current device: 99 KB on chips of 8.6, 8.9 and 12.x, 163 KB and more on others.
-inline size_t sharedLimit() {
-  int device = 0, bytes = 0;
+inline int currentDevice() {
+  int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
-  return static_cast<size_t>(bytes);
+  return device;
 }
 
-// Of the current device.
-inline int multiprocessors() {
-  int device = 0, count = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
-  return count;
+inline int attributeOf(int device, cudaDeviceAttr attribute) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
 }
+
+// What is asked of the current device at every launch, and is asked of each device once: a static one keeps the answers of all.
+class PerDevice {
+ public:
+  template <class Ask> int operator()(Ask&& ask) {
+    const int device = currentDevice();
+    if (device >= static_cast<int>(known_.size())) return ask(device);
+    std::atomic<int>& known = known_[static_cast<size_t>(device)];  // one more than the answer
+    int answer = known.load(std::memory_order_relaxed) - 1;
+    if (answer < 0) known.store((answer = ask(device)) + 1, std::memory_order_relaxed);
+    return answer;
+  }
+
+ private:
+  std::array<std::atomic<int>, 64> known_{};
+};
+
+// Bytes of shared memory that a block may have on the current device: 99 KB on chips of 8.6, 8.9 and 12.x, 163 KB and more on others.
+inline size_t sharedLimit() { return static_cast<size_t>(attributeOf(currentDevice(), cudaDevAttrMaxSharedMemoryPerBlockOptin)); }
+
+// Of the current device.
+inline int multiprocessors() { return attributeOf(currentDevice(), cudaDevAttrMultiProcessorCount); }
 
 #ifndef LONGLIVE_CUDA_EMULATED
 // Whether the current device can begin a kernel while the one before it ends.
 inline bool beginsEarly() {
-  static const bool early = [] {
-    int device = 0, major = 0;
-    check(cudaGetDevice(&device), "cudaGetDevice");
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-    return major >= 9;
-  }();
-  return early;
+  static PerDevice majors;
+  return majors([](int device) { return attributeOf(device, cudaDevAttrComputeCapabilityMajor); }) >= 9;
 }
 #endif
 

@@ -213,8 +213,8 @@ linearKernel(const __grid_constant__ Maps maps, const __grid_constant__ LinearUn
 
 // How many clusters of a kernel run at the same time does not depend on what its epilogue does.
 template <int Columns> int clusters() {
-  static const int active = activeClusters(&linearKernel<Columns, true, true>, kPair, kThreads, Layout<Columns>::kShared);
-  return active;
+  static PerDevice active;
+  return active([](int) { return activeClusters(&linearKernel<Columns, true, true>, kPair, kThreads, Layout<Columns>::kShared); });
 }
 
 struct Call {

@@ -147,6 +147,7 @@ using cudaGraph_t = emulator::Graph*;
 using cudaGraphExec_t = emulator::Graph*;
 enum cudaError_t {
   cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101, cudaErrorInvalidResourceHandle = 400,
   cudaErrorECCUncorrectable = 214, cudaErrorIllegalAddress = 700, cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureInvalidated = 901, cudaErrorGraphExecUpdateFailure = 910
 };
@@ -207,6 +208,12 @@ void jealousStreams(bool jealous);  // late, and what a wait needs comes last
 void failLaunch(int n, cudaError_t error = cudaErrorIllegalAddress);
 void limitMemory(size_t bytes);  // of all allocations together; 0: none
 size_t memoryUsed();
+size_t memoryUsedOf(int device);
+// How many devices there are, one at first; every thread begins with device 0. A stream takes work of its own device alone, which must be the
+// thread's current one, and events that were made on it.
+void setDevices(int count);
+void setClusters(int device, int clusters);  // that run at the same time there; few at first, so that a grid that stays has several turns
+void refuseCaptures(bool refuse);  // what is captured from now on
 struct Counts { int64_t launches, graphLaunches, captures, updates, instantiations; };
 Counts counts();
 
@@ -215,9 +222,9 @@ Counts counts();
 const char* cudaGetErrorString(cudaError_t);
 const char* cudaGetErrorName(cudaError_t);
 cudaError_t cudaGetLastError();
-inline cudaError_t cudaGetDeviceCount(int* n) { *n = 1; return cudaSuccess; }
-inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-inline cudaError_t cudaGetDevice(int* device) { *device = 0; return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* n);
+cudaError_t cudaSetDevice(int);
+cudaError_t cudaGetDevice(int* device);
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrMultiProcessorCount ? cudaDeviceProp{}.multiProcessorCount : emulator::sharedLimit();
   return cudaSuccess;
@@ -230,11 +237,7 @@ template <class Kernel> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a,
 inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
   return bytes <= emulator::sharedLimit() ? cudaSuccess : cudaErrorInvalidValue;
 }
-// Few, so that a grid that stays has several turns.
-inline cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t*) {
-  *clusters = 7;
-  return cudaSuccess;
-}
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t*);
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned version, unsigned long long flags, cudaDriverEntryPointQueryResult* found);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) { *least = 0, *greatest = -5; return cudaSuccess; }

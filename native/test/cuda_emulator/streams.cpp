@@ -40,22 +40,31 @@ struct Graph {
 };
 
 struct Stream {
+  int device = 0;
   std::deque<Work> queue;
   uint64_t issued = 0, done = 0;
   std::unique_ptr<Graph> capture;
 };
 
 struct Event {
+  int device = 0;
   Stream* stream = nullptr;
   uint64_t count = 0;
 };
 
 namespace {
 
+thread_local int current = 0;  // device
+
+// All devices together.
 struct Device {
+  int count = 1;
   std::set<Stream*> streams;
-  std::map<void*, size_t> blocks;
+  struct Block { size_t bytes; int device; };
+  std::map<void*, Block> blocks;
   size_t used = 0, limit = 0;
+  bool refusesCaptures = false;
+  std::map<int, int> clusters;
   bool late = std::getenv("LONGLIVE_EMULATOR_STREAMS") && std::strcmp(std::getenv("LONGLIVE_EMULATOR_STREAMS"), "late") == 0;
   bool jealous = false;
   int failAt = 0;
@@ -122,6 +131,7 @@ cudaError_t waitForAll() {
 cudaError_t enqueue(cudaStream_t stream, const void* what, std::function<void()> work) {
   const Call call;
   Device& d = device();
+  if (stream->device != current) return cudaErrorInvalidResourceHandle;
   if (stream->capture) {
     stream->capture->nodes.push_back({what, std::move(work)});
     return cudaSuccess;
@@ -156,6 +166,24 @@ size_t memoryUsed() {
   const Call call;
   return device().used;
 }
+size_t memoryUsedOf(int index) {
+  const Call call;
+  size_t bytes = 0;
+  for (const auto& [address, block] : device().blocks) bytes += block.device == index ? block.bytes : 0;
+  return bytes;
+}
+void setDevices(int count) {
+  const Call call;
+  device().count = count;
+}
+void setClusters(int index, int clusters) {
+  const Call call;
+  device().clusters[index] = clusters;
+}
+void refuseCaptures(bool refuse) {
+  const Call call;
+  device().refusesCaptures = refuse;
+}
 Counts counts() {
   const Call call;
   return device().counts;
@@ -187,9 +215,26 @@ cudaError_t cudaGetLastError() {
   return device().sticky;
 }
 
+cudaError_t cudaGetDeviceCount(int* n) {
+  const Call call;
+  return *n = device().count, cudaSuccess;
+}
+cudaError_t cudaSetDevice(int index) {
+  const Call call;
+  if (index < 0 || index >= device().count) return cudaErrorInvalidDevice;
+  return emulator::current = index, cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* index) { return *index = emulator::current, cudaSuccess; }
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t*) {
+  const Call call;
+  const auto told = device().clusters.find(emulator::current);
+  return *clusters = told == device().clusters.end() ? 7 : told->second, cudaSuccess;
+}
+
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned, int) {
   const Call call;
   *s = new emulator::Stream;
+  (*s)->device = emulator::current;
   device().streams.insert(*s);
   return device().sticky;
 }
@@ -214,7 +259,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
   const Call call;
-  *e = new emulator::Event;
+  *e = new emulator::Event{emulator::current};
   return device().sticky;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t e) {
@@ -225,7 +270,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
   const Call call;
   if (s->capture) return emulator::breaksCapture(), cudaErrorStreamCaptureUnsupported;
-  *e = {s, s->issued};
+  if (e->device != s->device) return cudaErrorInvalidResourceHandle;
+  e->stream = s, e->count = s->issued;
   return device().sticky;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
@@ -247,7 +293,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
   *graph = nullptr;
   const std::unique_ptr<emulator::Graph> captured = std::move(s->capture);
   if (!captured) return cudaErrorInvalidValue;
-  if (captured->invalid) return cudaErrorStreamCaptureInvalidated;
+  if (captured->invalid || device().refusesCaptures) return cudaErrorStreamCaptureInvalidated;
   *graph = new emulator::Graph(*captured);
   return device().sticky;
 }
@@ -302,7 +348,7 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
   *p = std::aligned_alloc(256, room);
   if (!*p) return cudaErrorMemoryAllocation;
   std::memset(*p, 0xff, room);
-  d.blocks[*p] = bytes;
+  d.blocks[*p] = {bytes, emulator::current};
   d.used += bytes;
   return cudaSuccess;
 }
@@ -313,7 +359,7 @@ cudaError_t cudaFree(void* p) {
   if (!p) return cudaSuccess;
   emulator::waitForAll();
   emulator::Device& d = device();
-  const size_t bytes = d.blocks.at(p);
+  const size_t bytes = d.blocks.at(p).bytes;
   const auto* guard = static_cast<unsigned char*>(p) + bytes;
   for (size_t i = 0; i < emulator::kGuard / 2; ++i)
     if (guard[i] != 0xff) {

@@ -139,7 +139,7 @@ inline Values conv(Device& d, const ConvCase& c) {
   const auto w = b.prepareConv(weight.data(), bias.data(), c.out, c.in, c.kt, c.kh, c.kw, c.sensitive, c.upsample);
   using Pad = Backend::ConvArgs::Pad;
   const auto size = [&](int64_t n, int k) {
-    return (n + (c.pad == Pad::Same ? k - 1 : c.pad == Pad::RightBottom ? 1 : 0) - k) / c.stride + 1;
+    return (n + (c.pad == Pad::Same ? k - 1 : 1) - k) / c.stride + 1;
   };
   const int64_t scale = c.upsample ? 2 : 1, seen = c.causal ? c.frames : c.history + c.frames - (c.kt - 1);
   const Shape shape{(seen + c.strideT - 1) / c.strideT, scale * size(c.height, c.kh), scale * size(c.width, c.kw), c.out};

@@ -189,6 +189,32 @@ TEST("cuda, Hopper: linear layers in int8 give the bits of the portable kernel")
   }
 }
 
+// One device runs clusters of these kernels, the other runs none: each is asked itself.
+TEST("cuda, Hopper: what runs on one device is not taken for what runs on another") {
+  const Chip hopper(9, 0);
+  emulator::setDevices(2);
+  emulator::setClusters(1, 0);
+  const auto onDevice = [](int index, const char* isa, Precision precision, const std::function<Values(Device&)>& run) {
+    BackendOptions options;
+    options.precision = precision, options.isa = isa, options.deviceIndex = index;
+    generator.seed(11);
+    Device d(makeCudaBackend(options));
+    return run(d);
+  };
+  const auto layer = [](Device& d) { return linear(d, 150, 400, 1792, Activation::None, false, true, 0); };
+  const auto attends = [](Device& d) { return attention(d, 200, 3000, 1, 128, kLong, false, 0); };
+  const Values want = onDevice(0, "portable", Precision::INT8, layer), seen = onDevice(0, "portable", Precision::BF16, attends);
+  for (int again = 0; again < 2; ++again) {
+    for (int index : {0, 1}) {
+      CHECK(copiesBoxes([&] { CHECK(onDevice(index, "", Precision::INT8, layer) == want); }) == (index == 0));
+      Values got;
+      CHECK(copiesBoxes([&] { got = onDevice(index, "", Precision::BF16, attends); }) == (index == 0));
+      CHECK(got.size() == seen.size() && (index == 0 || got == seen));
+    }
+  }
+  cudaSetDevice(0), emulator::setDevices(1);
+}
+
 TEST("cuda, Hopper: linear layers in int8 leave other epilogues to the portable kernel") {
   const Chip hopper(9, 0);
   const auto declines = [](const char* name, const std::function<Values(Device&)>& run) {

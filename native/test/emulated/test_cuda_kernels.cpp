@@ -548,8 +548,8 @@ double eightBitStoreError(const KvGeometry& g, const std::vector<int64_t>& block
 }
 
 TEST("cuda: 8-bit attention keeps pages for blocks that are no pages, and for more blocks than it takes runs") {
-  for (const auto& [g, blocks] : {std::pair<KvGeometry, std::vector<int64_t>>{{12, 12, 3, true}, {3, 3, 3, 3, 3}}, {{9, 9, 3, true}, {1, 3, 3, 3, 3}},
-                                  {{7, 7, 1, true}, {2, 2, 2, 2, 2}}, {{10, 10, 2, true}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}}}) {
+  for (const auto& [g, blocks] : {std::pair<KvGeometry, std::vector<int64_t>>{{12, 12, 3}, {3, 3, 3, 3, 3}}, {{9, 9, 3}, {1, 3, 3, 3, 3}},
+                                  {{7, 7, 1}, {2, 2, 2, 2, 2}}, {{10, 10, 2}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}}}) {
     const double error = eightBitStoreError(g, blocks);
     if (!(error > 1e-3 && error < 0.03)) std::fprintf(stderr, "blocks of %d in %d: %g\n", static_cast<int>(blocks.back()), static_cast<int>(g.capacity), error);
     CHECK(error > 1e-3 && error < 0.03);

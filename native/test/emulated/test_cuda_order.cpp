@@ -10,11 +10,13 @@
 #include <utility>
 
 #include "../harness.h"
+#include "../probes.h"
 #include "../synthetic_package.h"
 #include "io/safetensors.h"
 #include "longlive/engine.h"
 #include "ops/cuda/cuda_backend.h"
 #include "ops/cuda/features.h"
+#include "ops/cuda/launch.h"
 #include "ops/ops.h"
 
 using namespace longlive;
@@ -37,14 +39,17 @@ const SyntheticPackage& package(RopeMode rope) {
   return rope == RopeMode::Absolute ? absolute : relative;
 }
 
-LoadOptions optionsFor(RopeMode rope, const char* isa, bool eightBit) {
+LoadOptions optionsFor(RopeMode rope, const char* isa, bool eightBit, int deviceIndex = 0) {
   LoadOptions o;
+  o.deviceIndex = deviceIndex;
   o.directory = package(rope).directory, o.device = DeviceKind::Cuda, o.precision = eightBit ? Precision::INT8 : Precision::BF16, o.isa = isa;
   if (eightBit) o.attention = AttentionArithmetic::Int8;
   return o;
 }
 
-std::shared_ptr<Model> load(RopeMode rope, const char* isa, bool eightBit = false) { return Model::load(optionsFor(rope, isa, eightBit)); }
+std::shared_ptr<Model> load(RopeMode rope, const char* isa, bool eightBit = false, int deviceIndex = 0) {
+  return Model::load(optionsFor(rope, isa, eightBit, deviceIndex));
+}
 
 std::unique_ptr<Session> start(Model& model) {
   SessionOptions o;
@@ -113,6 +118,83 @@ TEST("cuda: graphs and lanes change no bit, in whatever order streams run") {
     if (rope == RopeMode::Relative) CHECK(video(rope, "portable,in-turn") == want);
     emulator::jealousStreams(false);
   }
+}
+
+// As on a machine with two: threads come with any device current, which here is the other one before every call.
+TEST("cuda: a model lives on the device that it is loaded on, and on no other, whatever device is current") {
+  emulator::setDevices(2);
+  const auto video = [](int device, const char* isa) {
+    const auto elsewhere = [device] { cudaSetDevice(1 - device); };
+    elsewhere();
+    const auto model = load(RopeMode::Relative, isa, false, device);
+    const size_t other = emulator::memoryUsedOf(1 - device);
+    CHECK(other == 0 && emulator::memoryUsedOf(device) > 0);
+    elsewhere();
+    const auto s = start(*model);
+    Bytes all;
+    for (int i = 0; i < 6;) {
+      elsewhere();
+      const Step step = s->step();
+      append(all, step);
+      i += step.kind == Step::Kind::Context;
+    }
+    elsewhere();
+    s->setPrompt(*model->encodePrompt(std::vector<int32_t>{7, 8, 1}), RecacheMode::Recache);
+    elsewhere();
+    s->step();
+    elsewhere();
+    s->abandonBlock();
+    elsewhere();
+    const Bytes kept = s->checkpoint();
+    all.insert(all.end(), kept.begin(), kept.end());
+    CHECK(emulator::memoryUsedOf(1 - device) == 0);
+    elsewhere();
+    return all;
+  };
+  const Bytes want = video(0, "portable");
+  CHECK(want.size() > 5000 && video(1, "portable") == want && video(1, "portable,one-lane,eager") == want);
+  CHECK(emulator::memoryUsedOf(0) == 0 && emulator::memoryUsedOf(1) == 0);
+  for (int wrong : {-1, 2}) CHECK(codeOf([&] { load(RopeMode::Relative, "portable", false, wrong); }) == ErrorCode::InvalidArgument);
+  LoadOptions cpu = optionsFor(RopeMode::Relative, "", false, 1);
+  cpu.device = DeviceKind::Cpu;
+  CHECK(codeOf([&] { Model::load(cpu); }) == ErrorCode::InvalidArgument);
+  const auto devices = listDevices();
+  CHECK(devices.size() == 3 && devices[1].index == 0 && devices[2].index == 1 && devices[2].available);
+  cudaSetDevice(0), emulator::setDevices(1);
+  CHECK(listDevices().size() == 2);
+}
+
+TEST("cuda: what is asked once is asked of each device") {
+  emulator::setDevices(2);
+  cuda::PerDevice cached;
+  std::vector<int> asked;
+  const auto ask = [&] { return cached([&](int device) { return asked.push_back(device), 10 * device; }); };
+  CHECK(ask() == 0 && ask() == 0);
+  cudaSetDevice(1);
+  CHECK(ask() == 10 && ask() == 10);
+  cudaSetDevice(0);
+  CHECK(ask() == 0 && asked == std::vector<int>({0, 1}));
+  emulator::setDevices(1);
+}
+
+TEST("cuda: work that the driver refuses to record is counted, and its bits are the same") {
+  const auto video = [](Model& model) {
+    const auto s = start(model);
+    Bytes all;
+    blocks(*s, 5, all);
+    return all;
+  };
+  const auto good = load(RopeMode::Relative, "portable");
+  const Bytes want = video(*good);
+  CHECK(good->refusedRecordings() == 0 && listDevices()[1].refusedRecordings == 0);
+  emulator::refuseCaptures(true);
+  const auto refused = load(RopeMode::Relative, "portable");
+  CHECK(video(*refused) == want && refused->refusedRecordings() > 0);
+  const int64_t before = refused->refusedRecordings(), captures = emulator::counts().captures;
+  CHECK(video(*refused) == want && refused->refusedRecordings() > before);  // another session has work of its own
+  CHECK(emulator::counts().captures - captures == refused->refusedRecordings() - before);  // none is tried twice
+  CHECK(listDevices()[1].refusedRecordings == 1 && listDevices()[1].available);
+  emulator::refuseCaptures(false);
 }
 
 // As in the addon: sessions are made, saved and closed on one thread while others make blocks and read prompts on another.
@@ -340,7 +422,7 @@ TEST("cuda: the plan is what the device then holds") {
     blocks(*s, 6, frames);
     s->setPrompt(*model->encodePrompt(std::vector<int32_t>(static_cast<size_t>(model->maxPromptTokens()), 7)), RecacheMode::Recache);
     // In 8 bits as if the chip had fp8, which takes more.
-    CHECK(eightBit ? plan.working >= model->workingBytes() : plan.working == model->workingBytes());
+    CHECK(eightBit ? plan.working >= ModelProbe::workingBytes(*model) : plan.working == ModelProbe::workingBytes(*model));
     const double held = static_cast<double>(emulator::memoryUsed() - before);
     const double planned = static_cast<double>(plan.total() - plan.reserve);
     CHECK(held <= planned && held > 0.98 * planned);
@@ -371,15 +453,9 @@ TEST("cuda: a model that does not fit says what would") {
   CHECK(both < tiny && tiny < eight && eight < full);
 
   const size_t before = emulator::memoryUsed();
-  BackendOptions none;
-  none.isa = "portable";
-  const size_t backend = [&] {
-    const auto made = makeCudaBackend(none);
-    return emulator::memoryUsed() - before;
-  }();
-  // What is said when a model is loaded that finds so much room.
+  // What is said when a model is loaded that finds so much room: the plan counts the backend's staging, which is there by then.
   const auto refusal = [&](const LoadOptions& o, size_t room) {
-    emulator::limitMemory(before + backend + room);
+    emulator::limitMemory(before + room);
     std::string message;
     try {
       Model::load(o);

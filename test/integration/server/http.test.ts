@@ -426,6 +426,7 @@ describe('operations', () => {
       'longlive_sessions',
       'longlive_http_request_seconds_count',
       'longlive_stream_events_total',
+      'longlive_refused_recordings_total 0',
       'nodejs_eventloop_lag',
     ]) {
       expect(metrics).toContain(name);

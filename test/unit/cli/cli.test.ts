@@ -220,6 +220,30 @@ describe('longlive doctor', () => {
     expect(flags).toEqual(expect.arrayContaining(['device', 'precision', 'attention', 'decoder']));
   });
 
+  it('reports every GPU, and one whose driver refuses to record work', async () => {
+    const fake = addon(false);
+    const [cpu, cuda] = fake.devices();
+    if (!cpu || !cuda) throw new Error('no devices');
+    const gpu = (index: number, refusedRecordings: number) => ({
+      ...cuda,
+      index,
+      refusedRecordings,
+      available: true,
+      detail: 'a GPU',
+    });
+    vi.spyOn(fake, 'devices').mockReturnValue([cpu, gpu(0, 0), gpu(1, 1)]);
+    const findings = await examine(loadConfig({}, { models: root, store: join(root, 'data') }), () => fake);
+    const devices = findings.filter(({ topic }) => topic.startsWith('Device cuda'));
+    expect(devices).toEqual([
+      expect.objectContaining({ topic: 'Device cuda', status: 'ok' }),
+      expect.objectContaining({
+        topic: 'Device cuda 1',
+        status: 'note',
+        detail: expect.stringContaining('The GPU driver refuses to record work (CUDA graphs)') as string,
+      }),
+    ]);
+  });
+
   it('reports a store that cannot be written', async () => {
     writeFileSync(join(root, 'file'), '');
     const findings = await examine(loadConfig({}, { models: root, store: join(root, 'file', 'data') }));

@@ -21,7 +21,7 @@ function planner(
   room: number,
   plan: (decoder: string, precision: string) => Partial<MemoryPlan>,
 ): Pick<Addon, 'devices' | 'planMemory'> {
-  const device = { detail: '', isa: '', threads: 1 };
+  const device = { index: 0, detail: '', isa: '', threads: 1, refusedRecordings: 0 };
   return {
     devices: () => [
       { ...device, device: 'cpu', available: true, totalMemory: 0 },
@@ -85,6 +85,21 @@ it('plans what the settings say', async () => {
     ...{ decoder: 'tiny', precision: 'int8', attention: 'int8' },
   });
   expect(found['cuda, decoder tiny']?.detail).toMatch(/^int8 with int8 attention, 0\.00 GB/);
+});
+
+it('asks the GPU that models would run on', async () => {
+  const small = planner(4 * GB, () => ({ dit: 6 * GB }));
+  const devices = () => [
+    ...small.devices(),
+    ...planner(16 * GB, () => ({}))
+      .devices()
+      .map((report) => ({ ...report, index: 1 })),
+  ];
+  const detail = async (deviceIndex: number) =>
+    (await findings({ ...small, devices }, source, { deviceIndex }))['cuda, decoder full']?.detail;
+  expect(await detail(0)).toContain('and the device has 4.0 GB');
+  expect(await detail(1)).toMatch(/of 16\.0 GB$/);
+  expect(await detail(2)).toMatch(/there is no such device here$/);
 });
 
 it('names what would fit', async () => {

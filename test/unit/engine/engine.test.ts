@@ -309,6 +309,55 @@ describe('several models', () => {
   });
 });
 
+describe('a machine with several GPUs', () => {
+  class WithGpus extends FakeAddon {
+    override devices() {
+      const [cpu, cuda] = super.devices() as [ReturnType<FakeAddon['devices']>[0], ReturnType<FakeAddon['devices']>[0]];
+      return [cpu, ...[0, 1].map((index) => ({ ...cuda, index, available: true, totalMemory: 1e9 * (index + 1) }))];
+    }
+  }
+
+  it('runs models on the one that is named', async () => {
+    writePackage('pocket');
+    const addon = new WithGpus();
+    await using engine = await openEngine({ models: root, addon, deviceIndex: 1 });
+    expect(engine.models()[0]?.device).toBe('cuda');
+    expect(addon.indices).toEqual([1]);
+    await using first = await openEngine({ models: root, addon });
+    expect(first.models()[0]?.device).toBe('cuda');
+    expect(addon.indices).toEqual([1, 0]);
+  });
+
+  it.each(['auto', 'cuda'] as const)('refuses an index that none has, with device %s', async (device) => {
+    writePackage('pocket');
+    const opening = openEngine({ models: root, addon: new WithGpus(), device, deviceIndex: 2 });
+    await expect(opening).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
+    await expect(opening).rejects.toThrow('Device cuda 2 cannot be used: there are 2, counted from 0.');
+    await expect(openEngine({ models: root, addon: new FakeAddon(), device, deviceIndex: 1 })).rejects.toThrow(
+      'Device cuda 1 cannot be used: no driver.',
+    );
+    const cpu = openEngine({ models: root, addon: new WithGpus(), device: 'cpu', deviceIndex: 1 });
+    await expect(cpu).rejects.toThrow('Device cpu 1 cannot be used: there are 1, counted from 0.');
+  });
+});
+
+it('counts what a driver refuses to record, of all models, and says it once', async () => {
+  writePackage('pocket');
+  const addon = new FakeAddon();
+  const told: string[] = [];
+  await using engine = await openEngine({ models: root, addon, warn: (message) => told.push(message) });
+  const session = await engine.open('pocket', SIZE);
+  await session.step();
+  expect([engine.refusedRecordings, told]).toEqual([0, []]);
+  addon.refusedRecordings = 3;
+  await session.step();
+  addon.refusedRecordings = 5;
+  await session.step();
+  await session.step();
+  expect(engine.refusedRecordings).toBe(5);
+  expect(told).toEqual([expect.stringContaining('refuses to record work (CUDA graphs)')]);
+});
+
 describe('the precision of a model', () => {
   class WithGpu extends FakeAddon {
     constructor(private readonly hasFp8: boolean) {
