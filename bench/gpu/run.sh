@@ -15,11 +15,12 @@
 #   text      prompts through the text encoder, with its weights in 8 bits and in bf16
 #   full      the same as tiny with the full VAE, bf16
 #   eight     tiny in 8 bits: linear layers in int8 and fp8, attention, and both
-#   quality   latents of these against bf16 on the same noise
-#   next      (when named) what no device has measured yet, the most valuable first: build; compare, where BEFORE is given; kernels, eight, sanitize,
+#   quality   latents of these against bf16 on the same noise after 1, 6 and 20 blocks, of even random weights and of such with outliers
+#   next      (when named) what no device has measured yet, the most valuable first: build; compare; kernels, eight, sanitize,
 #             tiny (without graphs, lanes and special kernels, and with positions by slot), text, full, quality, parity, torch, collect
 #   compare   (when named) bench_gpu of another state, BEFORE, and this one in turns: kernels, and blocks with the tiny decoder, in bf16
-#             and in 8 bits
+#             and in 8 bits. Where BEFORE names a commit, its bench_gpu is built first; by itself that is the one before the kernels that
+#             no device has timed
 #   collect   bench/results/gpu-<device>-<date>.json from what the other stages wrote (which every stage does at its end), and
 #             docs/benchmarks.md where node_modules is
 #
@@ -43,7 +44,8 @@
 # Environment: STEPS (a regular expression: of the stages, only the steps with such names; what need not have the device for itself, which is all
 # but kernels, tiny, torch, text, full, eight and compare, can so run beside each other), GOLDEN (folder of golden cases; default: ../shared/golden
 # beside the repository, else test/golden), CUDA_HOME, BLOCKS (measured blocks, 320 = 240 s of video), ARCH (default: the GPU's own), LIMIT (no
-# step gets more seconds, 540), CALL (seconds after which everything has ended, 580; 0: no end), BEFORE (for compare).
+# step gets more seconds, 540), CALL (seconds after which everything has ended, 580; 0: no end), BEFORE (for compare: a bench_gpu,
+# or a commit of this repository).
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -56,9 +58,11 @@ golden=${GOLDEN:-$golden}
 blocks=${BLOCKS:-320}
 limit=${LIMIT:-540}
 call=${CALL:-580}
+# The commit before tiles of 224 columns, the shared odd tile of queries, and convolutions on the latent in F32.
+untimed=b85afff65262160abfbc90456797b1453dfc9470
 failed=()
 left=()
-export native build state
+export root native build state
 
 # "NAME, DRIVER"; nothing where there is no GPU.
 gpu_here() { nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1; }
@@ -160,7 +164,7 @@ step() {
   echo "== $name"
   rm -f "$state/$name".{ok,hung,json}
   echo "$made" >"$state/$name.of"
-  export -f bench make_native sources kernel_report
+  export -f bench make_native make_before sources kernel_report
   timeout -k 10 "$seconds" bash -c '"$@"' step "$@" >"$state/$name.log" 2>&1
   status=$?
   if [[ $status -eq 0 ]]; then
@@ -188,6 +192,14 @@ make_native() {
     return
   fi
   make -C "$native" BUILD=build/gpu CUDA=1 CUDA_HOME="$CUDA_HOME" CUDA_ARCHS="$ARCH" -j"$(nproc)" "$@" && echo "$stamp" >"$build/stamp"
+}
+
+# make_before COMMIT FOLDER: bench_gpu of that commit's sources.
+make_before() {
+  local sources=$2/sources
+  rm -rf "$sources" && mkdir -p "$sources"
+  git -C "$root" archive "$1" native | tar -x -C "$sources"
+  make -C "$sources/native" BUILD="$2" CUDA=1 CUDA_HOME="$CUDA_HOME" CUDA_ARCHS="$ARCH" -j"$(nproc)" "$2/bench_gpu"
 }
 
 kernel_report() {
@@ -254,16 +266,25 @@ each_eight() {
   "$@" fp8-attention --precision fp8 --attention int8
 }
 eight() { measure "tiny-$1" 150 --only tiny "${@:2}" --blocks $((blocks / 4 + 1)); }
-quality() { measure "quality-$1" 120 --only quality "${@:2}"; }
+quality() { measure "quality-$1" 300 --only quality "${@:2}"; }
 stage_text() { measure text-bf16 240 --only text; }
 stage_eight() { each_eight eight; }
 stage_quality() { each_eight quality; }
 compare() { step "compare-$1" 300 python3 "$root/bench/gpu/compare.py" "$BEFORE" "$build/bench_gpu" --rounds 1 -- "${@:2}"; }
 stage_compare() {
-  if [[ ! -x ${BEFORE:-} ]]; then
-    echo "== compare left out: BEFORE names no bench_gpu"
-    failed+=(compare)
-    return
+  local BEFORE=${BEFORE:-$untimed} commit
+  if [[ ! -f $BEFORE || ! -x $BEFORE ]]; then
+    if ! commit=$(git -C "$root" rev-parse --verify --quiet "$BEFORE^{commit}" 2>/dev/null); then
+      echo "== compare left out: BEFORE names no bench_gpu, and no commit that is here: $BEFORE"
+      failed+=(compare)
+      return
+    fi
+    BEFORE=$build/before-$commit/bench_gpu
+    [[ -x $BEFORE ]] || step build-before 420 make_before "$commit" "$build/before-$commit"
+    if [[ ! -x $BEFORE ]]; then
+      [[ " ${failed[*]} ${left[*]} " == *" build-before "* ]] || failed+=(build-before)
+      return
+    fi
   fi
   local eight=(--precision int8 --attention int8)
   compare kernels-int8-attention --only kernels "${eight[@]}"
@@ -297,7 +318,7 @@ stage_collect() {
 
 stages=("$@")
 [[ ${#stages[@]} -gt 0 ]] || stages=(build parity sanitize kernels tiny torch text full eight quality collect)
-[[ ${stages[*]} != next ]] || stages=(build ${BEFORE:+compare} kernels eight sanitize tiny text full quality parity torch collect)
+[[ ${stages[*]} != next ]] || stages=(build compare kernels eight sanitize tiny text full quality parity torch collect)
 for s in "${stages[@]}"; do
   declare -F "stage_$s" >/dev/null || { echo "run.sh: no stage $s" >&2; exit 2; }
 done

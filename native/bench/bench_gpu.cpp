@@ -8,7 +8,8 @@
 // PART: ceilings, check (the fast linear layers, attention and convolutions against the plain ones, at the sizes that are measured, and
 // whole blocks with graphs and lanes against single launches; ends in failure where the former differ by more than rounding explains, or
 // the latter in a bit), kernels, tiny (blocks with the tiny decoder), full (blocks with the Wan VAE), text (prompts through UMT5-XXL),
-// quality (latents against bf16 on the same noise, where there is a difference); or, of check and kernels, the convolutions alone:
+// quality (latents against bf16 on the same noise, where there is a difference, with even random weights and with the outliers of trained
+// ones, test/outliers.h); or, of check and kernels, the convolutions alone:
 // check-conv, conv. --relative takes positions by slot instead of absolute ones, --small toy sizes, to see that everything runs. Times
 // are taken on the host around work that ends in synchronize(): single kernels by many launches back to back, blocks one by one.
 #include "gpu/blocks.h"
@@ -87,10 +88,12 @@ int main(int argc, char** argv) {
       for (bool eightBit : {true, false}) Text(*backend, eightBit, o.small).run(results, o.small);
     }
     if (wanted("quality") && (o.backend.precision != Precision::BF16 || o.backend.attention != AttentionArithmetic::Full)) {
-      const std::vector<float> got = Model(*backend, o).latents();
       Options bf16 = o;
       bf16.backend.precision = Precision::BF16, bf16.backend.attention = AttentionArithmetic::Full;
-      compareQuality(results, got, Model(*open(bf16), bf16).latents(), Model::kQualityBlocks);
+      for (bool outliers : {false, true}) {
+        const std::vector<float> got = Model(*backend, o, outliers).latents();
+        compareQuality(results, outliers ? "with outliers: " : "", got, Model(*open(bf16), bf16, outliers).latents());
+      }
     }
     return same ? 0 : 1;
   } catch (const std::exception& e) {

@@ -10,6 +10,7 @@
 
 #include "io/package.h"
 #include "io/sha256.h"
+#include "outliers.h"
 #include "synthetic_vae.h"
 
 namespace longlive::test {
@@ -36,8 +37,8 @@ class RandomTensors {
   std::vector<std::unique_ptr<std::vector<float>>> values_;
 };
 
-// A DiT of the given shape with random weights, as the bytes of its safetensors file.
-inline std::vector<uint8_t> ditFile(const DitConfig& c) {
+// A DiT of the given shape with random weights, as the bytes of its safetensors file; with what trained ones have (outliers.h), if told so.
+inline std::vector<uint8_t> ditFile(const DitConfig& c, bool outliers = false) {
   RandomTensors w(1);
   w.add("patch_embedding.weight", {c.dim, c.inDim, 1, 2, 2}, 0.2f);
   w.add("patch_embedding.bias", {c.dim}, 0.1f);
@@ -56,6 +57,7 @@ inline std::vector<uint8_t> ditFile(const DitConfig& c) {
   }
   w.add("head.modulation", {1, 2, c.dim}, 0.5f);
   w.linear("head.head", c.outDim * 4, c.dim);
+  if (outliers) Outliers(c).into(w.entries);
   return writeSafeTensors(w.entries, {});
 }
 

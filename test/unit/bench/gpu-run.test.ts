@@ -275,7 +275,7 @@ it('compares two builds in turns', () => {
   build('native/build/gpu/bench_gpu', 1, 75);
   expect(run('compare')).toMatchObject({
     status: 1,
-    text: expect.stringContaining('BEFORE names no bench_gpu') as string,
+    text: expect.stringContaining('BEFORE names no bench_gpu, and no commit that is here') as string,
   });
   process.env.BEFORE = join(root, 'bin/before');
   const { status, text } = run('compare');
@@ -291,6 +291,36 @@ it('compares two builds in turns', () => {
     'bin/before',
   ]);
   expect(resultIn(root).parts).toEqual({});
+}, 120_000);
+
+it('builds the state to compare with from its commit, once', () => {
+  const { root, calls, run } = tree();
+  const git = (...args: string[]) =>
+    spawnSync('git', ['-C', root, '-c', 'user.name=a', '-c', 'user.email=a@b', ...args], { encoding: 'utf8' });
+  writeFileSync(join(root, 'native/state'), 'before');
+  git('init', '-q');
+  git('add', 'native/state');
+  git('commit', '-qm', 'before');
+  const commit = git('rev-parse', 'HEAD').stdout.trim();
+  writeFileSync(join(root, 'native/state'), 'after');
+  const result = '{"kernels":[{"name":"product","ms":1}],"values":[]}';
+  const bench = `#!/usr/bin/env bash\nwhile [[ $1 != --json ]]; do shift; done; echo '${result}' >"$2"\n`;
+  writeFileSync(join(root, 'native/build/gpu/bench_gpu'), bench, { mode: 0o755 });
+  const made = `${root}/native/build/gpu/before-${commit}`;
+  writeFileSync(
+    join(root, 'bin/make'),
+    `#!/usr/bin/env bash\necho "make $* of $(cat "$2/state")" >>"${root}/calls"\nsed s/1}/2}/ "${root}/native/build/gpu/bench_gpu" >"${made}/bench_gpu" && chmod +x "${made}/bench_gpu"\n`,
+    { mode: 0o755 },
+  );
+  process.env.BEFORE = 'HEAD';
+  const { status, text } = run('compare');
+  const again = run('compare');
+  delete process.env.BEFORE;
+  expect([status, again.status]).toEqual([0, 0]);
+  expect(text).toMatch(/product, ms +2 \+-0\.0 % +1 \+-0\.0 % +0\.500/);
+  const makes = calls().filter((line) => line.startsWith('make '));
+  expect(makes).toHaveLength(1);
+  expect(makes[0]).toMatch(/CUDA_ARCHS=90a .*bench_gpu of before$/);
 }, 120_000);
 
 it('takes what no device has measured first, and goes on with it in another call', () => {
