@@ -1,8 +1,8 @@
 /**
  * How strongly an adapter is to be applied: B A times alpha / rank, or alpha / sqrt(rank) where it says so (rslora). What says
  * alpha, first to last: a tensor `alpha` of the module; adapter_config.json beside the file; `lora_adapter_metadata` in the
- * file's metadata (Diffusers); plain keys there; those of kohya's trainers, for modules in kohya's names; `--lora-alpha`. Where
- * nothing does, alpha is the rank.
+ * file's metadata (Diffusers); plain keys there (of a PyTorch file: beside its tensors); those of kohya's trainers, for
+ * modules in kohya's names; `--lora-alpha`. Where nothing does, alpha is the rank.
  */
 
 import { ImportError } from './errors.js';
