@@ -4,7 +4,10 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, stat
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+
+// Each asks make several times, and one compiles: a second or two, and many times that beside other work.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const NATIVE = fileURLToPath(new URL('../../../native', import.meta.url));
 const build = mkdtempSync(join(tmpdir(), 'longlive-make-'));
