@@ -37,7 +37,7 @@ const SessionCount = builder
   });
 
 const Service = builder.objectRef<ServiceStatus>('Service').implement({
-  description: 'The replica that answers.',
+  description: 'The replica that answers; one that generates nothing tells of those that do, together.',
   fields: (t) => ({
     version: t.string({ resolve: (_status, _args, { facts }) => facts.version }),
     accepting: t.exposeBoolean('accepting', { description: 'Whether new sessions are admitted.' }),

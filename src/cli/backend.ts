@@ -2,7 +2,7 @@
 
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { LocalCluster } from '../cluster/index.js';
+import { LocalCluster, ValkeyCluster } from '../cluster/index.js';
 import type { NativeEngine } from '../engine/index.js';
 import {
   arithmeticOf,
@@ -21,6 +21,7 @@ import { ConfigError, environmentName, type ServerConfig } from '../server/confi
 import type { Backend } from '../server/index.js';
 import { patienceOf } from '../server/patience.js';
 import {
+  type Cluster,
   type EncoderName,
   type Logger,
   type ObjectStore,
@@ -31,11 +32,14 @@ import {
 import { openStore } from '../storage/index.js';
 
 export interface Parts {
-  engine: NativeEngine;
+  /** Absent where nothing is generated. */
+  engine?: NativeEngine | undefined;
   store: ObjectStore;
   media: ClosableMediaFactory;
   policy: Partial<SessionPolicy>;
   logger: Logger;
+  /** None but this server when absent. */
+  cluster?: Cluster | undefined;
 }
 
 export interface ComposedBackend extends Backend, AsyncDisposable {
@@ -47,15 +51,25 @@ export interface ComposedBackend extends Backend, AsyncDisposable {
 export async function openBackend(config: ServerConfig, logger: Logger): Promise<ComposedBackend> {
   const store = openConfiguredStore(config);
   const warn = (message: string) => logger.warn({}, message);
-  const { engine, media } = await openParts(config, { onProgress: reporting(logger), warn });
-  return compose({ engine, media, store, logger, policy: policyOf(config) });
+  const options = { onProgress: reporting(logger), warn };
+  const parts = config.role === 'api' ? { media: openMedia(config) } : await openParts(config, options);
+  return compose({ ...parts, store, logger, policy: policyOf(config), cluster: openCluster(config, logger) });
+}
+
+function openCluster({ redis }: ServerConfig, logger: Logger): Cluster | undefined {
+  if (redis === undefined) return undefined;
+  const onTrouble = (trouble: string | undefined, error?: unknown) => {
+    if (trouble === undefined) logger.info({}, 'Redis answers');
+    else logger.error({ error }, `${trouble} Sessions go on; commands to other servers do not arrive until it does`);
+  };
+  return new ValkeyCluster({ url: redis, onTrouble });
 }
 
 /** The engine with its default model loaded, and beside that an encoder made ready. */
 export async function openParts(
   config: ServerConfig,
   options: Pick<EngineOptions, 'onProgress' | 'warn'> = {},
-): Promise<Pick<Parts, 'engine' | 'media'>> {
+): Promise<{ engine: NativeEngine; media: ClosableMediaFactory }> {
   const media = openMedia(config);
   media.prepare();
   try {
@@ -87,11 +101,18 @@ function nativeEncoders(wanted: EncoderName, threads: number): PictureEncoder[] 
   }
 }
 
-export function compose({ engine, store, media, policy, logger }: Parts): ComposedBackend {
-  const sessions = new SessionService({ engine, media, store, cluster: new LocalCluster(), policy, logger });
+export function compose({
+  engine,
+  store,
+  media,
+  policy,
+  logger,
+  cluster = new LocalCluster(),
+}: Parts): ComposedBackend {
+  const sessions = new SessionService({ engine, media, store, cluster, policy, logger });
   const close = async () => {
     await media.close();
-    await engine.close();
+    await engine?.close();
   };
   return { sessions, store, close, [Symbol.asyncDispose]: close };
 }

@@ -85,7 +85,8 @@ async function tellSpeed(limitSeconds: number, { sessions }: ComposedBackend, lo
 /** How to open the page. The token is written out once, at the start that made it: a log is read by more than its owner. */
 function greet(page: string, { url, sessions }: RunningServer, token: KeptSecret | undefined): void {
   const [model] = sessions.models();
-  const lines = [`LongLive is ready at ${url} (model ${model?.name ?? 'none'} on ${model?.device ?? '-'})`];
+  const what = model ? `model ${model.name} on ${model.device}` : 'no model here';
+  const lines = [`LongLive is ready at ${url} (${what})`];
   if (token?.made)
     lines.push(`Open ${page}/#token=${token.value}`, `A new token was created and saved in ${token.path}.`);
   else if (token) lines.push(`Open ${page}; the page asks for the token, which is in ${token.path}.`);

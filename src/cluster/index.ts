@@ -1,2 +1,2 @@
-/** Who owns which session, commands in, events out. */
-export { LocalCluster } from './local.js';
+export { LocalCluster, LocalWire } from './local.js';
+export { ValkeyCluster, type ValkeyOptions } from './valkey/cluster.js';

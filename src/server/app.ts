@@ -65,7 +65,8 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
     (source, bytes) => metrics.mediaBytes.inc({ source }, bytes),
     (key, bytes) => sessions.checkMedia(key, bytes),
   );
-  metrics.observe(sessions, () => gate.total);
+  // What a server without a device knows of the others is theirs to report.
+  metrics.observe(config.role === 'api' ? { status: () => NOTHING_HERE } : sessions, () => gate.total);
   const context: ApiContext = {
     sessions,
     links,
@@ -97,6 +98,8 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
     [Symbol.asyncDispose]: closeOnce,
   };
 }
+
+const NOTHING_HERE = { accepting: false, devices: [], sessions: {}, refusedRecordings: 0 };
 
 function observe(metrics: Metrics, event: SessionEvent): void {
   metrics.streamed.inc({ type: event.type });

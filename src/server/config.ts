@@ -66,11 +66,20 @@ const storage = {
   s3PublicEndpoint: z.url().optional().describe('Address at which clients reach that store, if not its endpoint'),
   s3Region: text.describe('Region of the bucket'),
   redis: z
-    .undefined({
-      error: 'several servers sharing one Redis are not supported yet; remove this setting and run one server',
+    .url({
+      protocol: /^rediss?$/,
+      error: 'must be an address such as redis://host:6379 or rediss://user:password@host',
     })
     .optional()
-    .describe('Not supported yet: refused'),
+    .describe(
+      'Valkey or Redis through which the servers of one store reach each other; only this server if not set. See docs/operations.md',
+    ),
+  role: z
+    .enum(['all', 'api', 'worker'])
+    .default('all')
+    .describe(
+      'What this server does: api serves clients and generates nothing, worker generates and serves no clients; both need redis',
+    ),
   storeRetrySeconds: limitSeconds(60).describe(
     'How long a session waits for a failing store before it is paused; requests wait less, see requestSeconds',
   ),

@@ -42,10 +42,14 @@ export type Arrival =
 export type EdgeOptions = Pick<
   ServerConfig,
   'host' | 'token' | 'publicUrl' | 'hosts' | 'corsOrigins' | 'trustedProxies'
->;
+> &
+  Partial<Pick<ServerConfig, 'role'>>;
 
 /** Answered whatever the host and the origin: balancers ask by address, and what they hear tells nothing. */
 const FREE_PATHS = new Set(['/healthz', '/readyz']);
+
+/** All that a worker answers to. */
+const WORKER_PATHS = new Set([...FREE_PATHS, '/metrics']);
 
 /** Headers of which a second one would leave open which of them counts. */
 const SINGLE_HEADERS = ['host', 'authorization', 'origin', 'content-type', 'upgrade'];
@@ -78,7 +82,7 @@ export class Edge {
     const address = this.addressOf(request);
     const understood = this.understand(request, address);
     if ('status' in understood) return { refusal: understood, address };
-    const refusal = this.stranger(understood, request);
+    const refusal = this.notHere(understood) ?? this.stranger(understood, request);
     return refusal ? { refusal, address } : { incoming: understood, address };
   }
 
@@ -103,6 +107,11 @@ export class Edge {
       hostName: host?.name,
       originAllowed: origin === undefined || this.mayCall(origin, host),
     };
+  }
+
+  private notHere({ path }: Incoming): Refusal | undefined {
+    if (this.options.role !== 'worker' || WORKER_PATHS.has(path)) return undefined;
+    return refuse(404, 'NOT_FOUND', 'This server only generates; the API is at servers with the role api or all.');
   }
 
   /** Where no credential is asked for, only who is known by host and origin is served (against DNS rebinding). */

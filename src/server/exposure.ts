@@ -1,10 +1,15 @@
 import { ConfigError, environmentName, type ServerConfig } from './config.js';
 import { isLoopback } from './edge.js';
 
-type Exposing = Pick<ServerConfig, 'host' | 'token' | 'open' | 'store' | 'redis' | 'signingKey'>;
+type Exposing = Pick<ServerConfig, 'host' | 'token' | 'open' | 'store' | 'redis' | 'signingKey' | 'role'>;
 
 /** Refuses, with the ways out, to start what would give away what it has, or could not keep what it promises. */
-export function checkExposure({ host, token, open, store, redis, signingKey }: Exposing): void {
+export function checkExposure({ host, token, open, store, redis, signingKey, role }: Exposing): void {
+  if (role !== 'all' && redis === undefined) {
+    throw new ConfigError(
+      `role (${environmentName('role')}): a server with the role ${role} needs others. Set redis (${environmentName('redis')}), through which they reach each other.`,
+    );
+  }
   if (!isLoopback(host.toLowerCase()) && token === undefined && !open) {
     throw new ConfigError(
       `host (${environmentName('host')}): ${host} can be reached from other machines, and without a token anyone may call it. ` +

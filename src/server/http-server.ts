@@ -180,9 +180,11 @@ class Routes {
     const { config, readiness } = this.parts;
     const trusted = config.token !== undefined && authorized(config.token, request.headers.authorization);
     const problems = await readiness.problems(trusted);
+    const warnings = readiness.warnings();
     sendJson(response, problems.length === 0 ? 200 : 503, {
       status: problems.length === 0 ? 'ready' : 'not ready',
       problems,
+      ...(warnings.length > 0 && { warnings }),
     });
   }
 

@@ -39,12 +39,18 @@ export class Readiness {
   /** Nothing when ready. `trusted` hears what the store itself says. */
   async problems(trusted: boolean): Promise<string[]> {
     if (this.dropped !== undefined) return [this.dropped];
-    const { accepting, detail } = this.parts.sessions.status();
+    const { accepting, detail, warning } = this.parts.sessions.status();
     const store = await this.store();
     return [
-      ...(accepting ? [] : [withoutPaths(detail ?? 'Not accepting sessions.')]),
+      ...(accepting || warning !== undefined ? [] : [withoutPaths(detail ?? 'Not accepting sessions.')]),
       ...(store === undefined ? [] : [trusted ? `Store: ${store}` : STORE_FAILS]),
     ];
+  }
+
+  /** What is wrong elsewhere: another server would do no better, so it is no reason to send it no work. */
+  warnings(): string[] {
+    const { warning } = this.parts.sessions.status();
+    return warning === undefined ? [] : [withoutPaths(warning)];
   }
 
   private async store(): Promise<string | undefined> {

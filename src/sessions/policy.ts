@@ -79,7 +79,8 @@ export interface Logger {
 export const SILENT: Logger = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 export interface SessionServiceOptions {
-  engine: Engine;
+  /** Absent at a server that generates nothing: others on its cluster do. */
+  engine?: Engine | undefined;
   media: MediaFactory;
   store: ObjectStore;
   cluster: Cluster;

@@ -267,21 +267,50 @@ export interface Claim {
 /** Carries out a command for a session that is owned here; both texts are as `live/commands.ts` writes them. */
 export type CommandHandler = (message: string) => Promise<string>;
 
+/** What a server is to the others. */
+export interface Member {
+  /** What it says of itself, again and again. */
+  notice(): string;
+  /** Carries out what is sent to this server, whether or not it owns the session; empty when it concerns none. */
+  receive(sessionId: string, message: string): Promise<string>;
+  /** Another server is no more, or has left. */
+  peerEnded(serverId: string): void;
+}
+
+/** A server that lives, and what it said of itself last. */
+export interface Peer {
+  serverId: string;
+  notice: string;
+}
+
 /**
  * The wire between servers. Commands travel to the owner, wake-ups travel from it; video bytes never pass through here.
- * This is about routing only: who lives, the servers' files in the store tell, and that a late owner cannot overwrite its
- * successor's work is guaranteed by conditional writes.
+ * This is about routing, and about noticing sooner what the store tells too: who owns a session, its record says, who
+ * lives, the servers' files do, and that a late owner cannot overwrite its successor's work is guaranteed by conditional
+ * writes. So whatever the wire loses or makes up, no session is lost by it.
  */
 export interface Cluster {
   readonly serverId: string;
   /** Tells `hasEnded` of other servers on this machine which process this is. */
   readonly process: string;
-  /** Whether it is certain that a process has ended; false for those of other machines. */
-  hasEnded(process: string): boolean;
-  /** Routes the session's commands here; `undefined` when they are routed to somebody already. */
-  claim(sessionId: string, onCommand: CommandHandler): Promise<Claim | undefined>;
-  /** The owner's answer; `undefined` when no owner can be reached. */
-  send(sessionId: string, message: string): Promise<string | undefined>;
+  /** Why other servers cannot be reached now, for people; undefined while they can. */
+  readonly trouble: string | undefined;
+  /** Whether a server is known to be no more; false when that is not known here. */
+  hasEnded(server: { id: string; process: string }): boolean;
+  /** Makes this server known to the others, once. */
+  join(member: Member): void;
+  /** Who has joined and lives, this server among them. */
+  peers(): Peer[];
+  /**
+   * Routes the session's commands here. `epoch` counts the owners that its record has had: a later one takes the route
+   * from an earlier one; `undefined` when the route is that of the same or a later one.
+   */
+  claim(sessionId: string, epoch: number, onCommand: CommandHandler): Promise<Claim | undefined>;
+  /**
+   * The answer of the session's owner, or of the server that is named; `undefined` when there was none: the message may have
+   * arrived all the same.
+   */
+  send(sessionId: string, message: string, serverId?: string): Promise<string | undefined>;
   /** Tells every server that the session's log has grown to `sequence`. */
   announce(sessionId: string, sequence: number): void;
   onAnnounce(sessionId: string, listener: (sequence: number) => void): () => void;

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { systemClock } from './clock.js';
 import { DomainError } from './errors.js';
 import type { SessionEvent } from './events.js';
@@ -9,15 +8,19 @@ import { Delivery } from './live/delivery.js';
 import { Directory } from './live/directory.js';
 import { Exports } from './live/exporting.js';
 import { InProcessJobs } from './live/jobs.js';
-import type { OwnedSession } from './live/owned.js';
+import type { ServerCommand } from './live/commands.js';
+import { Making } from './live/making.js';
+import { generatesNothing, NoEngine } from './live/no-engine.js';
+import { encodeNotice } from './live/notice.js';
 import { Ownership } from './live/ownership.js';
+import { Placement } from './live/placement.js';
 import { Presence } from './live/presence.js';
 import { type Rehearsal, rehearse } from './live/rehearsal.js';
-import { encoderOf, requireModel } from './live/required-model.js';
+import { Standing } from './live/standing.js';
 import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
 import { DEFAULT_POLICY, type SessionServiceOptions, SILENT } from './policy.js';
-import type { EncoderName, Jobs, ModelInfo } from './ports.js';
+import type { Jobs, ModelInfo } from './ports.js';
 import { ChunkLists } from './read/chunk-lists.js';
 import { MediaCheck } from './read/media-check.js';
 import { Playlists } from './read/playlists.js';
@@ -47,13 +50,11 @@ import { Deletions, finishFirst } from './stored/deletion.js';
 import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { keysOf } from './stored/keys.js';
-import { DeletedError, digestInput, FORMAT_VERSION } from './stored/record.js';
+import { DeletedError } from './stored/record.js';
 import { OVER } from './signal.js';
 import { Retention } from './stored/retention.js';
-import { initialSnapshot } from './stored/snapshot.js';
 import { DeploymentSecret } from './stored/secret.js';
 import { Vault } from './stored/vault.js';
-import { checkCreate, checkFork, type SessionRequest } from './validation.js';
 
 /** Every session of this server, and what can be said and asked of those of others. */
 export class SessionService implements Sessions {
@@ -62,6 +63,8 @@ export class SessionService implements Sessions {
   private readonly presence: Presence;
   private readonly ownership: Ownership;
   private readonly delivery: Delivery;
+  private readonly placement: Placement;
+  private readonly making: Making;
   private readonly playlists: Playlists;
   private readonly mediaCheck: MediaCheck;
   private readonly secret: DeploymentSecret;
@@ -70,35 +73,48 @@ export class SessionService implements Sessions {
   private readonly exports: Exports;
   private readonly patience: Patience;
   private readonly abandonment: Abandonment;
-  private closing = false;
+  /** Whether sessions are generated here. */
+  private readonly hosts: boolean;
+  private joined = false;
+  private readonly standing: Standing;
   private readonly leaving = new AbortController();
 
   constructor(options: SessionServiceOptions) {
-    const { engine, media, store, cluster, clock = systemClock, logger = SILENT } = options;
+    const { media, store, cluster, clock = systemClock, logger = SILENT } = options;
+    this.hosts = options.engine !== undefined;
+    this.placement = new Placement(cluster, () => this.standing.notice());
+    const engine = options.engine ?? new NoEngine(() => this.placement.models());
     const policy = { ...DEFAULT_POLICY, ...options.policy };
     const vault = new Vault(store, clock, policy.storeRetrySeconds);
     const impatient = new Vault(store, clock, policy.leaseSeconds / 3);
     const watching = new Watching(clock, () => this.presence.hurry());
     const capacity = new Capacity(() => engine.models(), policy);
     this.context = { engine, media, vault, cluster, clock, logger, policy, capacity, watching };
+    this.standing = new Standing(this.context, this.directory, this.hosts);
     this.presence = new Presence({
       ...{ clock, cluster, logger, policy, watching },
       vault: impatient,
-      onLoss: (loss) => this.inBackground(this.ownership.sweep(loss)),
+      onLoss: (loss) => this.hosts && this.inBackground(this.ownership.sweep(loss)),
       onTakenForDead: () => this.inBackground(this.ownership.confirmAll()),
     });
     const handler = (id: string) => (message: string) => this.delivery.receive(id, message);
-    this.ownership = new Ownership(this.context, this.directory, this.presence, impatient, handler);
-    this.delivery = new Delivery(this.context, this.directory, {
+    const { context, directory, placement, presence } = this;
+    this.ownership = new Ownership(context, directory, presence, impatient, handler, placement);
+    this.delivery = new Delivery(context, directory, placement, presence, {
       takeOver: async (id) => {
         this.mustBeOpen();
+        this.mustGenerate();
         return this.ownership.adopt(id);
       },
       session: (id) => this.session(id),
+      serve: (command) => this.serve(command),
     });
     this.playlists = new Playlists(this.context, new ChunkLists(this.context));
     this.mediaCheck = new MediaCheck(this.playlists.lists, (id) => this.directory.at(id)?.ring);
     this.secret = new DeploymentSecret(vault);
+    const { ownership, secret } = this;
+    const session = (id: string) => this.session(id);
+    this.making = new Making({ context, directory, ownership, presence, secret, session });
     this.deletions = new Deletions(this.context);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
     this.exports = new Exports(this.context, this.jobs);
@@ -109,17 +125,17 @@ export class SessionService implements Sessions {
   // ---- queries ------------------------------------------------------------------------------------------------------
 
   models(): ModelInfo[] {
-    return this.context.engine.models();
+    return this.placement.models();
   }
 
   /** Tries how fast the default model runs here; sessions go first, and once one has run nothing is tried any more. */
   async rehearse(limitSeconds: number): Promise<Rehearsal | undefined> {
     const { engine, clock, capacity } = this.context;
-    const [model] = this.models();
+    const [model] = this.hosts ? engine.models() : [];
     if (!model || limitSeconds <= 0) return undefined;
     const modelDigest = model.digest;
     const executor = capacity.executor({ ...model, modelDigest });
-    const isNeedless = () => this.closing || capacity.hasMeasured(model.device);
+    const isNeedless = () => this.standing.closing || capacity.hasMeasured(model.device);
     const turn = <T>(work: () => Promise<T>) => executor.turn(Number.MAX_VALUE, work);
     const rehearsal = await rehearse(model, { engine, clock, limitSeconds, turn, isNeedless });
     if (rehearsal && !isNeedless()) capacity.observe({ ...model, modelDigest }, rehearsal.blockMilliseconds);
@@ -132,19 +148,10 @@ export class SessionService implements Sessions {
   }
 
   status(): ServiceStatus {
-    const sessions: ServiceStatus['sessions'] = {};
-    for (const owned of this.directory.owned()) {
-      const { state } = owned.view();
-      sessions[state] = (sessions[state] ?? 0) + 1;
-    }
-    const detail = this.whyNotAccepting();
-    return {
-      accepting: detail === undefined,
-      ...(detail && { detail }),
-      devices: this.context.capacity.status(),
-      refusedRecordings: this.context.engine.refusedRecordings ?? 0,
-      sessions,
-    };
+    const own = this.standing.status();
+    if (this.hosts) return own;
+    const { closing } = this.standing;
+    return closing ? own : this.placement.status();
   }
 
   async session(id: string, signal?: AbortSignal): Promise<Session> {
@@ -205,29 +212,40 @@ export class SessionService implements Sessions {
     });
   }
 
-  private async create(input: CreateSessionInput): Promise<Session> {
-    this.mustBeOpen();
-    const { policy, engine, media } = this.context;
-    const { model: wanted } = input;
-    if (wanted !== undefined && !this.models().some(({ name }) => name === wanted)) await engine.refresh(wanted);
-    const request = checkCreate(input, engine.models(), { seed: randomSeed, maxSeconds: policy.maxSeconds });
-    const { idempotencyKey, ...rest } = input;
-    return this.beginOnce(idempotencyKey, digestInput(rest), request, media.encoders[0], () => {
-      engine.check(request.model, request);
-      return engine.models().find(({ name }) => name === request.model) as ModelInfo;
+  private create(input: CreateSessionInput): Promise<Session> {
+    const request = this.placement.onceAnywhere(input);
+    const here = () => this.making.create(request);
+    return this.make(() => this.placement.place({ model: input.model }, 'create', request, here));
+  }
+
+  private fork(sessionId: string, input: ForkSessionInput): Promise<Session> {
+    const request = this.placement.onceAnywhere(input);
+    const here = () => this.making.fork(sessionId, request);
+    return this.make(async () => {
+      if (!this.placement.hasOthers) return here();
+      return this.placement.place(await this.session(sessionId), 'fork', { sessionId, input: request }, here);
     });
   }
 
-  private async fork(sessionId: string, input: ForkSessionInput): Promise<Session> {
+  private async make(work: () => Promise<Session>): Promise<Session> {
     this.mustBeOpen();
-    const { policy } = this.context;
-    const parent = await this.session(sessionId);
-    const request = checkFork(input, parent, policy);
-    const { idempotencyKey, ...rest } = input;
-    const inputDigest = digestInput({ ...rest, sessionId });
-    return this.beginOnce(idempotencyKey, inputDigest, request, encoderOf(parent), () =>
-      requireModel(this.context, parent),
-    );
+    const session = await work();
+    return { ...session, viewers: this.context.watching.viewers(session.id) };
+  }
+
+  /** What another server asks of this one. */
+  private async serve(command: ServerCommand): Promise<Session> {
+    this.mustBeOpen();
+    this.mustGenerate();
+    switch (command.name) {
+      case 'create':
+        return this.making.create(command.input);
+      case 'fork':
+        return this.making.fork(command.input.sessionId, command.input.input);
+      case 'takeUp':
+        await this.ownership.adopt(command.input.sessionId);
+        return this.session(command.input.sessionId);
+    }
   }
 
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
@@ -306,17 +324,30 @@ export class SessionService implements Sessions {
 
   async start(): Promise<void> {
     await this.presence.begin();
+    this.standing.deployment = await this.secret.fingerprint();
+    this.join();
     await this.presence.look();
     this.inBackground(this.deletions.sweep());
     this.inBackground(this.exports.resume());
     const { vault, clock, logger, policy } = this.context;
     this.inBackground(new Retention({ vault, clock, logger, policy, sessions: this }).run(this.leaving.signal));
+    if (!this.hosts) return;
     await this.ownership.sweep(undefined);
     this.inBackground(this.abandonment.keepOn());
   }
 
+  private join(): void {
+    if (this.joined) return;
+    this.joined = true;
+    this.context.cluster.join({
+      notice: () => encodeNotice(this.standing.notice()),
+      receive: (id, message) => this.delivery.receive(id, message),
+      peerEnded: () => this.presence.hurry(),
+    });
+  }
+
   async shutdown(): Promise<void> {
-    this.closing = true;
+    this.standing.closing = true;
     this.leaving.abort();
     this.ownership.close();
     this.abandonment.close();
@@ -332,63 +363,27 @@ export class SessionService implements Sessions {
   }
 
   private async leaveAll(): Promise<void> {
-    await Promise.all(this.directory.owned().map((session) => session.shutdown()));
-  }
-
-  private whyNotAccepting(): string | undefined {
-    if (this.closing) return 'The server is shutting down.';
-    if (this.models().length === 0) return 'No model package is loaded.';
-    return this.context.engine.fault;
+    const { clock } = this.context;
+    await Promise.all(
+      this.directory
+        .owned()
+        .map((session) => session.shutdown().then(() => this.placement.handOver(session.session, clock))),
+    );
   }
 
   private mustBeOpen(): void {
-    if (this.closing) throw new DomainError('SHUTTING_DOWN', 'This server is shutting down; try again in a moment.');
+    if (this.standing.closing)
+      throw new DomainError('SHUTTING_DOWN', 'This server is shutting down; try again in a moment.');
   }
 
-  // ---- creating -----------------------------------------------------------------------------------------------------
-
-  /** The session that this key has made already, or a new one. */
-  private async beginOnce(
-    idempotencyKey: string | undefined,
-    inputDigest: string,
-    request: SessionRequest,
-    encoder: EncoderName | undefined,
-    findModel: () => Promise<ModelInfo> | ModelInfo,
-  ): Promise<Session> {
-    const { clock, cluster, vault } = this.context;
-    const [id, ...old] = await this.secret.sessionIds(idempotencyKey);
-    for (const known of idempotencyKey === undefined ? [] : [id, ...old]) {
-      const owned = await this.directory.find(known);
-      if (owned) return this.repeated(owned, inputDigest);
-      const stored = await findSession(vault, known).catch(keyOfDeleted);
-      if (stored) return this.repeatedElsewhere(stored, inputDigest);
-    }
-    const now = clock.now();
-    const snapshot = initialSnapshot(id, request, await findModel(), now, encoder);
-    const ownedSince = new Date(now).toISOString();
-    const made = { since: FORMAT_VERSION, owner: cluster.serverId, ownedSince };
-    const record = { ...made, id, inputDigest, request, snapshot };
-    const session = await this.ownership.create(record);
-    if (session) return this.repeated(session, inputDigest);
-    return this.repeatedElsewhere(await loadSession(vault, id), inputDigest);
-  }
-
-  private repeated(owned: OwnedSession, inputDigest: string): Session {
-    mustBeTheSame(owned.inputDigest, inputDigest);
-    return owned.view();
-  }
-
-  /** One that was made, but not to its end, is begun now. */
-  private async repeatedElsewhere(stored: StoredSession, inputDigest: string): Promise<Session> {
-    const { record, session } = stored;
-    mustBeTheSame(record.inputDigest, inputDigest);
-    const orphan = record.owner === null || !(await this.presence.lives(record.owner));
-    const owned = session.state === 'QUEUED' && orphan ? await this.ownership.adopt(session.id, true) : undefined;
-    return owned?.view() ?? this.seenFromHere(stored);
+  private mustGenerate(): void {
+    if (!this.hosts) throw generatesNothing();
   }
 
   private seenFromHere({ session }: StoredSession): Session {
-    return { ...session, viewers: this.context.watching.viewers(session.id) };
+    const speed = this.placement.speedOf(session.id);
+    const viewers = this.context.watching.viewers(session.id);
+    return { ...session, viewers, ...(speed !== undefined && { speed }) };
   }
 
   private inBackground(work: Promise<void>): void {
@@ -396,21 +391,6 @@ export class SessionService implements Sessions {
   }
 }
 
-function keyOfDeleted(error: unknown): never {
-  if (!(error instanceof DeletedError)) throw error;
-  throw new DomainError('CONFLICT', 'This idempotency key was used for a session that has been deleted.');
-}
-
 function goneMeanwhile(error: unknown): undefined {
   if (!(error instanceof DeletedError)) throw error;
-}
-
-function mustBeTheSame(inputDigest: string, other: string): void {
-  if (inputDigest === other) return;
-  throw new DomainError('CONFLICT', 'This idempotency key was used for a session with other input.');
-}
-
-/** Small enough to be typed and to survive JSON. */
-function randomSeed(): bigint {
-  return BigInt(randomBytes(4).readUInt32LE());
 }

@@ -57,6 +57,8 @@ export interface ServiceStatus {
   accepting: boolean;
   /** Why not, when not accepting. */
   detail?: string;
+  /** What is wrong beyond this server, which does what it can all the same. */
+  warning?: string;
   devices: DeviceStatus[];
   /** Pieces of work so far that the device refused to record, which makes it slower. */
   refusedRecordings: number;

@@ -24,6 +24,12 @@ const WORLDS = [
     possible: openh264 !== undefined,
     patience: 30_000,
   },
+  {
+    name: 'painted pictures of another server',
+    start: () => startPaintingServer({}, {}, undefined, createMediaFactory({ workers: 1 }), 'api'),
+    possible: true,
+    patience: 30_000,
+  },
   { name: 'the Pocket model', start: () => startPocketServer(), possible: hasPocket, patience: 120_000 },
 ];
 

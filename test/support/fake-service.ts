@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { LocalCluster } from '../../src/cluster/index.js';
+import { LocalCluster, LocalWire } from '../../src/cluster/index.js';
 import {
   DEFAULT_POLICY,
   type EncoderName,
@@ -38,12 +38,24 @@ export interface WorldOptions {
   policy?: Partial<SessionPolicy>;
   models?: ModelInfo[];
   encoders?: EncoderName[] | undefined;
+  /** That servers reach each other through; a server is alone when absent. */
+  wire?: LocalWire;
+  /** False for a server that generates nothing. */
+  hosts?: boolean;
   /** Continue where another world's process died. */
   after?: { clock: VirtualClock; store: MemoryStore };
 }
 
 /** A whole service with fakes around the real domain. */
-export function makeWorld({ times, policy, models, encoders, after }: WorldOptions = {}): World {
+export function makeWorld({
+  times,
+  policy,
+  models,
+  encoders,
+  after,
+  wire = new LocalWire(),
+  hosts = true,
+}: WorldOptions = {}): World {
   const clock = after?.clock ?? new VirtualClock();
   const store = after?.store ?? new MemoryStore();
   const process = new Mortal(clock);
@@ -51,10 +63,10 @@ export function makeWorld({ times, policy, models, encoders, after }: WorldOptio
   const media = new FakeMedia();
   if (encoders) media.encoders = encoders;
   const service = new SessionService({
-    engine,
+    ...(hosts && { engine }),
     media,
     store: process.store(store),
-    cluster: new LocalCluster(),
+    cluster: new LocalCluster(wire),
     clock: process.clock(clock),
     policy,
   });

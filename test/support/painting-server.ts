@@ -1,10 +1,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LocalCluster } from '../../src/cluster/index.js';
+import { LocalCluster, LocalWire } from '../../src/cluster/index.js';
 import { createMediaFactory } from '../../src/media/index.js';
 import { loadConfig, serve, type RunningServer, type ServerSettings } from '../../src/server/index.js';
-import { type ModelInfo, SessionService, type SessionPolicy } from '../../src/sessions/index.js';
+import {
+  type ModelInfo,
+  SessionService,
+  type SessionPolicy,
+  type SessionServiceOptions,
+} from '../../src/sessions/index.js';
 import { openStore } from '../../src/storage/index.js';
 import { PaintingEngine } from './painting-engine.js';
 
@@ -16,12 +21,19 @@ export async function startPaintingServer(
   policy: Partial<SessionPolicy> = {},
   models?: ModelInfo[],
   media = createMediaFactory({ workers: 1 }),
+  role: 'all' | 'api' = 'all',
 ): Promise<RunningServer> {
   const directory = await mkdtemp(join(tmpdir(), 'longlive-'));
   const store = openStore(`file://${directory}`);
   const engine = new PaintingEngine(models);
-  const sessions = new SessionService({ engine, media, store, cluster: new LocalCluster(), policy });
+  const wire = new LocalWire();
+  const open = (more: Pick<SessionServiceOptions, 'engine'>) =>
+    new SessionService({ ...more, media, store, cluster: new LocalCluster(wire), policy });
+  const worker = open({ engine });
+  const sessions = role === 'api' ? open({}) : worker;
+  if (role === 'api') for (const server of [worker, sessions]) await server.start();
   const close = async () => {
+    if (role === 'api') await worker.shutdown();
     await media.close();
     await rm(directory, { recursive: true, force: true });
   };

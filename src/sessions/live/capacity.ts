@@ -130,6 +130,11 @@ export class Capacity {
     return place;
   }
 
+  /** Places that nobody runs in. */
+  get free(): number {
+    return this.policy.maxSessions - this.places().filter(({ running }) => running).length;
+  }
+
   /** Sees to it that no more paused sessions keep their memory than may. */
   tidy(): void {
     while (this.places().filter(({ resting }) => resting).length > this.policy.pausedInMemory) {

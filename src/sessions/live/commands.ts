@@ -6,7 +6,7 @@
 
 import { z } from 'zod';
 import { DomainError, type DomainErrorCode, invalid } from '../errors.js';
-import type { Session, SwitchPromptInput, SwitchReceipt } from '../session.js';
+import type { CreateSessionInput, ForkSessionInput, Session, SwitchPromptInput, SwitchReceipt } from '../session.js';
 import {
   bigintAsText,
   decodeReceipt,
@@ -43,19 +43,57 @@ const switchInput: Codec<SwitchPromptInput> = {
   },
 };
 
-export const COMMANDS = {
+/** Only the shape here, too. */
+const CREATE_INPUT = z.looseObject({ seed: z.string().optional() });
+
+const createInput: Codec<CreateSessionInput> = {
+  decode: (json) => {
+    const { seed, ...rest } = CREATE_INPUT.parse(json);
+    return { ...rest, ...(seed !== undefined && { seed: BigInt(seed) }) };
+  },
+};
+
+const FORK_INPUT = z.object({ sessionId: z.string(), input: z.looseObject({}) });
+
+const forkInput: Codec<{ sessionId: string; input: ForkSessionInput }> = { decode: (json) => FORK_INPUT.parse(json) };
+
+const SESSION_ID = z.object({ sessionId: z.string() });
+
+const takeUpInput: Codec<{ sessionId: string }> = { decode: (json) => SESSION_ID.parse(json) };
+
+/** What a server is asked for, of which no session is the owner yet. */
+const SERVER_COMMANDS = {
+  create: { input: createInput, output: session },
+  fork: { input: forkInput, output: session },
+  /** Goes on with a session that its owner has let go of, if it is to go on. */
+  takeUp: { input: takeUpInput, output: session },
+} as const;
+
+const SESSION_COMMANDS = {
   switchPrompt: { input: switchInput, output: receipt },
   pause: { input: nothing, output: session },
   resume: { input: nothing, output: session },
   stop: { input: nothing, output: session },
 } as const;
 
+export const COMMANDS = { ...SESSION_COMMANDS, ...SERVER_COMMANDS } as const;
+
 type Commands = typeof COMMANDS;
 export type CommandName = keyof Commands;
 export type Input<Name extends CommandName> = ReturnType<Commands[Name]['input']['decode']>;
 export type Output<Name extends CommandName> = ReturnType<Commands[Name]['output']['decode']>;
 
-export type Command = { [Name in CommandName]: { id: string; name: Name; input: Input<Name> } }[CommandName];
+type CommandOf<Names extends CommandName> = {
+  [Name in Names]: { id: string; name: Name; input: Input<Name> };
+}[Names];
+
+export type Command = CommandOf<CommandName>;
+export type SessionCommand = CommandOf<keyof typeof SESSION_COMMANDS>;
+export type ServerCommand = CommandOf<keyof typeof SERVER_COMMANDS>;
+
+export function isForServer(command: Command): command is ServerCommand {
+  return command.name in SERVER_COMMANDS;
+}
 
 const MESSAGE = z.strictObject({
   id: z.string().min(1).max(100),
@@ -102,6 +140,12 @@ export function decodeReply<Name extends CommandName>(name: Name, reply: string)
   const answer = REPLY.parse(JSON.parse(reply));
   if ('error' in answer) throw decodeError(answer.error);
   return COMMANDS[name].output.decode(answer.value) as Output<Name>;
+}
+
+/** Why it was refused; `undefined` when it was carried out. */
+export function refusalIn(reply: string): DomainErrorCode | undefined {
+  const answer = REPLY.parse(JSON.parse(reply));
+  return 'error' in answer ? (answer.error.code as DomainErrorCode) : undefined;
 }
 
 function encodeError(error: unknown): z.output<typeof ERROR> {

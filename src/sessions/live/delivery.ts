@@ -11,18 +11,31 @@ import {
   encodeCommand,
   encodeReply,
   type Input,
+  isForServer,
   type Output,
+  refusalIn,
+  type ServerCommand,
+  type SessionCommand,
 } from './commands.js';
 import type { Context } from './context.js';
 import type { Directory } from './directory.js';
 import { type OwnedSession, SessionGone } from './owned.js';
+import type { Placement } from './placement.js';
+import type { Presence } from './presence.js';
+import { findRecord } from '../read/stored-sessions.js';
 import { receiptOfKey, sameRequest } from './switches.js';
 
 /** How often a command is sent again to a session that has just changed hands. */
 const MOST_ATTEMPTS = 5;
 
+/** How long a command is sent again to a session that changes hands between servers, and how long between, in milliseconds. */
+const MOVING = 10_000;
+const MOVING_PAUSE = 300;
+
 /** What delivery asks of the service. */
 export interface Recipients {
+  /** Carries out what concerns no owned session. */
+  serve(command: ServerCommand): Promise<Session>;
   /** Becomes the session's owner; undefined where it is over. */
   takeOver(id: string): Promise<OwnedSession | undefined>;
   session(id: string): Promise<Session>;
@@ -32,20 +45,53 @@ export class Delivery {
   constructor(
     private readonly context: Context,
     private readonly directory: Directory,
+    private readonly placement: Placement,
+    private readonly presence: Pick<Presence, 'lives'>,
     private readonly recipients: Recipients,
   ) {}
 
   async command<Name extends CommandName>(sessionId: string, name: Name, input: Input<Name>): Promise<Output<Name>> {
     const message = encodeCommand({ id: randomUUID(), name, input } as Command);
-    return decodeReply(name, await this.send(sessionId, message));
+    const { clock } = this.context;
+    const giveUpAt = clock.monotonic() + MOVING;
+    for (;;) {
+      const reply = await this.send(sessionId, message);
+      const moves = ON_THE_MOVE.has(refusalIn(reply) ?? '') && this.placement.hasOthers;
+      if (!moves || clock.monotonic() >= giveUpAt) return decodeReply(name, reply);
+      await clock.sleep(MOVING_PAUSE);
+    }
   }
 
   private async send(id: string, message: string): Promise<string> {
-    if (!(await this.directory.find(id))) {
-      const reply = await this.context.cluster.send(id, message);
-      if (reply !== undefined) return reply;
+    if (await this.directory.find(id)) return this.receive(id, message);
+    const { cluster } = this.context;
+    const reply = (await cluster.send(id, message)) ?? (await this.sendToStoredOwner(id, message));
+    return reply ?? (this.placement.hasOthers ? this.sendToWorker(id, message) : this.receive(id, message));
+  }
+
+  /** The wire may have forgotten who has the session; the store has not. */
+  private async sendToStoredOwner(id: string, message: string): Promise<string | undefined> {
+    const { cluster, vault } = this.context;
+    if (!this.placement.hasOthers) return undefined;
+    const found = await findRecord(vault, id);
+    const owner = found?.record.owner ?? cluster.serverId;
+    if (owner === cluster.serverId || !(await this.presence.lives(owner))) return undefined;
+    return cluster.send(id, message, owner);
+  }
+
+  /** Nobody has the session: whoever is best for it takes it and carries out the command. */
+  private async sendToWorker(id: string, message: string): Promise<string> {
+    const { cluster } = this.context;
+    const session = await this.recipients.session(id);
+    if (session.finishedAt) {
+      return encodeReply(async () => this.answerFinished(session, decodeCommand(message) as SessionCommand));
     }
-    return this.receive(id, message);
+    for (const serverId of this.placement.ranked(session)) {
+      if (serverId === cluster.serverId) return this.receive(id, message);
+      const reply = await cluster.send(id, message, serverId);
+      if (reply !== undefined && refusalIn(reply) !== 'SHUTTING_DOWN') return reply;
+    }
+    return encodeReply(async () => Promise.reject(this.placement.refusal()));
   }
 
   /** Carries out a command that came from here or from another server; failures are part of the reply. */
@@ -54,7 +100,7 @@ export class Delivery {
       const command = decodeCommand(message);
       const { logger } = this.context;
       try {
-        const output = await this.ask(id, command);
+        const output = isForServer(command) ? await this.recipients.serve(command) : await this.ask(id, command);
         logger.info({ sessionId: id, commandId: command.id, command: command.name }, 'command carried out');
         return output;
       } catch (error) {
@@ -64,11 +110,11 @@ export class Delivery {
     });
   }
 
-  private async ask(id: string, command: Command): Promise<unknown> {
+  private async ask(id: string, command: SessionCommand): Promise<unknown> {
     for (let attempt = 1; attempt <= MOST_ATTEMPTS; attempt++) {
       try {
         const owned = (await this.directory.find(id)) ?? (await this.recipients.takeOver(id));
-        if (!owned) return await this.answerFinished(id, command);
+        if (!owned) return this.answerFinished(await this.recipients.session(id), command);
         return await askOwner(owned, command);
       } catch (error) {
         if (!(error instanceof SessionGone) && !(error instanceof OwnershipLost)) throw error;
@@ -78,8 +124,7 @@ export class Delivery {
   }
 
   /** What can be said of a finished session: stopping it changes nothing, a retried switch gets its receipt. */
-  private async answerFinished(id: string, command: Command): Promise<unknown> {
-    const session = await this.recipients.session(id);
+  private answerFinished(session: Session, command: SessionCommand): unknown {
     if (command.name === 'stop') return session;
     const key = command.name === 'switchPrompt' ? command.input.idempotencyKey : undefined;
     const receipt = key === undefined ? undefined : receiptOfKey(session, key);
@@ -88,7 +133,10 @@ export class Delivery {
   }
 }
 
-async function askOwner(owned: OwnedSession, command: Command): Promise<unknown> {
+/** Refusals that are over when the session has come to its next owner. */
+const ON_THE_MOVE: ReadonlySet<string> = new Set(['OWNED_ELSEWHERE', 'SHUTTING_DOWN']);
+
+async function askOwner(owned: OwnedSession, command: SessionCommand): Promise<unknown> {
   try {
     return await carryOut(owned, command);
   } catch (error) {
@@ -97,7 +145,7 @@ async function askOwner(owned: OwnedSession, command: Command): Promise<unknown>
   }
 }
 
-async function carryOut(owned: OwnedSession, command: Command): Promise<unknown> {
+async function carryOut(owned: OwnedSession, command: SessionCommand): Promise<unknown> {
   switch (command.name) {
     case 'switchPrompt':
       return owned.switchPrompt(command.id, command.input);

@@ -6,6 +6,7 @@ import { DomainError } from '../errors.js';
 import { Holding } from './holding.js';
 import { OwnedSession } from './owned.js';
 import type { Loss, Presence } from './presence.js';
+import type { Placement } from './placement.js';
 import type { CommandHandler } from '../ports.js';
 import { findRecord, loadSession, type StoredSession } from '../read/stored-sessions.js';
 import type { Session } from '../session.js';
@@ -18,6 +19,9 @@ import { OwnershipLost, type Vault } from '../stored/vault.js';
 
 /** Sessions looked at or taken over at once. */
 const AT_ONCE = 8;
+
+/** How long a server waits for others that are better for sessions to take them up, in milliseconds. */
+const POLITENESS = 2_000;
 
 /** Between attempts to take over what a dead server left while the store fails, in milliseconds. */
 const RETRY = 5_000;
@@ -33,6 +37,7 @@ export class Ownership {
     /** For what may as well be done later. */
     private readonly impatient: Vault,
     private readonly handler: (sessionId: string) => CommandHandler,
+    private readonly placement: Pick<Placement, 'mayTakeUp'>,
   ) {}
 
   /** No session is taken over from now on. */
@@ -79,7 +84,8 @@ export class Ownership {
       }
       await this.mustNotLiveElsewhere(loaded.record);
       const watched = wanted || (await this.wasWatched(loaded));
-      const mine = { ...loaded.record, owner: cluster.serverId, ownedSince: this.now() };
+      const epoch = (loaded.record.epoch ?? 0) + 1;
+      const mine = { ...loaded.record, owner: cluster.serverId, ownedSince: this.now(), epoch };
       const session = await this.own(await RecordFile.sign(vault, mine, loaded.etag), holding);
       // Whoever made it may not have come to the end of that.
       if (loaded.session.state === 'QUEUED') await vault.put(byDateKey(id, loaded.session.createdAt), NOTHING);
@@ -138,8 +144,8 @@ export class Ownership {
   }
 
   private async own(file: RecordFile, holding: Holding): Promise<OwnedSession> {
-    const { id } = file.record;
-    const claim = await this.context.cluster.claim(id, this.handler(id));
+    const { id, epoch = 1 } = file.record;
+    const claim = await this.context.cluster.claim(id, epoch, this.handler(id));
     if (!claim) throw changingHands();
     await holding.keep(claim);
     const session: OwnedSession = new OwnedSession(this.context, {
@@ -187,18 +193,18 @@ export class Ownership {
 
   private async sweepNow(lost: Loss | undefined): Promise<void> {
     const { clock, logger } = this.context;
-    while (!this.over.signal.aborted) {
+    for (let politely = true; !this.over.signal.aborted; politely = false) {
       try {
-        if (await this.sweepOnce(lost)) return;
+        if (await this.sweepOnce(lost, politely)) return;
       } catch (error) {
         logger.warn({ error, serverId: lost?.serverId }, 'could not search for unfinished sessions; trying again');
       }
-      await clock.sleep(RETRY, this.over.signal);
+      await clock.sleep(politely ? POLITENESS : RETRY, this.over.signal);
     }
   }
 
-  /** False when some could not be taken over. */
-  private async sweepOnce(lost: Loss | undefined): Promise<boolean> {
+  /** False when some could not be taken over, or, done politely, are left to others for the time being. */
+  private async sweepOnce(lost: Loss | undefined, politely: boolean): Promise<boolean> {
     const ids: string[] = [];
     for await (const { key } of this.context.vault.list(UNFINISHED)) ids.push(key.slice(UNFINISHED.length));
     let complete = true;
@@ -206,7 +212,7 @@ export class Ownership {
     const takeNext = async () => {
       for (const id of next) {
         if (this.over.signal.aborted) return;
-        complete = (await this.takeUp(id, lost)) && complete;
+        complete = (await this.takeUp(id, lost, politely)) && complete;
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, takeNext));
@@ -214,12 +220,14 @@ export class Ownership {
     return complete;
   }
 
-  private async takeUp(id: string, lost: Loss | undefined): Promise<boolean> {
+  private async takeUp(id: string, lost: Loss | undefined, politely: boolean): Promise<boolean> {
     const { vault, logger } = this.context;
     try {
       const found = await findRecord(vault, id);
       if (!found) return true;
-      if (this.mayBeTaken(found.record, lost)) await this.adopt(id);
+      if (!this.mayBeTaken(found.record, lost)) return true;
+      if (!this.placement.mayTakeUp(found.record.snapshot, politely)) return !politely;
+      await this.adopt(id);
       return true;
     } catch (error) {
       const code = error instanceof DomainError ? error.code : undefined;

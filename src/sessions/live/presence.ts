@@ -84,7 +84,7 @@ export class Presence {
     return this.begun;
   }
 
-  /** Lets the others know soon what is watched here now. */
+  /** Lets the others know soon what is watched here now, and looks at them. */
   hurry(): void {
     this.early.abort();
   }
@@ -140,7 +140,7 @@ export class Presence {
 
   private isDead({ file, changedAt }: Known): boolean {
     const { clock, policy, cluster } = this.parts;
-    return clock.monotonic() - changedAt >= policy.leaseSeconds * 1_000 || cluster.hasEnded(file.process);
+    return clock.monotonic() - changedAt >= policy.leaseSeconds * 1_000 || cluster.hasEnded(file);
   }
 
   private async keepOn(): Promise<void> {

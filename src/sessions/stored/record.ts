@@ -20,6 +20,8 @@ export interface SessionRecord {
   owner: string | null;
   /** Since when that is so, ISO 8601; absent in sessions of releases before owners had a file. */
   ownedSince?: string;
+  /** How many owners it has had; absent in sessions of releases that did not count. */
+  epoch?: number;
   /** When somebody last watched, as far as its owner knew when it wrote this; ISO 8601. */
   watchedAt?: string;
   /** Of createSession's input: tells a retry from a reused idempotency key. */

@@ -1,6 +1,6 @@
 /** A secret that all servers of one store share. Whoever may read the store may read it; nobody else. */
 
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { randomSessionId, sessionIdOfKey, sessionIdOfOldKey } from './ids.js';
 import { DEPLOYMENT_SECRET } from './keys.js';
 import { OwnershipLost, type Vault } from './vault.js';
@@ -14,6 +14,14 @@ export class DeploymentSecret {
   async sessionIds(key: string | undefined): Promise<[string, ...string[]]> {
     if (key === undefined) return [randomSessionId()];
     return [sessionIdOfKey(await this.get(), key), sessionIdOfOldKey(key)];
+  }
+
+  /** Tells servers of this store from others, and tells nothing of the secret. */
+  async fingerprint(): Promise<string> {
+    return createHash('sha256')
+      .update(`deployment ${await this.get()}`)
+      .digest('base64url')
+      .slice(0, 16);
   }
 
   /** Made by who asks first. Rejects with STORAGE. */

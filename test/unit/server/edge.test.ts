@@ -36,6 +36,13 @@ const read = (said: Said, options: Partial<EdgeOptions> = {}) => new Edge({ ...O
 const status = (said: Said, options: Partial<EdgeOptions> = {}) => read(said, options).refusal?.status ?? 200;
 const withHost = (host: string, ...more: string[]): Said => ({ headers: ['Host', host, ...more] });
 
+test('a worker serves what its keepers ask, and nothing else', () => {
+  const worker = { role: 'worker', token: 'secret' } as const;
+  const paths = ['/healthz', '/readyz', '/metrics', '/graphql', '/', '/sessions/a/index.m3u8'];
+  expect(paths.map((url) => status({ url }, worker))).toEqual([200, 200, 200, 404, 404, 404]);
+  expect(paths.map((url) => status({ url }, { ...worker, role: 'api' }))).toEqual([200, 200, 200, 200, 200, 200]);
+});
+
 describe('a request target', () => {
   test.each([
     '/',

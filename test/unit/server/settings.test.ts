@@ -50,6 +50,18 @@ describe('a start', () => {
     },
   );
 
+  test('of one among several needs what they reach each other through', () => {
+    const redis = 'redis://user:secret@cache.example:6380/1';
+    for (const role of ['api', 'worker']) {
+      expect(start({ role })).toThrow(/LONGLIVE_ROLE[\s\S]*LONGLIVE_REDIS/);
+      start({ role, redis, signingKey: 'a key of some length' })();
+    }
+    start({ role: 'all' })();
+    expect(start({ redis })).toThrow(/LONGLIVE_SIGNING_KEY/);
+    expect(start({ redis: 'http://cache.example' })).toThrow(/LONGLIVE_REDIS[\s\S]*redis:\/\//);
+    expect(start({ role: 'none' })).toThrow(ConfigError);
+  });
+
   test('on what replicas share needs a signing key that they share', () => {
     expect(start({ store: 's3://bucket' })).toThrow(/LONGLIVE_SIGNING_KEY[\s\S]*LONGLIVE_SECRETS/);
     expect(start({ store: 'S3://bucket/prefix' })).toThrow(ConfigError);

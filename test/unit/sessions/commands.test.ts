@@ -78,9 +78,19 @@ const INPUTS: { [Name in CommandName]: Command & { name: Name } } = {
   pause: { id: 'c2', name: 'pause', input: null },
   resume: { id: 'c3', name: 'resume', input: null },
   stop: { id: 'c4', name: 'stop', input: null },
+  create: {
+    id: 'c5',
+    name: 'create',
+    input: { prompt: 'a fox', seed: 2n ** 64n - 1n, loras: [{ name: 'ink', weight: 0.5 }], idempotencyKey: 'k' },
+  },
+  fork: { id: 'c6', name: 'fork', input: { sessionId: 's1', input: { atChunk: 2, prompt: 'a robot' } } },
+  takeUp: { id: 'c7', name: 'takeUp', input: { sessionId: 's1' } },
 };
 
-const OUTPUTS = { switchPrompt: RECEIPT, pause: SESSION, resume: SESSION, stop: SESSION };
+const OUTPUTS = {
+  ...{ switchPrompt: RECEIPT, pause: SESSION, resume: SESSION, stop: SESSION },
+  ...{ create: SESSION, fork: SESSION, takeUp: SESSION },
+};
 
 const ERRORS = [
   new DomainError('INVALID_INPUT', 'prompt is empty.', { field: 'prompt' }),

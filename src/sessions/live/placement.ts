@@ -1,0 +1,192 @@
+/** Where sessions are made and go on: at a server that has the model, loaded if possible, and room. */
+
+import { createHash, randomUUID } from 'node:crypto';
+import { DomainError, type DomainErrorCode } from '../errors.js';
+import type { Clock, Cluster, ModelInfo } from '../ports.js';
+import type { Session } from '../session.js';
+import type { ServiceStatus } from '../sessions.js';
+import { type Command, type CommandName, decodeReply, encodeCommand, type Input, type Output } from './commands.js';
+import { encoderOf } from './required-model.js';
+import { decodeNotice, hasRoom, joinDevices, loadOf, type Notice } from './notice.js';
+
+/** What another server may answer better. */
+const TRY_ANOTHER: ReadonlySet<DomainErrorCode> = new Set([
+  'AT_CAPACITY',
+  'MODEL_UNAVAILABLE',
+  'ENCODER_UNAVAILABLE',
+  'ENGINE',
+  'SHUTTING_DOWN',
+]);
+
+/** How long the farewell of a server waits for another one to take up a session, in milliseconds. */
+const HAND_OVER = 3_000;
+
+/** When to ask again while no worker is there, or none answers, in seconds. */
+const RETRY_SECONDS = 5;
+
+interface Worker {
+  serverId: string;
+  notice: Notice;
+}
+
+type Wanted = Pick<Session, 'modelDigest' | 'encoder'> | { model: string | undefined };
+
+export class Placement {
+  constructor(
+    private readonly cluster: Cluster,
+    /** What this server says of itself. */
+    private readonly own: () => Notice,
+  ) {}
+
+  /** Whether another server could have a session as well, or instead. */
+  get hasOthers(): boolean {
+    return !this.own().hosts || this.workers().some(({ serverId }) => serverId !== this.cluster.serverId);
+  }
+
+  /** Those of this server first. */
+  models(): ModelInfo[] {
+    const all = this.workers().flatMap(({ notice }) => notice.models);
+    return all.filter(({ name }, index) => all.findIndex((other) => other.name === name) === index);
+  }
+
+  /** Of all servers together. */
+  status(): ServiceStatus {
+    const workers = this.workers();
+    const sessions: ServiceStatus['sessions'] = {};
+    for (const { notice } of workers) {
+      for (const [state, count] of Object.entries(notice.sessions) as [Session['state'], number][]) {
+        sessions[state] = (sessions[state] ?? 0) + count;
+      }
+    }
+    const accepting = workers.some(({ notice }) => notice.accepting);
+    return {
+      accepting,
+      ...(!accepting && { detail: this.nobody(), warning: this.nobody() }),
+      devices: joinDevices(workers.flatMap(({ notice }) => notice.devices)),
+      // Theirs to report.
+      refusedRecordings: 0,
+      sessions,
+    };
+  }
+
+  /** The servers that could have such a session, the best first; those without its model only where nobody has it. */
+  ranked(wanted: Wanted, sessionId = ''): string[] {
+    const { serverId: here } = this.cluster;
+    const workers = this.workers();
+    const fitting = workers.filter(({ notice }) => modelFor(notice, wanted));
+    const rank = ({ serverId, notice }: Worker) => [
+      notice.accepting ? 0 : 1,
+      hasRoom(notice) ? 0 : 1,
+      modelFor(notice, wanted)?.state === 'LOADED' ? 0 : 1,
+      sessionId === '' && serverId === here ? 0 : 1,
+      loadOf(notice),
+      lot(serverId, sessionId),
+    ];
+    const ranks = new Map(workers.map((worker) => [worker, rank(worker)]));
+    return (fitting.length > 0 ? fitting : workers)
+      .sort((a, b) => compare(ranks.get(a) as number[], ranks.get(b) as number[]))
+      .map(({ serverId }) => serverId);
+  }
+
+  /**
+   * Whether this server is to go on with a session that has lost its owner. Politely, it is for one server, and all come to
+   * the same answer.
+   */
+  mayTakeUp(session: Session, politely: boolean): boolean {
+    const ranked = this.ranked(session, session.id);
+    return politely ? ranked[0] === this.cluster.serverId : ranked.includes(this.cluster.serverId);
+  }
+
+  /** Of a session that another server generates, as far as it was heard of. */
+  speedOf(sessionId: string): number | undefined {
+    return this.workers().find(({ notice }) => sessionId in notice.speeds)?.notice.speeds[sessionId];
+  }
+
+  /**
+   * Asks one server after another until one does it. What it is asked must be the same when it is done twice, because an
+   * answer may get lost.
+   */
+  async place<Name extends CommandName>(
+    wanted: Wanted,
+    name: Name,
+    input: Input<Name>,
+    here: () => Promise<Output<Name>>,
+  ): Promise<Output<Name>> {
+    const message = encodeCommand({ id: randomUUID(), name, input } as Command);
+    let refusal: DomainError | undefined;
+    for (const serverId of this.ranked(wanted)) {
+      try {
+        if (serverId === this.cluster.serverId) return await here();
+        const reply = await this.cluster.send('', message, serverId);
+        if (reply !== undefined) return decodeReply(name, reply);
+        refusal ??= this.noAnswer();
+      } catch (error) {
+        if (!(error instanceof DomainError) || !TRY_ANOTHER.has(error.code)) throw error;
+        if (refusal?.code !== 'AT_CAPACITY') refusal = error;
+      }
+    }
+    throw refusal ?? this.refusal();
+  }
+
+  /** What is asked for at one server after another, because an answer got lost, has a key, so that it is made once. */
+  onceAnywhere<Input extends { idempotencyKey?: string }>(input: Input): Input {
+    if (input.idempotencyKey !== undefined || !this.hasOthers) return input;
+    return { ...input, idempotencyKey: `made ${randomUUID()}` };
+  }
+
+  /** Asks another server to go on at once with what this one generated until now; if none does, they find it by looking. */
+  async handOver(session: Session, clock: Clock): Promise<void> {
+    if (session.state !== 'PAUSED' || session.reason !== 'WORKER_LOST') return;
+    const next = this.ranked(session, session.id).find((serverId) => serverId !== this.cluster.serverId);
+    if (next === undefined) return;
+    const message = encodeCommand({ id: randomUUID(), name: 'takeUp', input: { sessionId: session.id } });
+    await Promise.race([this.cluster.send('', message, next), clock.sleep(HAND_OVER)]);
+  }
+
+  /** Of what only a server that generates can do. */
+  refusal(): DomainError {
+    return new DomainError('AT_CAPACITY', this.nobody(), { retryAfterSeconds: RETRY_SECONDS });
+  }
+
+  private workers(): Worker[] {
+    const own = this.own();
+    const { serverId: here } = this.cluster;
+    const others = this.cluster.peers().flatMap(({ serverId, notice: text }) => {
+      const notice = serverId === here ? undefined : decodeNotice(text);
+      return notice?.hosts && notice.deployment === own.deployment ? [{ serverId, notice }] : [];
+    });
+    return own.hosts ? [{ serverId: here, notice: own }, ...others] : others;
+  }
+
+  private nobody(): string {
+    const { trouble } = this.cluster;
+    if (trouble !== undefined) return `The servers that generate cannot be reached: ${trouble} Try again.`;
+    return `No server that generates is there; try again in ${RETRY_SECONDS} seconds.`;
+  }
+
+  private noAnswer(): DomainError {
+    const why = this.cluster.trouble ?? 'No answer came in time.';
+    return new DomainError('AT_CAPACITY', `The servers that generate do not answer. ${why} Try again.`, {
+      retryAfterSeconds: RETRY_SECONDS,
+    });
+  }
+}
+
+function modelFor({ models, encoders }: Notice, wanted: Wanted): ModelInfo | undefined {
+  if ('modelDigest' in wanted) {
+    return encoders.includes(encoderOf(wanted))
+      ? models.find(({ digest }) => digest === wanted.modelDigest)
+      : undefined;
+  }
+  return wanted.model === undefined ? models[0] : models.find(({ name }) => name === wanted.model);
+}
+
+/** Spreads sessions over servers that are alike: the same for everybody who asks. */
+function lot(serverId: string, sessionId: string): number {
+  return createHash('sha256').update(`${serverId} ${sessionId}`).digest().readUInt32LE();
+}
+
+function compare(a: readonly number[], b: readonly number[]): number {
+  const index = a.findIndex((value, at) => value !== b[at]);
+  return index < 0 ? 0 : (a[index] as number) - (b[index] as number);
+}

@@ -1,0 +1,72 @@
+/** How this server stands: what it has, how busy it is, and whether it takes more. */
+
+import type { ServiceStatus } from '../sessions.js';
+import type { Context } from './context.js';
+import type { Directory } from './directory.js';
+import type { Notice } from './notice.js';
+
+export class Standing {
+  /** Set when the server is about to end. */
+  closing = false;
+  /** Of the store; known once the server has begun. */
+  deployment = '';
+
+  constructor(
+    private readonly context: Context,
+    private readonly directory: Directory,
+    /** Whether sessions are generated here. */
+    private readonly hosts: boolean,
+  ) {}
+
+  status(): ServiceStatus {
+    const sessions: ServiceStatus['sessions'] = {};
+    for (const owned of this.directory.owned()) {
+      const { state } = owned.view();
+      sessions[state] = (sessions[state] ?? 0) + 1;
+    }
+    const detail = this.whyNotAccepting();
+    const { trouble } = this.context.cluster;
+    return {
+      accepting: detail === undefined,
+      ...(detail !== undefined && { detail }),
+      ...(trouble !== undefined && { warning: trouble }),
+      devices: this.context.capacity.status(),
+      refusedRecordings: this.context.engine.refusedRecordings ?? 0,
+      sessions,
+    };
+  }
+
+  notice(): Notice {
+    const { hosts, deployment } = this;
+    if (!hosts) {
+      return {
+        hosts,
+        deployment,
+        accepting: false,
+        free: 0,
+        models: [],
+        encoders: [],
+        devices: [],
+        speeds: {},
+        sessions: {},
+      };
+    }
+    const { engine, media, capacity } = this.context;
+    const { accepting, devices, sessions } = this.status();
+    const encoders = [...media.encoders];
+    const speeds = Object.fromEntries(
+      this.directory.owned().flatMap((owned) => {
+        const { id, speed } = owned.view();
+        return speed === undefined ? [] : [[id, speed] as const];
+      }),
+    );
+    const models = engine.models();
+    return { hosts, deployment, accepting, free: capacity.free, models, encoders, devices, speeds, sessions };
+  }
+
+  private whyNotAccepting(): string | undefined {
+    if (this.closing) return 'The server is shutting down.';
+    if (this.context.engine.models().length === 0) return 'No model package is loaded.';
+    return this.context.engine.fault;
+  }
+}
