@@ -314,10 +314,25 @@ export function loadConfig(
   }
   const parsed = configSchema.safeParse(given);
   if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map(
-    ({ path, message }) => `${String(path[0])} (${environmentName(String(path[0]))}): ${message}`,
-  );
+  const problems = parsed.error.issues.map((issue) => {
+    const setting = String(issue.path[0]);
+    return `${setting} (${environmentName(setting)}): ${problemOf(issue, given[setting])}`;
+  });
   throw new ConfigError(`Settings that cannot be used:\n  ${problems.join('\n  ')}`);
+}
+
+/** In plain words; with the value only where it is a number, a choice or a switch, and so no secret. */
+function problemOf(issue: z.core.$ZodIssue, value: unknown): string {
+  const needed = neededBy(issue);
+  return needed === undefined ? issue.message : `must be ${needed}; got ${JSON.stringify(value)}`;
+}
+
+function neededBy(issue: z.core.$ZodIssue): string | undefined {
+  if (issue.code === 'invalid_type') return { number: 'a number', int: 'a whole number' }[issue.expected];
+  if (issue.code === 'too_big' && issue.origin !== 'string') return `at most ${issue.maximum}`;
+  if (issue.code === 'too_small' && issue.origin !== 'string') return `at least ${issue.minimum}`;
+  if (issue.code === 'invalid_value') return `one of ${issue.values.join(', ')}`;
+  return issue.code === 'invalid_union' ? 'true or false' : undefined;
 }
 
 function fromEnvironment(environment: NodeJS.ProcessEnv, setting: string): string | undefined {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { addSettings } from '../../../src/cli/settings.js';
-import { configSchema, ConfigError, loadConfig } from '../../../src/server/index.js';
+import { configSchema, ConfigError, environmentName, loadConfig } from '../../../src/server/index.js';
 import { checkExposure } from '../../../src/server/exposure.js';
 import { describeSettings, settingsPage } from '../../../src/server/settings-reference.js';
 
@@ -21,6 +21,17 @@ describe('the reference of settings', () => {
       expect(line).toContain(description);
       if (fallback !== undefined) expect(line).toContain(`default: ${fallback}${unit === undefined ? '' : ` ${unit}`}`);
     }
+  });
+
+  test.each([
+    ['port', '4000x', 'must be a number; got "4000x"'],
+    ['port', '70000', 'must be at most 65535; got "70000"'],
+    ['port', '1.5', 'must be a whole number; got "1.5"'],
+    ['mediaCacheMegabytes', '0', 'must be at least 1; got "0"'],
+    ['precision', 'int9', 'must be one of auto, fp32, bf16, int8, fp8; got "int9"'],
+    ['open', 'maybe', 'must be true or false; got "maybe"'],
+  ])('says in plain words what is wrong with %s=%s', (name, value, message) => {
+    expect(() => loadConfig({}, { [name]: value })).toThrow(`${name} (${environmentName(name)}): ${message}`);
   });
 
   test('a flag that is on or off needs no value', () => {
