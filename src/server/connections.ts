@@ -16,14 +16,14 @@ export interface ConnectionLimits {
 interface Connection {
   /** Requests that came on it and were not answered to the end. */
   readonly requests: Set<IncomingMessage>;
-  /** Belongs to a WebSocket. */
-  upgraded: boolean;
+  /** Of a WebSocket: whether nothing is under way on it. */
+  idle?: () => boolean;
   readonly progress: Progress;
 }
 
 /**
  * Every socket of the server from its first moment to its last. An error of one ends it alone. At the bound, the connection
- * that idles longest gives way to a new one, so that who holds many open keeps nobody out.
+ * that idles longest gives way to a new one, so that who holds many open that do nothing keeps nobody out.
  */
 export class Connections {
   /** Those used least recently first. */
@@ -66,10 +66,10 @@ export class Connections {
     return (this.open.get(socket)?.requests.size ?? 0) > 0;
   }
 
-  /** From now on the WebSocket's own limits hold. */
-  upgraded(socket: Socket): void {
+  /** From now on it is a WebSocket's, with limits of its own; `idle` says whether nothing is under way on it. */
+  upgraded(socket: Socket, idle: () => boolean): void {
     const connection = this.open.get(socket);
-    if (connection) connection.upgraded = true;
+    if (connection) connection.idle = idle;
   }
 
   private admit(socket: Socket): void {
@@ -78,13 +78,13 @@ export class Connections {
       socket.destroy();
       return;
     }
-    this.open.set(socket, { requests: new Set(), upgraded: false, progress: new Progress(socket) });
+    this.open.set(socket, { requests: new Set(), progress: new Progress(socket) });
     socket.once('close', () => this.open.delete(socket));
   }
 
   private giveWay(): boolean {
-    for (const [socket, { requests, upgraded }] of this.open) {
-      if (upgraded || [...requests].some(({ complete }) => complete)) continue;
+    for (const [socket, { idle, requests }] of this.open) {
+      if (idle ? !idle() : [...requests].some(({ complete }) => complete)) continue;
       socket.destroy();
       this.open.delete(socket);
       return true;
@@ -101,10 +101,9 @@ export class Connections {
   /** Ends who takes nothing; the GraphQL server switches the time limit of sockets off that it streams to. */
   private sweep(): void {
     const milliseconds = this.limits.stallSeconds * 1000;
-    for (const [socket, { upgraded, progress }] of this.open) {
-      if (upgraded) continue;
+    for (const [socket, { idle, progress }] of this.open) {
       if (progress.stalledFor() >= milliseconds) socket.destroy();
-      else if (!socket.timeout) socket.setTimeout(milliseconds);
+      else if (!idle && !socket.timeout) socket.setTimeout(milliseconds);
     }
   }
 }

@@ -194,9 +194,9 @@ function timing(seconds: number): Plugin {
 
 /** What only reads ends when its client leaves, too; what changes something goes on until its time is over. */
 function endOf({ document, operationName, contextValue }: ExecutionArgs, deadline: AbortSignal): AbortSignal {
-  const { request } = contextValue as { request?: Request };
+  const { request, left = request?.signal } = contextValue as { request?: Request; left?: AbortSignal };
   const reads = getOperationAST(document, operationName)?.operation === OperationTypeNode.QUERY;
-  return reads && request ? AbortSignal.any([deadline, request.signal]) : deadline;
+  return reads && left ? AbortSignal.any([deadline, left]) : deadline;
 }
 
 /** The result, or a rejection as soon as the signal is aborted; whatever is under way then notices on its own. */

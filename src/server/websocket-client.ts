@@ -23,15 +23,21 @@ const BAD_REQUEST = 4400;
 /** How graphql-ws calls a message that only a server sends, such as `next`. */
 const OUT_OF_PLACE = /^Unexpected message of type \w+ received$/;
 
+/** Of a message, before its type: an id with everything escaped, and what is around it. */
+const LONGEST_HEAD = 4096;
+
 /** An event of an operation, as graphql-ws writes it: `{"id":"…","type":"next",…`. */
-const EVENT = /^\{"id":"(?:[^"\\]|\\.)*","type":"next"/;
+const EVENT = /^\{"id":("(?:[^"\\]|\\.)*"),"type":"next"/;
+
+/** What a close frame has room for. */
+const REASON_BYTES = 123;
 
 /** One WebSocket with its bounds: how much it may send before it has logged in, and how much it may leave unread. */
 export class WebSocketClient {
   private stranger = true;
   private closing = false;
-  /** Bytes of events that wait to be sent: each operation waits for its last one, so there is at most one of each. */
-  private eventBytes = 0;
+  /** Events that wait to be sent, by operation: each waits for its last one, so there is at most one of each. */
+  private readonly events = new Map<string, { bytes: number }>();
 
   constructor(
     private readonly webSocket: WebSocket,
@@ -53,22 +59,28 @@ export class WebSocketClient {
   send(text: string): Promise<void> {
     if (this.webSocket.readyState !== this.webSocket.OPEN) return Promise.resolve();
     const bytes = Buffer.from(text);
-    const event = EVENT.test(text.slice(0, 512)) ? bytes.length : 0;
-    this.eventBytes += event;
+    const [, id] = EVENT.exec(text.slice(0, LONGEST_HEAD)) ?? [];
+    const event = { bytes: bytes.length };
+    if (id !== undefined) this.events.set(JSON.parse(id) as string, event);
     return new Promise((resolve) => {
       this.webSocket.send(bytes, { binary: false }, () => {
-        this.eventBytes -= event;
+        for (const [of, waiting] of this.events) if (waiting === event) this.events.delete(of);
         resolve();
       });
       this.boundUnsent();
     });
   }
 
+  /** The client does not wait for the operation any more: what is left of its event counts as unsent. */
+  completed(id: string): void {
+    if (this.events.delete(id)) this.boundUnsent();
+  }
+
   /** Says goodbye once: a client that goes on sending is told nothing more. */
   close(code: number, reason: string): void {
     if (this.closing) return;
     this.closing = true;
-    this.webSocket.close(code, reason);
+    this.webSocket.close(code, shortened(reason));
     const timer = setTimeout(() => this.webSocket.terminate(), GOODBYE_MILLISECONDS);
     this.webSocket.once('close', () => clearTimeout(timer));
   }
@@ -98,7 +110,8 @@ export class WebSocketClient {
 
   private boundUnsent(): void {
     const limit = this.stranger ? this.limits.maxLoginBytes * 2 : this.limits.maxUnsentBytes;
-    if (this.webSocket.bufferedAmount - this.eventBytes > limit) this.webSocket.terminate();
+    const events = [...this.events.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    if (this.webSocket.bufferedAmount - events > limit) this.webSocket.terminate();
   }
 
   /** Its library takes a message together up to the larger limit; before the login two of the smaller must do. */
@@ -123,4 +136,11 @@ export class WebSocketClient {
     this.socket.setTimeout(milliseconds, () => this.webSocket.terminate());
     this.webSocket.once('close', () => clearInterval(timer));
   }
+}
+
+/** As much of a reason as a close frame has room for, in whole characters. */
+function shortened(reason: string): string {
+  const characters = [...reason.slice(0, REASON_BYTES)];
+  while (Buffer.byteLength(characters.join('')) > REASON_BYTES) characters.pop();
+  return characters.join('');
 }

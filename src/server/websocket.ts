@@ -1,6 +1,13 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Socket } from 'node:net';
-import { type DocumentNode, type ExecutionArgs, type ExecutionResult, GraphQLError, type GraphQLSchema } from 'graphql';
+import {
+  type DocumentNode,
+  type ExecutionArgs,
+  type ExecutionResult,
+  getOperationAST,
+  GraphQLError,
+  type GraphQLSchema,
+} from 'graphql';
 import { handleProtocols, makeServer, type Server as Protocol } from 'graphql-ws';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import type { ServerConfig } from './config.js';
@@ -9,6 +16,7 @@ import type { Edge, Incoming, Refusal } from './edge.js';
 import { CountingGate } from './gate.js';
 import type { Log, Yoga } from './graphql.js';
 import type { Metrics } from './metrics.js';
+import { type Operation, Operations } from './operations.js';
 import { type RefusalLog, refuseSocket } from './refusals.js';
 import { authorized } from './request.js';
 import type { Turns } from './turns.js';
@@ -30,6 +38,9 @@ interface Extra {
   client: WebSocketClient;
   socket: WebSocket;
   request: IncomingMessage;
+  operations: Operations;
+  /** What the client waits for, by id: kept by the protocol's library, known when the client has logged in. */
+  subscriptions: Readonly<Record<string, unknown>>;
 }
 
 /** What Yoga prepares for one operation; its own types leave these open. */
@@ -67,10 +78,11 @@ export function serveWebSocket(server: Server, options: WebSocketOptions): { dis
     const login = strangers.enter(address);
     if (!login) return refuse(socket, TOO_MANY, address, 'retry-after: 1\r\n');
     socket.once('close', login);
-    connections.upgraded(socket);
+    const operations = new Operations(config.maxOperations);
+    connections.upgraded(socket, () => operations.idle);
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
       const client = new WebSocketClient(webSocket, socket, { ...config, log: options.log, login });
-      open(protocol, { address, client, socket: webSocket, request }, options.metrics);
+      open(protocol, { address, client, socket: webSocket, request, operations, subscriptions: {} }, options.metrics);
     });
   });
   // A handshake that its library does not take: closed here, since it would wait for the client to do so.
@@ -116,40 +128,58 @@ function unfitUpgrade(request: IncomingMessage, { path, originAllowed, method }:
 function protocolOf({ config, turns, yoga }: WebSocketOptions): Protocol<Extra> {
   return makeServer<Record<string, unknown>, Extra>({
     connectionInitWaitTimeout: config.loginSeconds * 1000,
-    onConnect: ({ connectionParams, extra }) => {
+    onConnect: ({ connectionParams, extra, subscriptions }) => {
+      extra.subscriptions = subscriptions;
       const admitted = authorized(config.token, connectionParams?.['authorization']);
       if (admitted) extra.client.loggedIn();
       return admitted;
     },
-    onSubscribe: async (context, id, params) => {
-      if (Object.keys(context.subscriptions).length > config.maxOperations) {
+    onSubscribe: async ({ extra, subscriptions }, id, params) => {
+      const operation = extra.operations.begin(id);
+      if (!operation) {
         return [
-          new GraphQLError(`At most ${config.maxOperations} operations may run on one WebSocket; complete one first.`),
+          new GraphQLError(
+            `At most ${config.maxOperations} operations may run on one WebSocket; complete one first, or wait until it has ended.`,
+          ),
         ];
       }
-      await turns.next(context.extra.address);
-      if (!(id in context.subscriptions)) return [new GraphQLError('The operation was completed before it began.')];
-      return prepare(yoga, context.extra, params);
+      try {
+        await turns.next(extra.address);
+        const left = operation.left.aborted || !(id in subscriptions);
+        const prepared = left ? [COMPLETED] : await prepare(yoga, extra, params, operation);
+        if (Array.isArray(prepared)) operation.end();
+        return prepared;
+      } catch (error) {
+        operation.end();
+        throw error;
+      }
     },
     execute: (args: ExecutionArgs) => (args as Running).rootValue.execute(args),
     subscribe: (args: ExecutionArgs) => (args as Running).rootValue.subscribe(args),
   });
 }
 
+const COMPLETED = new GraphQLError('The operation was completed before it began.');
+
 function open(protocol: Protocol<Extra>, extra: Extra, metrics: Metrics): void {
-  const { client, socket } = extra;
+  const { client, socket, operations } = extra;
   metrics.sockets.inc();
   const closed = protocol.opened(
     {
       protocol: socket.protocol,
       send: (text) => client.send(text),
       close: (code = 1000, reason = '') => client.close(code, reason),
-      onMessage: (take) => socket.on('message', (data: RawData) => client.take(data, take)),
+      onMessage: (take) =>
+        socket.on('message', (data: RawData) => {
+          client.take(data, take);
+          for (const id of operations.keepOnly(extra.subscriptions)) client.completed(id);
+        }),
     },
     extra,
   );
   socket.once('close', (code, reason) => {
     metrics.sockets.dec();
+    operations.keepOnly({});
     client.settle(closed(code, String(reason)));
   });
 }
@@ -158,26 +188,67 @@ async function prepare(
   yoga: Yoga,
   { socket, request }: Extra,
   params: { query: string; operationName?: string | null; variables?: Record<string, unknown> | null },
+  operation: Operation,
 ) {
   const { schema, execute, subscribe, contextFactory, parse, validate } = yoga.getEnveloped({
-    socket,
+    ...{ socket, params },
     req: request,
-    params,
+    left: operation.left,
   }) as Enveloped;
   try {
     const document = parse(params.query);
     const errors = validate(schema, document);
     if (errors.length > 0) return [...errors];
+    if (!getOperationAST(document, params.operationName)) return [new GraphQLError('Unable to identify operation')];
     return {
       schema,
       document,
       operationName: params.operationName,
       variableValues: params.variables,
       contextValue: await contextFactory(),
-      rootValue: { execute, subscribe },
+      rootValue: ending({ execute, subscribe }, operation),
     };
   } catch (error) {
     if (error instanceof GraphQLError) return [error];
     throw error;
   }
+}
+
+type Work = Pick<Enveloped, 'execute' | 'subscribe'>;
+
+/** The same work, which frees its operation's place when it has ended. */
+function ending({ execute, subscribe }: Work, { end }: Operation): Work {
+  return {
+    execute: (args) => execute(args).finally(end),
+    subscribe: async (args) => {
+      try {
+        const events = await subscribe(args);
+        if (Symbol.asyncIterator in events) return finishing(events, end);
+        end();
+        return events;
+      } catch (error) {
+        end();
+        throw error;
+      }
+    },
+  };
+}
+
+/** Calls `end` when there are no more events, or nobody wants more. No generator, which could not be left while it waits. */
+function finishing<T>(events: AsyncIterableIterator<T>, end: () => void): AsyncIterableIterator<T> {
+  const last = (result: IteratorResult<T>) => {
+    if (result.done) end();
+    return result;
+  };
+  const failed = (error: unknown) => {
+    end();
+    throw error;
+  };
+  const leave = async () => (await events.return?.()) ?? { done: true as const, value: undefined };
+  const iterator: AsyncIterableIterator<T> = {
+    next: () => events.next().then(last, failed),
+    return: () => leave().finally(end),
+    [Symbol.asyncIterator]: () => iterator,
+  };
+  return iterator;
 }

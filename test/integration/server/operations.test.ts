@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createSession, startTestServer, type TestServer, until } from '../../support/test-server.js';
 
 let server: TestServer;
@@ -117,4 +117,55 @@ test('a text that is too long, and introspection that nests or repeats, are refu
   expect((await ask(`{ ${aliases} }`)).errors?.length).toBeGreaterThan(0);
   const deep = '{ __schema { types { fields { type { fields { type { fields { type { fields { name } } } } } } } } } }';
   expect((await ask(deep)).errors?.[0]?.message).toContain('introspection depth');
+});
+
+describe('operations of a WebSocket', () => {
+  const open = async () => {
+    const { WebSocket } = await import('ws');
+    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws');
+    const messages: { id?: string; type: string; payload?: unknown }[] = [];
+    socket.on('message', (data: Buffer) => messages.push(JSON.parse(data.toString()) as (typeof messages)[number]));
+    const send = (message: object) => socket.send(JSON.stringify(message));
+    await new Promise((resolve) => socket.once('open', resolve));
+    send({ type: 'connection_init' });
+    await until(() => messages.some(({ type }) => type === 'connection_ack'), 'it has logged in');
+    return { socket, messages, send };
+  };
+
+  test('keep their places until their work has ended, also when they are completed early', async () => {
+    const get = vi.spyOn(server.store, 'get').mockImplementation(() => new Promise(() => undefined));
+    const { socket, messages, send } = await open();
+    const answered = (wanted: string) => messages.find(({ id }) => id === wanted);
+    for (let i = 0; i < 40; i++) {
+      // What changes something is not ended by leaving it.
+      const query = `mutation { stopSession(sessionId: "Session:${`${i}`.padStart(26, '0')}") { __typename } }`;
+      send({ id: `${i}`, type: 'subscribe', payload: { query } });
+      await until(() => get.mock.calls.length > i || answered(`${i}`) !== undefined, 'it has begun or is refused');
+      send({ id: `${i}`, type: 'complete' });
+    }
+    expect(get).toHaveBeenCalledTimes(32);
+    expect(JSON.stringify(answered('39'))).toContain('At most 32 operations');
+    // Their time is over, too.
+    await until(async () => {
+      send({ id: 'next', type: 'subscribe', payload: { query: '{ __typename }' } });
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return messages.some(({ id, type }) => id === 'next' && type === 'next');
+    }, 'there is a place again');
+    get.mockRestore();
+    socket.terminate();
+  });
+
+  test('that only read end when they are completed', async () => {
+    const get = vi.spyOn(server.store, 'get').mockImplementation(() => new Promise(() => undefined));
+    const { socket, messages, send } = await open();
+    for (let i = 0; i < 40; i++) {
+      const query = `{ session(id: "Session:${`${i}`.padStart(26, '0')}") { __typename } }`;
+      send({ id: `${i}`, type: 'subscribe', payload: { query } });
+      await until(() => get.mock.calls.length > i, 'it reads');
+      send({ id: `${i}`, type: 'complete' });
+    }
+    expect(messages.filter(({ type }) => type === 'error')).toEqual([]);
+    get.mockRestore();
+    socket.terminate();
+  });
 });

@@ -21,3 +21,44 @@ test('a client that goes on sending is told goodbye once, and holds no more list
   webSocket.emit('close');
   vi.useRealTimers();
 });
+
+/** A client over a WebSocket that sends nothing, so that everything stays unsent. */
+function unread(maxUnsentBytes: number) {
+  const close = vi.fn();
+  const terminate = vi.fn();
+  const send = vi.fn((bytes: Buffer) => void (webSocket.bufferedAmount += bytes.length));
+  const webSocket = Object.assign(new EventEmitter(), { OPEN: 1, readyState: 1, bufferedAmount: 0 });
+  Object.assign(webSocket, { close, terminate, send });
+  const socket = Object.assign(new EventEmitter(), { setTimeout: () => undefined });
+  const limits = { maxLoginBytes: 16, maxBodyBytes: 64, maxUnsentBytes, stallSeconds: 60 } as ClientLimits;
+  const client = new WebSocketClient(webSocket as unknown as Parameters[0], socket as unknown as Parameters[1], {
+    ...limits,
+    login: () => undefined,
+  });
+  client.loggedIn();
+  return { client, close, terminate, webSocket };
+}
+
+const event = (id: string) => JSON.stringify({ id, type: 'next', payload: 'x'.repeat(1000) });
+
+test('an event waits for its reader as long as its operation runs, and counts as unsent when the client completes it', () => {
+  const { client, terminate, webSocket } = unread(1500);
+  for (const id of ['a', 'b', 'c\\"']) void client.send(event(id));
+  expect(terminate).not.toHaveBeenCalled();
+  client.completed('a');
+  client.completed('unknown');
+  expect(terminate).not.toHaveBeenCalled();
+  client.completed('c\\"');
+  expect(terminate).toHaveBeenCalled();
+  webSocket.emit('close');
+});
+
+test('a goodbye says as much of its reason as there is room for', () => {
+  const { client, close, webSocket } = unread(1500);
+  client.close(4409, `Subscriber for ${'ü'.repeat(50_000)} already exists`);
+  const [code, reason] = close.mock.calls[0] as [number, string];
+  expect(code).toBe(4409);
+  expect(Buffer.byteLength(reason)).toBeLessThanOrEqual(123);
+  expect(reason).toMatch(/^Subscriber for ü+$/);
+  webSocket.emit('close');
+});
