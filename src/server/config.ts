@@ -328,7 +328,10 @@ function problemOf(issue: z.core.$ZodIssue, value: unknown): string {
 }
 
 function neededBy(issue: z.core.$ZodIssue): string | undefined {
-  if (issue.code === 'invalid_type') return { number: 'a number', int: 'a whole number' }[issue.expected];
+  if (issue.code === 'invalid_type') {
+    if (issue.expected === 'int') return 'a whole number';
+    return issue.expected === 'number' ? 'a number' : undefined;
+  }
   if (issue.code === 'too_big' && issue.origin !== 'string') return `at most ${issue.maximum}`;
   if (issue.code === 'too_small' && issue.origin !== 'string') return `at least ${issue.minimum}`;
   if (issue.code === 'invalid_value') return `one of ${issue.values.join(', ')}`;
