@@ -10,7 +10,7 @@ type Random = (below: number) => number;
 type Rule = (prey: Prey, random: Random) => Script;
 
 /** Limits of time of the service under attack, so short that each is seen to hold many times a minute. */
-export const SHORT_TIMES = { HEADER_SECONDS: 2, BODY_SECONDS: 3, KEEP_ALIVE_SECONDS: 2, LOGIN_SECONDS: 2 };
+export const SHORT_TIMES = { HEADER_SECONDS: 2, BODY_SECONDS: 12, KEEP_ALIVE_SECONDS: 2, LOGIN_SECONDS: 4 };
 export const MAX_CONNECTIONS = 512;
 /** For whatever must be closed or answered: the limits of time, and some for the work. */
 const PATIENCE_MS = 10_000;
@@ -261,17 +261,20 @@ function operations({ host, sessionId }: Prey, random: Random): Script {
 function outOfOrder({ host }: Prey, random: Random): Script {
   const text = (message: object) => frame(1, JSON.stringify(message));
   const subscribe = text({ id: '1', type: 'subscribe', payload: { query: '{ __typename }' } });
-  const write = one(random, [
-    subscribe,
-    frame(1, one(random, ['{', '[]', 'null', '7', '"x"', '{"type":"nothing"}', '{}'])),
-    frame(1, 'x'.repeat(LOGIN_BYTES + 1 + random(LOGIN_BYTES))),
-    INIT + frame(1, 'x'.repeat(BODY_BYTES + 1 + random(BODY_BYTES))),
-    INIT + INIT,
-    INIT + text({ id: '1', type: one(random, ['next', 'error', 'connection_ack']), payload: [] }),
-    INIT + frame(1, '{'),
+  const [code, write] = one<[number, string]>(random, [
+    [4401, subscribe],
+    [4400, frame(1, one(random, ['{', '[]', 'null', '7', '"x"', '{"type":"nothing"}', '{}']))],
+    [1009, frame(1, 'x'.repeat(LOGIN_BYTES + 1 + random(LOGIN_BYTES)))],
+    [1009, INIT + frame(1, 'x'.repeat(BODY_BYTES + 1 + random(BODY_BYTES)))],
+    [4429, INIT + INIT],
+    [4400, INIT + text({ id: '1', type: one(random, ['next', 'error', 'connection_ack']), payload: [] })],
+    [4400, INIT + frame(1, '{')],
   ]);
-  return rule('out of order', [{ write: upgrade(host) }, { write }], { closed: true });
+  return rule('out of order', [{ write: upgrade(host) }, { write }], { closed: true, says: closing(code) });
 }
+
+/** How the code stands in the frame of a goodbye. */
+const closing = (code: number) => String.fromCharCode(code >> 8, code & 255);
 
 /** A WebSocket that is written to and never read, before its login or behind it. */
 function unread({ host }: Prey, random: Random): Script {
@@ -283,13 +286,14 @@ function unread({ host }: Prey, random: Random): Script {
 
 /** Before the login it may send little, even where it reads what comes of it. */
 function strangersFlood({ host }: Prey, random: Random): Script {
-  const write = one(random, [
-    frame(9, 'p'.repeat(125)),
-    frame(10, 'p'.repeat(100)),
-    frame(1, 'x', { last: false }) + frame(0, 'y'.repeat(9000), { last: false }).repeat(2),
+  const [begin, write] = one<[string, string]>(random, [
+    ['', frame(9, 'p'.repeat(125))],
+    ['', frame(10, 'p'.repeat(100))],
+    [frame(1, 'x', { last: false }), frame(0, 'y'.repeat(9000), { last: false })],
   ]);
   const times = Math.ceil((4 * LOGIN_BYTES) / write.length);
-  return rule('flood before the login', [{ write: upgrade(host) }, { write, times }], { closed: true });
+  const steps = [{ write: upgrade(host) + begin }, { write, times }];
+  return rule('flood before the login', steps, { closed: true, says: closing(1009) });
 }
 
 /** As many WebSockets of one address without a login as there are; whatever they say of proxies. */
@@ -316,7 +320,7 @@ function silentCrowd({ host }: Prey): Script {
 function slowHeaders({ host }: Prey, random: Random): Script {
   const whole = one(random, [request('GET /', host), upgrade(host)]);
   const write = whole.slice(0, one(random, [0, 1 + random(whole.length - 3)]));
-  return rule('slow headers', write === '' ? [] : [{ write }], { closed: true });
+  return rule('slow headers', write === '' ? [] : [{ write }], { closed: true }, { patience: 8000 });
 }
 
 /** A byte now and then. */
@@ -326,7 +330,12 @@ function trickled({ host }: Prey, random: Random): Script {
     ? post(host, { query: '{ __typename }' }).replace(/\r\n\r\n.*/, '\r\n\r\n{')
     : 'GET / HTTP/1.1\r\nx: ';
   const piece: Step[] = [{ write: ' ' }, { wait: 500 }];
-  return rule('trickled', [{ write: begin }, ...Array.from({ length: 12 }, () => piece).flat()], { closed: true });
+  return rule(
+    'trickled',
+    [{ write: begin }, ...Array.from({ length: 12 }, () => piece).flat()],
+    { closed: true },
+    { patience: 2 * PATIENCE_MS },
+  );
 }
 
 function slowBody({ host }: Prey, random: Random): Script {
@@ -337,7 +346,12 @@ function slowBody({ host }: Prey, random: Random): Script {
     'content-type: application/json\r\ntransfer-encoding: chunked\r\n',
     '9\r\n{"que',
   );
-  return rule('slow body', [{ write: one(random, [whole.slice(0, -1 - random(9)), chunked]) }], { closed: true });
+  return rule(
+    'slow body',
+    [{ write: one(random, [whole.slice(0, -1 - random(9)), chunked]) }],
+    { closed: true },
+    { patience: 2 * PATIENCE_MS },
+  );
 }
 
 /** Served once, and kept open. */
