@@ -57,7 +57,7 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
     config.signingKey ?? randomBytes(32).toString('base64url'),
     config.mediaUrlSeconds,
     Date.now,
-    config.publicUrl?.replace(/\/$/, ''),
+    config.publicUrl,
   );
   const cache = new MediaCache(
     store,

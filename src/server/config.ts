@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import proxyAddress from 'proxy-addr';
 import { z } from 'zod';
+import { listedHost, listedOrigin, webAddress } from './addresses.js';
 
 /** What the reference says of a setting beside its description; `shown` stands for a default that is not a constant. */
 export type SettingFacts = { unit?: string; shown?: string };
@@ -22,6 +23,41 @@ const list = z.string().transform((text) =>
 );
 const text = z.string().trim().min(1).optional();
 
+type Parse = (text: string) => string | undefined;
+
+/** A value as `parse` makes it, or the refusal with what to write instead. */
+const parsed = (parse: Parse, what: string, instead: (text: string) => string) =>
+  z.transform((given: string, { issues }) => {
+    const value = parse(given);
+    if (value !== undefined) return value;
+    issues.push({ code: 'custom', input: given, message: `must be ${what}; write ${instead(given)}` });
+    return z.NEVER;
+  });
+/** The given text with the scheme that it lacks, where that is all that it lacks. */
+const withScheme = (parse: Parse) => (given: string) => {
+  const guesses =
+    given === 'null' || given.includes('//') ? [] : ['http', 'https'].map((scheme) => parse(`${scheme}://${given}`));
+  return guesses.filter(Boolean).join(' or ') || 'https://video.example';
+};
+const webUrl = () =>
+  z
+    .string()
+    .trim()
+    .pipe(parsed(webAddress, 'http://… or https://…, without user, query and fragment', withScheme(webAddress)))
+    .optional();
+const listOf = (parse: Parse, what: string, instead: (text: string) => string) =>
+  list
+    .pipe(
+      z.array(
+        parsed(
+          (given) => (given === '*' ? given : parse(given)),
+          what,
+          (given) => `${instead(given)} instead of "${given}"`,
+        ),
+      ),
+    )
+    .default([]);
+
 const network = {
   host: z
     .string()
@@ -29,16 +65,13 @@ const network = {
     .describe('Address to listen on; any but a loopback address needs a token or --open'),
   port: z.coerce.number().int().min(0).max(65_535).default(4000).describe('Port to listen on; 0 picks one'),
   open: yesOrNo(false).describe('Serve without a token, even on addresses that other machines can reach'),
-  publicUrl: z
-    .url()
-    .optional()
-    .describe('Base address of the service for clients, used in media URLs; relative URLs if not set'),
-  hosts: list
-    .default([])
-    .describe(
-      "Host names to accept when there is no token, comma-separated, besides loopback and the public URL's; * for all",
-    ),
-  corsOrigins: list.default([]).describe('Origins of other sites that may call the API, comma-separated; * for all'),
+  publicUrl: webUrl().describe('Base address of the service for clients, used in media URLs; relative URLs if not set'),
+  hosts: listOf(listedHost, 'host names or addresses alone', () => 'video.example or [2001:db8::7]').describe(
+    "Host names to accept when there is no token, comma-separated, besides loopback and the public URL's; * for all",
+  ),
+  corsOrigins: listOf(listedOrigin, 'origins without a path, and not null', withScheme(listedOrigin)).describe(
+    'Origins of other sites that may call the API, comma-separated; * for all',
+  ),
   trustedProxies: list
     .default([])
     .refine(areAddresses, 'must be addresses, networks such as 10.0.0.0/8, or loopback, linklocal, uniquelocal')
@@ -62,8 +95,8 @@ const secrets = {
 
 const storage = {
   store: z.string().default('./data').describe('Where sessions are kept: a directory, file://… or s3://bucket/prefix'),
-  s3Endpoint: z.url().optional().describe('Endpoint of an S3-compatible store; AWS if not set'),
-  s3PublicEndpoint: z.url().optional().describe('Address at which clients reach that store, if not its endpoint'),
+  s3Endpoint: webUrl().describe('Endpoint of an S3-compatible store; AWS if not set'),
+  s3PublicEndpoint: webUrl().describe('Address at which clients reach that store, if not its endpoint'),
   s3Region: text.describe('Region of the bucket'),
   redis: z
     .url({

@@ -4,8 +4,9 @@
  */
 
 import type { IncomingMessage } from 'node:http';
-import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net';
+import { isIP } from 'node:net';
 import proxyAddress from 'proxy-addr';
+import { type Host, isLoopback, isOrigin, listedHost, networkOf, parseHost, plainAddress } from './addresses.js';
 import type { ServerConfig } from './config.js';
 
 /** A request that was understood. */
@@ -57,24 +58,20 @@ const SINGLE_HEADERS = ['host', 'authorization', 'origin', 'content-type', 'upgr
 /** What RFC 3986 has in a path, and with it what clients send unencoded all the same; never `\`, `#` or a blank. */
 const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*$/;
 const QUERY = /^[\x21\x22\x24-\x7e]*$/;
-const REGISTERED_NAME = /^[a-z0-9_](?:[a-z0-9._-]{0,252})$/;
-const AUTHORITY = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/;
 
 const refuse = (status: number, code: string, message: string): Refusal => ({ status, code, message });
 
 export class Edge {
   private readonly hosts: ReadonlySet<string>;
-  private readonly origins: ReadonlySet<string>;
+  private readonly origins: Set<string>;
   private readonly trusts: (address: string, index: number) => boolean;
 
   constructor(private readonly options: EdgeOptions) {
     const { publicUrl, hosts, corsOrigins, trustedProxies, host } = options;
     const known = publicUrl === undefined ? undefined : new URL(publicUrl);
-    this.hosts = new Set([...hosts, host, ...(known ? [known.host] : [])].map((name) => parseHost(name)?.name ?? name));
-    this.origins = new Set([
-      ...corsOrigins.map((origin) => origin.replace(/\/$/, '')),
-      ...(known ? [known.origin] : []),
-    ]);
+    this.hosts = new Set([...hosts, host, ...(known ? [known.host] : [])].map((name) => listedHost(name) ?? name));
+    this.origins = new Set([...corsOrigins, ...(known ? [known.origin] : [])]);
+    this.origins.delete('null'); // Whoever hides where it comes from says that; it is also what URLs without a host have.
     this.trusts = proxyAddress.compile(trustedProxies);
   }
 
@@ -159,35 +156,6 @@ export class Edge {
   }
 }
 
-/** Whether nobody beyond this machine reaches the name or address. */
-export function isLoopback(name: string): boolean {
-  if (name === 'localhost' || name.endsWith('.localhost')) return true;
-  if (isIPv4(name)) return LOOPBACK.check(name, 'ipv4');
-  return isIPv6(name) && LOOPBACK.check(name, 'ipv6');
-}
-
-const LOOPBACK = new BlockList();
-LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
-LOOPBACK.addAddress('::1', 'ipv6');
-
-interface Host {
-  name: string;
-  /** With its port. */
-  text: string;
-}
-
-function parseHost(text: string): Host | undefined {
-  const [, bracketed, plain, port] = AUTHORITY.exec(text.toLowerCase()) ?? [];
-  if (Number(port ?? 0) > 65_535) return undefined;
-  const suffix = port ? `:${port}` : '';
-  if (bracketed !== undefined)
-    return isIPv6(bracketed) && !bracketed.includes('%')
-      ? { name: plainAddress(bracketed), text: `[${bracketed}]${suffix}` }
-      : undefined;
-  const name = plain?.replace(/\.$/, '') ?? '';
-  return REGISTERED_NAME.test(name) ? { name, text: `${name}${suffix}` } : undefined;
-}
-
 interface Target {
   url: URL;
   /** Of a target that is a whole URL, which counts instead of the header. */
@@ -214,10 +182,6 @@ function decodes(path: string): boolean {
   }
 }
 
-function isOrigin(text: string): boolean {
-  return text === 'null' || /^[a-z][a-z0-9+.-]*:\/\/(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i.test(text);
-}
-
 function doubledHeader(rawHeaders: readonly string[]): string | undefined {
   const seen = new Set<string>();
   for (let at = 0; at < rawHeaders.length; at += 2) {
@@ -226,23 +190,4 @@ function doubledHeader(rawHeaders: readonly string[]): string | undefined {
     seen.add(name);
   }
   return undefined;
-}
-
-/** `::ffff:192.0.2.1` is 192.0.2.1; IPv6 in its shortest form. */
-function plainAddress(address: string): string {
-  const [, mapped] = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address) ?? [];
-  if (mapped !== undefined) return mapped;
-  const [bare = ''] = address.split('%');
-  return isIPv6(bare) ? new URL(`http://[${bare}]`).hostname.slice(1, -1) : address;
-}
-
-/** One household has one IPv4 address, or 2^64 of IPv6. */
-function networkOf(address: string): string {
-  if (!isIPv6(address)) return address;
-  const [head = '', tail] = address.split('::');
-  const before = head === '' ? [] : head.split(':');
-  const after = tail === undefined || tail === '' ? [] : tail.split(':');
-  const groups =
-    tail === undefined ? before : [...before, ...Array<string>(8 - before.length - after.length).fill('0'), ...after];
-  return `${groups.slice(0, 4).join(':')}::/64`;
 }

@@ -1,5 +1,5 @@
+import { isLoopback } from './addresses.js';
 import { ConfigError, environmentName, type ServerConfig } from './config.js';
-import { isLoopback } from './edge.js';
 
 type Exposing = Pick<ServerConfig, 'host' | 'token' | 'open' | 'store' | 'redis' | 'signingKey' | 'role'>;
 

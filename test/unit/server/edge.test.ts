@@ -220,6 +220,12 @@ describe('an origin', () => {
     expect(status({ ...withHost('localhost:4000', 'Origin', origin), url: '/healthz' })).toBe(200);
   });
 
+  test('that hides itself is on no list, whatever a list says', () => {
+    const named = { publicUrl: 'localhost:4104', corsOrigins: ['null'], hosts: ['null'] };
+    expect(allowed('null', 'localhost:4104', named)).toBe(false);
+    expect(status(withHost('localhost:4104', 'Origin', 'null'), named)).toBe(403);
+  });
+
   test.each(['[bad', 'http://', 'http://[', 'http://a b', 'http://a/path', 'http://a http://b', ''])(
     '%j is none',
     (origin) => expect(status(withHost('localhost', 'Origin', origin))).toBe(400),
@@ -237,7 +243,8 @@ describe('the address that limits count by', () => {
 
   test('is the nearest one, whatever a stranger says', () => {
     expect(address('203.0.113.5', '198.51.100.1')).toBe('203.0.113.5');
-    expect(address('::ffff:203.0.113.5', undefined)).toBe('203.0.113.5');
+    for (const mapped of ['::ffff:203.0.113.5', '::FFFF:cb00:7105', '0:0:0:0:0:ffff:cb00:7105'])
+      expect(address(mapped, undefined)).toBe('203.0.113.5');
     expect(address('203.0.113.5', '198.51.100.1', ['10.0.0.0/8'])).toBe('203.0.113.5');
   });
 
@@ -245,6 +252,7 @@ describe('the address that limits count by', () => {
     expect(address('10.1.2.3', '198.51.100.1', ['10.0.0.0/8'])).toBe('198.51.100.1');
     expect(address('10.1.2.3', '198.51.100.9, 198.51.100.1, 10.9.9.9', ['10.0.0.0/8'])).toBe('198.51.100.1');
     expect(address('127.0.0.1', '198.51.100.1', ['loopback'])).toBe('198.51.100.1');
+    expect(address('127.0.0.1', '::ffff:606:605', ['loopback'])).toBe('6.6.6.5');
     for (const nonsense of ['<script>', '', ',,,', 'x'.repeat(9000), 'unknown'])
       expect(address('10.1.2.3', nonsense, ['10.0.0.0/8'])).toBe('10.1.2.3');
   });

@@ -43,6 +43,71 @@ describe('the reference of settings', () => {
   });
 });
 
+describe('addresses in settings', () => {
+  const WEB = ['publicUrl', 's3Endpoint', 's3PublicEndpoint'];
+  const load = (setting: string, value: string) => () => loadConfig({}, { [setting]: value });
+
+  test.each([
+    ['localhost:4104', 'write http://localhost:4104 or https://localhost:4104'],
+    ['video.example', 'write http://video.example or https://video.example'],
+    ['//video.example', 'https://'],
+    ['http:video.example', 'https://'],
+    ['http:///video.example', 'https://'],
+    ['ftp://video.example', 'https://'],
+    ['javascript:alert(1)', 'https://'],
+    ['https://me:secret@video.example', 'write https://video.example'],
+    ['https://video.example/?a=1', 'https://'],
+    ['https://video.example/#a', 'https://'],
+    ['https://video.example\\a', 'https://'],
+    ['https://vi\ndeo.example', 'https://'],
+    ['https://[bad', 'https://'],
+    ['https://a:99999', 'https://'],
+    ['https://<a>', 'https://'],
+  ])('%j is no address of the web', (value, instead) => {
+    for (const setting of WEB) {
+      expect(load(setting, value)).toThrow(ConfigError);
+      expect(load(setting, value)).toThrow(instead);
+      expect(load(setting, value)).not.toThrow('secret');
+    }
+  });
+
+  test('are kept as browsers write them, without a slash at the end', () => {
+    for (const setting of WEB) {
+      expect(load(setting, ' HTTPS://Video.Example:443/app/ ')()).toMatchObject({
+        [setting]: 'https://video.example/app',
+      });
+      expect(load(setting, 'http://[::1]:4000')()).toMatchObject({ [setting]: 'http://[::1]:4000' });
+    }
+    expect(
+      load('corsOrigins', 'HTTPS://Video.Example:443/, http://[::1]:4000,capacitor://localhost,*')().corsOrigins,
+    ).toEqual(['https://video.example', 'http://[::1]:4000', 'capacitor://localhost', '*']);
+    expect(load('hosts', 'Video.Example:8443,[0:0::1]:4000,2001:db8:0::7,10.0.0.1,*')().hosts).toEqual([
+      'video.example',
+      '::1',
+      '2001:db8::7',
+      '10.0.0.1',
+      '*',
+    ]);
+  });
+
+  test.each([
+    ['corsOrigins', 'notanorigin', 'write http://notanorigin or https://notanorigin'],
+    ['corsOrigins', 'null', 'write https://video.example'],
+    ['corsOrigins', 'NULL/', 'https://'],
+    ['corsOrigins', 'https://a.example/path', 'https://'],
+    ['corsOrigins', 'https://a.example,https://*.a.example', 'https://'],
+    ['corsOrigins', 'http://a:99999', 'https://'],
+    ['hosts', '[bad', 'instead of "[bad"'],
+    ['hosts', 'https://video.example', 'write video.example'],
+    ['hosts', 'video.example/path', 'write video.example'],
+    ['hosts', '*.video.example', 'write video.example'],
+    ['hosts', 'localhost,a b', 'instead of "a b"'],
+  ])('%s takes no %j, and says what instead', (setting, value, instead) => {
+    expect(load(setting, value)).toThrow(ConfigError);
+    expect(load(setting, value)).toThrow(instead);
+  });
+});
+
 describe('a start', () => {
   const start = (settings: Record<string, unknown>) => () => checkExposure(loadConfig({}, settings));
 
