@@ -25,6 +25,8 @@ export interface Incoming {
   readonly origin: string | undefined;
   /** No page sent it, or one of this service, of its public URL or of a listed site. */
   readonly originAllowed: boolean;
+  /** A page of another site made the browser ask without an origin, as `<img>` does; false where all sites may. */
+  readonly foreign: boolean;
   /** The client's address, behind trusted proxies; what limits per address count by. */
   readonly address: string;
 }
@@ -60,6 +62,12 @@ const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*$/;
 const QUERY = /^[\x21\x22\x24-\x7e]*$/;
 
 const refuse = (status: number, code: string, message: string): Refusal => ({ status, code, message });
+
+export const UNKNOWN_ORIGIN = refuse(
+  403,
+  'UNKNOWN_ORIGIN',
+  'This origin is not allowed; add it to the setting corsOrigins (LONGLIVE_CORS_ORIGINS).',
+);
 
 export class Edge {
   private readonly hosts: ReadonlySet<string>;
@@ -103,6 +111,7 @@ export class Edge {
       host: host?.text,
       hostName: host?.name,
       originAllowed: origin === undefined || this.mayCall(origin, host),
+      foreign: origin === undefined && !this.origins.has('*') && isForeign(request.headers['sec-fetch-site']),
     };
   }
 
@@ -121,12 +130,7 @@ export class Edge {
         'This host name is not served; add it to the setting hosts (LONGLIVE_HOSTS) or publicUrl.',
       );
     }
-    if (!originAllowed && request.method !== 'OPTIONS')
-      return refuse(
-        403,
-        'UNKNOWN_ORIGIN',
-        'This origin is not allowed; add it to the setting corsOrigins (LONGLIVE_CORS_ORIGINS).',
-      );
+    if (!originAllowed && request.method !== 'OPTIONS') return UNKNOWN_ORIGIN;
     return undefined;
   }
 
@@ -180,6 +184,11 @@ function decodes(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** Of what browsers say, `none` is the person at the browser. */
+function isForeign(site: string | string[] | undefined): boolean {
+  return site !== undefined && site !== 'same-origin' && site !== 'none';
 }
 
 function doubledHeader(rawHeaders: readonly string[]): string | undefined {

@@ -3,16 +3,17 @@ import type { Socket } from 'node:net';
 import type { Sessions } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
 import { Connections } from './connections.js';
-import type { Edge, Incoming, Refusal } from './edge.js';
+import { type Edge, type Incoming, type Refusal, UNKNOWN_ORIGIN } from './edge.js';
 import { sendGraphiQL } from './graphiql.js';
 import type { Log, Yoga } from './graphql.js';
 import type { MediaRoutes } from './media-routes.js';
 import type { Metrics } from './metrics.js';
 import type { Readiness } from './readiness.js';
 import { type RefusalLog, refuseSocket } from './refusals.js';
-import { authorized, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
+import { authorized, currentRequestId, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
 import type { StaticFiles } from './static.js';
 import type { Turns } from './turns.js';
+import { UpgradableRequest } from './upgrade.js';
 
 export interface HttpParts {
   config: ServerConfig;
@@ -40,6 +41,7 @@ export interface HttpServer {
 export function createHttpServer(parts: HttpParts): HttpServer {
   const { config, log, refusals } = parts;
   const server = createServer({
+    IncomingMessage: UpgradableRequest,
     headersTimeout: config.headerSeconds * 1000,
     requestTimeout: Math.max(config.bodySeconds, config.headerSeconds) * 1000,
     keepAliveTimeout: config.keepAliveSeconds * 1000,
@@ -156,7 +158,11 @@ class Routes {
     sendError(response, 404, 'NOT_FOUND', 'Not found. The API is at /graphql, the viewer at /.');
   }
 
-  private async graphql(request: IncomingMessage, response: ServerResponse, { address }: Incoming): Promise<void> {
+  private async graphql(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { address, foreign }: Incoming,
+  ): Promise<void> {
     const { config, turns, yoga } = this.parts;
     const accept = request.headers.accept ?? '';
     const admitted = authorized(config.token, request.headers.authorization);
@@ -166,6 +172,9 @@ class Routes {
       response.setHeader('www-authenticate', 'Bearer');
       return sendError(response, 401, 'UNAUTHORIZED', 'Send the header "Authorization: Bearer <token>".');
     }
+    // Nobody but who has the token can send it, a page of another site least of all.
+    if (foreign && config.token === undefined)
+      return this.refuse(request, response, UNKNOWN_ORIGIN, currentRequestId());
     // Only types that a foreign page cannot send without asking first (CORS), so that no form can act for a visitor.
     if (request.method === 'POST' && !/^application\/(graphql\+)?json\b/i.test(request.headers['content-type'] ?? '')) {
       return sendError(response, 415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the operation as application/json.');

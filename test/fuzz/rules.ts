@@ -153,14 +153,17 @@ function badUpgrade({ host }: Prey, random: Random): Script {
   const [status, write] = one<[string, string]>(random, [
     ['404', upgrade(host, '', one(random, ['/nowhere', '/', '/graphql/', '/sessions/x']))],
     ['405', upgrade(host).replace('GET', one(random, ['POST', 'PUT', 'DELETE']))],
-    [
-      '400',
-      upgrade(host).replace('upgrade: websocket', `upgrade: ${one(random, ['h2c', 'websockets', 'WebSocket, x'])}`),
-    ],
     ['400', upgrade(host).replace('version: 13', `version: ${one(random, ['12', '-1', '99999999999', 'x'])}`)],
     ['400', upgrade(host).replace('dGhl', one(random, ['', 'x', '====']))],
   ]);
   return rule('bad upgrade', [{ write }], { status, closed: true });
+}
+
+/** Another protocol is not spoken: the request is one of HTTP/1.1. */
+function otherUpgrade({ host }: Prey, random: Random): Script {
+  const other = one(random, ['h2c', 'websockets', 'WebSocket, x', 'TLS/1.2']);
+  const write = upgrade(host, '', QUERY).replace('upgrade: websocket', `upgrade: ${other}`);
+  return rule('other upgrade', [{ write }], { status: '200', closed: true });
 }
 
 /** Requests to /graphql that no parser may take for more than a mistake of the client. */
@@ -368,7 +371,18 @@ function slowLogin({ host }: Prey, random: Random): Script {
 }
 
 const RULES: readonly Rule[] = [
-  ...[foreignHost, foreignOrigin, forgedLink, badTarget, badTarget, badHeaders, badUpgrade, badRequest, badRequest],
+  ...[
+    foreignHost,
+    foreignOrigin,
+    forgedLink,
+    badTarget,
+    badTarget,
+    badHeaders,
+    badUpgrade,
+    otherUpgrade,
+    badRequest,
+    badRequest,
+  ],
   ...[costly, costly, costly, pipelined, operations, outOfOrder, outOfOrder, unread, strangersFlood, strangers, page],
 ];
 

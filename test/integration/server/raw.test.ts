@@ -65,6 +65,73 @@ describe('a request target', () => {
   });
 });
 
+describe('what a page of another site makes a browser fetch without an origin, as <img> does', () => {
+  const QUERY = '/graphql?query=%7B__typename%7D';
+  const asked = async (site: string, target: string, headers = '', method = 'GET') =>
+    statusOf(await answerTo(script(request(method, target, `sec-fetch-site: ${site}\r\n${headers}`), 'hold')));
+
+  it.each(['cross-site', 'same-site'])('is no GraphQL request, and no stream: %s', async (site) => {
+    expect(await asked(site, QUERY)).toBe('403');
+    expect(await asked(site, QUERY, 'accept: text/event-stream\r\n')).toBe('403');
+    expect(await asked(site, QUERY, 'origin: https://evil.example\r\n')).toBe('403');
+    expect(await asked(site, '/graphql', 'content-length: 0\r\n', 'POST')).toBe('403');
+    expect(await asked(site, QUERY, `origin: http://${host}\r\n`)).toBe('200');
+  });
+
+  it('is a page or media as before', async () => {
+    expect(await asked('cross-site', '/graphql', 'accept: text/html\r\n')).toBe('200');
+    expect(await asked('cross-site', '/healthz')).toBe('200');
+    expect(await asked('cross-site', '/sessions/01ARZ3NDEKTSV4RRFFQ69G5FAV/poster.webp')).not.toBe('421');
+    for (const site of ['same-origin', 'none']) expect(await asked(site, QUERY)).toBe('200');
+  });
+});
+
+describe('an upgrade to another protocol than a WebSocket', () => {
+  const ask = (text: string, protocol = 'h2c') =>
+    text.replace(
+      '\r\n\r\n',
+      `\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: ${protocol}\r\n\r\n`,
+    );
+  const plain = (method: string, target: string, headers = '', body = '') =>
+    `${method} ${target} HTTP/1.1\r\nhost: ${host}\r\n${headers}\r\n${body}`;
+  const BODY = '{"query":"{ __typename }"}';
+  const JSON_BODY = `content-type: application/json\r\ncontent-length: ${BODY.length}\r\n`;
+  const CHUNKED = 'content-type: application/json\r\ntransfer-encoding: chunked\r\n';
+
+  it.each(['h2c', 'websockets', 'WebSocket, x', 'TLS/1.2, HTTP/1.1'])(
+    '%s is ignored, with a body or without',
+    async (protocol) => {
+      const says = async (text: string) => {
+        const answer = await answerTo(
+          script(ask(text, protocol).replace('HTTP2-Settings\r', 'HTTP2-Settings, close\r'), 'hold'),
+        );
+        expect(answer).not.toContain('101 ');
+        return statusOf(answer);
+      };
+      expect(await says(plain('GET', '/healthz'))).toBe('200');
+      expect(await says(plain('GET', '/graphql?query=%7B__typename%7D'))).toBe('200');
+      expect(await says(plain('GET', '/nowhere'))).toBe('404');
+      expect(await says(plain('POST', '/graphql', JSON_BODY, BODY))).toBe('200');
+      expect(
+        await says(plain('POST', '/graphql', CHUNKED, `${BODY.length.toString(16)}\r\n${BODY}\r\n0\r\n\r\n`)),
+      ).toBe('200');
+      expect(await says(plain('POST', '/nowhere', JSON_BODY, BODY))).toBe('405');
+      await lives();
+    },
+  );
+
+  it('leaves its connection usable, also for a WebSocket', async () => {
+    const steps = [
+      { write: ask(plain('POST', '/graphql', JSON_BODY)) },
+      ...[{ wait: 100 }, { write: BODY }],
+      ...[{ until: '__typename' }, { write: plain('GET', '/healthz') }],
+      ...[{ until: 'ok' }, { write: handshake() }],
+    ];
+    const answer = await answerTo({ kind: 'raw', steps, end: 'hold', patience: 2000 });
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 200', 'HTTP/1.1 101']);
+  });
+});
+
 describe('an upgrade', () => {
   it('that is refused and reset harms nobody', async () => {
     const storm = Array.from({ length: 60 }, (_, i) =>

@@ -220,6 +220,19 @@ describe('an origin', () => {
     expect(status({ ...withHost('localhost:4000', 'Origin', origin), url: '/healthz' })).toBe(200);
   });
 
+  test('that is not said is foreign where the browser says that another site asks', () => {
+    const foreign = (site: string, options: Partial<EdgeOptions> = {}, ...more: string[]) =>
+      read(withHost('localhost:4000', 'Sec-Fetch-Site', site, ...more), options).incoming?.foreign;
+    for (const site of ['cross-site', 'same-site', 'unheard-of']) {
+      expect(foreign(site)).toBe(true);
+      expect(foreign(site, { corsOrigins: ['*'] })).toBe(false);
+      expect(foreign(site, {}, 'Origin', 'https://friend.example')).toBe(false);
+      expect(status(withHost('localhost:4000', 'Sec-Fetch-Site', site))).toBe(200);
+    }
+    for (const site of ['same-origin', 'none']) expect(foreign(site)).toBe(false);
+    expect(read(withHost('localhost:4000')).incoming?.foreign).toBe(false);
+  });
+
   test('that hides itself is on no list, whatever a list says', () => {
     const named = { publicUrl: 'localhost:4104', corsOrigins: ['null'], hosts: ['null'] };
     expect(allowed('null', 'localhost:4104', named)).toBe(false);
