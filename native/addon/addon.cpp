@@ -415,7 +415,7 @@ Napi::Value loadModel(const Napi::CallbackInfo& info) {
 
 int64_t rankOf(const Napi::Value& value) {
   const double rank = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
-  if (!(rank >= 1 && rank <= 1 << 30) || rank != std::floor(rank)) refuse(value.Env(), "rank must be a number, whole and at least 1");
+  if (!(rank >= 1 && rank <= 1 << 30) || rank != std::floor(rank)) refuse(value.Env(), "rank must be an integer of at least 1");
   return static_cast<int64_t>(rank);
 }
 

@@ -102,9 +102,9 @@ std::span<T> elementsOf(const Napi::Value& value, const std::string& name) {
     refuse(env, name + " must be " + kTypeName<T>);
   }
   bool plain = false;
-  if (napi_is_arraybuffer(env, buffer, &plain) != napi_ok || !plain) refuse(env, name + " must not be in memory that threads share");
+  if (napi_is_arraybuffer(env, buffer, &plain) != napi_ok || !plain) refuse(env, name + " must not be in a SharedArrayBuffer");
   if (isDetached(env, buffer) || napi_get_arraybuffer_info(env, buffer, &memory, &bytes) != napi_ok) refuse(env, name + " is detached: its memory was transferred");
-  if (offset > bytes || length > (bytes - offset) / sizeof(T)) refuse(env, name + " reaches beyond its memory, which was made shorter");
+  if (offset > bytes || length > (bytes - offset) / sizeof(T)) refuse(env, name + " reaches beyond its buffer, which has shrunk");
   return {static_cast<T*>(data), length};
 }
 
@@ -124,7 +124,7 @@ template std::vector<double> copyOf(const Napi::Value&, const std::string&, size
 
 void writeBack(const Napi::Value& value, const std::vector<float>& values, const std::string& name) {
   const std::span<float> elements = elementsOf<float>(value, name);
-  if (elements.size() != values.size()) refuse(value.Env(), name + " was resized while the core was at work on it");
+  if (elements.size() != values.size()) refuse(value.Env(), name + " was resized while the core was using it");
   std::copy(values.begin(), values.end(), elements.begin());
 }
 

@@ -128,7 +128,7 @@ Napi::Promise Worker::run(Napi::Env env, std::function<Settle()> work, std::func
   std::unique_ptr<Job> job = std::move(call);
   if (thread_->post(job)) return promise;
   Napi::ThreadSafeFunction(settle).Release();
-  throw Error(ErrorCode::Cancelled, "the environment of the model has ended");
+  throw Error(ErrorCode::Cancelled, "the JavaScript environment of the model has ended");
 }
 
 }  // namespace longlive::addon

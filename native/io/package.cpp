@@ -29,7 +29,7 @@ std::string readText(const std::string& path) {
   std::string text(kMaxJson + 1, '\0');
   if (!in.read(text.data(), static_cast<std::streamsize>(text.size())) && !in.eof()) fail(path + ": cannot be read");
   text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > kMaxJson) fail(path + ": larger than the " + std::to_string(kMaxJson) + " bytes that a package's JSON may have");
+  if (text.size() > kMaxJson) fail(path + ": larger than the limit of " + std::to_string(kMaxJson) + " bytes for JSON");
   return text;
 }
 
@@ -214,7 +214,7 @@ void checkSize(const std::string& path, int64_t bytes) {
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) fail(path + ": " + std::strerror(errno));
   if (!S_ISREG(info.st_mode)) fail(path + ": not a regular file");
-  if (info.st_size != bytes) fail(path + ": is " + std::to_string(info.st_size) + " bytes, the manifest says " + std::to_string(bytes));
+  if (info.st_size != bytes) fail(path + ": has " + std::to_string(info.st_size) + " bytes, but the manifest says " + std::to_string(bytes));
 }
 
 // Reads in pieces that stay in the cache between the copy and the hash.

@@ -60,7 +60,7 @@ SafeTensors SafeTensors::parse(std::span<const uint8_t> bytes, const std::string
 
 void SafeTensors::readHeader(std::span<const uint8_t> bytes) {
   const auto fail = [&](const std::string& why) -> Error { return {ErrorCode::InvalidPackage, label_ + ": " + why}; };
-  if (bytes.size() < 8) throw fail("truncated: " + std::to_string(bytes.size()) + " bytes are no safetensors file");
+  if (bytes.size() < 8) throw fail("truncated: " + std::to_string(bytes.size()) + " bytes cannot be a safetensors file");
   uint64_t headerSize = 0;
   std::memcpy(&headerSize, bytes.data(), 8);
   if (headerSize > kMaxHeader) throw fail("header of " + std::to_string(headerSize) + " bytes is larger than the format allows");

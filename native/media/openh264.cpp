@@ -173,11 +173,11 @@ std::shared_ptr<const OpenH264> OpenH264::open() {
   if (!library) unavailable("is not installed");
   std::shared_ptr<OpenH264> opened(new OpenH264);
   // The library stays loaded: encoders may be at work until the process ends.
-  if (!opened->f_->load(library)) unavailable("lacks functions");
+  if (!opened->f_->load(library)) unavailable("lacks functions of its interface");
   Version& v = opened->f_->is;
   opened->f_->version(&v);
   opened->version_ = std::to_string(v.major) + "." + std::to_string(v.minor) + "." + std::to_string(v.revision);
-  if (!opened->f_->known()) unavailable("is here in version " + opened->version_ + ", whose structures are not known");
+  if (!opened->f_->known()) unavailable("is installed in version " + opened->version_ + ", which is not supported");
   return opened;
 }
 

@@ -18,7 +18,7 @@ std::string gigabytes(size_t bytes) {
 
 std::string describe(const MemoryPlan& p) {
   return gigabytes(p.total()) + " (weights " + gigabytes(p.weights()) + ", keys and values " + gigabytes(p.keysAndValues) + ", decoder " +
-         gigabytes(p.decoding) + ", all else " + gigabytes(p.activations + p.pictures + p.working + p.reserve) + ")";
+         gigabytes(p.decoding) + ", everything else " + gigabytes(p.activations + p.pictures + p.working + p.reserve) + ")";
 }
 
 }  // namespace
@@ -90,7 +90,7 @@ void Model::requireRoom(const Package& package, const LoadOptions& options, cons
   other.tinyDecoder = true;
   if (!isEightBit(options.precision) && !options.tinyDecoder && package.config().tinyVae) consider(other, "both");
   if (fitting.empty()) fitting = "; a package with an 8-bit text encoder (longlive import) or a smaller window takes less";
-  throw Error(ErrorCode::OutOfMemory, options.directory + " needs " + describe(plan) + ", and the GPU has " + gigabytes(room) + " free" + fitting);
+  throw Error(ErrorCode::OutOfMemory, options.directory + " needs " + describe(plan) + ", but the GPU has only " + gigabytes(room) + " free" + fitting);
 }
 
 }  // namespace longlive

@@ -195,7 +195,7 @@ void Sampler::requireFitting(const SamplerState& s) const {
   constexpr int64_t most = int64_t{1} << 40;  // frames: far beyond any video, and no sum of some overflows
   const auto outside = [&](int64_t n) { return n < 0 || n > most; };
   if (outside(s.frame) || outside(s.origin) || outside(s.sinkStart) || s.frame % block != 0 || s.origin % block != 0 || s.origin > s.frame) {
-    refuse("has counters that no session has");
+    refuse("has impossible counters");
   }
   const int64_t past = s.frame - s.origin, sinkKept = std::min(past, cache_->geometry().sink);
   if (s.sinkStart + sinkKept > past) refuse("says that its sink begins at frame " + std::to_string(s.sinkStart) + " of " + std::to_string(past));

@@ -212,14 +212,14 @@ void Session::Impl::restore(std::span<const uint8_t> bytes, const Prompt& prompt
   const SafeTensors file = SafeTensors::parse(bytes, "checkpoint");
   const auto format = file.metadata().find("format");
   if (format == file.metadata().end() || format->second != "longlive-checkpoint-1") {
-    throw Error(ErrorCode::InvalidPackage, "checkpoint: not a checkpoint of this version");
+    throw Error(ErrorCode::InvalidPackage, "checkpoint: this version does not read its format; resume it with the version that wrote it");
   }
   WeightReader reader(file);
   const int64_t channels = parts.dit->config().inDim, h = options.height / kStride, w = options.width / kStride;
   const auto read = [&](const char* name) {
     const Shape shape = reader.shape(name);
     if (shape.rank != 4 || !(shape == Shape{shape[0], channels, h, w})) {
-      refuse(std::string("the checkpoint's ") + name + " do not have the session's size");
+      refuse(std::string("the checkpoint's ") + name + " have a different size than the session");
     }
     return reader.read(name, shape);
   };
@@ -250,7 +250,7 @@ Session::~Session() {
 template <class F>
 auto Session::Impl::call(F&& f) {
   const auto claim = parts.claim();
-  if (lost) throw Error(*lost, "the session was lost when an earlier call of it failed: open it again from its last checkpoint");
+  if (lost) throw Error(*lost, "an earlier call failed and the session's state is lost: open it again from its last checkpoint");
   try {
     return f();
   } catch (const Error& e) {

@@ -46,7 +46,7 @@ StoredMatrix WeightReader::matrix(const std::string& name, Shape shape) {
   const Tensor& t = find(name, shape);
   const bool eightBit = t.dtype == DType::I8 || t.dtype == DType::F8_E4M3;
   if (!eightBit && !isFloat(t.dtype)) fail(name, std::string("dtype ") + nameOf(t.dtype) + " is neither floating point nor I8 nor F8_E4M3");
-  if (!eightBit && has(name + "_scale")) fail(name, std::string("dtype ") + nameOf(t.dtype) + " has no use for \"" + name + "_scale\"");
+  if (!eightBit && has(name + "_scale")) fail(name, std::string("dtype ") + nameOf(t.dtype) + " takes no scale, but the file has \"" + name + "_scale\"");
   StoredMatrix m{t.data, t.dtype, shape[0], t.elements() / shape[0], {}, file_.label() + ": tensor \"" + prefix_ + name + "\""};
   if (eightBit) m.scale = readScale(name, shape[0]);
   taken_.insert(prefix_ + name);

@@ -161,7 +161,7 @@ TEST("weights: quantised matrices need their scales, and only they have some") {
   CHECK(has(message("nan"), "\"nan_scale\": contains NaN"));
   CHECK(has(message("minus"), "\"minus_scale\": contains a negative scale"));
   CHECK(has(message("half"), "\"half_scale\": must be F32"));
-  CHECK(has(message("float"), "\"float\": dtype F32 has no use for \"float_scale\""));
+  CHECK(has(message("float"), "\"float\": dtype F32 takes no scale, but the file has \"float_scale\""));
   CHECK(has(message("int"), "\"int\": dtype U8"));
   CHECK_THROWS(reader.read("good", shape), Error);  // not everybody can use bytes
   const StoredMatrix m = WeightReader(tensors).matrix("good", shape);

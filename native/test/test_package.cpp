@@ -193,7 +193,7 @@ TEST("package: config keys are exact") {
 TEST("package: the manifest guards every file") {
   const SyntheticPackage p("manifest");
   p.writeText("config.json", "{}");
-  CHECK(has(refusal(p), "config.json: is 2 bytes, the manifest says"));
+  CHECK(has(refusal(p), "config.json: has 2 bytes, but the manifest says"));
   p.writeText("config.json", replaced(p.configText(), "\"fps\":16", "\"fps\":.6"));
   CHECK(has(refusal(p), "config.json: checksum differs"));
   p.writeText("config.json", p.configText());

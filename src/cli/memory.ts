@@ -114,7 +114,7 @@ function describe(plan: MemoryPlan): string {
   const rest = plan.pictures + plan.working + plan.reserve;
   return (
     `${gigabytes(totalOf(plan))}: weights ${gigabytes(weights)}, keys and values ${gigabytes(plan.keysAndValues)}, ` +
-    `activations ${gigabytes(plan.activations)}, decoding ${gigabytes(plan.decoding)}, all else ${gigabytes(rest)}`
+    `activations ${gigabytes(plan.activations)}, decoding ${gigabytes(plan.decoding)}, everything else ${gigabytes(rest)}`
   );
 }
 

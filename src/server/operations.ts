@@ -4,7 +4,7 @@ export interface Operation {
   /** Aborted when the client has completed the operation or left. */
   readonly left: AbortSignal;
   /** Frees the place, once; called when the work has ended, which may be later. */
-  end(): void;
+  readonly end: () => void;
 }
 
 /**

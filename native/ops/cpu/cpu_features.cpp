@@ -90,7 +90,7 @@ Isa chooseIsa(const std::string& name) {
   for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16, Isa::Amx}) {
     if (name != nameOf(isa)) continue;
     if (isa > best) {
-      throw Error(ErrorCode::Unavailable, "this processor has no " + name + "; the best it has is " + nameOf(best));
+      throw Error(ErrorCode::Unavailable, "this processor does not support " + name + "; the best it supports is " + nameOf(best));
     }
     return isa;
   }

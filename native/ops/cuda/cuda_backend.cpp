@@ -92,7 +92,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   }
   cudaDeviceProp p;
   check(cudaGetDeviceProperties(&p, device_), "cudaGetDeviceProperties");
-  if (p.major < 8) throw Error(ErrorCode::Unavailable, std::string(p.name) + " is too old: compute capability 8.0 is the least");
+  if (p.major < 8) throw Error(ErrorCode::Unavailable, std::string(p.name) + " is too old: compute capability 8.0 or higher is required");
   computeMajor_ = p.major;
   check(cudaSetDevice(device_), "cudaSetDevice");
   fp8_ = p.major * 10 + p.minor >= 89 && hasFp8();
@@ -109,7 +109,7 @@ void CudaBackend::requireArithmetic(const BackendOptions& options, const cudaDev
   if (options.precision == Precision::FP8 && !fp8_) {
     const std::string chip = std::string(p.name) + " (compute capability " + std::to_string(p.major) + "." + std::to_string(p.minor) + ")";
     throw Error(ErrorCode::InvalidArgument, (p.major * 10 + p.minor >= 89 ? "this build has no fp8 code for " + chip + ": build it with that chip in CUDA_ARCHS, or"
-                                                                          : chip + " has no fp8, which begins with 8.9:") +
+                                                                          : chip + " has no fp8, which needs 8.9 or higher:") +
                                                 " load with precision \"int8\" or \"bf16\"");
   }
 }

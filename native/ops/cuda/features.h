@@ -30,7 +30,7 @@ struct Features {
       else if (name == "eager") f.graphs = false;
       else if (name == "one-lane") f.lanes = false;
       else if (name == "in-turn") f.ahead = false;
-      else throw Error(ErrorCode::InvalidArgument, "isa \"" + std::string(name) + "\": CUDA knows portable, plain, eager, one-lane and in-turn, with commas between them");
+      else throw Error(ErrorCode::InvalidArgument, "isa \"" + std::string(name) + "\" is unknown to CUDA; use portable, plain, eager, one-lane or in-turn, separated by commas");
     }
     return f;
   }

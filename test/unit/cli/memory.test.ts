@@ -44,7 +44,7 @@ it('says what a model takes and of how much', async () => {
     topic: 'Memory pocket, cuda, decoder full',
     status: 'ok',
     detail:
-      'bf16, 6.4 GB: weights 2.8 GB, keys and values 3.5 GB, activations 0.00 GB, decoding 0.00 GB, all else 0.10 GB of 16.0 GB',
+      'bf16, 6.4 GB: weights 2.8 GB, keys and values 3.5 GB, activations 0.00 GB, decoding 0.00 GB, everything else 0.10 GB of 16.0 GB',
   });
   expect(found['cpu, decoder full']?.detail).toMatch(new RegExp(`${(totalmem() / GB).toFixed(1)} GB`));
 });
