@@ -1,4 +1,10 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { Socket } from 'node:net';
 import type { Sessions } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
@@ -9,7 +15,7 @@ import type { Log, Yoga } from './graphql.js';
 import type { MediaRoutes } from './media-routes.js';
 import type { Metrics } from './metrics.js';
 import type { Readiness } from './readiness.js';
-import { type RefusalLog, refuseSocket } from './refusals.js';
+import { hangUp, type RefusalLog, refuseSocket } from './refusals.js';
 import { authorized, currentRequestId, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
 import type { StaticFiles } from './static.js';
 import type { Turns } from './turns.js';
@@ -58,6 +64,7 @@ export function createHttpServer(parts: HttpParts): HttpServer {
   );
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const refusal = malformed(error);
+    if (refusal && routes.breakOff(socket, refusal)) return;
     if (!refusal || connections.answering(socket) || socket.bytesRead === 0) return void socket.destroy();
     refusals.note(refusal, { address: socket.remoteAddress });
     refuseSocket(socket, refusal);
@@ -93,6 +100,9 @@ function malformed({ code }: NodeJS.ErrnoException): Refusal | undefined {
 }
 
 class Routes {
+  /** Of each connection the newest request, whose body may still have to come. */
+  private readonly newest = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
+
   constructor(
     private readonly parts: HttpParts,
     private readonly connections: Connections,
@@ -104,12 +114,23 @@ class Routes {
     request.on('error', () => undefined);
     response.on('error', () => undefined);
     response.setHeader('x-request-id', id);
+    this.newest.set(request.socket, { request, response });
     withRequestId(id, () => {
       this.serve(request, response, id, refusal).catch((error: unknown) => {
+        if (response.writableEnded) return; // Broken off, which is what failed here.
         this.parts.log.error({ err: error, requestId: id }, 'A request failed');
         sendError(response, 500, 'INTERNAL', `Something went wrong inside the service (request ${id}).`);
       });
     });
+  }
+
+  /** Refuses the request whose body does not come, or is none; false when that is not what goes on, or an answer is under way. */
+  breakOff(socket: Socket, refusal: Refusal): boolean {
+    const { request, response } = this.newest.get(socket) ?? {};
+    if (!request || !response || request.complete || response.headersSent) return false;
+    this.refuse(request, response, refusal, String(response.getHeader('x-request-id')));
+    hangUp(socket);
+    return true;
   }
 
   private async serve(
@@ -179,6 +200,9 @@ class Routes {
     if (request.method === 'POST' && !/^application\/(graphql\+)?json\b/i.test(request.headers['content-type'] ?? '')) {
       return sendError(response, 415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the operation as application/json.');
     }
+    if (request.method === 'POST' && !isPlainText(request.headers)) {
+      return sendError(response, 415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the body uncompressed and in UTF-8.');
+    }
     await turns.next(address);
     if (response.destroyed) return; // Whoever asked has left: nobody pays for the work.
     await yoga(request, response);
@@ -234,6 +258,11 @@ class Routes {
       this.parts.log.debug(details, 'request');
     });
   }
+}
+
+function isPlainText({ 'content-encoding': encoding = 'identity', 'content-type': type = '' }: IncomingHttpHeaders) {
+  const [, charset = 'utf-8'] = /;\s*charset\s*=\s*"?([^\s";]*)/i.exec(type) ?? [];
+  return encoding.toLowerCase() === 'identity' && /^utf-?8$/i.test(charset);
 }
 
 function routeName(path: string): string {

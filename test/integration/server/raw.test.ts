@@ -6,6 +6,7 @@ import type { RunningServer } from '../../../src/server/index.js';
 import { frame } from '../../fuzz/hostile.js';
 import { type Script, send, statusOf } from '../../fuzz/wire.js';
 import { startPaintingServer } from '../../support/painting-server.js';
+import { startTestServer } from '../../support/test-server.js';
 
 let server: RunningServer;
 let host: string;
@@ -129,6 +130,43 @@ describe('an upgrade to another protocol than a WebSocket', () => {
     ];
     const answer = await answerTo({ kind: 'raw', steps, end: 'hold', patience: 2000 });
     expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 200', 'HTTP/1.1 101']);
+  });
+});
+
+describe('a body that is none', () => {
+  const broken = (body: string) =>
+    script(
+      `POST /graphql HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n${body}`,
+      'hold',
+    );
+
+  it.each([
+    ['-1\r\n', '400'],
+    ['zz\r\n', '400'],
+    ['2\r\n{}junk', '400'],
+    [`2;${'x'.repeat(20_000)}\r\n`, '413'],
+    [`2\r\n{}\r\n0\r\n${`x: ${'y'.repeat(60)}\r\n`.repeat(400)}`, '431'],
+  ])('is answered before it is closed: %.12j', async (body, status) => {
+    const { answers, closed } = await send(server.url, broken(body));
+    expect([statusOf(answers[0] as string), closed]).toEqual([status, true]);
+    await lives();
+  });
+
+  it('is answered also when it does not come', async () => {
+    await using impatient = await startTestServer({ settings: { bodySeconds: 0.5, headerSeconds: 0.5 } });
+    const { answers, closed } = await send(impatient.url, broken('2\r\n{'));
+    expect([statusOf(answers[0] as string), closed]).toEqual(['408', true]);
+  });
+
+  it.each([
+    ['content-encoding: gzip\r\n', 'application/json', '415'],
+    ['', 'application/json; charset=utf-16', '415'],
+    ['', 'application/json;charset="latin1"', '415'],
+    ['content-encoding: identity\r\n', 'application/json; charset="UTF-8"', '200'],
+  ])('is not guessed at: %j %s', async (headers, type, status) => {
+    const body = '{"query":"{ __typename }"}';
+    const text = request('POST', '/graphql', `${headers}content-type: ${type}\r\ncontent-length: ${body.length}\r\n`);
+    expect(statusOf(await answerTo(script(text + body, 'hold')))).toBe(status);
   });
 });
 
