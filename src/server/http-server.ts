@@ -12,6 +12,7 @@ import { Connections } from './connections.js';
 import { type Edge, type Incoming, type Refusal, UNKNOWN_ORIGIN } from './edge.js';
 import { sendGraphiQL } from './graphiql.js';
 import type { Log, Yoga } from './graphql.js';
+import { Idling } from './idling.js';
 import type { MediaRoutes } from './media-routes.js';
 import type { Metrics } from './metrics.js';
 import type { Readiness } from './readiness.js';
@@ -58,7 +59,12 @@ export function createHttpServer(parts: HttpParts): HttpServer {
   server.maxHeadersCount = 0; // Their size is bounded; of too many, Node would drop some without a word.
   const connections = new Connections(server, config);
   const routes = new Routes(parts, connections);
-  server.on('request', (request, response) => routes.begin(request, response));
+  const idling = new Idling((config.keepAliveSeconds + config.headerSeconds) * 1000);
+  server.on('request', (request, response) => {
+    idling.busy(request.socket, response);
+    routes.begin(request, response);
+  });
+  server.on('upgrade', (request) => idling.end(request.socket));
   server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>
     routes.begin(request, response, refusalOf(417, 'EXPECTATION_FAILED', 'Only "Expect: 100-continue" is supported.')),
   );

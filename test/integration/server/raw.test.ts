@@ -87,6 +87,27 @@ describe('what a page of another site makes a browser fetch without an origin, a
   });
 });
 
+describe('an idle connection', () => {
+  const get = () => ({ write: `GET /healthz HTTP/1.1\r\nhost: ${host}\r\n\r\n` });
+  const times = (count: number, ...steps: Script['steps']) => Array.from({ length: count }, () => steps).flat();
+
+  it('is not kept by empty lines', async () => {
+    await using short = await startTestServer({ settings: { keepAliveSeconds: 0.5, headerSeconds: 0.5 } });
+    const steps = [get(), { until: 'ok' }, ...times(40, { wait: 100 }, { write: '\r\n' })];
+    const began = performance.now();
+    expect((await send(short.url, { kind: 'raw', steps, end: 'hold', patience: 10 })).closed).toBe(true);
+    expect(performance.now() - began).toBeLessThan(10_000);
+  });
+
+  it('is kept by requests, and by a WebSocket', async () => {
+    await using short = await startTestServer({ settings: { keepAliveSeconds: 0.5, headerSeconds: 0.5 } });
+    const asking = [...times(8, get(), { wait: 300 })];
+    expect((await send(short.url, { kind: 'raw', steps: asking, end: 'hold', patience: 10 })).closed).toBe(false);
+    const socket = [get(), { until: 'ok' }, { write: handshake() }, { wait: 2500 }];
+    expect((await send(short.url, { kind: 'raw', steps: socket, end: 'hold', patience: 10 })).closed).toBe(false);
+  });
+});
+
 describe('an upgrade to another protocol than a WebSocket', () => {
   const ask = (text: string, protocol = 'h2c') =>
     text.replace(
