@@ -5,7 +5,7 @@ import { Checker, type Finding, type SessionReport } from '../sessions/index.js'
 import { openConfiguredStore } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
-import { print } from './terminal.js';
+import { print, printable } from './terminal.js';
 
 interface Flags extends Record<string, unknown> {
   all?: boolean;
@@ -57,5 +57,5 @@ function textOf({ sessionId, chunks, checkpoints, state, deleted, findings }: Se
 
 function lineOf({ key, problem, remedy, repaired }: Finding): string {
   const outcome = repaired ? `repaired: ${remedy}` : remedy === undefined ? 'cannot be repaired' : 'see --repair';
-  return `  ${key} ${problem} (${outcome})`;
+  return printable(`  ${key} ${problem} (${outcome})`);
 }

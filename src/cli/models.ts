@@ -231,7 +231,8 @@ async function runAdd(source: string, flags: AddFlags): Promise<void> {
     bar?.start(bytesOf(found.manifest), 0);
     const onProgress = ({ fetchedBytes }: { fetchedBytes: number }) => bar?.update(fetchedBytes);
     await installPackage(found, place, { onProgress, ...(keepOldAt !== undefined && { keepOldAt }) });
-    print(`${place}: ${found.manifest.title} ${found.manifest.version}, licence: ${found.manifest.license}\n`);
+    const { title, version, license } = found.manifest;
+    print(`${printable(place)}: ${printable(title)} ${printable(version)}, licence: ${printable(license)}\n`);
   } catch (error) {
     throw isExpected(error) ? fetchError(error) : new Failure(EXIT.unavailable, messageOf(error));
   } finally {
@@ -316,7 +317,7 @@ async function verify(source: PackageSource, config: ServerConfig): Promise<stri
   const { name } = source;
   const directory = await directoryOf(source, config);
   if (directory === undefined) {
-    print(`${name}: not downloaded from ${source.address} yet; files are verified when they are\n`);
+    print(`${name}: not downloaded from ${printable(source.address)} yet; files are verified when they are\n`);
     return [];
   }
   const found: string[] = [];
@@ -350,7 +351,9 @@ async function runConfigure(name: string, texts: string[], flags: Record<string,
   );
   if (renewed) lines.push('config.json was edited; the manifest now matches it');
   const end =
-    lines.length > 0 ? `${found.address}: manifest updated, digest ${digest}` : `${found.address}: nothing to change`;
+    lines.length > 0
+      ? `${printable(found.address)}: manifest updated, digest ${digest}`
+      : `${printable(found.address)}: nothing to change`;
   print(`${[...lines, end].join('\n')}\n`);
 }
 
@@ -362,11 +365,11 @@ async function runRemove(name: string, flags: Record<string, unknown>): Promise<
   const { sources } = await findSources([directory], modelCache(config));
   const found = sources.find((source) => source.name === name);
   if (!found) throw new Failure(EXIT.usage, `No model package "${name}" in ${directory}.`);
-  if (flags.yes !== true && !(await confirmed(`Delete ${found.address}?`))) {
-    throw new Failure(EXIT.usage, `Nothing was deleted. To delete ${found.address}, add --yes.`);
+  if (flags.yes !== true && !(await confirmed(`Delete ${printable(found.address)}?`))) {
+    throw new Failure(EXIT.usage, `Nothing was deleted. To delete ${printable(found.address)}, add --yes.`);
   }
   await removePackage(found.address);
-  print(`${found.address}: deleted\n`);
+  print(`${printable(found.address)}: deleted\n`);
 }
 
 /** Only a person at a terminal can be asked. */

@@ -1,13 +1,8 @@
-/** Control characters, and those that reorder or break lines: what a terminal would obey instead of showing it. */
-// eslint-disable-next-line no-control-regex
-const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+import { printable } from '../files/printable.js';
 
-/** Text of others (a package, a file, a service) as it may be shown. */
-export function printable(text: string): string {
-  return text.replace(UNPRINTABLE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}
+export { printable };
 
-/** The same for what has lines of its own. */
+/** The same for what has lines of its own; what others wrote was made printable when it entered a line. */
 export function printableLines(text: string): string {
   return text.split('\n').map(printable).join('\n');
 }

@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { printable } from '../files/printable.js';
 import { DomainError } from '../sessions/errors.js';
 import type { PackageCache } from './package-cache.js';
 import { bytesOf, findPackages, type ModelPackage, type PackageProblem, readPackage } from './package.js';
@@ -84,7 +85,7 @@ export class Catalog {
       else
         problems.push({
           directory: source.address,
-          message: `${source.address}: model "${name}" is taken from ${first.address}.`,
+          message: `${printable(source.address)}: model "${name}" is taken from ${printable(first.address)}.`,
         });
     }
     return { sources: [...sources.values()], problems };
@@ -223,7 +224,7 @@ class RemotePlace extends Paced {
     } catch (error) {
       this.failures++;
       const instead = cached
-        ? `; version ${cached.manifest.version} of "${cached.manifest.name}" is used, as last fetched`
+        ? `; version ${printable(cached.manifest.version)} of "${cached.manifest.name}" is used, as last fetched`
         : '';
       const message = `Model package ${this.address}: ${messageOf(error)}${instead}`;
       this.found = { sources: cached ? [cached] : [], problems: [{ directory: this.address, message }] };

@@ -5,6 +5,7 @@ import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { printable } from '../files/printable.js';
 import { readSmall } from '../import/bytes.js';
 import { PACKAGE_NAME } from '../import/package-name.js';
 import { pictureSide } from '../import/sampling.js';
@@ -160,7 +161,7 @@ async function tryRead(directory: string): Promise<ModelPackage | PackageProblem
     return await readPackage(directory);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    return { directory, message: `Model package ${basename(directory)}: ${message}` };
+    return { directory, message: `Model package ${printable(basename(directory))}: ${message}` };
   }
 }
 
@@ -169,7 +170,7 @@ function parse<T>(file: string, bytes: Uint8Array, schema: z.ZodType<T>): T {
   try {
     json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
-    throw new Error(`${file} is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+    throw new Error(`${file} is not JSON: ${printable(error instanceof Error ? error.message : String(error))}`);
   }
   const parsed = schema.safeParse(json);
   if (parsed.success) return parsed.data;
@@ -178,9 +179,9 @@ function parse<T>(file: string, bytes: Uint8Array, schema: z.ZodType<T>): T {
   throw new Error(`${file}: ${z.prettifyError({ issues: issues.slice(0, MOST_ISSUES).map(brief) })}${more}`);
 }
 
-/** Keys and values of a stranger's file may be long. */
+/** Keys and values of a stranger's file may be long, and forge lines. */
 function brief<T extends { message: string; path: PropertyKey[] }>(issue: T): T {
-  const cut = (words: string) => (words.length > 200 ? `${words.slice(0, 200)}…` : words);
+  const cut = (words: string) => printable(words.length > 200 ? `${words.slice(0, 200)}…` : words);
   const path = issue.path.map((key) => (typeof key === 'string' ? cut(key) : key));
   return { ...issue, message: cut(issue.message), path };
 }

@@ -224,3 +224,35 @@ describe('longlive models list', () => {
     await server.stop();
   });
 });
+
+describe('what others wrote', () => {
+  const FORGED = 'x\nlonglive: forged line';
+  const edited = (folder: string, change: (manifest: Record<string, unknown>) => void) => {
+    const file = join(folder, 'manifest.json');
+    const manifest = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+    change(manifest);
+    writeFileSync(file, JSON.stringify(manifest));
+  };
+
+  it('forges no line of what is said', async () => {
+    mkdirSync(join(root, 'theirs'));
+    writePackage(join(root, 'theirs'), 'toy');
+    edited(join(root, 'theirs/toy'), (manifest) => {
+      for (const text of ['title', 'version', 'license']) manifest[text] = FORGED;
+    });
+    writePackage(models, 'keyed');
+    edited(join(models, 'keyed'), (manifest) => (manifest[FORGED] = 1));
+    writePackage(models, FORGED.replace('/', ''));
+    edited(join(models, FORGED), (manifest) => (manifest['name'] = 'A/B'));
+    mkdirSync(join(models, 'garbage'));
+    writeFileSync(join(models, 'garbage/manifest.json'), `{"a":\n${FORGED}`);
+    const told = [
+      await run('add', join(root, 'theirs/toy')),
+      await run('list'),
+      (await failure('verify')).message,
+      (await failure('add', join(models, 'keyed'))).message,
+    ].join('\n');
+    expect(told).toContain('x\\u000alonglive: forged line');
+    expect(told).not.toMatch(/^longlive: forged/m);
+  });
+});
