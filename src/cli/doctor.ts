@@ -1,7 +1,8 @@
-import { access, constants, mkdir, statfs } from 'node:fs/promises';
+import { access, constants, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
+import { makeDirectory } from '../files/make-directory.js';
 import {
   type Addon,
   type DeviceReport,
@@ -202,7 +203,7 @@ async function storeFinding(config: ServerConfig): Promise<Finding> {
 async function cacheFindings(config: ServerConfig): Promise<Finding[]> {
   const { directory } = modelCache(config);
   try {
-    await mkdir(directory, { recursive: true });
+    await makeDirectory(directory);
     await access(directory, constants.W_OK);
     return [];
   } catch (error) {

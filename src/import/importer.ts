@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
+import { makeDirectory } from '../files/make-directory.js';
 import { type Network, TITLES } from './components.js';
 import { ImportError, inFile, listed } from './errors.js';
 import { closeAll, findWeights, type Found, type FoundTokenizer, type Left } from './find.js';
@@ -158,7 +159,7 @@ async function whenPrepared<T>(options: ImportOptions, use: (prepared: Prepared)
 }
 
 async function write(out: string, name: string, prepared: Prepared, options: ImportOptions): Promise<Imported> {
-  const made = await mkdir(dirname(out), { recursive: true });
+  const made = await makeDirectory(dirname(out));
   try {
     return await withLock(`${out}.lock`, async (lost) => {
       await refuseExisting(out);
@@ -237,7 +238,7 @@ async function writeFiles(
   options: ImportOptions,
 ): Promise<Record<string, WrittenFile>> {
   const total = [...parts.values()].reduce((sum, { tensors, typeOf }) => sum + bodyBytes(tensors, typeOf), 0);
-  await mkdir(partial, { recursive: true });
+  await makeDirectory(partial);
   const state = await openState(partial, await fingerprint(found, options));
   await checkSpace(partial, total - state.bytes());
   options.onStart?.(total);

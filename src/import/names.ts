@@ -35,7 +35,7 @@ export function pickTensors(
   const order = [...first, ...OUTER_KEYS];
   const outer = order.find((key) => groups.has(key)) ?? (groups.has('') ? '' : undefined);
   if (outer === undefined) {
-    const found = [...groups.keys()].slice(0, 5).map(quoted).join(', ');
+    const found = [...groups.keys()].slice(0, 5).map(quoted).join(', ') || 'no tensors';
     throw new ImportError(`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has ${found}.`);
   }
   const left = new Map<string, number>();

@@ -6,6 +6,7 @@
 import { copyFile, mkdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { makeDirectory } from '../files/make-directory.js';
 import { ImportError } from './errors.js';
 import { withLock } from './lock.js';
 import type { Component } from './names.js';
@@ -51,7 +52,7 @@ export async function quantisePackage(options: QuantiseOptions): Promise<Quantis
   const name = options.name ?? basename(out);
   if (!PACKAGE_NAME.test(name))
     throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
-  await mkdir(dirname(out), { recursive: true });
+  await makeDirectory(dirname(out));
   return withLock(lockOf(out), async (lost) => {
     if (await exists(out)) throw new ImportError(`${out} exists already; remove it or choose another --out.`);
     options.onBegin?.();

@@ -10,9 +10,10 @@
  */
 
 import { createHash, randomUUID } from 'node:crypto';
-import { lstat, mkdir, readdir, readFile, rename, rm, stat, statfs, utimes, writeFile } from 'node:fs/promises';
+import { lstat, readdir, readFile, rename, rm, stat, statfs, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeDirectory } from '../files/make-directory.js';
 import { DomainError } from '../sessions/errors.js';
 import { isAlive, Lease, LEASE_TIMES, type LeaseTimes } from '../files/lease.js';
 import type { HeldPackage } from './package.js';
@@ -98,7 +99,7 @@ export class PackageCache {
     fill: (directory: string, signal: AbortSignal) => Promise<void>,
   ): Promise<HeldPackage> {
     try {
-      await mkdir(this.directory, { recursive: true });
+      await makeDirectory(this.directory);
       return await this.holdFilled(digest, bytes, fill);
     } catch (error) {
       throw this.explained(error);
@@ -142,7 +143,7 @@ export class PackageCache {
   private async fill(digest: string, bytes: number, fill: (directory: string) => Promise<void>): Promise<void> {
     const whole = join(this.directory, digest);
     const partial = `${whole}.partial`;
-    await mkdir(partial, { recursive: true });
+    await makeDirectory(partial);
     await this.makeRoom(digest, bytes);
     await fill(partial);
     // What lacks its manifest is no package.

@@ -1,7 +1,8 @@
 /** Packages at their places: directories of this machine, `s3://bucket/prefix/` and `https://host/path/`. */
 
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { makeDirectory } from '../files/make-directory.js';
 import { DomainError } from '../sessions/errors.js';
 import type { ObjectStore } from '../sessions/ports.js';
 import { ChecksumError, download, type DownloadOptions, readSmall } from './download.js';
@@ -131,7 +132,7 @@ export async function installPackage(
   { keepOldAt, ...options }: InstallOptions = {},
 ): Promise<void> {
   const partial = join(dirname(place), `.${basename(place)}.partial`);
-  await mkdir(partial, { recursive: true });
+  await makeDirectory(partial);
   try {
     await fetchPackage(found, partial, options);
   } catch (error) {

@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectory } from '../files/make-directory.js';
 import { ConfigError, environmentName, type ServerConfig } from './config.js';
 
 const FILES = { token: 'token', signingKey: 'signing-key' } as const;
@@ -46,7 +47,7 @@ async function keepSecret(directory: string, name: SecretName, readable = false)
   try {
     const known = await read(path);
     if (known !== undefined) return { path, value: known, made: false };
-    await mkdir(directory, { recursive: true, mode: readable ? 0o755 : 0o700 });
+    await makeDirectory(directory, readable ? 0o755 : 0o700);
     const scratch = join(directory, `.${randomUUID()}`);
     await writeFile(scratch, `${randomBytes(32).toString('base64url')}\n`, {
       mode: readable ? 0o644 : 0o600,

@@ -4,21 +4,10 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { constants, type BigIntStats } from 'node:fs';
-import {
-  link,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  rmdir,
-  stat,
-  unlink,
-  type FileHandle,
-} from 'node:fs/promises';
+import { link, open, readdir, readFile, rename, rm, rmdir, stat, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeDirectory } from '../files/make-directory.js';
 import {
   type ListOptions,
   StoreError,
@@ -171,7 +160,7 @@ export class FileStore implements ObjectStore {
 
   /** Makes what is missing when this begins; afterwards, a directory that is gone is a fault, not a new beginning. */
   async #prepareScratch(): Promise<void> {
-    await (this.#made ??= mkdir(this.#root, { recursive: true }).catch((error: unknown) => {
+    await (this.#made ??= makeDirectory(this.#root).catch((error: unknown) => {
       this.#made = undefined;
       throw error;
     }));
@@ -200,7 +189,7 @@ export class FileStore implements ObjectStore {
   async #inFolder(target: string, work: () => Promise<void>): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       await this.#requireRoot(ROOT); // else it would be made here
-      await mkdir(dirname(target), { recursive: true });
+      await makeDirectory(dirname(target));
       try {
         return await work();
       } catch (error) {

@@ -61,6 +61,10 @@ function difference(found: Float32Array, expected: Float32Array): number {
   return found.reduce((most, value, i) => Math.max(most, Math.abs(value - (expected[i] as number))), 0) / largest;
 }
 
+it('a checkpoint without tensors is said to be that', () => {
+  expect(() => pickTensors([])).toThrow('the file has no tensors.');
+});
+
 describe('merging adapters', () => {
   const base = async () => pickTensors(await tensorsOf(checkpoint('base_fp32_extra.pt'))).tensors;
   const lora = async (name: string, options = { weight: 1, alpha: 8 }) =>

@@ -1,0 +1,34 @@
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { makeDirectory } from '../../../src/files/make-directory.js';
+import { loadConfig } from '../../../src/server/config.js';
+import { withSecrets } from '../../../src/server/secrets.js';
+import { FileStore } from '../../../src/storage/file-store.js';
+
+let root: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'longlive-directory-'));
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+test('is made with those above it, by several at once too', async () => {
+  expect(await makeDirectory(join(root, 'a/b/c'), 0o700)).toBe(join(root, 'a'));
+  expect(statSync(join(root, 'a/b/c')).mode & 0o777).toBe(0o700);
+  expect(await makeDirectory(join(root, 'a/b/c'))).toBeUndefined();
+  await Promise.all(Array.from({ length: 20 }, () => makeDirectory(join(root, 'd/e/f'))));
+  expect(statSync(join(root, 'd/e/f')).isDirectory()).toBe(true);
+});
+
+test('is refused where a file is in the way', async () => {
+  writeFileSync(join(root, 'file'), '');
+  await expect(makeDirectory(join(root, 'file'))).rejects.toMatchObject({ code: 'EEXIST' });
+  await expect(makeDirectory(join(root, 'file/a/b'))).rejects.toMatchObject({ code: 'ENOTDIR' });
+});
+
+test.runIf(process.platform === 'linux')('is refused at once where none can be', async () => {
+  await expect(makeDirectory('/proc/x/y')).rejects.toMatchObject({ code: 'ENOENT' });
+  await expect(withSecrets(loadConfig({}, { secrets: '/proc/x' }))).rejects.toThrow('can be neither read nor created');
+  await expect(new FileStore('/proc/x').put('a', Buffer.from('a'))).rejects.toThrow();
+});
