@@ -176,7 +176,10 @@ describe('a generation', () => {
     const engine = await openEngine({ models: root, addon });
     for (const code of ['INVALID_ARGUMENT', 'INVALID_PACKAGE', 'INTERNAL']) {
       addon.restoreError = nativeError(code, 'the checkpoint has impossible counters');
-      const failure = { code: 'ENGINE', message: expect.stringContaining('the checkpoint has impossible counters') as string };
+      const failure = {
+        code: 'ENGINE',
+        message: expect.stringContaining('the checkpoint has impossible counters') as string,
+      };
       await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a')).rejects.toMatchObject(failure);
     }
     addon.restoreError = nativeError('OUT_OF_MEMORY', 'full');
