@@ -243,7 +243,8 @@ export class SessionService implements Sessions {
       case 'fork':
         return this.making.fork(command.input.sessionId, command.input.input);
       case 'takeUp':
-        await this.ownership.adopt(command.input.sessionId);
+        // Its last owner knew that it was watched, or young; the news of that may not have come here yet.
+        await this.ownership.adopt(command.input.sessionId, true);
         return this.session(command.input.sessionId);
     }
   }
