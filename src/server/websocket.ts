@@ -219,7 +219,13 @@ type Work = Pick<Enveloped, 'execute' | 'subscribe'>;
 /** The same work, which frees its operation's place when it has ended. */
 function ending({ execute, subscribe }: Work, { end }: Operation): Work {
   return {
-    execute: (args) => execute(args).finally(end),
+    execute: async (args) => {
+      try {
+        return await execute(args);
+      } finally {
+        end();
+      }
+    },
     subscribe: async (args) => {
       try {
         const events = await subscribe(args);
