@@ -1,6 +1,5 @@
 /** An operation's place on its WebSocket. */
 export interface Operation {
-  readonly id: string;
   /** Aborted when the client has completed the operation or left. */
   readonly left: AbortSignal;
   /** Frees the place, once; called when the work has ended, which may be later. */
@@ -26,7 +25,7 @@ export class Operations {
   begin(id: string): Operation | undefined {
     if (this.working.size >= this.limit) return undefined;
     const leaving = new AbortController();
-    const operation = { id, left: leaving.signal, end: () => void this.working.delete(operation) };
+    const operation = { left: leaving.signal, end: () => void this.working.delete(operation) };
     this.working.add(operation);
     this.awaited.set(id, leaving);
     return operation;

@@ -59,12 +59,14 @@ export class WebSocketClient {
   send(text: string): Promise<void> {
     if (this.webSocket.readyState !== this.webSocket.OPEN) return Promise.resolve();
     const bytes = Buffer.from(text);
-    const [, id] = EVENT.exec(text.slice(0, LONGEST_HEAD)) ?? [];
+    const [, quoted] = EVENT.exec(text.slice(0, LONGEST_HEAD)) ?? [];
+    const id = quoted === undefined ? undefined : (JSON.parse(quoted) as string);
     const event = { bytes: bytes.length };
-    if (id !== undefined) this.events.set(JSON.parse(id) as string, event);
+    if (id !== undefined) this.events.set(id, event);
     return new Promise((resolve) => {
       this.webSocket.send(bytes, { binary: false }, () => {
-        for (const [of, waiting] of this.events) if (waiting === event) this.events.delete(of);
+        // The client may use an id again.
+        if (id !== undefined && this.events.get(id) === event) this.events.delete(id);
         resolve();
       });
       this.boundUnsent();

@@ -12,7 +12,7 @@ import { handleProtocols, makeServer, type Server as Protocol } from 'graphql-ws
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import type { ServerConfig } from './config.js';
 import type { Connections } from './connections.js';
-import type { Edge, Incoming, Refusal } from './edge.js';
+import { type Edge, type Incoming, type Refusal, UNKNOWN_ORIGIN } from './edge.js';
 import { CountingGate } from './gate.js';
 import type { Log, Yoga } from './graphql.js';
 import type { Metrics } from './metrics.js';
@@ -73,7 +73,7 @@ export function serveWebSocket(server: Server, options: WebSocketOptions): { dis
     const arrival = edge.read(request);
     if (!arrival.incoming) return refuse(socket, arrival.refusal, arrival.address);
     const { address } = arrival.incoming;
-    const unfit = unfitUpgrade(request, arrival.incoming);
+    const unfit = unfitUpgrade(arrival.incoming);
     if (unfit) return refuse(socket, unfit, address);
     const login = strangers.enter(address);
     if (!login) return refuse(socket, TOO_MANY, address, 'retry-after: 1\r\n');
@@ -109,20 +109,12 @@ const TOO_MANY = {
   message: 'Too many unauthenticated WebSockets from this address; send connection_init on the open ones.',
 };
 
-function unfitUpgrade(request: IncomingMessage, { path, originAllowed, method }: Incoming): Refusal | undefined {
+function unfitUpgrade({ path, originAllowed, method }: Incoming): Refusal | undefined {
   if (path !== '/graphql')
     return { status: 404, code: 'NOT_FOUND', message: 'No WebSocket at this path; use /graphql.' };
-  if (request.headers.upgrade?.toLowerCase() !== 'websocket')
-    return { ...MALFORMED, message: 'Unsupported upgrade; only "Upgrade: websocket" is accepted.' };
   if (method !== 'GET')
     return { status: 405, code: 'METHOD_NOT_ALLOWED', message: 'A WebSocket must be opened with GET.' };
-  if (!originAllowed)
-    return {
-      status: 403,
-      code: 'UNKNOWN_ORIGIN',
-      message: 'This origin is not allowed; add it to the setting corsOrigins (LONGLIVE_CORS_ORIGINS).',
-    };
-  return undefined;
+  return originAllowed ? undefined : UNKNOWN_ORIGIN;
 }
 
 function protocolOf({ config, turns, yoga }: WebSocketOptions): Protocol<Extra> {
@@ -134,7 +126,7 @@ function protocolOf({ config, turns, yoga }: WebSocketOptions): Protocol<Extra> 
       if (admitted) extra.client.loggedIn();
       return admitted;
     },
-    onSubscribe: async ({ extra, subscriptions }, id, params) => {
+    onSubscribe: async ({ extra }, id, params) => {
       const operation = extra.operations.begin(id);
       if (!operation) {
         return [
@@ -145,8 +137,7 @@ function protocolOf({ config, turns, yoga }: WebSocketOptions): Protocol<Extra> 
       }
       try {
         await turns.next(extra.address);
-        const left = operation.left.aborted || !(id in subscriptions);
-        const prepared = left ? [COMPLETED] : await prepare(yoga, extra, params, operation);
+        const prepared = operation.left.aborted ? [COMPLETED] : await prepare(yoga, extra, params, operation);
         if (Array.isArray(prepared)) operation.end();
         return prepared;
       } catch (error) {

@@ -73,16 +73,12 @@ export class SessionService implements Sessions {
   private readonly exports: Exports;
   private readonly patience: Patience;
   private readonly abandonment: Abandonment;
-  /** Whether sessions are generated here. */
-  private readonly hosts: boolean;
   private joined = false;
   private readonly standing: Standing;
   private readonly leaving = new AbortController();
 
   constructor(options: SessionServiceOptions) {
     const { media, store, cluster, clock = systemClock, logger = SILENT } = options;
-    this.hosts = options.engine !== undefined;
-    this.placement = new Placement(cluster, () => this.standing.notice());
     const engine = options.engine ?? new NoEngine(() => this.placement.models());
     const policy = { ...DEFAULT_POLICY, ...options.policy };
     const vault = new Vault(store, clock, policy.storeRetrySeconds);
@@ -90,11 +86,12 @@ export class SessionService implements Sessions {
     const watching = new Watching(clock, () => this.presence.hurry());
     const capacity = new Capacity(() => engine.models(), policy);
     this.context = { engine, media, vault, cluster, clock, logger, policy, capacity, watching };
-    this.standing = new Standing(this.context, this.directory, this.hosts);
+    this.standing = new Standing(this.context, this.directory, options.engine !== undefined);
+    this.placement = new Placement(cluster, this.standing);
     this.presence = new Presence({
       ...{ clock, cluster, logger, policy, watching },
       vault: impatient,
-      onLoss: (loss) => this.hosts && this.inBackground(this.ownership.sweep(loss)),
+      onLoss: (loss) => this.standing.hosts && this.inBackground(this.ownership.sweep(loss)),
       onTakenForDead: () => this.inBackground(this.ownership.confirmAll()),
     });
     const handler = (id: string) => (message: string) => this.delivery.receive(id, message);
@@ -131,7 +128,7 @@ export class SessionService implements Sessions {
   /** Tries how fast the default model runs here; sessions go first, and once one has run nothing is tried any more. */
   async rehearse(limitSeconds: number): Promise<Rehearsal | undefined> {
     const { engine, clock, capacity } = this.context;
-    const [model] = this.hosts ? engine.models() : [];
+    const [model] = this.standing.hosts ? engine.models() : [];
     if (!model || limitSeconds <= 0) return undefined;
     const modelDigest = model.digest;
     const executor = capacity.executor({ ...model, modelDigest });
@@ -149,7 +146,7 @@ export class SessionService implements Sessions {
 
   status(): ServiceStatus {
     const own = this.standing.status();
-    if (this.hosts) return own;
+    if (this.standing.hosts) return own;
     const { closing } = this.standing;
     return closing ? own : this.placement.status();
   }
@@ -332,7 +329,7 @@ export class SessionService implements Sessions {
     this.inBackground(this.exports.resume());
     const { vault, clock, logger, policy } = this.context;
     this.inBackground(new Retention({ vault, clock, logger, policy, sessions: this }).run(this.leaving.signal));
-    if (!this.hosts) return;
+    if (!this.standing.hosts) return;
     await this.ownership.sweep(undefined);
     this.inBackground(this.abandonment.keepOn());
   }
@@ -378,7 +375,7 @@ export class SessionService implements Sessions {
   }
 
   private mustGenerate(): void {
-    if (!this.hosts) throw generatesNothing();
+    if (!this.standing.hosts) throw generatesNothing();
   }
 
   private seenFromHere({ session }: StoredSession): Session {

@@ -1,13 +1,15 @@
 /** Where sessions are made and go on: at a server that has the model, loaded if possible, and room. */
 
 import { createHash, randomUUID } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import { DomainError, type DomainErrorCode } from '../errors.js';
 import type { Clock, Cluster, ModelInfo } from '../ports.js';
 import type { Session } from '../session.js';
 import type { ServiceStatus } from '../sessions.js';
 import { type Command, type CommandName, decodeReply, encodeCommand, type Input, type Output } from './commands.js';
-import { encoderOf } from './required-model.js';
+import { encoderOf, findModel } from './required-model.js';
 import { decodeNotice, hasRoom, joinDevices, loadOf, type Notice } from './notice.js';
+import type { Standing } from './standing.js';
 
 /** What another server may answer better. */
 const TRY_ANOTHER: ReadonlySet<DomainErrorCode> = new Set([
@@ -31,16 +33,23 @@ interface Worker {
 
 type Wanted = Pick<Session, 'modelDigest' | 'encoder'> | { model: string | undefined };
 
+/** Notices that are known by their text: every server repeats its own until something changes. */
+const NOTICES = 256;
+
 export class Placement {
+  private readonly notices = new LRUCache<string, { notice: Notice | undefined }>({
+    max: NOTICES,
+    memoMethod: (text) => ({ notice: decodeNotice(text) }),
+  });
+
   constructor(
     private readonly cluster: Cluster,
-    /** What this server says of itself. */
-    private readonly own: () => Notice,
+    private readonly standing: Pick<Standing, 'hosts' | 'deployment' | 'notice'>,
   ) {}
 
   /** Whether another server could have a session as well, or instead. */
   get hasOthers(): boolean {
-    return !this.own().hosts || this.workers().some(({ serverId }) => serverId !== this.cluster.serverId);
+    return !this.standing.hosts || this.others().length > 0;
   }
 
   /** Those of this server first. */
@@ -99,7 +108,7 @@ export class Placement {
 
   /** Of a session that another server generates, as far as it was heard of. */
   speedOf(sessionId: string): number | undefined {
-    return this.workers().find(({ notice }) => sessionId in notice.speeds)?.notice.speeds[sessionId];
+    return this.others().find(({ notice }) => sessionId in notice.speeds)?.notice.speeds[sessionId];
   }
 
   /**
@@ -149,13 +158,18 @@ export class Placement {
   }
 
   private workers(): Worker[] {
-    const own = this.own();
-    const { serverId: here } = this.cluster;
-    const others = this.cluster.peers().flatMap(({ serverId, notice: text }) => {
-      const notice = serverId === here ? undefined : decodeNotice(text);
-      return notice?.hosts && notice.deployment === own.deployment ? [{ serverId, notice }] : [];
+    const others = this.others();
+    if (!this.standing.hosts) return others;
+    return [{ serverId: this.cluster.serverId, notice: this.standing.notice() }, ...others];
+  }
+
+  private others(): Worker[] {
+    const { deployment } = this.standing;
+    return this.cluster.peers().flatMap(({ serverId, notice: text }) => {
+      if (serverId === this.cluster.serverId) return [];
+      const { notice } = this.notices.memo(text);
+      return notice?.hosts && notice.deployment === deployment ? [{ serverId, notice }] : [];
     });
-    return own.hosts ? [{ serverId: here, notice: own }, ...others] : others;
   }
 
   private nobody(): string {
@@ -174,9 +188,7 @@ export class Placement {
 
 function modelFor({ models, encoders }: Notice, wanted: Wanted): ModelInfo | undefined {
   if ('modelDigest' in wanted) {
-    return encoders.includes(encoderOf(wanted))
-      ? models.find(({ digest }) => digest === wanted.modelDigest)
-      : undefined;
+    return encoders.includes(encoderOf(wanted)) ? findModel(models, wanted) : undefined;
   }
   return wanted.model === undefined ? models[0] : models.find(({ name }) => name === wanted.model);
 }

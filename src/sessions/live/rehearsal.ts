@@ -33,15 +33,11 @@ export async function rehearse(model: ModelInfo, options: RehearsalOptions): Pro
   const { name, width, height } = model;
   const size = { seed: 0n, width, height };
   await engine.prepare(name, size);
-  const generation = await turn(() => engine.open(name, size));
-  try {
-    const end = clock.monotonic() + 1_000 * options.limitSeconds;
-    await generation.prepare(PROMPT);
-    await turn(() => generation.setPrompt(PROMPT, 'RECACHE'));
-    return await measure(model, generation, end, { ...options, turn });
-  } finally {
-    generation.dispose();
-  }
+  using generation = await turn(() => engine.open(name, size));
+  const end = clock.monotonic() + 1_000 * options.limitSeconds;
+  await generation.prepare(PROMPT);
+  await turn(() => generation.setPrompt(PROMPT, 'RECACHE'));
+  return await measure(model, generation, end, { ...options, turn });
 }
 
 async function measure(
@@ -51,12 +47,12 @@ async function measure(
   { clock, turn, isNeedless = () => false }: RehearsalOptions & Required<Pick<RehearsalOptions, 'turn'>>,
 ): Promise<Rehearsal | undefined> {
   let [blocks, before, current] = [0, 0, 0];
-  while (blocks < BLOCKS && (blocks + before + current === 0 || clock.monotonic() < end)) {
+  do {
     if (isNeedless()) return undefined;
     const step = await turn(() => generation.step());
     current += step.milliseconds;
     if (step.kind === 'context') [blocks, before, current] = [blocks + 1, current, 0];
-  }
+  } while (blocks < BLOCKS && clock.monotonic() < end);
   const blockMilliseconds = blocks > 0 ? before : current;
   return { model, blockMilliseconds, complete: blocks > 0, speed: (1_000 * blockSeconds(model)) / blockMilliseconds };
 }

@@ -15,7 +15,7 @@ export class Standing {
     private readonly context: Context,
     private readonly directory: Directory,
     /** Whether sessions are generated here. */
-    private readonly hosts: boolean,
+    readonly hosts: boolean,
   ) {}
 
   status(): ServiceStatus {
