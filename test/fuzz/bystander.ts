@@ -28,7 +28,7 @@ export function footprintOf(pid: number): Footprint {
   return { descriptors: readdirSync(`/proc/${pid}/fd`).length, megabytes: Math.round(Number(kibibytes ?? 0) / 1024) };
 }
 
-/** The footprint when it is back where it was, or at the end of the time given. */
+/** The footprint when the target, its garbage collected, is back where it was, or at the end of the time given. */
 export async function settled(
   pid: number,
   before: Footprint,
@@ -36,6 +36,8 @@ export async function settled(
 ): Promise<{ after: Footprint; complaint?: string }> {
   const end = performance.now() + seconds * 1000;
   for (;;) {
+    process.kill(pid, 'SIGUSR2');
+    await sleep(500);
     const after = footprintOf(pid);
     const descriptors = after.descriptors - before.descriptors;
     const megabytes = after.megabytes - before.megabytes;
@@ -45,7 +47,6 @@ export async function settled(
         after,
         complaint: `${descriptors} descriptors and ${megabytes} MB more than before, ${seconds} s later`,
       };
-    await sleep(500);
   }
 }
 

@@ -10,6 +10,12 @@ import { until } from '../support/test-server.js';
 import type { Prey } from './hostile.js';
 
 const PATIENT_MS = 120_000;
+/** On SIGUSR2 the service collects its garbage: what it takes afterwards it keeps. */
+const COLLECTS = `import v8 from 'node:v8'; import vm from 'node:vm';
+v8.setFlagsFromString('--expose-gc');
+const collect = vm.runInNewContext('gc');
+process.on('SIGUSR2', () => collect());`;
+const ENVIRONMENT = { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(COLLECTS)}` };
 const SETTINGS = { MAX_SESSIONS: 4, MAX_SECONDS: 8, IDLE_SECONDS: 5, PAUSED_IN_MEMORY: 1, LOG_LEVEL: 'warn' };
 
 export interface Target {
@@ -25,7 +31,11 @@ export interface Target {
 /** With settings beyond its own, by their short names. */
 export async function startTarget(settings: Record<string, string | number> = {}): Promise<Target> {
   const store = mkdtempSync(join(tmpdir(), 'longlive-edge-'));
-  const service = await ServiceProcess.start({ store, settings: { ...SETTINGS, ...settings } });
+  const service = await ServiceProcess.start({
+    store,
+    settings: { ...SETTINGS, ...settings },
+    environment: ENVIRONMENT,
+  });
   const { url } = service;
   const sessionId = await made(url, { prompt: 'a fox', pace: 'FASTEST', maxSeconds: 2 });
   await until(async () => (await sessionOf(url, sessionId)).state === 'COMPLETED', 'its session ends', PATIENT_MS);
