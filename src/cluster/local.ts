@@ -20,12 +20,14 @@ export class LocalWire {
 /** Reaches the servers on its wire, which are in this process. */
 export class LocalCluster implements Cluster {
   readonly serverId = randomUUID();
-  readonly process = describeProcess();
   readonly trouble = undefined;
   private readonly ended = new Set<string>();
   private member: Member | undefined;
 
-  constructor(private readonly wire = new LocalWire()) {}
+  constructor(
+    private readonly wire = new LocalWire(),
+    readonly process = describeProcess(),
+  ) {}
 
   hasEnded({ id, process }: { id: string; process: string }): boolean {
     return this.ended.has(id) || hasEnded(process);

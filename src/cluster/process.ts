@@ -2,12 +2,19 @@
 
 import { readFileSync, readlinkSync } from 'node:fs';
 
-/** The machine since its start, the space of process numbers, the process, and when it began; empty where that is unknown. */
+/** The machine since its start and the space of process numbers, which stay the same; undefined where that is unknown. */
+const HERE = (() => {
+  try {
+    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${readlinkSync('/proc/self/ns/pid')}`;
+  } catch {
+    return undefined;
+  }
+})();
+
+/** Where the process is, its number, and when it began; empty where that is unknown. */
 export function describeProcess(pid: number | 'self' = 'self'): string {
   try {
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    const space = readlinkSync('/proc/self/ns/pid');
-    return [boot, space, pid === 'self' ? process.pid : pid, begunAt(pid)].join(' ');
+    return HERE === undefined ? '' : `${HERE} ${pid === 'self' ? process.pid : pid} ${begunAt(pid)}`;
   } catch {
     return '';
   }
@@ -16,8 +23,7 @@ export function describeProcess(pid: number | 'self' = 'self'): string {
 /** True only if it is certain. */
 export function hasEnded(description: string): boolean {
   const [boot, space, pid, begun] = description.split(' ');
-  const [here, spaceHere] = describeProcess().split(' ');
-  if (!boot || !space || boot !== here || space !== spaceHere || !/^\d+$/.test(pid ?? '')) return false;
+  if (`${boot} ${space}` !== HERE || !/^\d+$/.test(pid ?? '')) return false;
   try {
     return begunAt(Number(pid)) !== begun;
   } catch (error) {

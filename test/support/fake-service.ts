@@ -66,7 +66,8 @@ export function makeWorld({
     ...(hosts && { engine }),
     media,
     store: process.store(store),
-    cluster: new LocalCluster(wire),
+    // Its process is the test's, which outlives it, and need not be looked up at every beat.
+    cluster: new LocalCluster(wire, ''),
     clock: process.clock(clock),
     policy,
   });

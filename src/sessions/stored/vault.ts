@@ -218,8 +218,10 @@ export class Vault {
 
   /** What the store answers; UNREACHABLE when nothing comes within so many milliseconds. The attempt itself goes on. */
   private async answer<T>(operation: Operation, attempt: Promise<T>, milliseconds: number): Promise<T> {
-    operation.waiting = new AbortController();
-    const tooLate = this.silence(this.waits.over ? 0 : milliseconds, operation.waiting.signal).then(() => {
+    const { signal } = (operation.waiting = new AbortController());
+    const tooLate = this.silence(this.waits.over ? 0 : milliseconds, signal).then(() => {
+      // What was answered needs no error with a stack.
+      if (signal.reason === OVER) return attempt;
       throw noAnswer(operation.key, this.clock.monotonic() - operation.since);
     });
     tooLate.catch(() => undefined);

@@ -24,9 +24,11 @@ const MILLISECONDS = ON_DEMAND === undefined ? 40_000 : 12 * 3_600_000;
 it(
   'whatever happens in whatever order, every session has one owner and nothing of it is lost',
   async () => {
-    const property = fc.asyncProperty(fc.array(step, { maxLength: 40, size: 'max' }), (steps) =>
-      new Schedule().run(steps),
-    );
+    let done = 0;
+    const property = fc.asyncProperty(fc.array(step, { maxLength: 40, size: 'max' }), async (steps) => {
+      await new Schedule().run(steps);
+      if (++done % 500 === 0) console.log(`${done} schedules`);
+    });
     const details = await fc.check(property, {
       numRuns: RUNS,
       interruptAfterTimeLimit: MILLISECONDS,
