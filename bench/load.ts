@@ -17,7 +17,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs, promisify } from 'node:util';
 import type { Report } from '../src/cli/report.js';
-import { ditShapes, quantisePackage, type Tensor, writeSafeTensors, type WrittenFile } from '../src/import/index.js';
+import { ditShapes, quantizePackage, type Tensor, writeSafeTensors, type WrittenFile } from '../src/import/index.js';
 import { textEncoderShapes } from '../src/import/shapes.js';
 
 const run = promisify(execFile);
@@ -276,7 +276,7 @@ try {
   const [bf16, int8] = [join(work, 'bf16'), join(work, 'int8')];
   await largePackage(bf16, layers);
   const source = { directory: bf16, manifest: await manifestOf(bf16) };
-  await quantisePackage({ source, out: int8, precision: 'int8', textEncoder: 'int8' });
+  await quantizePackage({ source, out: int8, precision: 'int8', textEncoder: 'int8' });
   const rows: LoadRow[] = [];
   for (const cold of [true, false]) {
     rows.push(await loadRow('bf16', bf16, cold, 'bf16'), await loadRow('int8', int8, cold, 'int8'));

@@ -133,7 +133,7 @@ TEST("weights: shape, type, values and left-overs are checked by name") {
   CHECK(message([&] { reader.finish(); }).empty());
 }
 
-TEST("weights: quantised matrices need their scales, and only they have some") {
+TEST("weights: quantized matrices need their scales, and only they have some") {
   int8_t bytes[6] = {1, -2, 3, -127, 127, 0};
   float values[6] = {1, 2, 3, 4, 5, 6}, scale[2] = {0.5f, 2}, three[3] = {1, 1, 1}, negative[2] = {1, -1};
   float nan[2] = {1, std::numeric_limits<float>::quiet_NaN()};

@@ -108,14 +108,14 @@ void testLinear() {
   }
 }
 
-// Rows as a package would store them: src/import/quantise.ts and docs/model-package.md.
-struct Quantised {
+// Rows as a package would store them: src/import/quantize.ts and docs/model-package.md.
+struct Quantized {
   std::vector<int8_t> bytes;
   Floats scale;
 };
 
-Quantised quantised(const Floats& w, int64_t out, int64_t in) {
-  Quantised q{std::vector<int8_t>(w.size()), Floats(static_cast<size_t>(out))};
+Quantized quantized(const Floats& w, int64_t out, int64_t in) {
+  Quantized q{std::vector<int8_t>(w.size()), Floats(static_cast<size_t>(out))};
   for (int64_t r = 0; r < out; ++r) {
     float highest = 0;
     for (int64_t k = 0; k < in; ++k) highest = std::max(highest, std::fabs(w[r * in + k]));
@@ -139,7 +139,7 @@ void testPacking() {
       std::fill(w.begin(), w.begin() + in, 0.0f);  // a row of zeros
       for (float& x : w) x = fromBits(rounded(x));
       const std::vector<bf16> brain = toBits(w);
-      const Quantised q = quantised(w, out, in);
+      const Quantized q = quantized(w, out, in);
       // One byte in front of the data leaves nothing aligned.
       const auto shifted = [](const void* data, size_t n) {
         std::vector<char> bytes(n + 1);
@@ -180,7 +180,7 @@ void testWidenedLinear() {
       const Floats x = randomFloats(t.rows * t.in, 1), w = randomFloats(t.out * t.in, 2, 0.1f), b = randomFloats(t.out, 3);
       const Floats multiply = randomFloats(t.rows * t.out, 4), residual = randomFloats(t.rows * t.out, 5);
       const Floats gate = randomFloats(std::max<int64_t>(t.gateRows, 1) * t.out, 6);
-      const Quantised q = quantised(w, t.out, t.in);
+      const Quantized q = quantized(w, t.out, t.in);
       Doubles weight(w.size());
       for (size_t i = 0; i < w.size(); ++i) weight[i] = static_cast<double>(q.bytes[i]) * q.scale[i / static_cast<size_t>(t.in)];
       const Doubles want = linearOracle(t, operand(x, t.rows, t.in, Precision::BF16), weight, b, multiply, residual, gate);

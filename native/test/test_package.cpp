@@ -41,8 +41,8 @@ void withConfig(const SyntheticPackage& p, const std::string& from, const std::s
   p.writeManifest();
 }
 
-// The package with the matrices of one file quantised as `longlive quantize` does it.
-void quantise(const SyntheticPackage& p, const std::string& file, const std::function<bool(const std::string&)>& chosen) {
+// The package with the matrices of one file quantized as `longlive quantize` does it.
+void quantize(const SyntheticPackage& p, const std::string& file, const std::function<bool(const std::string&)>& chosen) {
   const auto bytes = p.read(file);
   const SafeTensors t = SafeTensors::parse(bytes, file);
   std::deque<std::vector<int8_t>> matrices;
@@ -97,11 +97,11 @@ std::vector<uint8_t> firstBlock(Model& model) {
 
 }  // namespace
 
-TEST("package: quantised before or at load, int8 gives the same frames") {
-  const SyntheticPackage p("quantised");
+TEST("package: quantized before or at load, int8 gives the same frames") {
+  const SyntheticPackage p("quantized");
   const auto want = firstBlock(*loaded(p, Precision::INT8));
   const size_t before = loaded(p, Precision::INT8)->weightBytes();
-  quantise(p, "dit.safetensors", ofBlocks);
+  quantize(p, "dit.safetensors", ofBlocks);
   CHECK(loaded(p, Precision::INT8)->weightBytes() == before);
   CHECK(firstBlock(*loaded(p, Precision::INT8)) == want);
   CHECK(!firstBlock(*loaded(p, Precision::FP32)).empty() && !firstBlock(*loaded(p, Precision::BF16)).empty());
@@ -112,7 +112,7 @@ TEST("package: an int8 text encoder stays int8, and its embeddings stay close") 
   const std::vector<int32_t> ids{5, 9, 13, 2, 1};
   const auto exact = loaded(p, Precision::FP32)->encodePrompt(ids)->embeddings;
   const size_t before = loaded(p, Precision::BF16)->weightBytes();
-  quantise(p, "text_encoder.safetensors", [](const std::string& name) { return ofBlocks(name) || name == "token_embedding.weight"; });
+  quantize(p, "text_encoder.safetensors", [](const std::string& name) { return ofBlocks(name) || name == "token_embedding.weight"; });
   CHECK(loaded(p, Precision::BF16)->weightBytes() < before);
   for (const Precision precision : {Precision::FP32, Precision::BF16, Precision::INT8}) {
     const auto got = loaded(p, precision)->encodePrompt(ids)->embeddings;
@@ -122,8 +122,8 @@ TEST("package: an int8 text encoder stays int8, and its embeddings stay close") 
   }
 }
 
-TEST("package: quantised weights are refused where nobody can use them, and when they are not whole") {
-  const SyntheticPackage p("bad-quantised");
+TEST("package: quantized weights are refused where nobody can use them, and when they are not whole") {
+  const SyntheticPackage p("bad-quantized");
   const auto vae = p.read("vae.safetensors");
   const SafeTensors t = SafeTensors::parse(vae, "vae");
   std::vector<SafeTensors::Entry> entries = t.entries();
@@ -132,7 +132,7 @@ TEST("package: quantised weights are refused where nobody can use them, and when
   p.writeManifest();
   CHECK(has(refusal(p), "\"conv2.weight\": dtype I8 is not floating point"));
   p.write("vae.safetensors", vae);
-  quantise(p, "dit.safetensors", [](const std::string& name) { return name == "blocks.0.ffn.0.weight"; });
+  quantize(p, "dit.safetensors", [](const std::string& name) { return name == "blocks.0.ffn.0.weight"; });
   CHECK(refusal(p).empty());
   const auto dit = p.read("dit.safetensors");
   const SafeTensors whole = SafeTensors::parse(dit, "dit");

@@ -1,4 +1,4 @@
-/** What a package loses by being quantised: the same prompts on the same noise through both, compared. */
+/** What a package loses by being quantized: the same prompts on the same noise through both, compared. */
 
 import { openEngine } from '../engine/index.js';
 import { readValues } from '../import/index.js';
@@ -29,17 +29,17 @@ export interface Calibration {
 
 export interface Loss {
   prompt: string;
-  /** |quantised - original| / |original| over the clean latents. */
+  /** |quantized - original| / |original| over the clean latents. */
   latents: number;
   /** Of the frames' I420 bytes, in decibels; infinite when they are equal. */
   psnr: number;
 }
 
 /** One package after the other, so that never more than one is in memory. */
-export async function measureLoss(original: Trial, quantised: Trial, options: Calibration): Promise<Loss[]> {
+export async function measureLoss(original: Trial, quantized: Trial, options: Calibration): Promise<Loss[]> {
   const { prompts, onPrompt } = options;
   const before = await films(original, options, (done) => onPrompt?.(done));
-  const after = await films(quantised, options, (done) => onPrompt?.(prompts.length + done));
+  const after = await films(quantized, options, (done) => onPrompt?.(prompts.length + done));
   return prompts.map((prompt, i) => {
     const [a, b] = [before[i] as Film, after[i] as Film];
     return { prompt, latents: relativeError(a.latents, b.latents), psnr: psnr(a.frames, b.frames) };

@@ -103,12 +103,12 @@ export function optionsOf(sources: readonly string[], flags: ImportFlags): Impor
     heads,
     textLength,
     ema,
-    dequantize: dequantise,
+    dequantize,
     set: settings = [],
   } = flags;
   return {
     ...{ sources, out, precision, ema },
-    ...(dequantise && { dequantise }),
+    ...(dequantize && { dequantize }),
     ...(settings.length > 0 && { settings }),
     ...(textEncoder && { textEncoder }),
     addProduct: (...operands) => loadAddon().addProduct(...operands),

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { damages, findPackages, type ModelPackage } from '../packages/index.js';
-import { lockOf, partialOf, quantisePackage } from '../import/index.js';
+import { lockOf, partialOf, quantizePackage } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { CALIBRATION_PROMPTS, type Loss, measureLoss } from './calibration.js';
 import { EXIT, Failure } from './failure.js';
@@ -36,14 +36,14 @@ const MOST_PROMPTS = 100;
 export function quantizeCommand(): Command {
   const command = new Command('quantize')
     .description('make a model package with 8-bit weights and measure the loss on a set of prompts')
-    .argument('<package>', 'directory of the package to quantise')
+    .argument('<package>', 'directory of the package to quantize')
     .requiredOption('--out <directory>', 'the package directory to create; must not exist')
     .addOption(
       new Option('--precision <type>', "type of the video network's weights")
         .choices(['int8', 'fp8'])
         .makeOptionMandatory(true),
     )
-    .addOption(new Option('--text-encoder <type>', 'quantise the text encoder as well').choices(['int8']))
+    .addOption(new Option('--text-encoder <type>', 'quantize the text encoder as well').choices(['int8']))
     .option('--prompts <file>', 'file of prompts to compare with, one per line (default: a built-in set)')
     .option('--blocks <count>', 'blocks of video per prompt', whole, 2)
     .option('--name <name>', "name of the model (default: the directory's name)")
@@ -63,12 +63,12 @@ async function run(path: string, flags: QuantizeFlags): Promise<void> {
     const bar = progress(2 * prompts.length);
     const original = { directory: source.directory, precision: 'bf16' as const };
     // An fp8 package is calculated with in bf16 where the processor has no fp8.
-    const quantised = { directory, precision: precision === 'int8' ? ('int8' as const) : ('bf16' as const) };
-    loss = await measureLoss(original, quantised, { prompts, blocks, device, threads, onPrompt: (n) => bar.update(n) });
+    const quantized = { directory, precision: precision === 'int8' ? ('int8' as const) : ('bf16' as const) };
+    loss = await measureLoss(original, quantized, { prompts, blocks, device, threads, onPrompt: (n) => bar.update(n) });
     bar.stop();
   };
   try {
-    const made = await quantisePackage({
+    const made = await quantizePackage({
       ...{ source, out, precision },
       ...(textEncoder && { textEncoder }),
       ...(name !== undefined && { name }),

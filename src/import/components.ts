@@ -1,6 +1,6 @@
 /** Which network a set of tensors is, what its sizes are, and whether it is whole. */
 
-import { dequantisedNetwork, quantisedKind } from './dequantise.js';
+import { dequantizedNetwork, quantizedKind } from './dequantize.js';
 import { ImportError, listed, quoted } from './errors.js';
 import { TOKENIZER_TENSOR } from './layouts.js';
 import { type Component, referenceName } from './names.js';
@@ -37,7 +37,7 @@ export interface Network<C extends Component = Component> {
 
 export interface ReadOptions extends Hints {
   /** Read weights of 8 bits as the numbers they stand for. */
-  dequantise?: boolean;
+  dequantize?: boolean;
 }
 
 /** One tensor that only this network has, under the names it goes by. */
@@ -74,10 +74,10 @@ export function componentOf(tensors: ReadonlyMap<string, Tensor>): Component | u
 export function readNetwork<C extends Component>(
   component: C,
   plain: ReadonlyMap<string, Tensor>,
-  { dequantise = false, ...hints }: ReadOptions = {},
+  { dequantize = false, ...hints }: ReadOptions = {},
 ): Network<C> {
   const { used, unused } = withoutUnused(component, plain);
-  const found = rename(component, unquantised(component, used, dequantise));
+  const found = rename(component, unquantized(component, used, dequantize));
   const sizes = sizesOf(component, (name) => found.get(name)?.shape, hints);
   const expected = shapesOf(component, sizes);
   const tensors = new Map<string, Tensor>();
@@ -89,19 +89,19 @@ export function readNetwork<C extends Component>(
   return { component, sizes, tensors, unused };
 }
 
-/** Quantised weights are named in one line, whatever their scales are called. */
-function unquantised(
+/** Quantized weights are named in one line, whatever their scales are called. */
+function unquantized(
   component: Component,
   plain: ReadonlyMap<string, Tensor>,
-  dequantise: boolean,
+  dequantize: boolean,
 ): ReadonlyMap<string, Tensor> {
-  const kind = quantisedKind(plain);
+  const kind = quantizedKind(plain);
   if (!kind) return plain;
-  if (kind.read && dequantise) return dequantisedNetwork(plain);
+  if (kind.read && dequantize) return dequantizedNetwork(plain);
   const way = kind.read
     ? 'use the bf16 or fp16 file, or add --dequantize to accept the rounded weights'
     : 'use the bf16 or fp16 file';
-  throw new ImportError(`The ${TITLES[component]} is quantised: ${kind.title}; ${way}.`);
+  throw new ImportError(`The ${TITLES[component]} is quantized: ${kind.title}; ${way}.`);
 }
 
 function withoutUnused(

@@ -51,7 +51,7 @@ export interface FindOptions {
   loras: readonly ({ path: string } & AdapterOptions)[];
   tokenizer?: string;
   /** Read weights of 8 bits as the numbers they stand for. */
-  dequantise?: boolean;
+  dequantize?: boolean;
 }
 
 /** Best first; behind them a tensor inside of weights. */
@@ -264,7 +264,7 @@ async function takeNetwork(
   const config = await jsonBeside(path, 'config.json');
   const beside = config ? hintsIn(config, join(dirname(path), 'config.json')) : {};
   const hints = { ...beside, ...options.hints };
-  const network = readNetwork(component, plain, { ...hints, ...(options.dequantise && { dequantise: true }) });
+  const network = readNetwork(component, plain, { ...hints, ...(options.dequantize && { dequantize: true }) });
   found.networks.set(component, { network, path, outer, hints });
   const { unused } = network;
   const pieces = plain.get(TOKENIZER_TENSOR);

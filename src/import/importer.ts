@@ -15,7 +15,7 @@ import { closeAll, findWeights, type Found, type FoundTokenizer, type Left } fro
 import { withLock } from './lock.js';
 import { type Adapter, type AdapterOptions, type AddProduct, checkNumbers, mergeAdapters } from './lora.js';
 import type { Component } from './names.js';
-import { isQuantised } from './quantise.js';
+import { isQuantized } from './quantize.js';
 import {
   applySettings,
   endSeconds,
@@ -31,7 +31,7 @@ import { countOf, type Tensor } from './tensor.js';
 import { bodyBytes, isSmall, type TypeOf, writeSafeTensors, type WrittenFile } from './writer.js';
 import { PACKAGE_NAME } from './package-name.js';
 
-/** Of the matrices of a network; `int8` and `fp8` are those that quantise.ts lists, the others are then bf16. */
+/** Of the matrices of a network; `int8` and `fp8` are those that quantize.ts lists, the others are then bf16. */
 export type Precision = 'fp32' | 'bf16' | 'int8' | 'fp8';
 export type TextPrecision = 'fp32' | 'bf16' | 'int8';
 
@@ -57,7 +57,7 @@ export interface ImportOptions {
   hints?: DitHints;
   ema?: boolean;
   /** Read weights that others have stored in 8 bits as the numbers they stand for. */
-  dequantise?: boolean;
+  dequantize?: boolean;
   /** Of config.json, over those of LongLive and those that a package among the sources has. */
   settings?: readonly Setting[];
   /** Time, for manifest.json. */
@@ -145,8 +145,8 @@ interface Prepared {
 }
 
 async function whenPrepared<T>(options: ImportOptions, use: (prepared: Prepared) => Promise<T>): Promise<T> {
-  const { sources, loras = [], hints = {}, ema = false, tokenizer, dequantise = false } = options;
-  const found = await findWeights(sources, { loras, hints, ema, tokenizer, dequantise });
+  const { sources, loras = [], hints = {}, ema = false, tokenizer, dequantize = false } = options;
+  const found = await findWeights(sources, { loras, hints, ema, tokenizer, dequantize });
   try {
     const text = await readTokenizer(found.tokenizer, options.checkTokenizer);
     const config = configOf(found, options.settings ?? []);
@@ -331,10 +331,10 @@ function partsOf(found: Found, { addProduct, precision = 'bf16', textEncoder }: 
 
 function typesOf(component: Component, precision: Precision): TypeOf {
   const matrix = precision === 'fp32' ? 'F32' : 'BF16';
-  const quantised = ({ int8: 'I8', fp8: 'F8_E4M3', bf16: 'BF16', fp32: 'F32' } as const)[precision];
+  const quantized = ({ int8: 'I8', fp8: 'F8_E4M3', bf16: 'BF16', fp32: 'F32' } as const)[precision];
   return (name, tensor) => {
     if (isSmall(name, tensor)) return tensor.dtype === 'BF16' ? matrix : 'F32';
-    return isQuantised(component, name) ? quantised : matrix;
+    return isQuantized(component, name) ? quantized : matrix;
   };
 }
 
@@ -408,13 +408,13 @@ async function readState(path: string): Promise<{ key: string; files: Record<str
 
 /** Names, sizes and times of all sources, and every setting that changes what is written. */
 async function fingerprint(found: Found, options: ImportOptions): Promise<string> {
-  const { precision, textEncoder, ema, hints, settings, dequantise } = options;
+  const { precision, textEncoder, ema, hints, settings, dequantize } = options;
   const paths = [...found.sources.flatMap(({ files }) => files), (found.tokenizer as FoundTokenizer).path];
   const files = await Promise.all(
     paths.map(async (path) => [resolve(path), (await stat(path)).size, (await stat(path)).mtimeMs]),
   );
   const adapters = found.adapters.map((adapter) => plannedAdapter(adapter));
-  const chosen = { precision, textEncoder, ema, hints, settings, dequantise };
+  const chosen = { precision, textEncoder, ema, hints, settings, dequantize };
   return createHash('sha256')
     .update(json({ files, adapters, ...chosen }))
     .digest('hex');

@@ -13,12 +13,12 @@ export {
 } from './importer.js';
 export { OTHER_FILES, WEIGHT_FILES } from './layouts.js';
 export { type AddProduct, mergeAdapters } from './lora.js';
-export { dequantised, isQuantised, isQuantisedType, quantiseRows, valuesOf } from './quantise.js';
-export { lockOf, partialOf, quantisePackage, type QuantiseOptions } from './quantise-package.js';
+export { dequantized, isQuantized, isQuantizedType, quantizeRows, valuesOf } from './quantize.js';
+export { lockOf, partialOf, quantizePackage, type QuantizeOptions } from './quantize-package.js';
 export { applySettings, parseSetting, type Setting, settingNames } from './sampling.js';
 export { convertSentencePiece } from './sentencepiece.js';
 export { ditShapes } from './shapes.js';
 export { openSource } from './source.js';
 export type { Tensor } from './tensor.js';
 export { readValues } from './values.js';
-export { type OnQuantised, type StoredType, writeSafeTensors, type WrittenFile } from './writer.js';
+export { type OnQuantized, type StoredType, writeSafeTensors, type WrittenFile } from './writer.js';

@@ -220,9 +220,9 @@ export const NETWORKS: readonly NetworkLayout[] = [
   { network: 'tinyVae', title: 'TAEHV', example: 'decoder.3.conv.0.weight', prefix: '' },
 ];
 
-// -- quantised weights
+// -- quantized weights
 
-export interface QuantisedKind {
+export interface QuantizedKind {
   title: string;
   example: string;
   /** A tensor that only this kind has. */
@@ -231,7 +231,7 @@ export interface QuantisedKind {
   read: boolean;
 }
 
-export const QUANTISED: readonly QuantisedKind[] = [
+export const QUANTIZED: readonly QuantizedKind[] = [
   {
     title: 'bitsandbytes',
     example: 'blocks.0.self_attn.q.weight.quant_state.bitsandbytes__nf4',
@@ -287,7 +287,7 @@ export const OTHER_FILES: readonly { title: string; name: RegExp; advice: string
     name: /\.distcp$/i,
     advice: 'convert its folder: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt',
   },
-  { title: 'a GGUF file, which holds quantised weights', name: /\.gguf$/i, advice: 'take the original checkpoint' },
+  { title: 'a GGUF file, which holds quantized weights', name: /\.gguf$/i, advice: 'take the original checkpoint' },
   { title: 'an ONNX model', name: /\.onnx$/i, advice: 'take the checkpoint that it was made of' },
   { title: 'a TensorRT engine', name: /\.(?:engine|plan|trt)$/i, advice: 'take the checkpoint that it was made of' },
   { title: 'a TensorFlow or Flax file', name: /\.(?:h5|msgpack|pb|tflite)$/i, advice: 'take the PyTorch checkpoint' },

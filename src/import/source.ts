@@ -46,7 +46,7 @@ async function readFile(file: ByteSource): Promise<{ tensors: Tensor[]; metadata
 
 function unknownFormat(head: Uint8Array): string {
   const begin = Buffer.from(head).toString('latin1');
-  if (begin.startsWith('GGUF')) return 'GGUF files hold quantised weights; take the original checkpoint.';
+  if (begin.startsWith('GGUF')) return 'GGUF files hold quantized weights; take the original checkpoint.';
   if (begin.startsWith('version https'))
     return 'This is a Git LFS pointer, not the file itself; fetch it with: git lfs pull';
   if (begin.startsWith('<')) return 'This is a web page, not a checkpoint; the download failed. Download it again.';

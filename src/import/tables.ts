@@ -1,6 +1,6 @@
 /** The table of layouts (layouts.ts) for people: docs/models.md shows it. */
 
-import { ADAPTERS, NETWORKS, OTHER_ADAPTERS, OTHER_FILES, OTHER_NETWORKS, PLAIN_FP8, QUANTISED } from './layouts.js';
+import { ADAPTERS, NETWORKS, OTHER_ADAPTERS, OTHER_FILES, OTHER_NETWORKS, PLAIN_FP8, QUANTIZED } from './layouts.js';
 
 export const TABLES_BEGIN = '<!-- layouts: made by scripts/print-layouts.ts -->';
 export const TABLES_END = '<!-- end of layouts -->';
@@ -30,8 +30,8 @@ export function layoutTables(): string {
     ),
     '',
     table(
-      ['quantised weights', 'for example', ''],
-      [...QUANTISED, { title: PLAIN_FP8, example: 'a weight of type F8_E4M3', read: true }].map(
+      ['quantized weights', 'for example', ''],
+      [...QUANTIZED, { title: PLAIN_FP8, example: 'a weight of type F8_E4M3', read: true }].map(
         ({ title, example, read }) => [title, `\`${example}\``, read ? 'read with `--dequantize`' : 'refused'],
       ),
     ),

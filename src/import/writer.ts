@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { convert, type TargetType, toFloat32 } from './convert.js';
 import { ImportError } from './errors.js';
-import { type QuantisedType, quantiseRows, scaleName } from './quantise.js';
+import { type QuantizedType, quantizeRows, scaleName } from './quantize.js';
 import { countOf, sizeOf, type Tensor } from './tensor.js';
 
 export interface WrittenFile {
@@ -12,19 +12,19 @@ export interface WrittenFile {
   sha256: string;
 }
 
-/** How a tensor is stored; the 8-bit types come with scales (quantise.ts). */
-export type StoredType = TargetType | QuantisedType;
-/** Rows that were just quantised, and where in their tensor they begin. */
-export interface QuantisedRows {
+/** How a tensor is stored; the 8-bit types come with scales (quantize.ts). */
+export type StoredType = TargetType | QuantizedType;
+/** Rows that were just quantized, and where in their tensor they begin. */
+export interface QuantizedRows {
   name: string;
-  type: QuantisedType;
+  type: QuantizedType;
   from: number;
   columns: number;
   values: Float32Array;
   bytes: Uint8Array;
   scales: Float32Array;
 }
-export type OnQuantised = (rows: QuantisedRows) => Promise<void>;
+export type OnQuantized = (rows: QuantizedRows) => Promise<void>;
 
 export type TypeOf = (name: string, tensor: Tensor) => StoredType;
 
@@ -52,9 +52,9 @@ export async function writeSafeTensors(
   tensors: ReadonlyMap<string, Tensor>,
   typeOf: TypeOf,
   onBytes: (bytes: number) => void,
-  onQuantised?: OnQuantised,
+  onQuantized?: OnQuantized,
 ): Promise<WrittenFile> {
-  const entries = entriesOf(tensors, typeOf, onQuantised);
+  const entries = entriesOf(tensors, typeOf, onQuantized);
   const file = await open(path, 'w');
   try {
     const sink = new Sink(file);
@@ -79,10 +79,10 @@ interface Entry {
 }
 
 /**
- * In the order of the file. The scales of a matrix are known when it has been quantised, so they come last; those of one that
+ * In the order of the file. The scales of a matrix are known when it has been quantized, so they come last; those of one that
  * is so already are among the tensors.
  */
-function entriesOf(tensors: ReadonlyMap<string, Tensor>, typeOf: TypeOf, onQuantised?: OnQuantised): Entry[] {
+function entriesOf(tensors: ReadonlyMap<string, Tensor>, typeOf: TypeOf, onQuantized?: OnQuantized): Entry[] {
   const entries: Entry[] = [];
   const scales: Entry[] = [];
   for (const [name, tensor] of tensors) {
@@ -98,7 +98,7 @@ function entriesOf(tensors: ReadonlyMap<string, Tensor>, typeOf: TypeOf, onQuant
     }
     const rows = shape[0] ?? 1;
     const scale = new Float32Array(rows);
-    entries.push({ name, type, shape, write: () => quantised(name, tensor, type, scale, onQuantised) });
+    entries.push({ name, type, shape, write: () => quantized(name, tensor, type, scale, onQuantized) });
     scales.push({ name: scaleName(name), type: 'F32', shape: [rows], write: () => bytesOf(scale) });
   }
   return [...entries.sort((a, b) => ORDER.indexOf(a.type) - ORDER.indexOf(b.type)), ...scales];
@@ -127,20 +127,20 @@ async function* unchanged(tensor: Tensor): AsyncGenerator<Uint8Array> {
   for await (const { bytes } of pieces(tensor)) yield bytes;
 }
 
-async function* quantised(
+async function* quantized(
   name: string,
   tensor: Tensor,
-  type: QuantisedType,
+  type: QuantizedType,
   scale: Float32Array,
-  onQuantised?: OnQuantised,
+  onQuantized?: OnQuantized,
 ): AsyncGenerator<Uint8Array> {
   const columns = rowOf(tensor.shape);
-  if (columns > PIECE) throw new ImportError(`"${name}" is too wide to be quantised.`);
+  if (columns > PIECE) throw new ImportError(`"${name}" is too wide to be quantized.`);
   for await (const { from, bytes } of pieces(tensor)) {
     const values = toFloat32(bytes, tensor.dtype);
-    const part = usable(name, () => quantiseRows(values, columns, type));
+    const part = usable(name, () => quantizeRows(values, columns, type));
     scale.set(part.scales, from / columns);
-    await onQuantised?.({ name, type, from, columns, values, ...part });
+    await onQuantized?.({ name, type, from, columns, values, ...part });
     yield part.bytes;
   }
 }

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { link, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DomainError } from '../sessions/errors.js';
-import type { AddProduct, OnQuantised, StoredType, Tensor, WrittenFile } from '../import/index.js';
+import type { AddProduct, OnQuantized, StoredType, Tensor, WrittenFile } from '../import/index.js';
 import type { AdapterFile } from './adapters.js';
 import type { PackageCache } from './package-cache.js';
 import type { PackageSource } from './sources.js';
@@ -17,7 +17,7 @@ export interface WeightedAdapter {
 export interface VariantSurroundings {
   cache: PackageCache;
   addProduct: AddProduct;
-  /** Whether the model is calculated with in 8 bits. Where it is not, adapted matrices need not be quantised again. */
+  /** Whether the model is calculated with in 8 bits. Where it is not, adapted matrices need not be quantized again. */
   eightBit: boolean;
   warn: (message: string) => void;
 }
@@ -105,7 +105,7 @@ async function writeMerged(
   to: string,
   { addProduct, eightBit }: VariantSurroundings,
 ): Promise<{ written: WrittenFile; share: number }> {
-  const { closeAll, dequantised, findWeights, isQuantisedType, mergeAdapters, openSource, writeSafeTensors } =
+  const { closeAll, dequantized, findWeights, isQuantizedType, mergeAdapters, openSource, writeSafeTensors } =
     await import('../import/index.js');
   const loras = adapters.map(({ adapter, weight }) => ({ path: adapter.path, weight }));
   const found = await findWeights([], { hints: {}, ema: false, loras });
@@ -118,10 +118,10 @@ async function writeMerged(
     );
     const typeOf = (name: string): StoredType => {
       const dtype = stored.get(name)?.dtype;
-      if (dtype && isQuantisedType(dtype)) return adapted.has(name) && !eightBit ? 'BF16' : dtype;
+      if (dtype && isQuantizedType(dtype)) return adapted.has(name) && !eightBit ? 'BF16' : dtype;
       return dtype === 'BF16' ? dtype : 'F32';
     };
-    const base = dequantised(stored, adapted);
+    const base = dequantized(stored, adapted);
     const share = await measuring(base);
     const merged = mergeAdapters(base, found.adapters, addProduct);
     const written = await writeSafeTensors(to, merged, typeOf, () => undefined, share.see);
@@ -136,10 +136,10 @@ async function writeMerged(
  * which points where the wanted one does. The weights lie on the steps of the rounding already, so that a change of less than
  * half a step would be lost everywhere, and not only on average as when original weights are rounded.
  */
-async function measuring(base: ReadonlyMap<string, Tensor>): Promise<{ see: OnQuantised; value(): number }> {
+async function measuring(base: ReadonlyMap<string, Tensor>): Promise<{ see: OnQuantized; value(): number }> {
   const { toFloat32, valuesOf } = await import('../import/index.js');
   let [wanted, made] = [0, 0];
-  const see: OnQuantised = async ({ name, type, from, columns, values, bytes, scales }) => {
+  const see: OnQuantized = async ({ name, type, from, columns, values, bytes, scales }) => {
     const matrix = base.get(name) as Tensor;
     const before = toFloat32(await matrix.read(from, from + values.length), matrix.dtype);
     const after = valuesOf(bytes, scales, columns, type);
@@ -160,7 +160,7 @@ function effect(share: number, base: PackageSource, adapters: readonly WeightedA
 function tooWeak(share: number, base: PackageSource, adapters: readonly WeightedAdapter[]): TooWeak {
   return new TooWeak(
     'MODEL_UNAVAILABLE',
-    `${effect(share, base, adapters)}: its changes are smaller than the rounding of the weights. Import the unquantised weights ` +
+    `${effect(share, base, adapters)}: its changes are smaller than the rounding of the weights. Import the unquantized weights ` +
       `together with it (longlive import … --lora FILE --precision ${base.storedPrecision}), or serve the model with --precision bf16.`,
   );
 }

@@ -173,7 +173,7 @@ const models = {
     .max(240)
     .default(8)
     .meta(unit('Mbit/s'))
-    .describe('Maximum bit rate of a chunk; a chunk above it is encoded again with coarser quantisation'),
+    .describe('Maximum bit rate of a chunk; a chunk above it is encoded again with coarser quantization'),
 };
 
 const sessions = {

@@ -14,7 +14,7 @@ from longlive_training.context import Context
 from longlive_training.data import from_indices, held_out
 from longlive_training.loop import Loop, OutOfTime, Random, mixed
 from longlive_training.models.dit import CausalDiT
-from longlive_training.quantise import int8, rounded
+from longlive_training.quantize import int8, rounded
 from longlive_training.rollout import Rollout
 from longlive_training.sample import Sampling
 from longlive_training.stages.causal import Batch, Telling, darkness, picture_weights

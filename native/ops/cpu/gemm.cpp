@@ -2,7 +2,7 @@
 //
 // Weights are packed once into panels of 32 output channels (gemm_kernels.h). A task computes a tile of rows by some
 // panels, on one thread:
-//   1. its input rows become words: copied (FP32), rounded to bf16, or quantised to bytes with one scale per row. They lie
+//   1. its input rows become words: copied (FP32), rounded to bf16, or quantized to bytes with one scale per row. They lie
 //      in blocks of at most kBlock words, [block][row][kStride];
 //   2. for every panel and block, the strips of the tile pass over the block of B, which stays in the L1 cache; sums over
 //      blocks go through an accumulator tile [rows][32];
@@ -64,7 +64,7 @@ struct TileScratch {
   void* acc;        // [rows][32]
   float* rowScale;  // [rows]
   uint32_t* wide;   // [kBlock][32] a block of widened weights
-  uint8_t* bytes;   // one quantised or rounded row, [words] words
+  uint8_t* bytes;   // one quantized or rounded row, [words] words
 
   static size_t size(int64_t blocks, int64_t words) {
     return static_cast<size_t>(blocks * kMaxTileRows * kStride + kMaxTileRows * kPanel + kMaxTileRows + kBlock * kPanel + words) * 4;
@@ -87,7 +87,7 @@ void convertRows(const VectorOps& v, const TileScratch& s, const float* in, int6
     if (w.inputFormat() == Precision::INT8) {
       const float highest = v.absMaximum(x, w.in);
       s.rowScale[r] = highest / 127.0f;
-      v.quantise(s.bytes, x, w.in, highest > 0 ? 127.0f / highest : 0.0f);
+      v.quantize(s.bytes, x, w.in, highest > 0 ? 127.0f / highest : 0.0f);
     } else if (w.inputFormat() == Precision::BF16) {
       v.toBf16(reinterpret_cast<bf16*>(s.bytes), x, w.in);
     } else {

@@ -4,8 +4,8 @@
 //      through F32 in the thread's scratch, where it is also looked over for NaN and infinity;
 //   2. the 32 rows are transposed into the panel.
 //
-// Quantising, where the file has not done it: scale = max |w| / 127, w8 = round(w * (127 / max |w|)), half to even, as
-// src/import/quantise.ts does, to the bit.
+// Quantizing, where the file has not done it: scale = max |w| / 127, w8 = round(w * (127 / max |w|)), half to even, as
+// src/import/quantize.ts does, to the bit.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -102,11 +102,11 @@ class PanelPacker {
     if (!vector_.allFinite(values, w_.in)) return nullptr;
     if (w_.format == Precision::FP32) std::memcpy(words, values, static_cast<size_t>(w_.in) * 4);
     else if (w_.format == Precision::BF16) vector_.toBf16(reinterpret_cast<bf16*>(words), values, w_.in);
-    else quantise(row, reinterpret_cast<int8_t*>(words), values);
+    else quantize(row, reinterpret_cast<int8_t*>(words), values);
     return words;
   }
 
-  void quantise(int64_t row, int8_t* out, const float* values) const {
+  void quantize(int64_t row, int8_t* out, const float* values) const {
     const float highest = vector_.absMaximum(values, w_.in), inverse = 127.0f / highest;
     const bool zero = !std::isfinite(inverse);  // also where the row is too small to be divided by
     w_.scale.as<float>()[row] = zero ? 0.0f : highest / 127.0f;
@@ -119,11 +119,11 @@ class PanelPacker {
   // The vector kernel rounds the exact product once, as the double above does.
   void signedBytes(int8_t* out, const float* values, float inverse) const {
     auto* bytes = reinterpret_cast<uint8_t*>(out);
-    vector_.quantise(bytes, values, w_.in, inverse);
+    vector_.quantize(bytes, values, w_.in, inverse);
     for (int64_t k = 0; k < w_.in; ++k) bytes[k] ^= 0x80;
   }
 
-  // What is kept of a row that the file has quantised.
+  // What is kept of a row that the file has quantized.
   void noteStored(int64_t row, const int8_t* bytes) const {
     w_.scale.as<float>()[row] = m_.scale[static_cast<size_t>(row)];
     addUp(row, bytes);

@@ -49,7 +49,7 @@ struct VectorOps {
   float (*absMaximum)(const float* in, int64_t n);
   bool (*allFinite)(const float* in, int64_t n);
   bool (*allFiniteBf16)(const bf16* in, int64_t n);
-  void (*quantise)(uint8_t* out, const float* in, int64_t n, float inverse);  // round(in * inverse) + 128
+  void (*quantize)(uint8_t* out, const float* in, int64_t n, float inverse);  // round(in * inverse) + 128
   // A panel of words of four signed bytes, [words][32], as words of two bf16, [2 * words][32].
   void (*widenPanel)(uint32_t* out, const uint32_t* in, int64_t words);
   void (*finishLinear)(const LinearFinish& f);

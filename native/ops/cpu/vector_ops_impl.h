@@ -121,7 +121,7 @@ static void widenPanel(uint32_t* out, const uint32_t* in, int64_t words) {
   }
 }
 
-static void quantise(uint8_t* out, const float* in, int64_t n, float inverse) {
+static void quantize(uint8_t* out, const float* in, int64_t n, float inverse) {
   const F magic = set1(12582912.0f);  // rounds to nearest even; the low byte of the sum is the integer
   const auto byte = [&](F v) { return (U)(fma(v, set1(inverse), magic)) + 128u; };
   forEachVector(
@@ -434,7 +434,7 @@ static void add(float* out, const float* a, const float* b, int64_t n) {
 
 constexpr VectorOps makeVectorOps(const char* name) {
   return {name,          toBf16,          fromBf16,      absMaximum,        allFinite,       allFiniteBf16,
-          quantise,      widenPanel,      finishLinear,  softmaxRow,
+          quantize,      widenPanel,      finishLinear,  softmaxRow,
           scaleRow,      packKeysF32,     packKeysWidened, packKeysPairs,   packValuesF32,   packValuesWidened,
           packValuesPairs, layerNorm,     rmsNorm,       rotate,            activate,        add};
 }

@@ -2,7 +2,7 @@
 // sm_120), else in bf16. The scheme is that of attention.cu; heads of up to 128, padded to 64 or 128.
 //
 //   means     K_c over the visible keys of every channel, and the largest |V_c|: two small kernels
-//   quantise  Q per row and head: q = scale_i a_i;  K per tile of 64 keys and head, smoothed: k - mean = scale_j b_j;  V per
+//   quantize  Q per row and head: q = scale_i a_i;  K per tile of 64 keys and head, smoothed: k - mean = scale_j b_j;  V per
 //             channel, transposed, in fp8
 //   S         = (a_i . b_j) scale_i scale_j: exact in int32, then F32
 //   P         = 2^(S - m + 8), at most 2^8: within fp8's range twice as far down as without the factor, which the sum has too
@@ -18,7 +18,7 @@
 // Any vector may be taken off the keys, and fp8 has room above the largest value that was seen, so of many keys only every n-th is
 // looked at for means and ranges (eightEvery); values beyond the range are clamped.
 //
-// Bound: arithmetic, half the time of bf16 at the same share of the peak. Quantising reads K and V once more and writes half of that
+// Bound: arithmetic, half the time of bf16 at the same share of the peak. Quantizing reads K and V once more and writes half of that
 // (18,720 keys of 1536: 115 MB + 57 MB).
 #include "attention_eight.cuh"
 #include "launch.h"
@@ -28,17 +28,17 @@ namespace longlive::cuda {
 namespace {
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps, kRowTiles = 2, kStages = 2;
-constexpr int kQuantiseThreads = 256;
+constexpr int kQuantizeThreads = 256;
 unsigned blocks(int64_t n, int64_t each) { return static_cast<unsigned>(ceilDiv(n, each)); }
 static_assert(kEightQueries == 16 * kRowTiles * kWarps);
 
-// -- quantisation -----------------------------------------------------------------------------------------------------------
+// -- quantization -----------------------------------------------------------------------------------------------------------
 
 // Sums of K's columns and largest |V| over a chunk of the keys that are looked at. A thread has 8 columns; 8 rows at once.
 template <bool Fp8>
-__global__ void __launch_bounds__(kQuantiseThreads) columnsKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o, int width) {
+__global__ void __launch_bounds__(kQuantizeThreads) columnsKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o, int width) {
   followEarlier();
-  __shared__ float shared[2][8][kQuantiseThreads];
+  __shared__ float shared[2][8][kQuantizeThreads];
   const int lane = static_cast<int>(threadIdx.x) % 32, line = static_cast<int>(threadIdx.x) / 32;
   const int column = (static_cast<int>(blockIdx.x) * 32 + lane) * 8;
   const int64_t every = eightEvery(a.keys), seen = (a.keys + every - 1) / every;
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) columnsKernel(const __grid_c
 #pragma unroll
   for (int j = 0; j < 8; ++j) shared[0][line][lane * 8 + j] = sum[j], shared[1][line][lane * 8 + j] = highest[j];
   __syncthreads();
-  const int thread = static_cast<int>(threadIdx.x), mine = static_cast<int>(blockIdx.x) * kQuantiseThreads + thread;
+  const int thread = static_cast<int>(threadIdx.x), mine = static_cast<int>(blockIdx.x) * kQuantizeThreads + thread;
   if (mine >= width) return;
   float total = 0, most = 0;
 #pragma unroll
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) columnsKernel(const __grid_c
   o.sums[(kEightChunks + chunk) * width + mine] = most;
 }
 
-__global__ void __launch_bounds__(kQuantiseThreads) meansKernel(const __grid_constant__ EightBitOperands o, int width, int64_t keys) {
+__global__ void __launch_bounds__(kQuantizeThreads) meansKernel(const __grid_constant__ EightBitOperands o, int width, int64_t keys) {
   followEarlier();
   const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (column >= width) return;
@@ -84,10 +84,10 @@ __global__ void __launch_bounds__(kQuantiseThreads) meansKernel(const __grid_con
 
 // A warp per row and head of Q; a lane has 4 channels.
 template <int D>
-__global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
+__global__ void __launch_bounds__(kQuantizeThreads) queriesKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
   followEarlier();
   const int lane = static_cast<int>(threadIdx.x) % 32, head = static_cast<int>(blockIdx.y);
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * (kQuantiseThreads / 32) + threadIdx.x / 32;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * (kQuantizeThreads / 32) + threadIdx.x / 32;
   if (row >= a.queries) return;
   float x[4] = {};
   if (lane * 4 < a.headDim) {
@@ -104,11 +104,11 @@ __global__ void __launch_bounds__(kQuantiseThreads) queriesKernel(const __grid_c
 
 // A tile of N keys, and of values if in fp8, of one head. Keys behind a short tile become zeros.
 template <int D, bool Fp8, int N>
-__global__ void __launch_bounds__(kQuantiseThreads) keysKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
+__global__ void __launch_bounds__(kQuantizeThreads) keysKernel(const __grid_constant__ AttentionCall a, const __grid_constant__ EightBitOperands o) {
   followEarlier();
-  constexpr int kPieces = D / 8, kLines = kQuantiseThreads / kPieces, kEach = N / kLines;  // a thread has 8 columns of every kLines-th row
+  constexpr int kPieces = D / 8, kLines = kQuantizeThreads / kPieces, kEach = N / kLines;  // a thread has 8 columns of every kLines-th row
   constexpr int kWords = N / 4, kValueWords = D / 2 + 1;
-  __shared__ float partial[kQuantiseThreads / 32];
+  __shared__ float partial[kQuantizeThreads / 32];
   // Row byte * kWords + word: lanes that want different words of V^T find them in different banks.
   __shared__ uint32_t values[Fp8 ? N : 1][kValueWords];
   const int thread = static_cast<int>(threadIdx.x), head = static_cast<int>(blockIdx.y);
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) keysKernel(const __grid_cons
   highest = warpMax(highest);
   if (thread % 32 == 0) partial[thread / 32] = highest;
   __syncthreads();
-  for (int w = 0; w < kQuantiseThreads / 32; ++w) highest = fmaxf(highest, partial[w]);
+  for (int w = 0; w < kQuantizeThreads / 32; ++w) highest = fmaxf(highest, partial[w]);
   const float scale = highest > 0 ? highest / 127.0f : 1.0f, inverse = 1.0f / scale;
   const int64_t place = o.page > 0 ? tile.first / o.page * ((o.page + N - 1) / N) + tile.first % o.page / N : number;
   if (thread == 0) o.kScale[head * (o.keyRows / N) + place] = scale;
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) keysKernel(const __grid_cons
     *reinterpret_cast<uint2*>(keys + (i * kLines + line) * D + column) = make_uint2(pack(0), pack(4));
   }
   if constexpr (Fp8) {
-    for (int at = thread; at < D / 2 * kWords; at += kQuantiseThreads) {  // a word of two neighbouring rows of V^T
+    for (int at = thread; at < D / 2 * kWords; at += kQuantizeThreads) {  // a word of two neighbouring rows of V^T
       const int word = at % kWords, pair = at / kWords;
       float by[2] = {};
       if (2 * pair < a.headDim) load<2>(by, o.vScale + headAt + 2 * pair);
@@ -374,18 +374,18 @@ __global__ void __launch_bounds__(kThreads) eightBitKernel(const __grid_constant
 
 template <int D>
 void makeQueries(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o) {
-  launch("attention: queries", &queriesKernel<D>, dim3(blocks(a.queries, kQuantiseThreads / 32), static_cast<unsigned>(a.heads)), kQuantiseThreads, 0, stream, a, o);
+  launch("attention: queries", &queriesKernel<D>, dim3(blocks(a.queries, kQuantizeThreads / 32), static_cast<unsigned>(a.heads)), kQuantizeThreads, 0, stream, a, o);
 }
 
 template <int D, bool Fp8, int N>
 void makeKeys(cudaStream_t stream, const AttentionCall& a, const EightBitOperands& o, bool anew) {
   const int width = a.heads * a.headDim;
   if (anew) {
-    launch("attention: columns", &columnsKernel<Fp8>, dim3(blocks(width, kQuantiseThreads), kEightChunks), kQuantiseThreads, 0, stream, a, o, width);
-    launch("attention: means", &meansKernel, dim3(blocks(width, kQuantiseThreads)), kQuantiseThreads, 0, stream, o, width, a.keys);
+    launch("attention: columns", &columnsKernel<Fp8>, dim3(blocks(width, kQuantizeThreads), kEightChunks), kQuantizeThreads, 0, stream, a, o, width);
+    launch("attention: means", &meansKernel, dim3(blocks(width, kQuantizeThreads)), kQuantizeThreads, 0, stream, o, width, a.keys);
   }
   const dim3 grid(static_cast<unsigned>(a.runs.tiles(N)), static_cast<unsigned>(a.heads));
-  launch("attention: keys", &keysKernel<D, Fp8, N>, grid, kQuantiseThreads, 0, stream, a, o);
+  launch("attention: keys", &keysKernel<D, Fp8, N>, grid, kQuantizeThreads, 0, stream, a, o);
 }
 
 template <int D, bool Fp8>

@@ -64,7 +64,7 @@ struct KeptKeys {
 
 // A call of self-attention, with what its store has made for 8-bit products.
 struct SelfAttention : AttentionArgs {
-  Tensor qScale{};  // [heads, n] F32, where q is I8 by quantisedQueries: [heads, n, headDim]
+  Tensor qScale{};  // [heads, n] F32, where q is I8 by quantizedQueries: [heads, n, headDim]
   KeptKeys kept{};  // of k and v, up to date; `visible` are then the buffers' first rows
 
   SelfAttention() = default;
@@ -133,7 +133,7 @@ inline bool canKeep(int64_t rows, int64_t page, int64_t heads, int64_t headDim) 
 }
 
 // Whether norms can write queries as 8-bit attention takes them: heads of which some fill a warp's vectors, without padding.
-inline bool canQuantiseQueries(int64_t width, int64_t heads) {
+inline bool canQuantizeQueries(int64_t width, int64_t heads) {
   return heads > 0 && (width / heads == 64 || width / heads == 128) && width % 256 == 0 && width <= 6 * 256;
 }
 

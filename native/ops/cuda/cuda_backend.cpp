@@ -293,7 +293,7 @@ CudaBackend::Operands CudaBackend::operandsFor(const LinearRows& in, Operand ope
   const size_t bytes = padded(static_cast<size_t>(values.elements())), scales = padded(static_cast<size_t>(rowsOf(values)) * sizeof(float));
   auto* memory = static_cast<char*>(scratch(bytes + scales + spare));
   const LinearRows rows{{memory, linearType(values.shape[-1]), values.shape}, {memory + bytes, DType::F32, {rowsOf(values)}}};
-  quantiseRows(stream(), rows, values);
+  quantizeRows(stream(), rows, values);
   return {rows, memory + bytes + scales};
 }
 
@@ -344,11 +344,11 @@ void CudaBackend::linear(const LinearRows& out, const LinearRows& in, const Line
     multiply(stream(), matrixOf(values, rows, w.in), values.dtype, matrix, finish);
   };
   if (!out.scale) return run(out.values, e);
-  // Activation and quantisation in one pass over the product.
+  // Activation and quantization in one pass over the product.
   require(!e.multiply && !e.residual && !e.gate, "linear: rows in 8 bits have no operands beside them");
   const Tensor bare{operands.spare, activationType(), out.values.shape};
   run(bare, {});
-  quantiseRows(stream(), out, bare, e.activation);
+  quantizeRows(stream(), out, bare, e.activation);
 }
 
 // -- attention --------------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ void CudaKeyValues::attend(const AttendArgs& a) {
   const size_t l = static_cast<size_t>(a.layer);
   const LinearRows queries = ready_.queries.scale && a.norm.weight ? ready_.queries.rows(0, a.q.shape[0]) : LinearRows{};
   if (queries.scale) {
-    quantisedQueries(cuda_.stream(), queries.values, queries.scale, a.q, a.norm.weight, a.norm.eps, layout_.heads, *a.rotation.tables,
+    quantizedQueries(cuda_.stream(), queries.values, queries.scale, a.q, a.norm.weight, a.norm.eps, layout_.heads, *a.rotation.tables,
                      rotationOf(a).temporal);
   } else if (a.norm.weight) {
     cuda_.rmsNormRope(a.q, a.q, a.norm.weight, a.norm.eps, layout_.heads, rotationOf(a));

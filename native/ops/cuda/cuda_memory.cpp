@@ -51,15 +51,15 @@ class CudaMemory final : public BackendMemory {
     const size_t lanes = features_.lanes ? static_cast<size_t>(Lane::Count) : 1;
     return lanes * static_cast<size_t>(2 * kStagingBytes + (features_.portable ? 0 : kWorkspaceBytes));
   }
-  // As cuda_backend.cpp takes it: quantised rows, a product that its epilogue reads beside another operand or that is still to be
-  // quantised, a matrix made wide for one product.
+  // As cuda_backend.cpp takes it: quantized rows, a product that its epilogue reads beside another operand or that is still to be
+  // quantized, a matrix made wide for one product.
   Scratch linearScratch(const LinearShape& w, const LinearRows& out, const LinearRows& in, const Epilogue& e) const override {
     const size_t rows = static_cast<size_t>(in.values.elements() / w.in);
     const bool bytes = !isWidened(w) && cuda::isEightBit(operandOf(w));
-    const size_t quantised = bytes && !in.scale ? padded(rows * static_cast<size_t>(w.in)) + padded(rows * sizeof(float)) : 0;
+    const size_t quantized = bytes && !in.scale ? padded(rows * static_cast<size_t>(w.in)) + padded(rows * sizeof(float)) : 0;
     const bool library = !features_.portable && !bytes && planLibraryProduct(out.values, in.values, e).apart;
     const bool apart = out.scale || (bytes && precision() == Precision::FP8) || library;
-    Scratch s{.rows = quantised + (apart ? rows * static_cast<size_t>(w.out) * longlive::sizeOf(traits().activation) : 0)};
+    Scratch s{.rows = quantized + (apart ? rows * static_cast<size_t>(w.out) * longlive::sizeOf(traits().activation) : 0)};
     if (isWidened(w) && cuda::isEightBit(operandOf(w))) s.matrix = static_cast<size_t>(w.out * strideFor(Operand::Bf16, w.in)) * 2;
     return s;
   }

@@ -96,7 +96,7 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
 }
 
 template <class R, class To, class T = typename R::Element>
-__global__ void __launch_bounds__(R::kThreads, R::kBlocks) quantiseKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
+__global__ void __launch_bounds__(R::kThreads, R::kBlocks) quantizeKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
   followEarlier();
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
@@ -227,17 +227,17 @@ void widenRows(cudaStream_t stream, void* out, int64_t stride, const PackedMatri
          static_cast<const int8_t*>(b.data), b.stride, b.columnScale, b.columns);
 }
 
-void quantiseRows(cudaStream_t stream, const LinearRows& out, const Tensor& in, Activation activation) {
+void quantizeRows(cudaStream_t stream, const LinearRows& out, const Tensor& in, Activation activation) {
   const int64_t width = in.shape[-1], rows = rowsOf(in);
-  requireRow(out, in, "quantise: wide rows of floats expected");
-  require(static_cast<bool>(out.scale), "quantise: rows in 8 bits expected");
+  requireRow(out, in, "quantize: wide rows of floats expected");
+  require(static_cast<bool>(out.scale), "quantize: rows in 8 bits expected");
   dispatchRow(in.dtype, rows, width, false, [&](auto row, dim3 grid, unsigned threads) {
     using R = decltype(row);
     using T = typename R::Element;
     byTarget<R>(out, [&](auto to) {
       using To = decltype(to);
       if constexpr (!std::is_same_v<To, FloatRows<T>>) {
-        launch("quantise", &quantiseKernel<R, To>, grid, threads, 0, stream, to, in.as<T>(), activation, rows, static_cast<int>(width));
+        launch("quantize", &quantizeKernel<R, To>, grid, threads, 0, stream, to, in.as<T>(), activation, rows, static_cast<int>(width));
       }
     });
   });

@@ -25,8 +25,8 @@ void layerNormAffine(cudaStream_t, const LinearRows& out, const Tensor& in, cons
 void rmsNorm(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps);
 void rmsNormRope(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                  const RopeTables& tables, std::span<const int32_t> temporal);
-// As rmsNormRope; bytes [heads, n, headDim] I8, of which each row stands for scale [heads, n] times as much. Of what canQuantiseQueries.
-void quantisedQueries(cudaStream_t, const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+// As rmsNormRope; bytes [heads, n, headDim] I8, of which each row stands for scale [heads, n] times as much. Of what canQuantizeQueries.
+void quantizedQueries(cudaStream_t, const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                       const RopeTables& rope, std::span<const int32_t> temporal);
 void rope(cudaStream_t, const Tensor& out, const Tensor& in, int64_t heads, const RopeTables& tables, std::span<const int32_t> temporal);
 void channelNorm(cudaStream_t, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a);
@@ -39,7 +39,7 @@ void embed(cudaStream_t, const Tensor& out, const Tensor& table, std::span<const
 // out = residual + gate * product, what remains of a linear's epilogue after a library's product. All of out's type.
 void finishLinear(cudaStream_t, const Tensor& out, const Tensor& product, const Epilogue& e);
 // Per row of what the activation makes of `in`: values = round(x / scale), as int8 with scale = max |x| / 127, or as fp8 with max |x| / 448.
-void quantiseRows(cudaStream_t, const LinearRows& out, const Tensor& in, Activation a = Activation::None);
+void quantizeRows(cudaStream_t, const LinearRows& out, const Tensor& in, Activation a = Activation::None);
 
 // sampling.cu
 void patchify(cudaStream_t, const Tensor& tokens, const Tensor& latents);

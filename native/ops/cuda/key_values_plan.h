@@ -99,7 +99,7 @@ inline WorkingRows takeWorking(Arena& arena, const KeyValueLayout& l, DType type
   WorkingRows w;
   const int64_t n = l.queryFrames * l.frameTokens;
   if (l.rope == RopeMode::Relative) w.rotated = arena.take(type, {rowsIn(l), l.width});
-  if (eightBit && canQuantiseQueries(l.width, l.heads)) w.queries = {arena.take(DType::I8, {n, l.width}), arena.take(DType::F32, {n, l.heads})};
+  if (eightBit && canQuantizeQueries(l.width, l.heads)) w.queries = {arena.take(DType::I8, {n, l.width}), arena.take(DType::F32, {n, l.heads})};
   return w;
 }
 
@@ -109,7 +109,7 @@ inline SelfAttention shapesOf(const KeyValueLayout& l, const AttendArgs& a, DTyp
   SelfAttention s;
   s.out = a.out, s.q = a.q, s.heads = l.heads, s.scale = a.scale, s.eightBit = true;
   s.k = s.v = {nowhere, type, {rowsIn(l), l.width}};
-  if (canQuantiseQueries(l.width, l.heads)) s.qScale = {nowhere, DType::F32, {a.q.shape[0], l.heads}};
+  if (canQuantizeQueries(l.width, l.heads)) s.qScale = {nowhere, DType::F32, {a.q.shape[0], l.heads}};
   if (keepsPages(l, eightBit)) s.kept = {{nowhere, DType::I8, {1}}, pageFrames(l) * l.frameTokens};
   return s;
 }

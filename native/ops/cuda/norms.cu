@@ -95,7 +95,7 @@ __device__ __forceinline__ void putVector(const FloatRows<T>& out, int64_t row, 
   store<V>(out.data + row * width + column, v);
 }
 
-// headDim / 8 neighbouring lanes have a head, and all of them are here (canQuantiseQueries). Quantises what would have been stored.
+// headDim / 8 neighbouring lanes have a head, and all of them are here (canQuantizeQueries). Quantizes what would have been stored.
 template <int V>
 __device__ __forceinline__ void putVector(const HeadRows& out, int64_t row, int, int column, const float (&x)[V]) {
   static_assert(V == 8);
@@ -209,9 +209,9 @@ void rmsNormRope(cudaStream_t stream, const Tensor& out, const Tensor& in, const
   });
 }
 
-void quantisedQueries(cudaStream_t stream, const HeadRows& out, const Tensor& in, const Tensor& weight, float eps, const Rotation& r) {
+void quantizedQueries(cudaStream_t stream, const HeadRows& out, const Tensor& in, const Tensor& weight, float eps, const Rotation& r) {
   const int64_t width = in.shape[-1], rows = rowsOf(in);
-  require(in.dtype == DType::BF16 && weight.dtype == DType::BF16 && weight.elements() == width, "quantisedQueries: bf16 only");
+  require(in.dtype == DType::BF16 && weight.dtype == DType::BF16 && weight.elements() == width, "quantizedQueries: bf16 only");
   dispatchRow(DType::BF16, rows, width, true, [&](auto row, dim3 grid, unsigned threads) {
     using R = decltype(row);
     if constexpr (std::is_same_v<R, Row<bf16, 8, 2, true>> || std::is_same_v<R, Row<bf16, 8, 6, true>>) {
@@ -267,15 +267,15 @@ void rmsNormRope(cudaStream_t stream, const Tensor& out, const Tensor& in, const
   rotateFrames<true>(stream, out, in, weight, eps, heads, tables, temporal);
 }
 
-void quantisedQueries(cudaStream_t stream, const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
+void quantizedQueries(cudaStream_t stream, const Tensor& bytes, const Tensor& scale, const Tensor& in, const Tensor& weight, float eps, int64_t heads,
                       const RopeTables& tables, std::span<const int32_t> temporal) {
   const int64_t width = in.shape[-1], rows = rowsOf(in);
-  require(canQuantiseQueries(width, heads) && bytes.dtype == DType::I8 && bytes.elements() == in.elements() && scale.dtype == DType::F32 &&
+  require(canQuantizeQueries(width, heads) && bytes.dtype == DType::I8 && bytes.elements() == in.elements() && scale.dtype == DType::F32 &&
               scale.elements() == heads * rows,
-          "quantisedQueries: shapes do not match");
+          "quantizedQueries: shapes do not match");
   rotateFrames(in, heads, tables, temporal, [&](const Rotation& r, int64_t first, int64_t count) {
     const HeadRows out{bytes.as<int8_t>(), scale.as<float>(), first, rows, r.headDim};
-    quantisedQueries(stream, out, in.view({rows, width}).rows(first, count), weight, eps, r);
+    quantizedQueries(stream, out, in.view({rows, width}).rows(first, count), weight, eps, r);
   });
 }
 

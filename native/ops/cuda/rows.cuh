@@ -1,4 +1,4 @@
-// Rows of activations in registers: what norms and quantisation have in common. A warp holds a row, so that nobody waits for other warps, or
+// Rows of activations in registers: what norms and quantization have in common. A warp holds a row, so that nobody waits for other warps, or
 // a block does where a row is too long for that or odd; 8 elements (16 bytes of bf16) per thread and access where the width allows.
 #pragma once
 

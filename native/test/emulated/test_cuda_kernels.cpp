@@ -325,10 +325,10 @@ TEST("cuda: 8-bit attention takes the bytes that norms make of queries for its o
       a.out = d.activation({n, width}), a.visible = {&all, 1}, a.heads = heads, a.eightBit = true, a.scale = 0.3f;
       const Tensor weight = d.activation({width}, random(width));
       if (bytes) {
-        CHECK(cuda::canQuantiseQueries(width, heads));
+        CHECK(cuda::canQuantizeQueries(width, heads));
         const Tensor values = d.empty(DType::I8, {n, width});
         a.qScale = d.empty(DType::F32, {n, heads});
-        cuda::quantisedQueries(gpu.stream(), values, a.qScale, a.q, weight, 1e-6f, heads, t, at);
+        cuda::quantizedQueries(gpu.stream(), values, a.qScale, a.q, weight, 1e-6f, heads, t, at);
         a.q = values;
       } else {
         gpu.rmsNormRope(a.q, a.q, weight, 1e-6f, heads, {&t, at});

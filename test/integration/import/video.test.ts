@@ -9,7 +9,7 @@ import type { LoadOptions } from '../../../src/engine/addon.js';
 import { loadAddon, openEngine } from '../../../src/engine/index.js';
 import { findPackages } from '../../../src/packages/index.js';
 import { convert } from '../../../src/import/convert.js';
-import { importModel, type ImportOptions, openSource, quantisePackage } from '../../../src/import/index.js';
+import { importModel, type ImportOptions, openSource, quantizePackage } from '../../../src/import/index.js';
 import { wholeTensor } from '../../../src/import/tensor.js';
 
 const models = fileURLToPath(new URL('../../../models', import.meta.url));
@@ -98,11 +98,11 @@ describe('the int8 variant of the default model', () => {
     const source = packages.find(({ directory }) => directory === pocket);
     const variant = packages.find(({ directory }) => directory === shipped);
     if (!source || !variant) throw new Error('models/ has to hold pocket and pocket-int8');
-    const { files } = await quantisePackage({ source, out: join(root, 'pocket-int8'), precision: 'int8' });
+    const { files } = await quantizePackage({ source, out: join(root, 'pocket-int8'), precision: 'int8' });
     expect(variant.manifest).toMatchObject({ name: 'pocket-int8', version: source.manifest.version, files });
   });
 
-  it('makes, bit for bit, the video of the default one quantised when it is loaded', async () => {
+  it('makes, bit for bit, the video of the default one quantized when it is loaded', async () => {
     expect((await video(shipped, 'int8')).equals(await video(pocket, 'int8'))).toBe(true);
   });
 
@@ -121,7 +121,7 @@ describe('a video from an imported package', () => {
     expect((await video(made, 'bf16')).equals(expected)).toBe(true);
   });
 
-  it('in int8 is that of the same weights quantised when they are loaded', async () => {
+  it('in int8 is that of the same weights quantized when they are loaded', async () => {
     const made = adopt(await imported('small', { precision: 'int8', textEncoder: 'fp32' }));
     expect((await video(made, 'int8')).equals(await video(pocket, 'int8'))).toBe(true);
   });

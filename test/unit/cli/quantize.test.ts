@@ -39,7 +39,7 @@ describe('longlive quantize', () => {
   });
 });
 
-describe('the loss of a quantised package', () => {
+describe('the loss of a quantized package', () => {
   it('is the relative error of latents and the PSNR of frames', () => {
     expect(relativeError(Float32Array.of(3, 4), Float32Array.of(3, 4.5))).toBeCloseTo(0.1);
     expect(relativeError(new Float32Array(2), new Float32Array(2))).toBe(0);

@@ -17,9 +17,9 @@ import { type EngineOptions, openEngine } from '../../../src/engine/index.js';
 import { PackageCache } from '../../../src/packages/index.js';
 import {
   ditShapes,
-  isQuantised,
+  isQuantized,
   openSource,
-  quantiseRows,
+  quantizeRows,
   type Tensor,
   toFloat32,
   valuesOf,
@@ -230,10 +230,10 @@ describe('LoRA adapters for a package in 8 bits', () => {
   const config = CONFIG.replace('"numLayers":1', '"numLayers":6');
   const TYPES = { int8: 'I8', fp8: 'F8_E4M3' } as const;
 
-  async function quantised(precision: keyof typeof TYPES): Promise<Buffer> {
-    const path = join(root, 'quantised');
+  async function quantized(precision: keyof typeof TYPES): Promise<Buffer> {
+    const path = join(root, 'quantized');
     const tensors = [...ditShapes(DEEP)].map(([name, shape]) => [name, memoryTensor(name, shape, noise(count(shape)))]);
-    const typeOf = (name: string) => (isQuantised('dit', name) ? TYPES[precision] : 'BF16');
+    const typeOf = (name: string) => (isQuantized('dit', name) ? TYPES[precision] : 'BF16');
     await writeSafeTensors(path, new Map(tensors as [string, Tensor][]), typeOf, () => undefined);
     return readFileSync(path);
   }
@@ -260,15 +260,15 @@ describe('LoRA adapters for a package in 8 bits', () => {
     (await engine.open('tiny', { ...SIZE, loras: [{ name: 'bright', weight }] })).dispose();
   };
 
-  it('are merged in float and quantised again, and nothing else is touched', async () => {
+  it('are merged in float and quantized again, and nothing else is touched', async () => {
     writeLora('bright', 0.25);
-    const opened = await openOver(await quantised('int8'), {}, config);
+    const opened = await openOver(await quantized('int8'), {}, config);
     await use(opened);
     expect(opened.addon.precisions).toEqual(['int8', 'int8']);
     const [before, after] = await Promise.all(opened.addon.loaded.map(tensorsOf));
     if (!before || !after) throw new Error('not loaded');
     expect([...after.keys()].sort()).toEqual([...before.keys()].sort());
-    const wanted = quantiseRows(
+    const wanted = quantizeRows(
       adaptedValues(before, 'int8').map((value) => value + 0.25),
       DIT.dim,
       'I8',
@@ -286,7 +286,7 @@ describe('LoRA adapters for a package in 8 bits', () => {
 
   it('that rounding would swallow are refused with the way out, and merged only once to find that', async () => {
     writeLora('bright', 0.0005);
-    const opened = await openOver(await quantised('int8'), {}, config);
+    const opened = await openOver(await quantized('int8'), {}, config);
     await expect(use(opened)).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
     const product = vi.spyOn(opened.addon, 'addProduct');
     const refused = use(opened);
@@ -303,7 +303,7 @@ describe('LoRA adapters for a package in 8 bits', () => {
     ['fp8', 'auto'],
   ] as const)('keep even that where it is stored in %s and calculated with in bf16', async (stored, precision) => {
     writeLora('bright', 0.0005);
-    const opened = await openOver(await quantised(stored), { precision }, config);
+    const opened = await openOver(await quantized(stored), { precision }, config);
     await use(opened, 2);
     const [before, after] = await Promise.all(opened.addon.loaded.map(tensorsOf));
     if (!before || !after) throw new Error('not loaded');
@@ -325,7 +325,7 @@ describe('LoRA adapters for a package in 8 bits', () => {
       'blocks.0.ffn.0.lora_B.weight': ones([8, 1], 0.02),
     };
     writeFileSync(join(root, 'loras', 'bright.safetensors'), safeTensors(tensors));
-    const opened = await openOver(await quantised('int8'), {}, config);
+    const opened = await openOver(await quantized('int8'), {}, config);
     await use(opened);
     expect(opened.told).toEqual([expect.stringMatching(/^LoRA "bright" has \d+ % of its effect in the 8-bit weights/)]);
   });

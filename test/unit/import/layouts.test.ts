@@ -22,7 +22,7 @@ import {
   OTHER_ADAPTERS,
   OTHER_FILES,
   OTHER_NETWORKS,
-  QUANTISED,
+  QUANTIZED,
 } from '../../../src/import/layouts.js';
 import { plainNames } from '../../../src/import/names.js';
 import { writeTorch } from '../../../scripts/torch-writer.js';
@@ -492,7 +492,7 @@ describe('every layout of networks in the table', () => {
     expect(others.join()).toMatch(/attn1\.to_q.*SelfAttention.*mid_block/);
   });
 
-  it.each(QUANTISED.map((kind) => [kind.title, kind] as const))(
+  it.each(QUANTIZED.map((kind) => [kind.title, kind] as const))(
     '%s is named in one line',
     (title, { example, read }) => {
       const tensors = plainNames([
@@ -511,7 +511,7 @@ describe('every layout of networks in the table', () => {
       released('dit').map((t) => (t.shape.length === 2 ? { ...t, dtype: 'F8_E4M3' as const } : t)),
     );
     expect(messageOf(() => readNetwork('dit', tensors))).toMatch(/plain fp8.*--dequantize/);
-    expect(readNetwork('dit', tensors, { dequantise: true }).tensors.get('blocks.0.ffn.0.weight')?.dtype).toBe('F32');
+    expect(readNetwork('dit', tensors, { dequantize: true }).tensors.get('blocks.0.ffn.0.weight')?.dtype).toBe('F32');
   });
 });
 

@@ -22,7 +22,7 @@ import { convert, toFloat32 } from '../../../src/import/convert.js';
 import { importModel, type ImportOptions } from '../../../src/import/index.js';
 import { type Adapter, type AddProduct, mergeAdapters, readAdapter } from '../../../src/import/lora.js';
 import { pickTensors, plainNames } from '../../../src/import/names.js';
-import { dequantised } from '../../../src/import/quantise.js';
+import { dequantized } from '../../../src/import/quantize.js';
 import { convertSentencePiece } from '../../../src/import/sentencepiece.js';
 import { readTensors } from '../../../src/import/source.js';
 import { type Tensor, wholeTensor } from '../../../src/import/tensor.js';
@@ -271,7 +271,7 @@ describe('longlive import', () => {
     ['bf16', 'BF16', 'int8', 'I8'],
     ['fp32', 'F32', undefined, 'F32'],
   ] as const)(
-    'stores %s matrices with scales where the network is quantised',
+    'stores %s matrices with scales where the network is quantized',
     async (precision, dit, textEncoder, text) => {
       const { directory, bytes } = await importModel(options({ precision, textEncoder }));
       const sizes = readdirSync(directory).filter((file) => file !== 'manifest.json');
@@ -290,7 +290,7 @@ describe('longlive import', () => {
       expect(encoder.get('blocks.0.ffn.gate.0.weight')).toBe(text);
       expect(encoder.has('blocks.0.ffn.gate.0.weight_scale')).toBe(text === 'I8');
       const original = pickTensors(await tensorsOf(checkpoint('base_fp32_extra.pt'))).tensors;
-      const restored = dequantised(plainNames(await tensorsOf(join(directory, 'dit.safetensors'))));
+      const restored = dequantized(plainNames(await tensorsOf(join(directory, 'dit.safetensors'))));
       expect([...restored.keys()].sort()).toEqual([...original.keys()].sort());
       const bound = { int8: 1 / 200, fp8: 1 / 14, bf16: 1 / 250, fp32: 0 }[precision];
       for (const [name, tensor] of original)
@@ -298,10 +298,10 @@ describe('longlive import', () => {
     },
   );
 
-  it('quantises what adapters have been merged into', async () => {
+  it('quantizes what adapters have been merged into', async () => {
     const lora = { path: checkpoint('lora_fp32.pt'), weight: 1, alpha: 8 };
     const result = await importModel(options({ loras: [lora], precision: 'int8' }));
-    const restored = dequantised(plainNames(await tensorsOf(join(result.directory, 'dit.safetensors'))));
+    const restored = dequantized(plainNames(await tensorsOf(join(result.directory, 'dit.safetensors'))));
     for (const [name, wanted] of plainNames(await tensorsOf(checkpoint('merged_fp32.safetensors'))))
       expect(difference(await floats(restored.get(name) as Tensor), await floats(wanted))).toBeLessThan(1 / 200);
   });

@@ -140,7 +140,7 @@ describe('files and folders', () => {
     expect(plan.left.map(({ path, what }) => `${path.slice(folder.length)}: ${what}`).sort()).toEqual([
       '/clip.safetensors: These are not the weights of a network that LongLive uses; it has visual.proj, …',
       `/dcp: ${folder}/dcp is a checkpoint of torch.distributed (DCP); convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch ${folder}/dcp model.pt`,
-      '/dit.gguf: a GGUF file, which holds quantised weights; take the original checkpoint.',
+      '/dit.gguf: a GGUF file, which holds quantized weights; take the original checkpoint.',
     ]);
   });
 
@@ -267,10 +267,10 @@ describe('weights in 8 bits', () => {
     const path = writeCheckpoint(join(root, 'fp8.safetensors'), { ...weights, ...more });
     const refused = importModel(options([path, ...others()])).catch((error: Error) => error.message);
     expect(await refused).toMatch(
-      /^\S+fp8\.safetensors: The video network \(DiT\) is quantised: .* --dequantize [^\n]*$/,
+      /^\S+fp8\.safetensors: The video network \(DiT\) is quantized: .* --dequantize [^\n]*$/,
     );
     expect(existsSync(join(root, 'out'))).toBe(false);
-    await importModel(options([path, ...others()], { dequantise: true }));
+    await importModel(options([path, ...others()], { dequantize: true }));
     const stored = await tensorsOf(written('dit.safetensors'));
     const matrix = stored.get(MATRIX) as Tensor;
     const columns = matrix.shape[1] as number;
@@ -292,7 +292,7 @@ describe('weights in 8 bits', () => {
       'blocks.9.x.scale_weight': stored([1], []),
     };
     const path = writeCheckpoint(join(root, 'fp8.safetensors'), weights);
-    await expect(importModel(options([path, ...others()], { dequantise: true }))).rejects.toThrow(
+    await expect(importModel(options([path, ...others()], { dequantize: true }))).rejects.toThrow(
       '"blocks.9.x.scale_weight" is a scale without a weight.',
     );
   });

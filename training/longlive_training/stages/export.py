@@ -16,7 +16,7 @@ from ..config import ExportStage
 from ..context import Context
 from ..export import InvalidPackage, config, validate, write_package
 from ..inference import Package
-from ..quantise import int8, psnr
+from ..quantize import int8, psnr
 from ..sample import Generator
 
 STUDENTS = ["long", "distill", "ode", "causal"]

@@ -5,8 +5,8 @@
 
 import { toFloat32 } from './convert.js';
 import { ImportError } from './errors.js';
-import { PLAIN_FP8, QUANTISED } from './layouts.js';
-import { numbersOf } from './quantise.js';
+import { PLAIN_FP8, QUANTIZED } from './layouts.js';
+import { numbersOf } from './quantize.js';
 import { countOf, type DType, type Tensor, wholeTensor } from './tensor.js';
 
 const EIGHT_BITS: ReadonlySet<DType> = new Set(['F8_E4M3', 'F8_E5M2', 'I8']);
@@ -14,17 +14,17 @@ const EIGHT_BITS: ReadonlySet<DType> = new Set(['F8_E4M3', 'F8_E5M2', 'I8']);
 const SCALES = /^(.+)\.(?:scale_weight|weight_scale)$/;
 const BESIDE = /(?:^|\.)(?:scaled_fp8|scale_input|input_scale|comfy_quant)$/;
 
-/** Which kind of quantised weights these are, if they are. */
-export function quantisedKind(tensors: ReadonlyMap<string, Tensor>): { title: string; read: boolean } | undefined {
+/** Which kind of quantized weights these are, if they are. */
+export function quantizedKind(tensors: ReadonlyMap<string, Tensor>): { title: string; read: boolean } | undefined {
   const names = [...tensors.keys()];
-  const kind = QUANTISED.find(({ sign }) => names.some((name) => sign.test(name)));
+  const kind = QUANTIZED.find(({ sign }) => names.some((name) => sign.test(name)));
   if (kind) return kind;
   const cast = [...tensors.values()].some(({ dtype }) => dtype === 'F8_E4M3' || dtype === 'F8_E5M2');
   return cast ? { title: PLAIN_FP8, read: true } : undefined;
 }
 
 /** The same tensors without scales, those of 8 bits as F32. */
-export function dequantisedNetwork(stored: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+export function dequantizedNetwork(stored: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
   const plain = new Map<string, Tensor>();
   const unused = new Set([...stored.keys()].filter((name) => SCALES.test(name)));
   for (const [name, tensor] of stored) {

@@ -10,24 +10,24 @@ import { makeDirectory } from '../files/make-directory.js';
 import { ImportError } from './errors.js';
 import { withLock } from './lock.js';
 import type { Component } from './names.js';
-import { isQuantised, isQuantisedType, type QuantisedType } from './quantise.js';
+import { isQuantized, isQuantizedType, type QuantizedType } from './quantize.js';
 import { openSource } from './source.js';
 import type { Tensor } from './tensor.js';
 import { isSmall, type StoredType, writeSafeTensors, type WrittenFile } from './writer.js';
 import { PACKAGE_NAME } from './package-name.js';
 
-export interface PackageToQuantise {
+export interface PackageToQuantize {
   directory: string;
   manifest: { title: string; files: Record<string, WrittenFile> } & Record<string, unknown>;
 }
 
-export interface QuantiseOptions {
+export interface QuantizeOptions {
   /** Whole and undamaged. */
-  source: PackageToQuantise;
+  source: PackageToQuantize;
   out: string;
   /** Of the video network. */
   precision: 'int8' | 'fp8';
-  /** Quantise the text encoder as well. */
+  /** Quantize the text encoder as well. */
   textEncoder?: 'int8';
   /** Of the new model; default: the name of its directory. */
   name?: string;
@@ -38,7 +38,7 @@ export interface QuantiseOptions {
   trial?: (directory: string) => Promise<void>;
 }
 
-export interface QuantisedPackage {
+export interface QuantizedPackage {
   directory: string;
   files: Record<string, WrittenFile>;
 }
@@ -47,7 +47,7 @@ const TYPES = { int8: 'I8', fp8: 'F8_E4M3' } as const;
 const README = 'README.md';
 const SPARE_BYTES = 64 * 2 ** 20;
 
-export async function quantisePackage(options: QuantiseOptions): Promise<QuantisedPackage> {
+export async function quantizePackage(options: QuantizeOptions): Promise<QuantizedPackage> {
   const out = resolve(options.out);
   const name = options.name ?? basename(out);
   if (!PACKAGE_NAME.test(name))
@@ -82,13 +82,13 @@ export function lockOf(out: string): string {
   return `${out}.lock`;
 }
 
-async function writeFiles(partial: string, options: QuantiseOptions): Promise<Record<string, WrittenFile>> {
+async function writeFiles(partial: string, options: QuantizeOptions): Promise<Record<string, WrittenFile>> {
   const { directory, manifest } = options.source;
   await checkSpace(
     partial,
     Object.values(manifest.files).reduce((sum, { bytes }) => sum + bytes, 0),
   );
-  const chosen: Record<string, [Component, QuantisedType]> = {
+  const chosen: Record<string, [Component, QuantizedType]> = {
     'dit.safetensors': ['dit', TYPES[options.precision]],
     ...(options.textEncoder && { 'text_encoder.safetensors': ['textEncoder', TYPES[options.textEncoder]] }),
   };
@@ -96,26 +96,26 @@ async function writeFiles(partial: string, options: QuantiseOptions): Promise<Re
   for (const [file, entry] of Object.entries(manifest.files)) {
     const how = chosen[file];
     const [from, to] = [join(directory, file), join(partial, file)];
-    files[file] = how ? await quantiseFile(from, to, ...how) : await copied(from, to, entry);
+    files[file] = how ? await quantizeFile(from, to, ...how) : await copied(from, to, entry);
   }
   if (await exists(join(directory, README))) await copyFile(join(directory, README), join(partial, README));
   return files;
 }
 
-async function quantiseFile(from: string, to: string, component: Component, type: QuantisedType): Promise<WrittenFile> {
+async function quantizeFile(from: string, to: string, component: Component, type: QuantizedType): Promise<WrittenFile> {
   const source = await openSource(from);
   try {
-    const done = source.tensors.find(({ dtype }) => isQuantisedType(dtype));
+    const done = source.tensors.find(({ dtype }) => isQuantizedType(dtype));
     if (done)
-      throw new ImportError(`${from} is already quantised ("${done.name}"); start from the unquantised package.`);
-    const typeOf = (name: string, tensor: Tensor) => (isQuantised(component, name) ? type : unchanged(name, tensor));
+      throw new ImportError(`${from} is already quantized ("${done.name}"); start from the unquantized package.`);
+    const typeOf = (name: string, tensor: Tensor) => (isQuantized(component, name) ? type : unchanged(name, tensor));
     return await writeSafeTensors(to, new Map(source.tensors.map((tensor) => [tensor.name, tensor])), typeOf, () => {});
   } finally {
     await source.close();
   }
 }
 
-/** What is not quantised keeps its type, where packages have it. */
+/** What is not quantized keeps its type, where packages have it. */
 function unchanged(name: string, tensor: Tensor): StoredType {
   return tensor.dtype === 'F32' || tensor.dtype === 'BF16' ? tensor.dtype : isSmall(name, tensor) ? 'F32' : 'BF16';
 }
@@ -126,7 +126,7 @@ async function copied(from: string, to: string, entry: WrittenFile): Promise<Wri
   return entry;
 }
 
-function manifestOf(name: string, files: Record<string, WrittenFile>, options: QuantiseOptions): string {
+function manifestOf(name: string, files: Record<string, WrittenFile>, options: QuantizeOptions): string {
   const { manifest } = options.source;
   const { precision, textEncoder, now = () => new Date() } = options;
   const title = `${manifest.title} (${precision})`;

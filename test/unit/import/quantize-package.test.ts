@@ -5,15 +5,15 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { dequantised, openSource, quantisePackage, type Tensor } from '../../../src/import/index.js';
-import type { PackageToQuantise, QuantiseOptions } from '../../../src/import/quantise-package.js';
+import { dequantized, openSource, quantizePackage, type Tensor } from '../../../src/import/index.js';
+import type { PackageToQuantize, QuantizeOptions } from '../../../src/import/quantize-package.js';
 import { memoryTensor } from '../../support/memory-tensor.js';
 import { writeSafeTensors } from '../../../src/import/writer.js';
 
 let root: string;
-let source: PackageToQuantise;
+let source: PackageToQuantize;
 beforeEach(async () => {
-  root = mkdtempSync(join(tmpdir(), 'longlive-quantise-'));
+  root = mkdtempSync(join(tmpdir(), 'longlive-quantize-'));
   source = await makePackage(join(root, 'original'));
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
@@ -21,8 +21,8 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 const MATRIX = 'blocks.0.ffn.0.weight';
 const values = (count: number) => Float32Array.from({ length: count }, (_, i) => Math.sin(i * 1.7) * (1 + (i % 5)));
 
-/** Only what quantising looks at; whether networks are whole is the native core's business. */
-async function makePackage(directory: string): Promise<PackageToQuantise> {
+/** Only what quantizing looks at; whether networks are whole is the native core's business. */
+async function makePackage(directory: string): Promise<PackageToQuantize> {
   mkdirSync(directory);
   const files: Record<string, { bytes: number; sha256: string }> = {};
   const tensors: Record<string, Tensor[]> = {
@@ -54,8 +54,8 @@ async function makePackage(directory: string): Promise<PackageToQuantise> {
   return { directory, manifest: { formatVersion: 1, name: 'original', title: 'Original', license: 'MIT', files } };
 }
 
-const quantise = (options: Partial<QuantiseOptions> = {}) =>
-  quantisePackage({ source, out: join(root, 'small'), precision: 'int8', ...options });
+const quantize = (options: Partial<QuantizeOptions> = {}) =>
+  quantizePackage({ source, out: join(root, 'small'), precision: 'int8', ...options });
 
 async function tensorsOf(file: string): Promise<Map<string, Tensor>> {
   const opened = await openSource(join(root, 'small', file));
@@ -63,14 +63,14 @@ async function tensorsOf(file: string): Promise<Map<string, Tensor>> {
   return new Map(opened.tensors.map((tensor) => [tensor.name, tensor]));
 }
 
-describe('quantising a package', () => {
+describe('quantizing a package', () => {
   it.each([
     ['int8', 'I8'],
     ['fp8', 'F8_E4M3'],
   ] as const)(
     'stores the large matrices in %s with their scales, and nothing else otherwise',
     async (precision, dtype) => {
-      await quantise({ precision });
+      await quantize({ precision });
       const tensors = await tensorsOf('dit.safetensors');
       expect(Object.fromEntries([...tensors].map(([name, tensor]) => [name, tensor.dtype]))).toEqual({
         [MATRIX]: dtype,
@@ -83,16 +83,16 @@ describe('quantising a package', () => {
   );
 
   it('stays close to what it was', async () => {
-    await quantise({ textEncoder: 'int8' });
+    await quantize({ textEncoder: 'int8' });
     const file = await openSource(join(root, 'small', 'text_encoder.safetensors'));
-    const [table] = dequantised(new Map(file.tensors.map((tensor) => [tensor.name, tensor]))).values();
+    const [table] = dequantized(new Map(file.tensors.map((tensor) => [tensor.name, tensor]))).values();
     const got = new Float32Array((await (table as Tensor).read(0, 32)).buffer);
     await file.close();
     values(32).forEach((value, i) => expect(Math.abs((got[i] as number) - value)).toBeLessThan(5 / 127));
   });
 
   it('writes a manifest that is true of every file', async () => {
-    const { files } = await quantise({ name: 'tiny', now: () => new Date(0) });
+    const { files } = await quantize({ name: 'tiny', now: () => new Date(0) });
     const manifest = JSON.parse(readFileSync(join(root, 'small', 'manifest.json'), 'utf8')) as Record<string, unknown>;
     expect(manifest).toMatchObject({
       name: 'tiny',
@@ -110,14 +110,14 @@ describe('quantising a package', () => {
     );
   });
 
-  it('refuses what is quantised already, a name that is none, and a place that is taken', async () => {
-    await quantise();
+  it('refuses what is quantized already, a name that is none, and a place that is taken', async () => {
+    await quantize();
     const again = { ...source, directory: join(root, 'small') };
-    await expect(quantise({ source: again, out: join(root, 'smaller') })).rejects.toThrow(
-      /already quantised \("blocks/,
+    await expect(quantize({ source: again, out: join(root, 'smaller') })).rejects.toThrow(
+      /already quantized \("blocks/,
     );
-    await expect(quantise({ name: 'Not A Name' })).rejects.toThrow(/cannot be the name/);
-    await expect(quantise()).rejects.toThrow(/exists already/);
+    await expect(quantize({ name: 'Not A Name' })).rejects.toThrow(/cannot be the name/);
+    await expect(quantize()).rejects.toThrow(/exists already/);
     expect(readdirSync(root).sort()).toEqual(['original', 'small']);
   });
 
@@ -126,17 +126,17 @@ describe('quantising a package', () => {
       expect(existsSync(join(directory, 'manifest.json'))).toBe(true);
       throw new Error('it dreams of something else');
     };
-    await expect(quantise({ trial })).rejects.toThrow('something else');
+    await expect(quantize({ trial })).rejects.toThrow('something else');
     expect(readdirSync(root)).toEqual(['original']);
   });
 
   it('leaves no package when it is killed, and the next attempt clears up', async () => {
-    const module = new URL('../../../src/import/quantise-package.ts', import.meta.url).href;
+    const module = new URL('../../../src/import/quantize-package.ts', import.meta.url).href;
     const script = `
-      const { quantisePackage } = await import(${JSON.stringify(module)});
+      const { quantizePackage } = await import(${JSON.stringify(module)});
       setInterval(() => undefined, 1000);
       const trial = () => new Promise(() => console.log('trial'));
-      await quantisePackage({ ...JSON.parse(process.argv[1]), trial });`;
+      await quantizePackage({ ...JSON.parse(process.argv[1]), trial });`;
     const options = JSON.stringify({ source, out: join(root, 'small'), precision: 'int8' });
     const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script, options], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -146,7 +146,7 @@ describe('quantising a package', () => {
     await once(child, 'exit');
     expect(existsSync(join(root, 'small'))).toBe(false);
     expect(readdirSync(root).filter((name) => !/^\.|\.lock$/.test(name))).toEqual(['original']);
-    await quantise();
+    await quantize();
     expect(readdirSync(root).sort()).toEqual(['original', 'small']);
   }, 60_000);
 });

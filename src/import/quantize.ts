@@ -8,9 +8,9 @@ import { ImportError } from './errors.js';
 import type { Component } from './names.js';
 import { countOf, type DType, type Tensor } from './tensor.js';
 
-export type QuantisedType = 'I8' | 'F8_E4M3';
+export type QuantizedType = 'I8' | 'F8_E4M3';
 
-export function isQuantisedType(dtype: DType): dtype is QuantisedType {
+export function isQuantizedType(dtype: DType): dtype is QuantizedType {
   return dtype === 'I8' || dtype === 'F8_E4M3';
 }
 
@@ -21,24 +21,24 @@ const MATRICES: Record<Component, RegExp | undefined> = {
   tinyVae: undefined,
 };
 
-/** Whether a tensor is one of those that are stored in 8 bits when a network is quantised. */
-export function isQuantised(component: Component, name: string): boolean {
+/** Whether a tensor is one of those that are stored in 8 bits when a network is quantized. */
+export function isQuantized(component: Component, name: string): boolean {
   return MATRICES[component]?.test(name) ?? false;
 }
 
-/** The name of the scales that belong to a quantised matrix. */
+/** The name of the scales that belong to a quantized matrix. */
 export function scaleName(matrix: string): string {
   return `${matrix}_scale`;
 }
 
 /** The largest number of each type. */
-const LARGEST: Record<QuantisedType, number> = { I8: 127, F8_E4M3: 448 };
+const LARGEST: Record<QuantizedType, number> = { I8: 127, F8_E4M3: 448 };
 
-/** Whole rows of a matrix. The native core quantises with the same arithmetic when it loads, so the bits agree. */
-export function quantiseRows(
+/** Whole rows of a matrix. The native core quantizes with the same arithmetic when it loads, so the bits agree. */
+export function quantizeRows(
   values: Float32Array,
   columns: number,
-  type: QuantisedType,
+  type: QuantizedType,
 ): { bytes: Uint8Array; scales: Float32Array } {
   const bytes = new Uint8Array(values.length);
   const scales = new Float32Array(values.length / columns);
@@ -107,12 +107,12 @@ function normalCode(size: number): number {
   return Math.min(code, LARGEST_CODE);
 }
 
-/** The tensors of a package's file with its quantised matrices, or those of some names, as F32, and without their scales. */
-export function dequantised(stored: ReadonlyMap<string, Tensor>, matrices?: ReadonlySet<string>): Map<string, Tensor> {
-  const quantised = [...stored].filter(([name, { dtype }]) => (matrices?.has(name) ?? true) && isQuantisedType(dtype));
-  const scales = new Set(quantised.map(([name]) => scaleName(name)));
+/** The tensors of a package's file with its quantized matrices, or those of some names, as F32, and without their scales. */
+export function dequantized(stored: ReadonlyMap<string, Tensor>, matrices?: ReadonlySet<string>): Map<string, Tensor> {
+  const quantized = [...stored].filter(([name, { dtype }]) => (matrices?.has(name) ?? true) && isQuantizedType(dtype));
+  const scales = new Set(quantized.map(([name]) => scaleName(name)));
   const plain = new Map([...stored].filter(([name]) => !scales.has(name)));
-  for (const [name, matrix] of quantised) {
+  for (const [name, matrix] of quantized) {
     const scale = stored.get(scaleName(name));
     const [rows, ...row] = matrix.shape;
     if (scale?.dtype !== 'F32' || scale.shape.join() !== String(rows))
@@ -132,7 +132,7 @@ async function readScaled(
   const bytes = await matrix.read(from, to);
   const first = Math.floor(from / columns);
   const scales = toFloat32(await scale.read(first, Math.ceil(to / columns)), 'F32');
-  const values = valuesOf(bytes, scales, columns, matrix.dtype as QuantisedType, from % columns);
+  const values = valuesOf(bytes, scales, columns, matrix.dtype as QuantizedType, from % columns);
   return new Uint8Array(values.buffer);
 }
 
@@ -141,7 +141,7 @@ export function valuesOf(
   bytes: Uint8Array,
   scales: Float32Array,
   columns: number,
-  type: QuantisedType,
+  type: QuantizedType,
   column = 0,
 ): Float32Array {
   const numbers = NUMBERS[type];
@@ -154,11 +154,11 @@ export function valuesOf(
 }
 
 /** What each byte stands for. */
-export function numbersOf(type: QuantisedType | 'F8_E5M2'): readonly number[] {
+export function numbersOf(type: QuantizedType | 'F8_E5M2'): readonly number[] {
   return NUMBERS[type];
 }
 
-const NUMBERS: Record<QuantisedType | 'F8_E5M2', readonly number[]> = {
+const NUMBERS: Record<QuantizedType | 'F8_E5M2', readonly number[]> = {
   I8: Array.from({ length: 256 }, (_, byte) => (byte < 128 ? byte : byte - 256)),
   F8_E4M3: Array.from({ length: 256 }, (_, byte) => {
     const exponent = (byte >> 3) & 15;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { dequantised, isQuantised, quantiseRows } from '../../../src/import/quantise.js';
+import { dequantized, isQuantized, quantizeRows } from '../../../src/import/quantize.js';
 import { ditShapes, textEncoderShapes } from '../../../src/import/shapes.js';
 import type { Tensor } from '../../../src/import/tensor.js';
 
@@ -10,13 +10,13 @@ const stored = (name: string, dtype: Tensor['dtype'], shape: number[], data: Uin
 
 /** Values through bytes and back. */
 async function roundTrip(values: Float32Array, columns: number, type: 'I8' | 'F8_E4M3') {
-  const { bytes, scales } = quantiseRows(values, columns, type);
+  const { bytes, scales } = quantizeRows(values, columns, type);
   const shape = [values.length / columns, columns];
   const file = new Map([
     ['m.weight', stored('m.weight', type, shape, bytes)],
     ['m.weight_scale', stored('m.weight_scale', 'F32', [shape[0] as number], new Uint8Array(scales.buffer), 4)],
   ]);
-  const plain = dequantised(file);
+  const plain = dequantized(file);
   expect([...plain.keys()]).toEqual(['m.weight']);
   const back = plain.get('m.weight') as Tensor;
   expect(back.dtype).toBe('F32');
@@ -46,7 +46,7 @@ describe('weights in eight bits', () => {
     // Exact numbers, exact ties, and the largest, which makes the scale 1.
     const [low, high] = [E4M3[20] as number, E4M3[21] as number];
     values.set([448, low, (low + high) / 2, (high + (E4M3[22] as number)) / 2, 2 ** -10, 3 * 2 ** -10, -0, 0]);
-    const { bytes, scales } = quantiseRows(values, values.length, 'F8_E4M3');
+    const { bytes, scales } = quantizeRows(values, values.length, 'F8_E4M3');
     expect(scales[0]).toBe(1);
     bytes.forEach((byte, i) => {
       const value = Math.abs(values[i] as number);
@@ -78,18 +78,18 @@ describe('weights in eight bits', () => {
 
   it('rows of nothing stay nothing, and what is no number is refused', () => {
     for (const type of ['I8', 'F8_E4M3'] as const) {
-      const { bytes, scales } = quantiseRows(Float32Array.from([0, -0, 1e-42, 0]), 2, type);
+      const { bytes, scales } = quantizeRows(Float32Array.from([0, -0, 1e-42, 0]), 2, type);
       expect([...scales, ...bytes]).toEqual([0, 0, 0, 0, 0, 0]);
-      expect(() => quantiseRows(Float32Array.from([1, NaN]), 2, type)).toThrow(/NaN/);
-      expect(() => quantiseRows(Float32Array.from([1, -Infinity]), 2, type)).toThrow(/infinity/);
+      expect(() => quantizeRows(Float32Array.from([1, NaN]), 2, type)).toThrow(/NaN/);
+      expect(() => quantizeRows(Float32Array.from([1, -Infinity]), 2, type)).toThrow(/infinity/);
     }
   });
 
   it('are refused without their scales', () => {
     const matrix = stored('m.weight', 'I8', [2, 2], new Uint8Array(4));
-    expect(() => dequantised(new Map([['m.weight', matrix]]))).toThrow(/"m\.weight".*scales/);
+    expect(() => dequantized(new Map([['m.weight', matrix]]))).toThrow(/"m\.weight".*scales/);
     const short = stored('m.weight_scale', 'F32', [1], new Uint8Array(4), 4);
-    expect(() => dequantised(new Map([['m.weight', matrix], [short.name, short]]))).toThrow(/scales/); // prettier-ignore
+    expect(() => dequantized(new Map([['m.weight', matrix], [short.name, short]]))).toThrow(/scales/); // prettier-ignore
   });
 
   it('are the matrices of the layers, and the embedding of the text', () => {
@@ -105,12 +105,12 @@ describe('weights in eight bits', () => {
     };
     const text = { vocabSize: 9, dim: 8, dimAttn: 8, dimFfn: 16, numHeads: 2, numLayers: 2, numBuckets: 32 };
     const names = (component: 'dit' | 'textEncoder', shapes: Map<string, readonly number[]>) =>
-      [...shapes.keys()].filter((name) => isQuantised(component, name));
+      [...shapes.keys()].filter((name) => isQuantized(component, name));
     expect(names('dit', ditShapes(dit))).toHaveLength(2 * 10);
     const encoder = names('textEncoder', textEncoderShapes({ ...text, maxDistance: 128, eps: 1e-6 }));
     expect(encoder).toHaveLength(2 * 7 + 1);
     expect(encoder[0]).toBe('token_embedding.weight');
     for (const component of ['vae', 'tinyVae'] as const)
-      expect(isQuantised(component, 'blocks.0.ffn.0.weight')).toBe(false);
+      expect(isQuantized(component, 'blocks.0.ffn.0.weight')).toBe(false);
   });
 });
