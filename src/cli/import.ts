@@ -3,6 +3,7 @@ import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { loadAddon, Tokenizer } from '../engine/index.js';
 import {
+  counted,
   importModel,
   type Imported,
   type ImportOptions,
@@ -154,7 +155,7 @@ export function planText(plan: Plan): string {
   return [
     `Would write ${plan.name}: ${gibibytes(plan.bytes)}`,
     ...plan.networks.map(({ title, path, tensors, parameters }) => {
-      return `  ${title}: ${path} (${tensors} tensors, ${billions(parameters)} parameters)`;
+      return `  ${title}: ${path} (${counted(tensors, 'tensor')}, ${billions(parameters)} parameters)`;
     }),
     `  tokenizer: ${plan.tokenizer}`,
     ...plan.adapters.flatMap((adapter) => adapterLines('would merge', adapter)),
@@ -173,9 +174,9 @@ function adapterLines(
   const weighted = weight === 1 ? '' : `, weight ${weight} included`;
   return [
     ...strengths.map(({ factor, alpha, rank, where, matrices }) => {
-      return `${verb} ${name} (${layout}) into ${matrices} matrices at ${rounded(factor)} x B A${weighted}: rank ${rank}, alpha ${alpha} of ${where}`;
+      return `${verb} ${name} (${layout}) into ${counted(matrices, 'matrix', 'matrices')} at ${rounded(factor)} x B A${weighted}: rank ${rank}, alpha ${alpha} of ${where}`;
     }),
-    ...(differences > 0 ? [`${verb} ${name}: differences of ${differences} tensors at ${weight}`] : []),
+    ...(differences > 0 ? [`${verb} ${name}: differences of ${counted(differences, 'tensor')} at ${weight}`] : []),
     ...notes.map((note) => `note: ${name}: ${note}`),
   ];
 }

@@ -184,7 +184,10 @@ function compare(component: Component, expected: Shapes, found: Map<string, Tens
     list('of a type that is not supported', mistyped),
   ].filter((line) => line !== '');
   if (complaints.length === 0) return;
-  throw new ImportError(`The weights are not those of a ${TITLES[component]}:\n${complaints.join('\n')}`);
+  throw new ImportError(
+    `The weights are not those of a ${TITLES[component]}:\n${complaints.join('\n')}\n` +
+      'The file is incomplete, or of another architecture: see docs/models.md for those that can be imported.',
+  );
 }
 
 function list(what: string, names: readonly string[]): string {

@@ -14,6 +14,11 @@ export async function inFile<T>(path: string, work: () => Promise<T>): Promise<T
   }
 }
 
+/** "1 tensor", "2 tensors". */
+export function counted(count: number, one: string, several = `${one}s`): string {
+  return `${count} ${count === 1 ? one : several}`;
+}
+
 /** Of many names the first ones are told. */
 const TOLD = 8;
 

@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import { hintsIn, jsonBeside } from './beside.js';
 import { readSmall } from './bytes.js';
 import { componentOf, readNetwork, TITLES, type Network } from './components.js';
-import { ImportError, inFile, shown } from './errors.js';
+import { counted, ImportError, inFile, shown } from './errors.js';
 import { BUNDLED, INDEX_FILES, OTHER_FILES, SHARD_FILE, TOKENIZER_TENSOR, WEIGHT_FILES } from './layouts.js';
 import { MOST_TOKENIZER_BYTES } from './limits.js';
 import { type Adapter, type AdapterOptions, isAdapter, readAdapter } from './lora.js';
@@ -231,7 +231,7 @@ async function takeNetworks(found: Found, source: Source, options: FindOptions):
 }
 
 function leftUnder(key: string, count: number): string {
-  const what = `"${key}" in it is not used (${count} tensors)`;
+  const what = `"${key}" in it is not used (${counted(count, 'tensor')})`;
   if (/lora/i.test(key)) return `${what}; to merge it, name the file with --lora as well`;
   return /ema/i.test(key) ? `${what}; --ema takes it` : what;
 }
@@ -271,7 +271,10 @@ async function takeNetwork(
   const others = unused.filter((name) => name !== TOKENIZER_TENSOR);
   if (pieces) takeTokenizer(found, tokenizerTensor(path, pieces), options);
   if (others.length > 0)
-    found.left.push({ path, what: `${others.length} tensors that generation does not need ("${others[0]}", …)` });
+    found.left.push({
+      path,
+      what: `${counted(others.length, 'tensor')} that generation does not need ("${others[0]}", …)`,
+    });
 }
 
 function tokenizerTensor(path: string, tensor: Tensor): FoundTokenizer {

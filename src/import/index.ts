@@ -1,6 +1,6 @@
 /** Other people's checkpoints to model packages. */
 export { toFloat32 } from './convert.js';
-export { ImportError } from './errors.js';
+export { counted, ImportError } from './errors.js';
 export { adapterFileAt, closeAll, findWeights } from './find.js';
 export {
   importModel,

@@ -134,6 +134,11 @@ export const OTHER_ADAPTERS: readonly { title: string; example: string; sign: Re
     example: 'lycoris_blocks_0_self_attn_q.lora_mid.weight',
     sign: /\.lora_mid(?:\.|$)/,
   },
+  {
+    title: 'LyCORIS with a trained scale (use_scalar)',
+    example: 'lycoris_blocks_0_self_attn_q.scalar',
+    sign: /\.scalar$/,
+  },
   { title: 'OFT', example: 'blocks.0.self_attn.q.oft_blocks', sign: /\.(?:oft_|boft_|oft_blocks)/ },
   { title: 'IA3', example: 'base_model.model.blocks.0.ffn.0.ia3_l', sign: /\.(?:ia3_l|on_input)(?:\.|$)/ },
   { title: 'GLoRA', example: 'lycoris_blocks_0_self_attn_q.a1.weight', sign: /\.(?:a1|a2|b1|b2)\.weight$/ },

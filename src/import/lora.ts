@@ -4,7 +4,7 @@
  */
 
 import { toFloat32 } from './convert.js';
-import { ImportError, listed } from './errors.js';
+import { counted, ImportError, listed } from './errors.js';
 import { ADAPTERS, MERGE_ELSEWHERE, OTHER_ADAPTERS, OTHER_NETWORKS, type Part, PARTS } from './layouts.js';
 import { adaptedModule, pickTensors, unwrappedNames } from './names.js';
 import { type Statement, type Strength, strengthOf } from './strength.js';
@@ -77,9 +77,9 @@ export async function readAdapter(
     else if (part === 'a' || part === 'b' || part === 'alpha') addTo(modules, path, module, part, name, tensor);
     else differences.set(differenceName(module, part), tensor);
   }
-  refuse(path, 'has tensors that are not those of a LoRA', strange);
+  refuse(path, 'has tensors that are not those of a LoRA', strange, MERGE_ELSEWHERE);
   const incomplete = [...modules].filter(([, { a, b }]) => !a || !b).map(([target]) => target);
-  refuse(path, 'has only half of the pair for', incomplete);
+  refuse(path, 'has only half of the pair for', incomplete, 'It is incomplete; download or save it again.');
   refuse(path, 'has factors of an unsupported type; save it in bf16, fp16 or fp32', mistyped(found));
   if (modules.size + differences.size === 0) throw new ImportError(`${path} has no LoRA.`);
   const pairs = new Map<string, Pair>();
@@ -108,7 +108,7 @@ function refuseOthers(path: string, names: readonly string[]): void {
     const others = names.filter((name) => sign.test(name));
     if (others.length === 0) continue;
     throw new ImportError(
-      `${path} adapts ${title} ("${others[0]}" and ${others.length - 1} more tensors); only adapters of the video network are supported. Save it without these tensors.`,
+      `${path} adapts ${title} ("${others[0]}" and ${others.length - 1} more); only adapters of the video network are supported. Save it without these tensors.`,
     );
   }
 }
@@ -205,7 +205,7 @@ function notesOf(
     alpha !== undefined && pairs.size > 0 && !used.has('--lora-alpha') && !same(alpha)
       ? [`--lora-alpha is not used: the adapter states its own alpha (${[...used].join(', ')}).`]
       : [];
-  const others = [...left].map(([key, count]) => `"${key}" in it (${count} tensors) is not used.`);
+  const others = [...left].map(([key, count]) => `"${key}" in it (${counted(count, 'tensor')}) is not used.`);
   return [...unused, ...flag, ...others];
 }
 
@@ -226,8 +226,9 @@ const PLACES: Record<string, string> = {
   half: '\\w+\\.[\\w.]+',
 };
 
-function refuse(path: string, problem: string, names: readonly string[]): void {
-  if (names.length > 0) throw new ImportError(`${path} ${problem}:\n${listed(names)}`);
+function refuse(path: string, problem: string, names: readonly string[], advice?: string): void {
+  if (names.length === 0) return;
+  throw new ImportError(`${path} ${problem}:\n${listed(names)}${advice === undefined ? '' : `\n${advice}`}`);
 }
 
 /** Refuses factors that hold NaN or infinity. */
@@ -257,7 +258,7 @@ export function mergeAdapters(
     const whole = [...differences].flatMap(([name, { shape }]) =>
       misshapen(base.get(name), shape).map((text) => `${name} ${text}`),
     );
-    refuse(path, 'does not fit the weights', [...factors, ...whole]);
+    refuse(path, 'does not fit the weights', [...factors, ...whole], FIT);
   }
   return new Map(
     [...base].map(([name, tensor]) => {
@@ -284,6 +285,7 @@ function problemOf(base: Tensor | undefined, { a, b, rank }: Pair): string[] {
 }
 
 const NOT_THERE = 'is not in the network';
+const FIT = 'It was trained for another model; take one for this model, such as the text-to-video one of this size.';
 
 function misshapen(base: Tensor | undefined, shape: readonly number[]): string[] {
   if (!base) return [NOT_THERE];

@@ -49,6 +49,11 @@ export const CONFIG_FILE = 'adapter_config.json';
 const ADAPTER_METADATA = 'lora_adapter_metadata';
 const UNSAID = /^(?:none|null|dynamic|)$/i;
 const MOST_PATTERNS = 10_000;
+/** The network that an adapter is for, as those who keep several in one file write it. */
+const NETWORK = /^(?:transformer|unet|dit|generator|model|diffusion_model)$/;
+const NETWORK_PREFIX = /^(?:transformer|unet|dit|generator|model|diffusion_model)\./;
+/** What an adapter may say of other networks is no business of the video network's. */
+const OTHER_NETWORK = /^(?:text_encoder|te\d|vae|image_encoder|transformer_2)/;
 
 export function statementsOf(config: Json | undefined, metadata: Metadata): Statement[] {
   const found: Statement[] = [];
@@ -88,7 +93,9 @@ export function strengthOf(module: Module, statements: readonly Statement[], ass
     const alpha = patternOf(each.alphas, names) ?? each.alpha;
     const said = patternOf(each.ranks, names) ?? each.rank;
     if (said !== undefined && said !== rank && !each.kohya) {
-      throw new ImportError(`"${names[0]}" has rank ${rank}, but ${each.where} says ${said}.`);
+      throw new ImportError(
+        `"${names[0]}" has rank ${rank}, but ${each.where} says ${said}. Get both from the same training run.`,
+      );
     }
     if (alpha === undefined) continue;
     return { factor: each.rslora ? alpha / Math.sqrt(rank) : alpha / rank, alpha, where: each.where };
@@ -117,10 +124,30 @@ function statement(where: string, said: Json): Statement {
 /** Diffusers' JSON, with the keys of each network under its prefix. */
 function embeddedIn(text: string): Json {
   const json = parseObject(text);
-  if (!json) throw new ImportError(`${ADAPTER_METADATA} in its metadata is not a JSON object.`);
-  return Object.fromEntries(
-    Object.entries(json).map(([key, value]) => [key.replace(/^(?:transformer|unet|dit)\./, ''), value]),
+  if (!json)
+    throw new ImportError(
+      `${ADAPTER_METADATA} in its metadata is not a JSON object; save the adapter again without it.`,
+    );
+  const said = withoutNetwork(json);
+  const elsewhere = Object.keys(said).find(
+    (key) => /\.lora_alpha$/.test(key) || (isObject(said[key]) && 'lora_alpha' in said[key]),
   );
+  if (said.lora_alpha === undefined && elsewhere !== undefined && !OTHER_NETWORK.test(elsewhere)) {
+    throw new ImportError(
+      `${ADAPTER_METADATA} in its metadata says lora_alpha for ${shown(elsewhere)}, which is not known; save the adapter with "transformer.lora_alpha".`,
+    );
+  }
+  return said;
+}
+
+/** Keys without the network in front of them, be it by a dot or as an object of its own. */
+function withoutNetwork(said: Json): Json {
+  const found: Json = {};
+  for (const [key, value] of Object.entries(said)) {
+    const own = NETWORK.test(key) && isObject(value) ? value : { [key.replace(NETWORK_PREFIX, '')]: value };
+    for (const [name, each] of Object.entries(own)) found[name] ??= each;
+  }
+  return found;
 }
 
 /** Keys that say it by themselves, and the JSON of a whole configuration under any key. */
@@ -128,11 +155,10 @@ function plainKeys(metadata: Metadata, chosen: (key: string) => boolean): Json {
   const said: Json = {};
   for (const [key, value] of metadata) {
     if (!chosen(key) || key === ADAPTER_METADATA) continue;
-    said[key.replace(/^(?:transformer|unet|dit)\./, '')] ??= value;
+    said[key.replace(NETWORK_PREFIX, '')] ??= value;
     const inner =
       value.startsWith('{') && /"(?:[\w.]+\.)?(?:lora_alpha|use_rslora)"/.test(value) ? parseObject(value) : undefined;
-    if (inner)
-      for (const [name, each] of Object.entries(inner)) said[name.replace(/^(?:transformer|unet|dit)\./, '')] ??= each;
+    for (const [name, each] of Object.entries(withoutNetwork(inner ?? {}))) said[name] ??= each;
   }
   for (const key of ['alpha_pattern', 'rank_pattern']) {
     if (typeof said[key] === 'string') said[key] = UNSAID.test(said[key]) ? undefined : parseObject(said[key]);

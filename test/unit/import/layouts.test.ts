@@ -221,6 +221,12 @@ describe('the strength of an adapter', () => {
       { lora_adapter_metadata: '{"transformer.r": 4, "transformer.lora_alpha": 16, "transformer.use_rslora": true}' },
       8,
     ],
+    ['an object for each network', { lora_adapter_metadata: '{"transformer": {"r": 4, "lora_alpha": 16}}' }, 4],
+    [
+      'the same beside what another network says',
+      { lora_adapter_metadata: '{"text_encoder": {"lora_alpha": 2}, "transformer": {"lora_alpha": 16}}' },
+      4,
+    ],
     ['plain keys', { lora_alpha: '16', r: '4' }, 4],
     ['plain keys with other words', { alpha: '16.0', rank: '4' }, 4],
     ['rslora in plain keys', { lora_alpha: '16', use_rslora: 'True' }, 8],
@@ -231,6 +237,15 @@ describe('the strength of an adapter', () => {
     write(comfy(), metadata);
     expect(await one()).toBe(factor);
     expect(await one({ alpha: 2 })).toBe(factor === 1 && 'format' in metadata ? 0.5 : factor);
+  });
+
+  it.each([
+    ['no JSON', '{"r": 4,', /lora_adapter_metadata in its metadata is not a JSON object; save/],
+    ['a network that is not known', '{"decoder_2.lora_alpha": 16}', /says lora_alpha for "decoder_2\.lora_alpha"/],
+    ['an object of one', '{"decoder_2": {"lora_alpha": 16}}', /says lora_alpha for "decoder_2", which is not known/],
+  ])('is not guessed when lora_adapter_metadata has %s', async (_, lora_adapter_metadata, message) => {
+    write(comfy(), { lora_adapter_metadata });
+    await expect(merged()).rejects.toThrow(message);
   });
 
   it.each([

@@ -215,7 +215,7 @@ describe('tensors beside the weights', () => {
     const path = writeCheckpoint(join(root, 'dit.safetensors'), { ...weights, [state]: empty('U8', [0]) });
     const { plan } = await importModel(options([path, ...others()]));
     await expectSameNetwork();
-    expect(plan.left).toEqual([{ path, what: `1 tensors that generation does not need ("${state}", …)` }]);
+    expect(plan.left).toEqual([{ path, what: `1 tensor that generation does not need ("${state}", …)` }]);
     writeCheckpoint(path, { ...weights, [state]: empty('U8', [4]) });
     rmSync(join(root, 'out'), { recursive: true });
     await expect(importModel(options([path, ...others()]))).rejects.toThrow(`1 not known:\n    ${state}`);
@@ -320,7 +320,7 @@ describe('longlive import --dry-run', () => {
       expect.stringContaining('text encoder'),
       expect.stringContaining('video codec'),
       `  tokenizer: ${tokenizer}`,
-      'would merge ink.safetensors (ComfyUI) into 1 matrices at 2 x B A, weight 0.5 included: rank 2, alpha 8 of its metadata',
+      'would merge ink.safetensors (ComfyUI) into 1 matrix at 2 x B A, weight 0.5 included: rank 2, alpha 8 of its metadata',
       'note: ink.safetensors: --lora-alpha is not used: the adapter states its own alpha (its metadata).',
       expect.stringMatching(/^note: positions are absolute: a session ends after 255 s\..*--set rope=relative/),
       'Nothing was written.',
