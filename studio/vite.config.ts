@@ -6,5 +6,6 @@ export default defineConfig({
   root: import.meta.dirname,
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
   build: { outDir: '../dist/studio', emptyOutDir: true, assetsInlineLimit: 0, reportCompressedSize: false },
-  server: { proxy: { '/graphql': service, '/sessions': service } },
+  // `npm run dev:studio`: the page changes as it is edited; what it asks for comes from a running service.
+  server: { proxy: { '/graphql': { target: service, ws: true }, '/sessions': service } },
 });

@@ -3,7 +3,7 @@ import { absent, answering, InvalidInputError, NotFoundError, UnavailableError }
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { downloadFields } from './download.js';
-import { localId } from './ids.js';
+import { GLOBAL_ID, localId } from './ids.js';
 
 /** An artifact together with the session it belongs to. */
 export interface SessionArtifact extends Stored {
@@ -13,7 +13,7 @@ export interface SessionArtifact extends Stored {
 /** A session has at most so many: one of each kind. */
 export const ARTIFACTS = 4;
 
-const ArtifactKind = builder.enumType('ArtifactKind', {
+const ArtifactKind = builder.enumType('ArtifactKind', { description: 'What a file of a session is.',
   values: {
     MP4: { description: 'The whole video in one fast-start file.' },
     HLS: { description: 'The playlist over the chunks.' },
@@ -26,12 +26,12 @@ export const Artifact = builder.objectRef<SessionArtifact>('Artifact');
 
 builder.node(Artifact, {
   description: 'A finished, downloadable file.',
-  id: { resolve: ({ sessionId, kind }) => `${sessionId}/${kind}` },
+  id: { description: GLOBAL_ID, resolve: ({ sessionId, kind }) => `${sessionId}/${kind}` },
   isTypeOf: (value) => typeof value === 'object' && value !== null && 'kind' in value && 'sessionId' in value,
   loadOne: (id, context) => find(id, context).catch(absent),
   fields: (t) => ({
-    kind: t.expose('kind', { type: ArtifactKind }),
-    contentType: t.exposeString('contentType'),
+    kind: t.expose('kind', { description: 'What the file is.', type: ArtifactKind }),
+    contentType: t.exposeString('contentType', { description: 'Its media type, such as `video/mp4`.' }),
     bytes: t.float({ description: 'Size of the file.', resolve: ({ bytes }) => bytes }),
     ...downloadFields(t),
   }),
@@ -40,8 +40,9 @@ builder.node(Artifact, {
 builder.queryField('artifact', (t) =>
   t.field({
     type: Artifact,
+    description: 'One file of a session, by its id.',
     errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
-    args: { id: t.arg.id({ required: true }) },
+    args: { id: t.arg.id({ required: true, description: 'As `Artifact.id` gives it.' }) },
     resolve: answering((_root: unknown, { id }: { id: string }, context: ApiContext) =>
       find(localId('Artifact', id, 'id'), context),
     ),

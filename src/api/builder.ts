@@ -2,7 +2,7 @@ import SchemaBuilder from '@pothos/core';
 import ErrorsPlugin from '@pothos/plugin-errors';
 import RelayPlugin from '@pothos/plugin-relay';
 import type { ApiContext } from './context.js';
-import { formatGlobalId, splitGlobalId } from './ids.js';
+import { formatGlobalId, GLOBAL_ID, splitGlobalId } from './ids.js';
 import { checkIds, idItems, READ, weigh } from './paging.js';
 
 export interface SchemaTypes {
@@ -25,20 +25,36 @@ export const builder = new SchemaBuilder<SchemaTypes>({
   errors: {
     directResult: true,
     unsafelyHandleInputErrors: true,
-    defaultUnionOptions: { name: ({ fieldName }) => `${upperFirst(fieldName)}Result` },
+    defaultUnionOptions: {
+      name: ({ fieldName }) => `${upperFirst(fieldName)}Result`,
+      description: 'What was asked for, or why it cannot be had.',
+    },
   },
   relay: {
     encodeGlobalID: (type, id) => formatGlobalId(type, String(id)),
     decodeGlobalID: splitGlobalId,
     cursorType: 'String',
-    nodeQueryOptions: weigh(1, READ),
+    nodeTypeOptions: { description: 'Whatever has an id: it can be read again by `node`.' },
+    idFieldOptions: { description: GLOBAL_ID },
+    pageInfoTypeOptions: { description: 'Where a page ends, and whether more follows.' },
+    startCursorFieldOptions: { description: 'Cursor of the first item of the page.' },
+    endCursorFieldOptions: { description: 'Pass it as `after` to get the next page.' },
+    hasNextPageFieldOptions: { description: 'Whether more items follow.' },
+    hasPreviousPageFieldOptions: { description: 'Always false: pages go forward only.' },
+    nodeQueryOptions: {
+      ...weigh(1, READ),
+      description: 'Whatever has this id; null if it does not exist.',
+      args: { id: { description: 'As the API gave it.' } },
+    },
     nodesQueryOptions: {
+      description: 'What these ids stand for, in their order; null for each that does not exist.',
+      args: { ids: { description: 'As the API gave them; at most 100.' } },
       ...weigh(idItems, READ),
       resolve: (_root, { ids }, _context, _info, load) => load(checkIds(ids) as never),
     },
   },
 });
 
-builder.queryType({});
-builder.mutationType({});
-builder.subscriptionType({});
+builder.queryType({ description: 'What can be read.' });
+builder.mutationType({ description: 'What can be changed. Expected failures are members of the result, not top-level errors.' });
+builder.subscriptionType({ description: 'What can be followed, over WebSocket or server-sent events.' });

@@ -16,18 +16,19 @@ export function connectionOf<Node>(
   description: string,
 ) {
   const Edge = builder.objectRef<{ node: Node; cursor: string }>(`${name}Edge`).implement({
+    description: 'An item of a page, with its place in the list.',
     fields: (t) => ({
-      node: t.field({ type: node, resolve: (edge) => edge.node as never }),
-      cursor: t.exposeString('cursor'),
+      node: t.field({ description: 'The item.', type: node, resolve: (edge) => edge.node as never }),
+      cursor: t.exposeString('cursor', { description: 'Pass it as `after` to get what follows.' }),
     }),
   });
   // How many there are counts where the page is asked for.
   return builder.objectRef<Connected<Node>>(`${name}Connection`).implement({
     description,
     fields: (t) => ({
-      edges: t.field({ type: [Edge], ...weigh(1), resolve: ({ edges }) => edges }),
-      nodes: t.field({ type: [node], ...weigh(1), resolve: ({ edges }) => edges.map((edge) => edge.node) as never }),
-      pageInfo: t.field({
+      edges: t.field({ description: 'The items of this page, each with its cursor.', type: [Edge], ...weigh(1), resolve: ({ edges }) => edges }),
+      nodes: t.field({ description: 'The items of this page.', type: [node], ...weigh(1), resolve: ({ edges }) => edges.map((edge) => edge.node) as never }),
+      pageInfo: t.field({ description: 'Where this page ends, and whether more follows.',
         type: builder.pageInfoRef(),
         resolve: ({ edges, next }) => ({
           startCursor: edges[0]?.cursor ?? null,

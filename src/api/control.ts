@@ -36,10 +36,10 @@ function withoutNulls<T extends object>(input: T): { [K in keyof T]: Exclude<T[K
 const TimelineEntryInput = builder.inputType('TimelineEntryInput', {
   description: 'A prompt and where it takes effect: at `atSeconds` or at `block`. The first entry starts at 0.',
   fields: (t) => ({
-    prompt: t.string({ required: true }),
+    prompt: t.string({ description: 'What the picture shows from there on.', required: true }),
     atSeconds: t.float({ description: 'The first block that starts at or after this time.' }),
-    block: t.int(),
-    mode: t.field({ type: RecacheMode, defaultValue: 'RECACHE' }),
+    block: t.int({ description: 'The block before which it takes effect, counted from 0. Instead of `atSeconds`.' }),
+    mode: t.field({ description: 'What happens to the KV cache at the switch.', type: RecacheMode, defaultValue: 'RECACHE' }),
   }),
 });
 
@@ -60,8 +60,8 @@ const CreateSession = builder.inputType('CreateSessionInput', {
     loras: t.field({ type: [LoraInput], description: 'Merged into the model in this order; at most 4.' }),
     seed: t.field({ type: 'Seed', description: 'Default: random.' }),
     width: t.int({ description: "Default: the model's native size." }),
-    height: t.int(),
-    pace: t.field({ type: Pace, defaultValue: 'REALTIME' }),
+    height: t.int({ description: "Default: the model's native size." }),
+    pace: t.field({ description: 'How fast blocks are generated.', type: Pace, defaultValue: 'REALTIME' }),
     maxSeconds: t.float({ description: 'Length at which the session ends. Default: endless.' }),
     idempotencyKey: t.string({ description: 'The same key gives the same session.' }),
   }),
@@ -78,7 +78,7 @@ builder.mutationField('createSession', (t) =>
     type: Session,
     description: 'Answers as soon as the session is admitted, before anything is generated.',
     errors: { types: [InvalidInputError, ConflictError, AtCapacityError, UnavailableError] },
-    args: { input: t.arg({ type: CreateSession, required: true }) },
+    args: { input: t.arg({ type: CreateSession, required: true, description: 'What to generate.' }) },
     resolve: answering((_root: unknown, { input }: { input: CreateSessionArgs }, { sessions }: ApiContext) =>
       sessions.createSession(createInput(input)),
     ),
@@ -113,14 +113,14 @@ builder.mutationField('forkSession', (t) =>
       'way. The other one may be in any state and stays as it is. Prompts that have not taken effect by then are not inherited.',
     errors: { types: [InvalidInputError, NotFoundError, ConflictError, AtCapacityError, UnavailableError] },
     args: {
-      sessionId: t.arg.id({ required: true }),
+      sessionId: t.arg.id({ required: true, description: 'The session to branch off from.' }),
       atChunk: t.arg.int({
         description: "Index of the fork's first own chunk (at least 1). Default: the parent's end.",
       }),
       atSeconds: t.arg.float({ description: 'Instead of `atChunk`: the first chunk that starts then or later.' }),
       prompt: t.arg.string({ description: "Takes effect at that chunk. Default: the parent's prompt continues." }),
-      mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE' }),
-      pace: t.arg({ type: Pace, defaultValue: 'REALTIME' }),
+      mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE', description: 'What `prompt` does to the KV cache.' }),
+      pace: t.arg({ type: Pace, defaultValue: 'REALTIME', description: 'How fast the fork generates.' }),
       maxSeconds: t.arg.float({
         description: 'Length of the whole video, inherited part included, at which the session ends. Default: endless.',
       }),
@@ -151,10 +151,10 @@ builder.mutationField('switchPrompt', (t) =>
       types: [InvalidInputError, NotFoundError, ConflictError, SessionEndedError, AtCapacityError, UnavailableError],
     },
     args: {
-      sessionId: t.arg.id({ required: true }),
-      prompt: t.arg.string({ required: true }),
-      mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE' }),
-      when: t.arg({ type: SwitchWhen, defaultValue: 'NEXT_BLOCK' }),
+      sessionId: t.arg.id({ required: true, description: 'The session to steer.' }),
+      prompt: t.arg.string({ required: true, description: 'What the picture shows from the switch on.' }),
+      mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE', description: 'What the switch does to the KV cache.' }),
+      when: t.arg({ type: SwitchWhen, defaultValue: 'NEXT_BLOCK', description: 'When the switch takes effect.' }),
       atBlock: t.arg.int({ description: 'Only with `when: AT_BLOCK`.' }),
       idempotencyKey: t.arg.string({ description: 'The same key within a session gives the same receipt.' }),
     },
@@ -178,6 +178,8 @@ function switchWhen({ when, atBlock }: SwitchArgs): When | undefined {
   return when ?? undefined;
 }
 
+const SESSION_ID = 'As `Session.id` gives it.';
+
 type Control = 'pauseSession' | 'resumeSession' | 'stopSession';
 
 function controlField(name: Control, description: string): void {
@@ -188,7 +190,7 @@ function controlField(name: Control, description: string): void {
       errors: {
         types: [InvalidInputError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
       },
-      args: { sessionId: t.arg.id({ required: true }) },
+      args: { sessionId: t.arg.id({ required: true, description: SESSION_ID }) },
       resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
         control(sessions, name, localId('Session', sessionId, 'sessionId')),
       ),
@@ -213,8 +215,8 @@ controlField('stopSession', 'Ends the session; its artifacts are then made. Repe
 const DeletedSession = builder.objectRef<Deleted>('DeletedSession').implement({
   description: 'A session that no longer exists.',
   fields: (t) => ({
-    sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
-    deletedAt: t.expose('deletedAt', { type: 'DateTime' }),
+    sessionId: t.id({ description: 'The id that it had.', resolve: ({ sessionId }) => `Session:${sessionId}` }),
+    deletedAt: t.expose('deletedAt', { description: 'When it was deleted.', type: 'DateTime' }),
   }),
 });
 
@@ -225,7 +227,7 @@ builder.mutationField('deleteSession', (t) =>
       'Stops the session if necessary and deletes it with everything that was generated. Its forks stay complete. ' +
       'Repeating it has no effect.',
     errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
-    args: { sessionId: t.arg.id({ required: true }) },
+    args: { sessionId: t.arg.id({ required: true, description: SESSION_ID }) },
     resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
       sessions.deleteSession(localId('Session', sessionId, 'sessionId')),
     ),

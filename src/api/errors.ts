@@ -95,13 +95,14 @@ const ErrorCode = builder.enumType('ErrorCode', {
 const ErrorInterface = builder.interfaceRef<ApiError>('Error').implement({
   description: 'An expected failure. The message is for people: it says what is wrong and what to do.',
   fields: (t) => ({
-    code: t.expose('code', { type: ErrorCode }),
-    message: t.exposeString('message'),
+    code: t.expose('code', { description: 'What kind of failure it is; for programs.', type: ErrorCode }),
+    message: t.exposeString('message', { description: 'What is wrong and what to do; for people.' }),
   }),
 });
 
 builder.objectType(InvalidInputError, {
   name: 'InvalidInputError',
+  description: 'An argument cannot be used.',
   interfaces: [ErrorInterface],
   fields: (t) => ({
     field: t.string({
@@ -111,11 +112,12 @@ builder.objectType(InvalidInputError, {
     }),
   }),
 });
-builder.objectType(NotFoundError, { name: 'NotFoundError', interfaces: [ErrorInterface] });
-builder.objectType(ConflictError, { name: 'ConflictError', interfaces: [ErrorInterface] });
-builder.objectType(SessionEndedError, { name: 'SessionEndedError', interfaces: [ErrorInterface] });
+builder.objectType(NotFoundError, { name: 'NotFoundError', description: 'There is no such session, artifact, export or receipt.', interfaces: [ErrorInterface] });
+builder.objectType(ConflictError, { name: 'ConflictError', description: 'The request conflicts with what already exists or is under way.', interfaces: [ErrorInterface] });
+builder.objectType(SessionEndedError, { name: 'SessionEndedError', description: 'The session has ended; nothing about it can change any more.', interfaces: [ErrorInterface] });
 builder.objectType(AtCapacityError, {
   name: 'AtCapacityError',
+  description: 'A limit is reached for now; the message says which.',
   interfaces: [ErrorInterface],
   fields: (t) => ({
     retryAfterSeconds: t.float({

@@ -26,7 +26,7 @@ const MediaDelivery = builder.enumType('MediaDelivery', {
   } as const,
 });
 
-const StreamStart = builder.enumType('StreamStart', {
+const StreamStart = builder.enumType('StreamStart', { description: 'Where a stream without a cursor begins.',
   values: {
     START: { description: "The session's first event." },
     LIVE: { description: 'The newest chunk that decoding can begin with.' },
@@ -40,7 +40,7 @@ const Event = builder.interfaceRef<Streamed>('SessionEvent').implement({
       type: 'Cursor',
       description: 'Pass it as `after` to continue from here.',
     }),
-    at: t.field({ type: 'DateTime', resolve: ({ event }) => new Date(event.at) }),
+    at: t.field({ description: 'When it happened.', type: 'DateTime', resolve: ({ event }) => new Date(event.at) }),
   }),
 });
 
@@ -52,12 +52,12 @@ const InitSegment = builder.objectRef<Streamed<Chunk>>('InitSegment').implement(
       description: 'What `MediaSource.addSourceBuffer` takes.',
       resolve: ({ event }) => `video/mp4; codecs="${event.codec}"`,
     }),
-    url: t.string({
+    url: t.string({ description: 'Signed URL of the segment; with `media: URL`.',
       nullable: true,
       resolve: ({ event, sessionId, delivery }, _args, { links }) =>
         delivery === 'URL' ? linkFor(links, sessionId, event.initKey).url : null,
     }),
-    data: t.field({
+    data: t.field({ description: 'Its bytes; with `media: INLINE`.',
       type: 'Base64',
       nullable: true,
       resolve: ({ event, delivery }, _args, { media }) => (delivery === 'INLINE' ? media.read(event.initKey) : null),
@@ -70,20 +70,20 @@ const FrameChunk = builder.objectRef<Streamed<Chunk>>('FrameChunk').implement({
   interfaces: [Event],
   fields: (t) => ({
     index: t.int({ description: '0, 1, 2, … Equals the block.', resolve: ({ event }) => event.chunk }),
-    firstFrame: t.int({ resolve: ({ event }) => event.firstFrame }),
-    frameCount: t.int({ resolve: ({ event }) => event.frameCount }),
+    firstFrame: t.int({ description: 'Number of its first frame, from 0.', resolve: ({ event }) => event.firstFrame }),
+    frameCount: t.int({ description: 'How many frames it has.', resolve: ({ event }) => event.frameCount }),
     startSeconds: t.float({
       description: 'Where it plays, from the start of the session.',
       resolve: ({ event }) => event.startSeconds,
     }),
-    durationSeconds: t.float({ resolve: ({ event }) => event.durationSeconds }),
-    byteLength: t.int({ resolve: ({ event }) => event.bytes }),
+    durationSeconds: t.float({ description: 'How long it plays.', resolve: ({ event }) => event.durationSeconds }),
+    byteLength: t.int({ description: 'Its size in bytes.', resolve: ({ event }) => event.bytes }),
     keyframe: t.boolean({ description: 'Whether decoding can begin here.', resolve: ({ event }) => event.keyframe }),
     generateMilliseconds: t.float({
       description: 'Device time spent on its block.',
       resolve: ({ event }) => event.generateMilliseconds,
     }),
-    encodeMilliseconds: t.float({ resolve: ({ event }) => event.encodeMilliseconds }),
+    encodeMilliseconds: t.float({ description: 'Time spent on encoding its frames.', resolve: ({ event }) => event.encodeMilliseconds }),
     url: t.string({
       nullable: true,
       description: 'The CMAF fragment; with `media: URL`.',
@@ -110,12 +110,12 @@ const PromptRequested = builder.objectRef<Streamed<Requested>>('PromptRequested'
   description: 'A client requested a prompt switch.',
   interfaces: [Event],
   fields: (t) => ({
-    receiptId: t.id({ resolve: ({ event }) => event.requestId }),
-    prompt: t.string({ resolve: ({ event }) => event.prompt }),
-    mode: t.field({ type: RecacheMode, resolve: ({ event }) => event.mode }),
-    when: t.field({ type: SwitchWhen, resolve: ({ event }) => whenName(event.when) }),
-    atBlock: t.int({ nullable: true, resolve: ({ event }) => whenBlock(event.when) }),
-    expectedBlock: t.int({ resolve: ({ event }) => event.expectedBlock }),
+    receiptId: t.id({ description: 'The id of the receipt that the request was answered with.', resolve: ({ event }) => event.requestId }),
+    prompt: t.string({ description: 'The prompt that was asked for.', resolve: ({ event }) => event.prompt }),
+    mode: t.field({ description: 'What the switch does to the KV cache.', type: RecacheMode, resolve: ({ event }) => event.mode }),
+    when: t.field({ description: 'When it was asked to take effect.', type: SwitchWhen, resolve: ({ event }) => whenName(event.when) }),
+    atBlock: t.int({ description: 'The block that was asked for, with `when: AT_BLOCK`.', nullable: true, resolve: ({ event }) => whenBlock(event.when) }),
+    expectedBlock: t.int({ description: 'The block before which it is expected to take effect.', resolve: ({ event }) => event.expectedBlock }),
   }),
 });
 
@@ -123,13 +123,13 @@ const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').impl
   description: 'A prompt took effect. Comes before the chunk of its block.',
   interfaces: [Event],
   fields: (t) => ({
-    receiptId: t.id({ resolve: ({ event }) => event.requestId }),
-    prompt: t.string({ resolve: ({ event }) => event.prompt }),
-    mode: t.field({ type: RecacheMode, resolve: ({ event }) => event.mode }),
-    block: t.int({ resolve: ({ event }) => event.block }),
-    frame: t.int({ resolve: ({ event }) => event.frame }),
+    receiptId: t.id({ description: 'The id of the receipt of the request.', resolve: ({ event }) => event.requestId }),
+    prompt: t.string({ description: 'The prompt that is in effect now.', resolve: ({ event }) => event.prompt }),
+    mode: t.field({ description: 'What the switch did to the KV cache.', type: RecacheMode, resolve: ({ event }) => event.mode }),
+    block: t.int({ description: 'The first block under the new prompt.', resolve: ({ event }) => event.block }),
+    frame: t.int({ description: 'The first frame under the new prompt.', resolve: ({ event }) => event.frame }),
     seconds: t.float({ description: 'From the start of the session.', resolve: ({ event }) => event.seconds }),
-    recacheMilliseconds: t.float({ resolve: ({ event }) => event.recacheMilliseconds }),
+    recacheMilliseconds: t.float({ description: 'Time spent on rebuilding the KV cache.', resolve: ({ event }) => event.recacheMilliseconds }),
     waitedMilliseconds: t.float({
       nullable: true,
       description: 'Time from the request to this event, for switches requested while live.',
@@ -142,18 +142,19 @@ const PromptSuperseded = builder.objectRef<Streamed<Superseded>>('PromptSupersed
   description: "A later switch took this one's place before its block began.",
   interfaces: [Event],
   fields: (t) => ({
-    receiptId: t.id({ resolve: ({ event }) => event.requestId }),
+    receiptId: t.id({ description: 'The receipt that lost.', resolve: ({ event }) => event.requestId }),
     supersededBy: t.id({ description: 'The receipt that won.', resolve: ({ event }) => event.supersededBy }),
   }),
 });
 
 const StateChanged = builder.objectRef<Streamed<Changed>>('StateChanged').implement({
+  description: 'The session passed from one state to another.',
   interfaces: [Event],
   fields: (t) => ({
-    state: t.field({ type: SessionState, resolve: ({ event }) => event.state }),
-    previous: t.field({ type: SessionState, nullable: true, resolve: ({ event }) => event.previous }),
-    reason: t.field({ type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
-    failure: t.field({ type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+    state: t.field({ description: 'The state it is in now.', type: SessionState, resolve: ({ event }) => event.state }),
+    previous: t.field({ description: 'The state it was in; null for the first one.', type: SessionState, nullable: true, resolve: ({ event }) => event.previous }),
+    reason: t.field({ description: 'Why, where the state alone does not say.', type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
+    failure: t.field({ description: 'What went wrong, if that is why.', type: Failure, nullable: true, resolve: ({ event }) => event.error }),
   }),
 });
 
@@ -161,9 +162,9 @@ const Heartbeat = builder.objectRef<Streamed<Beat>>('Heartbeat').implement({
   description: 'Sent on an idle stream to show that it is alive. Not part of the log.',
   interfaces: [Event],
   fields: (t) => ({
-    state: t.field({ type: SessionState, resolve: ({ event }) => event.state }),
-    reason: t.field({ type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
-    failure: t.field({ type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+    state: t.field({ description: 'The state of the session.', type: SessionState, resolve: ({ event }) => event.state }),
+    reason: t.field({ description: 'Why it is in that state, where the state alone does not say.', type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
+    failure: t.field({ description: 'What went wrong, if that is why.', type: Failure, nullable: true, resolve: ({ event }) => event.error }),
   }),
 });
 
@@ -171,13 +172,13 @@ const SessionEnded = builder.objectRef<Streamed<Ended>>('SessionEnded').implemen
   description: 'The last event of a session: its artifacts are complete.',
   interfaces: [Event],
   fields: (t) => ({
-    state: t.field({ type: SessionState, resolve: ({ event }) => event.state }),
-    reason: t.field({ type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
-    failure: t.field({ type: Failure, nullable: true, resolve: ({ event }) => event.error }),
-    chunks: t.int({ resolve: ({ event }) => event.chunks }),
-    frames: t.int({ resolve: ({ event }) => event.frames }),
-    seconds: t.float({ resolve: ({ event }) => event.seconds }),
-    artifacts: t.field({
+    state: t.field({ description: 'The state in which it ended.', type: SessionState, resolve: ({ event }) => event.state }),
+    reason: t.field({ description: 'Why it ended, where the state alone does not say.', type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
+    failure: t.field({ description: 'What went wrong, if that is why.', type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+    chunks: t.int({ description: 'How many chunks the session has.', resolve: ({ event }) => event.chunks }),
+    frames: t.int({ description: 'How many frames the session has.', resolve: ({ event }) => event.frames }),
+    seconds: t.float({ description: 'How long the video is.', resolve: ({ event }) => event.seconds }),
+    artifacts: t.field({ description: 'The finished files.',
       type: [Artifact],
       ...weigh(ARTIFACTS),
       resolve: ({ event, sessionId }) => event.artifacts.map((artifact) => ({ ...artifact, sessionId })),
@@ -208,13 +209,13 @@ builder.subscriptionField('sessionStream', (t) =>
     type: StreamItem,
     description: "The session's log from a cursor on: in order, without gap or duplicate, until `SessionEnded`.",
     args: {
-      sessionId: t.arg.id({ required: true }),
+      sessionId: t.arg.id({ required: true, description: 'The session to follow.' }),
       after: t.arg({
         type: 'Cursor',
         description: 'Cursor of the last event processed. Takes precedence over `from`.',
       }),
-      from: t.arg({ type: StreamStart, defaultValue: 'START' }),
-      media: t.arg({ type: MediaDelivery, defaultValue: 'URL' }),
+      from: t.arg({ type: StreamStart, defaultValue: 'START', description: 'Where to begin without `after`.' }),
+      media: t.arg({ type: MediaDelivery, defaultValue: 'URL', description: 'How chunks are handed over.' }),
     },
     subscribe: (_root, args, context) => sessionStream(args, context),
     resolve: (item) => item as never,

@@ -1,11 +1,12 @@
 import type { LoraInfo, ModelInfo } from '../sessions/index.js';
 import { builder } from './builder.js';
+import { GLOBAL_ID } from './ids.js';
 import { weigh } from './paging.js';
 
 /** Nobody but the operator decides how many there are. */
 const USUAL = 10;
 
-const ModelState = builder.enumType('ModelState', {
+const ModelState = builder.enumType('ModelState', { description: 'Where a model is.',
   values: {
     AVAILABLE: {
       description: 'Not on the device yet; fetched if necessary and loaded when first requested.',
@@ -29,21 +30,21 @@ export const Model = builder.objectRef<ModelInfo>('Model');
 
 builder.node(Model, {
   description: 'A model package that this replica can run.',
-  id: { resolve: ({ name }) => name },
+  id: { description: GLOBAL_ID, resolve: ({ name }) => name },
   isTypeOf: (value) => typeof value === 'object' && value !== null && 'denoisingSteps' in value,
   loadOne: (name, { sessions }) => sessions.models().find((model) => model.name === name),
   fields: (t) => ({
     name: t.exposeString('name', { description: 'What `createSession` takes as `model`.' }),
-    version: t.exposeString('version'),
-    title: t.exposeString('title'),
-    description: t.exposeString('description'),
-    license: t.exposeString('license'),
+    version: t.exposeString('version', { description: 'What the package calls its version.' }),
+    title: t.exposeString('title', { description: 'Its name for people.' }),
+    description: t.exposeString('description', { description: 'What the package says about itself.' }),
+    license: t.exposeString('license', { description: 'Licence of the weights.' }),
     width: t.exposeInt('width', { description: 'Native size, used when `createSession` names none.' }),
-    height: t.exposeInt('height'),
-    fps: t.exposeFloat('fps'),
+    height: t.exposeInt('height', { description: 'Native size, used when `createSession` names none.' }),
+    fps: t.exposeFloat('fps', { description: 'Frames per second of the video.' }),
     framesPerBlock: t.exposeInt('framesPerBlock', { description: 'Latent frames that are made at once.' }),
-    denoisingSteps: t.exposeInt('denoisingSteps'),
-    device: t.exposeString('device'),
+    denoisingSteps: t.exposeInt('denoisingSteps', { description: 'How many times the network runs for each block.' }),
+    device: t.exposeString('device', { description: 'Where it runs: `cpu` or `cuda`.' }),
     precision: t.exposeString('precision', {
       description: 'Arithmetic it runs in: `fp32`, `bf16`, `int8` or `fp8`.',
     }),

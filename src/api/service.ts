@@ -12,14 +12,14 @@ const STATES = 7;
 const Device = builder.objectRef<DeviceStatus>('Device').implement({
   description: 'A GPU or CPU that generates.',
   fields: (t) => ({
-    name: t.exposeString('device'),
+    name: t.exposeString('device', { description: '`cpu` or `cuda`.' }),
     capacity: t.exposeInt('capacity', {
       nullable: true,
       description:
         'Number of REALTIME sessions it can run, from the measured block time; null until something has run.',
     }),
-    realtimeSessions: t.exposeInt('realtimeSessions'),
-    fastestSessions: t.exposeInt('fastestSessions'),
+    realtimeSessions: t.exposeInt('realtimeSessions', { description: 'How many sessions generate on it at pace REALTIME.' }),
+    fastestSessions: t.exposeInt('fastestSessions', { description: 'How many sessions generate on it at pace FASTEST.' }),
     load: t.exposeFloat('load', {
       description: 'Share of the device that REALTIME sessions need; above 1 it cannot keep up.',
     }),
@@ -33,20 +33,21 @@ const Device = builder.objectRef<DeviceStatus>('Device').implement({
 const SessionCount = builder
   .objectRef<{ state: keyof ServiceStatus['sessions']; count: number }>('SessionCount')
   .implement({
-    fields: (t) => ({ state: t.expose('state', { type: SessionState }), count: t.exposeInt('count') }),
+    description: 'How many sessions are in a state.',
+    fields: (t) => ({ state: t.expose('state', { type: SessionState, description: 'The state.' }), count: t.exposeInt('count', { description: 'How many sessions are in it.' }) }),
   });
 
 const Service = builder.objectRef<ServiceStatus>('Service').implement({
   description: 'The replica that answers; one that generates nothing tells of those that do, together.',
   fields: (t) => ({
-    version: t.string({ resolve: (_status, _args, { facts }) => facts.version }),
+    version: t.string({ description: 'Version of the service.', resolve: (_status, _args, { facts }) => facts.version }),
     accepting: t.exposeBoolean('accepting', { description: 'Whether new sessions are admitted.' }),
     detail: t.string({
       nullable: true,
       description: 'Why not, if it does not.',
       resolve: ({ detail }) => detail && withoutPaths(detail),
     }),
-    devices: t.expose('devices', { type: [Device], ...weigh(DEVICES) }),
+    devices: t.expose('devices', { description: 'What generates here.', type: [Device], ...weigh(DEVICES) }),
     queued: t.int({
       description: 'Number of sessions waiting for a device.',
       resolve: ({ sessions }) => sessions.QUEUED ?? 0,
@@ -69,10 +70,10 @@ const Service = builder.objectRef<ServiceStatus>('Service').implement({
         'An idle stream carries a `Heartbeat` this often; after three times as long without an event, reconnect.',
       resolve: (_status, _args, { facts }) => facts.heartbeatSeconds,
     }),
-    maxSubscribersPerSession: t.int({ resolve: (_status, _args, { facts }) => facts.maxSubscribersPerSession }),
+    maxSubscribersPerSession: t.int({ description: 'How many streams of one session this server serves at once.', resolve: (_status, _args, { facts }) => facts.maxSubscribersPerSession }),
   }),
 });
 
 builder.queryField('service', (t) =>
-  t.field({ type: Service, resolve: (_root, _args, { sessions }) => sessions.status() }),
+  t.field({ type: Service, description: 'What the service can do, and what it is doing now.', resolve: (_root, _args, { sessions }) => sessions.status() }),
 );

@@ -15,18 +15,18 @@ import type { ApiContext } from './context.js';
 import { absent, answering, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { connectionOf, type Connected } from './connection.js';
 import { PAGE, pageArguments, pageItems, pageSize, READ, weigh } from './paging.js';
-import { formatCursor, localId, parseCursor } from './ids.js';
+import { formatCursor, GLOBAL_ID, localId, parseCursor } from './ids.js';
 import { linkFor } from './links.js';
 import { Model } from './model.js';
 import { withoutPaths } from './redact.js';
 import { SwitchReceipt, TimelineEntry } from './timeline.js';
 
 export const SessionState = builder.enumType('SessionState', {
-  description: '`QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`',
+  description: 'What a session does: `QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`.',
   values: {
     QUEUED: { description: 'Waiting for a free device.' },
     STARTING: { description: 'Loading the model.' },
-    LIVE: {},
+    LIVE: { description: 'Blocks are being generated.' },
     PAUSED: { description: 'Nothing is generated; `resumeSession` continues. See `reason`.' },
     COMPLETED: { description: 'Ended at `maxSeconds`, or where the model ends. See `reason`.' },
     STOPPED: { description: 'Ended by `stopSession`.' },
@@ -34,7 +34,7 @@ export const SessionState = builder.enumType('SessionState', {
   } as const,
 });
 
-export const Pace = builder.enumType('Pace', {
+export const Pace = builder.enumType('Pace', { description: 'How fast a session generates.',
   values: {
     REALTIME: { description: 'Just ahead of playback, so that a new prompt is seen soon.' },
     FASTEST: { description: 'As fast as the device allows.' },
@@ -64,15 +64,15 @@ export const StateReason = builder.enumType('StateReason', {
 export const Failure = builder.objectRef<{ code: string; message: string }>('Failure').implement({
   description: 'What went wrong in a session.',
   fields: (t) => ({
-    code: t.exposeString('code'),
-    message: t.string({ resolve: ({ message }) => withoutPaths(message) }),
+    code: t.exposeString('code', { description: 'What kind of failure it is, such as `ENGINE` or `STORAGE`.' }),
+    message: t.string({ description: 'What is wrong and what to do; for people.', resolve: ({ message }) => withoutPaths(message) }),
   }),
 });
 
 const Parent = builder.objectRef<SessionParent>('SessionParent').implement({
   description: 'Where a fork branched off.',
   fields: (t) => ({
-    sessionId: t.id({ resolve: ({ sessionId }) => `Session:${sessionId}` }),
+    sessionId: t.id({ description: 'The session that it branched off from. It may be deleted by now.', resolve: ({ sessionId }) => `Session:${sessionId}` }),
     chunk: t.exposeInt('chunk', {
       description: 'Index of its first own chunk; the chunks before belong to the parent.',
     }),
@@ -82,7 +82,7 @@ const Parent = builder.objectRef<SessionParent>('SessionParent').implement({
 const SessionLora = builder.objectRef<DomainLora>('SessionLora').implement({
   description: 'An adapter that a session is generated with.',
   fields: (t) => ({
-    name: t.exposeString('name'),
+    name: t.exposeString('name', { description: 'As `Model.loras` called it.' }),
     weight: t.exposeFloat('weight', { description: 'How strongly it is applied; 1 is as trained.' }),
     digest: t.exposeString('digest', { description: 'SHA-256 of what it adds.' }),
   }),
@@ -112,21 +112,21 @@ export const Session = builder.objectRef<DomainSession>('Session');
 
 builder.node(Session, {
   description: 'One continuous generation: model, seed, size, timeline, state.',
-  id: { resolve: ({ id }) => id },
+  id: { description: GLOBAL_ID, resolve: ({ id }) => id },
   isTypeOf: (value) => typeof value === 'object' && value !== null && 'lastSequence' in value && 'receipts' in value,
   loadOne: (id, { sessions, signal }) => sessions.session(id, signal).catch(absent),
   fields: (t) => ({
-    state: t.expose('state', { type: SessionState }),
-    reason: t.expose('reason', { type: StateReason, nullable: true }),
-    failure: t.expose('error', { type: Failure, nullable: true }),
+    state: t.expose('state', { description: 'What it is doing.', type: SessionState }),
+    reason: t.expose('reason', { description: 'Why, where the state alone does not say.', type: StateReason, nullable: true }),
+    failure: t.expose('error', { description: 'What went wrong, if that is why.', type: Failure, nullable: true }),
     ended: t.boolean({
       description: 'Whether the session has ended and its artifacts are complete.',
       resolve: ({ state, finishedAt }) => isEnded(state) && finishedAt !== undefined,
     }),
-    createdAt: t.expose('createdAt', { type: 'DateTime' }),
-    updatedAt: t.expose('updatedAt', { type: 'DateTime' }),
-    finishedAt: t.expose('finishedAt', { type: 'DateTime', nullable: true }),
-    modelName: t.exposeString('model'),
+    createdAt: t.expose('createdAt', { description: 'When it was created.', type: 'DateTime' }),
+    updatedAt: t.expose('updatedAt', { description: 'When it last changed.', type: 'DateTime' }),
+    finishedAt: t.expose('finishedAt', { description: 'When it ended and its artifacts were complete.', type: 'DateTime', nullable: true }),
+    modelName: t.exposeString('model', { description: 'The name of its model when it was created.' }),
     modelDigest: t.exposeString('modelDigest', { description: 'SHA-256 of the manifest of the model package.' }),
     encoder: t.string({
       description: 'The video encoder of its chunks; only a replica that has it can resume the session.',
@@ -152,10 +152,10 @@ builder.node(Session, {
       type: 'Seed',
       description: 'The same model, seed, size and timeline give the same video.',
     }),
-    width: t.exposeInt('width'),
-    height: t.exposeInt('height'),
-    fps: t.exposeFloat('fps'),
-    pace: t.expose('pace', { type: Pace }),
+    width: t.exposeInt('width', { description: 'Of the picture, in pixels.' }),
+    height: t.exposeInt('height', { description: 'Of the picture, in pixels.' }),
+    fps: t.exposeFloat('fps', { description: 'Frames per second of the video.' }),
+    pace: t.expose('pace', { description: 'How fast it generates.', type: Pace }),
     maxSeconds: t.exposeFloat('maxSeconds', { nullable: true, description: 'Null for endless.' }),
     prompt: t.exposeString('prompt', {
       description: 'The prompt in effect, or before the first block the first prompt.',
@@ -199,8 +199,8 @@ builder.node(Session, {
         promptPage(session, args, (page) => sessions.receipts(session, { ...page, signal })),
     }),
     chunks: t.exposeInt('chunks', { description: 'Durable chunks so far.' }),
-    frames: t.exposeInt('frames'),
-    seconds: t.exposeFloat('seconds'),
+    frames: t.exposeInt('frames', { description: 'Durable frames so far.' }),
+    seconds: t.exposeFloat('seconds', { description: 'Length of the video so far.' }),
     cursor: t.field({
       type: 'Cursor',
       description: 'Cursor of the newest event: a stream `after` it brings only later events.',
@@ -241,8 +241,9 @@ builder.node(Session, {
 builder.queryField('session', (t) =>
   t.field({
     type: Session,
+    description: 'One session, by its id.',
     errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
-    args: { id: t.arg.id({ required: true }) },
+    args: { id: t.arg.id({ required: true, description: 'As `Session.id` gives it.' }) },
     ...weigh(1, READ),
     resolve: answering((_root: unknown, { id }: { id: string }, { sessions, signal }: ApiContext) =>
       sessions.session(localId('Session', id, 'id'), signal),
@@ -255,6 +256,7 @@ const SessionConnection = connectionOf('Session', Session, 'Newest first. Pages 
 builder.queryField('sessions', (t) =>
   t.field({
     type: SessionConnection,
+    description: 'All sessions that are stored, newest first.',
     errors: { types: [InvalidInputError, UnavailableError] },
     args: {
       first: t.arg.int({ description: pageArguments.first }),

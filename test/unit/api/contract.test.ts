@@ -1,5 +1,17 @@
 import { readFileSync } from 'node:fs';
-import { buildSchema, findBreakingChanges, findDangerousChanges } from 'graphql';
+import {
+  buildSchema,
+  findBreakingChanges,
+  findDangerousChanges,
+  type GraphQLField,
+  type GraphQLInputField,
+  isEnumType,
+  isInputObjectType,
+  isInterfaceType,
+  isIntrospectionType,
+  isObjectType,
+  isSpecifiedScalarType,
+} from 'graphql';
 import { describe, expect, test } from 'vitest';
 import { graphqlPage } from '../../../scripts/graphql-reference.js';
 import { printContract, schema } from '../../../src/api/index.js';
@@ -43,16 +55,24 @@ test('every expected failure is an Error, and every event has a cursor', () => {
   expect(names.filter((name) => !kinds.some((kind) => kind.name === name))).toEqual([]);
 });
 
-test('every type of the contract that a reader must understand has a description', () => {
-  const silent = [
-    'Session',
-    'Model',
-    'Artifact',
-    'SwitchReceipt',
-    'FrameChunk',
-    'PromptApplied',
-    'Heartbeat',
-    'SessionEnded',
-  ];
-  expect(silent.filter((name) => !schema.getType(name)?.description)).toEqual([]);
+test('every type, field, argument and value of the contract has a description', () => {
+  const own = Object.values(schema.getTypeMap()).filter(
+    (type) => !isIntrospectionType(type) && !isSpecifiedScalarType(type),
+  );
+  const parts = own.flatMap((type): Described[] => [
+    [type.name, type],
+    ...(isEnumType(type) ? type.getValues().map((value) => [`${type.name}.${value.name}`, value] as Described) : []),
+    ...(isInputObjectType(type) || isObjectType(type) || isInterfaceType(type)
+      ? Object.values(type.getFields()).flatMap((field) => partsOf(type.name, field))
+      : []),
+  ]);
+  expect(parts.filter(([, { description }]) => !description?.trim().endsWith('.')).map(([name]) => name)).toEqual([]);
 });
+
+type Described = [string, { description?: string | null }];
+
+function partsOf(type: string, field: GraphQLField<unknown, unknown> | GraphQLInputField): Described[] {
+  const args = 'args' in field ? field.args : [];
+  const name = `${type}.${field.name}`;
+  return [[name, field], ...args.map((argument): Described => [`${name}(${argument.name})`, argument])];
+}
