@@ -13,7 +13,8 @@ export interface SessionArtifact extends Stored {
 /** A session has at most so many: one of each kind. */
 export const ARTIFACTS = 4;
 
-const ArtifactKind = builder.enumType('ArtifactKind', { description: 'What a file of a session is.',
+const ArtifactKind = builder.enumType('ArtifactKind', {
+  description: 'What a file of a session is.',
   values: {
     MP4: { description: 'The whole video in one fast-start file.' },
     HLS: { description: 'The playlist over the chunks.' },

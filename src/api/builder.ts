@@ -56,5 +56,7 @@ export const builder = new SchemaBuilder<SchemaTypes>({
 });
 
 builder.queryType({ description: 'What can be read.' });
-builder.mutationType({ description: 'What can be changed. Expected failures are members of the result, not top-level errors.' });
+builder.mutationType({
+  description: 'What can be changed. Expected failures are members of the result, not top-level errors.',
+});
 builder.subscriptionType({ description: 'What can be followed, over WebSocket or server-sent events.' });

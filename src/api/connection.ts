@@ -26,9 +26,20 @@ export function connectionOf<Node>(
   return builder.objectRef<Connected<Node>>(`${name}Connection`).implement({
     description,
     fields: (t) => ({
-      edges: t.field({ description: 'The items of this page, each with its cursor.', type: [Edge], ...weigh(1), resolve: ({ edges }) => edges }),
-      nodes: t.field({ description: 'The items of this page.', type: [node], ...weigh(1), resolve: ({ edges }) => edges.map((edge) => edge.node) as never }),
-      pageInfo: t.field({ description: 'Where this page ends, and whether more follows.',
+      edges: t.field({
+        description: 'The items of this page, each with its cursor.',
+        type: [Edge],
+        ...weigh(1),
+        resolve: ({ edges }) => edges,
+      }),
+      nodes: t.field({
+        description: 'The items of this page.',
+        type: [node],
+        ...weigh(1),
+        resolve: ({ edges }) => edges.map((edge) => edge.node) as never,
+      }),
+      pageInfo: t.field({
+        description: 'Where this page ends, and whether more follows.',
         type: builder.pageInfoRef(),
         resolve: ({ edges, next }) => ({
           startCursor: edges[0]?.cursor ?? null,

@@ -39,7 +39,11 @@ const TimelineEntryInput = builder.inputType('TimelineEntryInput', {
     prompt: t.string({ description: 'What the picture shows from there on.', required: true }),
     atSeconds: t.float({ description: 'The first block that starts at or after this time.' }),
     block: t.int({ description: 'The block before which it takes effect, counted from 0. Instead of `atSeconds`.' }),
-    mode: t.field({ description: 'What happens to the KV cache at the switch.', type: RecacheMode, defaultValue: 'RECACHE' }),
+    mode: t.field({
+      description: 'What happens to the KV cache at the switch.',
+      type: RecacheMode,
+      defaultValue: 'RECACHE',
+    }),
   }),
 });
 

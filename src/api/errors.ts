@@ -112,9 +112,21 @@ builder.objectType(InvalidInputError, {
     }),
   }),
 });
-builder.objectType(NotFoundError, { name: 'NotFoundError', description: 'There is no such session, artifact, export or receipt.', interfaces: [ErrorInterface] });
-builder.objectType(ConflictError, { name: 'ConflictError', description: 'The request conflicts with what already exists or is under way.', interfaces: [ErrorInterface] });
-builder.objectType(SessionEndedError, { name: 'SessionEndedError', description: 'The session has ended; nothing about it can change any more.', interfaces: [ErrorInterface] });
+builder.objectType(NotFoundError, {
+  name: 'NotFoundError',
+  description: 'There is no such session, artifact, export or receipt.',
+  interfaces: [ErrorInterface],
+});
+builder.objectType(ConflictError, {
+  name: 'ConflictError',
+  description: 'The request conflicts with what already exists or is under way.',
+  interfaces: [ErrorInterface],
+});
+builder.objectType(SessionEndedError, {
+  name: 'SessionEndedError',
+  description: 'The session has ended; nothing about it can change any more.',
+  interfaces: [ErrorInterface],
+});
 builder.objectType(AtCapacityError, {
   name: 'AtCapacityError',
   description: 'A limit is reached for now; the message says which.',

@@ -26,7 +26,8 @@ const MediaDelivery = builder.enumType('MediaDelivery', {
   } as const,
 });
 
-const StreamStart = builder.enumType('StreamStart', { description: 'Where a stream without a cursor begins.',
+const StreamStart = builder.enumType('StreamStart', {
+  description: 'Where a stream without a cursor begins.',
   values: {
     START: { description: "The session's first event." },
     LIVE: { description: 'The newest chunk that decoding can begin with.' },
@@ -52,12 +53,14 @@ const InitSegment = builder.objectRef<Streamed<Chunk>>('InitSegment').implement(
       description: 'What `MediaSource.addSourceBuffer` takes.',
       resolve: ({ event }) => `video/mp4; codecs="${event.codec}"`,
     }),
-    url: t.string({ description: 'Signed URL of the segment; with `media: URL`.',
+    url: t.string({
+      description: 'Signed URL of the segment; with `media: URL`.',
       nullable: true,
       resolve: ({ event, sessionId, delivery }, _args, { links }) =>
         delivery === 'URL' ? linkFor(links, sessionId, event.initKey).url : null,
     }),
-    data: t.field({ description: 'Its bytes; with `media: INLINE`.',
+    data: t.field({
+      description: 'Its bytes; with `media: INLINE`.',
       type: 'Base64',
       nullable: true,
       resolve: ({ event, delivery }, _args, { media }) => (delivery === 'INLINE' ? media.read(event.initKey) : null),
@@ -83,7 +86,10 @@ const FrameChunk = builder.objectRef<Streamed<Chunk>>('FrameChunk').implement({
       description: 'Device time spent on its block.',
       resolve: ({ event }) => event.generateMilliseconds,
     }),
-    encodeMilliseconds: t.float({ description: 'Time spent on encoding its frames.', resolve: ({ event }) => event.encodeMilliseconds }),
+    encodeMilliseconds: t.float({
+      description: 'Time spent on encoding its frames.',
+      resolve: ({ event }) => event.encodeMilliseconds,
+    }),
     url: t.string({
       nullable: true,
       description: 'The CMAF fragment; with `media: URL`.',
@@ -110,12 +116,30 @@ const PromptRequested = builder.objectRef<Streamed<Requested>>('PromptRequested'
   description: 'A client requested a prompt switch.',
   interfaces: [Event],
   fields: (t) => ({
-    receiptId: t.id({ description: 'The id of the receipt that the request was answered with.', resolve: ({ event }) => event.requestId }),
+    receiptId: t.id({
+      description: 'The id of the receipt that the request was answered with.',
+      resolve: ({ event }) => event.requestId,
+    }),
     prompt: t.string({ description: 'The prompt that was asked for.', resolve: ({ event }) => event.prompt }),
-    mode: t.field({ description: 'What the switch does to the KV cache.', type: RecacheMode, resolve: ({ event }) => event.mode }),
-    when: t.field({ description: 'When it was asked to take effect.', type: SwitchWhen, resolve: ({ event }) => whenName(event.when) }),
-    atBlock: t.int({ description: 'The block that was asked for, with `when: AT_BLOCK`.', nullable: true, resolve: ({ event }) => whenBlock(event.when) }),
-    expectedBlock: t.int({ description: 'The block before which it is expected to take effect.', resolve: ({ event }) => event.expectedBlock }),
+    mode: t.field({
+      description: 'What the switch does to the KV cache.',
+      type: RecacheMode,
+      resolve: ({ event }) => event.mode,
+    }),
+    when: t.field({
+      description: 'When it was asked to take effect.',
+      type: SwitchWhen,
+      resolve: ({ event }) => whenName(event.when),
+    }),
+    atBlock: t.int({
+      description: 'The block that was asked for, with `when: AT_BLOCK`.',
+      nullable: true,
+      resolve: ({ event }) => whenBlock(event.when),
+    }),
+    expectedBlock: t.int({
+      description: 'The block before which it is expected to take effect.',
+      resolve: ({ event }) => event.expectedBlock,
+    }),
   }),
 });
 
@@ -125,11 +149,18 @@ const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').impl
   fields: (t) => ({
     receiptId: t.id({ description: 'The id of the receipt of the request.', resolve: ({ event }) => event.requestId }),
     prompt: t.string({ description: 'The prompt that is in effect now.', resolve: ({ event }) => event.prompt }),
-    mode: t.field({ description: 'What the switch did to the KV cache.', type: RecacheMode, resolve: ({ event }) => event.mode }),
+    mode: t.field({
+      description: 'What the switch did to the KV cache.',
+      type: RecacheMode,
+      resolve: ({ event }) => event.mode,
+    }),
     block: t.int({ description: 'The first block under the new prompt.', resolve: ({ event }) => event.block }),
     frame: t.int({ description: 'The first frame under the new prompt.', resolve: ({ event }) => event.frame }),
     seconds: t.float({ description: 'From the start of the session.', resolve: ({ event }) => event.seconds }),
-    recacheMilliseconds: t.float({ description: 'Time spent on rebuilding the KV cache.', resolve: ({ event }) => event.recacheMilliseconds }),
+    recacheMilliseconds: t.float({
+      description: 'Time spent on rebuilding the KV cache.',
+      resolve: ({ event }) => event.recacheMilliseconds,
+    }),
     waitedMilliseconds: t.float({
       nullable: true,
       description: 'Time from the request to this event, for switches requested while live.',
@@ -152,9 +183,24 @@ const StateChanged = builder.objectRef<Streamed<Changed>>('StateChanged').implem
   interfaces: [Event],
   fields: (t) => ({
     state: t.field({ description: 'The state it is in now.', type: SessionState, resolve: ({ event }) => event.state }),
-    previous: t.field({ description: 'The state it was in; null for the first one.', type: SessionState, nullable: true, resolve: ({ event }) => event.previous }),
-    reason: t.field({ description: 'Why, where the state alone does not say.', type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
-    failure: t.field({ description: 'What went wrong, if that is why.', type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+    previous: t.field({
+      description: 'The state it was in; null for the first one.',
+      type: SessionState,
+      nullable: true,
+      resolve: ({ event }) => event.previous,
+    }),
+    reason: t.field({
+      description: 'Why, where the state alone does not say.',
+      type: StateReason,
+      nullable: true,
+      resolve: ({ event }) => event.reason,
+    }),
+    failure: t.field({
+      description: 'What went wrong, if that is why.',
+      type: Failure,
+      nullable: true,
+      resolve: ({ event }) => event.error,
+    }),
   }),
 });
 
@@ -162,9 +208,23 @@ const Heartbeat = builder.objectRef<Streamed<Beat>>('Heartbeat').implement({
   description: 'Sent on an idle stream to show that it is alive. Not part of the log.',
   interfaces: [Event],
   fields: (t) => ({
-    state: t.field({ description: 'The state of the session.', type: SessionState, resolve: ({ event }) => event.state }),
-    reason: t.field({ description: 'Why it is in that state, where the state alone does not say.', type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
-    failure: t.field({ description: 'What went wrong, if that is why.', type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+    state: t.field({
+      description: 'The state of the session.',
+      type: SessionState,
+      resolve: ({ event }) => event.state,
+    }),
+    reason: t.field({
+      description: 'Why it is in that state, where the state alone does not say.',
+      type: StateReason,
+      nullable: true,
+      resolve: ({ event }) => event.reason,
+    }),
+    failure: t.field({
+      description: 'What went wrong, if that is why.',
+      type: Failure,
+      nullable: true,
+      resolve: ({ event }) => event.error,
+    }),
   }),
 });
 
@@ -172,13 +232,28 @@ const SessionEnded = builder.objectRef<Streamed<Ended>>('SessionEnded').implemen
   description: 'The last event of a session: its artifacts are complete.',
   interfaces: [Event],
   fields: (t) => ({
-    state: t.field({ description: 'The state in which it ended.', type: SessionState, resolve: ({ event }) => event.state }),
-    reason: t.field({ description: 'Why it ended, where the state alone does not say.', type: StateReason, nullable: true, resolve: ({ event }) => event.reason }),
-    failure: t.field({ description: 'What went wrong, if that is why.', type: Failure, nullable: true, resolve: ({ event }) => event.error }),
+    state: t.field({
+      description: 'The state in which it ended.',
+      type: SessionState,
+      resolve: ({ event }) => event.state,
+    }),
+    reason: t.field({
+      description: 'Why it ended, where the state alone does not say.',
+      type: StateReason,
+      nullable: true,
+      resolve: ({ event }) => event.reason,
+    }),
+    failure: t.field({
+      description: 'What went wrong, if that is why.',
+      type: Failure,
+      nullable: true,
+      resolve: ({ event }) => event.error,
+    }),
     chunks: t.int({ description: 'How many chunks the session has.', resolve: ({ event }) => event.chunks }),
     frames: t.int({ description: 'How many frames the session has.', resolve: ({ event }) => event.frames }),
     seconds: t.float({ description: 'How long the video is.', resolve: ({ event }) => event.seconds }),
-    artifacts: t.field({ description: 'The finished files.',
+    artifacts: t.field({
+      description: 'The finished files.',
       type: [Artifact],
       ...weigh(ARTIFACTS),
       resolve: ({ event, sessionId }) => event.artifacts.map((artifact) => ({ ...artifact, sessionId })),

@@ -8,7 +8,8 @@ import { GLOBAL_ID, localId } from './ids.js';
 import { weigh } from './paging.js';
 import { Failure } from './session.js';
 
-const ExportState = builder.enumType('ExportState', { description: 'How far an export is.',
+const ExportState = builder.enumType('ExportState', {
+  description: 'How far an export is.',
   values: {
     QUEUED: { description: 'Waiting for other exports.' },
     RUNNING: { description: 'It is being made; see `progress`.' },
@@ -18,7 +19,8 @@ const ExportState = builder.enumType('ExportState', { description: 'How far an e
   } as const,
 });
 
-const ExportFileKind = builder.enumType('ExportFileKind', { description: 'What a file of an export is.',
+const ExportFileKind = builder.enumType('ExportFileKind', {
+  description: 'What a file of an export is.',
   values: {
     MP4: { description: 'The video, fast-start, with a chapter where each prompt begins.' },
     TIMELINE: { description: 'Its prompts, one JSON object per line; times count from its beginning.' },
@@ -28,7 +30,11 @@ const ExportFileKind = builder.enumType('ExportFileKind', { description: 'What a
 const ExportFile = builder.objectRef<Stored>('ExportFile').implement({
   description: 'A file of an export.',
   fields: (t) => ({
-    kind: t.field({ description: 'What the file is.', type: ExportFileKind, resolve: ({ kind }) => (kind === 'TIMELINE' ? kind : 'MP4') }),
+    kind: t.field({
+      description: 'What the file is.',
+      type: ExportFileKind,
+      resolve: ({ kind }) => (kind === 'TIMELINE' ? kind : 'MP4'),
+    }),
     contentType: t.exposeString('contentType', { description: 'Its media type, such as `video/mp4`.' }),
     bytes: t.float({ description: 'Size of the file.', resolve: ({ bytes }) => bytes }),
     ...downloadFields(t),
@@ -43,7 +49,10 @@ builder.node(Export, {
   isTypeOf: (value) => typeof value === 'object' && value !== null && 'range' in value && 'progress' in value,
   loadOne: (id, context) => find(id, context).catch(absent),
   fields: (t) => ({
-    sessionId: t.id({ description: 'The session that it is a part of.', resolve: ({ sessionId }) => `Session:${sessionId}` }),
+    sessionId: t.id({
+      description: 'The session that it is a part of.',
+      resolve: ({ sessionId }) => `Session:${sessionId}`,
+    }),
     state: t.expose('state', { description: 'How far it is.', type: ExportState }),
     progress: t.exposeFloat('progress', { description: 'From 0 to 1. Ask again to see it grow.' }),
     failure: t.expose('error', { description: 'What went wrong, if it is FAILED.', type: Failure, nullable: true }),

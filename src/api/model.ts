@@ -6,7 +6,8 @@ import { weigh } from './paging.js';
 /** Nobody but the operator decides how many there are. */
 const USUAL = 10;
 
-const ModelState = builder.enumType('ModelState', { description: 'Where a model is.',
+const ModelState = builder.enumType('ModelState', {
+  description: 'Where a model is.',
   values: {
     AVAILABLE: {
       description: 'Not on the device yet; fetched if necessary and loaded when first requested.',

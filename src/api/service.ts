@@ -18,8 +18,12 @@ const Device = builder.objectRef<DeviceStatus>('Device').implement({
       description:
         'Number of REALTIME sessions it can run, from the measured block time; null until something has run.',
     }),
-    realtimeSessions: t.exposeInt('realtimeSessions', { description: 'How many sessions generate on it at pace REALTIME.' }),
-    fastestSessions: t.exposeInt('fastestSessions', { description: 'How many sessions generate on it at pace FASTEST.' }),
+    realtimeSessions: t.exposeInt('realtimeSessions', {
+      description: 'How many sessions generate on it at pace REALTIME.',
+    }),
+    fastestSessions: t.exposeInt('fastestSessions', {
+      description: 'How many sessions generate on it at pace FASTEST.',
+    }),
     load: t.exposeFloat('load', {
       description: 'Share of the device that REALTIME sessions need; above 1 it cannot keep up.',
     }),
@@ -34,13 +38,19 @@ const SessionCount = builder
   .objectRef<{ state: keyof ServiceStatus['sessions']; count: number }>('SessionCount')
   .implement({
     description: 'How many sessions are in a state.',
-    fields: (t) => ({ state: t.expose('state', { type: SessionState, description: 'The state.' }), count: t.exposeInt('count', { description: 'How many sessions are in it.' }) }),
+    fields: (t) => ({
+      state: t.expose('state', { type: SessionState, description: 'The state.' }),
+      count: t.exposeInt('count', { description: 'How many sessions are in it.' }),
+    }),
   });
 
 const Service = builder.objectRef<ServiceStatus>('Service').implement({
   description: 'The replica that answers; one that generates nothing tells of those that do, together.',
   fields: (t) => ({
-    version: t.string({ description: 'Version of the service.', resolve: (_status, _args, { facts }) => facts.version }),
+    version: t.string({
+      description: 'Version of the service.',
+      resolve: (_status, _args, { facts }) => facts.version,
+    }),
     accepting: t.exposeBoolean('accepting', { description: 'Whether new sessions are admitted.' }),
     detail: t.string({
       nullable: true,
@@ -70,10 +80,17 @@ const Service = builder.objectRef<ServiceStatus>('Service').implement({
         'An idle stream carries a `Heartbeat` this often; after three times as long without an event, reconnect.',
       resolve: (_status, _args, { facts }) => facts.heartbeatSeconds,
     }),
-    maxSubscribersPerSession: t.int({ description: 'How many streams of one session this server serves at once.', resolve: (_status, _args, { facts }) => facts.maxSubscribersPerSession }),
+    maxSubscribersPerSession: t.int({
+      description: 'How many streams of one session this server serves at once.',
+      resolve: (_status, _args, { facts }) => facts.maxSubscribersPerSession,
+    }),
   }),
 });
 
 builder.queryField('service', (t) =>
-  t.field({ type: Service, description: 'What the service can do, and what it is doing now.', resolve: (_root, _args, { sessions }) => sessions.status() }),
+  t.field({
+    type: Service,
+    description: 'What the service can do, and what it is doing now.',
+    resolve: (_root, _args, { sessions }) => sessions.status(),
+  }),
 );

@@ -34,7 +34,8 @@ export const SessionState = builder.enumType('SessionState', {
   } as const,
 });
 
-export const Pace = builder.enumType('Pace', { description: 'How fast a session generates.',
+export const Pace = builder.enumType('Pace', {
+  description: 'How fast a session generates.',
   values: {
     REALTIME: { description: 'Just ahead of playback, so that a new prompt is seen soon.' },
     FASTEST: { description: 'As fast as the device allows.' },
@@ -65,14 +66,20 @@ export const Failure = builder.objectRef<{ code: string; message: string }>('Fai
   description: 'What went wrong in a session.',
   fields: (t) => ({
     code: t.exposeString('code', { description: 'What kind of failure it is, such as `ENGINE` or `STORAGE`.' }),
-    message: t.string({ description: 'What is wrong and what to do; for people.', resolve: ({ message }) => withoutPaths(message) }),
+    message: t.string({
+      description: 'What is wrong and what to do; for people.',
+      resolve: ({ message }) => withoutPaths(message),
+    }),
   }),
 });
 
 const Parent = builder.objectRef<SessionParent>('SessionParent').implement({
   description: 'Where a fork branched off.',
   fields: (t) => ({
-    sessionId: t.id({ description: 'The session that it branched off from. It may be deleted by now.', resolve: ({ sessionId }) => `Session:${sessionId}` }),
+    sessionId: t.id({
+      description: 'The session that it branched off from. It may be deleted by now.',
+      resolve: ({ sessionId }) => `Session:${sessionId}`,
+    }),
     chunk: t.exposeInt('chunk', {
       description: 'Index of its first own chunk; the chunks before belong to the parent.',
     }),
@@ -117,7 +124,11 @@ builder.node(Session, {
   loadOne: (id, { sessions, signal }) => sessions.session(id, signal).catch(absent),
   fields: (t) => ({
     state: t.expose('state', { description: 'What it is doing.', type: SessionState }),
-    reason: t.expose('reason', { description: 'Why, where the state alone does not say.', type: StateReason, nullable: true }),
+    reason: t.expose('reason', {
+      description: 'Why, where the state alone does not say.',
+      type: StateReason,
+      nullable: true,
+    }),
     failure: t.expose('error', { description: 'What went wrong, if that is why.', type: Failure, nullable: true }),
     ended: t.boolean({
       description: 'Whether the session has ended and its artifacts are complete.',
@@ -125,7 +136,11 @@ builder.node(Session, {
     }),
     createdAt: t.expose('createdAt', { description: 'When it was created.', type: 'DateTime' }),
     updatedAt: t.expose('updatedAt', { description: 'When it last changed.', type: 'DateTime' }),
-    finishedAt: t.expose('finishedAt', { description: 'When it ended and its artifacts were complete.', type: 'DateTime', nullable: true }),
+    finishedAt: t.expose('finishedAt', {
+      description: 'When it ended and its artifacts were complete.',
+      type: 'DateTime',
+      nullable: true,
+    }),
     modelName: t.exposeString('model', { description: 'The name of its model when it was created.' }),
     modelDigest: t.exposeString('modelDigest', { description: 'SHA-256 of the manifest of the model package.' }),
     encoder: t.string({

@@ -10,7 +10,8 @@ export const RecacheMode = builder.enumType('RecacheMode', {
   } as const,
 });
 
-export const SwitchWhen = builder.enumType('SwitchWhen', { description: 'When a prompt switch takes effect.',
+export const SwitchWhen = builder.enumType('SwitchWhen', {
+  description: 'When a prompt switch takes effect.',
   values: {
     NEXT_BLOCK: { description: 'Before the next block.' },
     IMMEDIATE: { description: 'Now: the block that is being made is abandoned and made again under the new prompt.' },
@@ -18,7 +19,8 @@ export const SwitchWhen = builder.enumType('SwitchWhen', { description: 'When a 
   } as const,
 });
 
-const ReceiptStatus = builder.enumType('SwitchStatus', { description: 'What became of a prompt switch.',
+const ReceiptStatus = builder.enumType('SwitchStatus', {
+  description: 'What became of a prompt switch.',
   values: {
     PENDING: { description: 'It waits for its block.' },
     APPLIED: { description: 'It took effect; see `appliedBlock`.' },
@@ -36,7 +38,9 @@ export const TimelineEntry = builder.objectRef<Entry>('TimelineEntry').implement
     frame: t.exposeInt('frame', { description: 'The first frame under it.' }),
     seconds: t.exposeFloat('seconds', { description: 'From the start of the session.' }),
     receiptId: t.id({ description: 'The receipt of the request.', resolve: ({ requestId }) => requestId }),
-    recacheMilliseconds: t.exposeFloat('recacheMilliseconds', { description: 'Time spent on rebuilding the KV cache.' }),
+    recacheMilliseconds: t.exposeFloat('recacheMilliseconds', {
+      description: 'Time spent on rebuilding the KV cache.',
+    }),
   }),
 });
 
@@ -51,14 +55,29 @@ export const SwitchReceipt = builder.objectRef<Receipt>('SwitchReceipt').impleme
     accepted: t.exposeBoolean('accepted', { description: 'Always true: what is refused is an error.' }),
     prompt: t.exposeString('prompt', { description: 'The prompt that was asked for.' }),
     mode: t.expose('mode', { description: 'What the switch does to the KV cache.', type: RecacheMode }),
-    when: t.field({ description: 'When it was asked to take effect.', type: SwitchWhen, resolve: ({ when }) => whenName(when) }),
-    atBlock: t.int({ description: 'The block that was asked for, with `when: AT_BLOCK`.', nullable: true, resolve: ({ when }) => whenBlock(when) }),
+    when: t.field({
+      description: 'When it was asked to take effect.',
+      type: SwitchWhen,
+      resolve: ({ when }) => whenName(when),
+    }),
+    atBlock: t.int({
+      description: 'The block that was asked for, with `when: AT_BLOCK`.',
+      nullable: true,
+      resolve: ({ when }) => whenBlock(when),
+    }),
     requestedAt: t.expose('requestedAt', { description: 'When it was asked for.', type: 'DateTime' }),
     status: t.expose('status', { type: ReceiptStatus, description: 'At the time of this answer.' }),
-    expectedBlock: t.exposeInt('expectedBlock', { description: 'The block before which it is expected to take effect.' }),
+    expectedBlock: t.exposeInt('expectedBlock', {
+      description: 'The block before which it is expected to take effect.',
+    }),
     expectedFrame: t.exposeInt('expectedFrame', { description: 'The first frame of that block.' }),
-    expectedSeconds: t.exposeFloat('expectedSeconds', { description: 'Where that block plays, from the start of the session.' }),
-    appliedBlock: t.exposeInt('appliedBlock', { description: 'The block before which it took effect; null while it has not.', nullable: true }),
+    expectedSeconds: t.exposeFloat('expectedSeconds', {
+      description: 'Where that block plays, from the start of the session.',
+    }),
+    appliedBlock: t.exposeInt('appliedBlock', {
+      description: 'The block before which it took effect; null while it has not.',
+      nullable: true,
+    }),
     supersededBy: t.exposeID('supersededBy', { nullable: true, description: 'The id of the receipt that won.' }),
   }),
 });
