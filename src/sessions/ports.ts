@@ -99,7 +99,7 @@ export interface Engine {
   models(): ModelInfo[];
   /**
    * Looks for models that have come or gone, where that is quick; when the one that is named is not known, everywhere.
-   * Nothing is looked at all the time, so it may be called often. Never rejects.
+   * Rescans are rate-limited; calling this often is cheap. Never rejects.
    */
   refresh(model?: string): Promise<void>;
   /**
