@@ -124,25 +124,9 @@ export class OwnedSession {
   /** While the store fails it rejects with STORAGE, and the session is stopped as soon as the store can be written. */
   stop(commandId?: string): Promise<Session> {
     return this.life.exclusively(async () => {
-      const { phase } = this.life;
-      switch (phase.kind) {
-        case 'generating':
-          await this.life.interrupt({ kind: 'stop', commandId });
-          break;
-        case 'resting':
-          await this.life.end('STOPPED', 'REQUESTED', { commandId });
-          break;
-        case 'stuck':
-          this.life.noteStop(phase, commandId);
-          await this.life.unstick(phase).catch(() => undefined);
-          break;
-        case 'finishing':
-          break;
-        case 'gone':
-          throw new SessionGone();
-        default:
-          return impossible(phase);
-      }
+      await this.life.interrupt({ kind: 'stop', commandId });
+      // It may have ended for another reason just then, in which case it rests now, or is stuck.
+      await this.endWhatRests(commandId);
       if (this.life.phase.kind === 'stuck') throw this.life.stoppedLater(this.life.phase, commandId);
       return this.answer();
     });
@@ -181,6 +165,23 @@ export class OwnedSession {
   private answer(): Session {
     if (this.gone && !isEnded(this.session.state)) throw new SessionGone();
     return this.view();
+  }
+
+  private async endWhatRests(commandId?: string): Promise<void> {
+    const { phase } = this.life;
+    switch (phase.kind) {
+      case 'resting':
+        return this.life.end('STOPPED', 'REQUESTED', { commandId });
+      case 'stuck':
+        this.life.noteStop(phase, commandId);
+        return this.life.unstick(phase).catch(() => undefined);
+      case 'generating':
+      case 'finishing':
+      case 'gone':
+        return;
+      default:
+        return impossible(phase);
+    }
   }
 
   private mustNotBeOver(consequence: string): void {

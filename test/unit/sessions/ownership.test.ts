@@ -73,6 +73,23 @@ describe('a session that is being opened', () => {
   });
 });
 
+describe('a stop', () => {
+  it('of a session that is about to rest, for another reason, is carried out', async () => {
+    const world = makeWorld({ policy: { idleSeconds: 5, checkpointBlocks: 1_000 } });
+    const { id } = await create(world);
+    let saving = false;
+    const open = gate(world, (key) => (saving ||= key.includes('/checkpoints/')));
+    // Nobody watches.
+    while (!saving) await world.clock.advance(100);
+    const stopping = world.service.stopSession(id);
+    await world.clock.advance(100);
+    open();
+    expect(await world.clock.until(stopping)).toMatchObject({ state: 'STOPPED' });
+    await world.clock.advance(10_000);
+    expect(await world.service.session(id)).toMatchObject({ state: 'STOPPED', finishedAt: expect.any(Date) as Date });
+  });
+});
+
 describe('a shutdown', () => {
   it('waits for what is being opened, and leaves that too where another server goes on with it', async () => {
     const world = makeWorld();
