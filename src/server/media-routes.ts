@@ -142,6 +142,8 @@ export class MediaRoutes {
       response.writeHead(302, { location: elsewhere, 'cache-control': 'no-store' }).end();
       return;
     }
+    // Parts of it, too, are sent only when all of it is right.
+    if (request.method !== 'HEAD') await this.parts.sessions.checkArtifact(key, stored.etag);
     const range = head(request, response, {
       size: stored.size,
       type,

@@ -21,6 +21,7 @@ import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
 import { DEFAULT_POLICY, type SessionServiceOptions, SILENT } from './policy.js';
 import type { Jobs, ModelInfo } from './ports.js';
+import { ArtifactCheck } from './read/artifact-check.js';
 import { ChunkLists } from './read/chunk-lists.js';
 import { MediaCheck } from './read/media-check.js';
 import { Playlists } from './read/playlists.js';
@@ -67,6 +68,7 @@ export class SessionService implements Sessions {
   private readonly making: Making;
   private readonly playlists: Playlists;
   private readonly mediaCheck: MediaCheck;
+  private readonly artifactCheck: ArtifactCheck;
   private readonly secret: DeploymentSecret;
   private readonly deletions: Deletions;
   private readonly jobs: Jobs;
@@ -107,7 +109,7 @@ export class SessionService implements Sessions {
       serve: (command) => this.serve(command),
     });
     this.playlists = new Playlists(this.context, new ChunkLists(this.context));
-    this.mediaCheck = new MediaCheck(this.playlists.lists, (id) => this.directory.at(id)?.ring);
+    this.mediaCheck = new MediaCheck(vault, this.playlists.lists, (id) => this.directory.at(id)?.ring);
     this.secret = new DeploymentSecret(vault);
     const { ownership, secret } = this;
     const session = (id: string) => this.session(id);
@@ -115,6 +117,7 @@ export class SessionService implements Sessions {
     this.deletions = new Deletions(this.context);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
     this.exports = new Exports(this.context, this.jobs);
+    this.artifactCheck = new ArtifactCheck({ vault, session, exports: this.exports });
     this.patience = new Patience(vault, clock, policy.answerSeconds);
     this.abandonment = new Abandonment(this.context, this.directory, this.ownership);
   }
@@ -153,11 +156,9 @@ export class SessionService implements Sessions {
 
   async session(id: string, signal?: AbortSignal): Promise<Session> {
     const owned = this.directory.at(id)?.view();
-    return owned ?? this.patience.answer(this.load(id, signal));
-  }
-
-  private async load(id: string, signal?: AbortSignal): Promise<Session> {
-    return this.seenFromHere(await loadSession(this.context.vault.until(signal), id));
+    if (owned) return owned;
+    const loading = loadSession(this.context.vault.until(signal), id);
+    return this.patience.answer(loading.then((stored) => this.seenFromHere(stored)));
   }
 
   sessions(options: { first?: number; after?: string; signal?: AbortSignal } = {}): Promise<Page<Session>> {
@@ -190,6 +191,10 @@ export class SessionService implements Sessions {
 
   checkMedia(key: string, bytes: Uint8Array): Promise<void> {
     return this.patience.answer(this.mediaCheck.check(key, bytes));
+  }
+
+  checkArtifact(key: string, etag: string): Promise<void> {
+    return this.patience.answer(this.artifactCheck.check(key, etag));
   }
 
   // ---- mutations ----------------------------------------------------------------------------------------------------

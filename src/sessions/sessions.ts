@@ -136,6 +136,11 @@ export interface Sessions {
    */
   checkMedia(key: string, bytes: Uint8Array): Promise<void>;
 
+  /**
+   * Holds an artifact that is in the store with this etag against its checksum; what has none passes. Rejects with DamagedError.
+   */
+  checkArtifact(key: string, etag: string): Promise<void>;
+
   /** Takes over what a previous process left unfinished: such sessions become PAUSED with WORKER_LOST. */
   start(): Promise<void>;
   /** Pauses what is live (with a checkpoint), gives up ownership; rejects new work from now on. */

@@ -11,8 +11,15 @@ import type { Jobs, MediaFactory, ObjectStore } from '../ports.js';
 import { Vault } from '../stored/vault.js';
 import { loadSession } from '../read/stored-sessions.js';
 import type { Artifact, ExportInput, ExportState, Session, SessionExport } from '../session.js';
-import { Summing } from '../stored/checksum.js';
-import { checkRange, decodeExport, encodeExport, exportTimeline, exportVideo, readSource } from '../stored/exports.js';
+import {
+  checkRange,
+  decodeExport,
+  encodeExport,
+  exportTimeline,
+  exportVideo,
+  readSource,
+  storeExport,
+} from '../stored/exports.js';
 import { EXPORTING, keysOf } from '../stored/keys.js';
 import type { Context } from './context.js';
 import { describe } from './failure.js';
@@ -61,6 +68,13 @@ export class Exports {
     return this.seen(found);
   }
 
+  /** Of a file of an export; `undefined` when no export has it. */
+  async artifact(sessionId: string, key: string): Promise<Artifact | undefined> {
+    const range = key.slice(keysOf(sessionId).exports.length).replace(/\.\w+$/, '');
+    const found = RANGE.test(range) ? await this.read(sessionId, range) : undefined;
+    return found?.artifacts.find((artifact) => artifact.key === key);
+  }
+
   /** Repeating it, or cancelling one that is done, changes nothing. NOT_FOUND */
   async cancel(sessionId: string, range: string): Promise<SessionExport> {
     const found = await this.find(sessionId, range);
@@ -101,28 +115,10 @@ export class Exports {
   }
 
   private async store(made: SessionExport, signal: AbortSignal): Promise<Artifact[]> {
-    const { vault } = this.context;
-    const keys = keysOf(made.sessionId);
-    const source = await readSource(this.context, keys, made);
-    let read = 0;
-    const onRead = () => {
+    return storeExport(this.context, keysOf(made.sessionId), made, (read, of) => {
       signal.throwIfAborted();
-      this.progress.set(keyOf(made), Math.min(0.99, ++read / (2 * source.chunks.length)));
-    };
-    const mp4 = { key: `${keys.exports}${made.range}.mp4`, contentType: 'video/mp4' };
-    const timeline = { key: `${keys.exports}${made.range}.jsonl`, contentType: 'application/x-ndjson' };
-    let sum = new Summing();
-    const body = () => {
-      read = 0;
-      return (sum = new Summing()).through(exportVideo(this.context, source, onRead));
-    };
-    await vault.putStream(mp4.key, body, { contentType: mp4.contentType });
-    const text = exportTimeline(source);
-    await vault.put(timeline.key, text, { contentType: timeline.contentType });
-    return [
-      { kind: 'MP4', ...mp4, bytes: sum.bytes, check: sum.check },
-      { kind: 'TIMELINE', ...timeline, bytes: text.length },
-    ];
+      this.progress.set(keyOf(made), Math.min(0.99, read / of));
+    });
   }
 
   private async fail(made: SessionExport, error: unknown): Promise<void> {

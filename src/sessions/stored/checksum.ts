@@ -51,6 +51,25 @@ export class Summing {
   }
 }
 
+/** Of all that comes. */
+export async function sumOf(body: AsyncIterable<Uint8Array>): Promise<Summing> {
+  const sum = new Summing();
+  const parts = sum.through(body);
+  while (!(await parts.next()).done);
+  return sum;
+}
+
+/** How what is stored differs from what was written, as far as that is known; `undefined` when it does not. */
+export function differenceOf(
+  stored: { readonly bytes: number; readonly check: string },
+  written: { bytes?: number | undefined; check?: string | undefined },
+): string | undefined {
+  if (written.bytes !== undefined && stored.bytes !== written.bytes)
+    return `has ${stored.bytes} bytes, but ${written.bytes} were written`;
+  if (written.check !== undefined && stored.check !== written.check) return 'is damaged: its checksum differs';
+  return undefined;
+}
+
 /** The JSON text of an object, with its checksum. */
 export function sealText(json: string): string {
   return `${json.slice(0, -1)},"check":"${checksumOf(json)}"}`;

@@ -1,7 +1,7 @@
 /** Media of a session as the log names them: what is read is what was logged, or DamagedError. */
 
 import type { FrameChunk } from '../events.js';
-import { checksumOf, DamagedError } from './checksum.js';
+import { checksumOf, DamagedError, differenceOf } from './checksum.js';
 import type { Vault } from './vault.js';
 
 export async function readChunk(vault: Vault, chunk: FrameChunk): Promise<Uint8Array> {
@@ -29,13 +29,13 @@ async function readMedia(vault: Vault, key: string): Promise<Uint8Array> {
 
 /** What is not known of it, because it was logged before there were checksums, is not compared. */
 function mustBe(key: string, stored: Uint8Array, check?: string, bytes?: number): Uint8Array {
-  const problem = problemOf(stored, check, bytes);
-  if (problem !== undefined) throw new DamagedError(key, problem);
+  const sum = {
+    bytes: stored.length,
+    get check() {
+      return checksumOf(stored);
+    },
+  };
+  const difference = differenceOf(sum, { check, bytes });
+  if (difference !== undefined) throw new DamagedError(key, difference);
   return stored;
-}
-
-function problemOf(stored: Uint8Array, check?: string, bytes?: number): string | undefined {
-  if (bytes !== undefined && stored.length !== bytes) return `has ${stored.length} bytes, but ${bytes} were written`;
-  if (check !== undefined && checksumOf(stored) !== check) return 'is damaged: its checksum differs';
-  return undefined;
 }

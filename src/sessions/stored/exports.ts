@@ -3,9 +3,9 @@
 import { invalid } from '../errors.js';
 import type { FrameChunk } from '../events.js';
 import type { Chapter } from '../ports.js';
-import type { ExportInput, Session, SessionExport, TimelineEntry } from '../session.js';
+import type { Artifact, ExportInput, Session, SessionExport, TimelineEntry } from '../session.js';
 import { lineOf, type Shelf, video } from './artifacts.js';
-import { DamagedError, sealText, unsealText } from './checksum.js';
+import { checksumOf, DamagedError, sealText, Summing, unsealText } from './checksum.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
 import { entryOf } from './snapshot.js';
@@ -97,6 +97,31 @@ export function exportVideo(
 
 export function exportTimeline({ timeline }: ExportSource): Uint8Array {
   return new TextEncoder().encode(timeline.map(lineOf).join(''));
+}
+
+/** Writes both of its files; made twice they are the same bytes. Rejects with DamagedError when a chunk is lost. */
+export async function storeExport(
+  shelf: Pick<Shelf, 'vault' | 'media'>,
+  keys: SessionKeys,
+  made: SessionExport,
+  /** How many of so many readings of chunks are done. */
+  onRead: (read: number, of: number) => void = () => undefined,
+): Promise<Artifact[]> {
+  const source = await readSource(shelf, keys, made);
+  const mp4 = { key: `${keys.exports}${made.range}.mp4`, contentType: 'video/mp4' };
+  const timeline = { key: `${keys.exports}${made.range}.jsonl`, contentType: 'application/x-ndjson' };
+  let sum = new Summing();
+  const body = () => {
+    let read = 0;
+    return (sum = new Summing()).through(exportVideo(shelf, source, () => onRead(++read, 2 * source.chunks.length)));
+  };
+  await shelf.vault.putStream(mp4.key, body, { contentType: mp4.contentType });
+  const text = exportTimeline(source);
+  await shelf.vault.put(timeline.key, text, { contentType: timeline.contentType });
+  return [
+    { kind: 'MP4', ...mp4, bytes: sum.bytes, check: sum.check },
+    { kind: 'TIMELINE', ...timeline, bytes: text.length, check: checksumOf(text) },
+  ];
 }
 
 export function encodeExport(made: SessionExport): Uint8Array {

@@ -38,13 +38,18 @@ export async function unmarkFork(vault: Vault, parentId: string, forkId: string)
   await vault.delete(keysOf(parentId).forks + forkId);
 }
 
+/** Those that are marked, deleted ones with forks of their own included. */
+export async function* forkIds(vault: Vault, sessionId: string): AsyncGenerator<string> {
+  const { forks } = keysOf(sessionId);
+  for await (const { key } of vault.list(forks)) yield key.slice(forks.length);
+}
+
 /** Of a session's chunks, how many its forks play; `unknown` while one of them is being made. */
 export async function inheritedChunks(store: ForkStore, sessionId: string): Promise<number | 'unknown'> {
   await markOldForks(store);
   let most = 0;
-  const { forks } = keysOf(sessionId);
   const ids: string[] = [];
-  for await (const { key } of store.vault.list(forks)) ids.push(key.slice(forks.length));
+  for await (const id of forkIds(store.vault, sessionId)) ids.push(id);
   for (const id of ids) {
     const chunks = await chunksFor(store, sessionId, id);
     if (chunks === 'unknown') return 'unknown';

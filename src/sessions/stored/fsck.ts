@@ -21,22 +21,14 @@ import type { MediaFactory, ObjectStore } from '../ports.js';
 import type { Session } from '../session.js';
 import { systemClock } from '../clock.js';
 import { artifactBody, type DerivedKind, type Shelf, storeArtifact } from './artifacts.js';
-import { DamagedError, Summing, unsealBytes } from './checksum.js';
+import { DamagedError, differenceOf, sumOf, unsealBytes } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
+import { type Finding, type Findings, REMADE, REMOVED } from './findings.js';
+import { checkExports } from './fsck-exports.js';
 import { readDamagedLog } from './log-repair.js';
 import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
 import { applyEvent } from './snapshot.js';
 import { OwnershipLost, Vault } from './vault.js';
-
-/** Something that is not as it should be. */
-export interface Finding {
-  /** Of the store. */
-  key: string;
-  problem: string;
-  /** What is done about it; absent where nothing can be. */
-  remedy?: string;
-  repaired: boolean;
-}
 
 export interface SessionReport {
   sessionId: string;
@@ -88,10 +80,7 @@ export class Checker {
   }
 }
 
-const REMOVED = 'removed';
-const REMADE = 'made again';
-
-class SessionCheck {
+class SessionCheck implements Findings {
   readonly report: SessionReport;
   private readonly keys: SessionKeys;
   private readonly files = new Map<string, number>();
@@ -123,10 +112,10 @@ class SessionCheck {
     await this.removeOrphans(session, chunks);
     await this.checkCheckpoints(stored.record, session);
     for (const artifact of session.artifacts) await this.checkArtifact(chunks, artifact);
+    await checkExports(this.shelf, this.keys, new Set(this.files.keys()), this);
     await this.checkLists(session);
   }
 
-  /** Notes it, and repairs it if that is possible and asked for. */
   async found(
     { key, problem }: { key: string; problem: string },
     remedy?: string,
@@ -142,8 +131,7 @@ class SessionCheck {
     }
   }
 
-  /** DamagedError becomes a finding. */
-  private async attempt<T>(work: () => Promise<T>): Promise<T | 'damaged'> {
+  async attempt<T>(work: () => Promise<T>): Promise<T | 'damaged'> {
     try {
       return await work();
     } catch (error) {
@@ -263,9 +251,9 @@ class SessionCheck {
   ): Promise<string | undefined> {
     if (!this.files.has(key) && !(await this.shelf.vault.head(key))) return 'is missing from the store';
     const stored = await sumOf(this.shelf.vault.stream(key));
-    if (stored.bytes !== bytes) return `has ${stored.bytes} bytes, but ${bytes} were written`;
-    const expected = check ?? (kind === 'POSTER' ? undefined : await this.remadeSum(chunks, kind, bytes));
-    return expected !== undefined && expected !== stored.check ? 'is damaged: its checksum differs' : undefined;
+    const difference = differenceOf(stored, { bytes, check });
+    if (difference !== undefined || check !== undefined || kind === 'POSTER') return difference;
+    return differenceOf(stored, { check: await this.remadeSum(chunks, kind, bytes) });
   }
 
   /** What it would be if it were made now; `undefined` when another release made it in another form, or chunks are lost. */
@@ -313,13 +301,6 @@ function fold({ request, snapshot }: SessionRecord, events: readonly StoredEvent
     ...{ chunks: 0, frames: 0, seconds: 0, lastSequence: 0 },
   };
   return events.reduce(applyEvent, beginning);
-}
-
-async function sumOf(body: AsyncIterable<Uint8Array>): Promise<Summing> {
-  const sum = new Summing();
-  const parts = sum.through(body);
-  while (!(await parts.next()).done);
-  return sum;
 }
 
 /** A safetensors file that ends where its header says: all that can be told of a checkpoint without a checksum. */

@@ -102,6 +102,11 @@ export function mediaOfKey(key: string): { sessionId: string; chunk: number | un
   return { sessionId, chunk: chunk === undefined ? undefined : Number(chunk) };
 }
 
+/** Whose it is, of the key of a session's file. */
+export function sessionIdOfKey(key: string): string | undefined {
+  return key.startsWith(SESSIONS) ? key.split('/')[1] : undefined;
+}
+
 /** What `sessions({ after })` takes to go on behind this session. */
 export function pageCursorOf({ id, createdAt }: { id: string; createdAt: Date }): string {
   return byDateKey(id, createdAt).slice(BY_DATE.length);

@@ -68,6 +68,50 @@ describe.each([
   });
 });
 
+describe.each([
+  ['a finished video', 'MP4'],
+  ['a timeline', 'TIMELINE'],
+  ['a poster', 'POSTER'],
+])('%s with a flipped bit', (_what, kind) => {
+  it('is named and not sent, in parts neither', async () => {
+    const { session } = await server.query<{ session: { artifacts: { kind: string; url: string }[] } }>(
+      'query ($id: ID!) { session(id: $id) { ... on Session { artifacts { kind url } } } }',
+      { id: `Session:${id}` },
+    );
+    const url = new URL(session.artifacts.find((artifact) => artifact.kind === kind)?.url as string, server.url);
+    expect((await fetch(url)).status).toBe(200);
+    const key = url.pathname.slice(1);
+    const entry = server.store.objects.get(key) as { etag: string };
+    const { etag } = entry;
+    const mend = damage(key);
+    entry.etag = 'another';
+    for (const range of ['', 'bytes=0-9']) {
+      const answer = await fetch(url, { headers: { range } });
+      expect(answer.status).toBe(500);
+      expect(await answer.text()).toContain(`${key} is damaged: its checksum differs; run longlive fsck`);
+    }
+    mend();
+    entry.etag = etag;
+    expect((await fetch(url)).status).toBe(200);
+  });
+});
+
+it('reads an artifact through only once before it is sent', async () => {
+  const key = `sessions/${id}/video.mp4`;
+  const { etag } = server.store.objects.get(key) as { etag: string };
+  let reads = 0;
+  const get = server.store.get.bind(server.store);
+  server.store.get = async (...args) => {
+    if (args[0] === key) reads++;
+    return get(...args);
+  };
+  const { service, store } = server;
+  await Promise.all(Array.from({ length: 5 }, () => service.checkArtifact(key, `${etag}-new`)));
+  await service.checkArtifact(key, `${etag}-new`);
+  expect(reads).toBe(1);
+  store.get = get;
+});
+
 it('reads the log once for all chunks, and none for what is in memory', async () => {
   const all = await urls();
   const read: string[] = [];
@@ -84,7 +128,7 @@ it('reads the log once for all chunks, and none for what is in memory', async ()
   server.store.get = get;
 });
 
-it('still sends what its session, which was deleted, left to a fork', async () => {
+it('still sends what its session, which was deleted, left to a fork, if that is whole', async () => {
   const { forkSession } = await server.query<{ forkSession: { id: string } }>(
     'mutation ($id: ID!) { forkSession(sessionId: $id, atChunk: 4, pace: FASTEST, maxSeconds: 6) { ... on Session { id } } }',
     { id: `Session:${id}` },
@@ -96,4 +140,14 @@ it('still sends what its session, which was deleted, left to a fork', async () =
   const inherited = (await urls(fork)).filter((url) => url.includes(id));
   expect(inherited.length).toBeGreaterThan(3);
   for (const url of inherited) expect((await fetch(url)).status).toBe(200);
+  for (const url of inherited) {
+    const key = new URL(url).pathname.slice(1);
+    // Beyond what the server has in memory.
+    for (const other of inherited) if (other !== url) await (await fetch(other)).arrayBuffer();
+    const mend = damage(key);
+    const answer = await fetch(url);
+    expect(answer.status).toBe(500);
+    expect(await answer.text()).toContain(`${key} is damaged`);
+    mend();
+  }
 });

@@ -159,6 +159,24 @@ describe('the forks of a deleted session', () => {
     }
   });
 
+  it('hold what they inherited against their own logs, however deep they go', async () => {
+    const world = makeWorld();
+    const id = await finished(world);
+    const fork = await forkOf(world, id, 9);
+    await forkOf(world, fork, 5);
+    await remove(world, id);
+    await remove(world, fork);
+    for (const file of ['init.mp4', 'chunks/000004.m4s']) {
+      const key = `sessions/${id}/${file}`;
+      const { bytes } = world.store.objects.get(key)!;
+      const { service } = makeWorld({ after: world });
+      await expect(service.checkMedia(key, bytes)).resolves.toBeUndefined();
+      const damaged = Uint8Array.from(bytes);
+      damaged[0]! ^= 1;
+      await expect(service.checkMedia(key, damaged)).rejects.toMatchObject({ code: 'STORAGE', key });
+    }
+  });
+
   it('made by a release that did not mark them are found', async () => {
     const world = makeWorld();
     const id = await finished(world);

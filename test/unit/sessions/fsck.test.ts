@@ -176,6 +176,33 @@ describe('fsck', () => {
     expect(found[0]?.problem).toMatch(file === 'session.json' ? /is (not JSON|damaged)/ : problem);
   });
 
+  it('makes exports again that are lost or damaged, and removes what belongs to none', async () => {
+    const { world, id } = await sample();
+    const next = makeWorld({ after: world });
+    const { range } = await next.service.exportSession(id, { fromChunk: 2, toChunk: 5 });
+    const done = async () => (await next.service.export(id, range)).state === 'DONE';
+    while (!(await done())) await next.clock.advance(100);
+    expect(problems(await check(next))).toEqual([]);
+    const [mp4, timeline, json, other] = ['mp4', 'jsonl', 'json', 'none.mp4'].map(
+      (end) => `sessions/${id}/exports/${range}.${end}`,
+    ) as [string, string, string, string];
+    const whole = new Map([mp4, timeline].map((key) => [key, Uint8Array.from(next.store.objects.get(key)!.bytes)]));
+    flip(next, mp4);
+    next.store.objects.delete(timeline);
+    await next.store.put(other, new Uint8Array(3));
+    expect(problems(await check(next, true))).toEqual([
+      { key: mp4, problem: 'is damaged: its checksum differs', repaired: true },
+      { key: timeline, problem: 'is missing from the store', repaired: true },
+      { key: other, problem: 'belongs to no export', repaired: true },
+    ]);
+    expect(problems(await check(next))).toEqual([]);
+    for (const [key, bytes] of whole) expect(Uint8Array.from(next.store.objects.get(key)!.bytes)).toEqual(bytes);
+    flip(next, json);
+    expect(problems(await check(next))).toEqual([
+      { key: json, problem: 'is damaged: its checksum differs', repaired: false },
+    ]);
+  });
+
   it("finds a parent's lost chunk at its fork too", async () => {
     const { world, id, fork } = await sample();
     world.store.objects.delete(`sessions/${id}/chunks/000003.m4s`);
