@@ -1,7 +1,10 @@
 """Pictures of the reference implementation, for `longlive models verify NAME --reference FILE`.
 
-Runs in a checkout of the official repository (NVlabs/LongLive, branch v1.0), with its environment and its weights; it was written
-against that branch's sources and has not been run, since neither the weights nor a GPU were at hand. First:
+Runs in a checkout of the official repository (NVlabs/LongLive, branch v1.0). It needs the environment of that repository (PyTorch with
+CUDA, peft, omegaconf), its weights, and an NVIDIA GPU.
+
+It has not been run as a whole, because the weights were not at hand. What has been tried: its noise is that of the native core, bit for
+bit, and longlive models verify reads the file that it writes. How it loads and runs the pipeline was only written against the sources.
 
     longlive models verify NAME --report verify.html        # says in verify.json which films are asked for
     cd LongLive && python .../bench/reference_frames.py --report .../verify.json --config configs/longlive_interactive_inference.yaml \
@@ -128,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, required=True, help="the JSON that longlive models verify wrote")
     parser.add_argument("--config", type=Path, required=True, help="an interactive inference configuration of the repository")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the safetensors file to write")
     arguments = parser.parse_args()
 
     sys.path.insert(0, str(Path.cwd()))
