@@ -67,6 +67,22 @@ test('a download that nobody takes is closed', async () => {
   expect(socket.bytesRead).toBeLessThan(64 << 20);
 });
 
+test('a request behind an answer that nobody takes is not begun', async () => {
+  server = await startTestServer({ chunkBytes: 24 << 20 });
+  const { id } = await createSession(server, { maxSeconds: 1 });
+  const path = await chunkPath(id);
+  const asked = `POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n`;
+  const query = JSON.stringify({ query: `{ session(id: "${id}") { __typename } }` });
+  const socket = ask([`GET ${path} HTTP/1.1`]);
+  socket.write(`${asked}content-length: ${query.length}\r\n\r\n${query}`);
+  const operations = () => server.metric('longlive_operations_total{kind="query",outcome="ok"}');
+  const before = await operations();
+  await sleep(1500);
+  expect(await operations()).toBe(before);
+  socket.resume();
+  await until(async () => (await operations()) > before, 'it is begun when the answer was taken', 40_000);
+});
+
 async function chunkPath(id: string): Promise<string> {
   let url: string | undefined;
   await until(async () => {

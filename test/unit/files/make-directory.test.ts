@@ -1,4 +1,5 @@
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -19,6 +20,21 @@ test('is made with those above it, by several at once too', async () => {
   expect(await makeDirectory(join(root, 'a/b/c'))).toBeUndefined();
   await Promise.all(Array.from({ length: 20 }, () => makeDirectory(join(root, 'd/e/f'))));
   expect(statSync(join(root, 'd/e/f')).isDirectory()).toBe(true);
+});
+
+test('is made while somebody else deletes it as often as it is empty', async () => {
+  const place = join(root, 'a/b');
+  let made = 0;
+  const makes = Array.from({ length: 4 }, async () => {
+    for (let times = 0; times < 500; times++) made += (await makeDirectory(place)) === undefined ? 0 : 1;
+  });
+  let over = false;
+  const deletes = (async () => {
+    while (!over) await rmdir(place).catch(() => undefined);
+  })();
+  await Promise.all(makes).finally(() => (over = true));
+  await deletes;
+  expect(made).toBeGreaterThan(1);
 });
 
 test('is refused where a file is in the way', async () => {
