@@ -99,13 +99,13 @@ void SafeTensors::readHeader(std::span<const uint8_t> bytes) {
       }
       const auto& shape = value.at("shape").array();
       if (shape.size() > entry.tensor.shape.dims.size()) throw bad("more than 6 dimensions");
-      uint64_t expected = sizeOf(entry.tensor.dtype);
+      int64_t expected = static_cast<int64_t>(sizeOf(entry.tensor.dtype));  // signed, as sizes of shapes are counted from here on
       bool empty = false;  // a zero must not hide an overflow of the other dimensions
       for (const Json& d : shape) {
         const int64_t n = d.integer();
         if (n < 0) throw bad("negative dimension");
         empty = empty || n == 0;
-        if (n && __builtin_mul_overflow(expected, static_cast<uint64_t>(n), &expected)) throw bad("shape overflows");
+        if (n && __builtin_mul_overflow(expected, n, &expected)) throw bad("shape overflows");
         entry.tensor.shape.dims[entry.tensor.shape.rank++] = n;
       }
       if (empty) expected = 0;
@@ -114,7 +114,7 @@ void SafeTensors::readHeader(std::span<const uint8_t> bytes) {
       const int64_t begin = offsets[0].integer(), end = offsets[1].integer();
       if (begin < 0 || end < begin) throw bad("data_offsets are reversed or negative");
       if (static_cast<uint64_t>(end) > dataSize) throw bad("truncated: data ends after the file");
-      if (static_cast<uint64_t>(end - begin) != expected) {
+      if (end - begin != expected) {
         throw bad("shape needs " + std::to_string(expected) + " bytes, data_offsets give " + std::to_string(end - begin));
       }
       entry.tensor.data = const_cast<uint8_t*>(data + begin);

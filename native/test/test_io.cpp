@@ -94,6 +94,7 @@ TEST("safetensors: refuses hostile headers and names the tensor") {
   CHECK(has(refusal(one("F32", "[-2]", "[0,8]"), 8), "negative"));
   CHECK(has(refusal(one("F32", "[4294967296,4294967296,4]", "[0,8]"), 8), "overflow"));
   CHECK(has(refusal(one("F32", "[0,4294967296,4294967296,4]", "[0,0]"), 0), "overflow"));
+  CHECK(has(refusal(one("U8", "[9007199254740992,1024,0]", "[0,0]"), 0), "overflow"));  // 2^63 elements, but for the zero
   CHECK(has(refusal(one("F32", "[1,1,1,1,1,1,2]", "[0,8]"), 8), "more than 6"));
   CHECK(has(refusal(one("F32", "[2.5]", "[0,8]"), 8), "\"w\""));
   CHECK(has(refusal(one("F32", "[2]", "[8,0]"), 8), "reversed"));
