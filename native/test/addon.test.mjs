@@ -343,6 +343,22 @@ test('a session that a checkpoint does not fit leaves the model well, and the er
   assert.equal((await model.restoreSession(options, new Uint8Array(saved), prompt)).block, 4);
 });
 
+test('whatever byte of a checkpoint is wrong, or missing, it is refused with a code or gone on from', async () => {
+  const model = await addon.loadModel(load);
+  const prompt = await model.encodePrompt(ids);
+  const s = await model.createSession(session);
+  await s.setPrompt(prompt, 'recache');
+  await block(s);
+  const saved = await s.checkpoint();
+  const tries = Array.from({ length: 64 }, (_, i) => {
+    const damaged = saved.slice(0, i % 4 === 0 ? (i * saved.length) >> 6 : saved.length);
+    if (i % 4 > 0) damaged[(i * 37) % 640] ^= 1 << i % 8;
+    return model.restoreSession(session, damaged, prompt).then(block).catch((error) => assert.match(error.code, /^INVALID_(PACKAGE|ARGUMENT)$/, error));
+  });
+  await Promise.all(tries);
+  assert.equal((await model.restoreSession(session, saved, prompt)).block, 1);
+});
+
 test('the collector knows what models hold, and takes forgotten ones before there are many', async () => {
   await collect();
   let taken = 0;
@@ -354,6 +370,26 @@ test('the collector knows what models hold, and takes forgotten ones before ther
     held += model.weightBytes;
   }
   assert.ok(taken > 0, `none of ${loaded} models, which hold ${held} bytes`);
+});
+
+test('a model is destroyed on its own thread, not on that of JavaScript', () => {
+  const source = `
+    const { readdirSync } = require('node:fs');
+    const addon = require(${JSON.stringify(addonPath)});
+    const threads = () => readdirSync('/proc/self/task').length;
+    (async () => {
+      let gone = 0;
+      for (let i = 0; i < 20; i++) {
+        const model = await addon.loadModel(${JSON.stringify({ ...load, threads: 8 })});
+        const before = threads();
+        model.dispose();
+        gone += threads() < before;
+      }
+      // Its pool's threads end with it, now and then while they are counted.
+      console.log(gone < 20);
+    })();`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['-e', source], { encoding: 'utf8' });
+  assert.deepEqual({ stdout, stderr }, { stdout: 'true\n', stderr: '' });
 });
 
 test('a model and its threads go by themselves, and JavaScript does not wait for them', () => {
