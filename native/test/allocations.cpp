@@ -22,12 +22,25 @@ void* allocate(size_t size, size_t alignment) {
   return p;
 }
 
+void* allocateOrNull(size_t size, size_t alignment) noexcept {
+  try {
+    return allocate(size, alignment);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
 }  // namespace
 
 void* operator new(size_t size) { return allocate(size, 1); }
 void* operator new[](size_t size) { return allocate(size, 1); }
 void* operator new(size_t size, std::align_val_t a) { return allocate(size, static_cast<size_t>(a)); }
 void* operator new[](size_t size, std::align_val_t a) { return allocate(size, static_cast<size_t>(a)); }
+// A sanitizer has these of its own, whose memory is not for the std::free below.
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return allocateOrNull(size, 1); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return allocateOrNull(size, 1); }
+void* operator new(size_t size, std::align_val_t a, const std::nothrow_t&) noexcept { return allocateOrNull(size, static_cast<size_t>(a)); }
+void* operator new[](size_t size, std::align_val_t a, const std::nothrow_t&) noexcept { return allocateOrNull(size, static_cast<size_t>(a)); }
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete[](void* p) noexcept { std::free(p); }
 void operator delete(void* p, size_t) noexcept { std::free(p); }

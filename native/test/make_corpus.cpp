@@ -1,8 +1,8 @@
 // Writes the seeds of libFuzzer's targets: make_corpus DIRECTORY, with a folder for each.
+#include <cstring>
 #include <filesystem>
 
-#include "longlive/engine.h"
-#include "synthetic_package.h"
+#include "fuzz/small.h"
 
 using namespace longlive;
 
@@ -13,32 +13,47 @@ void write(const std::string& path, const std::vector<uint8_t>& bytes) {
   std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<int64_t>(bytes.size()));
 }
 
+void writeSafetensors(const std::string& to) {
+  std::vector<float> values(16, 1.5f);
+  const std::vector<SafeTensors::Entry> entries = {{"a", {values.data(), DType::F32, {2, 4}}}, {"b", {values.data(), DType::BF16, {3}}}};
+  write(to + "/two", writeSafeTensors(entries, {{"format", "pt"}}));
+  write(to + "/none", writeSafeTensors({}, {}));
+}
+
+// The text of each file, behind the byte that says which.
+void writePackage(const std::string& to, const test::SyntheticPackage& package) {
+  fuzz::load(package);  // or throws: a seed that is refused leads nowhere
+  for (size_t i = 0; i < fuzz::kFiles.size(); ++i) {
+    std::vector<uint8_t> bytes = package.read(fuzz::kFiles[i]);
+    if (fuzz::kFiles[i].ends_with(".safetensors")) {
+      uint64_t size = 0;
+      std::memcpy(&size, bytes.data(), sizeof size);
+      bytes = {bytes.begin() + sizeof size, bytes.begin() + sizeof size + static_cast<int64_t>(size)};
+    }
+    bytes.insert(bytes.begin(), static_cast<uint8_t>(i));
+    write(to + "/" + fuzz::kFiles[i], bytes);
+  }
+}
+
+void writeCheckpoints(const std::string& to, const test::SyntheticPackage& package) {
+  const auto model = fuzz::load(package);
+  const auto session = model->createSession(fuzz::session());
+  session->setPrompt(*model->encodePrompt(fuzz::kText), RecacheMode::Recache);
+  for (int block = 0; block <= 6; ++block) {
+    if (block % 3 == 0) write(to + "/after-" + std::to_string(block), session->checkpoint());
+    fuzz::block(*session);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc != 2) return 2;
   const std::string to = argv[1];
-  std::vector<float> values(16, 1.5f);
-  const std::vector<SafeTensors::Entry> entries = {{"a", {values.data(), DType::F32, {2, 4}}}, {"b", {values.data(), DType::BF16, {3}}}};
-  write(to + "/safetensors/two", writeSafeTensors(entries, {{"format", "pt"}}));
-  write(to + "/safetensors/none", writeSafeTensors({}, {}));
-  // As test/fuzz/checkpoint.cpp has it.
-  const test::SyntheticPackage package("corpus", [](ModelConfig& c) {
-    c.dit.numLayers = 1, c.dit.ropeTableLength = 16;
-    c.sampling.windowFrames = 4, c.sampling.denoisingSteps = {1000};
-  });
+  const test::SyntheticPackage package("corpus", fuzz::small);
   const std::string config = package.configText();
+  writeSafetensors(to + "/safetensors");
   write(to + "/json/config", {config.begin(), config.end()});
-  LoadOptions load;
-  load.directory = package.directory, load.precision = Precision::FP32, load.threads = 1;
-  const auto model = Model::load(load);
-  SessionOptions options;
-  options.seed = 1, options.width = options.height = 16;
-  const auto session = model->createSession(options);
-  session->setPrompt(*model->encodePrompt(std::vector<int32_t>{3, 1}), RecacheMode::Recache);
-  for (int block = 0; block <= 6; ++block) {
-    if (block % 3 == 0) write(to + "/checkpoint/after-" + std::to_string(block), session->checkpoint());
-    while (session->step().kind != Step::Kind::Context) {
-    }
-  }
+  writePackage(to + "/package", test::SyntheticPackage("corpus-tiny", fuzz::tiny));
+  writeCheckpoints(to + "/checkpoint", package);
 }

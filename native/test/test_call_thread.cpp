@@ -7,27 +7,13 @@
 #include <thread>
 #include <vector>
 
-#include "addon/call_thread.h"
 #include "harness.h"
+#include "jobs.h"
 
 using longlive::addon::CallThread;
-using longlive::addon::Job;
+using longlive::test::post;
 
 namespace {
-
-struct Work final : Job {
-  explicit Work(std::function<void(bool)> f) : work(std::move(f)) {}
-  void run(bool cancelled) noexcept override {
-    const std::unique_ptr<Work> self(this);
-    work(cancelled);
-  }
-  std::function<void(bool)> work;
-};
-
-bool post(CallThread& thread, std::function<void(bool)> work) {
-  std::unique_ptr<Job> job = std::make_unique<Work>(std::move(work));
-  return thread.post(job);
-}
 
 // Says on which thread it was let go.
 struct Let {
