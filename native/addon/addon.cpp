@@ -274,14 +274,18 @@ struct ModelHandle {
   ~ModelHandle() { worker->discard(std::move(model)); }
 };
 
+std::optional<RopeMode> ropeIn(Options& o) {
+  const std::string rope = o.string("rope", {"package", "absolute", "relative"});
+  if (rope == "package") return std::nullopt;
+  return rope == "relative" ? RopeMode::Relative : RopeMode::Absolute;
+}
+
 SessionOptions sessionOptions(const Napi::Value& value) {
   Options o(value, "options");
   SessionOptions s;
   s.seed = o.seed("seed");
-  constexpr int64_t most = 1 << 16;  // which of them a session can have is the core's to say
-  s.width = o.integer("width", 1, most), s.height = o.integer("height", 1, most);
-  const std::string rope = o.string("rope", {"package", "absolute", "relative"});
-  if (rope != "package") s.rope = rope == "relative" ? RopeMode::Relative : RopeMode::Absolute;
+  s.width = o.integer("width", kLeastSide, kMostSide), s.height = o.integer("height", kLeastSide, kMostSide);
+  s.rope = ropeIn(o);
   s.globalSink = o.optionalBoolean("globalSink");
   o.finish();
   return s;
@@ -389,7 +393,7 @@ LoadOptions loadOptions(const Napi::Value& value) {
   Options o(value, "options");
   LoadOptions l;
   l.directory = o.string("directory");
-  l.device = o.string("device", {"cpu", "cuda"}) == "cuda" ? DeviceKind::Cuda : DeviceKind::Cpu;
+  l.device = *deviceNamed(o.string("device", {"cpu", "cuda"}));
   if (o.has("deviceIndex")) l.deviceIndex = static_cast<int>(o.integer("deviceIndex", 0, 1023));
   l.precision = *precisionNamed(o.string("precision", {"fp32", "bf16", "int8", "fp8"}));
   if (o.has("kv") && o.string("kv", {"full", "int8"}) == "int8") l.kv = KvStorage::Int8;
@@ -451,12 +455,23 @@ Napi::Value planObject(Napi::Env env, const MemoryPlan& p) {
   return o;
 }
 
+// Of sessions of the package's own size.
+SessionOptions plannedSession(const Napi::Value& value) {
+  SessionOptions s;
+  if (value.IsUndefined()) return s;
+  Options o(value, "session");
+  s.rope = ropeIn(o);
+  o.finish();
+  return s;
+}
+
 Napi::Value planMemory(const Napi::CallbackInfo& info) {
   return promised(info.Env(), [&]() -> Napi::Value {
     const LoadOptions options = loadOptions(info[0]);
+    const SessionOptions session = plannedSession(info[1]);
     const auto worker = makeWorker(info.Env());
-    return worker->run(info.Env(), [options, worker]() -> Settle {
-      const MemoryPlan plan = longlive::planMemory(options);
+    return worker->run(info.Env(), [options, session, worker]() -> Settle {
+      const MemoryPlan plan = longlive::planMemory(options, session);
       return [plan, worker](Napi::Env env) { return planObject(env, plan); };
     });
   });
@@ -468,7 +483,7 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
     Napi::Array out = Napi::Array::New(env);
     for (const DeviceStatus& d : listDevices()) {
       Napi::Object o = Napi::Object::New(env);
-      o.Set("device", d.kind == DeviceKind::Cpu ? "cpu" : "cuda");
+      o.Set("device", nameOf(d.kind));
       o.Set("index", d.index);
       o.Set("available", d.available);
       o.Set("detail", d.detail);

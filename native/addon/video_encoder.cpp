@@ -5,6 +5,7 @@
 
 #include "arguments.h"
 #include "longlive/error.h"
+#include "longlive/types.h"
 #include "media/openh264.h"
 
 namespace longlive::addon {
@@ -37,7 +38,7 @@ Napi::Value picturesObject(Napi::Env env, const EncodedPictures& pictures) {
 PictureFormat formatOf(const Napi::Value& value) {
   Options o(value, "format");
   PictureFormat f;
-  f.width = static_cast<int>(o.integer("width", 16, 4096)), f.height = static_cast<int>(o.integer("height", 16, 4096));
+  f.width = static_cast<int>(o.integer("width", kLeastSide, kMostSide)), f.height = static_cast<int>(o.integer("height", kLeastSide, kMostSide));
   f.fps = static_cast<double>(o.integer("fps", 1, 240));
   f.quantizer = static_cast<int>(o.integer("quantizer", 0, 51));
   o.finish();

@@ -1,7 +1,7 @@
 // SHA-256 (FIPS 180-4), for the checksums of a model package; with the processor's own instructions where it has them.
 //
-// Node has one, too, and is as fast (both 0.5 to 0.8 GB/s of one busy core of an AMD EPYC). This one is here because the core opens packages without Node
-// (parity, benchmarks, fuzzers), on the thread that reads them.
+// Node has one, too, and is as fast (both 0.5 to 0.8 GB/s of one busy core of an AMD EPYC). This one is here because the core checks a package
+// on the threads that read it, and because its tests and benchmarks (bench_load) open packages without Node.
 #pragma once
 
 #include <array>

@@ -58,9 +58,6 @@ struct SamplingConfig {
   float contextNoise = 0;
 };
 
-// Pixels of a side of a picture, of a package's own size and of a session's.
-constexpr int64_t kLeastSide = 16, kMostSide = 4096, kSideStep = 16;
-
 struct VideoConfig {
   int64_t width = 832, height = 480;
   double fps = 16;

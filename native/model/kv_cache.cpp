@@ -15,6 +15,7 @@ KvPass KvPass::withoutSkipped() const {
 
 KvCache::KvCache(const KvGeometry& geometry, std::unique_ptr<KeyValues> store) : geometry_(geometry), store_(std::move(store)) {
   if (geometry.sink < 0 || geometry.sink >= geometry.capacity) throw std::logic_error("KvCache: the sink must leave room");
+  if (geometry.attention <= geometry.sink) throw std::logic_error("KvCache: a query must see the sink and the newest frames");
   if (store_ && store_->layout().frames < geometry.capacity) throw std::logic_error("KvCache: the store has too few frames");
 }
 

@@ -31,7 +31,7 @@ namespace longlive {
 
 struct KvGeometry {
   int64_t capacity = 12;   // slots
-  int64_t attention = 12;  // slots that a query sees at most, the sink included
+  int64_t attention = 12;  // slots that a query sees at most, the sink included, and more than that
   int64_t sink = 3;
 };
 

@@ -1,14 +1,13 @@
 // How much memory a package takes, and whether that is there.
 #include <cstdio>
 
+#include "devices.h"
 #include "ops/planning.h"
 #include "session.h"
 
 namespace longlive {
 
 namespace {
-
-constexpr size_t kReserve = size_t{512} << 20;
 
 std::string gigabytes(size_t bytes) {
   char text[32];
@@ -29,16 +28,14 @@ void requireDecoder(const LoadOptions& options, const Package& package) {
   }
 }
 
-MemoryPlan planMemory(const LoadOptions& options, int64_t width, int64_t height) {
+MemoryPlan planMemory(const LoadOptions& options, const SessionOptions& session) {
   const Package package = Package::open(options.directory);
   requireDecoder(options, package);
-  return Model::planOf(package, options, width, height);
+  return Model::planOf(package, options, session);
 }
 
-MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int64_t width, int64_t height) {
-  const bool cuda = options.device == DeviceKind::Cuda;
-  auto memory = (cuda ? cudaMemory : cpuMemory)(backendOptions(options));  // refuses arithmetic that such a device does not have
-  auto counting = std::make_unique<PlanningBackend>(cuda ? "cuda" : "cpu", std::move(memory));
+MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, SessionOptions o) {
+  auto counting = std::make_unique<PlanningBackend>(backendMemory(options));
   const PlanningBackend& backend = *counting;
   const std::shared_ptr<Model> model(new Model(std::make_unique<Impl>(package, options, std::move(counting))));
   Impl& parts = *model->impl_;
@@ -46,14 +43,14 @@ MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int
   plan.textEncoder = parts.textEncoder->weightBytes(), plan.decoder = parts.decoder->weightBytes();
   plan.dit = backend.highest() - plan.textEncoder - plan.decoder - parts.textEncoder->workspaceBytes();
 
-  SessionOptions o;
-  o.width = width ? width : parts.config.video.width, o.height = height ? height : parts.config.video.height;
+  if (o.width == 0) o.width = parts.config.video.width;
+  if (o.height == 0) o.height = parts.config.video.height;
   Session::Impl session(model, parts, o);
   plan.keysAndValues = session.sampler.cache().store().bytes();
   plan.activations = session.sampler.memoryBytes() - plan.keysAndValues;
   plan.decoding = session.decoder->memoryBytes(), plan.pictures = session.arena.bytes();
 
-  // Scratch depends on what runs: a text, blocks, the largest recache.
+  // Scratch depends on what runs: a text, blocks, the largest recache. Absolute positions may end before the window is full.
   Prompt text;
   text.tokens = parts.config.dit.textLen;
   text.embeddings.resize(static_cast<size_t>(text.tokens * parts.config.dit.textDim));
@@ -63,10 +60,11 @@ MemoryPlan Model::planOf(const Package& package, const LoadOptions& options, int
     parts.textEncoder->encode(anything, text.tokens);
   }
   session.setPrompt(text, RecacheMode::Keep);
-  while (session.sampler.remembered() < session.sampler.cache().geometry().capacity || session.phase != Session::Impl::Phase::Denoise) session.step();
+  const auto grows = [&] { return session.sampler.remembered() < session.sampler.cache().geometry().capacity && session.sampler.canStartBlock(); };
+  while (session.phase != Session::Impl::Phase::Denoise || grows()) session.step();
   session.setPrompt(text, RecacheMode::Recache);
   plan.working = backend.working() + parts.textEncoder->workspaceBytes();
-  plan.reserve = cuda ? kReserve : 0;
+  plan.reserve = backend.memory().reserve();
   return plan;
 }
 
@@ -74,7 +72,7 @@ void Model::requireRoom(const Package& package, const LoadOptions& options, cons
   const DeviceInfo device = backend.info();
   if (device.freeMemory == 0) return;  // nobody can say
   const size_t room = static_cast<size_t>(device.freeMemory) + device.working;  // the backend has its staging and workspaces already, which plans count
-  const auto planned = [&](const LoadOptions& o) { return planOf(package, o, 0, 0); };
+  const auto planned = [&](const LoadOptions& o) { return planOf(package, o, {}); };
   const MemoryPlan plan = planned(options);
   if (plan.total() <= room) return;
   std::string fitting;

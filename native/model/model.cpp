@@ -1,59 +1,9 @@
 // A loaded model package: its networks on one device.
 
-#include <algorithm>
-
+#include "devices.h"
 #include "session.h"
 
 namespace longlive {
-
-BackendOptions backendOptions(const LoadOptions& o) {
-  BackendOptions b;
-  b.precision = o.precision, b.threads = o.threads, b.isa = o.isa, b.attention = o.attention, b.keyValues = o.kv;
-  b.deviceIndex = o.deviceIndex;
-  return b;
-}
-
-namespace {
-
-std::unique_ptr<Backend> makeBackend(const LoadOptions& o) {
-  if (o.device == DeviceKind::Cuda) return makeCudaBackend(backendOptions(o));
-  if (o.deviceIndex != 0) throw Error(ErrorCode::InvalidArgument, "there is no CPU device " + std::to_string(o.deviceIndex) + ": a machine has one, 0");
-  return makeCpuBackend(backendOptions(o));
-}
-
-// A driver that refuses to record this records nothing of a model either.
-void tryRecording(Backend& backend) {
-  const auto memory = backend.allocate(64);
-  std::unique_ptr<Recording> recording;
-  for (int time = 0; time < 2; ++time) backend.replay(recording, 0, [&] { backend.fill({memory->data, DType::U8, {64}}, 0); });
-  backend.synchronize();
-}
-
-DeviceStatus statusOf(DeviceKind kind, int index) {
-  DeviceStatus s;
-  s.kind = kind, s.index = index;
-  try {
-    LoadOptions options;
-    options.device = kind, options.deviceIndex = index;
-    const auto backend = makeBackend(options);
-    if (backend->replays()) tryRecording(*backend);
-    s.refusedRecordings = backend->refusedRecordings();
-    const DeviceInfo info = backend->info();
-    s.available = true;
-    s.detail = info.name, s.isa = info.isa, s.totalMemory = info.totalMemory, s.threads = info.threads;
-  } catch (const Error& e) {
-    s.detail = e.what();
-  }
-  return s;
-}
-
-}  // namespace
-
-std::vector<DeviceStatus> listDevices() {
-  std::vector<DeviceStatus> all = {statusOf(DeviceKind::Cpu, 0)};
-  for (int i = 0; i < std::max(1, cudaDevices()); ++i) all.push_back(statusOf(DeviceKind::Cuda, i));
-  return all;
-}
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
@@ -76,7 +26,7 @@ std::shared_ptr<Model> Model::load(const LoadOptions& options) {
 }
 
 Model::Impl::Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device)
-    : onGpu(options.device == DeviceKind::Cuda), configText(package.configText()), config(package.config()), backend(std::move(device)) {
+    : configText(package.configText()), config(package.config()), backend(std::move(device)) {
   loadText(package);
   const SafeTensors video = SafeTensors::open(package.path("dit.safetensors"));
   dit = std::make_unique<Dit>(*backend, config.dit, WeightReader(video), options.kv);

@@ -20,14 +20,12 @@ struct Model::Impl {
   Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device);
   void loadText(const Package& package);
 
-  // Sessions of a model share its backend, and calls may come from several threads. What a GPU's lane keeps between operations
-  // (staging, scratch, a stream that is being recorded) belongs to one call at a time. On the CPU calls share nothing that is
-  // written, and need not wait for a step.
-  std::unique_lock<std::recursive_mutex> claim() { return onGpu ? std::unique_lock(calls) : std::unique_lock<std::recursive_mutex>(); }
-  // Texts come one after another, in the encoder's working memory, but beside all else: on a GPU they have a lane of their own.
-  std::unique_lock<std::recursive_mutex> claimText() { return std::unique_lock(onGpu && !backend->concurrent() ? calls : texts); }
+  // Sessions of a model share its backend, and calls may come from several threads. What a lane keeps between operations belongs to one
+  // call at a time. Where it keeps nothing, calls share nothing that is written, and need not wait for a step.
+  std::unique_lock<std::recursive_mutex> claim() { return backend->sharesLanes() ? std::unique_lock(calls) : std::unique_lock<std::recursive_mutex>(); }
+  // Texts come one after another, in the encoder's working memory, but beside all else, where they have a lane of their own.
+  std::unique_lock<std::recursive_mutex> claimText() { return std::unique_lock(backend->sharesLanes() && !backend->concurrent() ? calls : texts); }
 
-  bool onGpu = false;
   std::recursive_mutex calls, texts;
   std::string configText;
   ModelConfig config;
@@ -37,8 +35,6 @@ struct Model::Impl {
   std::unique_ptr<DecoderModel> decoder;
   std::unique_ptr<SamplerPlan> plan;
 };
-
-BackendOptions backendOptions(const LoadOptions& options);
 
 // Throws InvalidArgument for a decoder that the package does not have.
 void requireDecoder(const LoadOptions& options, const Package& package);

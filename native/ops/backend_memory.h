@@ -50,7 +50,8 @@ class BackendMemory {
   virtual size_t keyValues(const KeyValueLayout& layout) const = 0;         // KeyValues::bytes
   virtual size_t keyValuesWorking(const KeyValueLayout& layout) const = 0;  // KeyValues::workingBytes
 
-  virtual size_t fixed() const { return 0; }  // that the backend takes when it is made
+  virtual size_t fixed() const { return 0; }    // that the backend takes when it is made
+  virtual size_t reserve() const { return 0; }  // an allowance for what the device's driver takes beside: its context, code and graphs
   // While weights are prepared.
   virtual Scratch preparation(const LinearShape&) const { return {}; }
   virtual Scratch preparation(const ConvShape&) const { return {}; }

@@ -11,6 +11,12 @@ namespace longlive {
 
 namespace {
 
+void requireRun(int64_t first, int64_t count, int64_t frames, const char* what) {
+  if (first >= 0 && count >= 1 && first <= frames - count) return;
+  throw Error(ErrorCode::Internal, std::string("the core ") + what + " frames " + std::to_string(first) + " to " + std::to_string(first + count - 1) +
+                                       " of a key-value store that has " + std::to_string(frames));
+}
+
 // At most kMost runs each: comparing all with all costs nothing beside a pass.
 void requireFrames(const FrameRuns& runs, int64_t frames, const char* what) {
   const auto refuse = [&](int64_t frame, const std::string& why) {
@@ -71,22 +77,31 @@ uint64_t KeyValues::begin(const FrameRuns& writes, const FrameRuns& visible, boo
 }
 
 void KeyValues::zero(int64_t first, int64_t count) {
+  requireRun(first, count, layout_.frames, "zeroes");
   for (int64_t l = 0; l < layout_.layers; ++l) {
     for (const auto* buffers : {&rows_.keys, &rows_.values}) {
       backend_.fill(framesOf(*buffers, l, first, count), 0);
     }
   }
-  changed(first, count);
+  zeroed(first, count);
 }
 
 void KeyValues::mix(int64_t to, int64_t from, int64_t count, float s) {
+  requireRun(to, count, layout_.frames, "mixes"), requireRun(from, count, layout_.frames, "mixes");
+  if (std::max(to, from) < std::min(to, from) + count) {
+    throw Error(ErrorCode::Internal, "the core mixes frames " + std::to_string(from) + " to " + std::to_string(from + count - 1) + " of a key-value store into frames that overlap them");
+  }
+  blend(to, from, count, s);
+  mixed(to, from, count);
+}
+
+void KeyValues::blend(int64_t to, int64_t from, int64_t count, float s) {
   for (int64_t l = 0; l < layout_.layers; ++l) {
     for (const auto* buffers : {&rows_.keys, &rows_.values}) {
       const Tensor out = framesOf(*buffers, l, to, count);
       backend_.mix(out, out, framesOf(*buffers, l, from, count), s);
     }
   }
-  changed(to, count);
 }
 
 std::span<const int32_t> KeyValues::slots(const FrameRun& run) {

@@ -123,12 +123,15 @@ class KeyValues {
   // Softmax attention of the call's queries over the visible frames. [scratch]
   virtual void attend(const AttendArgs& a) = 0;
 
+  // Both change frames behind the back of passes: before begin() of the pass that is to see it, not between that and its layers. They throw
+  // Error{Internal} for frames that the store has not.
+  //
   // Frames [first, first + count) of every layer read as zeros again. [nothing]
   void zero(int64_t first, int64_t count);
-
-  // Frames [to, to + count) of every layer become (1 - s) of themselves and s of frames [from, from + count): a sink that is an average
-  // of what was evicted, or with s = 1 a copy. Rows in 8 bits are mixed as what they stand for, and rounded again. [nothing]
-  virtual void mix(int64_t to, int64_t from, int64_t count, float s);
+  // Frames [to, to + count) of every layer become (1 - s) of themselves and s of frames [from, from + count), which are others. Rows in 8
+  // bits are mixed as what they stand for, and rounded again. No family that is imported so far calls it: a sink that is an average of what
+  // was evicted does (families-wan21, D.1), and with s = 1, a copy, a bank of single frames (D.2). [nothing]
+  void mix(int64_t to, int64_t from, int64_t count, float s);
 
   const KeyValueLayout& layout() const { return layout_; }
   size_t bytes() const { return bytes_; }                // of keys and values, and of what is kept of them
@@ -140,8 +143,12 @@ class KeyValues {
   // begin(), of runs that are right.
   virtual uint64_t prepare(const FrameRuns& /*writes*/, const FrameRuns& /*visible*/, bool /*again*/) { return 0; }
 
-  // Frames [first, first + count) of every layer are others now, without an append.
-  virtual void changed(int64_t /*first*/, int64_t /*count*/) {}
+  // mix(), of runs that are right.
+  virtual void blend(int64_t to, int64_t from, int64_t count, float s);
+
+  // What zero() and mix() have done to every layer, without an append.
+  virtual void zeroed(int64_t /*first*/, int64_t /*count*/) {}
+  virtual void mixed(int64_t /*to*/, int64_t /*from*/, int64_t /*count*/) {}
 
   bool relative() const { return layout_.rope == RopeMode::Relative; }
   // Queries stand where their keys do.

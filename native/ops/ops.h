@@ -7,8 +7,9 @@
 //  * Activations have dtype activationType(): F32 on the CPU whatever the precision (the matrix kernels round their
 //    operands to bf16 or int8 themselves), BF16 on CUDA unless the precision is FP32.
 //  * "per frame" vectors are [frames, width]; token i belongs to frame i / (tokens / frames).
-//  * Nothing allocates after preparation, nothing synchronises with the host unless it says so. `out` may alias an input
-//    only where the comment says "in place".
+//  * What an operation may allocate of the device's memory stands at the end of its line, in brackets: [nothing], [its result], or
+//    [scratch], which the backend keeps for itself: it grows while the largest calls are first met, and then stays. Beyond that nothing
+//    allocates, and nothing synchronises with the host unless it says so. `out` may alias an input only where the comment says "in place".
 //  * Programming errors (wrong shapes between model and ops) throw std::logic_error; running out of memory or a device
 //    fault throws longlive::Error (native/include/longlive/error.h).
 #pragma once
@@ -110,7 +111,6 @@ struct AttentionArgs {
 };
 
 struct DeviceInfo {
-  std::string kind;         // "cpu" or "cuda"
   std::string name;         // e.g. "AMD EPYC" or "NVIDIA H100 80GB HBM3"
   std::string isa;          // e.g. "avx512+bf16+vnni", "sm_90"
   int64_t totalMemory = 0;  // bytes
@@ -150,6 +150,7 @@ struct BackendTraits {
   DType keyValue = DType::F32;    // of keys and values that are kept: F32 for FP32, else BF16
   DType conv = DType::F32;        // what conv() takes with weights that are not sensitive
   bool concurrent = false;        // lanes run beside each other
+  bool sharesLanes = false;       // a lane keeps something between operations (staging, scratch, a recording): one call in it at a time
   bool runsAhead = false;         // a session gives the next block's first step to the device while this block's frames are decoded
   bool replays = false;           // replay() records
 };
@@ -167,11 +168,9 @@ class Backend {
   DType kvType() const { return traits_.keyValue; }
   DType convType() const { return traits_.conv; }
   bool concurrent() const { return traits_.concurrent; }
+  bool sharesLanes() const { return traits_.sharesLanes; }
   bool runsAhead() const { return traits_.runsAhead; }
   bool replays() const { return traits_.replays; }
-
-  // Each operation's line says the shapes that it takes, and in brackets what it may allocate of the device's memory: [nothing],
-  // [its result], or [scratch], which grows while the largest calls are first met and then stays.
 
   virtual DeviceInfo info() const = 0;  // [nothing]
   // What linear() and the layer norms should write for EightBit::Full layers of this width: those would make it of anything else, each for
@@ -191,31 +190,32 @@ class Backend {
   virtual void fill(const Tensor& out, uint8_t byte) = 0;           // every byte of any shape [nothing]
   virtual void copy(const Tensor& out, const Tensor& in) = 0;       // same elements; converts dtype [nothing]
   virtual void synchronize() = 0;                                   // waits for every lane [nothing]
-  // The bytes of `in`, as they are, once everything before in this lane has happened.
+  // The bytes of `in`, any shape, as they are, once everything before in this lane has happened. [nothing]
   void downloadBytes(void* host, const Tensor& in);
 
   // -- order ------------------------------------------------------------------------------------------------------------
-  // Without lanes everything has happened when a call returns, and these have nothing to do. None allocates but makeMark.
-  virtual Lane use(Lane) { return Lane::Main; }  // what this thread does next goes to this lane; gives the one before
-  virtual std::unique_ptr<Mark> makeMark() { return std::make_unique<Mark>(); }
-  virtual void mark(Mark&) {}                    // all that the current lane was given so far
-  virtual void follow(const Mark&) {}            // what the current lane is given from now on runs after the mark
-  virtual void wait(const Mark&) {}              // the host waits; a mark that was never set is no wait
+  // Without lanes everything has happened when a call returns, and these have nothing to do.
+  virtual Lane use(Lane) { return Lane::Main; }  // what this thread does next goes to this lane; gives the one before [nothing]
+  virtual std::unique_ptr<Mark> makeMark() { return std::make_unique<Mark>(); }  // [its result]
+  virtual void mark(Mark&) {}                    // all that the current lane was given so far [nothing]
+  virtual void follow(const Mark&) {}            // what the current lane is given from now on runs after the mark [nothing]
+  virtual void wait(const Mark&) {}              // the host waits; a mark that was never set is no wait [nothing]
 
   // Runs `work`: operations on the current lane that neither allocate nor wait, once they have run before. It must do the same
   // for the same `version` each time it comes with this recording. A backend that can (CUDA graphs) runs it, records
   // it when it comes again, and from then on replays the record; the results are the same to the bit. Work that the device refuses to
-  // record runs as it is, then and ever after, and is counted. [the record]
+  // record runs as it is, then and ever after, and is counted. [its result: the record]
   virtual void replay(std::unique_ptr<Recording>&, uint64_t /*version*/, const std::function<void()>& work) { work(); }
 
   // -- weights (PyTorch layout, in host memory) ---------------------------------------------------------------------------
-  // weight [out, in] from a file, bias [out] or null. Throws Error{InvalidPackage} naming the tensor where it holds NaN or infinity. [its result]
+  // weight [out, in] from a file, bias [out] or null. Throws Error{InvalidPackage} naming the tensor where it holds NaN or infinity.
+  // [its result; scratch, in which weights are packed]
   virtual std::unique_ptr<LinearWeights> loadLinear(const StoredMatrix& weight, const float* bias, EightBit eightBit) = 0;
-  // The same of F32. `sensitive` is EightBit::Never, else EightBit::Full.
+  // The same of F32. `sensitive` is EightBit::Never, else EightBit::Full. [its result; scratch]
   std::unique_ptr<LinearWeights> prepareLinear(const float* weight, const float* bias, int64_t out, int64_t in, bool sensitive = false);
   // weight [out, in, kt, kh, kw], bias [out] or null. `sensitive`: in F32 on every device and in every precision, for small convolutions
   // whose rounding is seen. upsample2x: the weights serve ConvArgs::upsample2x calls, and only those. `bounds` of what it will read let a
-  // backend take that in bytes, below Precision::FP32. [its result]
+  // backend take that in bytes, below Precision::FP32. [its result; scratch, in which weights are packed]
   virtual std::unique_ptr<ConvWeights> prepareConv(const float* weight, const float* bias, int64_t out, int64_t in, int kt, int kh, int kw,
                                                    bool sensitive = false, bool upsample2x = false, Bounds bounds = {}) = 0;
 
@@ -232,25 +232,27 @@ class Backend {
   virtual void rmsNormRope(const Tensor& out, const Tensor& in, const Tensor& weight, float eps, int64_t heads, const RotationAt& at) = 0;
   // The rotation alone of rows [n, width]; in place allowed; both may be of kvType(). [scratch]
   virtual void rope(const Tensor& out, const Tensor& in, int64_t heads, const RotationAt& at) = 0;
-  virtual void attention(const AttentionArgs& a) = 0;  // [scratch]
-  // A store of keys and values for self-attention (key_values.h). Throws Error{InvalidArgument} for a storage that the device has not. [its result]
+  // out [n, heads * headDim] of q, likewise, and the visible ones of k and v [rows, heads * headDim]; bias [heads, n + keys - 1] or absent. [scratch]
+  virtual void attention(const AttentionArgs& a) = 0;
+  // A store of keys and values for self-attention, of frames * frameTokens rows [width] per layer (key_values.h). Throws Error{InvalidArgument} for a storage that the device has not. [its result]
   virtual std::unique_ptr<KeyValues> makeKeyValues(const KeyValueLayout& layout) = 0;
 
   // -- elementwise ------------------------------------------------------------------------------------------------------
-  virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;       // [n, width]; b may be one row, broadcast; in place [nothing]
+  // a + b of [n, width]; b may be one row, broadcast; in place. [nothing]
+  virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;
   // Any shape; in place. activationType(), with TanhClamp also F32 and convType(). [nothing]
   virtual void activate(const Tensor& out, const Tensor& in, Activation a) = 0;
   // out [ids, width]: rows of a table [rows, width], F32 or BF16. [nothing]
   virtual void embed(const Tensor& out, const Tensor& table, std::span<const int32_t> ids) = 0;
 
   // -- sampling (spec section 5) ----------------------------------------------------------------------------------------
-  // Latents are [frames, channels, h, w] F32; tokens are [frames * gridH * gridW, channels * 4] in (c, ky, kx) order. None allocates.
+  // Latents are [frames, channels, h, w] F32; tokens are [frames * gridH * gridW, channels * 4] in (c, ky, kx) order. [nothing]
   virtual void patchify(const Tensor& tokens, const Tensor& latents) = 0;
-  // x0 = x_t - sigma * flow; `flow` are head rows [tokens, 4 * channels] in (ky, kx, c) order; x_t and x0 are latents.
+  // x0 = x_t - sigma * flow; `flow` are head rows [tokens, 4 * channels] in (ky, kx, c) order; x_t and x0 are latents. [nothing]
   virtual void flowToX0(const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) = 0;
-  // (1 - s) a + s b of any equal shapes, all F32 or all of kvType(); in place. BF16 rounds both products and the sum, as the reference's sinks do.
+  // (1 - s) a + s b of any equal shapes, all F32 or all of kvType(); in place. BF16 rounds both products and the sum, as the reference's sinks do. [nothing]
   virtual void mix(const Tensor& out, const Tensor& a, const Tensor& b, float s) = 0;
-  // `out` F32 of any shape: counter-based Gaussian noise keyed by (seed, block, step): Philox4x32-10 and Box-Muller; same bits on every run.
+  // `out` F32 of any shape: counter-based Gaussian noise keyed by (seed, block, step): Philox4x32-10 and Box-Muller; same bits on every run. [nothing]
   virtual void gaussian(const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) = 0;
 
   // -- images and volumes, channels-last ----------------------------------------------------------------------------------
@@ -272,7 +274,8 @@ class Backend {
     Tensor residual;              // optional, shape of out, may alias out: out = activation(conv + b) + residual
     bool activationAfterResidual = false;  // out = activation(conv + b + residual)
   };
-  virtual void conv(const ConvArgs& a) = 0;  // [scratch]
+  // out [T_out, H_out, W_out, C_out] of `in` [T_in, H, W, C_in] behind `history` [h, H, W, C_in]. [scratch]
+  virtual void conv(const ConvArgs& a) = 0;
   // x / max(||x||, 1e-12) * sqrt(C) * gamma over channels [.., C], gamma [C], then the activation. In place allowed. Bytes come by `code`. [nothing]
   virtual void channelNorm(const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a, ByteCode code = {}) = 0;
   // [T, H, W, 2C] -> [2T, H, W, C]: first half of the channels becomes the even frames (spec 7.4). [nothing]
@@ -311,7 +314,7 @@ class LaneScope {
 struct BackendOptions {
   Precision precision = Precision::FP32;
   int threads = 0;       // CPU: 0 means all cores
-  int deviceIndex = 0;   // CUDA
+  int deviceIndex = 0;   // of that kind, from 0; there is one CPU
   AttentionArithmetic attention = AttentionArithmetic::Full;  // Int8: CUDA only
   KvStorage keyValues = KvStorage::Full;                      // what stores will be asked for; Int8: CPU only
   // CPU: force "portable" | "avx2" | "avx512". CUDA: a list of switches, see ops/cuda/features.h. Empty picks the best.

@@ -12,14 +12,12 @@ namespace longlive {
 
 class PlanningBackend final : public Backend {
  public:
-  // `kind` as DeviceInfo::kind.
-  PlanningBackend(std::string kind, std::unique_ptr<BackendMemory> memory)
-      : Backend(memory->traits()), kind_(std::move(kind)), memory_(std::move(memory)) {}
+  explicit PlanningBackend(std::unique_ptr<BackendMemory> memory) : Backend(memory->traits()), memory_(std::move(memory)) {}
 
   size_t highest() const { return highest_; }  // most bytes that were held at once
   size_t working() const;                      // what the backend takes for itself: staging, workspaces, scratch
 
-  DeviceInfo info() const override { return {kind_, "plan", "", 0, 0, working(), 1}; }
+  DeviceInfo info() const override { return {"plan", "", 0, 0, working(), 1}; }
   DType linearType(int64_t width) const override { return memory_->linearType(width); }
 
   Lane use(Lane lane) override { return std::exchange(lane_, lane); }
@@ -68,7 +66,6 @@ class PlanningBackend final : public Backend {
   }
 
  private:
-  std::string kind_;
   std::unique_ptr<BackendMemory> memory_;
   // Grows when a larger call is met, and keeps what it has outgrown.
   struct Growing {

@@ -22,7 +22,7 @@ struct Case {
 
 class Report {
  public:
-  // Adds max|a-b| / max|b| of one tensor; `got` and `want` have `n` elements. NaN counts as infinite.
+  // Adds max|a-b| / max|b| of one tensor; `got` and `want` have `n` elements. What is not finite, in either, counts as infinite.
   void compare(const std::string& tensor, const float* got, const float* want, int64_t n);
   void compare(const std::string& tensor, const std::vector<float>& got, const std::vector<float>& want);
   // Integers must be equal.
@@ -37,7 +37,19 @@ class Report {
 
 // Weights or inputs by full name, e.g. "weights.conv1.weight", as F32 or as integers.
 std::vector<float> readTensor(const SafeTensors& file, const std::string& name);
+// The same of a tensor that must have so many elements. Here and below: throws Error{InvalidPackage} where it is otherwise.
+std::vector<float> readTensor(const SafeTensors& file, const std::string& name, int64_t elements);
+Shape shapeOf(const SafeTensors& file, const std::string& name, int rank);  // none of whose dimensions is 0
 std::vector<int64_t> readIntegers(const SafeTensors& file, const std::string& name);
+
+[[noreturn]] void refuse(const std::string& what);
+
+// Whole numbers that a case gives, which must lie in these bounds: `value` itself, or a member of an object.
+int64_t within(const Json& value, const std::string& name, int64_t least, int64_t most);
+int64_t wholeNumber(const Json& object, const char* key, int64_t least, int64_t most);
+constexpr int64_t kMostSize = 1 << 20;
+// A size of something: it may be divided by, and products of two of them fit.
+inline int64_t sizeIn(const Json& object, const char* key) { return wholeNumber(object, key, 1, kMostSize); }
 
 DitConfig ditConfig(const Json& config);
 

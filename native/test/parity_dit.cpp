@@ -62,23 +62,25 @@ struct SingleCall {
 
   SingleCall(Backend& b, const Dit& d, const Case& c, int64_t startFrame)
       : backend(b), dit(d), ropeParameters(b) {
-    const Shape shape = c.tensors.at("inputs.latents").shape;
+    const Shape shape = shapeOf(c.tensors, "inputs.latents", 5);
+    if (shape[0] != 1 || shape[2] != d.config().inDim || shape[3] % 2 != 0 || shape[4] % 2 != 0) refuse("inputs.latents must be [1, frames, in_dim, even, even]");
     frames = shape[1], channels = shape[2], h = shape[3], w = shape[4];
     grid = {h, w};
     rope = makeRopeTables(ropeParameters, d.config().headDim(), d.config().ropeTheta, d.config().ropeTableLength, h / 2, w / 2);
-    const PromptRows prompt = promptRows(readTensor(c.tensors, "inputs.text"), d.config().textLen, d.config().textDim);
+    const int64_t textLen = d.config().textLen, textDim = d.config().textDim;
+    const PromptRows prompt = promptRows(readTensor(c.tensors, "inputs.text", textLen * textDim), textLen, textDim);
     cache = std::make_unique<KvCache>(KvGeometry{frames, frames, 0}, d.makeStore({frames, frames, 0}, frames, grid, RopeMode::Absolute));
     arena = Arena::plan(b, [&](Arena& a) {
       workspace = d.layoutWorkspace(a, frames, 2, grid);
       time = d.layoutTime(a, frames);
       text = d.layoutText(a);
       latents = a.take(DType::F32, {frames, channels, h, w});
-      embeddings = a.take(b.activationType(), {prompt.rows, d.config().textDim});
+      embeddings = a.take(b.activationType(), {prompt.rows, textDim});
     });
     b.upload(latents, readTensor(c.tensors, "inputs.latents").data());
     b.upload(embeddings, prompt.values.data());
     cache->setIndices({startFrame, 0, 0});
-    d.prepareTime(time, readTensor(c.tensors, "inputs.timestep"));
+    d.prepareTime(time, readTensor(c.tensors, "inputs.timestep", frames));
     d.prepareText(text, embeddings, prompt.tokens, workspace);
   }
 
@@ -104,8 +106,8 @@ struct SingleCall {
 // "current_start=37 frames" of the description, or an explicit field.
 int64_t startFrameOf(const Json& j) {
   for (const char* key : {"start_frame", "current_start_frame"}) {
-    if (const Json* v = j.find(key)) return v->integer();
-    if (const Json* run = j.find("run")) if (const Json* v = run->find(key)) return v->integer();
+    if (const Json* v = j.find(key)) return within(*v, key, 0, kMostSize);
+    if (const Json* run = j.find("run")) if (const Json* v = run->find(key)) return within(*v, key, 0, kMostSize);
   }
   const Json* text = j.find("description");
   const std::string mark = "current_start=";

@@ -16,29 +16,37 @@ struct Setup {
   LatentGrid grid;
 };
 
-Setup setupOf(const Json& run) {
+// Of the latents that the case has: a run of other sizes is refused before anything is made for it.
+LatentGrid gridOf(const Json& run, const Shape& noise) {
+  const LatentGrid grid{sizeIn(run, "latent_h"), sizeIn(run, "latent_w")};
+  if (grid.height % 2 != 0 || grid.width % 2 != 0) refuse("latent_h and latent_w must be even");
+  if (noise[3] != grid.height || noise[4] != grid.width) refuse("inputs.noise is not of latent_h x latent_w");
+  return grid;
+}
+
+Setup setupOf(const Json& run, const Shape& noise) {
   Setup s;
-  s.grid = {run.at("latent_h").integer(), run.at("latent_w").integer()};
-  const int64_t tokens = s.grid.tokens(), window = run.at("local_attn_size").integer();
-  s.sampling.framesPerBlock = run.at("num_frame_per_block").integer();
-  s.sampling.windowFrames = window;
-  s.sampling.sinkFrames = run.at("sink_size").integer();
+  s.grid = gridOf(run, noise);
+  const int64_t tokens = s.grid.tokens();
+  s.sampling.framesPerBlock = wholeNumber(run, "num_frame_per_block", 1, noise[1]);
+  s.sampling.windowFrames = wholeNumber(run, "local_attn_size", -1, kMostSize);
+  s.sampling.sinkFrames = wholeNumber(run, "sink_size", 0, kMostSize);
   s.sampling.rope = run.at("relative_rope").boolean() ? RopeMode::Relative : RopeMode::Absolute;
   s.sampling.globalSink = run.at("global_sink").boolean();
   s.sampling.timestepShift = static_cast<float>(run.at("timestep_shift").number());
   s.sampling.denoisingSteps.clear();
-  for (const Json& step : run.at("denoising_step_list").array()) s.sampling.denoisingSteps.push_back(step.integer());
+  for (const Json& step : run.at("denoising_step_list").array()) s.sampling.denoisingSteps.push_back(within(step, "denoising_step_list", 0, 1000));
+  if (s.sampling.denoisingSteps.empty()) refuse("denoising_step_list must not be empty");
   s.sampling.warpDenoisingSteps = run.at("warp_denoising_step").boolean();
   s.sampling.contextNoise = static_cast<float>(run.at("context_noise").number());
-  const int64_t capacity = run.at("kv_cache_tokens").integer() / tokens;
-  s.geometry = {capacity, run.at("max_attention_size_tokens").integer() / tokens, s.sampling.sinkFrames};
+  s.geometry = {sizeIn(run, "kv_cache_tokens") / tokens, sizeIn(run, "max_attention_size_tokens") / tokens, s.sampling.sinkFrames};
   return s;
 }
 
 class Replay {
  public:
   Replay(const Case& c, Backend& backend, Report& report)
-      : case_(c), backend_(backend), report_(report), setup_(setupOf(c.json.at("run"))),
+      : case_(c), backend_(backend), report_(report), setup_(setupOf(c.json.at("run"), shapeOf(c.tensors, "inputs.noise", 5))),
         dit_(backend, ditConfig(c.json.at("config")), WeightReader(c.weights, "weights.")), plan_(dit_, setup_.sampling),
         sampler_(dit_, plan_, setup_.sampling, setup_.geometry, setup_.grid), noise_(readTensor(c.tensors, "inputs.noise"), [&c](int64_t block, int64_t step) {
           return readTensor(c.tensors, "inputs.renoise.block" + std::to_string(block) + ".step" + std::to_string(step));
@@ -58,7 +66,8 @@ class Replay {
   }
 
   int64_t setPrompt(const std::string& prompt, RecacheMode mode) {
-    const PromptRows rows = promptRows(readTensor(case_.tensors, "inputs.text." + prompt), dit_.config().textLen, dit_.config().textDim);
+    const DitConfig& c = dit_.config();
+    const PromptRows rows = promptRows(readTensor(case_.tensors, "inputs.text." + prompt, c.textLen * c.textDim), c.textLen, c.textDim);
     Tensor embeddings;
     const Arena arena = Arena::plan(backend_, [&](Arena& a) { embeddings = a.take(backend_.activationType(), {rows.rows, dit_.config().textDim}); });
     backend_.upload(embeddings, rows.values.data());
@@ -68,7 +77,7 @@ class Replay {
 
   void replay(const Json& call) {
     const std::string kind = call.at("kind").string(), prefix = "outputs.call" + std::to_string(call.at("call").integer());
-    const int64_t frames = call.at("num_frames").integer(), tokens = setup_.grid.tokens();
+    const int64_t frames = sizeIn(call, "num_frames"), tokens = setup_.grid.tokens();
     if (kind == "recache") {
       setPrompt(call.at("prompt").string(), RecacheMode::Recache);
     } else {
@@ -81,6 +90,10 @@ class Replay {
       const auto x0 = download(backend_, sampler_.clean());
       if (kind == "denoise") check(prefix + ".x0", x0);
       if (kind == "clean") latents_.insert(latents_.end(), x0.begin(), x0.end());
+    }
+    // A recache leaves out the frames whose keys are discarded.
+    if (kind == "recache" ? frames < lastPass().frames : frames != lastPass().frames) {
+      refuse(prefix + " has " + std::to_string(frames) + " frames, where the sampler makes a pass of " + std::to_string(lastPass().frames));
     }
     checkFlow(kind, prefix + ".flow", frames);
     report_.compareInt(prefix + " start", (lastPass().start + lastPass().frames - frames) * tokens, call.at("current_start_token").integer());
@@ -95,15 +108,16 @@ class Replay {
 
   const KvPass& lastPass() const { return SamplerProbe::lastPass(sampler_); }
 
-  // A recache leaves out the frames whose keys are discarded; their flow, which nobody uses, is not compared.
+  // The flow of frames that are left out, which nobody uses, is not compared.
   void checkFlow(const std::string& kind, const std::string& name, int64_t frames) {
     if (!case_.tensors.find(name)) return;
     const int64_t computed = lastPass().frames, channels = dit_.config().outDim;
     const Tensor flow = kind == "denoise" ? SamplerProbe::flow(sampler_) : kind == "clean" ? SamplerProbe::flowOfContext(sampler_) : SamplerProbe::flowOfRecache(sampler_);
     const auto got = unpatchify(download(backend_, flow.rows(0, computed * setup_.grid.tokens())), computed, channels,
                                 setup_.grid.height, setup_.grid.width);
-    auto want = readTensor(case_.tensors, name);
-    want.erase(want.begin(), want.begin() + static_cast<int64_t>(want.size()) / frames * (frames - computed));
+    const int64_t frameSize = static_cast<int64_t>(got.size()) / computed;
+    auto want = readTensor(case_.tensors, name, frames * frameSize);
+    want.erase(want.begin(), want.begin() + frameSize * (frames - computed));
     report_.compare(name, got, want);
   }
 

@@ -1,4 +1,5 @@
 // Cases of kind `units` (single functions) and `umt5`.
+#include <algorithm>
 #include <cmath>
 
 #include "longlive/error.h"
@@ -36,12 +37,12 @@ struct Buffer {
 
 void ropeCases(const Case& c, Backend& backend, Report& report) {
   const Json& config = c.json.at("config");
-  const int64_t heads = config.at("num_heads").integer(), d = config.at("head_dim").integer();
-  const int64_t frames = config.at("rope_frames").integer(), h = config.at("rope_h").integer(), w = config.at("rope_w").integer();
+  const int64_t heads = sizeIn(config, "num_heads"), d = wholeNumber(config, "head_dim", 6, 1024);
+  const int64_t frames = wholeNumber(config, "rope_frames", 1, 1024), h = wholeNumber(config, "rope_h", 1, 1024), w = wholeNumber(config, "rope_w", 1, 1024);
   Parameters parameters(backend);
   const RopeTables tables = makeRopeTables(parameters, d, 10000, 1024, h, w);
   const Shape shape{frames * h * w, heads * d};
-  const Buffer x(backend, shape, readTensor(c.tensors, "inputs.rope.x"));
+  const Buffer x(backend, shape, readTensor(c.tensors, "inputs.rope.x", shape.elements()));
   const auto check = [&](const std::string& name, const std::vector<int32_t>& positions) {
     Buffer out(backend, shape);
     backend.rope(out.tensor, x.tensor, heads, {&tables, positions});
@@ -50,16 +51,20 @@ void ropeCases(const Case& c, Backend& backend, Report& report) {
   std::vector<int32_t> start, zero, relative;
   for (int64_t f = 0; f < frames; ++f) {
     zero.push_back(static_cast<int32_t>(f));
-    start.push_back(static_cast<int32_t>(f + config.at("start_frame").integer()));
+    start.push_back(static_cast<int32_t>(f + wholeNumber(config, "start_frame", 0, 1023 - frames)));
   }
   for (int64_t p : readIntegers(c.tensors, "inputs.rope.relative_frame_indices")) relative.push_back(static_cast<int32_t>(p));
+  if (static_cast<int64_t>(relative.size()) != frames || std::any_of(relative.begin(), relative.end(), [](int32_t p) { return p < 0 || p > 1023; })) {
+    refuse("inputs.rope.relative_frame_indices must be a position, from 0 to 1023, of each frame");
+  }
   check("outputs.rope.start", start);
   check("outputs.rope.start0", zero);
   check("outputs.rope.relative", relative);
 
   // The reference keeps one table [position, temporal + row + column pairs].
   const auto cosName = "outputs.rope.table_first64_cos", sinName = "outputs.rope.table_first64_sin";
-  const int64_t positions = c.tensors.at(cosName).shape[0], pairs = c.tensors.at(cosName).shape[1];
+  const Shape table = shapeOf(c.tensors, cosName, 2);
+  const int64_t positions = table[0], pairs = table[1];
   const RopeSplit split = ropeSplit(pairs * 2);
   std::vector<float> cosines(static_cast<size_t>(positions * pairs)), sines(cosines.size());
   int64_t at = 0;
@@ -79,8 +84,8 @@ void ropeCases(const Case& c, Backend& backend, Report& report) {
 
 void normCases(const Case& c, Backend& backend, Report& report) {
   const float eps = static_cast<float>(c.json.at("config").at("eps").number());
-  const auto x = readTensor(c.tensors, "inputs.norm.x"), weight = readTensor(c.tensors, "weights.rms.weight");
-  const int64_t width = static_cast<int64_t>(weight.size()), rows = static_cast<int64_t>(x.size()) / width;
+  const int64_t width = shapeOf(c.tensors, "weights.rms.weight", 1)[0], rows = c.tensors.at("inputs.norm.x").elements() / width;
+  const auto x = readTensor(c.tensors, "inputs.norm.x", rows * width), weight = readTensor(c.tensors, "weights.rms.weight");
   const Buffer in(backend, {rows, width}, x), w(backend, {width}, weight), zero(backend, {1, width});
   Buffer out(backend, {rows, width});
   backend.rmsNorm(out.tensor, in.tensor, w.tensor, eps);
@@ -124,8 +129,9 @@ void scheduleCases(const Case& c, Report& report) {
 
 // The case's latents have odd sides; an elementwise rule does not mind seeing each frame as 2 x 2 patches.
 void noiseCases(const Case& c, Backend& backend, Report& report) {
-  const auto x0 = readTensor(c.tensors, "inputs.add_noise.x0"), noise = readTensor(c.tensors, "inputs.add_noise.noise");
-  const auto timesteps = readTensor(c.tensors, "inputs.add_noise.timestep");
+  const auto timesteps = readTensor(c.tensors, "inputs.add_noise.timestep"), x0 = readTensor(c.tensors, "inputs.add_noise.x0");
+  const auto noise = readTensor(c.tensors, "inputs.add_noise.noise", static_cast<int64_t>(x0.size()));
+  if (timesteps.empty() || x0.size() % (4 * timesteps.size()) != 0) refuse("inputs.add_noise.x0 must have frames of a multiple of 4 numbers, one for each timestep");
   const Scheduler schedule(c.json.at("config").find("timestep_shift") ? static_cast<float>(c.json.at("config").at("timestep_shift").number()) : 5.0f);
   const int64_t frames = static_cast<int64_t>(timesteps.size()), n = static_cast<int64_t>(x0.size()) / frames, channels = n / 4;
   std::vector<float> noisy, clean;
@@ -164,10 +170,10 @@ void runUnits(const Case& c, Backend& backend, Report& report) {
 void runUmt5(const Case& c, Backend& backend, Report& report) {
   const Json& j = c.json.at("config");
   TextEncoderConfig config;
-  config.vocabSize = j.at("vocab").integer(), config.dim = j.at("dim").integer();
-  config.dimAttn = j.at("dim_attn").integer(), config.dimFfn = j.at("dim_ffn").integer();
-  config.numHeads = j.at("num_heads").integer(), config.numLayers = j.at("num_layers").integer();
-  config.numBuckets = j.at("num_buckets").integer(), config.maxDistance = j.at("max_distance").integer();
+  config.vocabSize = sizeIn(j, "vocab"), config.dim = sizeIn(j, "dim"), config.dimAttn = sizeIn(j, "dim_attn"), config.dimFfn = sizeIn(j, "dim_ffn");
+  config.numHeads = sizeIn(j, "num_heads"), config.numLayers = sizeIn(j, "num_layers");
+  config.numBuckets = wholeNumber(j, "num_buckets", 4, kMostSize), config.maxDistance = wholeNumber(j, "max_distance", config.numBuckets / 4 + 1, kMostSize);
+  if (config.dimAttn % config.numHeads != 0 || config.numBuckets % 4 != 0) refuse("num_heads must divide dim_attn, and num_buckets be a multiple of 4");
   config.eps = static_cast<float>(j.at("eps").number());
   Umt5 encoder(backend, config, WeightReader(c.weights, "weights."));
 
@@ -176,7 +182,9 @@ void runUmt5(const Case& c, Backend& backend, Report& report) {
     const auto ids64 = readIntegers(c.tensors, in + ".ids"), mask = readIntegers(c.tensors, in + ".mask");
     const std::vector<int32_t> ids(ids64.begin(), ids64.end());
     int64_t valid = 0;
-    for (int64_t m : mask) valid += m;
+    for (int64_t m : mask) valid += m != 0;
+    if (valid < 1 || mask.size() != ids.size()) refuse(in + ".mask must be as long as the ids, and show one of them at least");
+    for (int64_t id : ids64) if (id < 0 || id >= config.vocabSize) refuse(in + ".ids has a token that the vocabulary has not");
     Umt5Probe::encode(encoder, ids, valid, [&](int64_t layer, const Tensor& x) {
       const std::string name = out + ".block" + std::to_string(layer);
       if (!c.tensors.find(name)) return;

@@ -16,6 +16,13 @@ std::vector<int64_t> integers(const Json& list) {
   return out;
 }
 
+std::vector<int64_t> sizes(const Json& object, const char* key, size_t count, int64_t most) {
+  std::vector<int64_t> out;
+  for (const Json& v : object.at(key).array()) out.push_back(within(v, key, 1, most));
+  if (out.size() != count) refuse(std::string(key) + " must have " + std::to_string(count) + " numbers");
+  return out;
+}
+
 std::vector<float> floats(const Json& list) {
   std::vector<float> out;
   for (const Json& v : list.array()) out.push_back(static_cast<float>(v.number()));
@@ -24,12 +31,16 @@ std::vector<float> floats(const Json& list) {
 
 VaeConfig vaeConfig(const Json& json) {
   VaeConfig c;
-  c.dim = json.at("dim").integer(), c.zDim = json.at("z_dim").integer();
-  c.dimMult = integers(json.at("dim_mult"));
-  c.numResBlocks = json.at("num_res_blocks").integer();
+  c.dim = sizeIn(json, "dim"), c.zDim = sizeIn(json, "z_dim");
+  c.dimMult = sizes(json, "dim_mult", 4, 64);
+  c.numResBlocks = wholeNumber(json, "num_res_blocks", 1, 16);
   c.temporalDownsample.clear();
   for (const Json& v : json.at("temporal_downsample").array()) c.temporalDownsample.push_back(v.boolean());
   c.mean = floats(json.at("latent_mean")), c.std = floats(json.at("latent_std"));
+  const size_t latent = static_cast<size_t>(c.zDim);
+  if (c.temporalDownsample.size() != 3 || c.mean.size() != latent || c.std.size() != latent) {
+    refuse("temporal_downsample must have 3 numbers, latent_mean and latent_std z_dim");
+  }
   return c;
 }
 
@@ -39,9 +50,7 @@ struct Host {
   Shape shape;
 };
 
-Host read(const Case& c, const std::string& name) {
-  return {readTensor(c.tensors, name), c.tensors.at(name).shape};
-}
+Host read(const Case& c, const std::string& name) { return {readTensor(c.tensors, name), shapeOf(c.tensors, name, 5)}; }
 
 // F32 device memory for one call.
 struct Device {
@@ -84,6 +93,7 @@ class Player {
 
   std::vector<float> decode(int64_t begin, int64_t count) {
     const Shape& s = latents_.shape;
+    if (begin < 0 || count < 1 || begin > s[1] - count) refuse("a piece of a decode lies outside the case's latents");
     Device in(backend_, {count, s[2], s[3], s[4]});
     backend_.upload(in.tensor, &latents_.values[begin * s[2] * s[3] * s[4]]);
     const int64_t frames = stream_->framesFor(count);
@@ -156,6 +166,7 @@ void runVaeDecode(const Case& c, Backend& backend, Report& r) {
   if (c.tensors.find("outputs.full_unclamped")) {
     const Host full = read(c, "outputs.full_unclamped");  // [1, 3, T, H, W]
     const int64_t frames = full.shape[2], pixels = full.shape[3] * full.shape[4];
+    if (static_cast<int64_t>(whole.size()) != frames * 3 * pixels) refuse("outputs.full_unclamped has not the size of the decoded frames");
     compareSlice(r, "outputs.full_unclamped", swapAxes(whole, frames, 3, pixels), 0, full);
   }
   if (const Json* sizes = c.json.find("stream_chunks")) {
@@ -169,7 +180,7 @@ void runVaeDecode(const Case& c, Backend& backend, Report& r) {
   }
   if (const Json* size = c.json.find("reset_chunk_size"))
     compareSlice(r, "outputs.reset_chunks",
-                 clamped(player.decodePieces(pieces(player.latents(), size->integer()), true)), 0,
+                 clamped(player.decodePieces(pieces(player.latents(), within(*size, "reset_chunk_size", 1, kMostSize)), true)), 0,
                  read(c, "outputs.reset_chunks"));
   compareCuts(player, whole, r);
 }
@@ -180,7 +191,7 @@ void runVaeEncode(const Case& c, Backend& backend, Report& r) {
   const Host pixels = read(c, "inputs.pixels");  // [1, 3, T, H, W]
   const Host want = read(c, "outputs.latents");  // [1, F, z, h, w]
   const Shape& p = pixels.shape;
-  if (p[0] != 1) throw Error(ErrorCode::InvalidPackage, "golden encode cases have a batch of 1");
+  if (p[0] != 1 || p[1] != 3) refuse("golden encode cases have a batch of 1, in RGB");
   r.compareInt("latent frames", VideoEncoder::latentsFor(p[2]), want.shape[1]);
 
   Device video(backend, {p[2], 3, p[3], p[4]});
@@ -195,9 +206,9 @@ void runVaeEncode(const Case& c, Backend& backend, Report& r) {
 void runTaehvDecode(const Case& c, Backend& backend, Report& r) {
   const Json& json = c.json.at("config");
   TinyVaeConfig config;
-  config.channels = integers(json.at("decoder_channels"));
-  config.zDim = json.at("latent_channels").integer();
-  config.timeUpscale = integers(json.at("time_upscale"));
+  config.channels = sizes(json, "decoder_channels", 4, 4096);
+  config.zDim = sizeIn(json, "latent_channels");
+  config.timeUpscale = sizes(json, "time_upscale", 3, 2);
   const int64_t stages = static_cast<int64_t>(config.timeUpscale.size());
   Player player(backend, loadTinyVae(backend, config, c.tensors, "weights."), read(c, "inputs.latents"),
                 int64_t{1} << stages);
@@ -205,6 +216,7 @@ void runTaehvDecode(const Case& c, Backend& backend, Report& r) {
   // The golden decode keeps the frames at the start that a stream drops.
   const Host decoded = read(c, "outputs.decoded");  // [1, T, 3, H, W]
   const int64_t picture = decoded.shape[2] * decoded.shape[3] * decoded.shape[4];
+  if (decoded.shape[1] % player.latents() != 0) refuse("outputs.decoded must have equally many frames of each latent");
   const int64_t perLatent = decoded.shape[1] / player.latents(), dropped = perLatent - 1;
   const std::vector<float> whole = player.decodePieces({player.latents()}, false);
   const std::vector<float> kept(decoded.values.begin() + dropped * picture, decoded.values.end());

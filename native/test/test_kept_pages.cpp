@@ -38,7 +38,7 @@ class Video {
   }
   void clear() {
     std::fill(frames_.begin(), frames_.end(), 0);
-    pages_.changed(0, static_cast<int64_t>(frames_.size()));
+    pages_.zeroed(0, static_cast<int64_t>(frames_.size()));
     cache_.setIndices({});
   }
   int64_t pagesInStore() const { return (static_cast<int64_t>(frames_.size()) + page_ - 1) / page_; }
@@ -98,4 +98,23 @@ TEST("kept pages: pages are runs of the rows that are seen") {
   CHECK(runs.size == 2 && runs.begin[1] == 12 && runs.count[0] == 6 && runs.count[1] == 1 && runs.total == 7);
   CHECK_THROWS(cuda::planPages(0b1000, 6, 13), std::logic_error);
   CHECK_THROWS(cuda::planPages(cuda::kAllPages, 1, 13), std::logic_error);
+}
+
+TEST("kept pages: a sink that is mixed from what leaves is made anew, and ranges are not chosen for that; frames that are zeroed choose them") {
+  cuda::KeptPages pages(6, 1, 2);
+  const auto see = [&](int64_t frame) { return pages.begin({{0, frame, frame, 1}}, {{0, 0, 0, 6}}, false); };
+  for (int64_t frame = 0; frame < 6; ++frame) see(frame);
+  see(2), see(3);
+  for (int time = 0; time < 3; ++time) {
+    pages.mixed(0, 4, 2);
+    const cuda::KeptPages::Pass pass = see(4);
+    CHECK(!pass.anew && pass.make == 0b010011u);  // the sink's pages and the one that is written
+  }
+  pages.zeroed(1, 1);
+  CHECK(!see(4).anew);  // with what was chosen before,
+  see(2);               // until the ring begins: then zeros are seen,
+  CHECK(see(4).anew);   // and chosen for anew
+  pages.mixed(1, 3, 1);
+  see(2);
+  CHECK(!see(4).anew);  // a copy is as written as what it is of
 }

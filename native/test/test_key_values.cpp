@@ -177,6 +177,23 @@ TEST("key values: a store says what it holds, scales of bytes included, and zero
   }
 }
 
+TEST("key values: what a store has not is neither zeroed nor mixed, nor are frames mixed into some of themselves") {
+  const auto backend = makeCpuBackend({});
+  for (KvStorage storage : {KvStorage::Full, KvStorage::Int8}) {
+    const auto store = backend->makeKeyValues({1, 6, kTokens, kWidth, kHeads, storage, RopeMode::Absolute, 2});
+    store->zero(0, 6), store->mix(0, 3, 3, 0.5f), store->mix(4, 2, 2, 0.5f);
+    CHECK_THROWS(store->zero(-1, 1), Error);
+    CHECK_THROWS(store->zero(5, 2), Error);
+    CHECK_THROWS(store->zero(0, 0), Error);
+    CHECK_THROWS(store->zero(0, INT64_MAX), Error);
+    CHECK_THROWS(store->mix(0, 4, 3, 0.5f), Error);
+    CHECK_THROWS(store->mix(5, 0, 2, 0.5f), Error);
+    CHECK_THROWS(store->mix(-1, 2, 1, 0.5f), Error);
+    CHECK_THROWS(store->mix(0, 1, 2, 0.5f), Error);
+    CHECK_THROWS(store->mix(1, 1, 1, 0.5f), Error);
+  }
+}
+
 TEST("key values: frames are mixed from others, with the reference's three roundings in bf16") {
   BackendOptions options;
   for (Precision precision : {Precision::FP32, Precision::BF16}) {

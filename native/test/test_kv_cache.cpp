@@ -104,6 +104,12 @@ TEST("kv cache: in a ring that is longer than the window the newest frames and t
   playBlocks({24, 21, 0}, 2, 16, false);
 }
 
+TEST("kv cache: a query sees more than the sink, whatever a geometry says") {
+  const auto made = [](const KvGeometry& g) { return KvCache(g, nullptr).geometry().attention; };
+  CHECK(made({6, 4, 3}) == 4);
+  for (int64_t attention : {3, 0, -6}) CHECK_THROWS(made({6, attention, 3}), std::logic_error);
+}
+
 TEST("kv cache: a recompute drops what the sink protects") {
   KvCache cache({6, 6, 3}, nullptr);
   for (int64_t start : {0, 3, 6, 9}) cache.begin(start, 3);

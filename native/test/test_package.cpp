@@ -250,7 +250,8 @@ TEST("a package and a session have one limit of a side, and what a package says 
     CHECK(Package::open(package.directory).config().video.width == kMostSide);
     LoadOptions load;
     load.directory = package.directory, load.threads = 1;
-    CHECK(planMemory(load, kMostSide, kLeastSide).session() > 0);
-    CHECK_THROWS(planMemory(load, kMostSide + kSideStep, kLeastSide), Error);
+    CHECK(planMemory(load, {.width = kMostSide, .height = kLeastSide}).session() > 0);
+    const SessionOptions larger{.width = kMostSide + kSideStep, .height = kLeastSide};
+    CHECK_THROWS(planMemory(load, larger), Error);
   }
 }

@@ -25,7 +25,7 @@ export interface PlannedPackage {
 }
 
 /** What `serve` would be told. */
-export type Wanted = Pick<EngineOptions, 'deviceIndex' | 'decoder' | 'precision' | 'attention'>;
+export type Wanted = Pick<EngineOptions, 'deviceIndex' | 'decoder' | 'precision' | 'attention' | 'rope'>;
 
 type Planner = Pick<Addon, 'devices' | 'planMemory'>;
 type Settings = Pick<Parameters<Addon['planMemory']>[0], 'decoder' | 'precision' | 'attention'>;
@@ -48,18 +48,19 @@ export async function memoryFindings(
   });
   const { deviceIndex = 0 } = wanted;
   const rooms = { cpu: roomOf(addon, 'cpu', 0), cuda: roomOf(addon, 'cuda', deviceIndex) };
-  return Promise.all(settings.map((each) => finding(addon, source, each, rooms[each.device])));
+  const { rope = 'package' } = wanted;
+  return Promise.all(settings.map((each) => finding(addon, source, { ...each, rope }, rooms[each.device])));
 }
 
 async function finding(
   addon: Planner,
   source: PlannedPackage,
-  { device, settings }: { device: Device; settings: Settings },
+  { device, settings, rope }: { device: Device; settings: Settings; rope: NonNullable<Wanted['rope']> },
   room: number | undefined,
 ): Promise<MemoryFinding> {
   const topic = `Memory ${source.name}, ${device}, decoder ${settings.decoder}`;
   const plan = (chosen: Settings) =>
-    addon.planMemory({ directory: source.directory, device, threads: 0, isa: '', ...chosen });
+    addon.planMemory({ directory: source.directory, device, threads: 0, isa: '', ...chosen }, { rope });
   try {
     const needed = await plan(settings);
     const what = `${arithmetic(settings)}, ${describe(needed)}`;

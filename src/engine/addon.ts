@@ -126,8 +126,8 @@ export interface Addon {
   loadModel(options: LoadOptions): Promise<NativeModel>;
   /** Throws UNAVAILABLE where the machine has no such library. */
   readonly OpenH264: new () => NativeOpenH264;
-  /** What a package would take of a device, which need not be there. */
-  planMemory(options: LoadOptions): Promise<MemoryPlan>;
+  /** What a package and a session of its size would take of a device, which need not be there. */
+  planMemory(options: LoadOptions, session?: Partial<Pick<SessionOptions, 'rope'>>): Promise<MemoryPlan>;
   /**
    * values [rows, columns] += b [rows, rank] a [rank, columns], summed in double and rounded once, on all processors. It
    * works on copies; `values` has the result when it is done, and what was written to it meanwhile is lost.

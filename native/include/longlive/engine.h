@@ -18,8 +18,6 @@
 
 namespace longlive {
 
-enum class DeviceKind : uint8_t { Cpu, Cuda };
-
 struct DeviceStatus {
   DeviceKind kind = DeviceKind::Cpu;
   int index = 0;  // LoadOptions::deviceIndex
@@ -51,23 +49,23 @@ struct MemoryPlan {
   size_t textEncoder = 0, dit = 0, decoder = 0;                           // weights, once
   size_t keysAndValues = 0, activations = 0, decoding = 0, pictures = 0;  // of each session
   size_t working = 0;  // once: the backend's staging, workspaces and scratch, a text that is being encoded
-  size_t reserve = 0;  // once, CUDA: an allowance for the driver's context, code and graphs
+  size_t reserve = 0;  // once, on a GPU: an allowance for the driver's context, code and graphs
 
   size_t weights() const { return textEncoder + dit + decoder; }
   size_t session() const { return keysAndValues + activations + decoding + pictures; }
   size_t total() const { return weights() + session() + working + reserve; }
 };
 
-// For sessions of width x height pixels, or the package's own size. Reads the package's files but no large weights. Throws
-// InvalidArgument for what no such device does.
-MemoryPlan planMemory(const LoadOptions& options, int64_t width = 0, int64_t height = 0);
-
 struct SessionOptions {
   uint64_t seed = 0;
   int64_t width = 0, height = 0;   // pixels, multiples of 16
-  std::optional<RopeMode> rope;    // empty keeps the package's setting
-  std::optional<bool> globalSink;  // the same
+  std::optional<RopeMode> rope = {};    // empty keeps the package's setting
+  std::optional<bool> globalSink = {};  // the same
 };
+
+// For sessions with these options; a width or height of 0 is the package's own. Reads the package's files but no large weights. Throws
+// InvalidArgument for what no such device does.
+MemoryPlan planMemory(const LoadOptions& options, const SessionOptions& session = {});
 
 // A prompt's text embeddings.
 class Prompt {
@@ -153,11 +151,11 @@ class Model : public std::enable_shared_from_this<Model> {
  private:
   friend class Session;
   friend struct ModelProbe;  // of tests
-  friend MemoryPlan planMemory(const LoadOptions&, int64_t, int64_t);
+  friend MemoryPlan planMemory(const LoadOptions&, const SessionOptions&);
   struct Impl;
   // Throws OutOfMemory if the model and a session of its own size do not fit the device, as far as the device can tell.
   static void requireRoom(const Package& package, const LoadOptions& options, const Backend& backend);
-  static MemoryPlan planOf(const Package& package, const LoadOptions& options, int64_t width, int64_t height);
+  static MemoryPlan planOf(const Package& package, const LoadOptions& options, SessionOptions session);
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -9,6 +9,16 @@
 
 namespace longlive {
 
+constexpr std::array kDeviceNames = {"cpu", "cuda"};  // in the order of DeviceKind
+
+constexpr const char* nameOf(DeviceKind d) { return kDeviceNames[static_cast<size_t>(d)]; }
+
+inline std::optional<DeviceKind> deviceNamed(std::string_view name) {
+  for (size_t i = 0; i < kDeviceNames.size(); ++i)
+    if (name == kDeviceNames[i]) return static_cast<DeviceKind>(i);
+  return std::nullopt;
+}
+
 constexpr std::array kPrecisionNames = {"fp32", "bf16", "int8", "fp8"};  // in the order of Precision
 
 constexpr const char* nameOf(Precision p) { return kPrecisionNames[static_cast<size_t>(p)]; }

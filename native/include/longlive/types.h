@@ -5,6 +5,8 @@
 
 namespace longlive {
 
+enum class DeviceKind : uint8_t { Cpu, Cuda };
+
 // INT8 and FP8 (CUDA only): matrices and activations of the large linear layers in 8 bits, everything else in BF16.
 enum class Precision : uint8_t { FP32, BF16, INT8, FP8 };
 
@@ -27,5 +29,8 @@ enum class RecacheMode : uint8_t {
   Keep,     // leave them
   Clear,    // forget them: the next block is like the first, the picture alone goes on
 };
+
+// Pixels of a side of a picture, of a package's own size and of a session's.
+constexpr int64_t kLeastSide = 16, kMostSide = 4096, kSideStep = 16;
 
 }  // namespace longlive

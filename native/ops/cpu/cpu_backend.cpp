@@ -82,7 +82,7 @@ CpuBackend::CpuBackend(const BackendOptions& options)
 
 DeviceInfo CpuBackend::info() const {
   const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  return {"cpu", processorName(), nameOf(context_.isa), memory, 0, pool_.scratchBytes() + textPool_.scratchBytes(), pool_.threads()};
+  return {processorName(), nameOf(context_.isa), memory, 0, pool_.scratchBytes() + textPool_.scratchBytes(), pool_.threads()};
 }
 
 std::unique_ptr<Storage> CpuBackend::allocate(size_t bytes) {
@@ -186,6 +186,11 @@ void CpuBackend::activate(const Tensor& out, const Tensor& in, Activation a) {
 
 }  // namespace cpu
 
-std::unique_ptr<Backend> makeCpuBackend(const BackendOptions& options) { return std::make_unique<cpu::CpuBackend>(options); }
+std::unique_ptr<Backend> makeCpuBackend(const BackendOptions& options) {
+  if (options.deviceIndex != 0) {
+    throw Error(ErrorCode::InvalidArgument, "there is no CPU device " + std::to_string(options.deviceIndex) + ": a machine has one, 0");
+  }
+  return std::make_unique<cpu::CpuBackend>(options);
+}
 
 }  // namespace longlive

@@ -60,8 +60,8 @@ void CpuKeyValues::append(const AppendArgs& a) {
   for (const FrameRun& run : *a.writes) keepValues(a, run, apart);
 }
 
-void CpuKeyValues::mix(int64_t to, int64_t from, int64_t count, float s) {
-  if (!inBytes()) return KeyValues::mix(to, from, count, s);
+void CpuKeyValues::blend(int64_t to, int64_t from, int64_t count, float s) {
+  if (!inBytes()) return KeyValues::blend(to, from, count, s);
   const auto frames = [&](const Tensor& t, int64_t first) { return t.rows(first * layout_.frameTokens, count * layout_.frameTokens); };
   for (int64_t i = 0; i < layout_.layers; ++i) {
     const size_t l = static_cast<size_t>(i);

@@ -25,9 +25,9 @@ class CpuKeyValues final : public KeyValues {
 
   void append(const AppendArgs& a) override;
   void attend(const AttendArgs& a) override;
-  void mix(int64_t to, int64_t from, int64_t count, float s) override;
 
  private:
+  void blend(int64_t to, int64_t from, int64_t count, float s) override;
   bool inBytes() const { return layout_.storage == KvStorage::Int8; }
   void keepKeys(const AppendArgs& a, const FrameRun& run);
   void keepValues(const AppendArgs& a, const FrameRun& run, bool made);

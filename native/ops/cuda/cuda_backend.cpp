@@ -98,7 +98,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   fp8_ = p.major * 10 + p.minor >= 89 && hasFp8();
   nativeFp8_ = fp8_ && (p.major == 8 || p.major >= 12);
   requireArithmetic(options, p);
-  info_ = {"cuda", p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), 0, 0, p.multiProcessorCount};
+  info_ = {p.name, "sm_" + std::to_string(p.major * 10 + p.minor), static_cast<int64_t>(p.totalGlobalMem), 0, 0, p.multiProcessorCount};
   if (features_.plain) attentionKernel_ = AttentionKernel::Plain;
   else if (features_.portable) attentionKernel_ = AttentionKernel::Portable;
   if (!features_.portable && (lt_ = CublasLt::open())) info_.isa += "+cublaslt";

@@ -15,7 +15,8 @@ class CudaKeyValues final : public KeyValues {
 
  private:
   uint64_t prepare(const FrameRuns& writes, const FrameRuns& visible, bool again) override;
-  void changed(int64_t first, int64_t count) override { pages_.changed(first, count); }
+  void zeroed(int64_t first, int64_t count) override { pages_.zeroed(first, count); }
+  void mixed(int64_t to, int64_t from, int64_t count) override { pages_.mixed(to, from, count); }
   void keepKeys(const AppendArgs& a, const FrameRun& run);
   void keepValues(const AppendArgs& a, const FrameRun& run);
 

@@ -47,6 +47,7 @@ class CudaMemory final : public BackendMemory {
     return counting.bytes();
   }
 
+  size_t reserve() const override { return size_t{512} << 20; }
   size_t fixed() const override {
     const size_t lanes = features_.lanes ? static_cast<size_t>(Lane::Count) : 1;
     return lanes * static_cast<size_t>(2 * kStagingBytes + (features_.portable ? 0 : kWorkspaceBytes));

@@ -1,5 +1,6 @@
 // Elementwise operations. Bound: memory; one pass, 8 elements per thread where lengths allow.
 #include "device.cuh"
+#include "flat.cuh"
 #include "gemm.h"
 #include "kernels.h"
 #include "launch.h"
@@ -9,12 +10,6 @@
 
 namespace longlive::cuda {
 namespace {
-
-constexpr int kThreads = 256;
-
-dim3 gridFor(int64_t items) { return dim3(static_cast<unsigned>(ceilDiv(items, kThreads))); }
-
-__device__ __forceinline__ int64_t globalThread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 
 template <class In, class Out, int V>
 __global__ void convertKernel(Out* out, const In* in, int64_t n) {
@@ -96,7 +91,7 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
 }
 
 template <class R, class To, class T = typename R::Element>
-__global__ void __launch_bounds__(R::kThreads, R::kBlocks) quantizeKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
+__global__ void __launch_bounds__(R::kFlatThreads, R::kBlocks) quantizeKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
   followEarlier();
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
@@ -152,9 +147,9 @@ void convert(cudaStream_t stream, const Tensor& out, const Tensor& in) {
   byVector(n % 8 == 0 && aligned(out) && aligned(in), [&](auto vector) {
     constexpr int V = vector;
     if (in.dtype == DType::F32) {
-      launch("convert", &convertKernel<float, bf16, V>, gridFor(n / V), kThreads, 0, stream, out.as<bf16>(), in.as<float>(), n);
+      launch("convert", &convertKernel<float, bf16, V>, flatGrid(n / V), kFlatThreads, 0, stream, out.as<bf16>(), in.as<float>(), n);
     } else {
-      launch("convert", &convertKernel<bf16, float, V>, gridFor(n / V), kThreads, 0, stream, out.as<float>(), in.as<bf16>(), n);
+      launch("convert", &convertKernel<bf16, float, V>, flatGrid(n / V), kFlatThreads, 0, stream, out.as<float>(), in.as<bf16>(), n);
     }
   });
 }
@@ -168,7 +163,7 @@ void add(cudaStream_t stream, const Tensor& out, const Tensor& a, const Tensor& 
     using T = decltype(element);
     byVector(period % 8 == 0 && aligned(out) && aligned(a) && aligned(b), [&](auto vector) {
       constexpr int V = vector;
-      launch("add", &addKernel<T, V>, gridFor(n / V), kThreads, 0, stream, out.as<T>(), a.as<T>(), b.as<T>(), n, period);
+      launch("add", &addKernel<T, V>, flatGrid(n / V), kFlatThreads, 0, stream, out.as<T>(), a.as<T>(), b.as<T>(), n, period);
     });
   });
 }
@@ -180,7 +175,7 @@ void activate(cudaStream_t stream, const Tensor& out, const Tensor& in, Activati
     using T = decltype(element);
     byVector(n % 8 == 0 && aligned(out) && aligned(in), [&](auto vector) {
       constexpr int V = vector;
-      launch("activate", &activateKernel<T, V>, gridFor(n / V), kThreads, 0, stream, out.as<T>(), in.as<T>(), n, a);
+      launch("activate", &activateKernel<T, V>, flatGrid(n / V), kFlatThreads, 0, stream, out.as<T>(), in.as<T>(), n, a);
     });
   });
 }
@@ -198,7 +193,7 @@ void embed(cudaStream_t stream, const Tensor& out, const Tensor& table, std::spa
       byType(out.dtype, [&](auto target) {
         using In = decltype(source);
         using Out = decltype(target);
-        launch("embed", &embedKernel<In, Out>, dim3(static_cast<unsigned>(n)), kThreads, 0, stream, rows.as<Out>(), table.as<In>(),
+        launch("embed", &embedKernel<In, Out>, dim3(static_cast<unsigned>(n)), kFlatThreads, 0, stream, rows.as<Out>(), table.as<In>(),
                static_cast<int>(width), part);
       });
     });
@@ -215,7 +210,7 @@ void finishLinear(cudaStream_t stream, const Tensor& out, const Tensor& product,
     const bool wide = width % 8 == 0 && aligned(out) && aligned(product) && aligned(e.multiply) && aligned(e.residual) && aligned(e.gate);
     byVector(wide, [&](auto vector) {
       constexpr int V = vector;
-      launch("finishLinear", &finishLinearKernel<T, V>, gridFor(n / V), kThreads, 0, stream, out.as<T>(), product.as<T>(),
+      launch("finishLinear", &finishLinearKernel<T, V>, flatGrid(n / V), kFlatThreads, 0, stream, out.as<T>(), product.as<T>(),
              e.multiply.as<T>(), e.residual.as<T>(), e.gate.as<T>(), e.activation, n, width, n / width / gateRows);
     });
   });
@@ -223,7 +218,7 @@ void finishLinear(cudaStream_t stream, const Tensor& out, const Tensor& product,
 
 void widenRows(cudaStream_t stream, void* out, int64_t stride, const PackedMatrix& b) {
   require(b.operand == Operand::Int8 && stride <= b.stride && stride % 8 == 0, "widen: rows of bytes expected");
-  launch("widen", &widenKernel, gridFor(b.columns * stride / 8), kThreads, 0, stream, static_cast<bf16*>(out), stride,
+  launch("widen", &widenKernel, flatGrid(b.columns * stride / 8), kFlatThreads, 0, stream, static_cast<bf16*>(out), stride,
          static_cast<const int8_t*>(b.data), b.stride, b.columnScale, b.columns);
 }
 

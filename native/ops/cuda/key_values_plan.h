@@ -70,11 +70,19 @@ class KeptPages {
     return pass;
   }
 
-  // Frames that are others now.
-  void changed(int64_t first, int64_t count) {
+  // Frames that nobody has written any more.
+  void zeroed(int64_t first, int64_t count) {
     spoil(first, count);
     std::fill_n(written_.begin() + first, count, false);
     if (std::find(written_.begin(), written_.end(), true) == written_.end()) chosen_ = false;
+  }
+  // Frames that are others now, but no less written: averages lie in the ranges of what they were made of, and so do copies.
+  void mixed(int64_t to, int64_t from, int64_t count) {
+    spoil(to, count);
+    for (int64_t i = 0; i < count; ++i) {
+      const size_t t = static_cast<size_t>(to + i);
+      written_[t] = written_[t] || written_[static_cast<size_t>(from + i)];
+    }
   }
 
  private:

@@ -1,6 +1,7 @@
 // Sampling operations on latents. They are a few hundred kilobytes: no bound matters, bit equality with the CPU backend does.
 // This file must be compiled without contraction into fused multiply-adds (-fmad=false), as noise.h says.
 #include "device.cuh"
+#include "flat.cuh"
 #include "kernels.h"
 #include "launch.h"
 #include "noise.h"
@@ -9,9 +10,6 @@ namespace longlive::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-
-dim3 gridFor(int64_t items) { return dim3(static_cast<unsigned>(ceilDiv(items, kThreads))); }
-__device__ __forceinline__ int64_t globalThread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 
 AnyPointer any(const Tensor& t) {
   require(isFloat(t), "sampling: element type must be F32 or BF16");
@@ -68,27 +66,27 @@ __global__ void mixKernel(T* out, const T* a, const T* b, int64_t n, float s) {
 void patchify(cudaStream_t stream, const Tensor& tokens, const Tensor& latents) {
   const int64_t n = latents.elements(), h = latents.shape[2], w = latents.shape[3];
   require(h % 2 == 0 && w % 2 == 0 && tokens.elements() == n, "patchify: wrong shapes");
-  launch("patchify", &patchifyKernel, gridFor(n), kThreads, 0, stream, any(tokens), any(latents), n, static_cast<int>(latents.shape[1]),
+  launch("patchify", &patchifyKernel, flatGrid<kThreads>(n), kThreads, 0, stream, any(tokens), any(latents), n, static_cast<int>(latents.shape[1]),
          static_cast<int>(h), static_cast<int>(w));
 }
 
 void flowToX0(cudaStream_t stream, const Tensor& x0, const Tensor& xt, const Tensor& flow, float sigma) {
   const int64_t n = xt.elements();
   require(flow.elements() == n && x0.elements() == n, "flowToX0: wrong shapes");
-  launch("flowToX0", &flowToX0Kernel, gridFor(n), kThreads, 0, stream, any(x0), any(xt), any(flow), n, static_cast<int>(xt.shape[1]),
+  launch("flowToX0", &flowToX0Kernel, flatGrid<kThreads>(n), kThreads, 0, stream, any(x0), any(xt), any(flow), n, static_cast<int>(xt.shape[1]),
          static_cast<int>(xt.shape[2]), static_cast<int>(xt.shape[3]), sigma);
 }
 
 void mix(cudaStream_t stream, const Tensor& out, const Tensor& a, const Tensor& b, float s) {
   const int64_t n = a.elements();
   require(out.elements() == n && b.elements() == n && isFloat(a) && out.dtype == a.dtype && b.dtype == a.dtype, "mix: shapes or types differ");
-  if (a.dtype == DType::F32) launch("mix", &mixKernel<float>, gridFor(n), kThreads, 0, stream, out.as<float>(), a.as<float>(), b.as<float>(), n, s);
-  else launch("mix", &mixKernel<bf16>, gridFor(n), kThreads, 0, stream, out.as<bf16>(), a.as<bf16>(), b.as<bf16>(), n, s);
+  if (a.dtype == DType::F32) launch("mix", &mixKernel<float>, flatGrid<kThreads>(n), kThreads, 0, stream, out.as<float>(), a.as<float>(), b.as<float>(), n, s);
+  else launch("mix", &mixKernel<bf16>, flatGrid<kThreads>(n), kThreads, 0, stream, out.as<bf16>(), a.as<bf16>(), b.as<bf16>(), n, s);
 }
 
 void gaussian(cudaStream_t stream, const Tensor& out, uint64_t seed, uint32_t block, uint32_t step) {
   const int64_t n = out.elements();
-  launch("gaussian", &gaussianKernel, gridFor(ceilDiv(n, 4)), kThreads, 0, stream, any(out), n, seed, block, step);
+  launch("gaussian", &gaussianKernel, flatGrid<kThreads>(ceilDiv(n, 4)), kThreads, 0, stream, any(out), n, seed, block, step);
 }
 
 }  // namespace longlive::cuda

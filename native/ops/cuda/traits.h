@@ -10,7 +10,7 @@ inline BackendTraits traitsOf(Precision precision, const Features& features) {
   BackendTraits t;
   t.precision = precision;
   t.activation = t.keyValue = t.conv = precision == Precision::FP32 ? DType::F32 : DType::BF16;
-  t.concurrent = features.lanes;
+  t.concurrent = features.lanes, t.sharesLanes = true;
   t.runsAhead = features.lanes && features.ahead;
   t.replays = features.graphs;
   return t;

@@ -1,16 +1,12 @@
 // Layout and picture operations on volumes. Bound: memory; each element is read and written once. Layout changes are made
 // only where the model enters and leaves channels-last, on tensors of a megabyte, so plain indexing is enough.
 #include "device.cuh"
+#include "flat.cuh"
 #include "kernels.h"
 #include "launch.h"
 
 namespace longlive::cuda {
 namespace {
-
-constexpr int kThreads = 256;
-
-dim3 gridFor(int64_t items) { return dim3(static_cast<unsigned>(ceilDiv(items, kThreads))); }
-__device__ __forceinline__ int64_t globalThread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 
 AnyPointer any(const Tensor& t) {
   require(isFloat(t), "volume: element type must be F32 or BF16");
@@ -99,7 +95,7 @@ void transpose(cudaStream_t stream, const Tensor& out, const Tensor& in, const T
   require((!mul || (mul.dtype == DType::F32 && mul.elements() == channels)) && (!add || (add.dtype == DType::F32 && add.elements() == channels)),
           "volume: one factor per channel");
   const int64_t n = planar.elements();
-  launch("transpose", &transposeKernel<ToLast>, gridFor(n), kThreads, 0, stream, any(out), any(in), mul.as<float>(), add.as<float>(), n,
+  launch("transpose", &transposeKernel<ToLast>, flatGrid(n), kFlatThreads, 0, stream, any(out), any(in), mul.as<float>(), add.as<float>(), n,
          planar.shape[2] * planar.shape[3], static_cast<int>(channels));
 }
 
@@ -114,7 +110,7 @@ void splitTime(cudaStream_t stream, const Tensor& out, const Tensor& in, int fac
   const auto run = [&](auto word) {
     using Word = decltype(word);
     const int64_t words = bytes / static_cast<int64_t>(sizeof(Word)), n = frames * factor * pixels * words;
-    launch("splitTime", &splitTimeKernel<Word>, gridFor(n), kThreads, 0, stream, out.as<Word>(), in.as<Word>(), n, pixels, words, factor);
+    launch("splitTime", &splitTimeKernel<Word>, flatGrid(n), kFlatThreads, 0, stream, out.as<Word>(), in.as<Word>(), n, pixels, words, factor);
   };
   if (bytes % 16 == 0) run(uint4{});
   else if (bytes % 4 == 0) run(uint32_t{});
@@ -128,19 +124,19 @@ void permute(cudaStream_t stream, ChannelOrder order, const Tensor& out, const T
 
 void tanhClamp(cudaStream_t stream, const Tensor& out, const Tensor& in) {
   require(out.elements() == in.elements(), "tanhClamp: shapes differ");
-  launch("tanhClamp", &tanhClampKernel, gridFor(in.elements()), kThreads, 0, stream, any(out), any(in), in.elements());
+  launch("tanhClamp", &tanhClampKernel, flatGrid(in.elements()), kFlatThreads, 0, stream, any(out), any(in), in.elements());
 }
 
 void toRgb8(cudaStream_t stream, const Tensor& out, const Tensor& in, bool unit) {
   const int64_t n = in.elements();
   require(out.dtype == DType::U8 && out.elements() == n, "toRgb8: out must be bytes of the same shape");
-  launch("toRgb8", &toRgb8Kernel, gridFor(ceilDiv(n, 4)), kThreads, 0, stream, out.as<uint8_t>(), any(in), n, unit);
+  launch("toRgb8", &toRgb8Kernel, flatGrid(ceilDiv(n, 4)), kFlatThreads, 0, stream, out.as<uint8_t>(), any(in), n, unit);
 }
 
 void toI420(cudaStream_t stream, const Tensor& out, const Tensor& rgb) {
   const int64_t frames = rgb.shape[0], h = rgb.shape[1], w = rgb.shape[2], n = frames * (h / 2) * (w / 2);
   require(h % 2 == 0 && w % 2 == 0 && out.elements() == frames * h * w * 3 / 2, "toI420: odd or wrong sizes");
-  launch("toI420", &toI420Kernel, gridFor(n), kThreads, 0, stream, out.as<uint8_t>(), rgb.as<uint8_t>(), n, static_cast<int>(h),
+  launch("toI420", &toI420Kernel, flatGrid(n), kFlatThreads, 0, stream, out.as<uint8_t>(), rgb.as<uint8_t>(), n, static_cast<int>(h),
          static_cast<int>(w));
 }
 

@@ -414,7 +414,7 @@ TEST("cuda: switches are named, and unknown ones refused") {
 
 TEST("cuda: the plan is what the device then holds") {
   for (bool eightBit : {false, true}) {
-    const MemoryPlan plan = planMemory(optionsFor(RopeMode::Relative, "portable", eightBit), 16, 16);
+    const MemoryPlan plan = planMemory(optionsFor(RopeMode::Relative, "portable", eightBit), {.width = 16, .height = 16});
     const size_t before = emulator::memoryUsed();
     const auto model = load(RopeMode::Relative, "portable", eightBit);
     const auto s = start(*model);

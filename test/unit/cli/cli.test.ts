@@ -197,7 +197,12 @@ describe('longlive doctor', () => {
 
   it('plans for what is configured, and for the other decoder of a package that has both', async () => {
     const directory = packageWith('large', { channels: [8] });
-    const settings = { LONGLIVE_DECODER: 'tiny', LONGLIVE_PRECISION: 'int8', LONGLIVE_ATTENTION: 'int8' };
+    const settings = {
+      LONGLIVE_DECODER: 'tiny',
+      LONGLIVE_PRECISION: 'int8',
+      LONGLIVE_ATTENTION: 'int8',
+      LONGLIVE_ROPE: 'relative',
+    };
     const fake = addon(false);
     const plan = vi.spyOn(fake, 'planMemory');
     const findings = await examine(loadConfig(settings, { models: root, store: join(root, 'data') }), () => fake);
@@ -205,7 +210,7 @@ describe('longlive doctor', () => {
     expect(memory.map(({ topic }) => topic.split(', ')[2])).toEqual(['decoder tiny', 'decoder full']);
     expect(memory[0]?.detail).toMatch(/^int8 with int8 attention, .*there is no such device here$/);
     const asked = { directory, device: 'cuda', decoder: 'tiny', precision: 'int8', attention: 'int8' };
-    expect(plan).toHaveBeenCalledWith(expect.objectContaining(asked));
+    expect(plan).toHaveBeenCalledWith(expect.objectContaining(asked), { rope: 'relative' });
   });
 
   it('plans for the one decoder that a package has', async () => {

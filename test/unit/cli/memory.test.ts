@@ -73,16 +73,16 @@ it('plans what the settings say', async () => {
   const asked: unknown[] = [];
   const addon: Pick<Addon, 'devices' | 'planMemory'> = {
     ...planner(16 * GB, () => ({})),
-    planMemory: async (options) => {
-      asked.push(options);
+    planMemory: async (options, session) => {
+      asked.push({ ...options, ...session });
       return nothing;
     },
   };
   const one = { ...source, hasTinyDecoder: false };
-  const found = await findings(addon, one, { decoder: 'tiny', precision: 'int8', attention: 'int8' });
+  const found = await findings(addon, one, { decoder: 'tiny', precision: 'int8', attention: 'int8', rope: 'relative' });
   expect(asked).toContainEqual({
     ...{ directory: '/p', device: 'cuda', threads: 0, isa: '' },
-    ...{ decoder: 'tiny', precision: 'int8', attention: 'int8' },
+    ...{ decoder: 'tiny', precision: 'int8', attention: 'int8', rope: 'relative' },
   });
   expect(found['cuda, decoder tiny']?.detail).toMatch(/^int8 with int8 attention, 0\.00 GB/);
 });

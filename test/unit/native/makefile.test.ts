@@ -68,7 +68,7 @@ test('other flags of the linker are another note, CUDA among them', () => {
   const linking = () => readFileSync(join(build, 'obj/linking'), 'utf8');
   noteDown();
   const usual = linking();
-  for (const other of ['LDFLAGS=-pthread -Wl,-O1', 'LDLIBS=-lm', 'CUDA=1']) {
+  for (const other of ['LDFLAGS=-pthread -Wl,-O1', 'LDLIBS=-lm', 'CUDA=1', 'UNITY=0', 'ARCH=aarch64', 'ISAS=portable avx2']) {
     noteDown(other);
     expect(linking()).not.toBe(usual);
   }
@@ -171,6 +171,31 @@ test('what was linked of a source that is gone is linked anew: the note that eve
   own('Makefile');
   expect(linking()).not.toBe(all);
   writeFileSync(source, text);
+});
+
+test('an object is out of date when a header that it was made of is gone', () => {
+  const object = join(native, 'build/obj/ops/ops.o');
+  own('Makefile');
+  pretend(object);
+  const header = join(native, 'ops/gone.h');
+  writeFileSync(object.replace(/o$/, 'd'), `build/obj/ops/ops.o: ops/ops.cpp ops/gone.h\nops/gone.h:\n`); // as -MMD -MP writes it
+  writeFileSync(header, '');
+  utimesSync(header, 0, 0);
+  expect(own('-q', 'build/obj/ops/ops.o')).toBe(true);
+  rmSync(header);
+  expect(own('-q', 'build/obj/ops/ops.o')).toBe(false);
+  rmSync(object.replace(/o$/, 'd'));
+});
+
+test('a backend in a folder of its own is compiled with the rest, and what needs the toolkit of CUDA is not', () => {
+  mkdirSync(join(native, 'ops/toy'));
+  writeFileSync(join(native, 'ops/toy/toy_backend.cpp'), '');
+  const { stdout } = spawnSync('make', ['-C', native, '-np', 'parity'], { env, encoding: 'utf8' });
+  const core = /^CORE :?= (.*)$/m.exec(stdout)?.[1] ?? '';
+  expect(core).toContain('obj/ops/toy/toy_backend.o');
+  expect(core).toContain('obj/ops/cuda/cuda_memory.o');
+  expect(core).not.toContain('cuda_backend');
+  rmSync(join(native, 'ops/toy'), { recursive: true });
 });
 
 test('the mutating fuzzer is made anew with any header that it sees', () => {
