@@ -16,16 +16,20 @@ export async function makeDirectory(path: string, mode?: number): Promise<string
       await mkdir(place, { mode });
       return first ?? place;
     } catch (error) {
-      if (await isDirectory(place)) return first;
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || tries === MOST_TRIES) throw error;
-      first = (await makeDirectory(dirname(place), mode)) ?? first;
+      const found = await kindOf(place);
+      if (found === 'directory') return first;
+      const { code } = error as NodeJS.ErrnoException;
+      // Deleted in between, it or what it lies in: it is made anew.
+      const retried = code === 'ENOENT' || (code === 'EEXIST' && found === 'nothing');
+      if (!retried || tries === MOST_TRIES) throw error;
+      if (code === 'ENOENT') first = (await makeDirectory(dirname(place), mode)) ?? first;
     }
   }
 }
 
-async function isDirectory(path: string): Promise<boolean> {
+async function kindOf(path: string): Promise<'directory' | 'nothing' | 'other'> {
   return stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
+    (found) => (found.isDirectory() ? 'directory' : 'other'),
+    (error: NodeJS.ErrnoException) => (error.code === 'ENOENT' ? 'nothing' : 'other'),
   );
 }

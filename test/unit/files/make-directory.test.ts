@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeDirectory } from '../../../src/files/make-directory.js';
 import { loadConfig } from '../../../src/server/config.js';
@@ -30,7 +31,10 @@ test('is made while somebody else deletes it as often as it is empty', async () 
   });
   let over = false;
   const deletes = (async () => {
-    while (!over) await rmdir(place).catch(() => undefined);
+    while (!over) {
+      await rmdir(place).catch(() => undefined);
+      await sleep(1);
+    }
   })();
   await Promise.all(makes).finally(() => (over = true));
   await deletes;
