@@ -1,6 +1,6 @@
 /** Names, addresses and origins as they are written, in requests and in settings. */
 
-import { BlockList, isIPv4, isIPv6 } from 'node:net';
+import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net';
 
 const REGISTERED_NAME = /^[a-z0-9_](?:[a-z0-9._-]{0,252})$/;
 const AUTHORITY = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/;
@@ -70,6 +70,13 @@ export function plainAddress(address: string): string {
   const [, high, low] = /^::ffff:([0-9a-f]+):([0-9a-f]+)$/.exec(shortest) ?? [];
   if (high === undefined || low === undefined) return shortest;
   return [high, low].flatMap((group) => [parseInt(group, 16) >> 8, parseInt(group, 16) & 0xff]).join('.');
+}
+
+/** Of an entry of X-Forwarded-For, as proxies write them: also with a port, and IPv6 in brackets with it. */
+export function forwardedAddress(entry: string): string | undefined {
+  const [, bracketed, beforePort] = /^(?:\[([^\]]*)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/.exec(entry) ?? [];
+  const address = plainAddress(bracketed ?? beforePort ?? entry);
+  return isIP(address) === 0 || (bracketed !== undefined && !isIPv6(bracketed)) ? undefined : address;
 }
 
 /** One household has one IPv4 address, or 2^64 of IPv6. */

@@ -76,8 +76,8 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
     observe: (event) => observe(metrics, event),
     facts: { version, heartbeatSeconds: config.heartbeatSeconds, maxSubscribersPerSession: config.maxSubscribers },
   };
-  const { requestSeconds, maxBodyBytes } = config;
-  const yoga = createGraphQL({ context, limits: config, requestSeconds, maxBodyBytes, metrics, log });
+  const { requestSeconds, maxBodyBytes, maxAnswerBytes } = config;
+  const yoga = createGraphQL({ context, limits: config, requestSeconds, maxBodyBytes, maxAnswerBytes, metrics, log });
   const media = new MediaRoutes({ sessions, store, cache, links, log });
   const files = await StaticFiles.load(config.studio ?? builtStudio());
   const edge = new Edge(config);

@@ -248,6 +248,9 @@ const operations = {
   maxCost: count(5000).describe(
     'Maximum number of fields in an answer; fields under a list count once per item, see docs/protocol.md',
   ),
+  maxAnswerBytes: bytes(2 * 2 ** 20).describe(
+    'Maximum size of an answer, or of an event of a stream without its media; larger ones are refused',
+  ),
   requestSeconds: seconds(30).describe(
     'Time limit of a request, streams excluded; one still waiting for the store after 80 % of it is answered STORAGE',
   ),
@@ -257,7 +260,9 @@ const connections = {
   maxConnections: count(4096).describe(
     'Maximum number of connections (fewer if the open-files limit is lower); beyond it the longest idle one is closed',
   ),
-  maxPipelined: count(16).describe('Maximum number of concurrent requests per HTTP connection'),
+  maxPipelined: count(16).describe(
+    'Maximum number of requests of an HTTP connection that wait for answers; they are served one after the other',
+  ),
   maxHeaderBytes: bytes(16 * 1024).describe('Maximum size of the request line and headers'),
   headerSeconds: limitSeconds(10).describe(
     'Time limit for the headers of a request, counted from the start of the connection',
@@ -279,6 +284,11 @@ const connections = {
   maxUnsentBytes: bytes(2 ** 20).describe(
     'Unread data, beyond one event per running operation, after which a WebSocket is closed',
   ),
+  maxUnreadMegabytes: count(256)
+    .meta(unit('MB'))
+    .describe(
+      'Unread data of all connections together; beyond it those of the address that leaves most unread are closed, the longest stalled first',
+    ),
   readySeconds: seconds(5).describe('How long /readyz reuses the result of a store check'),
   shutdownSeconds: limitSeconds(25).describe(
     'Time limit for writing checkpoints and ending streams at shutdown; after it the process exits',

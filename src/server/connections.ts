@@ -2,20 +2,35 @@ import { readFileSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Progress } from './progress.js';
+import type { RefusalLog } from './refusals.js';
+import { givingWay } from './unread.js';
 
 /** Descriptors that are kept for files, the store and workers. */
 const RESERVED_DESCRIPTORS = 256;
 const SWEEP_MILLISECONDS = 1000;
+/** What is left unread is looked at whenever so much was written, and in every sweep. */
+const LOOK_BYTES = 2 ** 20;
+
+const UNREAD = {
+  status: 503,
+  code: 'UNREAD',
+  message: 'All connections together leave more unread than maxUnreadMegabytes; one was closed.',
+};
 
 export interface ConnectionLimits {
   maxConnections: number;
   maxPipelined: number;
   stallSeconds: number;
+  maxUnreadMegabytes: number;
 }
 
 interface Connection {
   /** Requests that came on it and were not answered to the end. */
   readonly requests: Set<IncomingMessage>;
+  /** Resolves when the answer to the newest of them was taken. */
+  answered: Promise<void>;
+  /** Whose it is, as far as requests on it have said. */
+  address: string;
   /** Of a WebSocket: whether nothing is under way on it. */
   idle?: () => boolean;
   readonly progress: Progress;
@@ -29,11 +44,14 @@ export class Connections {
   /** Those used least recently first. */
   private readonly open = new Map<Socket, Connection>();
   private readonly bound: number;
+  /** Bytes that were written since what is unread was looked at. */
+  private unlooked = 0;
   private readonly sweeper: NodeJS.Timeout;
 
   constructor(
     server: Server,
     private readonly limits: ConnectionLimits,
+    private readonly refusals: RefusalLog,
   ) {
     this.bound = Math.max(16, Math.min(limits.maxConnections, descriptorLimit() - RESERVED_DESCRIPTORS));
     server.on('connection', (socket: Socket) => this.admit(socket));
@@ -47,18 +65,35 @@ export class Connections {
     return this.open.size;
   }
 
-  /** Takes note of a request; false when its connection has too many at once. */
-  begin(request: IncomingMessage, response: ServerResponse): boolean {
+  /**
+   * Takes note of a request; `undefined` when its connection has too many at once. Resolves when it may be served: one after the
+   * other, so that a connection on which nothing is read holds one answer.
+   */
+  begin(request: IncomingMessage, response: ServerResponse, address: string): Promise<void> | undefined {
     const { socket } = request;
     const connection = this.open.get(socket);
-    if (!connection) return true;
-    if (connection.requests.size >= this.limits.maxPipelined) return false;
+    if (!connection) return Promise.resolve();
+    if (connection.requests.size >= this.limits.maxPipelined) return undefined;
+    const { answered } = connection;
+    connection.address = address;
     connection.requests.add(request);
-    response.once('close', () => {
-      connection.requests.delete(request);
-      if (this.open.delete(socket)) this.open.set(socket, connection);
+    connection.answered = new Promise((resolve) => {
+      response.once('close', () => {
+        connection.requests.delete(request);
+        if (this.open.delete(socket)) this.open.set(socket, connection);
+        resolve();
+      });
     });
-    return true;
+    response.once('prefinish', () => this.written(response.writableLength));
+    return answered;
+  }
+
+  /** Takes note of what was written, now and then of what is left unread of it. */
+  written(bytes: number): void {
+    this.unlooked += bytes;
+    if (this.unlooked < LOOK_BYTES) return;
+    this.unlooked = 0;
+    this.boundUnread();
   }
 
   /** Whether an answer is under way, in the middle of which nothing else may be written. */
@@ -67,9 +102,9 @@ export class Connections {
   }
 
   /** From now on it is a WebSocket's, with limits of its own; `idle` says whether nothing is under way on it. */
-  upgraded(socket: Socket, idle: () => boolean): void {
+  upgraded(socket: Socket, idle: () => boolean, address: string): void {
     const connection = this.open.get(socket);
-    if (connection) connection.idle = idle;
+    if (connection) Object.assign(connection, { idle, address });
   }
 
   private admit(socket: Socket): void {
@@ -78,7 +113,12 @@ export class Connections {
       socket.destroy();
       return;
     }
-    this.open.set(socket, { requests: new Set(), progress: new Progress(socket) });
+    this.open.set(socket, {
+      requests: new Set(),
+      answered: Promise.resolve(),
+      address: socket.remoteAddress ?? '',
+      progress: new Progress(socket),
+    });
     socket.once('close', () => this.open.delete(socket));
   }
 
@@ -98,8 +138,22 @@ export class Connections {
     else socket.destroy();
   }
 
+  private boundUnread(): void {
+    const unread = [...this.open]
+      .filter(([socket]) => socket.writableLength > 0)
+      .map(([socket, { address, progress }]) => ({
+        ...{ socket, address, bytes: socket.writableLength, stalledFor: progress.stalledFor() },
+      }));
+    for (const { socket, address, bytes } of givingWay(unread, this.limits.maxUnreadMegabytes * 2 ** 20)) {
+      this.refusals.note({ ...UNREAD, message: `${UNREAD.message} ${bytes} bytes waited on this one.` }, { address });
+      socket.destroy();
+      this.open.delete(socket);
+    }
+  }
+
   /** Ends who takes nothing; the GraphQL server switches the time limit of sockets off that it streams to. */
   private sweep(): void {
+    this.boundUnread();
     const milliseconds = this.limits.stallSeconds * 1000;
     for (const [socket, { idle, progress }] of this.open) {
       if (progress.stalledFor() >= milliseconds) socket.destroy();

@@ -6,7 +6,16 @@
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import proxyAddress from 'proxy-addr';
-import { type Host, isLoopback, isOrigin, listedHost, networkOf, parseHost, plainAddress } from './addresses.js';
+import {
+  forwardedAddress,
+  type Host,
+  isLoopback,
+  isOrigin,
+  listedHost,
+  networkOf,
+  parseHost,
+  plainAddress,
+} from './addresses.js';
 import type { ServerConfig } from './config.js';
 
 /** A request that was understood. */
@@ -149,14 +158,17 @@ export class Edge {
     return /^https?:$/.test(protocol) && URL.canParse(here) && new URL(here).host === from;
   }
 
-  private addressOf(request: IncomingMessage): string {
-    const nearest = plainAddress(request.socket.remoteAddress ?? '');
-    try {
-      const farthest = plainAddress(proxyAddress(request, this.trusts));
-      return networkOf(isIP(farthest) === 0 ? nearest : farthest);
-    } catch {
-      return networkOf(nearest);
+  /** As far back as proxies are trusted; what one says that is no address is nobody's, and its own counts. */
+  private addressOf({ socket, headers }: IncomingMessage): string {
+    let address = plainAddress(socket.remoteAddress ?? '');
+    const given = [headers['x-forwarded-for'] ?? []].flat().join();
+    for (const entry of given.split(',').reverse()) {
+      if (entry.trim() === '') continue;
+      const before = this.trusts(address, 0) ? forwardedAddress(entry.trim()) : undefined;
+      if (before === undefined) break;
+      address = before;
     }
+    return networkOf(address);
   }
 }
 

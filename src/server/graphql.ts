@@ -13,6 +13,7 @@ import {
 import { createLRUCache, createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga';
 import { type ApiContext, schema, withoutPaths } from '../api/index.js';
 import { DomainError, type DomainErrorCode } from '../sessions/index.js';
+import { boundingAnswers } from './answers.js';
 import { type OperationLimits, refusals } from './limits.js';
 import type { Metrics } from './metrics.js';
 import { currentRequestId } from './request.js';
@@ -29,6 +30,7 @@ export interface GraphQLOptions {
   limits: OperationLimits;
   requestSeconds: number;
   maxBodyBytes: number;
+  maxAnswerBytes: number;
   metrics: Metrics;
   log: Log;
 }
@@ -39,7 +41,15 @@ const CACHED_DOCUMENTS = 128;
 export type Yoga = YogaServerInstance<object, ApiContext>;
 
 /** GraphQL over HTTP and SSE; its `getEnveloped` serves the WebSocket with the same limits and masking. */
-export function createGraphQL({ context, limits, requestSeconds, maxBodyBytes, metrics, log }: GraphQLOptions): Yoga {
+export function createGraphQL({
+  context,
+  limits,
+  requestSeconds,
+  maxBodyBytes,
+  maxAnswerBytes,
+  metrics,
+  log,
+}: GraphQLOptions): Yoga {
   const masked = new WeakSet<object>();
   return createYoga<object, ApiContext>({
     schema,
@@ -71,7 +81,7 @@ export function createGraphQL({ context, limits, requestSeconds, maxBodyBytes, m
           log.error({ parts, requestId: currentRequestId() }, 'graphql');
       },
     },
-    plugins: [parsing(), limiting(limits), timing(requestSeconds), counting(metrics)],
+    plugins: [parsing(), limiting(limits), timing(requestSeconds), boundingAnswers(maxAnswerBytes), counting(metrics)],
   });
 }
 

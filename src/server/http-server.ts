@@ -57,7 +57,7 @@ export function createHttpServer(parts: HttpParts): HttpServer {
     requireHostHeader: false, // The edge looks at it, and says so in the log.
   });
   server.maxHeadersCount = 0; // Their size is bounded; of too many, Node would drop some without a word.
-  const connections = new Connections(server, config);
+  const connections = new Connections(server, config, refusals);
   const routes = new Routes(parts, connections);
   const idling = new Idling((config.keepAliveSeconds + config.headerSeconds) * 1000);
   server.on('request', (request, response) => {
@@ -145,11 +145,14 @@ class Routes {
     requestId: string,
     refusal?: Refusal,
   ): Promise<void> {
-    const { incoming, refusal: unread } = this.parts.edge.read(request);
+    const { incoming, refusal: unread, address } = this.parts.edge.read(request);
     this.record(request, response, incoming?.path ?? '', requestId);
-    if (!this.connections.begin(request, response)) refusal ??= TOO_MANY;
+    const turn = this.connections.begin(request, response, address);
+    if (!turn) refusal ??= TOO_MANY;
     if (refusal) return this.refuse(request, response, refusal, requestId);
     if (!incoming) return this.refuse(request, response, unread, requestId);
+    await turn;
+    if (request.socket.destroyed || response.writableEnded) return; // Nobody waits any more, or it was broken off.
     // Whoever reads the request behind this reads what was understood.
     request.url = incoming.target;
     request.headers.host = incoming.host;

@@ -10,6 +10,8 @@ export interface ClientLimits extends Pick<
   log: Log;
   /** Called when it has logged in: it counts no longer as a stranger of its address. */
   login: () => void;
+  /** Told of what is sent. */
+  written: (bytes: number) => void;
 }
 
 /** A client that does not answer a goodbye is cut off after this. */
@@ -70,6 +72,7 @@ export class WebSocketClient {
         resolve();
       });
       this.boundUnsent();
+      this.limits.written(bytes.length);
     });
   }
 

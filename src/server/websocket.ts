@@ -79,9 +79,12 @@ export function serveWebSocket(server: Server, options: WebSocketOptions): { dis
     if (!login) return refuse(socket, TOO_MANY, address, 'retry-after: 1\r\n');
     socket.once('close', login);
     const operations = new Operations(config.maxOperations);
-    connections.upgraded(socket, () => operations.idle);
+    connections.upgraded(socket, () => operations.idle, address);
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const client = new WebSocketClient(webSocket, socket, { ...config, log: options.log, login });
+      const client = new WebSocketClient(webSocket, socket, {
+        ...config,
+        ...{ log: options.log, login, written: (bytes) => connections.written(bytes) },
+      });
       open(protocol, { address, client, socket: webSocket, request, operations, subscriptions: {} }, options.metrics);
     });
   });

@@ -10,7 +10,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Bystander, footprintOf, HEALTHY_MS, settled } from './bystander.js';
 import { Hostile } from './hostile.js';
-import { MAX_CONNECTIONS, SHORT_TIMES } from './rules.js';
+import { MAX_ANSWER_BYTES, MAX_CONNECTIONS, SHORT_TIMES, TRUSTED_PROXY } from './rules.js';
 import { startTarget, type Target } from './target.js';
 import { complaintAbout, type Script, send, statusOf, unmet } from './wire.js';
 
@@ -110,7 +110,12 @@ async function main(): Promise<void> {
   const seconds = Number(positionals[0] ?? 60);
   const seed = Number(values.seed ?? process.env['LONGLIVE_FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
   process.stdout.write(`seed ${seed}, ${seconds} s (again with LONGLIVE_FUZZ_SEED=${seed})\n`);
-  const target = await startTarget({ ...SHORT_TIMES, MAX_CONNECTIONS });
+  const target = await startTarget({
+    ...SHORT_TIMES,
+    MAX_CONNECTIONS,
+    MAX_ANSWER_BYTES,
+    TRUSTED_PROXIES: TRUSTED_PROXY,
+  });
   try {
     const { service, prey, watchedId } = target;
     const hostile = new Hostile(prey);

@@ -12,6 +12,10 @@ type Rule = (prey: Prey, random: Random) => Script;
 /** Limits of time of the service under attack, so short that each is seen to hold many times a minute. */
 export const SHORT_TIMES = { HEADER_SECONDS: 2, BODY_SECONDS: 12, KEEP_ALIVE_SECONDS: 2, LOGIN_SECONDS: 4 };
 export const MAX_CONNECTIONS = 512;
+/** More than any answer to the others has, and less than an introspection's. */
+export const MAX_ANSWER_BYTES = 16_384;
+/** An address of this machine that no client has but the proxy whose word counts. */
+export const TRUSTED_PROXY = '127.0.0.3';
 /** For whatever must be closed or answered: the limits of time, and some for the work. */
 const PATIENCE_MS = 10_000;
 
@@ -305,6 +309,62 @@ function strangers({ host }: Prey, random: Random): Script {
   return rule('strangers', [{ write: upgrade(host, headers) }], { mostServed: STRANGERS }, { crowd: STRANGERS + 8 });
 }
 
+/** From anybody but the trusted proxy, another address for each WebSocket: all the same one's. */
+function pretenders({ host }: Prey): Script {
+  const forms = Array.from({ length: STRANGERS + 8 }, (_, at) => `198.51.100.${at}`);
+  const write = upgrade(host, 'x-forwarded-for: @@\r\n');
+  return rule('pretenders', [{ write }], { mostServed: STRANGERS }, { crowd: forms.length, forms });
+}
+
+/** By way of the trusted proxy: one client's, however its address is written and whatever it said before it. */
+function behindProxy({ host }: Prey, random: Random): Script {
+  const [v4, v6] = [`198.51.100.${random(256)}`, `2001:db8:${random(9999)}:1`];
+  const forms = one(random, [
+    [
+      v4,
+      `${v4}:@`,
+      `6.6.6.@, ${v4}`,
+      `,,${v4} , `,
+      `unknown, ::ffff:${v4}`,
+      `[::ffff:${v4}]:80`,
+      `${v4}:1, ${TRUSTED_PROXY}`,
+    ],
+    [`${v6}::@`, `[${v6}::@]:80`, `${v6}:0:0:0:@`, `[${v6}::1]`, `x, ${v6}::%eth0`],
+  ]);
+  const varied = Array.from({ length: STRANGERS + 8 }, (_, at) =>
+    (forms[at % forms.length] as string).replace('@', `${at + 1}`),
+  );
+  const write = upgrade(host, 'x-forwarded-for: @@\r\n');
+  return rule(
+    'behind a proxy',
+    [{ write }],
+    { mostServed: STRANGERS },
+    { crowd: varied.length, forms: varied, from: TRUSTED_PROXY },
+  );
+}
+
+/** By way of the trusted proxy: as many clients as sockets, each of which may have one. */
+function manyBehindProxy({ host }: Prey, random: Random): Script {
+  const network = `203.0.${random(256)}`;
+  const forms = Array.from({ length: STRANGERS + 8 }, (_, at) => `${network}.${at}${at % 2 ? `:${1024 + at}` : ''}`);
+  const write = upgrade(host, 'x-forwarded-for: @@\r\n');
+  const more = { crowd: forms.length, forms, from: TRUSTED_PROXY };
+  return rule('many behind a proxy', [{ write }], { neverSays: 'TOO_MANY_SOCKETS' }, more);
+}
+
+/** Of a kind that costs little and says much. */
+function tooLarge({ host }: Prey, random: Random): Script {
+  const fields = one(random, [
+    'name description',
+    'name fields { name description }',
+    'name fields { name type { name kind } }',
+  ]);
+  const body = { query: `{ __schema { types { ${fields} } } }` };
+  const accept = one(random, ['', 'accept: application/json\r\n', 'accept: text/event-stream\r\n']);
+  const says = `exceeds the limit of ${MAX_ANSWER_BYTES} bytes`;
+  return rule('too large an answer', [{ write: post(host, body, accept + CLOSE) }], { says });
+}
+
 /** More operations than the service can take at once, and behind them somebody who only wants to know whether it lives. */
 function crowded({ host, sessionId }: Prey): Script {
   const query = `subscription { sessionStream(sessionId: "${sessionId}") { __typename } }`;
@@ -384,6 +444,7 @@ const RULES: readonly Rule[] = [
     badRequest,
   ],
   ...[costly, costly, costly, pipelined, operations, outOfOrder, outOfOrder, unread, strangersFlood, strangers, page],
+  ...[pretenders, behindProxy, manyBehindProxy, tooLarge],
 ];
 
 const SLOW: readonly Rule[] = [slowHeaders, slowBody, crowded, idle, slowLogin, trickled, silentCrowd];

@@ -17,6 +17,10 @@ export interface Script {
   unread?: boolean;
   /** Connections of this kind, all opened at once and held until each is answered; one where absent. */
   crowd?: number;
+  /** What stands for `@@` in what is written, one after the other for each connection of a crowd. */
+  forms?: readonly string[];
+  /** The address that it comes from, if another one than the system's choice. */
+  from?: string;
   /** What must come of it. */
   expect?: Expectation;
 }
@@ -27,6 +31,8 @@ export interface Expectation {
   status?: string;
   /** Something that the answer has in it. */
   says?: string;
+  /** Something that no answer has in it. */
+  neverSays?: string;
   /** So many answers of 1xx and 2xx at most, on all connections together. */
   mostServed?: number;
   /** The service closes the connection while the script waits. */
@@ -64,9 +70,12 @@ class Connection {
   private readonly socket: Socket;
   private readonly parts: Buffer[] = [];
 
-  constructor(url: string, unread = false) {
+  constructor(url: string, { unread = false, from }: Pick<Script, 'unread' | 'from'> = {}) {
     const { hostname, port } = new URL(url);
-    const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true, noDelay: true });
+    const socket = connect({
+      ...{ host: hostname, port: Number(port), allowHalfOpen: true, noDelay: true },
+      ...(from !== undefined && { localAddress: from }),
+    });
     this.socket = socket;
     if (!unread) this.read();
     this.opened = new Promise<void>((resolve, reject) => {
@@ -142,12 +151,12 @@ class Connection {
 /** What came of it. Rejects only when the service takes no connection. Whatever is expected may take `slack` times as long. */
 export async function send(url: string, script: Script, slack = 1): Promise<Outcome> {
   const { crowd: size = 1, expect: { overtakenBy } = {} } = script;
-  const crowd = Array.from({ length: size }, () => new Connection(url, script.unread));
+  const crowd = Array.from({ length: size }, () => new Connection(url, script));
   const began = performance.now();
   const behind = overtakenBy === undefined ? undefined : new Connection(url);
   try {
     const overtaken = behind && answerTime(behind, overtakenBy as string, slack).catch(() => Infinity);
-    await Promise.all(crowd.map((connection) => run(connection, script, slack)));
+    await Promise.all(crowd.map((connection, number) => run(connection, numbered(script, number), slack)));
     const took = performance.now() - began;
     return {
       answers: crowd.map(({ answer }) => answer),
@@ -158,6 +167,15 @@ export async function send(url: string, script: Script, slack = 1): Promise<Outc
     for (const connection of crowd) connection.leave(script.end);
     behind?.leave('hold');
   }
+}
+
+/** As it is for that connection of a crowd. */
+function numbered(script: Script, number: number): Script {
+  const { forms, steps } = script;
+  if (!forms) return script;
+  const form = forms[number % forms.length] as string;
+  const filled = (step: Step) => ('write' in step ? { ...step, write: step.write.replaceAll('@@', form) } : step);
+  return { ...script, steps: steps.map(filled) };
 }
 
 async function run(connection: Connection, script: Script, slack: number): Promise<void> {
@@ -220,7 +238,8 @@ export function complaintAbout(answer: string, secrets: readonly string[]): stri
 export function unmet({ expect }: Script, { answers, closed, overtakenAfter }: Outcome): string | undefined {
   if (!expect) return undefined;
   const came = answers.filter((answer) => answer !== '' && !answer.includes('TOO_MANY_SOCKETS'));
-  const { status, says, mostServed } = expect;
+  const { status, says, neverSays, mostServed } = expect;
+  if (neverSays !== undefined && answers.some((answer) => answer.includes(neverSays))) return `"${neverSays}" is in it`;
   const other = status === undefined ? undefined : came.map(statusOf).find((each) => each !== status);
   if (other !== undefined) return `answered ${other} instead of ${status}`;
   if (says !== undefined && came.some((answer) => !answer.includes(says))) return `"${says}" is not in it`;

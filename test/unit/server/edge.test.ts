@@ -270,6 +270,50 @@ describe('the address that limits count by', () => {
       expect(address('10.1.2.3', nonsense, ['10.0.0.0/8'])).toBe('10.1.2.3');
   });
 
+  test.each([
+    ['198.51.100.1:5678', '198.51.100.1'],
+    ['[::ffff:198.51.100.1]:80', '198.51.100.1'],
+    ['[2001:db8:1:2::9]:65535', '2001:db8:1:2::/64'],
+    ['[2001:db8:1:2::9]', '2001:db8:1:2::/64'],
+    ['2001:DB8:1:2::9', '2001:db8:1:2::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['[fe80::1%25eth0]:80', 'fe80:0:0:0::/64'],
+    ['198.51.100.1,', '198.51.100.1'],
+    [' , ,198.51.100.1 ,\t, ', '198.51.100.1'],
+    ['6.6.6.6:1, 198.51.100.1:2, 10.9.9.9:3', '198.51.100.1'],
+    [`${'6.6.6.6, '.repeat(2000)}198.51.100.1:1`, '198.51.100.1'],
+    ['10.0.0.1, '.repeat(1500), '10.0.0.1'],
+  ])('is in %s of a trusted proxy what stands there', (forwarded, expected) => {
+    expect(address('10.1.2.3', forwarded, ['10.0.0.0/8'])).toBe(expected);
+    expect(address('203.0.113.5', forwarded, ['10.0.0.0/8'])).toBe('203.0.113.5');
+  });
+
+  test.each([
+    ...[
+      '198.51.100.1:',
+      '198.51.100.1:x',
+      '198.51.100.1:123456',
+      '198.51.100.1:1:1',
+      '[198.51.100.1]:80',
+      '[::1',
+      '::1]:80',
+    ],
+    ...[
+      '[]:80',
+      ':80',
+      '198.51.100',
+      '198.51.100.1%eth0',
+      '198.51.100.1/8',
+      '0x7f.1',
+      '"198.51.100.1"',
+      'unknown',
+      '_hidden',
+    ],
+  ])('is in %s, which is no address, the one of whoever says it', (forwarded) => {
+    expect(address('10.1.2.3', forwarded, ['10.0.0.0/8'])).toBe('10.1.2.3');
+    expect(address('10.1.2.3', `198.51.100.1, ${forwarded}, 10.9.9.9`, ['10.0.0.0/8'])).toBe('10.9.9.9');
+  });
+
   test('is a household’s network in IPv6, where one has more addresses than can be counted', () => {
     expect(address('2001:db8:1:2:aaaa::1', undefined)).toBe('2001:db8:1:2::/64');
     expect(address('2001:db8:1:2:bbbb::1', undefined)).toBe('2001:db8:1:2::/64');
