@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { MediaReader } from '../api/index.js';
-import type { ObjectStore } from '../sessions/index.js';
+import { type ObjectStore, readWhole } from '../sessions/index.js';
 
 /**
  * Recent chunks and init segments in memory, least recently used out first. Fifty viewers of one chunk cost one read of
@@ -21,7 +21,7 @@ export class MediaCache implements MediaReader {
       sizeCalculation: ({ byteLength }) => Math.max(1, byteLength),
       ignoreFetchAbort: true, // What is being read is read to its end, also when others take its place meanwhile.
       fetchMethod: async (key) => {
-        const bytes = await collect((await store.get(key)).body);
+        const bytes = await readWhole(key, await store.get(key));
         await check(key, bytes);
         return bytes;
       },
@@ -34,10 +34,4 @@ export class MediaCache implements MediaReader {
     this.observe(status.fetch === 'miss' ? 'store' : 'memory', bytes.byteLength);
     return bytes;
   }
-}
-
-async function collect(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const part of body) parts.push(part);
-  return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts);
 }

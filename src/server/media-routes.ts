@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { gzip as gzipText } from 'node:zlib';
+import { withoutPaths } from '../api/index.js';
 import { DamagedError, DomainError, keysOf, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
 import type { Log } from './graphql.js';
 import type { SignedLinks } from './links.js';
@@ -90,7 +91,7 @@ export class MediaRoutes {
     if (code === undefined) throw error;
     if (error instanceof DamagedError) {
       this.parts.log.error({ err: error, key: error.key, requestId: currentRequestId() }, 'A stored file is damaged');
-      return sendError(response, 500, code, error.message);
+      return sendError(response, 500, code, withoutPaths(error.message));
     }
     this.parts.log.warn({ err: error, code, requestId: currentRequestId() }, 'A file could not be served');
     sendError(response, 503, code, 'The object store does not respond; try again.');

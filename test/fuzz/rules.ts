@@ -354,11 +354,7 @@ function manyBehindProxy({ host }: Prey, random: Random): Script {
 
 /** Of a kind that costs little and says much. */
 function tooLarge({ host }: Prey, random: Random): Script {
-  const fields = one(random, [
-    'name description',
-    'name fields { name description }',
-    'name fields { name type { name kind } }',
-  ]);
+  const fields = one(random, ['name fields { name description }', 'name fields { name type { name kind } }']);
   const body = { query: `{ __schema { types { ${fields} } } }` };
   const accept = one(random, ['', 'accept: application/json\r\n', 'accept: text/event-stream\r\n']);
   const says = `exceeds the limit of ${MAX_ANSWER_BYTES} bytes`;

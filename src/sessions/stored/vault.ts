@@ -3,6 +3,7 @@ import { type Clock, type ListOptions, type ObjectStore, type PutOptions, StoreE
 import { OVER } from '../signal.js';
 import { DamagedError } from './checksum.js';
 import { SharedReads } from './shared-reads.js';
+import { readWhole } from './whole.js';
 
 const FIRST_WAIT = 100;
 const LONGEST_WAIT = 5_000;
@@ -173,8 +174,8 @@ export class Vault {
 
   private async get(key: string): Promise<StoredBytes | undefined> {
     try {
-      const { body, etag, contentType } = await this.store.get(key);
-      return { bytes: await collect(body, this.signal), etag, contentType };
+      const stored = await this.store.get(key);
+      return { bytes: await readWhole(key, stored, this.signal), etag: stored.etag, contentType: stored.contentType };
     } catch (error) {
       if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;
       throw error;
@@ -273,15 +274,6 @@ const ADVICE: Record<StoreError['code'], string> = {
   UNUSABLE:
     "The store cannot be used as it is: it lacks conditional writes, or the bucket is in another region. The service's log and `longlive doctor` say which.",
 };
-
-export async function collect(body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const part of body) {
-    signal?.throwIfAborted();
-    parts.push(part);
-  }
-  return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts);
-}
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && Buffer.compare(a, b) === 0;

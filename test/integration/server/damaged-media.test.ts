@@ -56,7 +56,8 @@ describe.each([
       expect(answer.status).toBe(500);
       const { error } = (await answer.json()) as { error: { code: string; message: string } };
       expect(error.code).toBe('STORAGE');
-      expect(error.message).toContain(`${key} is damaged: its checksum differs; run longlive fsck`);
+      expect(error.message).toContain(`of session ${id} is damaged: its checksum differs; run longlive fsck`);
+      expect(error.message).not.toContain(key);
     }
     expect(logged.map(({ details, message }) => [details.key, message])).toEqual([
       [key, 'A stored file is damaged'],

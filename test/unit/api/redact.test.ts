@@ -15,8 +15,23 @@ describe('an error as a client may read it', () => {
   ])('names files without where they lie: %s', (message, shown) => expect(withoutPaths(message)).toBe(shown));
 
   it.each([
+    ['sessions/abc/session.json is damaged', 'The record of session abc is damaged'],
+    ['sessions/a-b_c/log/000003.jsonl, line 4: is damaged', 'The log of session a-b_c, line 4: is damaged'],
+    ['in sessions/abc/checkpoints/000012.safetensors.', 'in a checkpoint of session abc.'],
+    [
+      '(see sessions/abc/chunks/000001.m4s and sessions/abc/init.mp4)',
+      '(see a chunk of session abc and a file of session abc)',
+    ],
+    ['The store is full (sessions/abc/video.mp4)', 'The store is full'],
+    ['The store is full (sessions/) now (unfinished/abc)', 'The store is full now'],
+    ['by-date/8234567890123-abc has disappeared', "An entry of the store's index has disappeared"],
+    ['deployment/secret is empty', "An entry of the store's index is empty"],
+  ])('names what is stored by what it is: %s', (message, shown) => expect(withoutPaths(message)).toBe(shown));
+
+  it.each([
     'fetched from https://models.example.com/longlive/: 404',
-    'sessions/abc/session.json is damaged',
+    'sessions, servers and deleting',
+    'https://video.example/sessions/abc/index.m3u8',
     '832/480 at 24 frames/s, and/or less',
     's3://bucket/prefix: access denied',
   ])('keeps what is no path of the server: %s', (message) => expect(withoutPaths(message)).toBe(message));

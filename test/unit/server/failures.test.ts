@@ -24,7 +24,15 @@ async function ask(query: string, failure: DomainError) {
     facts: {},
   } as unknown as ApiContext;
   const limits = loadConfig({}, {});
-  const yoga = createGraphQL({ context, limits, requestSeconds: 5, maxBodyBytes: 10_000, maxAnswerBytes: 100_000, metrics: new Metrics(), log });
+  const yoga = createGraphQL({
+    context,
+    limits,
+    requestSeconds: 5,
+    maxBodyBytes: 10_000,
+    maxAnswerBytes: 100_000,
+    metrics: new Metrics(),
+    log,
+  });
   const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ query }) };
   const answer = await withRequestId('the-request', async () =>
     (await yoga.fetch('http://localhost/graphql', init)).text(),

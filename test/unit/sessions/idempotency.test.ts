@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { sessionIdOfKey, sessionIdOfOldKey } from '../../../src/sessions/stored/ids.js';
 import { keysOf } from '../../../src/sessions/stored/keys.js';
 import { decodeRecord, encodeRecord } from '../../../src/sessions/stored/record.js';
-import { collect } from '../../../src/sessions/stored/vault.js';
+import { readWhole } from '../../../src/sessions/stored/whole.js';
 import { makeWorld, read } from '../../support/fake-service.js';
 
 const INPUT = { prompt: 'a red fox', maxSeconds: 2, pace: 'FASTEST', idempotencyKey: 'order-1001' } as const;
@@ -42,7 +42,8 @@ async function withOldSession() {
   const made = await world.clock.until(world.service.createSession(rest));
   await world.clock.until(read(world, made.id));
   const id = sessionIdOfOldKey(idempotencyKey);
-  const stored = await collect((await world.store.get(keysOf(made.id).record)).body);
+  const key = keysOf(made.id).record;
+  const stored = await readWhole(key, await world.store.get(key));
   const record = decodeRecord(stored, 'record');
   const old = { ...record, id, snapshot: { ...record.snapshot, id } };
   await world.store.put(keysOf(id).record, encodeRecord(old));

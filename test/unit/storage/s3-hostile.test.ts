@@ -1,8 +1,12 @@
 /** A server that answers like S3 and is nobody's friend. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { Readable } from 'node:stream';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { withoutPaths } from '../../../src/api/index.js';
+import { systemClock } from '../../../src/sessions/index.js';
 import { type ObjectStore, StoreError } from '../../../src/sessions/ports.js';
+import { Vault } from '../../../src/sessions/stored/vault.js';
 import { openStore } from '../../../src/storage/index.js';
 import { mutate, randomFrom } from '../../fuzz/mutate.js';
 
@@ -148,4 +152,60 @@ test('a damaged listing is a failure of the store, or one with fewer keys', asyn
     });
     for (const key of keys) expect(key).toMatch(/^sessions\/[^/\p{Cc}]+(?:\/[^/\p{Cc}]+)*$/u);
   }
+});
+
+const PORTAL = '<!DOCTYPE html><html><body>Please log in to use this network.</body></html>';
+
+describe.each([
+  ['a login page', PORTAL, 'text/html; charset=utf-8'],
+  ['one without a document type', PORTAL.replace('<!DOCTYPE html>', ''), 'text/html'],
+  ['a page that says it is bytes', PORTAL, 'application/octet-stream'],
+])('%s with the status of a success', (_, text, type) => {
+  const asks: Record<string, () => Promise<unknown>> = {
+    get: () => store.get('sessions/a/session.json'),
+    'get in part': () => store.get('sessions/a/session.json', { start: 0, end: 3 }),
+    head: () => store.head('sessions/a/session.json'),
+    put: () => store.put('sessions/a/session.json', Buffer.from('{}'), { ifNoneMatch: '*' }),
+    'put of a stream': () => store.putStream('sessions/a/video.mp4', Readable.from([Buffer.alloc(9 << 20)])),
+    list: () => keysOf(),
+    check: () => store.check(),
+    ...(type.startsWith('text/html') && { delete: () => store.delete('sessions/a/session.json') }),
+  };
+  test.each(Object.keys(asks))('is no answer to %s', async (name) => {
+    answer = (_url, response) => response.writeHead(200, { 'content-type': type }).end(text);
+    asked = [];
+    const error: unknown = await asks[name]?.().catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(StoreError);
+    expect(error).toMatchObject({ code: 'UNREACHABLE', message: expect.stringContaining('is no S3') as string });
+  });
+});
+
+test('a login page is told a client as a store that cannot be reached, without keys', async () => {
+  answer = (_url, response) => response.writeHead(200, { 'content-type': 'text/html' }).end(PORTAL);
+  asked = [];
+  const vault = new Vault(store, systemClock, 5);
+  const error = await vault.read('sessions/a/session.json').catch((reason: unknown) => reason);
+  expect(error).toMatchObject({
+    code: 'STORAGE',
+    cause: { message: expect.stringContaining('asks for a login') as string },
+  });
+  expect(withoutPaths((error as Error).message)).toBe(
+    'The store cannot be reached: check its address and network, then resume the session.',
+  );
+});
+
+test('an object larger than whatever the service writes is not read whole', async () => {
+  let sent = 0;
+  answer = (_url, response) => {
+    response.writeHead(200, { etag: '"x"', 'content-type': 'application/json' });
+    const go = (): void => {
+      while (!response.destroyed && sent++ < 1000)
+        if (!response.write(Buffer.alloc(1 << 20, ' '))) return void response.once('drain', go);
+    };
+    go();
+  };
+  asked = [];
+  const vault = new Vault(store, systemClock, 5);
+  await expect(vault.read('sessions/a/session.json')).rejects.toThrow('which the service never writes');
+  expect(sent).toBeLessThan(100);
 });
