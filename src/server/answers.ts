@@ -18,7 +18,8 @@ function jsonBytes(value: unknown, most: number, longestIsFree: boolean): number
     if (tooMany()) return;
     if (typeof given === 'string') return text(given);
     if (typeof given !== 'object' || given === null) return void (bytes += String(given).length);
-    if ('toJSON' in given && typeof given.toJSON === 'function') return count(given.toJSON());
+    const { toJSON } = given as { toJSON?: () => unknown };
+    if (toJSON) return count(toJSON.call(given));
     const named = !Array.isArray(given);
     for (const [name, each] of Object.entries(given)) {
       bytes += named ? name.length + 4 : 1;

@@ -52,9 +52,9 @@ test('of a change whose answer is too large is said that it has been done', asyn
   expect(data).toMatchObject({ session: { promptReceipts: { edges: { length: 7 } } } });
 });
 
-describe.each(TRANSPORTS)('an event over $name', ({ open }) => {
+describe.each(TRANSPORTS)('an event over $name', (transport) => {
   test('may be as large as its media', async () => {
-    for await (const event of open(server.url, { id, media: 'INLINE' })) {
+    for await (const event of transport.open(server.url, { id, media: 'INLINE' })) {
       if (event.__typename !== 'FrameChunk') continue;
       expect(String(event['data']).length).toBeGreaterThan(LIMIT);
       break;

@@ -40,7 +40,7 @@ describe('unread answers', () => {
     const log = { debug: quiet, warn: quiet, error: quiet, info: (_: object, line: string) => lines.push(line) };
     server = createServer();
     const connections = new Connections(server, limits, new RefusalLog(log));
-    const serve: RequestListener = async (request, response) => {
+    const serve = async (...[request, response]: Parameters<RequestListener>) => {
       const turn = connections.begin(request, response, request.socket.remoteAddress ?? '');
       if (!turn) return void response.writeHead(429).end();
       await turn;
