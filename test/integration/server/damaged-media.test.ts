@@ -89,7 +89,7 @@ describe.each([
     for (const range of ['', 'bytes=0-9']) {
       const answer = await fetch(url, { headers: { range } });
       expect(answer.status).toBe(500);
-      expect(await answer.text()).toContain(`${key} is damaged: its checksum differs; run longlive fsck`);
+      expect(await answer.text()).toMatch(/of session \S+ is damaged: its checksum differs; run longlive fsck/);
     }
     mend();
     entry.etag = etag;
@@ -148,7 +148,7 @@ it('still sends what its session, which was deleted, left to a fork, if that is 
     const mend = damage(key);
     const answer = await fetch(url);
     expect(answer.status).toBe(500);
-    expect(await answer.text()).toContain(`${key} is damaged`);
+    expect(await answer.text()).toMatch(/of session \S+ is damaged/);
     mend();
   }
 });
