@@ -10,7 +10,13 @@ test('a client that goes on sending is told goodbye once, and holds no more list
   const terminate = vi.fn();
   const webSocket = Object.assign(new EventEmitter(), { OPEN: 1, readyState: 1, bufferedAmount: 0, close, terminate });
   const socket = Object.assign(new EventEmitter(), { setTimeout: () => undefined });
-  const limits = { maxLoginBytes: 16, maxBodyBytes: 64, maxUnsentBytes: 64, stallSeconds: 60 } as ClientLimits;
+  const limits = {
+    maxLoginBytes: 16,
+    maxBodyBytes: 64,
+    maxUnsentBytes: 64,
+    stallSeconds: 60,
+    written: () => undefined,
+  } as unknown as ClientLimits;
   const client = new WebSocketClient(webSocket as unknown as Parameters[0], socket as unknown as Parameters[1], limits);
   const before = webSocket.listenerCount('close');
   for (let message = 0; message < 40; message++) client.take(Buffer.alloc(17), () => Promise.resolve());
@@ -30,7 +36,13 @@ function unread(maxUnsentBytes: number) {
   const webSocket = Object.assign(new EventEmitter(), { OPEN: 1, readyState: 1, bufferedAmount: 0 });
   Object.assign(webSocket, { close, terminate, send });
   const socket = Object.assign(new EventEmitter(), { setTimeout: () => undefined });
-  const limits = { maxLoginBytes: 16, maxBodyBytes: 64, maxUnsentBytes, stallSeconds: 60 } as ClientLimits;
+  const limits = {
+    maxLoginBytes: 16,
+    maxBodyBytes: 64,
+    maxUnsentBytes,
+    stallSeconds: 60,
+    written: () => undefined,
+  } as unknown as ClientLimits;
   const client = new WebSocketClient(webSocket as unknown as Parameters[0], socket as unknown as Parameters[1], {
     ...limits,
     login: () => undefined,
