@@ -6,7 +6,7 @@ import type { Server } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ApiContext } from '../api/index.js';
-import type { ObjectStore, SessionEvent, Sessions } from '../sessions/index.js';
+import type { ObjectStore, ServiceStatus, SessionEvent, Sessions } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
 import { Edge } from './edge.js';
 import { CountingGate } from './gate.js';
@@ -66,7 +66,8 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
     (key, bytes) => sessions.checkMedia(key, bytes),
   );
   // What a server without a device knows of the others is theirs to report.
-  metrics.observe(config.role === 'api' ? { status: () => NOTHING_HERE } : sessions, () => gate.total);
+  const observed = config.role === 'api' ? { status: () => onlyDemand(sessions) } : sessions;
+  metrics.observe(observed, () => gate.total);
   const context: ApiContext = {
     sessions,
     links,
@@ -99,7 +100,10 @@ export async function serve(config: ServerConfig, backend: Backend, log: Log): P
   };
 }
 
-const NOTHING_HERE = { accepting: false, devices: [], sessions: {}, refusedRecordings: 0 };
+function onlyDemand(sessions: Sessions): ServiceStatus {
+  const { accepting, demand } = sessions.status();
+  return { accepting, devices: [], sessions: {}, refusedRecordings: 0, ...(demand && { demand }) };
+}
 
 function observe(metrics: Metrics, event: SessionEvent): void {
   metrics.streamed.inc({ type: event.type });

@@ -34,6 +34,13 @@ export class Metrics {
         counter.inc(sessions.status().refusedRecordings);
       },
     );
+    this.gauge('longlive_wanted_workers', 'Servers that generate that there should be', [], (gauge) => {
+      set(gauge, sessions.status().demand?.wanted);
+    });
+    this.gauge('longlive_workers', 'Servers that generate', [], (gauge) => set(gauge, sessions.status().demand?.workers));
+    this.gauge('longlive_waiting_sessions', 'Sessions that were asked for and for which there was no room', [], (gauge) => {
+      set(gauge, sessions.status().demand?.waiting);
+    });
     this.gauge('longlive_device_load', 'Share of a device that REALTIME sessions need', ['device'], (gauge) => {
       for (const { device, load } of sessions.status().devices) gauge.set({ device }, load);
     });
@@ -79,4 +86,10 @@ export class Metrics {
       },
     });
   }
+}
+
+/** At a server that does not know it there is no such figure, rather than 0. */
+function set(gauge: Gauge, value: number | undefined): void {
+  if (value === undefined) gauge.remove();
+  else gauge.set(value);
 }

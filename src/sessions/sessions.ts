@@ -53,6 +53,18 @@ export interface DeviceStatus {
   blockMilliseconds?: number;
 }
 
+/** What there is to do for servers that generate, and how many of them that takes. */
+export interface Demand {
+  /** Sessions that were asked for, and for which there was no room. */
+  waiting: number;
+  /** Sessions that are generated now. */
+  live: number;
+  /** Servers that generate. */
+  workers: number;
+  /** Servers that should; falls a quarter of an hour after there was need of them. */
+  wanted: number;
+}
+
 export interface ServiceStatus {
   accepting: boolean;
   /** Why not, when not accepting. */
@@ -63,6 +75,8 @@ export interface ServiceStatus {
   /** Pieces of work so far that the device refused to record, which makes it slower. */
   refusedRecordings: number;
   sessions: Partial<Record<Session['state'], number>>;
+  /** Of all servers together; absent at one that generates itself. */
+  demand?: Demand;
 }
 
 /**

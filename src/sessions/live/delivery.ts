@@ -91,7 +91,7 @@ export class Delivery {
       const reply = await cluster.send(id, message, serverId);
       if (reply !== undefined && refusalIn(reply) !== 'SHUTTING_DOWN') return reply;
     }
-    return encodeReply(async () => Promise.reject(this.placement.refusal()));
+    return encodeReply(async () => Promise.reject(this.placement.refusal(id)));
   }
 
   /** Carries out a command that came from here or from another server; failures are part of the reply. */

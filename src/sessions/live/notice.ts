@@ -11,6 +11,8 @@ const NOTICE = z.object({
   accepting: z.boolean(),
   /** Tells servers of one store from those of another that use the same wire. */
   deployment: z.string(),
+  /** Sessions that were refused there for want of room. */
+  waiting: z.number().optional(),
   /** Places that are left. */
   free: z.number(),
   models: z.custom<ModelInfo[]>(Array.isArray),

@@ -26,7 +26,7 @@ const HAND_OVER = 3_000;
 /** When to ask again while no worker is there, or none answers, in seconds. */
 const RETRY_SECONDS = 5;
 
-interface Worker {
+interface Server {
   serverId: string;
   notice: Notice;
 }
@@ -44,7 +44,7 @@ export class Placement {
 
   constructor(
     private readonly cluster: Cluster,
-    private readonly standing: Pick<Standing, 'hosts' | 'deployment' | 'notice'>,
+    private readonly standing: Pick<Standing, 'hosts' | 'deployment' | 'notice' | 'demand'>,
   ) {}
 
   /** Whether another server could have a session as well, or instead. */
@@ -75,6 +75,10 @@ export class Placement {
       // Theirs to report.
       refusedRecordings: 0,
       sessions,
+      demand: this.standing.demand.now(
+        workers.map(({ notice }) => notice),
+        this.peers().reduce((sum, { notice }) => sum + (notice.waiting ?? 0), 0),
+      ),
     };
   }
 
@@ -83,7 +87,7 @@ export class Placement {
     const { serverId: here } = this.cluster;
     const workers = this.workers();
     const fitting = workers.filter(({ notice }) => modelFor(notice, wanted));
-    const rank = ({ serverId, notice }: Worker) => [
+    const rank = ({ serverId, notice }: Server) => [
       notice.accepting ? 0 : 1,
       hasRoom(notice) ? 0 : 1,
       modelFor(notice, wanted)?.state === 'LOADED' ? 0 : 1,
@@ -122,19 +126,34 @@ export class Placement {
     here: () => Promise<Output<Name>>,
   ): Promise<Output<Name>> {
     const message = encodeCommand({ id: randomUUID(), name, input } as Command);
+    const asked = createHash('sha256').update(JSON.stringify(input)).digest('base64');
     let refusal: DomainError | undefined;
     for (const serverId of this.ranked(wanted)) {
       try {
-        if (serverId === this.cluster.serverId) return await here();
-        const reply = await this.cluster.send('', message, serverId);
-        if (reply !== undefined) return decodeReply(name, reply);
+        const reply = serverId === this.cluster.serverId ? here() : await this.ask(name, message, serverId);
+        if (reply !== undefined) {
+          const output = await reply;
+          this.standing.demand.serve(asked);
+          return output;
+        }
         refusal ??= this.noAnswer();
       } catch (error) {
         if (!(error instanceof DomainError) || !TRY_ANOTHER.has(error.code)) throw error;
         if (refusal?.code !== 'AT_CAPACITY') refusal = error;
       }
     }
-    throw refusal ?? this.refusal();
+    refusal ??= this.nobodyThere();
+    if (refusal.code === 'AT_CAPACITY') this.standing.demand.refuse(asked);
+    throw refusal;
+  }
+
+  private async ask<Name extends CommandName>(
+    name: Name,
+    message: string,
+    serverId: string,
+  ): Promise<Output<Name> | undefined> {
+    const reply = await this.cluster.send('', message, serverId);
+    return reply === undefined ? undefined : decodeReply(name, reply);
   }
 
   /** What is asked for at one server after another, because an answer got lost, has a key, so that it is made once. */
@@ -152,23 +171,33 @@ export class Placement {
     await Promise.race([this.cluster.send('', message, next), clock.sleep(HAND_OVER)]);
   }
 
-  /** Of what only a server that generates can do. */
-  refusal(): DomainError {
+  /** Of what only a server that generates can do with a session. */
+  refusal(sessionId: string): DomainError {
+    this.standing.demand.refuse(sessionId);
+    return this.nobodyThere();
+  }
+
+  private nobodyThere(): DomainError {
     return new DomainError('AT_CAPACITY', this.nobody(), { retryAfterSeconds: RETRY_SECONDS });
   }
 
-  private workers(): Worker[] {
+  private workers(): Server[] {
     const others = this.others();
     if (!this.standing.hosts) return others;
     return [{ serverId: this.cluster.serverId, notice: this.standing.notice() }, ...others];
   }
 
-  private others(): Worker[] {
+  private others(): Server[] {
+    return this.peers().filter(({ notice }) => notice.hosts);
+  }
+
+  /** The other servers of this store. */
+  private peers(): Server[] {
     const { deployment } = this.standing;
     return this.cluster.peers().flatMap(({ serverId, notice: text }) => {
       if (serverId === this.cluster.serverId) return [];
       const { notice } = this.notices.memo(text);
-      return notice?.hosts && notice.deployment === deployment ? [{ serverId, notice }] : [];
+      return notice?.deployment === deployment ? [{ serverId, notice }] : [];
     });
   }
 

@@ -2,6 +2,7 @@
 
 import type { ServiceStatus } from '../sessions.js';
 import type { Context } from './context.js';
+import { DemandForWorkers } from './demand.js';
 import type { Directory } from './directory.js';
 import type { Notice } from './notice.js';
 
@@ -10,13 +11,16 @@ export class Standing {
   closing = false;
   /** Of the store; known once the server has begun. */
   deployment = '';
+  readonly demand: DemandForWorkers;
 
   constructor(
     private readonly context: Context,
     private readonly directory: Directory,
     /** Whether sessions are generated here. */
     readonly hosts: boolean,
-  ) {}
+  ) {
+    this.demand = new DemandForWorkers(context.clock);
+  }
 
   status(): ServiceStatus {
     const sessions: ServiceStatus['sessions'] = {};
@@ -43,6 +47,7 @@ export class Standing {
         hosts,
         deployment,
         accepting: false,
+        waiting: this.demand.waiting(),
         free: 0,
         models: [],
         encoders: [],
@@ -61,7 +66,8 @@ export class Standing {
       }),
     );
     const models = engine.models();
-    return { hosts, deployment, accepting, free: capacity.free, models, encoders, devices, speeds, sessions };
+    const waiting = this.demand.waiting();
+    return { hosts, deployment, accepting, waiting, free: capacity.free, models, encoders, devices, speeds, sessions };
   }
 
   private whyNotAccepting(): string | undefined {

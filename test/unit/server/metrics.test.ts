@@ -11,3 +11,17 @@ it('counts what a GPU driver refuses to record', async () => {
   expect(await counted()).toBe('7');
   expect(await counted()).toBe('7');
 });
+
+it('reports the wanted workers where they are known, and nothing elsewhere', async () => {
+  const figures = async (demand?: { waiting: number; live: number; workers: number; wanted: number }) => {
+    const metrics = new Metrics();
+    const status = { accepting: true, devices: [], sessions: {}, refusedRecordings: 0, ...(demand && { demand }) };
+    metrics.observe({ status: () => status }, () => 0);
+    const text = await metrics.registry.metrics();
+    return ['wanted_workers', 'workers', 'waiting_sessions'].map(
+      (name) => new RegExp(`^longlive_${name} (.*)$`, 'm').exec(text)?.[1],
+    );
+  };
+  expect(await figures({ waiting: 3, live: 1, workers: 0, wanted: 4 })).toEqual(['4', '0', '3']);
+  expect(await figures()).toEqual([undefined, undefined, undefined]);
+});
