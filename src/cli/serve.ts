@@ -1,15 +1,17 @@
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
-import { ignoredVariables, loadConfig } from '../server/config.js';
+import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
 import { checkExposure } from '../server/exposure.js';
 import type { RunningServer } from '../server/index.js';
 import { type KeptSecret, withSecrets } from '../server/secrets.js';
 import { type ComposedBackend, openBackend } from './backend.js';
 import { endWhenUnforeseen } from './crash.js';
+import { logDemand } from './embedded-metrics.js';
 import { EXIT } from './failure.js';
 import { endNotice, speedNotice } from './report.js';
 import { addSettings } from './settings.js';
 import { takeUp } from './take-up.js';
+import { protectTask } from './task-protection.js';
 import { logStream, print } from './terminal.js';
 
 /** `longlive serve`: the whole service in one process, until SIGINT or SIGTERM. */
@@ -52,6 +54,7 @@ async function runServer(flags: Record<string, unknown>): Promise<void> {
   const onUnusable = (reason: string) => running.notReady(reason);
   void takeUp({ ...backend, logger: log, signal: stopping.signal, onUnusable });
   void tellSpeed(config.rehearsalSeconds, backend, log);
+  tellAws(config, backend, log, stopping.signal);
   await untilAskedToStop();
   stopping.abort();
   log.info({}, 'stopping: saving checkpoints and pausing live sessions');
@@ -65,6 +68,18 @@ function tell(log: Logger, backend: ComposedBackend): void {
   for (const notice of ignoredVariables()) log.warn({}, notice);
   const [model] = backend.sessions.models();
   if (model?.longestSeconds != null) log.warn({ model: model.name }, endNotice(model));
+}
+
+/** What scaling on AWS goes by: how many workers are wanted, and which of them are busy. */
+function tellAws(
+  { role, cloudwatchNamespace }: ServerConfig,
+  { sessions }: ComposedBackend,
+  log: Logger,
+  signal: AbortSignal,
+): void {
+  const agent = process.env['ECS_AGENT_URI'];
+  if (role === 'api' && cloudwatchNamespace !== undefined) logDemand(sessions, cloudwatchNamespace, log, signal);
+  if (role !== 'api' && agent !== undefined) void protectTask({ sessions, agent, log, signal });
 }
 
 /** Beside serving: whoever comes meanwhile goes first. */

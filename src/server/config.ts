@@ -303,6 +303,9 @@ const pages = {
     .optional()
     .meta({ shown: 'yes without a token, else only with it' } satisfies SettingFacts)
     .describe('Serve GraphiQL to browsers on /graphql; "yes" serves the page (not the data) without a token'),
+  cloudwatchNamespace: text.describe(
+    'CloudWatch namespace under which an api server logs how many workers are wanted, every 10 s, for scaling on AWS; needs log level info. Not logged if not set',
+  ),
   logLevel: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')

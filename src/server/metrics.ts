@@ -37,10 +37,17 @@ export class Metrics {
     this.gauge('longlive_wanted_workers', 'Servers that generate that there should be', [], (gauge) => {
       set(gauge, sessions.status().demand?.wanted);
     });
-    this.gauge('longlive_workers', 'Servers that generate', [], (gauge) => set(gauge, sessions.status().demand?.workers));
-    this.gauge('longlive_waiting_sessions', 'Sessions that were asked for and for which there was no room', [], (gauge) => {
-      set(gauge, sessions.status().demand?.waiting);
-    });
+    this.gauge('longlive_workers', 'Servers that generate', [], (gauge) =>
+      set(gauge, sessions.status().demand?.workers),
+    );
+    this.gauge(
+      'longlive_waiting_sessions',
+      'Sessions that were asked for and for which there was no room',
+      [],
+      (gauge) => {
+        set(gauge, sessions.status().demand?.waiting);
+      },
+    );
     this.gauge('longlive_device_load', 'Share of a device that REALTIME sessions need', ['device'], (gauge) => {
       for (const { device, load } of sessions.status().devices) gauge.set({ device }, load);
     });

@@ -1,0 +1,29 @@
+/**
+ * What the service may do in its bucket, from the layout of the keys that it has there. Knows nothing of AWS's toolkit, because
+ * a test of the service applies it in front of a real S3 server.
+ */
+import { STORE_PREFIXES } from '../../src/sessions/stored/keys.js';
+
+export interface Grant {
+  actions: string[];
+  /** Patterns of keys; none for the bucket itself. */
+  keys?: string[];
+}
+
+/**
+ * Lists are allowed everywhere in the bucket, where there is nothing else: under a condition on the prefix, S3 answers 403
+ * instead of 404 to whoever reads a key that is missing.
+ */
+export const STORE_GRANTS: Grant[] = [
+  { actions: ['s3:ListBucket'] },
+  {
+    actions: ['s3:GetObject', 's3:PutObject', 's3:DeleteObject', 's3:AbortMultipartUpload'],
+    keys: STORE_PREFIXES.map((prefix) => `${prefix}*`),
+  },
+];
+
+/** What a worker may do in the bucket of packages. */
+export const PACKAGE_GRANTS: Grant[] = [
+  { actions: ['s3:ListBucket'] },
+  { actions: ['s3:GetObject'], keys: ['models/*', 'loras/*'] },
+];
