@@ -8,10 +8,18 @@ import { loadConfig } from '../../../src/server/index.js';
 import { withSecrets } from '../../../src/server/secrets.js';
 
 interface Service {
+  image?: string;
+  build?: { target: string };
   environment?: Record<string, string>;
   volumes?: string[];
+  tmpfs?: string[];
   command?: string[];
   restart?: string;
+  read_only?: boolean;
+  profiles?: string[];
+  mem_limit?: string;
+  healthcheck?: { test: string[] };
+  deploy?: object;
   depends_on?: Record<string, { condition: string }>;
 }
 
@@ -55,20 +63,68 @@ describe('the images', () => {
 });
 
 describe('compose.yaml', () => {
-  const { secrets, service, prometheus } = compose.services;
+  const { services } = compose;
+  const { secrets, api, worker, prometheus } = services;
+  const servers = ['api', 'worker', 'worker-gpu'].map((name) => services[name] as Service);
 
   test('makes the secrets once, where everybody who needs them reads them', () => {
     expect(secrets?.command?.slice(-3)).toEqual(['secrets', '/secrets', '--readable']);
     expect(secrets?.volumes).toContain('secrets:/secrets');
-    expect(service?.depends_on?.['secrets']).toEqual({ condition: 'service_completed_successfully' });
-    for (const reader of [service, prometheus]) expect(reader?.volumes).toContain('secrets:/secrets:ro');
+    for (const server of servers)
+      expect(server.depends_on?.['secrets']).toEqual({ condition: 'service_completed_successfully' });
+    for (const reader of [...servers, prometheus]) expect(reader?.volumes).toContain('secrets:/secrets:ro');
     expect(compose.configs['prometheus']?.content).toContain('credentials_file: /secrets/token');
   });
 
-  test('gives the service what it asks for at a start, and starts it again when it ends', async () => {
-    const { config } = await start(plain({ ...images[0], ...service?.environment }));
-    expect(config).toMatchObject({ host: '0.0.0.0', secrets: join(scratch, 'secrets'), store: 's3://longlive' });
+  test.each([
+    ['api', 0],
+    ['worker', 0],
+    ['worker-gpu', 1],
+  ])('gives %s what it asks for at a start, and starts it again when it ends', async (name, image) => {
+    const server = services[name] as Service;
+    const { config } = await start(plain({ ...images[image], ...server.environment }));
+    expect(config).toMatchObject({
+      ...{ host: '0.0.0.0', secrets: join(scratch, 'secrets'), store: 's3://longlive', redis: 'redis://valkey:6379' },
+      role: name === 'api' ? 'api' : 'worker',
+      device: name === 'worker-gpu' ? 'cuda' : 'cpu',
+    });
     expect(config.token).toBeDefined();
-    expect(service?.restart).toBe('on-failure');
+    expect(server.restart).toBe('on-failure');
+    expect(server.build?.target).toBe(name === 'worker-gpu' ? 'cuda' : 'cpu');
+  });
+
+  test('lets every server write where it has to, and nowhere else, and mounts what models are looked for in', () => {
+    for (const server of servers) {
+      expect(server).toMatchObject({ read_only: true, tmpfs: ['/tmp'] });
+      expect(
+        server.volumes?.some((volume) => volume.endsWith(`:${server.environment?.['LONGLIVE_MODEL_CACHE']}`)),
+      ).toBe(true);
+    }
+    expect(plain(worker?.environment ?? {})['LONGLIVE_MODELS']).toBe('/app/models,/models');
+    for (const each of servers.slice(1))
+      expect(each.volumes?.some((volume) => volume.endsWith(':/models:ro'))).toBe(true);
+    expect(api?.environment?.['LONGLIVE_MODELS']).toBeUndefined();
+  });
+
+  test('limits everybody in memory, and asks everybody who stays whether they are well', () => {
+    for (const [name, { mem_limit, restart, healthcheck, build }] of Object.entries(services)) {
+      expect(mem_limit, name).toBeDefined();
+      // The image of the service has a check of its own.
+      if (restart !== undefined && !build) expect(healthcheck, name).toBeDefined();
+    }
+    for (const server of servers) expect(server.depends_on?.['valkey']).toEqual({ condition: 'service_healthy' });
+  });
+
+  test('reserves a GPU where one is asked for, and only there', () => {
+    const asking = Object.entries(services).filter(([, service]) =>
+      JSON.stringify(service.deploy ?? {}).includes('"gpu"'),
+    );
+    expect(asking.map(([name]) => name)).toEqual(['worker-gpu']);
+    expect(services['worker-gpu']?.profiles).toEqual(['gpu']);
+  });
+
+  test('scrapes every server by a name that it has', () => {
+    const [, names = ''] = /names: \[([^\]]*)\]/.exec(compose.configs['prometheus']?.content ?? '') ?? [];
+    expect(names.split(', ')).toEqual(['api', 'worker', 'worker-gpu']);
   });
 });
