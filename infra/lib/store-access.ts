@@ -2,7 +2,7 @@
  * What the service may do in its bucket, from the layout of the keys that it has there. Knows nothing of AWS's toolkit, because
  * a test of the service applies it in front of a real S3 server.
  */
-import { STORE_PREFIXES } from '../../src/sessions/stored/keys.js';
+import { DEPLOYMENT, SESSIONS, STORE_PREFIXES } from '../../src/sessions/stored/keys.js';
 
 export interface Grant {
   actions: string[];
@@ -16,10 +16,14 @@ export interface Grant {
  */
 export const STORE_GRANTS: Grant[] = [
   { actions: ['s3:ListBucket'] },
+  { actions: ['s3:GetObject', 's3:PutObject'], keys: STORE_PREFIXES.map((prefix) => `${prefix}*`) },
+  // The secret of a deployment is made once.
   {
-    actions: ['s3:GetObject', 's3:PutObject', 's3:DeleteObject', 's3:AbortMultipartUpload'],
-    keys: STORE_PREFIXES.map((prefix) => `${prefix}*`),
+    actions: ['s3:DeleteObject'],
+    keys: STORE_PREFIXES.filter((prefix) => prefix !== DEPLOYMENT).map((prefix) => `${prefix}*`),
   },
+  // Only videos are large enough for several parts.
+  { actions: ['s3:AbortMultipartUpload'], keys: [`${SESSIONS}*`] },
 ];
 
 /** What a worker may do in the bucket of packages. */

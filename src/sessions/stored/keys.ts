@@ -64,13 +64,14 @@ export const EXPORTING = 'exporting/';
 export const DELETING = 'deleting/';
 
 /** See DeploymentSecret. */
-export const DEPLOYMENT_SECRET = 'deployment/secret';
+export const DEPLOYMENT = 'deployment/';
+export const DEPLOYMENT_SECRET = `${DEPLOYMENT}secret`;
 
 /** One empty object per session, newest first in a listing. */
 export const BY_DATE = 'by-date/';
 
 /** Everything that the service reads, writes, lists and deletes: what a role for it must allow. */
-export const STORE_PREFIXES = [SESSIONS, UNFINISHED, SERVERS, EXPORTING, DELETING, BY_DATE, 'deployment/'];
+export const STORE_PREFIXES = [SESSIONS, UNFINISHED, SERVERS, EXPORTING, DELETING, BY_DATE, DEPLOYMENT];
 
 const LAST_MILLISECOND = 9_999_999_999_999;
 

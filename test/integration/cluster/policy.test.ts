@@ -14,6 +14,14 @@ import { Watcher } from '../../support/watcher.js';
 const LIMIT_MS = 180_000;
 const PATIENT_MS = 60_000;
 
+/** What is needed when an answer gets lost, an upload fails, or `fsck` looks. */
+const RARE = [
+  's3:GetObject unfinished/*',
+  's3:GetObject exporting/*',
+  's3:GetObject by-date/*',
+  's3:AbortMultipartUpload sessions/*',
+];
+
 let s3: S3Server;
 let proxy: FaultyProxy;
 let redis: RedisServer;
@@ -117,7 +125,7 @@ it(
     const given = STORE_GRANTS.flatMap(({ actions, keys = ['bucket'] }) =>
       actions.flatMap((action) => keys.map((key) => `${action} ${key}`)),
     );
-    expect(given.filter((grant) => !policy.used.has(grant))).toEqual([]);
+    expect(given.filter((grant) => !policy.used.has(grant))).toEqual(RARE);
   },
   LIMIT_MS,
 );
