@@ -63,15 +63,16 @@ test('every type, field, argument and value of the contract has a description', 
     [type.name, type],
     ...(isEnumType(type) ? type.getValues().map((value) => [`${type.name}.${value.name}`, value] as Described) : []),
     ...(isInputObjectType(type) || isObjectType(type) || isInterfaceType(type)
-      ? Object.values(type.getFields()).flatMap((field) => partsOf(type.name, field))
+      ? Object.values<AnyField>(type.getFields()).flatMap((field) => partsOf(type.name, field))
       : []),
   ]);
   expect(parts.filter(([, { description }]) => !description?.trim().endsWith('.')).map(([name]) => name)).toEqual([]);
 });
 
+type AnyField = GraphQLField<unknown, unknown> | GraphQLInputField;
 type Described = [string, { description?: string | null }];
 
-function partsOf(type: string, field: GraphQLField<unknown, unknown> | GraphQLInputField): Described[] {
+function partsOf(type: string, field: AnyField): Described[] {
   const args = 'args' in field ? field.args : [];
   const name = `${type}.${field.name}`;
   return [[name, field], ...args.map((argument): Described => [`${name}(${argument.name})`, argument])];
