@@ -125,8 +125,9 @@ export class Placement {
     input: Input<Name>,
     here: () => Promise<Output<Name>>,
   ): Promise<Output<Name>> {
-    const message = encodeCommand({ id: randomUUID(), name, input } as Command);
-    const asked = createHash('sha256').update(JSON.stringify(input)).digest('base64');
+    const encoded = (id: string) => encodeCommand({ id, name, input } as Command);
+    const message = encoded(randomUUID());
+    const asked = createHash('sha256').update(encoded('')).digest('base64');
     let refusal: DomainError | undefined;
     for (const serverId of this.ranked(wanted)) {
       try {

@@ -4,7 +4,7 @@ import { makeWorld, read, type World } from '../../support/fake-service.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 
-const ENDLESS = { prompt: 'a fox', pace: 'REALTIME' as const };
+const ENDLESS = { prompt: 'a fox', seed: 7n, pace: 'REALTIME' as const };
 
 let wire: LocalWire;
 let api: World;
