@@ -83,4 +83,5 @@ export default tseslint.config(
     },
   },
   ...layers,
+  { files: ['src/{sessions,packages,engine}/**/*.ts'], rules: { 'max-lines': ['error', 400] } },
 );

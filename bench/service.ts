@@ -8,7 +8,7 @@ import type * as Backend from '../src/cli/backend.js';
 import type * as EngineModule from '../src/engine/index.js';
 import type * as Media from '../src/media/index.js';
 import type * as Server from '../src/server/index.js';
-import type { Engine, Generation } from '../src/sessions/index.js';
+import { type Engine, type Generation, SILENT } from '../src/sessions/index.js';
 import type * as Storage from '../src/storage/index.js';
 import type { Arrival, SubscriberTask } from './subscribers.js';
 
@@ -28,8 +28,6 @@ export interface ServiceRow {
   p50: number;
   p99: number;
 }
-
-const QUIET = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
 /** Milliseconds since the epoch with a fraction, comparable between processes of one machine. */
 const now = (): number => performance.timeOrigin + performance.now();
@@ -102,8 +100,8 @@ export async function measureService(options: { seconds: number; threads: number
   const store = openStore(pathToFileURL(directory).href);
   const policy = { idleSeconds: 0 };
   const media = createMediaFactory({ workers: 1 });
-  const backend = compose({ engine: timed(engine, ready), store, media, policy, logger: QUIET });
-  const server = await serve(loadConfig({}, { host: '127.0.0.1', port: 0, logLevel: 'silent' }), backend, QUIET);
+  const backend = compose({ engine: timed(engine, ready), store, media, policy, logger: SILENT });
+  const server = await serve(loadConfig({}, { host: '127.0.0.1', port: 0, logLevel: 'silent' }), backend, SILENT);
   const rows: ServiceRow[] = [];
   try {
     for (const media of ['INLINE', 'URL'] as const) {

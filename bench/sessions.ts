@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import type * as Backend from '../src/cli/backend.js';
 import type * as EngineModule from '../src/engine/index.js';
 import type * as Media from '../src/media/index.js';
-import type { SessionEvent, SessionPolicy, SessionService } from '../src/sessions/index.js';
+import { type SessionEvent, type SessionPolicy, type SessionService, SILENT } from '../src/sessions/index.js';
 import type * as Ids from '../src/sessions/stored/ids.js';
 import type * as Log from '../src/sessions/stored/log.js';
 import type * as Record from '../src/sessions/stored/record.js';
@@ -46,7 +46,6 @@ const [switches, abandoned, film, threads] = [values.switches, values.abandoned,
   Number,
 ) as [number, number, number, number];
 
-const QUIET = { info: () => undefined, warn: () => undefined, error: () => undefined };
 const STORY = { prompt: 'a red fox runs across the meadow', seed: 1n };
 /** Of the film that the goal speaks of. */
 const ELEVEN_MINUTES = 660;
@@ -64,7 +63,7 @@ async function withService<T>(
 ): Promise<T> {
   const media = createMediaFactory({ workers: 1 });
   const store = openStore(pathToFileURL(directory).href);
-  const { sessions } = compose({ engine, store, media, policy: { idleSeconds: 0, ...policy }, logger: QUIET });
+  const { sessions } = compose({ engine, store, media, policy: { idleSeconds: 0, ...policy }, logger: SILENT });
   try {
     return await work(sessions);
   } finally {

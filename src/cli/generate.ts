@@ -8,7 +8,14 @@ import { pathToFileURL } from 'node:url';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig, type ServerConfig } from '../server/config.js';
-import type { CreateSessionInput, RecacheMode, Session, StoredEvent, TimelineInput } from '../sessions/index.js';
+import {
+  type CreateSessionInput,
+  type RecacheMode,
+  type Session,
+  SILENT,
+  type StoredEvent,
+  type TimelineInput,
+} from '../sessions/index.js';
 import { openStore } from '../storage/index.js';
 import { type ComposedBackend, compose, openParts } from './backend.js';
 import { EXIT, Failure } from './failure.js';
@@ -221,4 +228,4 @@ const line = (details: object, message: string) => {
 };
 
 /** People at a terminal need no notice of what goes well. */
-const STDERR = { info: () => undefined, warn: line, error: line };
+const STDERR = { ...SILENT, warn: line, error: line };

@@ -6,11 +6,11 @@ import type { Server } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ApiContext } from '../api/index.js';
-import type { ObjectStore, ServiceStatus, SessionEvent, Sessions } from '../sessions/index.js';
+import type { Logger, ObjectStore, ServiceStatus, SessionEvent, Sessions } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
 import { Edge } from './edge.js';
 import { CountingGate } from './gate.js';
-import { createGraphQL, type Log, noteFailure } from './graphql.js';
+import { createGraphQL, noteFailure } from './graphql.js';
 import { createHttpServer } from './http-server.js';
 import { SignedLinks } from './links.js';
 import { MediaCache } from './media-cache.js';
@@ -49,7 +49,7 @@ const FAREWELL_MILLISECONDS = 250;
 const LEAVE_MILLISECONDS = 3000;
 
 /** Serves a backend over HTTP, SSE and WebSocket. Resolves when it listens. */
-export async function serve(config: ServerConfig, backend: Backend, log: Log): Promise<RunningServer> {
+export async function serve(config: ServerConfig, backend: Backend, log: Logger): Promise<RunningServer> {
   const { sessions, store } = backend;
   const metrics = new Metrics();
   const gate = new CountingGate(config.maxSubscribers);
@@ -132,7 +132,7 @@ async function close(
   backend: Backend,
   server: Server,
   webSocket: { dispose(): Promise<void> },
-  log: Log,
+  log: Logger,
 ): Promise<void> {
   const end = performance.now() + config.shutdownSeconds * 1000;
   const stopped = new Promise<void>((resolve) => server.close(() => resolve()));

@@ -12,18 +12,11 @@ import {
 } from 'graphql';
 import { createLRUCache, createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga';
 import { type ApiContext, schema, withoutPaths } from '../api/index.js';
-import { DomainError, type DomainErrorCode } from '../sessions/index.js';
+import { DomainError, type DomainErrorCode, type Logger } from '../sessions/index.js';
 import { boundingAnswers } from './answers.js';
 import { type OperationLimits, refusals } from './limits.js';
 import type { Metrics } from './metrics.js';
 import { currentRequestId } from './request.js';
-
-export interface Log {
-  debug(details: object, message: string): void;
-  info(details: object, message: string): void;
-  warn(details: object, message: string): void;
-  error(details: object, message: string): void;
-}
 
 export interface GraphQLOptions {
   context: ApiContext;
@@ -32,7 +25,7 @@ export interface GraphQLOptions {
   maxBodyBytes: number;
   maxAnswerBytes: number;
   metrics: Metrics;
-  log: Log;
+  log: Logger;
 }
 
 /** Texts of operations whose parsed form is kept. */
@@ -86,7 +79,7 @@ export function createGraphQL({
 }
 
 /** What clients see of an error: their own mistakes as they are, bugs as a request id that the log has too. */
-function mask(error: unknown, log: Log): GraphQLError {
+function mask(error: unknown, log: Logger): GraphQLError {
   const cause = error instanceof GraphQLError ? error.originalError : error;
   if (error instanceof GraphQLError && (cause === undefined || cause === null || cause instanceof GraphQLError))
     return error;
@@ -107,7 +100,7 @@ function mask(error: unknown, log: Log): GraphQLError {
 const OWN_FAILURES: ReadonlySet<DomainErrorCode> = new Set(['STORAGE', 'ENGINE', 'MEDIA', 'MODEL_UNAVAILABLE']);
 
 /** What a client is answered with has no paths and no causes: they are in the log, under the id of its request. */
-export function noteFailure(log: Log, error: DomainError): void {
+export function noteFailure(log: Logger, error: DomainError): void {
   if (!OWN_FAILURES.has(error.code)) return;
   log.warn({ err: error, code: error.code, requestId: currentRequestId() }, 'A request could not be served');
 }

@@ -6,12 +6,12 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Sessions } from '../sessions/index.js';
+import type { Sessions, Logger } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
 import { Connections } from './connections.js';
 import { type Edge, type Incoming, type Refusal, UNKNOWN_ORIGIN } from './edge.js';
 import { sendGraphiQL } from './graphiql.js';
-import type { Log, Yoga } from './graphql.js';
+import type { Yoga } from './graphql.js';
 import { Idling } from './idling.js';
 import type { MediaRoutes } from './media-routes.js';
 import type { Metrics } from './metrics.js';
@@ -33,7 +33,7 @@ export interface HttpParts {
   turns: Turns;
   metrics: Metrics;
   refusals: RefusalLog;
-  log: Log;
+  log: Logger;
 }
 
 /** How often limits of time are looked at; they hold to within this. */

@@ -3,8 +3,15 @@ import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { gzip as gzipText } from 'node:zlib';
 import { withoutPaths } from '../api/index.js';
-import { DamagedError, DomainError, keysOf, StoreError, type ObjectStore, type Sessions } from '../sessions/index.js';
-import type { Log } from './graphql.js';
+import {
+  DamagedError,
+  DomainError,
+  keysOf,
+  StoreError,
+  type Logger,
+  type ObjectStore,
+  type Sessions,
+} from '../sessions/index.js';
 import type { SignedLinks } from './links.js';
 import type { MediaCache } from './media-cache.js';
 import { parseRange, type ByteRange } from './range.js';
@@ -35,7 +42,7 @@ interface MediaParts {
   store: ObjectStore;
   cache: MediaCache;
   links: SignedLinks;
-  log: Log;
+  log: Logger;
 }
 
 /** Of a request that the edge has understood. */

@@ -1,6 +1,5 @@
 import { withoutPaths } from '../api/index.js';
-import type { ObjectStore, Sessions } from '../sessions/index.js';
-import type { Log } from './graphql.js';
+import type { ObjectStore, Sessions, Logger } from '../sessions/index.js';
 
 /** What strangers hear when the store does not answer; what it said has paths, buckets and addresses in it. */
 const STORE_FAILS = 'The store cannot be reached or written to; see the log for the reason.';
@@ -15,7 +14,7 @@ export interface ReadinessParts {
   store: Pick<ObjectStore, 'check'>;
   /** How long an answer of the store holds. */
   seconds: number;
-  log: Log;
+  log: Logger;
   /** Milliseconds of a clock that nobody sets. */
   now?: () => number;
 }

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Refusal } from './edge.js';
-import type { Log } from './graphql.js';
+import type { Logger } from '../sessions/index.js';
 
 /** How long a refused client may take to read why, and then to hang up. */
 const LINGER_MILLISECONDS = 1000;
@@ -41,7 +41,7 @@ export class RefusalLog {
   private unsaid = 0;
 
   constructor(
-    private readonly log: Log,
+    private readonly log: Logger,
     private readonly now: () => number = Date.now,
   ) {}
 

@@ -1,13 +1,13 @@
 import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
 import type { ServerConfig } from './config.js';
-import type { Log } from './graphql.js';
+import type { Logger } from '../sessions/index.js';
 
 export interface ClientLimits extends Pick<
   ServerConfig,
   'maxBodyBytes' | 'maxLoginBytes' | 'maxUnsentBytes' | 'stallSeconds'
 > {
-  log: Log;
+  log: Logger;
   /** Called when it has logged in: it counts no longer as a stranger of its address. */
   login: () => void;
   /** Told of what is sent. */

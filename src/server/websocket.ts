@@ -14,7 +14,8 @@ import type { ServerConfig } from './config.js';
 import type { Connections } from './connections.js';
 import { type Edge, type Incoming, type Refusal, UNKNOWN_ORIGIN } from './edge.js';
 import { CountingGate } from './gate.js';
-import type { Log, Yoga } from './graphql.js';
+import type { Logger } from '../sessions/index.js';
+import type { Yoga } from './graphql.js';
 import type { Metrics } from './metrics.js';
 import { type Operation, Operations } from './operations.js';
 import { type RefusalLog, refuseSocket } from './refusals.js';
@@ -30,7 +31,7 @@ export interface WebSocketOptions {
   turns: Turns;
   yoga: Yoga;
   metrics: Metrics;
-  log: Log;
+  log: Logger;
 }
 
 interface Extra {

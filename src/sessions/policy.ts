@@ -69,14 +69,20 @@ export const DEFAULT_POLICY: SessionPolicy = {
   ringBytes: 16 * 1024 * 1024,
 };
 
-/** What the domain reports about itself; pino fits. */
+/** What the service reports about itself, which is not a session's log; pino fits. */
 export interface Logger {
+  debug(details: object, message: string): void;
   info(details: object, message: string): void;
   warn(details: object, message: string): void;
   error(details: object, message: string): void;
 }
 
-export const SILENT: Logger = { info: () => undefined, warn: () => undefined, error: () => undefined };
+export const SILENT: Logger = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
 
 export interface SessionServiceOptions {
   /** Absent at a server that generates nothing: others on its cluster do. */

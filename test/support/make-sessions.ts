@@ -18,11 +18,10 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type ComposedBackend, compose } from '../../src/cli/backend.js';
 import { openEngine } from '../../src/engine/index.js';
 import { createMediaFactory } from '../../src/media/index.js';
-import type { SessionEvent } from '../../src/sessions/index.js';
+import { type SessionEvent, SILENT } from '../../src/sessions/index.js';
 import { openStore } from '../../src/storage/index.js';
 import { writeToyPackage } from './toy-package.js';
 
-const QUIET = { info: () => undefined, warn: () => undefined, error: () => undefined };
 const THIS = fileURLToPath(import.meta.url);
 const KILLED = 'killed';
 
@@ -34,7 +33,7 @@ async function open(): Promise<ComposedBackend> {
   const engine = await openEngine({ models: packages, threads: 1, device: 'cpu' });
   const store = openStore(pathToFileURL(resolve(folder)).href);
   return compose({
-    ...{ engine, store, media: createMediaFactory({ workers: 1 }), logger: QUIET },
+    ...{ engine, store, media: createMediaFactory({ workers: 1 }), logger: SILENT },
     policy: { checkpointBlocks: 2, idleSeconds: 0 },
   });
 }

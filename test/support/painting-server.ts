@@ -9,11 +9,10 @@ import {
   SessionService,
   type SessionPolicy,
   type SessionServiceOptions,
+  SILENT,
 } from '../../src/sessions/index.js';
 import { openStore } from '../../src/storage/index.js';
 import { PaintingEngine } from './painting-engine.js';
-
-const QUIET = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 
 /** A real server with real encoding and a real store in a directory that goes with it; only the pictures are painted. */
 export async function startPaintingServer(
@@ -37,5 +36,5 @@ export async function startPaintingServer(
     await media.close();
     await rm(directory, { recursive: true, force: true });
   };
-  return serve(loadConfig({}, { host: '127.0.0.1', port: 0, ...settings }), { sessions, store, close }, QUIET);
+  return serve(loadConfig({}, { host: '127.0.0.1', port: 0, ...settings }), { sessions, store, close }, SILENT);
 }

@@ -7,6 +7,7 @@ import {
   type SessionPolicy,
   SessionService,
   systemClock,
+  SILENT,
 } from '../../src/sessions/index.js';
 import { loadConfig, serve, type RunningServer, type ServerSettings } from '../../src/server/index.js';
 import { FakeEngine, type FakeTimes } from './fake-engine.js';
@@ -35,8 +36,6 @@ export interface TestServerOptions {
   onError?: (details: object, message: string) => void;
 }
 
-const QUIET = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
-
 /** A real server on a free port, over the real domain, with a fake engine, fake media and a store in memory. */
 export async function startTestServer(options: TestServerOptions = {}): Promise<TestServer> {
   const clock: Clock = systemClock;
@@ -52,7 +51,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
   const server = await serve(
     config,
     { sessions: service, store },
-    { ...QUIET, ...(options.onError && { error: options.onError }) },
+    { ...SILENT, ...(options.onError && { error: options.onError }) },
   );
   return {
     ...server,

@@ -10,7 +10,7 @@ import { findBox, readBoxes } from '../../../src/media/boxes.js';
 import { readFragment, readInit } from '../../../src/media/cmaf.js';
 import { parseDecoderConfiguration } from '../../../src/media/h264.js';
 import { createMediaFactory, type MediaOptions } from '../../../src/media/index.js';
-import type { CreateSessionInput, SessionEvent } from '../../../src/sessions/index.js';
+import { type CreateSessionInput, type SessionEvent, SILENT } from '../../../src/sessions/index.js';
 import { openStore } from '../../../src/storage/index.js';
 import { decode, nalUnits, psnr } from '../../unit/media/pictures.js';
 
@@ -34,7 +34,7 @@ async function open(mediaOptions: MediaOptions = {}): Promise<ComposedBackend> {
   const engine = await openEngine({ models: MODELS, threads: 2 });
   const store = openStore(pathToFileURL(directory).href);
   const media = createMediaFactory({ workers: 1, ...mediaOptions });
-  const logger = { info: () => undefined, warn: () => undefined, error: () => undefined };
+  const logger = SILENT;
   const backend = compose({ engine, media, store, policy: { checkpointBlocks: 2 }, logger });
   opened.push(backend);
   return backend;

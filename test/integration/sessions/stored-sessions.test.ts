@@ -8,7 +8,7 @@ import { openEngine } from '../../../src/engine/index.js';
 import { findBox, readBoxes } from '../../../src/media/boxes.js';
 import { readFragment } from '../../../src/media/cmaf.js';
 import { createMediaFactory } from '../../../src/media/index.js';
-import type { SessionEvent } from '../../../src/sessions/index.js';
+import { type SessionEvent, SILENT } from '../../../src/sessions/index.js';
 import { openStore } from '../../../src/storage/index.js';
 import { chunksOf, expectWhole, stored } from '../../support/fake-service.js';
 import { writeToyPackage } from '../../support/toy-package.js';
@@ -16,7 +16,6 @@ import { writeToyPackage } from '../../support/toy-package.js';
 /** Sessions that earlier releases have written (test/support/make-sessions.ts) on the native core and the real encoder. */
 
 const DATA = fileURLToPath(new URL('../../data', import.meta.url));
-const QUIET = { info: () => undefined, warn: () => undefined, error: () => undefined };
 const RELEASES = readdirSync(DATA).filter((name) => /^sessions-\d+$/.test(name));
 const NAMES = ['finished', 'paused', 'forked', 'again', 'long', 'killed'] as const;
 /** Chunks of each that every release makes; of the killed one it is open. */
@@ -31,7 +30,7 @@ async function open(release: string): Promise<{ root: string; backend: ComposedB
   const engine = await openEngine({ models: join(root, 'models'), threads: 1, device: 'cpu' });
   const store = openStore(pathToFileURL(join(root, 'data')).href);
   const media = createMediaFactory({ workers: 1 });
-  const backend = compose({ engine, media, store, logger: QUIET, policy: { checkpointBlocks: 2, idleSeconds: 0 } });
+  const backend = compose({ engine, media, store, logger: SILENT, policy: { checkpointBlocks: 2, idleSeconds: 0 } });
   opened.push({ backend, root });
   await backend.sessions.start();
   return { root, backend };

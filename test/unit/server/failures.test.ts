@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { ApiContext } from '../../../src/api/index.js';
 import { loadConfig } from '../../../src/server/index.js';
-import { createGraphQL, type Log, noteFailure } from '../../../src/server/graphql.js';
+import { createGraphQL, noteFailure } from '../../../src/server/graphql.js';
 import { Metrics } from '../../../src/server/metrics.js';
 import { withRequestId } from '../../../src/server/request.js';
-import { DomainError, type DomainErrorCode } from '../../../src/sessions/index.js';
+import { DomainError, type DomainErrorCode, type Logger } from '../../../src/sessions/index.js';
 
 const SECRET = '/srv/models/secret/dit.safetensors';
 
@@ -12,7 +12,7 @@ const SECRET = '/srv/models/secret/dit.safetensors';
 async function ask(query: string, failure: DomainError) {
   const logged: { err?: Error; requestId?: string }[] = [];
   const write = (details: object) => void logged.push(details);
-  const log: Log = { debug: () => undefined, info: write, warn: write, error: write };
+  const log: Logger = { debug: () => undefined, info: write, warn: write, error: write };
   const fail = () => Promise.reject(failure);
   const sessions = {
     session: fail,
