@@ -1,7 +1,8 @@
 /**
  * Films for the benchmarks: reads one job per line (JSON) from standard input, generates it with the native core and answers on
  * standard output: for each block, where the job wants frames, a line {"bytes": n} and as many bytes of raw RGB, at the end one
- * line. Frames that nobody reads hold up the generation. The Python side is film.py.
+ * line. Where it wants checkpoints, too, the line is {"bytes": n, "checkpoint": m}, and the checkpoint after the block follows its RGB.
+ * Frames that nobody reads hold up the generation. The Python sides are film.py and training/longlive_training/films.py.
  *
  * The model stays loaded as long as jobs ask for the same package in the same way.
  */
@@ -21,6 +22,7 @@ interface Job {
   blocks: number;
   timeline: { block: number; prompt: string }[];
   frames: boolean;
+  checkpoints?: boolean;
 }
 
 interface Reply {
@@ -89,7 +91,7 @@ async function shoot(job: Job): Promise<Reply> {
       const milliseconds = performance.now() - began;
       reply.blockMilliseconds.push(milliseconds);
       reply.seconds += milliseconds / 1000;
-      if (rgb) await send(rgb);
+      if (rgb) await send(rgb, job.checkpoints ? await session.checkpoint() : undefined);
     }
   } finally {
     session.dispose();
@@ -97,9 +99,10 @@ async function shoot(job: Job): Promise<Reply> {
   return reply;
 }
 
-async function send(rgb: Uint8Array): Promise<void> {
-  process.stdout.write(`${JSON.stringify({ bytes: rgb.byteLength })}\n`);
-  if (!process.stdout.write(rgb)) await once(process.stdout, 'drain');
+async function send(rgb: Uint8Array, checkpoint?: Uint8Array): Promise<void> {
+  process.stdout.write(`${JSON.stringify({ bytes: rgb.byteLength, checkpoint: checkpoint?.byteLength })}\n`);
+  if (checkpoint) process.stdout.write(rgb);
+  if (!process.stdout.write(checkpoint ?? rgb)) await once(process.stdout, 'drain');
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -18,7 +18,7 @@ def edit(folder: Path, file: str, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.8", "pocket-0.9", "pocket-0.9.1", "pocket-0.9.2", "pocket-long", "wan-1.3b"])
+@pytest.mark.parametrize("preset", ["smoke", "pocket", "pocket-0.8", "pocket-0.9", "pocket-0.9.1", "pocket-0.9.2", "pocket-long", "pocket-tiny", "wan-1.3b"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_presets_of_the_repository_are_valid(preset: str, device: str) -> None:
     shared, stages = load(preset, device)
@@ -33,6 +33,18 @@ def test_a_gpu_takes_the_values_of_the_cuda_table() -> None:
     assert on_gpu["distill"].loop.lr == on_cpu["distill"].loop.lr
     minutes = sum(getattr(s, k).minutes for s in on_gpu.values() for k in ("loop", "decoder", "encoder") if hasattr(s, k))
     assert minutes <= 24, "all stages have to fit in 25 minutes"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["tiny.films=500"], r'tiny.toml: key "films" must not be above "clips", of which they are a part, found 500'),
+        (["tiny.frames=11"], r'tiny.toml: key "frames" must be a multiple of the block of 3 latent frames where there are films, found 11'),
+    ],
+)
+def test_films_are_a_part_of_the_clips_and_whole_blocks(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load("pocket-tiny", "cpu", settings=settings)
 
 
 @pytest.mark.parametrize(

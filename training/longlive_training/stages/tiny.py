@@ -1,7 +1,7 @@
-"""Stage: the tiny decoder learns to draw what the frozen encoder saw.
+"""Stage: the tiny decoder learns to draw what the frozen encoder saw, and what the full decoder draws.
 
-Clips are rendered and encoded ahead by processes of their own and kept as files, since encoding one takes as long as a step of training: which of them
-a step chooses from depends on the step alone. A step takes windows in space and time out of some of them. Where a window cuts a picture, the
+Clips are rendered and encoded, or filmed by the native core, ahead by processes of their own and kept as files, since encoding one takes as long as a step
+of training: which of them a step chooses from depends on the step alone. A step takes windows in space and time out of some of them. Where a window cuts a picture, the
 decoder misses what lies beyond, so a margin does not count; nor do the first latents of a window that begins within a clip.
 """
 
@@ -18,25 +18,46 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..config import TinyStage
+from ..captions import caption
+from ..config import ConfigError, TinyStage
 from ..context import Context, parameters
+from ..data import BLOCK_FRAMES, sample_story
+from ..films import Films
 from ..loop import Average, Optimiser, Random, write
 from ..models.tiny_vae import Doubling, Grow, MemoryBlock, TinyVAE
 from ..muon import Muon
 from .vae import VALIDATION_FRAMES, encoder, make_clip, psnr, seam, to_videos
 
-_encode: Any = None  # of a worker process
+# Of a worker process.
+_encode: Any = None
+_films: Films | None = None
 
 
 def prepare(context: Context) -> None:
-    global _encode
+    global _encode, _films
     torch.set_num_threads(1)
     _encode = encoder(context)
+    _films = Films(Path(context.preset.package)) if context.preset.package else None
 
 
 def make_pair(path: Path, seed: tuple[int, ...], frames: int, width: int, height: int) -> None:
     clip = torch.from_numpy(make_clip(seed, frames, width, height))
     pair = {"video": clip, "latents": _encode(clip[None])[0].half().contiguous()}
+    write(path, lambda p: save_file(pair, p))
+
+
+def film_pair(films: Films, seed: tuple[int, ...], latent_frames: int) -> dict[str, Tensor]:
+    """A story that no test tells, by the package."""
+    rng = np.random.default_rng(seed)
+    story = sample_story(rng, latent_frames // BLOCK_FRAMES)
+    prompts = [(i, caption(scene, rng)) for i, scene in enumerate(story) if i == 0 or scene != story[i - 1]]
+    video, latents = films.make(int(rng.integers(2**31)), prompts, len(story))
+    return {"video": video, "latents": latents.half()}
+
+
+def make_film(path: Path, seed: tuple[int, ...], latent_frames: int) -> None:
+    assert _films
+    pair = film_pair(_films, seed, latent_frames)
     write(path, lambda p: save_file(pair, p))
 
 
@@ -47,6 +68,8 @@ class Pairs:
         self.context, self.settings = context, settings
         self.videos: list[Tensor] = []
         self.latents: list[Tensor] = []
+        if settings.films and not context.preset.package:
+            raise ConfigError('stage tiny: films are made by a model package: say which with --package, or take "films" = 0')
         count = settings.workers or os.cpu_count() or 1
         self.workers = ProcessPoolExecutor(count, mp_context=get_context("forkserver"), initializer=prepare, initargs=(context,))
         self.ahead: dict[int, Future] = {}
@@ -60,9 +83,12 @@ class Pairs:
         wanted = min(s.clips, s.pool + int(step * s.fresh))
         for index in range(len(self.videos), min(s.clips, wanted + 8)):
             if index not in self.ahead and not self.path(index).exists():
-                self.ahead[index] = self.workers.submit(
-                    make_pair, self.path(index), (self.context.seed, 40, index), 1 + 4 * (s.frames - 1), video.width, video.height
-                )
+                seed = (self.context.seed, 40, index)
+                if index < s.clips - s.films:
+                    work = make_pair, self.path(index), seed, 1 + 4 * (s.frames - 1), video.width, video.height
+                else:
+                    work = make_film, self.path(index), seed, s.frames
+                self.ahead[index] = self.workers.submit(*work)
         for index in range(len(self.videos), wanted):
             if index in self.ahead:
                 self.ahead.pop(index).result()
