@@ -151,8 +151,9 @@ int main(int argc, char** argv) {
     Context c(pool, isa);
     for (Precision p : {Precision::FP32, Precision::BF16, Precision::INT8}) {
       // A level is listed where it brings a kernel of its own.
-      if (isa > Isa::Portable && &gemmKernel(isa, p) == &gemmKernel(static_cast<Isa>(static_cast<int>(isa) - 1), p) && only.empty()) continue;
-      std::printf("%-22s %-20s", nameOf(isa), gemmKernel(isa, p).name);
+      const auto kernel = [p](Isa i) -> const GemmKernel& { return gemmKernel(i, operandOf(i, p)); };
+      if (isa > Isa::Portable && &kernel(isa) == &kernel(static_cast<Isa>(static_cast<int>(isa) - 1)) && only.empty()) continue;
+      std::printf("%-22s %-20s", nameOf(isa), kernel(isa).name);
       for (const auto& s : shapes) {
         if (isa == Isa::Portable && s[0] * s[1] * s[2] > 4e8) {
           std::printf(" %10s", "-");

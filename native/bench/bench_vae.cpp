@@ -1,6 +1,6 @@
 // How fast a video decoder turns latents into pictures, and which of its layers cost what.
 //
-//   bench_vae [--dim 16] [--tiny 64,32,16,16] [--size 256x144] [--precision bf16] [--threads 0] [--isa ""] [--repeat 20]
+//   bench_vae [--dim 16] [--multiples 1,2,4,4] [--z 16] [--eight 0] [--tiny 64,32,16,16] [--patch 1] [--transposed 0] [--size 256x144] [--precision bf16] [--threads 0] [--isa ""] [--repeat 20]
 //
 // Prints each kind of layer of a Wan VAE of that width at that size (best of several runs; GFLOP/s count the arithmetic
 // of the definition, so folded upsampling counts 2.25 times what is computed), then whole blocks of 3 latents.
@@ -21,7 +21,9 @@ namespace {
 
 struct Options {
   int64_t dim = 16, width = 256, height = 144;
-  std::vector<int64_t> tiny{64, 32, 16, 16};
+  std::vector<int64_t> multiples{1, 2, 4, 4}, tiny{64, 32, 16, 16};
+  int64_t zDim = 16, patch = 1;
+  bool eight = false, transposed = false;  // of the VAE: convolutions in bytes; of the tiny decoder: how it doubles
   int repeat = 20;
   BackendOptions backend;
 };
@@ -99,7 +101,7 @@ void benchNorm(Backend& b, int64_t channels, int64_t frames, int64_t width, int6
 void benchDecoder(Backend& b, const char* name, DecoderModel& model, const Options& o) {
   const int64_t h = o.height / 8, w = o.width / 8;
   const auto stream = model.createStream(h, w, kBlock);
-  Buffer latents(b, DType::F32, {kBlock, 16, h, w});
+  Buffer latents(b, DType::F32, {kBlock, o.zDim, h, w});
   Buffer rgb(b, DType::U8, {4 * kBlock, o.height, o.width, 3});
   stream->reset();
   stream->decode(latents.tensor, rgb.tensor);
@@ -144,7 +146,12 @@ Options parse(int argc, char** argv) {
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string key = argv[i], value = argv[i + 1];
     if (key == "--dim") o.dim = std::atoll(value.c_str());
+    else if (key == "--multiples") o.multiples = integerList(value);
+    else if (key == "--z") o.zDim = std::atoll(value.c_str());
+    else if (key == "--eight") o.eight = value == "1";
     else if (key == "--tiny") o.tiny = integerList(value);
+    else if (key == "--patch") o.patch = std::atoll(value.c_str());
+    else if (key == "--transposed") o.transposed = value == "1";
     else if (key == "--size") std::sscanf(value.c_str(), "%ldx%ld", &o.width, &o.height);
     else if (key == "--precision")
       o.backend.precision = value == "fp32" ? Precision::FP32 : value == "int8" ? Precision::INT8 : Precision::BF16;
@@ -164,13 +171,14 @@ void run(const Options& o) {
   benchLayers(*backend, o);
 
   VaeConfig config;
-  config.dim = o.dim, config.mean.assign(16, 0.0f), config.std.assign(16, 1.0f);
+  config.dim = o.dim, config.dimMult = o.multiples, config.zDim = o.zDim, config.eightBit = o.eight;
+  config.mean.assign(static_cast<size_t>(o.zDim), 0.0f), config.std.assign(static_cast<size_t>(o.zDim), 1.0f);
   SyntheticWeights wanWeights(1);
   syntheticWanDecoder(wanWeights, config);
   benchDecoder(*backend, "Wan VAE", *loadWanVae(*backend, config, wanWeights.file()), o);
 
   TinyVaeConfig tiny;
-  tiny.channels = o.tiny;
+  tiny.channels = o.tiny, tiny.zDim = o.zDim, tiny.patch = o.patch, tiny.transposed = o.transposed;
   SyntheticWeights tinyWeights(2);
   syntheticTinyDecoder(tinyWeights, tiny);
   benchDecoder(*backend, "TAEHV", *loadTinyVae(*backend, tiny, tinyWeights.file()), o);

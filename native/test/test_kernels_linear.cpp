@@ -103,7 +103,7 @@ void testLinear() {
           }
         }
       }
-      worst.check(std::string("linear ") + gemmKernel(isa, p).name + " (" + nameOf(isa) + ", " + nameOf(p) + ")", 2e-6);
+      worst.check(std::string("linear ") + gemmKernel(isa, operandOf(isa, p)).name + " (" + nameOf(isa) + ", " + nameOf(p) + ")", 2e-6);
     }
   }
 }

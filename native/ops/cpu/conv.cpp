@@ -64,7 +64,8 @@ struct Packing {
     const int64_t elements = static_cast<int64_t>(pixels() - 1) * fold * stride * in + run;
     return (elements * static_cast<int64_t>(sizeOf(kernels->input)) + 63) / 64 * 64;
   }
-  size_t scratchBytes(int stride) const { return static_cast<size_t>(windowBytes(stride)) * static_cast<size_t>(rows()); }  // of a thread
+  // Of a thread: as many offsets as there are biases, and windows of inputs.
+  size_t scratchBytes(int stride) const { return biasBytes() + static_cast<size_t>(windowBytes(stride)) * static_cast<size_t>(rows()); }
 };
 
 struct PackedConv final : ConvWeights {
@@ -295,28 +296,26 @@ void finishTile(const Plan& p, const OutputTile& t, const float* acc, int64_t be
   if (count > 0 && channels > 0) k.kernels->finish(f, acc + from * k.lanes);
 }
 
-// What is added to the sums of a group where inputs are bytes.
-void offsetSums(const Packing& k, const InputRows& rows, int phase, int group, int32_t* offset) {
-  std::fill_n(offset, k.lanes, 0);
-  for (int r = 0; r < rows.count; ++r) {
-    const int32_t* of = k.offsetOf(phase, group, rows.tap[r]);
-    for (int lane = 0; lane < k.lanes; ++lane) offset[lane] += of[lane];
+// What is added to the sums of every group where inputs are bytes, [groups][lanes]: the same for all tiles of a row.
+void offsetSums(const Packing& k, const InputRows& rows, int phase, int32_t* offsets) {
+  for (int g = 0; g < k.groups; ++g, offsets += k.lanes) {
+    std::fill_n(offsets, k.lanes, 0);
+    for (int r = 0; r < rows.count; ++r) {
+      const int32_t* of = k.offsetOf(phase, g, rows.tap[r]);
+      for (int lane = 0; lane < k.lanes; ++lane) offsets[lane] += of[lane];
+    }
   }
 }
 
-// `data` point at the inputs of the tile's first pixel, one pointer per row.
-void computeTile(const Plan& p, const InputRows& rows, const void* const* data, int phase, const OutputTile& t) {
+// `data` point at the inputs of the tile's first pixel, one pointer per row; `offsets` are those of the row.
+void computeTile(const Plan& p, const InputRows& rows, const void* const* data, const int32_t* offsets, int phase, const OutputTile& t) {
   const Packing& k = p.packing;
   alignas(64) float acc[kMaxTilePixels * kConvLanes];
   const void* weights[kMaxRows];
   for (int g = 0; g < k.groups; ++g) {
     for (int r = 0; r < rows.count; ++r) weights[r] = k.row(phase, g, rows.tap[r]);
     ConvTile tile{data, weights, rows.count, k.run, k.fold * p.stride * k.in};
-    alignas(64) int32_t offset[kMaxConvBlocks * kConvLanes];
-    if (k.bytes()) {
-      offsetSums(k, rows, phase, g, offset);
-      tile.offset = offset, tile.scale = k.scale.as<float>() + g * k.lanes;
-    }
+    if (k.bytes()) tile.offset = offsets + g * k.lanes, tile.scale = k.scale.as<float>() + g * k.lanes;
     k.kernels->accumulate[k.lanes / kConvLanes - 1](tile, acc);
     const int64_t begin = g * k.lanes, channels = std::min<int64_t>(k.lanes, k.channels - begin);
     const bool whole = t.lastChannels == k.channels;
@@ -334,20 +333,24 @@ void computeRow(const Plan& p, int64_t t, int64_t y, int column, char* scratch) 
   const int64_t width = p.outWidth / step, columns = (width + k.fold - 1) / k.fold;  // groups of `fold` pixels
   const int64_t lastChannels = k.channels - (columns * k.fold - width) * p.conv.out;
   const int64_t window = k.windowBytes(p.stride);
+  const int phase = oddRow * 2 + column;
+  int32_t* offsets = reinterpret_cast<int32_t*>(scratch);
+  char* windows = scratch + k.biasBytes();
+  if (k.bytes()) offsetSums(k, rows, phase, offsets);
   const void* data[kMaxRows];
   for (int64_t x = 0; x < columns; x += k.pixels()) {
     const int64_t begin = (x * k.fold * p.stride + firstColumn) * p.pixelBytes;
     const bool inside = begin >= 0 && begin + window <= p.rowBytes;
     for (int r = 0; r < rows.count; ++r) {
-      data[r] = inside ? rows.data[r] + begin : scratch + r * window;
-      if (!inside) copyWindow(scratch + r * window, rows.data[r], p.rowBytes, begin, window, p.conv.code.zero);
+      data[r] = inside ? rows.data[r] + begin : windows + r * window;
+      if (!inside) copyWindow(windows + r * window, rows.data[r], p.rowBytes, begin, window, p.conv.code.zero);
     }
     OutputTile tile;
     tile.first = (((t * p.outHeight + y) * p.outWidth) + x * k.fold * step + column) * p.conv.out;
     tile.stride = k.channels * step;
     tile.pixels = static_cast<int>(std::min<int64_t>(k.pixels(), columns - x));
     tile.lastChannels = x + tile.pixels == columns ? lastChannels : k.channels;
-    computeTile(p, rows, data, oddRow * 2 + column, tile);
+    computeTile(p, rows, data, offsets, phase, tile);
   }
 }
 

@@ -35,7 +35,7 @@ class CpuMemory final : public BackendMemory {
     return counting.bytes();
   }
 
-  Scratch preparation(const LinearShape& w) const override { return each(packedLinearScratch(w.in, format(w), isWidened(w))); }
+  Scratch preparation(const LinearShape& w) const override { return each(packedLinearScratch(isa_, w.in, format(w), isWidened(w))); }
   Scratch preparation(const ConvShape& w) const override { return each(sizeOf(w).scratch); }
   // Linear layers and convolutions have theirs since they were prepared.
   Scratch normScratch(const Tensor& out, int64_t headDim) const override {

@@ -3,7 +3,8 @@
 // Weights are packed once into panels of 32 output channels (gemm_kernels.h). A task computes a tile of rows by some
 // panels, on one thread:
 //   1. its input rows become words: copied (FP32), rounded to bf16, or quantized to bytes with one scale per row. They lie
-//      in blocks of at most kBlock words, [block][row][kStride];
+//      in blocks of at most kBlock words, [block][row][kStride]. Where bf16 is multiplied as floats (operandOf), rows become
+//      words of that size once more, and so does a block of weights, in scratch, once for all rows of the tile;
 //   2. for every panel and block, the strips of the tile pass over the block of B, which stays in the L1 cache; sums over
 //      blocks go through an accumulator tile [rows][32];
 //   3. the epilogue turns the accumulators into output while they are still in L1.
@@ -24,6 +25,10 @@
 
 namespace longlive::cpu {
 
+Precision operandOf(Isa isa, Precision format) {
+  return format == Precision::BF16 && isa >= Isa::Avx2 && isa < Isa::Avx512Bf16 ? Precision::FP32 : format;
+}
+
 const GemmKernel& gemmKernel(Isa isa, Precision p) {
 #if defined(__x86_64__)
   switch (p) {
@@ -31,8 +36,7 @@ const GemmKernel& gemmKernel(Isa isa, Precision p) {
       return isa >= Isa::Avx512 ? avx512::gemmF32 : isa >= Isa::Avx2 ? avx2::gemmF32 : portable::gemmF32;
     case Precision::BF16:
       if (isa >= Isa::Amx) return amx::gemmBf16;
-      if (isa >= Isa::Avx512Bf16) return avx512bf16::gemmBf16;
-      return isa >= Isa::Avx512 ? avx512::gemmBf16 : isa >= Isa::Avx2 ? avx2::gemmBf16 : portable::gemmBf16;
+      return isa >= Isa::Avx512Bf16 ? avx512bf16::gemmBf16 : portable::gemmBf16;
     case Precision::INT8:
       if (isa >= Isa::Amx) return amx::gemmInt8;
       if (isa >= Isa::Avx512Vnni) return avx512vnni::gemmInt8;
@@ -64,7 +68,7 @@ struct TileScratch {
   void* acc;        // [rows][32]
   float* rowScale;  // [rows]
   uint32_t* wide;   // [kBlock][32] a block of widened weights
-  uint8_t* bytes;   // one quantized or rounded row, [words] words
+  uint8_t* bytes;   // one row as words, [words]
 
   static size_t size(int64_t blocks, int64_t words) {
     return static_cast<size_t>(blocks * kMaxTileRows * kStride + kMaxTileRows * kPanel + kMaxTileRows + kBlock * kPanel + words) * 4;
@@ -79,21 +83,35 @@ struct TileScratch {
   }
 };
 
+// How a layer is multiplied here.
+struct Operands {
+  Precision format, operand;  // what the input is rounded to, and what meets in the kernel
+  int64_t perPanelWord;       // words of the input that a word of a panel meets
+  Blocks blocks;              // of the input's words
+
+  Operands(Isa isa, const PackedLinear& w)
+      : format(w.inputFormat()), operand(operandOf(isa, format)),
+        perPanelWord(elementsPerWord(w.format) / elementsPerWord(operand)), blocks(w.words * perPanelWord) {}
+};
+
 // Input rows -> words in the layout of TileScratch::a.
 void convertRows(const VectorOps& v, const TileScratch& s, const float* in, int64_t rows, const PackedLinear& w,
-                 const Blocks& blocks, int64_t tileRows) {
+                 const Operands& o, int64_t tileRows) {
+  const Blocks& blocks = o.blocks;
   for (int64_t r = 0; r < rows; ++r) {
     const float* x = in + r * w.in;
-    if (w.inputFormat() == Precision::INT8) {
+    if (o.format == Precision::INT8) {
       const float highest = v.absMaximum(x, w.in);
       s.rowScale[r] = highest / 127.0f;
       v.quantize(s.bytes, x, w.in, highest > 0 ? 127.0f / highest : 0.0f);
-    } else if (w.inputFormat() == Precision::BF16) {
+    } else if (o.operand == Precision::BF16) {
       v.toBf16(reinterpret_cast<bf16*>(s.bytes), x, w.in);
+    } else if (o.format == Precision::BF16) {
+      v.throughBf16(reinterpret_cast<float*>(s.bytes), x, w.in);
     } else {
       std::memcpy(s.bytes, x, static_cast<size_t>(w.in) * 4);
     }
-    const int64_t used = w.in * (4 / elementsPerWord(w.inputFormat()));
+    const int64_t used = w.in * (4 / elementsPerWord(o.operand));
     std::memset(s.bytes + used, 0, static_cast<size_t>(blocks.words * 4 - used));
     for (int64_t b = 0; b < blocks.count; ++b) {
       std::memcpy(s.a + (b * tileRows + r) * kStride, s.bytes + blocks.begin(b) * 4, static_cast<size_t>(blocks.size(b)) * 4);
@@ -125,10 +143,12 @@ Tiling chooseTiling(int64_t rows, int64_t panels, int stripRows, int threads) {
 }
 
 // Panel words of one block, as the kernel wants them.
-const uint32_t* panelBlock(const Context& c, const TileScratch& s, const PackedLinear& w, const uint32_t* panel, int64_t begin,
-                           int64_t size) {
-  if (!w.widened) return panel + begin * kPanel;
-  c.vector.widenPanel(s.wide, panel + begin / 2 * kPanel, size / 2);
+const uint32_t* panelBlock(const Context& c, const TileScratch& s, const PackedLinear& w, const Operands& o, const uint32_t* panel,
+                           int64_t block) {
+  const uint32_t* from = panel + o.blocks.begin(block) / o.perPanelWord * kPanel;
+  if (o.perPanelWord == 1) return from;
+  const auto widen = w.format == Precision::BF16 ? c.vector.floatPairs : o.operand == Precision::FP32 ? c.vector.floatBytes : c.vector.widenPanel;
+  widen(s.wide, from, o.blocks.size(block) / o.perPanelWord);
   return s.wide;
 }
 
@@ -138,8 +158,9 @@ size_t linearScratch(int64_t inputWords) { return TileScratch::size(Blocks(input
 
 void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLinear& w, const LinearEpilogue& e) {
   if (rows <= 0) return;
-  const GemmKernel& kernel = gemmKernel(c.isa, w.inputFormat());
-  const Blocks blocks(w.inputWords());
+  const Operands operands(c.isa, w);
+  const GemmKernel& kernel = gemmKernel(c.isa, operands.operand);
+  const Blocks& blocks = operands.blocks;
   const int64_t panels = ceilDiv(w.out, kPanel);
   const Tiling tiling = chooseTiling(rows, panels, kernel.stripRows, c.pool.threads());
   const int64_t rowTiles = ceilDiv(rows, tiling.rows), panelTiles = ceilDiv(panels, tiling.panels);
@@ -151,13 +172,13 @@ void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLi
     for (int64_t task = begin; task < end; ++task) {
       const int64_t firstRow = task / panelTiles * tiling.rows, tileRows = std::min(tiling.rows, rows - firstRow);
       const int64_t firstPanel = task % panelTiles * tiling.panels, endPanel = std::min(panels, firstPanel + tiling.panels);
-      convertRows(c.vector, scratch, in + firstRow * w.in, tileRows, w, blocks, tiling.rows);
+      convertRows(c.vector, scratch, in + firstRow * w.in, tileRows, w, operands, tiling.rows);
 
       for (int64_t panel = firstPanel; panel < endPanel; ++panel) {
         const uint32_t* weights = w.panels.as<uint32_t>() + panel * w.words * kPanel;
         const int64_t column = panel * kPanel, columns = std::min<int64_t>(kPanel, w.out - column);
         for (int64_t block = 0; block < blocks.count; ++block) {
-          const uint32_t* b = panelBlock(c, scratch, w, weights, blocks.begin(block), blocks.size(block));
+          const uint32_t* b = panelBlock(c, scratch, w, operands, weights, block);
           for (int64_t r = 0; r < tileRows; r += kernel.stripRows) {
             kernel.run(static_cast<int>(std::min<int64_t>(kernel.stripRows, tileRows - r)), static_cast<int>(columns),
                        static_cast<int>(blocks.size(block)), scratch.a + (block * tiling.rows + r) * kStride,
@@ -171,7 +192,7 @@ void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLi
             .columns = columns,
             .bias = w.bias.as<float>() + column,
             .columnScale = w.format == Precision::INT8 ? w.scale.as<float>() + column : nullptr,
-            .columnSum = w.inputFormat() == Precision::INT8 ? w.sum.as<int32_t>() + column : nullptr,
+            .columnSum = operands.format == Precision::INT8 ? w.sum.as<int32_t>() + column : nullptr,
             .rowScale = scratch.rowScale,
             .activation = e.activation,
             .out = static_cast<char*>(out) + static_cast<size_t>(at) * outBytes,
@@ -186,7 +207,7 @@ void linear(Context& c, void* out, const float* in, int64_t rows, const PackedLi
       }
     }
     kernel.end();
-  }, linearScratch(w.inputWords()));
+  }, linearScratch(blocks.words));
 }
 
 }  // namespace longlive::cpu

@@ -4,6 +4,5 @@
 
 namespace longlive::cpu::avx2 {
 const GemmKernel gemmF32 = makeGemmKernel<DotF32, 6, 2>("avx2 f32");
-const GemmKernel gemmBf16 = makeGemmKernel<DotBf16, 4, 2>("avx2 bf16 by f32");
 const GemmKernel gemmInt8 = makeGemmKernel<DotInt8, 4, 2>("avx2 int8 by int16");
 }  // namespace longlive::cpu::avx2

@@ -4,6 +4,5 @@
 
 namespace longlive::cpu::avx512 {
 const GemmKernel gemmF32 = makeGemmKernel<DotF32, 12, 2>("avx512 f32");
-const GemmKernel gemmBf16 = makeGemmKernel<DotBf16, 10, 2>("avx512 bf16 by f32");
 const GemmKernel gemmInt8 = makeGemmKernel<DotInt8, 10, 2>("avx512 int8 by int16");
 }  // namespace longlive::cpu::avx512

@@ -37,13 +37,17 @@ struct GemmKernel {
 // Elements of a word.
 constexpr int elementsPerWord(Precision p) { return p == Precision::FP32 ? 1 : p == Precision::BF16 ? 2 : 4; }
 
-// The best kernel of a level.
-const GemmKernel& gemmKernel(Isa isa, Precision p);
+// What words of `format` are multiplied as: bf16 as floats, which products of bf16 are exact in, where nothing multiplies pairs of them. A block
+// of words is taken apart once for all strips of a tile then, and not by each in its inner loop.
+Precision operandOf(Isa isa, Precision format);
+
+// The best kernel of a level, by operand.
+const GemmKernel& gemmKernel(Isa isa, Precision operand);
 
 namespace portable { extern const GemmKernel gemmF32, gemmBf16, gemmInt8; }
 #if defined(__x86_64__)
-namespace avx2 { extern const GemmKernel gemmF32, gemmBf16, gemmInt8; }
-namespace avx512 { extern const GemmKernel gemmF32, gemmBf16, gemmInt8; }
+namespace avx2 { extern const GemmKernel gemmF32, gemmInt8; }
+namespace avx512 { extern const GemmKernel gemmF32, gemmInt8; }
 namespace avx512bf16 { extern const GemmKernel gemmBf16; }
 namespace avx512vnni { extern const GemmKernel gemmInt8; }
 namespace amx { extern const GemmKernel gemmBf16, gemmInt8; }

@@ -46,7 +46,6 @@ struct PackedLinear : LinearWeights {
   AlignedBuffer sum;     // INT8, not widened: [ceil(out/32) * 32] I32: sum of the int8 weights of an output channel
 
   Precision inputFormat() const { return widened ? Precision::BF16 : format; }
-  int64_t inputWords() const { return widened ? 2 * words : words; }  // a word of four bytes meets two of two bf16
 };
 
 // Also reserves the scratch that linear() will need. `widened` needs format INT8 and a matrix of I8. bias [out] or null.
@@ -54,7 +53,7 @@ struct PackedLinear : LinearWeights {
 std::unique_ptr<PackedLinear> packLinear(Context& c, const StoredMatrix& weight, const float* bias, Precision format,
                                          bool widened = false);
 // Of each thread: what packLinear asks for, and linear() with what it makes; and the latter alone, by the words of an input row.
-size_t packedLinearScratch(int64_t in, Precision format, bool widened);
+size_t packedLinearScratch(Isa isa, int64_t in, Precision format, bool widened);
 size_t linearScratch(int64_t inputWords);
 // LinearWeights::bytes of what packLinear makes.
 size_t linearBytes(int64_t out, int64_t in, Precision format, bool widened);

@@ -162,9 +162,10 @@ size_t linearBytes(int64_t out, int64_t in, Precision format, bool widened) {
   return static_cast<size_t>(ceilDiv(out, kPanel) * kPanel * words) * 4;
 }
 
-size_t packedLinearScratch(int64_t in, Precision format, bool widened) {
+size_t packedLinearScratch(Isa isa, int64_t in, Precision format, bool widened) {
   const int64_t words = wordsOf(in, format);
-  return std::max(PackScratch::size(in, words), linearScratch(widened ? 2 * words : words));
+  const Precision operand = operandOf(isa, widened ? Precision::BF16 : format);
+  return std::max(PackScratch::size(in, words), linearScratch(words * (elementsPerWord(format) / elementsPerWord(operand))));
 }
 
 std::unique_ptr<PackedLinear> packLinear(Context& c, const StoredMatrix& weight, const float* bias, Precision format, bool widened) {
@@ -178,7 +179,7 @@ std::unique_ptr<PackedLinear> packLinear(Context& c, const StoredMatrix& weight,
     for (int64_t panel = begin; panel < end; ++panel) {
       if (!packer.pack(panel, scratch)) finite.store(false, std::memory_order_relaxed);
     }
-  }, packedLinearScratch(w->in, format, widened));
+  }, packedLinearScratch(c.isa, w->in, format, widened));
   if (!finite) refuseNotFinite(weight);
   return w;
 }

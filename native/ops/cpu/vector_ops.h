@@ -46,12 +46,16 @@ struct VectorOps {
   const char* name;
   void (*toBf16)(bf16* out, const float* in, int64_t n);  // nearest even; NaN stays NaN; denormals may become 0
   void (*fromBf16)(float* out, const bf16* in, int64_t n);
+  void (*throughBf16)(float* out, const float* in, int64_t n);  // as toBf16 rounds, but F32 again
   float (*absMaximum)(const float* in, int64_t n);
   bool (*allFinite)(const float* in, int64_t n);
   bool (*allFiniteBf16)(const bf16* in, int64_t n);
   void (*quantize)(uint8_t* out, const float* in, int64_t n, float inverse);  // round(in * inverse) + 128
   // A panel of words of four signed bytes, [words][32], as words of two bf16, [2 * words][32].
   void (*widenPanel)(uint32_t* out, const uint32_t* in, int64_t words);
+  // A panel of words of two bf16 or of four signed bytes as floats, [2 * words][32] or [4 * words][32].
+  void (*floatPairs)(uint32_t* out, const uint32_t* in, int64_t words);
+  void (*floatBytes)(uint32_t* out, const uint32_t* in, int64_t words);
   void (*finishLinear)(const LinearFinish& f);
   float (*softmaxRow)(const SoftmaxRow& s);                   // returns the factor by which earlier sums must shrink
   void (*scaleRow)(float* row, int64_t n, float factor);      // row *= factor

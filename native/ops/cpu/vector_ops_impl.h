@@ -67,6 +67,11 @@ static void toBf16(bf16* out, const float* in, int64_t n) {
   forEachVector(n, [&](int64_t i) { storeBf16(out + i, load(in + i)); },
                 [&](int64_t i, int64_t left) { storeBf16Part(out + i, loadPart(in + i, left), left); });
 }
+static void throughBf16(float* out, const float* in, int64_t n) {
+  const auto round = [](F v) { return (F)(roundToBf16(v) << 16); };
+  forEachVector(n, [&](int64_t i) { store(out + i, round(load(in + i))); },
+                [&](int64_t i, int64_t left) { storePart(out + i, round(loadPart(in + i, left)), left); });
+}
 static void fromBf16(float* out, const bf16* in, int64_t n) {
   forEachVector(n, [&](int64_t i) { store(out + i, loadBf16(in + i)); },
                 [&](int64_t i, int64_t left) { storePart(out + i, loadBf16Part(in + i, left), left); });
@@ -117,6 +122,25 @@ static void widenPanel(uint32_t* out, const uint32_t* in, int64_t words) {
       const U bytes = load(in + lane);
       store(out + lane, floatBits((I)(bytes << 24)) >> 16 | floatBits((I)(bytes << 16)));
       store(out + 32 + lane, floatBits((I)(bytes << 8)) >> 16 | floatBits((I)bytes));
+    }
+  }
+}
+
+static void floatPairs(uint32_t* out, const uint32_t* in, int64_t words) {
+  for (int64_t w = 0; w < words; ++w, in += 32, out += 64) {
+    for (int lane = 0; lane < 32; lane += W) {
+      const U pair = load(in + lane);
+      store(out + lane, pair << 16);
+      store(out + 32 + lane, pair & 0xffff0000u);
+    }
+  }
+}
+
+static void floatBytes(uint32_t* out, const uint32_t* in, int64_t words) {
+  for (int64_t w = 0; w < words; ++w, in += 32, out += 128) {
+    for (int lane = 0; lane < 32; lane += W) {
+      const U bytes = load(in + lane);
+      for (int i = 0; i < 4; ++i) store(out + 32 * i + lane, (U)toFloat((I)(bytes << (24 - 8 * i)) >> 24));
     }
   }
 }
@@ -433,8 +457,8 @@ static void add(float* out, const float* a, const float* b, int64_t n) {
 }
 
 constexpr VectorOps makeVectorOps(const char* name) {
-  return {name,          toBf16,          fromBf16,      absMaximum,        allFinite,       allFiniteBf16,
-          quantize,      widenPanel,      finishLinear,  softmaxRow,
+  return {name,          toBf16,          fromBf16,      throughBf16,   absMaximum,        allFinite,       allFiniteBf16,
+          quantize,      widenPanel,      floatPairs,    floatBytes,       finishLinear,  softmaxRow,
           scaleRow,      packKeysF32,     packKeysWidened, packKeysPairs,   packValuesF32,   packValuesWidened,
           packValuesPairs, layerNorm,     rmsNorm,       rotate,            activate,        add};
 }
