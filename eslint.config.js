@@ -49,7 +49,7 @@ const layers = Object.entries(forbidden).map(([layer, folders]) => ({
 }));
 
 export default tseslint.config(
-  { ignores: ['dist/', 'native/build/', 'infra/', 'data/', 'models/', 'training/', 'coverage/'] },
+  { ignores: ['dist/', 'packages/*/dist/', 'native/build/', 'infra/', 'data/', 'models/', 'training/', 'coverage/'] },
   js.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
   {

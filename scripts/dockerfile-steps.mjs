@@ -8,7 +8,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 
 const context = resolve(import.meta.dirname, '..');
 const target = process.argv[2] ?? 'cpu';
@@ -140,7 +140,7 @@ function copy(rest, state) {
       continue;
     }
     for (const file of contextFiles(source.replace(/\/$/, ''))) {
-      const relative = source === '.' || file === source ? file : file.slice(source.length + 1);
+      const relative = source === '.' ? file : file === source ? basename(file) : file.slice(source.length + 1);
       const to =
         source === '.' || destination.endsWith('/')
           ? join(inside(state, destination), relative)

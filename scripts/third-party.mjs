@@ -20,7 +20,9 @@ const ALLOWED = [
 ];
 
 const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
-const shipped = Object.entries(lock.packages).filter(([path, { dev, link }]) => path !== '' && !dev && !link);
+const shipped = Object.entries(lock.packages).filter(
+  ([path, { dev, link }]) => path.includes('node_modules/') && !dev && !link,
+);
 
 const packages = new Map();
 for (const [path, { version, license = 'unknown' }] of shipped) {

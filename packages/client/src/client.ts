@@ -1,0 +1,123 @@
+import { ClosedError } from './errors.js';
+import {
+  CreateSession,
+  type CreateSessionInput,
+  GetService,
+  type GetServiceQuery,
+  GetSession,
+} from './generated/operations.js';
+import { randomKey } from './keys.js';
+import { unwrap } from './results.js';
+import { type SessionParts, Session } from './session.js';
+import { asyncDispose } from './time.js';
+import { type Fetch, HttpWire } from './wire/http.js';
+import { Token, type TokenSource } from './wire/token.js';
+import { WebSocketWire } from './wire/websocket.js';
+import type { Wire } from './wire/wire.js';
+import { Wires } from './wire/wires.js';
+
+export interface ClientOptions {
+  /** Of the service, http or https. In a page of the service itself it may be left out. */
+  url?: string | URL;
+  /** Or a function that gives one; it is asked again whenever the service refuses what it gave. */
+  token?: TokenSource;
+  /** Ends everything. */
+  signal?: AbortSignal;
+  fetch?: Fetch;
+  /** For Node 20: the `WebSocket` of the package ws. Without one, and with false, subscriptions go over SSE. */
+  webSocket?: unknown;
+  /** Instead of a service: the mock of `@longlive/client/testing`. */
+  wire?: Wire;
+}
+
+type Writable<Type> = { -readonly [Key in keyof Type]?: NonNullable<Type[Key]> };
+
+export type CreateOptions = Writable<CreateSessionInput> & { signal?: AbortSignal };
+
+export interface RenderOptions extends CreateOptions {
+  onProgress?: (progress: { readonly seconds: number; readonly of: number | undefined }) => void;
+}
+
+export type ServiceFacts = GetServiceQuery['service'];
+
+const DEFAULT_HEARTBEAT_SECONDS = 10;
+
+export class LiveClient {
+  private readonly closing = new AbortController();
+  private readonly parts: SessionParts;
+  private heartbeatSeconds: Promise<void> | undefined;
+  private silence = 3 * DEFAULT_HEARTBEAT_SECONDS * 1000;
+
+  constructor(options: ClientOptions = {}) {
+    const closed = AbortSignal.any([this.closing.signal, ...(options.signal ? [options.signal] : [])]);
+    const base = baseOf(options.url);
+    const wire = options.wire ?? wiresOf(base, options, closed);
+    closed.addEventListener('abort', () => wire.close());
+    this.parts = { wire, base, closed, silenceMilliseconds: () => this.silenceMilliseconds() };
+  }
+
+  /** Starts a session; answers before anything is generated. */
+  async create({ signal, ...input }: CreateOptions): Promise<Session> {
+    const variables = { input: { idempotencyKey: randomKey(), ...input } };
+    return this.open(unwrap((await this.parts.wire.request(CreateSession, variables, signal)).createSession));
+  }
+
+  /** A session that exists. */
+  async session(id: string, { signal }: { signal?: AbortSignal } = {}): Promise<Session> {
+    return this.open(unwrap((await this.parts.wire.request(GetSession, { id }, signal)).session));
+  }
+
+  /** Makes a film as fast as the device allows, and answers when it is complete. */
+  async render({ onProgress, ...options }: RenderOptions): Promise<Session> {
+    const session = await this.create({ pace: 'FASTEST', ...options });
+    const { signal, maxSeconds: of } = options;
+    for await (const event of session.events({ media: 'NONE', signal })) {
+      if (event.type === 'chunk') onProgress?.({ seconds: event.startSeconds + event.durationSeconds, of });
+    }
+    await session.refresh({ signal });
+    return session;
+  }
+
+  async service({ signal }: { signal?: AbortSignal } = {}): Promise<ServiceFacts> {
+    return (await this.parts.wire.request(GetService, {}, signal)).service;
+  }
+
+  /** Ends everything that this client reads and waits for. Sessions go on. */
+  close(): void {
+    this.closing.abort(new ClosedError());
+  }
+
+  async [asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  private open(facts: ConstructorParameters<typeof Session>[1]): Session {
+    return new Session(this.parts, { ...facts, playlistUrl: new URL(facts.playlistUrl, this.parts.base).href });
+  }
+
+  /** Three heartbeats. How far apart those are is asked once; until it is known, they are thought to be as usual. */
+  private silenceMilliseconds(): number {
+    this.heartbeatSeconds ??= this.service().then(
+      ({ heartbeatSeconds }) => void (this.silence = 3000 * heartbeatSeconds),
+      () => void (this.heartbeatSeconds = undefined),
+    );
+    return this.silence;
+  }
+}
+
+export const createClient = (options: ClientOptions = {}): LiveClient => new LiveClient(options);
+
+function baseOf(url: string | URL | undefined): string {
+  const here = (globalThis as { location?: { href: string } }).location?.href;
+  if (url === undefined && here === undefined) throw new TypeError('Give createClient the `url` of the service.');
+  const base = new URL(url ?? '/', here);
+  return base.href.endsWith('/') ? base.href : `${base.href}/`;
+}
+
+function wiresOf(base: string, options: ClientOptions, closed: AbortSignal): Wire {
+  const token = new Token(options.token);
+  const api = new URL('graphql', base).href;
+  const http = new HttpWire(api, token, options.fetch ?? ((url, init) => fetch(url, init)), closed);
+  const webSocket = options.webSocket ?? (globalThis as { WebSocket?: unknown }).WebSocket;
+  return new Wires(http, webSocket ? new WebSocketWire(api, token, webSocket) : undefined);
+}

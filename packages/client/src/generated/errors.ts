@@ -1,0 +1,89 @@
+// Made from schema/schema.graphql by `npm run schema`; do not edit.
+import { ServiceError } from '../errors.js';
+/** No free device, memory held by models in use, or subscriber limit reached. */
+export class AtCapacityError extends ServiceError {
+  override readonly name = 'AtCapacityError';
+  declare readonly code: 'AT_CAPACITY';
+  /** When trying again makes sense. */
+  readonly retryAfterSeconds: number;
+  constructor(told: { code: 'AT_CAPACITY'; message: string; retryAfterSeconds: number }) {
+    super(told.code, told.message);
+    this.retryAfterSeconds = told.retryAfterSeconds;
+  }
+}
+
+/** The request conflicts with existing state, e.g. an idempotency key reused with different input. */
+export class ConflictError extends ServiceError {
+  override readonly name = 'ConflictError';
+  declare readonly code: 'CONFLICT';
+
+  constructor(told: { code: 'CONFLICT'; message: string }) {
+    super(told.code, told.message);
+  }
+}
+
+/** An argument is empty, too long, out of range, or contradicts another one. */
+export class InvalidInputError extends ServiceError {
+  override readonly name = 'InvalidInputError';
+  declare readonly code: 'INVALID_INPUT';
+  /** The offending argument, in the words of the request: `timeline[1].prompt`. */
+  readonly field: string | null;
+  constructor(told: { code: 'INVALID_INPUT'; message: string; field: string | null }) {
+    super(told.code, told.message);
+    this.field = told.field;
+  }
+}
+
+/** There is no such session, receipt or artifact. */
+export class NotFoundError extends ServiceError {
+  override readonly name = 'NotFoundError';
+  declare readonly code: 'NOT_FOUND';
+
+  constructor(told: { code: 'NOT_FOUND'; message: string }) {
+    super(told.code, told.message);
+  }
+}
+
+/** The session has ended and cannot change any more. */
+export class SessionEndedError extends ServiceError {
+  override readonly name = 'SessionEndedError';
+  declare readonly code: 'ENDED';
+
+  constructor(told: { code: 'ENDED'; message: string }) {
+    super(told.code, told.message);
+  }
+}
+
+/** A part of the service is unavailable: model package, object store, engine, encoder, or this replica. */
+export class UnavailableError extends ServiceError {
+  override readonly name = 'UnavailableError';
+  declare readonly code:
+    'ENCODER_UNAVAILABLE' | 'ENGINE' | 'MEDIA' | 'MODEL_UNAVAILABLE' | 'OWNED_ELSEWHERE' | 'SHUTTING_DOWN' | 'STORAGE';
+
+  constructor(told: {
+    code:
+      | 'ENCODER_UNAVAILABLE'
+      | 'ENGINE'
+      | 'MEDIA'
+      | 'MODEL_UNAVAILABLE'
+      | 'OWNED_ELSEWHERE'
+      | 'SHUTTING_DOWN'
+      | 'STORAGE';
+    message: string;
+  }) {
+    super(told.code, told.message);
+  }
+}
+
+/** Every error that the service answers with; `switch (error.code)` narrows it. */
+export type AnyServiceError =
+  AtCapacityError | ConflictError | InvalidInputError | NotFoundError | SessionEndedError | UnavailableError;
+
+export const ERRORS = {
+  AtCapacityError,
+  ConflictError,
+  InvalidInputError,
+  NotFoundError,
+  SessionEndedError,
+  UnavailableError,
+};

@@ -1,0 +1,571 @@
+// Made from schema/schema.graphql by `npm run schema`; do not edit.
+/** Internal type. DO NOT USE DIRECTLY. */
+type Exact<T extends { [key: string]: unknown }> = { [K in keyof T]: T[K] };
+/** Internal type. DO NOT USE DIRECTLY. */
+export type Incremental<T> = T | { [P in keyof T]?: P extends ' $fragmentName' | '__typename' ? T[P] : never };
+export type ArtifactKind =
+  /** The playlist over the chunks. */
+  | 'HLS'
+  /** The whole video in one fast-start file. */
+  | 'MP4'
+  /** A still. */
+  | 'POSTER'
+  /** The prompts that took effect, one JSON object per line. */
+  | 'TIMELINE';
+
+/** Give either `prompt` or `timeline`. */
+export type CreateSessionInput = {
+  readonly height?: number | null | undefined;
+  /** The same key gives the same session. */
+  readonly idempotencyKey?: string | null | undefined;
+  /** Merged into the model in this order; at most 4. */
+  readonly loras?: ReadonlyArray<LoraInput> | null | undefined;
+  /** Length at which the session ends. Default: endless. */
+  readonly maxSeconds?: number | null | undefined;
+  /** The `name` of a model. Default: the service's default model. */
+  readonly model?: string | null | undefined;
+  readonly pace?: Pace | null | undefined;
+  /** The prompt from the start. */
+  readonly prompt?: string | null | undefined;
+  /** Default: random. */
+  readonly seed?: string | null | undefined;
+  /** All prompts in advance. */
+  readonly timeline?: ReadonlyArray<TimelineEntryInput> | null | undefined;
+  /** Default: the model's native size. */
+  readonly width?: number | null | undefined;
+};
+
+/** Stable: codes are added, never given another meaning. */
+export type ErrorCode =
+  /** No free device, memory held by models in use, or subscriber limit reached. */
+  | 'AT_CAPACITY'
+  /** The request conflicts with existing state, e.g. an idempotency key reused with different input. */
+  | 'CONFLICT'
+  /** The session uses a video encoder that this replica lacks; the message names it. */
+  | 'ENCODER_UNAVAILABLE'
+  /** The session has ended and cannot change any more. */
+  | 'ENDED'
+  /** The device or the native core failed. */
+  | 'ENGINE'
+  /** An argument is empty, too long, out of range, or contradicts another one. */
+  | 'INVALID_INPUT'
+  /** The video encoder failed. */
+  | 'MEDIA'
+  /** The model package is not installed, or is damaged. */
+  | 'MODEL_UNAVAILABLE'
+  /** There is no such session, receipt or artifact. */
+  | 'NOT_FOUND'
+  /** Another replica, named in the message, generates the session and cannot be reached from this one. */
+  | 'OWNED_ELSEWHERE'
+  /** This replica is shutting down; try again to reach another. */
+  | 'SHUTTING_DOWN'
+  /** The object store refused or could not be reached. */
+  | 'STORAGE';
+
+export type ExportFileKind =
+  /** The video, fast-start, with a chapter where each prompt begins. */
+  | 'MP4'
+  /** Its prompts, one JSON object per line; times count from its beginning. */
+  | 'TIMELINE';
+
+export type ExportState =
+  /** Request it again to make it. */
+  | 'CANCELLED'
+  /** Its files can be downloaded. */
+  | 'DONE'
+  /** See `failure`; request it again to retry. */
+  | 'FAILED'
+  /** Waiting for other exports. */
+  | 'QUEUED'
+  | 'RUNNING';
+
+/** An adapter to merge into the model. */
+export type LoraInput = {
+  /** The `name` of one of `Model.loras`. */
+  readonly name: string;
+  /** From -4 to 4, with at most two decimals. */
+  readonly weight?: number | null | undefined;
+};
+
+/** How a stream hands over the bytes of its chunks. */
+export type MediaDelivery =
+  /** In the event, as Base64: one round trip less, a third more bytes. */
+  | 'INLINE'
+  /** Not at all: for clients that only follow events. */
+  | 'NONE'
+  /** As a signed URL, fit for caches and ranges. */
+  | 'URL';
+
+export type Pace =
+  /** As fast as the device allows. */
+  | 'FASTEST'
+  /** Just ahead of playback, so that a new prompt is seen soon. */
+  | 'REALTIME';
+
+/** What a prompt switch does to the KV cache, which remembers the old prompt. */
+export type RecacheMode =
+  /** Drop it: the new story at once, with a cut. */
+  | 'CLEAR_CACHE'
+  /** Keep it: the smoothest and slowest change. */
+  | 'KEEP_CACHE'
+  /** Rebuild it from the recent frames under the new prompt: the new story, without a cut. */
+  | 'RECACHE';
+
+/** `QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED` */
+export type SessionState =
+  /** Ended at `maxSeconds`, or where the model ends. See `reason`. */
+  | 'COMPLETED'
+  /** Ended by a failure; what was generated is kept. See `failure`. */
+  | 'FAILED'
+  | 'LIVE'
+  /** Nothing is generated; `resumeSession` continues. See `reason`. */
+  | 'PAUSED'
+  /** Waiting for a free device. */
+  | 'QUEUED'
+  /** Loading the model. */
+  | 'STARTING'
+  /** Ended by `stopSession`. */
+  | 'STOPPED';
+
+/** Why a session is in its state, where the state alone does not say. */
+export type StateReason =
+  /** `maxSeconds` is reached. */
+  | 'DURATION_REACHED'
+  /** The device or the native core failed; see `failure`. */
+  | 'ENGINE'
+  /** No viewers. */
+  | 'IDLE'
+  /** The video encoder failed; see `failure`. */
+  | 'MEDIA'
+  /** The model cannot be loaded, see `failure`; resume once it can. */
+  | 'MODEL'
+  /** The model's positions are used up (see `Model.longestSeconds`); with relative positions there is no end. */
+  | 'MODEL_END'
+  /** A client requested it. */
+  | 'REQUESTED'
+  /** The object store failed; resume once it works again. Nothing generated is lost. */
+  | 'STORAGE'
+  /** The replica that generated it was lost; resuming continues from the last checkpoint. */
+  | 'WORKER_LOST';
+
+export type StreamStart =
+  /** The newest chunk that decoding can begin with. */
+  | 'LIVE'
+  /** The session's first event. */
+  | 'START';
+
+export type SwitchWhen =
+  /** At the block given as `atBlock`. */
+  | 'AT_BLOCK'
+  /** Now: the block that is being made is abandoned and made again under the new prompt. */
+  | 'IMMEDIATE'
+  /** Before the next block. */
+  | 'NEXT_BLOCK';
+
+/** A prompt and where it takes effect: at `atSeconds` or at `block`. The first entry starts at 0. */
+export type TimelineEntryInput = {
+  /** The first block that starts at or after this time. */
+  readonly atSeconds?: number | null | undefined;
+  readonly block?: number | null | undefined;
+  readonly mode?: RecacheMode | null | undefined;
+  readonly prompt: string;
+};
+
+type Problem_AtCapacityError_Fragment = {
+  readonly __typename: 'AtCapacityError';
+  readonly retryAfterSeconds: number;
+  readonly code: ErrorCode;
+  readonly message: string;
+};
+
+type Problem_ConflictError_Fragment = {
+  readonly __typename: 'ConflictError';
+  readonly code: ErrorCode;
+  readonly message: string;
+};
+
+type Problem_InvalidInputError_Fragment = {
+  readonly __typename: 'InvalidInputError';
+  readonly field: string | null;
+  readonly code: ErrorCode;
+  readonly message: string;
+};
+
+type Problem_NotFoundError_Fragment = {
+  readonly __typename: 'NotFoundError';
+  readonly code: ErrorCode;
+  readonly message: string;
+};
+
+type Problem_SessionEndedError_Fragment = {
+  readonly __typename: 'SessionEndedError';
+  readonly code: ErrorCode;
+  readonly message: string;
+};
+
+type Problem_UnavailableError_Fragment = {
+  readonly __typename: 'UnavailableError';
+  readonly code: ErrorCode;
+  readonly message: string;
+};
+
+export type ProblemFragment =
+  | Problem_AtCapacityError_Fragment
+  | Problem_ConflictError_Fragment
+  | Problem_InvalidInputError_Fragment
+  | Problem_NotFoundError_Fragment
+  | Problem_SessionEndedError_Fragment
+  | Problem_UnavailableError_Fragment;
+
+export type ArtifactFieldsFragment = {
+  readonly kind: ArtifactKind;
+  readonly url: string;
+  readonly bytes: number;
+  readonly contentType: string;
+  readonly expiresAt: string;
+};
+
+export type SessionFieldsFragment = {
+  readonly __typename: 'Session';
+  readonly id: string;
+  readonly cursor: string;
+  readonly state: SessionState;
+  readonly reason: StateReason | null;
+  readonly ended: boolean;
+  readonly prompt: string;
+  readonly seed: string;
+  readonly width: number;
+  readonly height: number;
+  readonly fps: number;
+  readonly pace: Pace;
+  readonly seconds: number;
+  readonly chunks: number;
+  readonly maxSeconds: number | null;
+  readonly modelName: string;
+  readonly viewers: number;
+  readonly createdAt: string;
+  readonly finishedAt: string | null;
+  readonly playlistUrl: string;
+  readonly failure: { readonly code: string; readonly message: string } | null;
+  readonly loras: ReadonlyArray<{ readonly name: string; readonly weight: number }>;
+  readonly artifacts: ReadonlyArray<ArtifactFieldsFragment>;
+  readonly parent: { readonly sessionId: string; readonly chunk: number } | null;
+};
+
+export type GetServiceQueryVariables = Exact<{ [key: string]: never }>;
+
+export type GetServiceQuery = {
+  readonly service: {
+    readonly version: string;
+    readonly accepting: boolean;
+    readonly detail: string | null;
+    readonly heartbeatSeconds: number;
+  };
+};
+
+export type GetSessionQueryVariables = Exact<{
+  id: string;
+}>;
+
+export type GetSessionQuery = {
+  readonly session:
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | SessionFieldsFragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type CreateSessionMutationVariables = Exact<{
+  input: CreateSessionInput;
+}>;
+
+export type CreateSessionMutation = {
+  readonly createSession:
+    | Problem_AtCapacityError_Fragment
+    | Problem_ConflictError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | SessionFieldsFragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type ForkSessionMutationVariables = Exact<{
+  sessionId: string;
+  atChunk?: number | null | undefined;
+  atSeconds?: number | null | undefined;
+  prompt?: string | null | undefined;
+  mode?: RecacheMode | null | undefined;
+  pace?: Pace | null | undefined;
+  maxSeconds?: number | null | undefined;
+  idempotencyKey?: string | null | undefined;
+}>;
+
+export type ForkSessionMutation = {
+  readonly forkSession:
+    | Problem_AtCapacityError_Fragment
+    | Problem_ConflictError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | SessionFieldsFragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type SwitchPromptMutationVariables = Exact<{
+  sessionId: string;
+  prompt: string;
+  mode?: RecacheMode | null | undefined;
+  when?: SwitchWhen | null | undefined;
+  atBlock?: number | null | undefined;
+  idempotencyKey?: string | null | undefined;
+}>;
+
+export type SwitchPromptMutation = {
+  readonly switchPrompt:
+    | Problem_AtCapacityError_Fragment
+    | Problem_ConflictError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | Problem_SessionEndedError_Fragment
+    | {
+        readonly __typename: 'SwitchReceipt';
+        readonly id: string;
+        readonly prompt: string;
+        readonly mode: RecacheMode;
+        readonly when: SwitchWhen;
+        readonly expectedBlock: number;
+        readonly expectedSeconds: number;
+        readonly requestedAt: string;
+      }
+    | Problem_UnavailableError_Fragment;
+};
+
+export type PauseSessionMutationVariables = Exact<{
+  id: string;
+}>;
+
+export type PauseSessionMutation = {
+  readonly pauseSession:
+    | Problem_AtCapacityError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | SessionFieldsFragment
+    | Problem_SessionEndedError_Fragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type ResumeSessionMutationVariables = Exact<{
+  id: string;
+}>;
+
+export type ResumeSessionMutation = {
+  readonly resumeSession:
+    | Problem_AtCapacityError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | SessionFieldsFragment
+    | Problem_SessionEndedError_Fragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type StopSessionMutationVariables = Exact<{
+  id: string;
+}>;
+
+export type StopSessionMutation = {
+  readonly stopSession:
+    | Problem_AtCapacityError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | SessionFieldsFragment
+    | Problem_SessionEndedError_Fragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type DeleteSessionMutationVariables = Exact<{
+  id: string;
+}>;
+
+export type DeleteSessionMutation = {
+  readonly deleteSession:
+    | Problem_ConflictError_Fragment
+    | { readonly __typename: 'DeletedSession'; readonly deletedAt: string }
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type ExportFieldsFragment = {
+  readonly __typename: 'Export';
+  readonly id: string;
+  readonly state: ExportState;
+  readonly progress: number;
+  readonly failure: { readonly code: string; readonly message: string } | null;
+  readonly files: ReadonlyArray<{ readonly kind: ExportFileKind; readonly url: string; readonly bytes: number }>;
+};
+
+export type ExportSessionMutationVariables = Exact<{
+  sessionId: string;
+  fromSeconds?: number | null | undefined;
+  toSeconds?: number | null | undefined;
+}>;
+
+export type ExportSessionMutation = {
+  readonly exportSession:
+    | ExportFieldsFragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type GetExportQueryVariables = Exact<{
+  id: string;
+}>;
+
+export type GetExportQuery = {
+  readonly export:
+    | ExportFieldsFragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type SessionStreamSubscriptionVariables = Exact<{
+  id: string;
+  after?: string | null | undefined;
+  from?: StreamStart | null | undefined;
+  media?: MediaDelivery | null | undefined;
+}>;
+
+export type SessionStreamSubscription = {
+  readonly sessionStream:
+    | Problem_AtCapacityError_Fragment
+    | {
+        readonly __typename: 'FrameChunk';
+        readonly cursor: string;
+        readonly at: string;
+        readonly index: number;
+        readonly startSeconds: number;
+        readonly durationSeconds: number;
+        readonly byteLength: number;
+        readonly keyframe: boolean;
+        readonly generateMilliseconds: number;
+        readonly url: string | null;
+        readonly data: string | null;
+        readonly init: {
+          readonly codec: string;
+          readonly mimeType: string;
+          readonly url: string | null;
+          readonly data: string | null;
+        } | null;
+      }
+    | {
+        readonly __typename: 'Heartbeat';
+        readonly cursor: string;
+        readonly at: string;
+        readonly state: SessionState;
+        readonly reason: StateReason | null;
+        readonly failure: { readonly code: string; readonly message: string } | null;
+      }
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | {
+        readonly __typename: 'PromptApplied';
+        readonly cursor: string;
+        readonly at: string;
+        readonly receiptId: string;
+        readonly prompt: string;
+        readonly mode: RecacheMode;
+        readonly block: number;
+        readonly frame: number;
+        readonly seconds: number;
+        readonly recacheMilliseconds: number;
+        readonly waitedMilliseconds: number | null;
+      }
+    | {
+        readonly __typename: 'PromptRequested';
+        readonly cursor: string;
+        readonly at: string;
+        readonly receiptId: string;
+        readonly prompt: string;
+        readonly mode: RecacheMode;
+        readonly when: SwitchWhen;
+        readonly expectedBlock: number;
+      }
+    | {
+        readonly __typename: 'PromptSuperseded';
+        readonly cursor: string;
+        readonly at: string;
+        readonly receiptId: string;
+        readonly supersededBy: string;
+      }
+    | {
+        readonly __typename: 'SessionEnded';
+        readonly cursor: string;
+        readonly at: string;
+        readonly state: SessionState;
+        readonly reason: StateReason | null;
+        readonly chunks: number;
+        readonly seconds: number;
+        readonly failure: { readonly code: string; readonly message: string } | null;
+        readonly artifacts: ReadonlyArray<ArtifactFieldsFragment>;
+      }
+    | {
+        readonly __typename: 'StateChanged';
+        readonly cursor: string;
+        readonly at: string;
+        readonly state: SessionState;
+        readonly previous: SessionState | null;
+        readonly reason: StateReason | null;
+        readonly failure: { readonly code: string; readonly message: string } | null;
+      }
+    | Problem_UnavailableError_Fragment;
+};
+
+import type { Operation } from '../wire/wire.js';
+export const GetService: Operation<GetServiceQuery, GetServiceQueryVariables> = {
+  name: 'GetService',
+  text: 'query GetService{service{version accepting detail heartbeatSeconds}}',
+};
+export const GetSession: Operation<GetSessionQuery, GetSessionQueryVariables> = {
+  name: 'GetSession',
+  text: 'query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const CreateSession: Operation<CreateSessionMutation, CreateSessionMutationVariables> = {
+  name: 'CreateSession',
+  text: 'mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const ForkSession: Operation<ForkSessionMutation, ForkSessionMutationVariables> = {
+  name: 'ForkSession',
+  text: 'mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$pace:Pace$maxSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode pace:$pace maxSeconds:$maxSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const SwitchPrompt: Operation<SwitchPromptMutation, SwitchPromptMutationVariables> = {
+  name: 'SwitchPrompt',
+  text: 'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt mode when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const PauseSession: Operation<PauseSessionMutation, PauseSessionMutationVariables> = {
+  name: 'PauseSession',
+  text: 'mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const ResumeSession: Operation<ResumeSessionMutation, ResumeSessionMutationVariables> = {
+  name: 'ResumeSession',
+  text: 'mutation ResumeSession($id:ID!){resumeSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const StopSession: Operation<StopSessionMutation, StopSessionMutationVariables> = {
+  name: 'StopSession',
+  text: 'mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const DeleteSession: Operation<DeleteSessionMutation, DeleteSessionMutationVariables> = {
+  name: 'DeleteSession',
+  text: 'mutation DeleteSession($id:ID!){deleteSession(sessionId:$id){...on DeletedSession{__typename deletedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const ExportSession: Operation<ExportSessionMutation, ExportSessionMutationVariables> = {
+  name: 'ExportSession',
+  text: 'mutation ExportSession($sessionId:ID!$fromSeconds:Float$toSeconds:Float){exportSession(sessionId:$sessionId fromSeconds:$fromSeconds toSeconds:$toSeconds){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const GetExport: Operation<GetExportQuery, GetExportQueryVariables> = {
+  name: 'GetExport',
+  text: 'query GetExport($id:ID!){export(id:$id){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const SessionStream: Operation<SessionStreamSubscription, SessionStreamSubscriptionVariables> = {
+  name: 'SessionStream',
+  text: 'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery){sessionStream(sessionId:$id after:$after from:$from media:$media){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};

@@ -1,0 +1,40 @@
+export {
+  type ClientOptions,
+  createClient,
+  type CreateOptions,
+  LiveClient,
+  type RenderOptions,
+  type ServiceFacts,
+} from './client.js';
+export type { Outcome } from './control.js';
+export type { DownloadOptions } from './download.js';
+export { ClosedError, ConnectionError, RequestError, ServiceError, UnauthorizedError } from './errors.js';
+export type {
+  AppliedEvent,
+  ChunkEvent,
+  EndedEvent,
+  RequestedEvent,
+  SessionEvent,
+  StateEvent,
+  SupersededEvent,
+} from './events.js';
+export {
+  type AnyServiceError,
+  AtCapacityError,
+  ConflictError,
+  InvalidInputError,
+  NotFoundError,
+  SessionEndedError,
+  UnavailableError,
+} from './generated/errors.js';
+export type { Events, LogOptions } from './log.js';
+export {
+  type ForkOptions,
+  type Receipt,
+  type ReceiptFacts,
+  Session,
+  type SessionFacts,
+  type SwitchOptions,
+} from './session.js';
+export type { State } from './state.js';
+export type { TokenSource } from './wire/token.js';

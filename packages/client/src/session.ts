@@ -1,0 +1,223 @@
+import { Control, type Outcome } from './control.js';
+import { type DownloadOptions, saveAs, videoUrl } from './download.js';
+import { ClosedError } from './errors.js';
+import type { ChunkEvent, SessionEvent } from './events.js';
+import {
+  DeleteSession,
+  ForkSession,
+  type ForkSessionMutationVariables,
+  GetSession,
+  PauseSession,
+  ResumeSession,
+  type SessionFieldsFragment,
+  StopSession,
+  SwitchPrompt,
+  type SwitchPromptMutation,
+  type SwitchPromptMutationVariables,
+} from './generated/operations.js';
+import { randomKey } from './keys.js';
+import { latest } from './latest.js';
+import { type Events, type LogOptions, type LogSource, readLog } from './log.js';
+import { unwrap } from './results.js';
+import type { State } from './state.js';
+import { asyncDispose } from './time.js';
+import type { Operation, Wire } from './wire/wire.js';
+
+/** What the service says of a session, at the time of its answer. */
+export type SessionFacts = Omit<SessionFieldsFragment, '__typename'>;
+
+type Told<Result extends { __typename: string }, Name extends string> = Omit<
+  Extract<Result, { __typename: Name }>,
+  '__typename'
+>;
+type Given<Variables, Left extends string> = {
+  -readonly [Key in keyof Omit<Variables, Left>]?: NonNullable<Variables[Key & keyof Variables]>;
+};
+
+export type ReceiptFacts = Told<SwitchPromptMutation['switchPrompt'], 'SwitchReceipt'>;
+
+export interface Receipt extends ReceiptFacts {
+  /** What became of the prompt: a value in every case. Fails only when the session cannot be watched any more. */
+  readonly applied: Promise<Outcome>;
+}
+
+interface Cancellable {
+  signal?: AbortSignal;
+}
+
+export type SwitchOptions = Given<SwitchPromptMutationVariables, 'sessionId' | 'prompt'> & Cancellable;
+export type ForkOptions = Given<ForkSessionMutationVariables, 'sessionId'> & Cancellable;
+
+export interface SessionParts {
+  readonly wire: Wire;
+  readonly base: string;
+  readonly closed: AbortSignal;
+  silenceMilliseconds(): number;
+}
+
+/** How far apart prompts are sent that are typed while the video plays. */
+const TYPING_MS = 300;
+
+/** One continuous generation. */
+export class Session {
+  readonly id: string;
+  /** What the service said last; `refresh` asks anew. */
+  facts: SessionFacts;
+  private readonly control: Control;
+  private readonly source: LogSource;
+  private readonly closing = new AbortController();
+  private readonly closed: AbortSignal;
+  private readonly typed: (prompt: string) => Promise<Receipt | undefined>;
+
+  constructor(
+    private readonly parts: SessionParts,
+    facts: SessionFacts,
+  ) {
+    this.id = facts.id;
+    this.facts = facts;
+    this.closed = AbortSignal.any([parts.closed, this.closing.signal]);
+    this.source = {
+      wire: parts.wire,
+      base: parts.base,
+      id: facts.id,
+      silenceMilliseconds: () => parts.silenceMilliseconds(),
+    };
+    this.control = new Control(this.source, facts, this.closed);
+    this.typed = latest((prompt: string) => this.switch(prompt), TYPING_MS);
+  }
+
+  get state(): State {
+    return this.control.state;
+  }
+
+  /** Calls the listener at every event but chunks' bytes, and at every change of `state`, whatever `events` waits for. Ends by the function it gives. */
+  watch(listener: (event?: SessionEvent) => void): () => void {
+    return this.control.watch(listener);
+  }
+
+  /**
+   * The log of the session, in order: every event once, across broken connections, until its end. It is read at the speed of
+   * its reader. Keep `event.cursor` to go on there later, by `after`.
+   */
+  events(options: LogOptions = {}): Events {
+    return readLog(this.source, options, this.closed);
+  }
+
+  /** The bytes of a chunk, or of its `init`. */
+  async load(
+    { data, url }: Pick<ChunkEvent, 'data' | 'url'>,
+    { signal }: Cancellable = {},
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    if (data !== null) return Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    if (url === null)
+      throw new TypeError('This chunk brought no media: ask for the events with another `media` than NONE.');
+    return this.parts.wire.file(url, this.with(signal));
+  }
+
+  /** Asks for another prompt; answers as soon as the service has taken it. */
+  async switch(prompt: string, { signal, ...options }: SwitchOptions = {}): Promise<Receipt> {
+    const variables = { idempotencyKey: randomKey(), ...options, sessionId: this.id, prompt };
+    const { switchPrompt } = await this.parts.wire.request(SwitchPrompt, variables, this.with(signal));
+    return this.receipt(unwrap(switchPrompt));
+  }
+
+  /** Like `switch`, for a prompt that is being typed: only the newest is sent, a few a second. Undefined when a newer one took its place. */
+  type(prompt: string): Promise<Receipt | undefined> {
+    return this.typed(prompt);
+  }
+
+  /** A new session with the video of this one up to a moment. This one stays as it is. */
+  async fork({ signal, ...options }: ForkOptions = {}): Promise<Session> {
+    const variables = { idempotencyKey: randomKey(), ...options, sessionId: this.id };
+    const { forkSession } = await this.parts.wire.request(ForkSession, variables, this.with(signal));
+    return new Session(this.parts, unwrap(forkSession));
+  }
+
+  pause({ signal }: Cancellable = {}): Promise<void> {
+    return this.command(PauseSession, ({ pauseSession }) => unwrap(pauseSession), signal);
+  }
+
+  resume({ signal }: Cancellable = {}): Promise<void> {
+    return this.command(ResumeSession, ({ resumeSession }) => unwrap(resumeSession), signal);
+  }
+
+  stop({ signal }: Cancellable = {}): Promise<void> {
+    return this.command(StopSession, ({ stopSession }) => unwrap(stopSession), signal);
+  }
+
+  /** Removes it for good, with everything that was generated. */
+  async delete({ signal }: Cancellable = {}): Promise<void> {
+    unwrap((await this.parts.wire.request(DeleteSession, { id: this.id }, this.with(signal))).deleteSession);
+  }
+
+  async refresh({ signal }: Cancellable = {}): Promise<SessionFacts> {
+    return this.take(unwrap((await this.parts.wire.request(GetSession, { id: this.id }, this.with(signal))).session));
+  }
+
+  /** Resolves with the facts when the session has ended and its files are complete. */
+  async finished({ signal }: Cancellable = {}): Promise<SessionFacts> {
+    for await (const event of this.events({ after: this.facts.cursor, media: 'NONE', signal })) void event;
+    return this.refresh({ signal });
+  }
+
+  /** The MP4, of a session that runs as far as it is. */
+  async download(options: DownloadOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    return this.parts.wire.file(await this.videoUrl(options), this.with(options.signal));
+  }
+
+  /** In a page: lets the browser save the MP4. */
+  async save(
+    name = `longlive-${this.id.replace(/\W/g, '').slice(-8)}.mp4`,
+    options: DownloadOptions = {},
+  ): Promise<void> {
+    saveAs(await this.videoUrl(options), name);
+  }
+
+  /** Where the MP4 can be fetched for a while, without a token. */
+  async videoUrl(options: DownloadOptions = {}): Promise<string> {
+    const signal = this.with(options.signal);
+    const url = await videoUrl(this.parts.wire, await this.refresh({ signal }), { ...options, signal });
+    return new URL(url, this.parts.base).href;
+  }
+
+  /** Ends what this object reads and waits for. The session itself goes on. */
+  close(): void {
+    this.closing.abort(new ClosedError());
+  }
+
+  async [asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  private receipt(facts: ReceiptFacts): Receipt {
+    let applied: Promise<Outcome> | undefined;
+    const { control, closed } = this;
+    return {
+      ...facts,
+      get applied() {
+        if (!applied) {
+          applied = control.outcome(facts.id, closed);
+          applied.catch(() => undefined); // Who looks at it is told.
+        }
+        return applied;
+      },
+    };
+  }
+
+  private async command<Data>(
+    operation: Operation<Data, { id: string }>,
+    read: (data: Data) => SessionFacts,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    this.control.learn(this.take(read(await this.parts.wire.request(operation, { id: this.id }, this.with(signal)))));
+  }
+
+  private take(told: SessionFacts): SessionFacts {
+    this.facts = { ...told, playlistUrl: new URL(told.playlistUrl, this.parts.base).href };
+    return this.facts;
+  }
+
+  private with(signal: AbortSignal | undefined): AbortSignal {
+    return signal ? AbortSignal.any([this.closed, signal]) : this.closed;
+  }
+}

@@ -1,0 +1,185 @@
+import type { Sink } from '../wire/wire.js';
+
+type State = 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED';
+
+/** A session of the mock: its log is a list, and a cursor the place in it. */
+export class MockSession {
+  ended = false;
+  prompt: string;
+  private state: State = 'LIVE';
+  private readonly log: { readonly cursor: string }[] = [];
+  private readonly sinks = new Set<Sink<never>>();
+  private pending: string | undefined;
+  private chunks = 0;
+  private receipts = 0;
+  private readonly asked = new Map<string, string>();
+
+  constructor(
+    readonly id: string,
+    private readonly input: Readonly<Record<string, unknown>>,
+    private readonly chunkSeconds: number,
+  ) {
+    this.prompt = (input['prompt'] as string | undefined) ?? '';
+    this.add({ __typename: 'StateChanged', state: 'LIVE', previous: 'STARTING', reason: null, failure: null });
+  }
+
+  step(): void {
+    if (this.ended) return;
+    if (this.pending !== undefined) this.apply(this.pending);
+    const index = this.chunks++;
+    const init = {
+      codec: 'avc1.42E01E',
+      mimeType: 'video/mp4; codecs="avc1.42E01E"',
+      url: `sessions/${this.id}/init.mp4`,
+      data: null,
+    };
+    this.add({
+      ...{
+        __typename: 'FrameChunk',
+        index,
+        startSeconds: index * this.chunkSeconds,
+        durationSeconds: this.chunkSeconds,
+      },
+      ...{
+        byteLength: 1000,
+        keyframe: true,
+        generateMilliseconds: 500,
+        url: `sessions/${this.id}/chunks/${index}.m4s`,
+        data: null,
+        init,
+      },
+    });
+  }
+
+  request(prompt: string): object {
+    if (this.ended) return { __typename: 'SessionEndedError', code: 'ENDED', message: 'The session has ended.' };
+    const receiptId = `${this.id}-${++this.receipts}`;
+    const facts = { receiptId, prompt, mode: 'RECACHE', when: 'NEXT_BLOCK', expectedBlock: this.chunks };
+    this.asked.set(receiptId, prompt);
+    this.add({ __typename: 'PromptRequested', ...facts });
+    if (this.pending !== undefined)
+      this.add({ __typename: 'PromptSuperseded', receiptId: this.pending, supersededBy: receiptId });
+    this.pending = receiptId;
+    const expectedSeconds = this.chunks * this.chunkSeconds;
+    return {
+      __typename: 'SwitchReceipt',
+      ...facts,
+      id: receiptId,
+      expectedSeconds,
+      requestedAt: new Date().toISOString(),
+    };
+  }
+
+  become(state: 'LIVE' | 'PAUSED'): object {
+    if (this.ended) return { __typename: 'SessionEndedError', code: 'ENDED', message: 'The session has ended.' };
+    if (state !== this.state) {
+      const previous = this.state;
+      this.state = state;
+      this.add({ __typename: 'StateChanged', state, previous, reason: 'REQUESTED', failure: null });
+    }
+    return this.facts();
+  }
+
+  end(state: 'COMPLETED' | 'STOPPED'): object {
+    if (!this.ended) {
+      this.ended = true;
+      this.state = state;
+      const reason = state === 'STOPPED' ? 'REQUESTED' : 'DURATION_REACHED';
+      this.add({
+        __typename: 'SessionEnded',
+        state,
+        reason,
+        failure: null,
+        chunks: this.chunks,
+        seconds: this.seconds,
+        artifacts: this.artifacts(),
+      });
+    }
+    return this.facts();
+  }
+
+  facts(): object {
+    return {
+      ...{
+        __typename: 'Session',
+        id: this.id,
+        cursor: this.cursor,
+        state: this.state,
+        reason: null,
+        failure: null,
+        ended: this.ended,
+      },
+      ...{
+        prompt: this.prompt,
+        seed: (this.input['seed'] as string | undefined) ?? '1',
+        width: 64,
+        height: 64,
+        fps: 16,
+        pace: this.input['pace'] ?? 'REALTIME',
+      },
+      ...{
+        seconds: this.seconds,
+        chunks: this.chunks,
+        maxSeconds: this.input['maxSeconds'] ?? null,
+        modelName: 'mock',
+        loras: [],
+        viewers: this.sinks.size,
+      },
+      ...{
+        createdAt: new Date(0).toISOString(),
+        finishedAt: this.ended ? new Date(0).toISOString() : null,
+        playlistUrl: `sessions/${this.id}/index.m3u8`,
+      },
+      ...{ artifacts: this.artifacts(), parent: null },
+    };
+  }
+
+  /** Everything behind the cursor, now and as it comes. */
+  follow(after: string | null, sink: Sink<never>): void {
+    this.sinks.add(sink);
+    for (const event of this.log.slice(after === null ? 0 : Number(after) + 1))
+      sink.next({ sessionStream: event } as never);
+    if (this.ended) sink.complete();
+  }
+
+  leave(sink: Sink<never>): void {
+    this.sinks.delete(sink);
+  }
+
+  private get seconds(): number {
+    return this.chunks * this.chunkSeconds;
+  }
+
+  private get cursor(): string {
+    return String(this.log.length - 1);
+  }
+
+  private artifacts(): object[] {
+    if (!this.ended) return [];
+    const file = { kind: 'MP4', url: `sessions/${this.id}/video.mp4`, bytes: 1000, contentType: 'video/mp4' };
+    return [{ ...file, expiresAt: new Date(0).toISOString() }];
+  }
+
+  private apply(receiptId: string): void {
+    this.pending = undefined;
+    this.prompt = this.asked.get(receiptId) ?? this.prompt;
+    this.add({
+      ...{
+        __typename: 'PromptApplied',
+        receiptId,
+        prompt: this.prompt,
+        mode: 'RECACHE',
+        block: this.chunks,
+        frame: this.chunks * 12,
+      },
+      ...{ seconds: this.seconds, recacheMilliseconds: 10, waitedMilliseconds: 100 },
+    });
+  }
+
+  private add(event: object): void {
+    const told = { ...event, cursor: String(this.log.length), at: new Date().toISOString() };
+    this.log.push(told);
+    for (const sink of [...this.sinks]) sink.next({ sessionStream: told } as never);
+    if (this.ended) for (const sink of [...this.sinks]) sink.complete();
+  }
+}
