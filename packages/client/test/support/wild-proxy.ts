@@ -8,7 +8,7 @@ export class WildProxy {
   cutAfter = Infinity;
   /** WebSockets and others that came through. */
   webSockets = 0;
-  connections = 0;
+  cuts = 0;
   private readonly sockets = new Set<Socket>();
   private readonly server: Server;
 
@@ -42,7 +42,6 @@ export class WildProxy {
 
   private pass(client: Socket): void {
     const service = connect(Number(new URL(this.target).port), '127.0.0.1');
-    this.connections++;
     for (const socket of [client, service]) {
       this.sockets.add(socket);
       socket
@@ -61,7 +60,9 @@ export class WildProxy {
     service.on('data', (bytes: Buffer) => {
       client.write(bytes.subarray(0, left));
       left -= bytes.length;
-      if (left <= 0) client.destroy();
+      if (left > 0 || client.destroyed) return;
+      this.cuts++;
+      client.destroy();
     });
   }
 }
