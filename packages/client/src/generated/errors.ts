@@ -1,6 +1,6 @@
 // Made from schema/schema.graphql by `npm run schema`; do not edit.
 import { ServiceError } from '../errors.js';
-/** No free device, memory held by models in use, or subscriber limit reached. */
+/** A limit is reached for now; the message says which. */
 export class AtCapacityError extends ServiceError {
   override readonly name = 'AtCapacityError';
   declare readonly code: 'AT_CAPACITY';
@@ -12,7 +12,7 @@ export class AtCapacityError extends ServiceError {
   }
 }
 
-/** The request conflicts with existing state, e.g. an idempotency key reused with different input. */
+/** The request conflicts with what already exists or is under way. */
 export class ConflictError extends ServiceError {
   override readonly name = 'ConflictError';
   declare readonly code: 'CONFLICT';
@@ -22,7 +22,7 @@ export class ConflictError extends ServiceError {
   }
 }
 
-/** An argument is empty, too long, out of range, or contradicts another one. */
+/** An argument cannot be used. */
 export class InvalidInputError extends ServiceError {
   override readonly name = 'InvalidInputError';
   declare readonly code: 'INVALID_INPUT';
@@ -34,7 +34,7 @@ export class InvalidInputError extends ServiceError {
   }
 }
 
-/** There is no such session, receipt or artifact. */
+/** There is no such session, artifact, export or receipt. */
 export class NotFoundError extends ServiceError {
   override readonly name = 'NotFoundError';
   declare readonly code: 'NOT_FOUND';
@@ -44,7 +44,7 @@ export class NotFoundError extends ServiceError {
   }
 }
 
-/** The session has ended and cannot change any more. */
+/** The session has ended; nothing about it can change any more. */
 export class SessionEndedError extends ServiceError {
   override readonly name = 'SessionEndedError';
   declare readonly code: 'ENDED';

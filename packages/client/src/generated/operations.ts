@@ -3,6 +3,7 @@
 type Exact<T extends { [key: string]: unknown }> = { [K in keyof T]: T[K] };
 /** Internal type. DO NOT USE DIRECTLY. */
 export type Incremental<T> = T | { [P in keyof T]?: P extends ' $fragmentName' | '__typename' ? T[P] : never };
+/** What a file of a session is. */
 export type ArtifactKind =
   /** The playlist over the chunks. */
   | 'HLS'
@@ -15,6 +16,7 @@ export type ArtifactKind =
 
 /** Give either `prompt` or `timeline`. */
 export type CreateSessionInput = {
+  /** Default: the model's native size. */
   readonly height?: number | null | undefined;
   /** The same key gives the same session. */
   readonly idempotencyKey?: string | null | undefined;
@@ -24,6 +26,7 @@ export type CreateSessionInput = {
   readonly maxSeconds?: number | null | undefined;
   /** The `name` of a model. Default: the service's default model. */
   readonly model?: string | null | undefined;
+  /** How fast blocks are generated. */
   readonly pace?: Pace | null | undefined;
   /** The prompt from the start. */
   readonly prompt?: string | null | undefined;
@@ -62,12 +65,14 @@ export type ErrorCode =
   /** The object store refused or could not be reached. */
   | 'STORAGE';
 
+/** What a file of an export is. */
 export type ExportFileKind =
   /** The video, fast-start, with a chapter where each prompt begins. */
   | 'MP4'
   /** Its prompts, one JSON object per line; times count from its beginning. */
   | 'TIMELINE';
 
+/** How far an export is. */
 export type ExportState =
   /** Request it again to make it. */
   | 'CANCELLED'
@@ -77,6 +82,7 @@ export type ExportState =
   | 'FAILED'
   /** Waiting for other exports. */
   | 'QUEUED'
+  /** It is being made; see `progress`. */
   | 'RUNNING';
 
 /** An adapter to merge into the model. */
@@ -96,6 +102,7 @@ export type MediaDelivery =
   /** As a signed URL, fit for caches and ranges. */
   | 'URL';
 
+/** How fast a session generates. */
 export type Pace =
   /** As fast as the device allows. */
   | 'FASTEST'
@@ -111,12 +118,13 @@ export type RecacheMode =
   /** Rebuild it from the recent frames under the new prompt: the new story, without a cut. */
   | 'RECACHE';
 
-/** `QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED` */
+/** What a session does: `QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`. */
 export type SessionState =
   /** Ended at `maxSeconds`, or where the model ends. See `reason`. */
   | 'COMPLETED'
   /** Ended by a failure; what was generated is kept. See `failure`. */
   | 'FAILED'
+  /** Blocks are being generated. */
   | 'LIVE'
   /** Nothing is generated; `resumeSession` continues. See `reason`. */
   | 'PAUSED'
@@ -148,12 +156,14 @@ export type StateReason =
   /** The replica that generated it was lost; resuming continues from the last checkpoint. */
   | 'WORKER_LOST';
 
+/** Where a stream without a cursor begins. */
 export type StreamStart =
   /** The newest chunk that decoding can begin with. */
   | 'LIVE'
   /** The session's first event. */
   | 'START';
 
+/** When a prompt switch takes effect. */
 export type SwitchWhen =
   /** At the block given as `atBlock`. */
   | 'AT_BLOCK'
@@ -166,8 +176,11 @@ export type SwitchWhen =
 export type TimelineEntryInput = {
   /** The first block that starts at or after this time. */
   readonly atSeconds?: number | null | undefined;
+  /** The block before which it takes effect, counted from 0. Instead of `atSeconds`. */
   readonly block?: number | null | undefined;
+  /** What happens to the KV cache at the switch. */
   readonly mode?: RecacheMode | null | undefined;
+  /** What the picture shows from there on. */
   readonly prompt: string;
 };
 
