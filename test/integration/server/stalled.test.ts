@@ -75,7 +75,7 @@ test('a request behind an answer that nobody takes is not begun', async () => {
   const query = JSON.stringify({ query: `{ session(id: "${id}") { __typename } }` });
   const socket = ask([`GET ${path} HTTP/1.1`]);
   socket.write(`${asked}content-length: ${query.length}\r\n\r\n${query}`);
-  const operations = () => server.metric('longlive_operations_total{kind="query",outcome="ok"}');
+  const operations = () => server.metric('longlive_graphql_operations_total{kind="query",outcome="ok"}');
   const before = await operations();
   await sleep(1500);
   expect(await operations()).toBe(before);
