@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { pictureSide } from '../../../src/import/sampling.js';
 
 test("a picture's side has the native core's limit", () => {
-  const header = readFileSync(new URL('../../../native/model/config.h', import.meta.url), 'utf8');
+  const header = readFileSync(new URL('../../../native/include/longlive/types.h', import.meta.url), 'utf8');
   const [, least, most, step] =
     /kLeastSide = (\d+), kMostSide = (\d+), kSideStep = (\d+)/.exec(header)?.map(Number) ?? [];
   const fits = (side: number) => pictureSide.safeParse(side).success;
