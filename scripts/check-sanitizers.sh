@@ -16,7 +16,7 @@ each=${1:-20}
 shift || true
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(basename -s .cpp test/fuzz/*.cpp)
-export UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
+export UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS="halt_on_error=1:suppressions=$PWD/test/tsan.supp"
 asan=build/asan
 
 say() { printf -- '-- %s (%ss)\n' "$1" "$SECONDS"; }

@@ -91,7 +91,7 @@ __global__ void finishLinearKernel(T* out, const T* product, const T* multiply, 
 }
 
 template <class R, class To, class T = typename R::Element>
-__global__ void __launch_bounds__(R::kFlatThreads, R::kBlocks) quantizeKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
+__global__ void __launch_bounds__(R::kThreads, R::kBlocks) quantizeKernel(To out, const T* in, Activation activation, int64_t rows, int width) {
   followEarlier();
   __shared__ float partial[kRowThreads / 32];
   const int64_t row = R::number();
