@@ -77,7 +77,12 @@ void Model::requireRoom(const Package& package, const LoadOptions& options, cons
   if (plan.total() <= room) return;
   std::string fitting;
   const auto consider = [&](LoadOptions o, const std::string& what) {
-    const size_t bytes = planned(o).total();
+    size_t bytes = 0;
+    try {
+      bytes = planned(o).total();
+    } catch (const Error&) {
+      return;  // not every backend has every precision
+    }
     if (bytes <= room) fitting += (fitting.empty() ? ". What fits: " : ", ") + what + " (" + gigabytes(bytes) + ")";
   };
   LoadOptions other = options;
@@ -88,7 +93,7 @@ void Model::requireRoom(const Package& package, const LoadOptions& options, cons
   other.tinyDecoder = true;
   if (!isEightBit(options.precision) && !options.tinyDecoder && package.config().tinyVae) consider(other, "both");
   if (fitting.empty()) fitting = "; a package with an 8-bit text encoder (longlive import) or a smaller window takes less";
-  throw Error(ErrorCode::OutOfMemory, options.directory + " needs " + describe(plan) + ", but the GPU has only " + gigabytes(room) + " free" + fitting);
+  throw Error(ErrorCode::OutOfMemory, options.directory + " needs " + describe(plan) + ", but the device has only " + gigabytes(room) + " free" + fitting);
 }
 
 }  // namespace longlive

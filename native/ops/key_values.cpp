@@ -23,7 +23,7 @@ void requireFrames(const FrameRuns& runs, int64_t frames, const char* what) {
     throw Error(ErrorCode::Internal, std::string("the core planned a pass that ") + what + " frame " + std::to_string(frame) + " of the key-value store " + why);
   };
   for (const FrameRun* run = runs.begin(); run != runs.end(); ++run) {
-    if (run->frame < 0 || run->count < 1 || run->frame + run->count > frames) refuse(run->frame, "outside its " + std::to_string(frames) + " frames");
+    if (run->frame < 0 || run->count < 1 || run->frame > frames - run->count) refuse(run->frame, "outside its " + std::to_string(frames) + " frames");
     for (const FrameRun* other = runs.begin(); other != run; ++other) {
       const int64_t first = std::max(run->frame, other->frame);
       if (first < std::min(run->frame + run->count, other->frame + other->count)) refuse(first, "twice");

@@ -1,4 +1,5 @@
 // Cases of kind `dit_block` (one call with inner results) and `lora_merge`.
+#include <charconv>
 #include <cmath>
 
 #include "longlive/error.h"
@@ -65,6 +66,8 @@ struct SingleCall {
     const Shape shape = shapeOf(c.tensors, "inputs.latents", 5);
     if (shape[0] != 1 || shape[2] != d.config().inDim || shape[3] % 2 != 0 || shape[4] % 2 != 0) refuse("inputs.latents must be [1, frames, in_dim, even, even]");
     frames = shape[1], channels = shape[2], h = shape[3], w = shape[4];
+    const int64_t last = d.config().ropeTableLength - frames;
+    if (startFrame < 0 || startFrame > last) refuse("the call begins at frame " + std::to_string(startFrame) + "; its positions allow 0 to " + std::to_string(last));
     grid = {h, w};
     rope = makeRopeTables(ropeParameters, d.config().headDim(), d.config().ropeTheta, d.config().ropeTableLength, h / 2, w / 2);
     const int64_t textLen = d.config().textLen, textDim = d.config().textDim;
@@ -112,7 +115,11 @@ int64_t startFrameOf(const Json& j) {
   const Json* text = j.find("description");
   const std::string mark = "current_start=";
   const size_t at = text ? text->string().find(mark) : std::string::npos;
-  return at == std::string::npos ? 0 : std::stol(text->string().substr(at + mark.size()));
+  if (at == std::string::npos) return 0;
+  int64_t frame = -1;  // where it is no number
+  const std::string& s = text->string();
+  std::from_chars(s.data() + at + mark.size(), s.data() + s.size(), frame);
+  return frame;
 }
 
 float shiftOf(const Json& j) {

@@ -82,6 +82,36 @@ TEST("parity: sizes of a record that nothing can have are refused, and what they
   CHECK(refusedFor("denoising_step_list", "[1000]", "[1001]") && refusedFor("denoising_step_list", "[1000]", "[]"));
 }
 
+TEST("parity: a call of a network begins where there are positions") {
+  const auto refusal = [](const std::string& begin) -> std::string {
+    parity::Case c;
+    c.json = Json::parse(R"({"config":{"dim":48,"num_heads":2,"num_layers":1,"ffn_dim":64,"freq_dim":32,"text_dim":24,"text_len":8,"in_dim":16,"out_dim":16},)" + begin + "}");
+    DitConfig config;
+    config.dim = 48, config.numHeads = 2, config.numLayers = 1, config.ffnDim = 64, config.freqDim = 32, config.textDim = 24, config.textLen = 8;
+    const std::vector<uint8_t> network = test::ditFile(config);
+    test::RandomTensors record(7);
+    const SafeTensors weights = SafeTensors::parse(network, "network");
+    for (const auto& e : weights.entries()) record.entries.push_back(e), record.entries.back().name = "weights." + e.name;
+    record.add("inputs.latents", {1, 3, 16, 4, 6}, 1), record.add("inputs.text", {1, 8, 24}, 1), record.add("inputs.timestep", {1, 3}, 1);
+    const std::vector<uint8_t> bytes = writeSafeTensors(record.entries, {});
+    c.tensors = c.weights = SafeTensors::parse(bytes, "record");
+    parity::Report report;
+    try {
+      parity::runDitBlock(c, *makeCpuBackend({}), report);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  for (const char* first : {"0", "1021"}) {
+    CHECK(refusal("\"start_frame\":" + std::string(first)).empty() && refusal("\"description\":\"current_start=" + std::string(first) + " frames\"").empty());
+  }
+  for (const char* first : {"1022", "1024", "1000000"}) CHECK(refusal("\"current_start_frame\":" + std::string(first)).find("allow 0 to 1021") != std::string::npos);
+  for (const char* first : {"-100000", "99999999", "99999999999999999999", "x"}) {
+    CHECK(refusal("\"description\":\"current_start=" + std::string(first) + "\"").find("allow 0 to 1021") != std::string::npos);
+  }
+}
+
 TEST("parity: what is not finite is equal to nothing, whichever side it is on") {
   const float infinity = std::numeric_limits<float>::infinity(), nan = std::nanf("");
   const auto worst = [](std::vector<float> got, std::vector<float> want) {

@@ -26,7 +26,7 @@ const samplingSchema = z
 /** What -1 means: the reference's "global" attention. */
 const GLOBAL_FRAMES = 21;
 
-/** Pixels of a picture's side; native/model/config.h has the same limit. */
+/** Pixels of a picture's side; native/include/longlive/types.h has the same limit. */
 export const pictureSide = whole(16, 4096).multipleOf(16);
 const videoSchema = z.strictObject({ width: pictureSide, height: pictureSide, fps: z.number().min(1).max(240) });
 

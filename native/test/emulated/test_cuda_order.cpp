@@ -468,7 +468,7 @@ TEST("cuda: a model that does not fit says what would") {
   };
   const auto says = [&](const LoadOptions& o, size_t room, const std::string& end) {
     const std::string message = refusal(o, room);
-    const bool said = message.starts_with(package.directory + " needs 0.6 GB (weights 0.0 GB, ") && message.ends_with(", but the GPU has only 0.6 GB free" + end);
+    const bool said = message.starts_with(package.directory + " needs 0.6 GB (weights 0.0 GB, ") && message.ends_with(", but the device has only 0.6 GB free" + end);
     if (!said) std::fprintf(stderr, "%s\n", message.c_str());
     return said;
   };
