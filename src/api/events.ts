@@ -178,6 +178,13 @@ const PromptSuperseded = builder.objectRef<Streamed<Superseded>>('PromptSupersed
   }),
 });
 
+const FAILURE = {
+  description: 'What went wrong, if that is why.',
+  type: Failure,
+  nullable: true,
+  resolve: ({ event }: Streamed<Changed | Beat | Ended>) => event.error,
+} as const;
+
 const StateChanged = builder.objectRef<Streamed<Changed>>('StateChanged').implement({
   description: 'The session passed from one state to another.',
   interfaces: [Event],
@@ -195,12 +202,7 @@ const StateChanged = builder.objectRef<Streamed<Changed>>('StateChanged').implem
       nullable: true,
       resolve: ({ event }) => event.reason,
     }),
-    failure: t.field({
-      description: 'What went wrong, if that is why.',
-      type: Failure,
-      nullable: true,
-      resolve: ({ event }) => event.error,
-    }),
+    failure: t.field(FAILURE),
   }),
 });
 
@@ -219,12 +221,7 @@ const Heartbeat = builder.objectRef<Streamed<Beat>>('Heartbeat').implement({
       nullable: true,
       resolve: ({ event }) => event.reason,
     }),
-    failure: t.field({
-      description: 'What went wrong, if that is why.',
-      type: Failure,
-      nullable: true,
-      resolve: ({ event }) => event.error,
-    }),
+    failure: t.field(FAILURE),
   }),
 });
 
@@ -243,12 +240,7 @@ const SessionEnded = builder.objectRef<Streamed<Ended>>('SessionEnded').implemen
       nullable: true,
       resolve: ({ event }) => event.reason,
     }),
-    failure: t.field({
-      description: 'What went wrong, if that is why.',
-      type: Failure,
-      nullable: true,
-      resolve: ({ event }) => event.error,
-    }),
+    failure: t.field(FAILURE),
     chunks: t.int({ description: 'How many chunks the session has.', resolve: ({ event }) => event.chunks }),
     frames: t.int({ description: 'How many frames the session has.', resolve: ({ event }) => event.frames }),
     seconds: t.float({ description: 'How long the video is.', resolve: ({ event }) => event.seconds }),
