@@ -1,17 +1,19 @@
+import { keysOf, SESSIONS, STORE_PREFIXES } from '../sessions/index.js';
+
 /** A path of this machine, in the words of an error: `/data/models/x`, `./x`, `file:///x`; no address of the web. */
 const PATH = /(?<![\w:/.~-])(?:file:\/\/|\.{1,2}|~)?\/(?=[\w.@~-])[^\s"'`(),;:]*/g;
 
 /** Where the store keeps something: `sessions/<id>/log/000003.jsonl`, `by-date/…`. */
-const KEY =
-  /(?<![\w/.:-])(sessions|unfinished|servers|exporting|deleting|by-date|deployment)\/([\w-]*)(?:\/([\w./-]*\w))?/g;
+const KEY = new RegExp(`(?<![\\w/.:-])(${STORE_PREFIXES.join('|')})([\\w-]*)(?:/([\\w./-]*\\w))?`, 'g');
 const KEY_BESIDE = new RegExp(` \\((?:${KEY.source})\\)`, 'g');
 
-const FILES: readonly (readonly [RegExp, string])[] = [
-  [/^session\.json/, 'the record'],
-  [/^log\//, 'the log'],
-  [/^chunks\//, 'a chunk'],
-  [/^checkpoints\//, 'a checkpoint'],
-  [/^exports\//, 'an export'],
+const KEYS = keysOf('');
+const FILES: readonly (readonly [string, string])[] = [
+  [KEYS.record, 'the record'],
+  [KEYS.log, 'the log'],
+  [KEYS.chunks, 'a chunk'],
+  [KEYS.checkpoints, 'a checkpoint'],
+  [KEYS.exports, 'an export'],
 ];
 
 /** What a client may read of an error: a file by its name, and what the store keeps by what it is. The log has all of it. */
@@ -25,8 +27,8 @@ export function withoutPaths(message: string): string {
 }
 
 function named(folder: string, id: string, file: string): string {
-  if (folder !== 'sessions') return "an entry of the store's index";
-  const [, what = 'a file'] = FILES.find(([pattern]) => pattern.test(file)) ?? [];
+  if (folder !== SESSIONS) return "an entry of the store's index";
+  const [, what = 'a file'] = FILES.find(([key]) => (KEYS.prefix + file).startsWith(key)) ?? [];
   return id === '' ? 'a session' : `${what} of session ${id}`;
 }
 

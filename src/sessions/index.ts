@@ -5,7 +5,7 @@ export * from './errors.js';
 export * from './events.js';
 export { DamagedError } from './stored/checksum.js';
 export { readWhole } from './stored/whole.js';
-export { keysOf, pageCursorOf } from './stored/keys.js';
+export { keysOf, pageCursorOf, SESSIONS, STORE_PREFIXES } from './stored/keys.js';
 export * from './policy.js';
 export * from './ports.js';
 export { SessionService } from './service.js';
