@@ -140,8 +140,6 @@ function errorsOf(): string {
 
     /** Every error that the service answers with; \`switch (error.code)\` narrows it. */
     export type AnyServiceError = ${classes.map(({ name }) => name).join(' | ')};
-
-    export const ERRORS = { ${classes.map(({ name }) => name).join(', ')} };
   `;
 }
 

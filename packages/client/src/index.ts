@@ -18,15 +18,7 @@ export type {
   StateEvent,
   SupersededEvent,
 } from './events.js';
-export {
-  type AnyServiceError,
-  AtCapacityError,
-  ConflictError,
-  InvalidInputError,
-  NotFoundError,
-  SessionEndedError,
-  UnavailableError,
-} from './generated/errors.js';
+export * from './generated/errors.js';
 export type { Events, LogOptions } from './log.js';
 export {
   type ForkOptions,

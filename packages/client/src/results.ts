@@ -1,5 +1,6 @@
 import { RequestError, ServiceError } from './errors.js';
-import { type AnyServiceError, ERRORS } from './generated/errors.js';
+import type { AnyServiceError } from './generated/errors.js';
+import * as ERRORS from './generated/errors.js';
 
 interface Told {
   readonly __typename: string;
@@ -11,7 +12,7 @@ const isProblem = (value: object): value is Told => 'code' in value && 'message'
 
 /** The error of the class that the schema names; of a class that this release does not know, its code and message. */
 export function serviceError(told: Told): AnyServiceError | ServiceError {
-  const Class = (ERRORS as Record<string, new (told: never) => AnyServiceError>)[told.__typename];
+  const Class = (ERRORS as unknown as Record<string, new (told: never) => AnyServiceError>)[told.__typename];
   return Class ? new Class(told as never) : new ServiceError(told.code, told.message);
 }
 

@@ -78,12 +78,3 @@ export class UnavailableError extends ServiceError {
 /** Every error that the service answers with; `switch (error.code)` narrows it. */
 export type AnyServiceError =
   AtCapacityError | ConflictError | InvalidInputError | NotFoundError | SessionEndedError | UnavailableError;
-
-export const ERRORS = {
-  AtCapacityError,
-  ConflictError,
-  InvalidInputError,
-  NotFoundError,
-  SessionEndedError,
-  UnavailableError,
-};
