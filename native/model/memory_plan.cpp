@@ -80,7 +80,8 @@ void Model::requireRoom(const Package& package, const LoadOptions& options, cons
     size_t bytes = 0;
     try {
       bytes = planned(o).total();
-    } catch (const Error&) {
+    } catch (const Error& e) {
+      if (e.code() != ErrorCode::InvalidArgument) throw;
       return;  // not every backend has every precision
     }
     if (bytes <= room) fitting += (fitting.empty() ? ". What fits: " : ", ") + what + " (" + gigabytes(bytes) + ")";

@@ -11,15 +11,19 @@ using namespace longlive;
 
 namespace {
 
+const std::string kConfig =
+    R"("config":{"dim":48,"num_heads":2,"num_layers":1,"ffn_dim":64,"freq_dim":32,"text_dim":24,"text_len":8,"in_dim":16,"out_dim":16},)";
+
 // A run of one block of three frames, one step and the pass over the clean latents, of a network with random weights.
-constexpr const char* kRecord =
-    R"({"config":{"dim":48,"num_heads":2,"num_layers":1,"ffn_dim":64,"freq_dim":32,"text_dim":24,"text_len":8,"in_dim":16,"out_dim":16},)"
+const std::string kRecord =
+    "{" + kConfig +
     R"("run":{"num_frame_per_block":3,"latent_h":4,"latent_w":6,"local_attn_size":6,"sink_size":1,"relative_rope":false,"global_sink":true,)"
     R"("timestep_shift":5,"denoising_step_list":[1000],"warp_denoising_step":true,"context_noise":0,"kv_cache_tokens":36,"max_attention_size_tokens":36},)"
     R"("calls":[{"call":0,"kind":"denoise","block":0,"num_frames":3,"prompt":"A","current_start_token":0,"global_end_index_after":18,"local_end_index_after":18},)"
     R"({"call":1,"kind":"clean","block":0,"num_frames":3 ,"prompt":"A","current_start_token":0,"global_end_index_after":18,"local_end_index_after":18}]})";
 
-SafeTensors recordedTensors(Shape noise, Shape flow) {
+// What a record of the network of kConfig has: its weights, and tensors of random values.
+SafeTensors recordedTensors(std::initializer_list<std::pair<const char*, Shape>> tensors) {
   DitConfig c;
   c.dim = 48, c.numHeads = 2, c.numLayers = 1, c.ffnDim = 64, c.freqDim = 32, c.textDim = 24, c.textLen = 8;
   static std::vector<uint8_t> network;
@@ -27,8 +31,7 @@ SafeTensors recordedTensors(Shape noise, Shape flow) {
   const SafeTensors weights = SafeTensors::parse(network, "network");
   test::RandomTensors record(7);
   for (const auto& e : weights.entries()) record.entries.push_back(e), record.entries.back().name = "weights." + e.name;
-  record.add("inputs.noise", noise, 1), record.add("inputs.text.A", {1, 8, 24}, 1);
-  record.add("outputs.call0.flow", flow, 1), record.add("outputs.call1.flow", flow, 1);
+  for (const auto& [name, shape] : tensors) record.add(name, shape, 1);
   static std::vector<uint8_t> bytes;
   bytes = writeSafeTensors(record.entries, {});
   return SafeTensors::parse(bytes, "record");
@@ -44,7 +47,7 @@ std::string played(const std::string& from = "", const std::string& to = "", Sha
   }
   parity::Case c;
   c.json = Json::parse(text);
-  c.tensors = c.weights = recordedTensors(noise, flow);
+  c.tensors = c.weights = recordedTensors({{"inputs.noise", noise}, {"inputs.text.A", {1, 8, 24}}, {"outputs.call0.flow", flow}, {"outputs.call1.flow", flow}});
   parity::Report report;
   try {
     parity::runPipeline(c, *makeCpuBackend({}), report);
@@ -85,16 +88,8 @@ TEST("parity: sizes of a record that nothing can have are refused, and what they
 TEST("parity: a call of a network begins where there are positions") {
   const auto refusal = [](const std::string& begin) -> std::string {
     parity::Case c;
-    c.json = Json::parse(R"({"config":{"dim":48,"num_heads":2,"num_layers":1,"ffn_dim":64,"freq_dim":32,"text_dim":24,"text_len":8,"in_dim":16,"out_dim":16},)" + begin + "}");
-    DitConfig config;
-    config.dim = 48, config.numHeads = 2, config.numLayers = 1, config.ffnDim = 64, config.freqDim = 32, config.textDim = 24, config.textLen = 8;
-    const std::vector<uint8_t> network = test::ditFile(config);
-    test::RandomTensors record(7);
-    const SafeTensors weights = SafeTensors::parse(network, "network");
-    for (const auto& e : weights.entries()) record.entries.push_back(e), record.entries.back().name = "weights." + e.name;
-    record.add("inputs.latents", {1, 3, 16, 4, 6}, 1), record.add("inputs.text", {1, 8, 24}, 1), record.add("inputs.timestep", {1, 3}, 1);
-    const std::vector<uint8_t> bytes = writeSafeTensors(record.entries, {});
-    c.tensors = c.weights = SafeTensors::parse(bytes, "record");
+    c.json = Json::parse("{" + kConfig + begin + "}");
+    c.tensors = c.weights = recordedTensors({{"inputs.latents", {1, 3, 16, 4, 6}}, {"inputs.text", {1, 8, 24}}, {"inputs.timestep", {1, 3}}});
     parity::Report report;
     try {
       parity::runDitBlock(c, *makeCpuBackend({}), report);
