@@ -36,7 +36,7 @@ KvPass KvCache::begin(int64_t start, int64_t frames, bool rewriteSink) {
   const int64_t evict = roll ? frames + indices_.filled - capacity : 0;
   const int64_t filled = indices_.filled + end - indices_.produced - evict;
   const int64_t first = filled - frames;
-  if (first < 0 || filled > capacity) throw std::logic_error("KvCache: the call does not fit the cache");
+  if (frames < 1 || first < 0 || filled > capacity || start > indices_.produced) throw std::logic_error("KvCache: the call does not fit the cache");
 
   // Where the evicted frames reach into the sink nothing survives behind it, and there is nothing to turn.
   if (roll && indices_.filled - evict - sink > 0) indices_.turn = (indices_.turn + evict) % (capacity - sink);

@@ -24,6 +24,7 @@ void requireFrames(const FrameRuns& runs, int64_t frames, const char* what) {
   };
   for (const FrameRun* run = runs.begin(); run != runs.end(); ++run) {
     if (run->frame < 0 || run->count < 1 || run->frame > frames - run->count) refuse(run->frame, "outside its " + std::to_string(frames) + " frames");
+    if (run->slot < 0 || run->slot > frames - run->count) refuse(run->frame, "as slot " + std::to_string(run->slot) + ", where no video has one");
     for (const FrameRun* other = runs.begin(); other != run; ++other) {
       const int64_t first = std::max(run->frame, other->frame);
       if (first < std::min(run->frame + run->count, other->frame + other->count)) refuse(first, "twice");
@@ -73,6 +74,11 @@ KeyValueRows takeKeysAndValues(Arena& arena, const KeyValueLayout& layout, DType
 
 uint64_t KeyValues::begin(const FrameRuns& writes, const FrameRuns& visible, bool again) {
   requireFrames(writes, layout_.frames, "writes"), requireFrames(visible, layout_.frames, "reads");
+  for (const FrameRun& run : writes) {
+    if (run.source < 0 || run.source > layout_.queryFrames - run.count) {
+      throw Error(ErrorCode::Internal, "the core planned a pass that writes frame " + std::to_string(run.source) + " of a call, which has " + std::to_string(layout_.queryFrames) + " at most");
+    }
+  }
   return prepare(writes, visible, again);
 }
 
@@ -87,6 +93,7 @@ void KeyValues::zero(int64_t first, int64_t count) {
 }
 
 void KeyValues::mix(int64_t to, int64_t from, int64_t count, float s) {
+  if (!(s >= 0 && s <= 1)) throw Error(ErrorCode::Internal, "the core mixes frames of a key-value store by a share of " + std::to_string(s));
   requireRun(to, count, layout_.frames, "mixes"), requireRun(from, count, layout_.frames, "mixes");
   if (std::max(to, from) < std::min(to, from) + count) {
     throw Error(ErrorCode::Internal, "the core mixes frames " + std::to_string(from) + " to " + std::to_string(from + count - 1) + " of a key-value store into frames that overlap them");

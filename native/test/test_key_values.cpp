@@ -1,6 +1,7 @@
 // The store of keys and values on the CPU against its definition: the keys and values of the frames that are visible, gathered one behind
 // the other, and attention over them.
 #include <cmath>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -145,6 +146,10 @@ TEST("key values: a pass names each frame of the store once, and no other; more 
   CHECK(refused(one, {{0, 0, 5, 1}, {1, 1, 5, 1}}));                // a bank that repeats a frame
   CHECK(refused({{0, 0, 1, 2}, {2, 2, 2, 1}}, sinkAndRing));        // frame 2 is written twice
   CHECK(refused(one, {{0, 0, 4, 3}}) && refused(one, {{0, 0, -1, 1}}) && refused(one, {{0, 0, 0, 0}}));
+  const int64_t most = std::numeric_limits<int64_t>::max();
+  CHECK(refused(one, {{0, 0, 1, most}}) && refused(one, {{0, -5, 0, 1}}) && refused(one, {{0, 1'000'000'000, 0, 1}}));
+  CHECK(refused({{-1, 0, 0, 1}}, sinkAndRing) && refused({{2, 0, 0, 1}}, sinkAndRing));  // calls have two frames here
+  for (float share : {-0.1f, 7.0f, std::nanf("")}) CHECK_THROWS(store->mix(0, 2, 1, share), Error);
 
   FrameRuns runs;
   for (int64_t i = 0; i < 2 * FrameRuns::kMost; i += 2) runs.add({0, i, i, 1}), runs.add({1, i + 1, i + 1, 1});  // go on with each other
