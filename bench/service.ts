@@ -99,7 +99,7 @@ export async function measureService(options: { seconds: number; threads: number
   });
   const store = openStore(pathToFileURL(directory).href);
   const policy = { idleSeconds: 0 };
-  const media = createMediaFactory({ workers: 1 });
+  const media = createMediaFactory({ threads: 1 });
   const backend = compose({ engine: timed(engine, ready), store, media, policy, logger: SILENT });
   const server = await serve(loadConfig({}, { host: '127.0.0.1', port: 0, logLevel: 'silent' }), backend, SILENT);
   const rows: ServiceRow[] = [];

@@ -61,7 +61,7 @@ async function withService<T>(
   policy: Partial<SessionPolicy>,
   work: (sessions: SessionService) => Promise<T>,
 ): Promise<T> {
-  const media = createMediaFactory({ workers: 1 });
+  const media = createMediaFactory({ threads: 1 });
   const store = openStore(pathToFileURL(directory).href);
   const { sessions } = compose({ engine, store, media, policy: { idleSeconds: 0, ...policy }, logger: SILENT });
   try {

@@ -1,7 +1,7 @@
 import type { DomainError, SessionEvent, Sessions } from '../sessions/index.js';
 import type { MediaLinks } from './links.js';
 
-/** Bounds the subscriptions that one session may have at this replica. */
+/** Bounds the subscriptions that one session may have at this server. */
 export interface SubscriberGate {
   /** The function that leaves again, or `undefined` when the session is full. */
   enter(sessionId: string): (() => void) | undefined;

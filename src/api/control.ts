@@ -212,7 +212,7 @@ controlField(
 );
 controlField(
   'resumeSession',
-  'Continues a paused session from its last checkpoint, even if its replica was lost. Repeating it has no effect.',
+  'Continues a paused session from its last checkpoint, even if its server was lost. Repeating it has no effect.',
 );
 controlField('stopSession', 'Ends the session; its artifacts are then made. Repeating it has no effect.');
 

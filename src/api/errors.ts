@@ -83,11 +83,11 @@ const ErrorCode = builder.enumType('ErrorCode', {
     ENGINE: { description: 'The device or the native core failed.' },
     MEDIA: { description: 'The video encoder failed.' },
     ENCODER_UNAVAILABLE: {
-      description: 'The session uses a video encoder that this replica lacks; the message names it.',
+      description: 'The session uses a video encoder that this server lacks; the message names it.',
     },
-    SHUTTING_DOWN: { description: 'This replica is shutting down; try again to reach another.' },
+    SHUTTING_DOWN: { description: 'This server is shutting down; try again to reach another.' },
     OWNED_ELSEWHERE: {
-      description: 'Another replica, named in the message, generates the session and cannot be reached from this one.',
+      description: 'Another server, named in the message, generates the session and cannot be reached from this one.',
     },
   } satisfies Record<DomainErrorCode, object>,
 });
@@ -140,6 +140,6 @@ builder.objectType(AtCapacityError, {
 });
 builder.objectType(UnavailableError, {
   name: 'UnavailableError',
-  description: 'A part of the service is unavailable: model package, object store, engine, encoder, or this replica.',
+  description: 'A part of the service is unavailable: model package, object store, engine, encoder, or this server.',
   interfaces: [ErrorInterface],
 });

@@ -118,7 +118,7 @@ const PromptRequested = builder.objectRef<Streamed<Requested>>('PromptRequested'
   fields: (t) => ({
     receiptId: t.id({
       description: 'The id of the receipt that the request was answered with.',
-      resolve: ({ event }) => event.requestId,
+      resolve: ({ event }) => event.receiptId,
     }),
     prompt: t.string({ description: 'The prompt that was asked for.', resolve: ({ event }) => event.prompt }),
     mode: t.field({
@@ -147,7 +147,7 @@ const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').impl
   description: 'A prompt took effect. Comes before the chunk of its block.',
   interfaces: [Event],
   fields: (t) => ({
-    receiptId: t.id({ description: 'The id of the receipt of the request.', resolve: ({ event }) => event.requestId }),
+    receiptId: t.id({ description: 'The id of the receipt of the request.', resolve: ({ event }) => event.receiptId }),
     prompt: t.string({ description: 'The prompt that is in effect now.', resolve: ({ event }) => event.prompt }),
     mode: t.field({
       description: 'What the switch did to the KV cache.',
@@ -173,7 +173,7 @@ const PromptSuperseded = builder.objectRef<Streamed<Superseded>>('PromptSupersed
   description: "A later switch took this one's place before its block began.",
   interfaces: [Event],
   fields: (t) => ({
-    receiptId: t.id({ description: 'The receipt that lost.', resolve: ({ event }) => event.requestId }),
+    receiptId: t.id({ description: 'The receipt that lost.', resolve: ({ event }) => event.receiptId }),
     supersededBy: t.id({ description: 'The receipt that won.', resolve: ({ event }) => event.supersededBy }),
   }),
 });
@@ -182,7 +182,7 @@ const FAILURE = {
   description: 'What went wrong, if that is why.',
   type: Failure,
   nullable: true,
-  resolve: ({ event }: Streamed<Changed | Beat | Ended>) => event.error,
+  resolve: ({ event }: Streamed<Changed | Beat | Ended>) => event.failure,
 } as const;
 
 const StateChanged = builder.objectRef<Streamed<Changed>>('StateChanged').implement({

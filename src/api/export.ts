@@ -55,7 +55,7 @@ builder.node(Export, {
     }),
     state: t.expose('state', { description: 'How far it is.', type: ExportState }),
     progress: t.exposeFloat('progress', { description: 'From 0 to 1. Ask again to see it grow.' }),
-    failure: t.expose('error', { description: 'What went wrong, if it is FAILED.', type: Failure, nullable: true }),
+    failure: t.expose('failure', { description: 'What went wrong, if it is FAILED.', type: Failure, nullable: true }),
     createdAt: t.expose('createdAt', { description: 'When it was asked for.', type: 'DateTime' }),
     fromChunk: t.exposeInt('fromChunk', { description: 'Index of its first chunk.' }),
     toChunk: t.exposeInt('toChunk', { description: 'Index of the first chunk that is left out.' }),

@@ -30,7 +30,7 @@ const Lora = builder.objectRef<LoraInfo>('Lora').implement({
 export const Model = builder.objectRef<ModelInfo>('Model');
 
 builder.node(Model, {
-  description: 'A model package that this replica can run.',
+  description: 'A model package that this server can run.',
   id: { description: GLOBAL_ID, resolve: ({ name }) => name },
   isTypeOf: (value) => typeof value === 'object' && value !== null && 'denoisingSteps' in value,
   loadOne: (name, { sessions }) => sessions.models().find((model) => model.name === name),
@@ -55,7 +55,7 @@ builder.node(Model, {
     }),
     digest: t.exposeString('digest', { description: 'SHA-256 of the package manifest.' }),
     bytes: t.float({ description: 'Size of the package.', resolve: ({ bytes }) => bytes }),
-    state: t.expose('state', { type: ModelState, description: 'At this replica.' }),
+    state: t.expose('state', { type: ModelState, description: 'At this server.' }),
     longestSeconds: t.float({
       nullable: true,
       description:

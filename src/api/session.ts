@@ -49,7 +49,7 @@ export const StateReason = builder.enumType('StateReason', {
     IDLE: { description: 'No viewers.' },
     STORAGE: { description: 'The object store failed; resume once it works again. Nothing generated is lost.' },
     WORKER_LOST: {
-      description: 'The replica that generated it was lost; resuming continues from the last checkpoint.',
+      description: 'The server that generated it was lost; resuming continues from the last checkpoint.',
     },
     MODEL: { description: 'The model cannot be loaded, see `failure`; resume once it can.' },
     DURATION_REACHED: { description: '`maxSeconds` is reached.' },
@@ -129,7 +129,7 @@ builder.node(Session, {
       type: StateReason,
       nullable: true,
     }),
-    failure: t.expose('error', { description: 'What went wrong, if that is why.', type: Failure, nullable: true }),
+    failure: t.expose('failure', { description: 'What went wrong, if that is why.', type: Failure, nullable: true }),
     ended: t.boolean({
       description: 'Whether the session has ended and its artifacts are complete.',
       resolve: ({ state, finishedAt }) => isEnded(state) && finishedAt !== undefined,
@@ -144,7 +144,7 @@ builder.node(Session, {
     modelName: t.exposeString('model', { description: 'The name of its model when it was created.' }),
     modelDigest: t.exposeString('modelDigest', { description: 'SHA-256 of the manifest of the model package.' }),
     encoder: t.string({
-      description: 'The video encoder of its chunks; only a replica that has it can resume the session.',
+      description: 'The video encoder of its chunks; only a server that has it can resume the session.',
       resolve: encoderOf,
     }),
     modelVersion: t.exposeString('modelVersion', {
@@ -154,7 +154,7 @@ builder.node(Session, {
     model: t.field({
       type: Model,
       nullable: true,
-      description: 'Null when this replica no longer has it.',
+      description: 'Null when this server no longer has it.',
       resolve: ({ model }, _args, { sessions }) => sessions.models().find(({ name }) => name === model),
     }),
     loras: t.field({
@@ -221,12 +221,12 @@ builder.node(Session, {
       description: 'Cursor of the newest event: a stream `after` it brings only later events.',
       resolve: ({ id, lastSequence }) => formatCursor(id, lastSequence),
     }),
-    viewers: t.exposeInt('viewers', { description: 'Number of subscriptions at this replica.' }),
+    viewers: t.exposeInt('viewers', { description: 'Number of subscriptions at this server.' }),
     speed: t.exposeFloat('speed', {
       nullable: true,
       description:
         'How many seconds of video the device makes for this session in a second, beside the others that it has to keep up with. ' +
-        'Below 1 playback will stall: buffer before playing. Null unless the session is REALTIME and live at this replica, and until ' +
+        'Below 1 playback will stall: buffer before playing. Null unless the session is REALTIME and live at this server, and until ' +
         'the device has made a block of this model at this size.',
     }),
     codec: t.string({

@@ -37,7 +37,7 @@ export const TimelineEntry = builder.objectRef<Entry>('TimelineEntry').implement
     block: t.exposeInt('block', { description: 'The first block under it.' }),
     frame: t.exposeInt('frame', { description: 'The first frame under it.' }),
     seconds: t.exposeFloat('seconds', { description: 'From the start of the session.' }),
-    receiptId: t.id({ description: 'The receipt of the request.', resolve: ({ requestId }) => requestId }),
+    receiptId: t.id({ description: 'The receipt of the request.', resolve: ({ receiptId }) => receiptId }),
     recacheMilliseconds: t.exposeFloat('recacheMilliseconds', {
       description: 'Time spent on rebuilding the KV cache.',
     }),

@@ -71,7 +71,7 @@ export async function openParts(
   options: Pick<EngineOptions, 'onProgress' | 'warn'> = {},
 ): Promise<{ engine: NativeEngine; media: ClosableMediaFactory }> {
   const media = openMedia(config);
-  media.prepare();
+  media.warmUp();
   try {
     return { media, engine: await openEngine({ ...engineOptions(config), ...options }) };
   } catch (error) {
@@ -84,7 +84,7 @@ export async function openParts(
 function openMedia({ encoder, encoderThreads, maxMegabits }: ServerConfig): ClosableMediaFactory {
   return createMediaFactory({
     ...{ encoder, natives: nativeEncoders(encoder, encoderThreads) },
-    ...{ workers: encoderThreads, maxBitsPerSecond: maxMegabits * 1e6 },
+    ...{ threads: encoderThreads, maxBitsPerSecond: maxMegabits * 1e6 },
   });
 }
 

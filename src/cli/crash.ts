@@ -39,11 +39,13 @@ export function endWhenUnforeseen(parts: CrashParts): () => void {
 
 /** An error as it is; anything else that can be thrown as what it holds. */
 function describe(error: unknown): object {
-  if (error instanceof Error) return { err: error };
+  if (error instanceof Error) return { error };
   try {
-    return { err: new Error(`Thrown without an Error: ${typeof error === 'string' ? error : JSON.stringify(error)}`) };
+    return {
+      error: new Error(`Thrown without an Error: ${typeof error === 'string' ? error : JSON.stringify(error)}`),
+    };
   } catch {
-    return { err: new Error(`Thrown without an Error: ${typeof error}`) };
+    return { error: new Error(`Thrown without an Error: ${typeof error}`) };
   }
 }
 

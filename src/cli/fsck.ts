@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { createMediaFactory } from '../media/index.js';
 import { loadConfig } from '../server/config.js';
-import { Checker, type Finding, type SessionReport } from '../sessions/index.js';
+import { Checker, type Finding, isSessionId, type SessionReport } from '../sessions/index.js';
 import { openConfiguredStore } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
@@ -30,7 +30,7 @@ async function fsck(ids: string[], flags: Flags): Promise<void> {
   }
   // The API calls them `Session:<id>`.
   const sessions = ids.map((id) => id.replace(/^Session:/, ''));
-  const unknown = sessions.find((id) => !/^[a-z0-9]{26}$/.test(id));
+  const unknown = sessions.find((id) => !isSessionId(id));
   if (unknown !== undefined) throw new Failure(EXIT.usage, `"${unknown}" is not a session id.`);
   const store = openConfiguredStore(loadConfig(process.env, flags));
   await using media = createMediaFactory();

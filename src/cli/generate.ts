@@ -101,7 +101,7 @@ async function run(backend: ComposedBackend, flags: Flags, out: string, threads:
   if (session.chunks > 0) await copyVideo(backend, session, out);
   if (interruption.happened) throw new Failure(EXIT.interrupted, `Interrupted; ${kept(session, out)}`);
   if (session.state === 'FAILED')
-    throw new Failure(EXIT.generation, `${session.error?.message ?? 'It failed'} ${kept(session, out)}`);
+    throw new Failure(EXIT.generation, `${session.failure?.message ?? 'It failed'} ${kept(session, out)}`);
   const model = backend.sessions.models().find(({ name }) => name === session.model);
   const startedAt = performance.timeOrigin;
   return report({ session, events, model, startedAt, requestedAt, out, threads: threads || availableParallelism() });

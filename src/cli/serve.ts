@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
 import { checkExposure } from '../server/exposure.js';
 import type { RunningServer } from '../server/index.js';
@@ -8,23 +8,23 @@ import { type ComposedBackend, openBackend } from './backend.js';
 import { endWhenUnforeseen } from './crash.js';
 import { logDemand } from './embedded-metrics.js';
 import { EXIT } from './failure.js';
+import { createLog } from './log.js';
 import { endNotice, speedNotice } from './report.js';
 import { addSettings } from './settings.js';
 import { takeUp } from './take-up.js';
 import { protectTask } from './task-protection.js';
-import { logStream, print } from './terminal.js';
+import { print } from './terminal.js';
 
 /** `longlive serve`: the whole service in one process, until SIGINT or SIGTERM. */
 export function serveCommand(): Command {
-  const command = new Command('serve').description('serve the API, GraphiQL and the viewer');
+  const command = new Command('serve').description('serve the API, GraphiQL and the studio');
   return addSettings(command).action(runServer);
 }
 
 async function runServer(flags: Record<string, unknown>): Promise<void> {
   const { config, token } = await withSecrets(loadConfig(process.env, flags));
   checkExposure(config);
-  const serializers = { error: pino.stdSerializers.err };
-  const log = pino({ level: config.logLevel, serializers }, logStream(pino.destination(1)));
+  const log = createLog(config.logLevel);
   const open: { backend?: ComposedBackend; running?: RunningServer } = {};
   endWhenUnforeseen({
     log,

@@ -203,7 +203,7 @@ export class NativeEngine implements Engine, AsyncDisposable {
     await this.use(this.find(name), async () => undefined).then(({ leave }) => leave());
   }
 
-  async prepare(name: string, { loras }: GenerationOptions, prompt?: string): Promise<void> {
+  async preload(name: string, { loras }: GenerationOptions, prompt?: string): Promise<void> {
     const model = this.find(name, loras);
     const encoded = async () => {
       if (prompt !== undefined) await model.encode(prompt).catch(() => undefined);
@@ -341,7 +341,7 @@ function leaving(generation: Generation, leave: () => void): Generation {
     get ended() {
       return generation.ended;
     },
-    prepare: (text) => generation.prepare(text),
+    encodePrompt: (text) => generation.encodePrompt(text),
     setPrompt: (text, mode) => generation.setPrompt(text, mode),
     step: () => generation.step(),
     abandonBlock: () => generation.abandonBlock(),

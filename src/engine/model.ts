@@ -323,7 +323,7 @@ class NativeGeneration implements Generation {
     return this.session.ended;
   }
 
-  async prepare(text: string): Promise<void> {
+  async encodePrompt(text: string): Promise<void> {
     await this.running(() => this.prompts.encode(text));
   }
 

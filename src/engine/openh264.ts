@@ -39,7 +39,7 @@ export class OpenH264 implements PictureEncoder {
   }
 
   /** The library is loaded, and its threads run, as soon as it is open. */
-  prepare(): void {}
+  warmUp(): void {}
 
   async close(): Promise<void> {
     this.#closed = true;

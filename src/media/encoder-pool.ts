@@ -1,6 +1,6 @@
 /**
  * H.264 encoding off the main thread. Every chunk is encoded by a fresh encoder, so chunks depend on nothing but their
- * own frames: any worker takes any chunk, a chunk is complete the moment its last frame is in, it always begins with a
+ * own frames: any thread takes any chunk, a chunk is complete the moment its last frame is in, it always begins with a
  * key frame, and memory stays flat however long a session runs. Opening an encoder costs about a millisecond.
  */
 import { Worker } from 'node:worker_threads';
@@ -21,7 +21,7 @@ interface Task {
   reject: (error: Error) => void;
 }
 
-/** A fixed number of workers, started when first needed. They do not keep an idle process alive. */
+/** A fixed number of threads, started when first needed. They do not keep an idle process alive. */
 export class EncoderPool {
   readonly #size: number;
   readonly #idle: Worker[] = [];
@@ -31,16 +31,16 @@ export class EncoderPool {
 
   constructor(size: number) {
     if (!Number.isInteger(size) || size < 1)
-      throw new RangeError(`an encoder pool needs at least one worker, not ${size}`);
+      throw new RangeError(`an encoder pool needs at least one thread, not ${size}`);
     this.#size = size;
   }
 
-  /** Starts a worker ahead of the first frames, which would wait for it. */
-  prepare(): void {
+  /** Starts a thread ahead of the first frames, which would wait for it. */
+  warmUp(): void {
     if (this.#closed || this.#idle.length + this.#running.size > 0) return;
-    const worker = this.#start();
-    worker.unref();
-    this.#idle.push(worker);
+    const thread = this.#start();
+    thread.unref();
+    this.#idle.push(thread);
   }
 
   /** Encodes the frames and resolves with an MP4 file of their samples. Takes `job.frames` out of the caller's hands. */
@@ -55,7 +55,7 @@ export class EncoderPool {
   async close(): Promise<void> {
     this.#closed = true;
     for (const task of this.#waiting.splice(0)) task.reject(new Error('the encoder is closed'));
-    await Promise.all([...this.#idle, ...this.#running.keys()].map((worker) => worker.terminate()));
+    await Promise.all([...this.#idle, ...this.#running.keys()].map((thread) => thread.terminate()));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -64,41 +64,41 @@ export class EncoderPool {
 
   #dispatch(): void {
     if (this.#waiting.length === 0) return;
-    const worker = this.#idle.pop() ?? (this.#running.size < this.#size ? this.#start() : undefined);
-    if (!worker) return;
+    const thread = this.#idle.pop() ?? (this.#running.size < this.#size ? this.#start() : undefined);
+    if (!thread) return;
     const task = this.#waiting.shift()!;
-    this.#running.set(worker, task);
-    worker.ref();
-    worker.postMessage(task.job, [task.job.frames.buffer as ArrayBuffer]);
+    this.#running.set(thread, task);
+    thread.ref();
+    thread.postMessage(task.job, [task.job.frames.buffer as ArrayBuffer]);
   }
 
   #start(): Worker {
-    const worker = new Worker(WORKER, { name: 'h264' });
-    worker.on('message', (reply: Reply) => {
-      if ('file' in reply) this.#finish(worker, reply.file);
-      else this.#lose(worker, new Error(`H.264 encoding failed: ${reply.error}`));
+    const thread = new Worker(WORKER, { name: 'h264' });
+    thread.on('message', (reply: Reply) => {
+      if ('file' in reply) this.#finish(thread, reply.file);
+      else this.#lose(thread, new Error(`H.264 encoding failed: ${reply.error}`));
     });
-    worker.on('error', (error) => this.#lose(worker, error));
-    worker.on('exit', (code) => this.#lose(worker, new Error(`the H.264 encoder stopped with code ${code}`)));
-    return worker;
+    thread.on('error', (error) => this.#lose(thread, error));
+    thread.on('exit', (code) => this.#lose(thread, new Error(`the H.264 encoder stopped with code ${code}`)));
+    return thread;
   }
 
-  #finish(worker: Worker, file: Uint8Array): void {
-    const task = this.#running.get(worker);
-    this.#running.delete(worker);
-    this.#idle.push(worker);
-    worker.unref();
+  #finish(thread: Worker, file: Uint8Array): void {
+    const task = this.#running.get(thread);
+    this.#running.delete(thread);
+    this.#idle.push(thread);
+    thread.unref();
     task?.resolve(file);
     this.#dispatch();
   }
 
-  /** Gives up a worker that died or failed, with the chunk it was at; the next chunk gets a new worker. */
-  #lose(worker: Worker, error: Error): void {
-    const at = this.#idle.indexOf(worker);
+  /** Gives up a thread that died or failed, with the chunk it was at; the next chunk gets a new thread. */
+  #lose(thread: Worker, error: Error): void {
+    const at = this.#idle.indexOf(thread);
     if (at >= 0) this.#idle.splice(at, 1);
-    this.#running.get(worker)?.reject(error);
-    this.#running.delete(worker);
-    void worker.terminate();
+    this.#running.get(thread)?.reject(error);
+    this.#running.delete(thread);
+    void thread.terminate();
     if (!this.#closed) this.#dispatch();
   }
 }

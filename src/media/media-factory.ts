@@ -25,7 +25,7 @@ export interface MediaOptions {
   /** 0 (smallest files) to 10 (fastest), of the encoder that needs nothing. Default 10. */
   speed?: number;
   /** Encoder threads. Default: half of the cores, at least one and at most four. */
-  workers?: number;
+  threads?: number;
   /** Encoders of this machine, beside the one that needs nothing. */
   natives?: readonly PictureEncoder[];
   /** What new sessions are encoded with. Default minih264. */
@@ -34,7 +34,7 @@ export interface MediaOptions {
 
 export interface ClosableMediaFactory extends MediaFactory, AsyncDisposable {
   /** Makes an encoder ready ahead of the first session. */
-  prepare(): void;
+  warmUp(): void;
   /** Stops the encoder threads. */
   close(): Promise<void>;
 }
@@ -56,7 +56,7 @@ export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFac
   const { quantizer = 24, maxBitsPerSecond = 8e6, speed = 10 } = options;
   requireInteger('quantizer', quantizer, 10, 51);
   requireInteger('speed', speed, 0, 10);
-  const threads = options.workers ?? Math.min(4, Math.max(1, availableParallelism() >> 1));
+  const threads = options.threads ?? Math.min(4, Math.max(1, availableParallelism() >> 1));
   const encoders: PictureEncoder[] = [new MiniH264(threads, speed), ...(options.natives ?? [])];
   const find = (name: EncoderName): PictureEncoder => {
     const found = encoders.find((encoder) => encoder.name === name);
@@ -75,7 +75,7 @@ export function createMediaFactory(options: MediaOptions = {}): ClosableMediaFac
     }),
     playlist,
     progressive,
-    prepare: () => preferred.prepare(),
+    warmUp: () => preferred.warmUp(),
     close,
     [Symbol.asyncDispose]: close,
   };

@@ -19,8 +19,8 @@ export class MiniH264 implements PictureEncoder {
     return readSamples(await this.#pool.encode({ ...job, frames: copyOf(job.frames), speed: this.speed }));
   }
 
-  prepare(): void {
-    this.#pool.prepare();
+  warmUp(): void {
+    this.#pool.warmUp();
   }
 
   close(): Promise<void> {

@@ -18,17 +18,17 @@ interface Waiting {
 }
 
 export class HashThread {
-  private readonly worker = new Worker(WORKER, { name: 'sha256' });
+  private readonly thread = new Worker(WORKER, { name: 'sha256' });
   /** Answers come in the order of the jobs. */
   private readonly waiting: Waiting[] = [];
   private failure: Error | undefined;
   private hashes = 0;
 
   constructor() {
-    this.worker.unref();
-    this.worker.on('message', (digest: string) => this.waiting.shift()?.resolve(digest));
-    this.worker.on('error', (error) => this.fail(error));
-    this.worker.on('exit', () => this.fail(new Error('The hashing thread has ended.')));
+    this.thread.unref();
+    this.thread.on('message', (digest: string) => this.waiting.shift()?.resolve(digest));
+    this.thread.on('error', (error) => this.fail(error));
+    this.thread.on('exit', () => this.fail(new Error('The hashing thread has ended.')));
   }
 
   open(): RemoteHash {
@@ -36,7 +36,7 @@ export class HashThread {
   }
 
   async close(): Promise<void> {
-    await this.worker.terminate();
+    await this.thread.terminate();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -47,7 +47,7 @@ export class HashThread {
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
       this.waiting.push({ resolve, reject });
-      this.worker.postMessage(job);
+      this.thread.postMessage(job);
     });
   }
 

@@ -165,7 +165,7 @@ async function doneBy(time: number, work: Promise<void>): Promise<boolean> {
   }
 }
 
-/** The viewer beside the compiled server, or in `dist` when run from source. */
+/** The studio beside the compiled server, or in `dist` when run from source. */
 function builtStudio(): string | undefined {
   const candidates = ['../studio/', '../../dist/studio/'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
   return candidates.find((path) => existsSync(`${path}index.html`));

@@ -85,7 +85,7 @@ const secrets = {
     .min(16)
     .optional()
     .describe(
-      'Secret that signs media URLs, shared by all replicas; random per start if not set, which is refused with S3 or Redis',
+      'Secret that signs media URLs, shared by all servers; random per start if not set, which is refused with S3 or Redis',
     ),
   secrets: text.describe(
     'Directory for a token and a signing key, created at the first start; used unless set directly',
@@ -296,7 +296,7 @@ const connections = {
 };
 
 const pages = {
-  studio: text.describe('Directory of the built viewer; found automatically if not set'),
+  studio: text.describe('Directory of the built studio; found automatically if not set'),
   graphiql: z
     .stringbool()
     .or(z.boolean())

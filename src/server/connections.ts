@@ -5,7 +5,7 @@ import { Progress } from './progress.js';
 import type { RefusalLog } from './refusals.js';
 import { givingWay } from './unread.js';
 
-/** Descriptors that are kept for files, the store and workers. */
+/** Descriptors that are kept for files, the store and threads. */
 const RESERVED_DESCRIPTORS = 256;
 const SWEEP_MILLISECONDS = 1000;
 /** What is left unread is looked at whenever so much was written, and in every sweep. */

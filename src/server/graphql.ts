@@ -88,7 +88,7 @@ function mask(error: unknown, log: Logger): GraphQLError {
     noteFailure(log, cause);
     return expected(cause, error);
   }
-  log.error({ err: cause ?? error, requestId }, 'A resolver failed');
+  log.error({ error: cause ?? error, requestId }, 'A resolver failed');
   const at = error instanceof GraphQLError ? { nodes: error.nodes, path: error.path } : {};
   return new GraphQLError(`Something went wrong inside the service (request ${requestId}). The log has the details.`, {
     ...at,
@@ -102,7 +102,7 @@ const OWN_FAILURES: ReadonlySet<DomainErrorCode> = new Set(['STORAGE', 'ENGINE',
 /** What a client is answered with has no paths and no causes: they are in the log, under the id of its request. */
 export function noteFailure(log: Logger, error: DomainError): void {
   if (!OWN_FAILURES.has(error.code)) return;
-  log.warn({ err: error, code: error.code, requestId: currentRequestId() }, 'A request could not be served');
+  log.warn({ error, code: error.code, requestId: currentRequestId() }, 'A request could not be served');
 }
 
 /** A domain failure where the schema has no result union for it, such as in `nodes` or a page of a session's prompts. */

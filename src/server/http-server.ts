@@ -82,7 +82,7 @@ export function createHttpServer(parts: HttpParts): HttpServer {
     refuseSocket(socket, refusal, 'allow: GET, HEAD, POST, OPTIONS\r\n');
   });
   // Such as no descriptor being left for another connection: that one is lost, the others go on.
-  server.on('error', (error) => log.error({ err: error }, 'The server could not take a connection'));
+  server.on('error', (error) => log.error({ error }, 'The server could not take a connection'));
   return { server, connections };
 }
 
@@ -124,7 +124,7 @@ class Routes {
     withRequestId(id, () => {
       this.serve(request, response, id, refusal).catch((error: unknown) => {
         if (response.writableEnded) return; // Broken off, which is what failed here.
-        this.parts.log.error({ err: error, requestId: id }, 'A request failed');
+        this.parts.log.error({ error, requestId: id }, 'A request failed');
         sendError(response, 500, 'INTERNAL', `Something went wrong inside the service (request ${id}).`);
       });
     });
@@ -185,7 +185,7 @@ class Routes {
     if (path === '/metrics') return this.metrics(request, response);
     if (await this.parts.media.handle(request, response, incoming)) return;
     if (this.parts.files.handle(path, response)) return;
-    sendError(response, 404, 'NOT_FOUND', 'Not found. The API is at /graphql, the viewer at /.');
+    sendError(response, 404, 'NOT_FOUND', 'Not found. The API is at /graphql, the studio at /.');
   }
 
   private async graphql(

@@ -97,10 +97,10 @@ export class MediaRoutes {
     if ((error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE') return void response.destroy(); // The client left.
     if (code === undefined) throw error;
     if (error instanceof DamagedError) {
-      this.parts.log.error({ err: error, key: error.key, requestId: currentRequestId() }, 'A stored file is damaged');
+      this.parts.log.error({ error, key: error.key, requestId: currentRequestId() }, 'A stored file is damaged');
       return sendError(response, 500, code, withoutPaths(error.message));
     }
-    this.parts.log.warn({ err: error, code, requestId: currentRequestId() }, 'A file could not be served');
+    this.parts.log.warn({ error, code, requestId: currentRequestId() }, 'A file could not be served');
     sendError(response, 503, code, 'The object store does not respond; try again.');
   }
 

@@ -8,7 +8,7 @@ export interface Patience {
   answerSeconds: number;
   /** Until what nobody waits for, a session's own writing, is given up and the session is paused. */
   storeRetrySeconds: number;
-  /** For all that a shutdown writes: what is left of `shutdownSeconds` is for streams, workers and devices. */
+  /** For all that a shutdown writes: what is left of `shutdownSeconds` is for streams, threads and devices. */
   storeFarewellSeconds: number;
 }
 

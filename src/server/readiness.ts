@@ -66,7 +66,7 @@ export class Readiness {
       await store.check();
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
-      if (this.answer?.store !== problem) log.error({ err: error }, 'The store does not answer');
+      if (this.answer?.store !== problem) log.error({ error }, 'The store does not answer');
     }
     if (problem === undefined && this.answer?.store !== undefined) log.info({}, 'The store answers again');
     this.answer = { store: problem, until: now() + seconds * 1000 };

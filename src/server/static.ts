@@ -19,7 +19,7 @@ const CONTENT_SECURITY =
 
 const NOT_BUILT = `<!doctype html><meta charset="utf-8"><title>LongLive</title>
 <body style="font:16px/1.6 system-ui;background:#0d0f12;color:#d6dae0;display:grid;place-content:center;height:100vh;margin:0">
-<p>The service runs. The viewer page is not built: <code>npm run build:studio</code>, then start again.</p>
+<p>The service runs. The studio is not built: <code>npm run build:studio</code>, then start again.</p>
 <p>The API is at <a style="color:#8ab4ff" href="/graphql">/graphql</a>.</p>`;
 
 interface StaticFile {
@@ -28,7 +28,7 @@ interface StaticFile {
   cacheControl: string;
 }
 
-/** The built viewer page, read into memory once: only files that existed then can be asked for. */
+/** The built studio, read into memory once: only files that existed then can be asked for. */
 export class StaticFiles {
   private constructor(private readonly files: ReadonlyMap<string, StaticFile>) {}
 

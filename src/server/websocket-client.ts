@@ -46,7 +46,7 @@ export class WebSocketClient {
     private readonly socket: Socket,
     private readonly limits: ClientLimits,
   ) {
-    webSocket.on('error', (error) => limits.log.debug({ err: error }, 'A WebSocket broke'));
+    webSocket.on('error', (error) => limits.log.debug({ error }, 'A WebSocket broke'));
     webSocket.on('ping', (data) => this.pong(data));
     this.boundStranger();
     this.keepAlive();
@@ -102,7 +102,7 @@ export class WebSocketClient {
     work.catch((error: unknown) => {
       if (error instanceof Error && OUT_OF_PLACE.test(error.message))
         return this.close(BAD_REQUEST, 'Invalid message received');
-      this.limits.log.error({ err: error }, 'A message on a WebSocket could not be served');
+      this.limits.log.error({ error }, 'A message on a WebSocket could not be served');
       this.close(INTERNAL, 'Internal server error');
     });
   }

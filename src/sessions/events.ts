@@ -13,7 +13,7 @@ export interface StateChanged extends Stored {
   state: SessionState;
   previous?: SessionState;
   reason?: StateReason;
-  error?: { code: string; message: string };
+  failure?: { code: string; message: string };
   /** The command that asked for it. */
   commandId?: string;
 }
@@ -21,7 +21,7 @@ export interface StateChanged extends Stored {
 /** A switch was accepted (its receipt). Seen by every subscriber, so that several people can share one session. */
 export interface PromptRequested extends Stored {
   type: 'PromptRequested';
-  requestId: string;
+  receiptId: string;
   prompt: string;
   mode: RecacheMode;
   when: SwitchWhen;
@@ -32,7 +32,7 @@ export interface PromptRequested extends Stored {
 /** A prompt really took effect; always comes before the FrameChunk of its block. */
 export interface PromptApplied extends Stored {
   type: 'PromptApplied';
-  requestId: string;
+  receiptId: string;
   prompt: string;
   mode: RecacheMode;
   block: number;
@@ -46,7 +46,7 @@ export interface PromptApplied extends Stored {
 /** A later request took this one's place before its block began. */
 export interface PromptSuperseded extends Stored {
   type: 'PromptSuperseded';
-  requestId: string;
+  receiptId: string;
   supersededBy: string;
 }
 
@@ -70,7 +70,7 @@ export interface FrameChunk extends Stored {
   /** Whether decoding can begin here. */
   keyframe: boolean;
   /** Of the prompt that took effect here. */
-  requestId?: string;
+  receiptId?: string;
   /** Device time from the chunk before to this one, recaches aside. */
   generateMilliseconds: number;
   encodeMilliseconds: number;
@@ -83,7 +83,7 @@ export interface SessionEnded extends Stored {
   type: 'SessionEnded';
   state: SessionState;
   reason?: StateReason;
-  error?: { code: string; message: string };
+  failure?: { code: string; message: string };
   chunks: number;
   frames: number;
   seconds: number;
@@ -96,7 +96,7 @@ export interface Heartbeat {
   at: number;
   state: SessionState;
   reason?: StateReason;
-  error?: { code: string; message: string };
+  failure?: { code: string; message: string };
   /** The newest event there is; a subscriber that has seen it has seen all. */
   lastSequence: number;
 }

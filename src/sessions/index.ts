@@ -4,6 +4,7 @@ export { systemClock } from './clock.js';
 export * from './errors.js';
 export * from './events.js';
 export { DamagedError } from './stored/checksum.js';
+export { isSessionId } from './stored/ids.js';
 export { readWhole } from './stored/whole.js';
 export { keysOf, pageCursorOf, SESSIONS, STORE_PREFIXES } from './stored/keys.js';
 export * from './policy.js';

@@ -82,7 +82,7 @@ export interface Generation extends Disposable {
   /** No other block can be made, unless a prompt that clears the cache comes before it. */
   readonly ended?: boolean;
   /** Encodes a prompt ahead of `setPrompt`, which would do it too, in a turn of the device. Other calls go on meanwhile. */
-  prepare(text: string): Promise<void>;
+  encodePrompt(text: string): Promise<void>;
   setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }>;
   step(): Promise<Step>;
   abandonBlock(): Promise<void>;
@@ -111,7 +111,7 @@ export interface Engine {
    * Brings the model onto the device ahead of `open` and `restore`, which would load it too, in a turn of the device, and
    * encodes the prompt that `restore` will probably need. That this fails is for `restore` to say.
    */
-  prepare(model: string, options: GenerationOptions, prompt?: string): Promise<void>;
+  preload(model: string, options: GenerationOptions, prompt?: string): Promise<void>;
   open(model: string, options: GenerationOptions): Promise<Generation>;
   restore(model: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation>;
 }
@@ -151,7 +151,7 @@ export interface PictureEncoder extends AsyncDisposable {
   readonly name: EncoderName;
   encode(job: PictureJob): Promise<EncodedPictures>;
   /** Makes it ready ahead of the first frames, which would wait for it. */
-  prepare(): void;
+  warmUp(): void;
   close(): Promise<void>;
 }
 

@@ -15,13 +15,13 @@ export type StateReason =
   | 'STORAGE'
   /** The server that generated it went away (restart or crash); resume continues from the last checkpoint. */
   | 'WORKER_LOST'
-  /** The model cannot be loaded now, see `error`; resume when it can. */
+  /** The model cannot be loaded now, see `failure`; resume when it can. */
   | 'MODEL'
   /** `maxSeconds` is reached. */
   | 'DURATION_REACHED'
   /** The model can make no further block: its positions are used up. */
   | 'MODEL_END'
-  /** The device, the core or the encoder failed; see `error`. */
+  /** The device, the core or the encoder failed; see `failure`. */
   | 'ENGINE'
   | 'MEDIA';
 
@@ -100,7 +100,7 @@ export interface TimelineEntry {
   frame: number;
   seconds: number;
   /** The receipt that asked for it; the entries of `createSession` have one as well. */
-  requestId: string;
+  receiptId: string;
   recacheMilliseconds: number;
   /** Of its event in the log; absent in what earlier releases stored. */
   sequence?: number;
@@ -179,7 +179,7 @@ export interface Session {
   state: SessionState;
   reason?: StateReason;
   /** What went wrong, for PAUSED by STORAGE or MODEL and for FAILED. */
-  error?: { code: string; message: string };
+  failure?: { code: string; message: string };
   createdAt: Date;
   updatedAt: Date;
   model: string;
@@ -250,7 +250,7 @@ export interface SessionExport {
   state: ExportState;
   /** 0 to 1. */
   progress: number;
-  error?: { code: string; message: string };
+  failure?: { code: string; message: string };
   createdAt: Date;
   fromChunk: number;
   toChunk: number;

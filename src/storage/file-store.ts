@@ -165,7 +165,7 @@ export class FileStore implements ObjectStore {
       throw error;
     }));
     await this.#requireRoot(ROOT);
-    await this.#scratch.prepare();
+    await this.#scratch.create();
   }
 
   /** Objects that are not found because there is no directory any more must not look as if somebody had deleted them. */

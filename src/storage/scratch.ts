@@ -30,7 +30,7 @@ export class Scratch {
   constructor(readonly folder: string) {}
 
   /** Makes the folder and, once and then every hour, clears what killed processes left there. */
-  async prepare(): Promise<void> {
+  async create(): Promise<void> {
     await ignore(['EEXIST'], mkdir(this.folder));
     await (this.swept ??= this.sweepNowAndThen());
   }

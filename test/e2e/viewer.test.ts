@@ -26,7 +26,7 @@ const WORLDS = [
   },
   {
     name: 'painted pictures of another server',
-    start: () => startPaintingServer({}, {}, undefined, createMediaFactory({ workers: 1 }), 'api'),
+    start: () => startPaintingServer({}, {}, undefined, createMediaFactory({ threads: 1 }), 'api'),
     possible: true,
     patience: 30_000,
   },

@@ -47,7 +47,7 @@ export class FakeEngine implements Engine {
   readonly opened: string[] = [];
   /** Blocks of the checkpoints that were gone on from. */
   readonly restoredAt: number[] = [];
-  readonly prepared: string[] = [];
+  readonly preloaded: string[] = [];
   /** Of every checkpoint, at least. */
   checkpointBytes = 0;
   fault: string | undefined;
@@ -88,8 +88,8 @@ export class FakeEngine implements Engine {
     if (width * height > 512 * 512) throw invalid('width', 'The fake model makes at most 512x512 pixels.');
   }
 
-  async prepare(model: string, _options: GenerationOptions, prompt?: string): Promise<void> {
-    this.prepared.push(model);
+  async preload(model: string, _options: GenerationOptions, prompt?: string): Promise<void> {
+    this.preloaded.push(model);
     const error = this.failToPrepare?.();
     if (error) throw error;
     if (prompt !== undefined) await this.encode(prompt).catch(() => undefined);
@@ -178,7 +178,7 @@ class FakeGeneration implements Generation {
     return endBlocks !== undefined && this.state.block - (this.state.origin ?? 0) >= endBlocks;
   }
 
-  prepare(text: string): Promise<void> {
+  encodePrompt(text: string): Promise<void> {
     return this.engine.encode(text);
   }
 

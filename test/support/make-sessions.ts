@@ -33,7 +33,7 @@ async function open(): Promise<ComposedBackend> {
   const engine = await openEngine({ models: packages, threads: 1, device: 'cpu' });
   const store = openStore(pathToFileURL(resolve(folder)).href);
   return compose({
-    ...{ engine, store, media: createMediaFactory({ workers: 1 }), logger: SILENT },
+    ...{ engine, store, media: createMediaFactory({ threads: 1 }), logger: SILENT },
     policy: { checkpointBlocks: 2, idleSeconds: 0 },
   });
 }

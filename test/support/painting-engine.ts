@@ -48,7 +48,7 @@ export class PaintingEngine implements Engine {
     // Any size can be painted.
   }
 
-  async prepare(): Promise<void> {
+  async preload(): Promise<void> {
     // There is nothing to load.
   }
 
@@ -75,7 +75,7 @@ class Painting implements Generation {
     private prompt: string,
   ) {}
 
-  async prepare(): Promise<void> {
+  async encodePrompt(): Promise<void> {
     // A hue is quickly found.
   }
 

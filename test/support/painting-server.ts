@@ -19,7 +19,7 @@ export async function startPaintingServer(
   settings: Partial<ServerSettings> = {},
   policy: Partial<SessionPolicy> = {},
   models?: ModelInfo[],
-  media = createMediaFactory({ workers: 1 }),
+  media = createMediaFactory({ threads: 1 }),
   role: 'all' | 'api' = 'all',
 ): Promise<RunningServer> {
   const directory = await mkdtemp(join(tmpdir(), 'longlive-'));

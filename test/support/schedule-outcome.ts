@@ -53,9 +53,9 @@ function endOf(events: StoredEvent[]): string[] {
 
 /** What was acknowledged was logged once, and has one outcome at most; without one, the session ended first. */
 function receiptsOf(events: StoredEvent[], acknowledged: ReadonlySet<string> = new Set()): string[] {
-  const requested = events.flatMap((event) => (event.type === 'PromptRequested' ? [event.requestId] : []));
+  const requested = events.flatMap((event) => (event.type === 'PromptRequested' ? [event.receiptId] : []));
   const settled = events.flatMap((event) =>
-    event.type === 'PromptApplied' || event.type === 'PromptSuperseded' ? [event.requestId] : [],
+    event.type === 'PromptApplied' || event.type === 'PromptSuperseded' ? [event.receiptId] : [],
   );
   const problems: string[] = [];
   if (new Set(requested).size < requested.length) problems.push('a request is logged twice');

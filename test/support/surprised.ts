@@ -1,13 +1,13 @@
 /** A process of its own: a service that meets what nobody foresaw, as `longlive serve` does. The argument says what. */
-import { pino } from 'pino';
 import { endWhenUnforeseen } from '../../src/cli/crash.js';
 import { EXIT } from '../../src/cli/failure.js';
+import { createLog } from '../../src/cli/log.js';
 import { startTestServer } from './test-server.js';
 
 const server = await startTestServer({ settings: { readySeconds: 0 } });
 const hang = process.argv[2] === 'hang';
 endWhenUnforeseen({
-  log: pino(),
+  log: createLog('info'),
   notReady: (reason) => server.notReady(reason),
   close: async () => {
     const { problems } = (await (await fetch(`${server.url}/readyz`)).json()) as { problems: string[] };

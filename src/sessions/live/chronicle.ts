@@ -12,7 +12,7 @@ import type { Context } from './context.js';
 import type { Failure } from './failure.js';
 
 export interface TransitionDetails {
-  error?: Failure | undefined;
+  failure?: Failure | undefined;
   commandId?: string | undefined;
 }
 
@@ -43,14 +43,14 @@ export class Chronicle {
   async transition(
     state: SessionState,
     reason?: StateReason,
-    { error, commandId }: TransitionDetails = {},
+    { failure, commandId }: TransitionDetails = {},
   ): Promise<void> {
     const draft = {
       type: 'StateChanged',
       state,
       previous: this.session.state,
       ...(reason && { reason }),
-      ...(error && { error }),
+      ...(failure && { failure }),
       ...(commandId !== undefined && { commandId }),
     } as const;
     await this.log.append(draft, { unless: () => this.session.state === state && this.session.reason === reason });

@@ -11,6 +11,7 @@ import {
   bigintAsText,
   decodeReceipt,
   decodeSnapshot,
+  encodeSnapshot,
   type StoredReceipt,
   type StoredSnapshot,
 } from '../stored/record.js';
@@ -83,6 +84,9 @@ export type CommandName = keyof Commands;
 export type Input<Name extends CommandName> = ReturnType<Commands[Name]['input']['decode']>;
 export type Output<Name extends CommandName> = ReturnType<Commands[Name]['output']['decode']>;
 
+/** What some command answers with. */
+export type Answer = Output<CommandName>;
+
 type CommandOf<Names extends CommandName> = {
   [Name in Names]: { id: string; name: Name; input: Input<Name> };
 }[Names];
@@ -127,9 +131,10 @@ const FAULT = 'FAULT';
 const REPLY = z.union([z.strictObject({ value: z.unknown() }), z.strictObject({ error: ERROR })]);
 
 /** Carries out the work and writes what came of it, failures too. */
-export async function encodeReply(work: () => Promise<unknown>): Promise<string> {
+export async function encodeReply(work: () => Promise<Answer>): Promise<string> {
   try {
-    return JSON.stringify({ value: (await work()) ?? null }, bigintAsText);
+    const answer = await work();
+    return JSON.stringify({ value: 'timeline' in answer ? encodeSnapshot(answer) : answer }, bigintAsText);
   } catch (error) {
     return JSON.stringify({ error: encodeError(error) });
   }

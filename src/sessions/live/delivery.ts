@@ -4,6 +4,7 @@ import { DomainError } from '../errors.js';
 import type { Session } from '../session.js';
 import { OwnershipLost } from '../stored/vault.js';
 import {
+  type Answer,
   type Command,
   type CommandName,
   decodeCommand,
@@ -110,7 +111,7 @@ export class Delivery {
     });
   }
 
-  private async ask(id: string, command: SessionCommand): Promise<unknown> {
+  private async ask(id: string, command: SessionCommand): Promise<Answer> {
     for (let attempt = 1; attempt <= MOST_ATTEMPTS; attempt++) {
       try {
         const owned = (await this.directory.find(id)) ?? (await this.recipients.takeOver(id));
@@ -124,7 +125,7 @@ export class Delivery {
   }
 
   /** What can be said of a finished session: stopping it changes nothing, a retried switch gets its receipt. */
-  private answerFinished(session: Session, command: SessionCommand): unknown {
+  private answerFinished(session: Session, command: SessionCommand): Answer {
     if (command.name === 'stop') return session;
     const key = command.name === 'switchPrompt' ? command.input.idempotencyKey : undefined;
     const receipt = key === undefined ? undefined : receiptOfKey(session, key);
@@ -136,7 +137,7 @@ export class Delivery {
 /** Refusals that are over when the session has come to its next owner. */
 const ON_THE_MOVE: ReadonlySet<string> = new Set(['OWNED_ELSEWHERE', 'SHUTTING_DOWN']);
 
-async function askOwner(owned: OwnedSession, command: SessionCommand): Promise<unknown> {
+async function askOwner(owned: OwnedSession, command: SessionCommand): Promise<Answer> {
   try {
     return await carryOut(owned, command);
   } catch (error) {
@@ -145,7 +146,7 @@ async function askOwner(owned: OwnedSession, command: SessionCommand): Promise<u
   }
 }
 
-async function carryOut(owned: OwnedSession, command: SessionCommand): Promise<unknown> {
+async function carryOut(owned: OwnedSession, command: SessionCommand): Promise<Answer> {
   switch (command.name) {
     case 'switchPrompt':
       return owned.switchPrompt(command.id, command.input);

@@ -125,7 +125,7 @@ export class Exports {
     const { logger } = this.context;
     logger.warn({ sessionId: made.sessionId, range: made.range, error }, 'export failed');
     const { code, message } = describe(error);
-    await this.settle({ ...made, error: { code, message } }, 'FAILED').catch((next: unknown) => {
+    await this.settle({ ...made, failure: { code, message } }, 'FAILED').catch((next: unknown) => {
       logger.warn({ sessionId: made.sessionId, error: next }, 'could not record the failure of an export');
     });
   }

@@ -49,8 +49,8 @@ async function finishOnce(host: FinishingHost): Promise<void> {
 }
 
 async function logEnd(host: FinishingHost, artifacts: Artifact[]): Promise<void> {
-  const { state, reason, error, chunks, frames, seconds } = host.session;
-  const outcome = { state, ...(reason && { reason }), ...(error && { error }) };
+  const { state, reason, failure, chunks, frames, seconds } = host.session;
+  const outcome = { state, ...(reason && { reason }), ...(failure && { failure }) };
   const draft = { type: 'SessionEnded', ...outcome, chunks, frames, seconds, artifacts } as const;
   await host.log.append(draft, { unless: () => host.session.finishedAt !== undefined });
 }

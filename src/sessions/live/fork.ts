@@ -49,11 +49,11 @@ export async function inherit(heir: Heir): Promise<void> {
 async function* historyOf(context: Context, { sessionId, chunk }: SessionParent): AsyncGenerator<Draft> {
   const requests = new Map<string, PromptRequested>();
   for await (const event of new LogReader(context.vault, keysOf(sessionId)).all()) {
-    if (event.type === 'PromptRequested') requests.set(event.requestId, event);
-    if (event.type === 'PromptSuperseded') requests.delete(event.requestId);
+    if (event.type === 'PromptRequested') requests.set(event.receiptId, event);
+    if (event.type === 'PromptSuperseded') requests.delete(event.receiptId);
     if (event.type === 'PromptApplied' && event.block < chunk) {
-      const request = requests.get(event.requestId);
-      requests.delete(event.requestId);
+      const request = requests.get(event.receiptId);
+      requests.delete(event.receiptId);
       if (request) yield draftOf({ ...request, idempotencyKey: undefined });
       yield draftOf(event);
     }

@@ -142,8 +142,8 @@ export class Life implements ProducerHost {
   }
 
   /** Logs a pause of a session that generates nothing; never rejects. */
-  async rest(reason: StateReason, error?: Failure): Promise<void> {
-    this.queue.push(() => this.transition('PAUSED', reason, { error }));
+  async rest(reason: StateReason, failure?: Failure): Promise<void> {
+    this.queue.push(() => this.transition('PAUSED', reason, { failure }));
     await this.drain('rest');
   }
 
@@ -240,13 +240,13 @@ export class Life implements ProducerHost {
     this.context.logger.error({ sessionId: this.id, code, error }, 'session failed');
     if (code === 'STORAGE' || next === 'finish') return this.getStuck({ code, message }, next);
     const later = code === 'AT_CAPACITY' || code === 'MODEL_UNAVAILABLE';
-    if (later && this.session.chunks > 0) return this.settleDown('MODEL', { error: { code, message } });
+    if (later && this.session.chunks > 0) return this.settleDown('MODEL', { failure: { code, message } });
     return this.breakOff({ code, message });
   }
 
-  private async breakOff(error: Failure): Promise<void> {
+  private async breakOff(failure: Failure): Promise<void> {
     if (this.queue.stalled) this.queue.clear();
-    await this.end('FAILED', error.code === 'MEDIA' ? 'MEDIA' : 'ENGINE', { error });
+    await this.end('FAILED', failure.code === 'MEDIA' ? 'MEDIA' : 'ENGINE', { failure });
   }
 
   private transition(state: SessionState, reason?: StateReason, details: TransitionDetails = {}): Promise<void> {
@@ -255,9 +255,9 @@ export class Life implements ProducerHost {
 
   // ---- while the store fails ----------------------------------------------------------------------------------------
 
-  private getStuck(error: Failure, next: Stuck['next']): void {
-    if (next === 'rest') this.queue.push(() => this.transition('PAUSED', 'STORAGE', { error }));
-    const trouble = { state: 'PAUSED', reason: 'STORAGE', error } as const;
+  private getStuck(failure: Failure, next: Stuck['next']): void {
+    if (next === 'rest') this.queue.push(() => this.transition('PAUSED', 'STORAGE', { failure }));
+    const trouble = { state: 'PAUSED', reason: 'STORAGE', failure } as const;
     const stuck: Stuck = { kind: 'stuck', trouble, next, attempt: undefined };
     this.phase = stuck;
     this.inBackground(this.tryAgain(stuck));
@@ -299,7 +299,7 @@ export class Life implements ProducerHost {
 
   stoppedLater(stuck: Stuck, commandId?: string): DomainError {
     this.noteStop(stuck, commandId);
-    const { message } = stuck.trouble.error;
+    const { message } = stuck.trouble.failure;
     return new DomainError('STORAGE', `${message} The session will be stopped once the store is writable.`);
   }
 
@@ -368,8 +368,8 @@ export class Life implements ProducerHost {
 
   private noticed(event: StoredEvent): void {
     this.wake.notify();
-    if (event.type === 'PromptRequested') void this.producer?.preparePrompts();
-    if (event.type === 'PromptApplied' || event.type === 'PromptSuperseded') this.producer?.forget(event.requestId);
+    if (event.type === 'PromptRequested') void this.producer?.encodePrompts();
+    if (event.type === 'PromptApplied' || event.type === 'PromptSuperseded') this.producer?.forget(event.receiptId);
   }
 
   inBackground(work: Promise<void>): void {

@@ -17,7 +17,7 @@ export class NoEngine implements Engine {
     throw generatesNothing();
   }
 
-  async prepare(): Promise<void> {
+  async preload(): Promise<void> {
     throw generatesNothing();
   }
 

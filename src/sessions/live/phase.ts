@@ -8,7 +8,7 @@ import type { StateReason } from '../session.js';
 export interface Trouble {
   state: 'PAUSED';
   reason: StateReason;
-  error: Failure;
+  failure: Failure;
 }
 
 /** Nothing is generated. `over` ends the wait after which the session gives back what it holds, then leaves. */

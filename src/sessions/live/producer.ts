@@ -67,14 +67,14 @@ export class Producer {
   async run(): Promise<Outcome> {
     await this.loadModel();
     if (!this.generation && this.host.control) return this.host.control;
-    const generation = await this.prepare();
+    const generation = await this.openGeneration();
     for (;;) {
       await this.pace();
       const outcome = this.host.control ?? this.reasonToRest(generation);
       if (outcome) return outcome;
       await this.takePrompts(generation);
       if (generation.ended) return { kind: 'complete', reason: 'MODEL_END' };
-      void this.preparePrompts();
+      void this.encodePrompts();
       if (await this.generateBlock(generation)) await this.checkpointSometimes(generation);
       await this.host.queue.room();
     }
@@ -84,20 +84,20 @@ export class Producer {
    * Encodes the prompt that takes effect next while blocks are made, to be called whenever that may be another one. One at
    * a time: those that are replaced before their turn cost nothing. What fails does so again, and is told, at its block.
    */
-  async preparePrompts(): Promise<void> {
+  async encodePrompts(): Promise<void> {
     if (this.preparing) return;
     this.preparing = true;
     let done: string | undefined;
     for (let next = this.nextPrompt(); next !== undefined && next !== done; next = this.nextPrompt()) {
-      await this.generation?.prepare(next).catch(() => undefined);
+      await this.generation?.encodePrompt(next).catch(() => undefined);
       done = next;
     }
     this.preparing = false;
   }
 
   /** The log has the outcome of a request. */
-  forget(requestId: string): void {
-    this.settled.delete(requestId);
+  forget(receiptId: string): void {
+    this.settled.delete(receiptId);
   }
 
   private nextPrompt(): string | undefined {
@@ -131,7 +131,7 @@ export class Producer {
     const { prompt, chunks } = this.host.session;
     const ready = new AbortController();
     const loading = engine
-      .prepare(this.model, generationOptions(this.host.session), chunks > 0 ? prompt : undefined)
+      .preload(this.model, generationOptions(this.host.session), chunks > 0 ? prompt : undefined)
       .finally(() => ready.abort());
     loading.catch(() => undefined);
     while (!ready.signal.aborted && !this.host.control) {
@@ -145,7 +145,7 @@ export class Producer {
     return modelOf(this.host.context.engine, this.host.session).name;
   }
 
-  private async prepare(): Promise<Generation> {
+  private async openGeneration(): Promise<Generation> {
     this.publisher ??= await Publisher.open(this.host);
     if (this.generation) return this.generation;
     this.firstNew = this.host.session.chunks;
@@ -243,7 +243,7 @@ export class Producer {
     generation: Generation,
     { prompt, mode }: { prompt: string; mode: RecacheMode },
   ): Promise<{ milliseconds: number }> {
-    await generation.prepare(prompt);
+    await generation.encodePrompt(prompt);
     return this.turn(() => generation.setPrompt(prompt, mode));
   }
 

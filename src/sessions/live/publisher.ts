@@ -111,14 +111,14 @@ export class Publisher {
   private async logPrompts(frames: Frames, { winner, superseded, recacheMilliseconds }: Taken): Promise<void> {
     const { log, session, context } = this.host;
     const logged = superseded.map(({ id }) => {
-      const draft = { type: 'PromptSuperseded', requestId: id, supersededBy: winner.id } as const;
+      const draft = { type: 'PromptSuperseded', receiptId: id, supersededBy: winner.id } as const;
       return log.append(draft, { unless: () => !this.isPending(id) });
     });
-    const { id: requestId, prompt, mode, when, requestedAt } = winner;
+    const { id: receiptId, prompt, mode, when, requestedAt } = winner;
     const waitedMilliseconds = Math.max(0, context.clock.now() - requestedAt.getTime());
     const draft = {
       type: 'PromptApplied',
-      requestId,
+      receiptId,
       prompt,
       mode,
       block: frames.block,
@@ -127,26 +127,26 @@ export class Publisher {
       recacheMilliseconds,
       ...(typeof when === 'string' && { waitedMilliseconds }),
     } as const;
-    logged.push(log.append(draft, { unless: () => !this.isPending(requestId) }));
+    logged.push(log.append(draft, { unless: () => !this.isPending(receiptId) }));
     // Together they are few writes, however many there are.
     await Promise.all(logged);
   }
 
-  private isPending(requestId: string): boolean {
-    return this.host.session.receipts.some(({ id, status }) => id === requestId && status === 'PENDING');
+  private isPending(receiptId: string): boolean {
+    return this.host.session.receipts.some(({ id, status }) => id === receiptId && status === 'PENDING');
   }
 
   private async logChunk(
     frames: Frames,
     chunk: Encoded,
     generateMilliseconds: number,
-    requestId: string | undefined,
+    receiptId: string | undefined,
   ): Promise<void> {
     const { log } = this.host;
     const live = { type: 'StateChanged', state: 'LIVE', previous: 'STARTING' } as const;
     await log.append(live, { unless: () => this.host.session.state !== 'STARTING' });
     const described = this.describe(frames, chunk, generateMilliseconds);
-    await log.append(requestId === undefined ? described : { ...described, requestId }, {
+    await log.append(receiptId === undefined ? described : { ...described, receiptId }, {
       data: chunk.bytes,
       unless: () => this.host.session.chunks > frames.block,
     });

@@ -32,10 +32,10 @@ export async function rehearse(model: ModelInfo, options: RehearsalOptions): Pro
   const { engine, clock, turn = (work) => work() } = options;
   const { name, width, height } = model;
   const size = { seed: 0n, width, height };
-  await engine.prepare(name, size);
+  await engine.preload(name, size);
   using generation = await turn(() => engine.open(name, size));
   const end = clock.monotonic() + 1_000 * options.limitSeconds;
-  await generation.prepare(PROMPT);
+  await generation.encodePrompt(PROMPT);
   await turn(() => generation.setPrompt(PROMPT, 'RECACHE'));
   return await measure(model, generation, end, { ...options, turn });
 }

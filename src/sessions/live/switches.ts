@@ -54,7 +54,7 @@ export class Switches {
     const asked = { status: 'PENDING', when } as const;
     this.asked.add(asked);
     const draft = {
-      ...({ type: 'PromptRequested', requestId: id, prompt, mode, when } as const),
+      ...({ type: 'PromptRequested', receiptId: id, prompt, mode, when } as const),
       expectedBlock: expectedBlock(when, progress),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     };

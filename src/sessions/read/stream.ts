@@ -132,7 +132,7 @@ class EventReader {
       return undefined;
     }
     const session = await this.source.load();
-    const { state, reason, error, lastSequence } = session;
+    const { state, reason, failure, lastSequence } = session;
     this.ended = this.isComplete(session);
     if (this.ended || lastSequence > this.cursor) return undefined;
     return {
@@ -140,7 +140,7 @@ class EventReader {
       at: clock.now(),
       state,
       ...(reason && { reason }),
-      ...(error && { error }),
+      ...(failure && { failure }),
       lastSequence,
     };
   }

@@ -6,6 +6,7 @@ import { checksumOf, DamagedError, Summing } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
+import { asStored } from './names.js';
 import type { Chapter } from '../ports.js';
 import type { Artifact, ArtifactKind, Session, TimelineEntry } from '../session.js';
 import { entryOf } from './snapshot.js';
@@ -115,7 +116,7 @@ async function* timelineLines(log: LogReader): AsyncGenerator<Uint8Array> {
 }
 
 export function lineOf({ sequence: _sequence, ...entry }: TimelineEntry): string {
-  return JSON.stringify(entry) + '\n';
+  return JSON.stringify(asStored(entry)) + '\n';
 }
 
 /** The index first, then the samples; chunks are read twice. `onRead` is called for each. */

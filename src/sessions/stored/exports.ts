@@ -8,6 +8,7 @@ import { lineOf, type Shelf, video } from './artifacts.js';
 import { checksumOf, DamagedError, sealText, Summing, unsealText } from './checksum.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
+import { asStored, fromStored } from './names.js';
 import { entryOf } from './snapshot.js';
 
 export interface ExportRange {
@@ -125,7 +126,7 @@ export async function storeExport(
 }
 
 export function encodeExport(made: SessionExport): Uint8Array {
-  return new TextEncoder().encode(sealText(JSON.stringify(made)));
+  return new TextEncoder().encode(sealText(JSON.stringify(asStored(made))));
 }
 
 /** Throws DamagedError. */
@@ -135,7 +136,7 @@ export function decodeExport(bytes: Uint8Array, key: string): SessionExport {
       createdAt: string;
     } & Omit<SessionExport, 'createdAt'>;
     const { createdAt, ...rest } = stored;
-    return { ...rest, createdAt: new Date(createdAt) };
+    return { ...fromStored<Omit<SessionExport, 'createdAt'>>(rest), createdAt: new Date(createdAt) };
   } catch (error) {
     throw error instanceof DamagedError ? error : new DamagedError(key, 'is not JSON', error);
   }

@@ -295,7 +295,7 @@ const JSON_OBJECT = { contentType: 'application/json' };
 /** The session as its log alone tells it. */
 function fold({ request, snapshot }: SessionRecord, events: readonly StoredEvent[]): Session {
   const beginning: Session = {
-    ...{ ...snapshot, state: 'QUEUED', reason: undefined, error: undefined, media: undefined, finishedAt: undefined },
+    ...{ ...snapshot, state: 'QUEUED', reason: undefined, failure: undefined, media: undefined, finishedAt: undefined },
     ...{ prompt: request.prompts[0]?.prompt ?? '', timeline: [], receipts: [], artifacts: [] },
     prompts: { requested: 0, inherited: 0, applied: 0 },
     ...{ chunks: 0, frames: 0, seconds: 0, lastSequence: 0 },

@@ -7,6 +7,7 @@
 import type { StoredEvent } from '../events.js';
 import { DamagedError, sealText, unsealText } from './checksum.js';
 import type { SessionKeys } from './keys.js';
+import { asStored, fromStored } from './names.js';
 import type { Clock } from '../ports.js';
 import { OwnershipLost, type Vault } from './vault.js';
 
@@ -203,7 +204,7 @@ function withData(event: StoredEvent, data: Uint8Array | undefined): StoredEvent
 const JSONL = { contentType: 'application/x-ndjson' };
 
 export function formatSegment(events: StoredEvent[]): Uint8Array {
-  return new TextEncoder().encode(events.map((event) => sealText(JSON.stringify(event)) + '\n').join(''));
+  return new TextEncoder().encode(events.map((event) => sealText(JSON.stringify(asStored(event))) + '\n').join(''));
 }
 
 /** Throws DamagedError. */
@@ -216,12 +217,12 @@ export function parseSegment(bytes: Uint8Array, key: string, index: number): Sto
 /** Throws DamagedError, which calls the line `what`. */
 export function parseLine(line: string, what: string, sequence: number): StoredEvent {
   const json = unsealText(line, what);
-  let event: Partial<StoredEvent> | null;
+  let stored: Partial<StoredEvent> | null;
   try {
-    event = JSON.parse(json) as typeof event;
+    stored = JSON.parse(json) as typeof stored;
   } catch (error) {
     throw new DamagedError(what, 'is damaged: it is not JSON', error);
   }
-  if (event?.sequence === sequence && typeof event.type === 'string') return event as StoredEvent;
+  if (stored?.sequence === sequence && typeof stored.type === 'string') return fromStored(stored);
   throw new DamagedError(what, `is not the event that belongs there, number ${sequence}`);
 }

@@ -94,21 +94,21 @@ async function olderReceipts(
   const requests: PromptRequested[] = [];
   const outcomes = new Map<string, PromptApplied | PromptSuperseded>();
   for await (const event of backwards(log, before)) {
-    if (isOutcome(event)) outcomes.set(event.requestId, event);
+    if (isOutcome(event)) outcomes.set(event.receiptId, event);
     if (event.type === 'PromptRequested' && requests.push(event) === count) break;
   }
   const known = new Map(session.receipts.map((receipt) => [receipt.id, receipt]));
-  const open = new Set(requests.map(({ requestId }) => requestId));
+  const open = new Set(requests.map(({ receiptId }) => receiptId));
   for (const id of [...known.keys(), ...outcomes.keys()]) open.delete(id);
   // What was asked for before may have taken effect long after.
   if (open.size > 0) {
     for await (const event of log.all(before - 1)) {
-      if (isOutcome(event) && open.delete(event.requestId)) outcomes.set(event.requestId, event);
+      if (isOutcome(event) && open.delete(event.receiptId)) outcomes.set(event.receiptId, event);
       if (open.size === 0) break;
     }
   }
   return requests.map((request) => ({
-    ...(known.get(request.requestId) ?? outcomeOf(session, request, outcomes.get(request.requestId))),
+    ...(known.get(request.receiptId) ?? outcomeOf(session, request, outcomes.get(request.receiptId))),
     sequence: request.sequence,
   }));
 }

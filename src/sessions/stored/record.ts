@@ -3,8 +3,9 @@
 import { createHash } from 'node:crypto';
 import { DomainError } from '../errors.js';
 import { DamagedError, sealText, unsealText } from './checksum.js';
-import type { PromptCounts, Session, SessionParent, SwitchReceipt } from '../session.js';
+import type { PromptCounts, Session, SessionParent, SwitchReceipt, TimelineEntry } from '../session.js';
 import type { SessionRequest } from '../validation.js';
+import { asStored, fromStored } from './names.js';
 import { KEPT, newest } from './snapshot.js';
 import type { SessionKeys } from './keys.js';
 import type { Vault } from './vault.js';
@@ -60,7 +61,8 @@ interface StoredRecord extends Omit<SessionRecord, 'request' | 'snapshot' | 'sin
 }
 
 export function encodeRecord(record: SessionRecord): Uint8Array {
-  const text = JSON.stringify({ formatVersion: FORMAT_VERSION, ...record }, bigintAsText);
+  const stored = { formatVersion: FORMAT_VERSION, ...record, snapshot: encodeSnapshot(record.snapshot) };
+  const text = JSON.stringify(stored, bigintAsText);
   return new TextEncoder().encode(sealText(text));
 }
 
@@ -149,16 +151,20 @@ export function bigintAsText(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
 }
 
+export function encodeSnapshot(session: Session): object {
+  return { ...asStored(session), timeline: session.timeline.map(asStored) };
+}
+
 export function decodeSnapshot(stored: StoredSnapshot): Session {
   const { finishedAt, ...rest } = stored;
   return {
-    ...rest,
+    ...fromStored<typeof rest>(rest),
     ...(finishedAt === undefined ? {} : { finishedAt: new Date(finishedAt) }),
     seed: BigInt(stored.seed),
     createdAt: new Date(stored.createdAt),
     updatedAt: new Date(stored.updatedAt),
     receipts: newest(stored.receipts.map(decodeReceipt)),
-    timeline: stored.timeline.slice(-KEPT),
+    timeline: stored.timeline.slice(-KEPT).map((entry) => fromStored<TimelineEntry>(entry)),
     prompts: stored.prompts ?? countPrompts(stored),
   };
 }

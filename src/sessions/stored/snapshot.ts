@@ -62,7 +62,7 @@ export function damagedSession(id: string, createdAt: Date, { code, message }: D
   const request: SessionRequest = { model: '', seed: 0n, width: 0, height: 0, pace: 'REALTIME', prompts: [] };
   const unknown = { digest: '', version: '', fps: 1, framesPerBlock: 1, loras: [] as readonly LoraInfo[] };
   const empty = initialSnapshot(id, request, unknown, createdAt.getTime());
-  return { ...empty, state: 'FAILED', error: { code, message } };
+  return { ...empty, state: 'FAILED', failure: { code, message } };
 }
 
 function digestOf({ name }: LoraChoice, { loras }: KnownModel): string {
@@ -103,7 +103,7 @@ function stateChanges(session: Session, event: StateChanged): Partial<Session> {
         ),
       )
     : session.receipts;
-  return { state: event.state, reason: event.reason, error: event.error, receipts };
+  return { state: event.state, reason: event.reason, failure: event.failure, receipts };
 }
 
 function requestedChanges(session: Session, event: PromptRequested): Partial<Session> {
@@ -129,8 +129,8 @@ function endedChanges(event: SessionEnded): Partial<Session> {
 }
 
 export function entryOf(event: PromptApplied): TimelineEntry {
-  const { prompt, mode, block, frame, seconds, requestId, recacheMilliseconds, sequence } = event;
-  return { prompt, mode, block, frame, seconds, requestId, recacheMilliseconds, sequence };
+  const { prompt, mode, block, frame, seconds, receiptId, recacheMilliseconds, sequence } = event;
+  return { prompt, mode, block, frame, seconds, receiptId, recacheMilliseconds, sequence };
 }
 
 export function receiptOf(
@@ -138,7 +138,7 @@ export function receiptOf(
   event: PromptRequested,
 ): SwitchReceipt {
   return {
-    id: event.requestId,
+    id: event.receiptId,
     sessionId: session.id,
     accepted: true,
     prompt: event.prompt,
@@ -161,7 +161,7 @@ export function settled(receipt: SwitchReceipt, event: PromptApplied | PromptSup
 }
 
 function settle({ receipts }: Session, event: PromptApplied | PromptSuperseded): SwitchReceipt[] {
-  return newest(receipts.map((receipt) => (receipt.id === event.requestId ? settled(receipt, event) : receipt)));
+  return newest(receipts.map((receipt) => (receipt.id === event.receiptId ? settled(receipt, event) : receipt)));
 }
 
 /** Without the oldest of too many settled ones. */

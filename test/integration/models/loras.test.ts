@@ -26,7 +26,7 @@ const RANK = 2;
 let root: string;
 let engine: NativeEngine;
 let sessions: SessionService;
-const media = createMediaFactory({ workers: 1 });
+const media = createMediaFactory({ threads: 1 });
 
 function writeLora(name: string, change: (width: number) => number = (width) => width): void {
   const random = randomOf(5);

@@ -33,7 +33,7 @@ const opened: ComposedBackend[] = [];
 async function open(mediaOptions: MediaOptions = {}): Promise<ComposedBackend> {
   const engine = await openEngine({ models: MODELS, threads: 2 });
   const store = openStore(pathToFileURL(directory).href);
-  const media = createMediaFactory({ workers: 1, ...mediaOptions });
+  const media = createMediaFactory({ threads: 1, ...mediaOptions });
   const logger = SILENT;
   const backend = compose({ engine, media, store, policy: { checkpointBlocks: 2 }, logger });
   opened.push(backend);

@@ -29,7 +29,7 @@ async function open(release: string): Promise<{ root: string; backend: ComposedB
   writeToyPackage(join(root, 'models'));
   const engine = await openEngine({ models: join(root, 'models'), threads: 1, device: 'cpu' });
   const store = openStore(pathToFileURL(join(root, 'data')).href);
-  const media = createMediaFactory({ workers: 1 });
+  const media = createMediaFactory({ threads: 1 });
   const backend = compose({ engine, media, store, logger: SILENT, policy: { checkpointBlocks: 2, idleSeconds: 0 } });
   opened.push({ backend, root });
   await backend.sessions.start();

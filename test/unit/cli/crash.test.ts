@@ -6,7 +6,7 @@ interface Line {
   level?: number;
   msg?: string;
   origin?: string;
-  err?: { type: string; message: string; stack: string; detail?: string };
+  error?: { type: string; message: string; stack: string; detail?: string };
   problems?: string[];
   states?: object;
 }
@@ -29,12 +29,12 @@ describe('what nobody foresaw', { timeout: 120_000 }, () => {
     ['nothing', { message: 'Thrown without an Error: undefined' }, 'unhandledRejection'],
   ])(
     '%s: logged with all it carries, not ready, all closed, and a code to start again on',
-    async (what, err, origin) => {
+    async (what, error, origin) => {
       const { code, lines } = await meet(what);
       expect(code).toBe(1);
       const fatal = lines.find(({ level }) => level === 60);
-      expect(fatal).toMatchObject({ origin, err });
-      if (what !== 'nothing') expect(fatal?.err?.stack).toContain('surprised.ts');
+      expect(fatal).toMatchObject({ origin, error });
+      if (what !== 'nothing') expect(fatal?.error?.stack).toContain('surprised.ts');
       expect(lines.find(({ problems }) => problems)?.problems).toEqual([
         'Internal error: the service is about to restart.',
       ]);

@@ -148,12 +148,12 @@ describe('a generation', () => {
     const addon = new FakeAddon();
     const engine = await openEngine({ models: root, addon });
     const generation = await engine.open('pocket', SIZE);
-    await generation.prepare('a red fox');
+    await generation.encodePrompt('a red fox');
     await generation.setPrompt('a red fox', 'RECACHE');
     expect(addon.encoded).toHaveLength(1);
     addon.encodeError = nativeError('INVALID_ARGUMENT', 'no such token');
     const failure = { code: 'ENGINE', message: 'no such token' };
-    await expect(generation.prepare('a blue fox')).rejects.toMatchObject(failure);
+    await expect(generation.encodePrompt('a blue fox')).rejects.toMatchObject(failure);
     await expect(generation.setPrompt('a blue fox', 'RECACHE')).rejects.toMatchObject(failure);
     expect(addon.encoded).toHaveLength(3);
   });
@@ -162,11 +162,11 @@ describe('a generation', () => {
     writePackage('pocket');
     const addon = new FakeAddon();
     const engine = await openEngine({ models: root, addon });
-    await engine.prepare('pocket', SIZE, 'a red fox');
+    await engine.preload('pocket', SIZE, 'a red fox');
     await engine.restore('pocket', SIZE, new Uint8Array(), 'a red fox');
     expect(addon.encoded).toHaveLength(1);
     addon.encodeError = nativeError('INVALID_ARGUMENT', 'no such token');
-    await engine.prepare('pocket', SIZE, 'a blue fox');
+    await engine.preload('pocket', SIZE, 'a blue fox');
     await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a blue fox')).rejects.toThrow('no such token');
   });
 
@@ -271,7 +271,7 @@ describe('several models', () => {
     const { addon, engine, states } = await open();
     let go!: () => void;
     addon.gate = new Promise((resolve) => (go = resolve));
-    const opening = [engine.prepare('alpha', SIZE), engine.open('alpha', SIZE), engine.open('alpha', SIZE)];
+    const opening = [engine.preload('alpha', SIZE), engine.open('alpha', SIZE), engine.open('alpha', SIZE)];
     await expect.poll(() => addon.loaded.length).toBe(1);
     expect(states()).toMatchObject({ alpha: 'LOADING' });
     go();

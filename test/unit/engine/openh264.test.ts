@@ -75,7 +75,7 @@ describe.skipIf(!encoder)('OpenH264 in the native core', () => {
   });
 
   it('stands behind the media beside the encoder that needs nothing', async () => {
-    const media = createMediaFactory({ workers: 1, encoder: 'openh264', natives: [localOpenH264()!] });
+    const media = createMediaFactory({ threads: 1, encoder: 'openh264', natives: [localOpenH264()!] });
     expect(media.encoders).toEqual(['openh264', 'minih264']);
     const [native, wasm] = [await media.open(FORMAT), await media.open({ ...FORMAT, encoder: 'minih264' })];
     expect(native.codec).toBe(wasm.codec);
@@ -99,9 +99,9 @@ describe('a machine without the library', () => {
   });
 
   it('has the encoder that needs nothing, and no other', () => {
-    const media = createMediaFactory({ workers: 1 });
+    const media = createMediaFactory({ threads: 1 });
     expect(media.encoders).toEqual(['minih264']);
-    expect(() => createMediaFactory({ workers: 1, encoder: 'openh264' })).toThrow(
+    expect(() => createMediaFactory({ threads: 1, encoder: 'openh264' })).toThrow(
       'the encoder openh264 is not available',
     );
   });

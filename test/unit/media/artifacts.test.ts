@@ -6,7 +6,7 @@ import { createMediaFactory } from '../../../src/media/index.js';
 import { progressiveHeader } from '../../../src/media/progressive.js';
 import { movingDisc } from './pictures.js';
 
-const media = createMediaFactory({ workers: 1 });
+const media = createMediaFactory({ threads: 1 });
 afterAll(() => media.close());
 
 /** An async iterable that may be iterated again and again. */

@@ -44,7 +44,7 @@ describe.each([
   if (!here) return it.skip('is not here', () => undefined);
   const make = (maxBitsPerSecond: number): ClosableMediaFactory => {
     const native = localOpenH264();
-    return createMediaFactory({ workers: 1, maxBitsPerSecond, encoder: name, natives: native ? [native] : [] });
+    return createMediaFactory({ threads: 1, maxBitsPerSecond, encoder: name, natives: native ? [native] : [] });
   };
   const [tight, free] = [make(TIGHT), make(240e6)];
   afterAll(() => Promise.all([tight.close(), free.close()]));

@@ -25,7 +25,7 @@ describe('encoding a session', () => {
   let chunks: EncodedChunk[];
 
   beforeAll(async () => {
-    media = createMediaFactory({ workers: 2 });
+    media = createMediaFactory({ threads: 2 });
     encoder = await media.open({ width: WIDTH, height: HEIGHT, fps: 16 });
     chunks = await Promise.all(blocks.map((frames) => encoder.encode(frames)));
   });
@@ -107,7 +107,7 @@ describe('encoding a session', () => {
 });
 
 describe('opening an encoder', () => {
-  const media = createMediaFactory({ workers: 1 });
+  const media = createMediaFactory({ threads: 1 });
   afterAll(() => media.close());
 
   it.each([
@@ -122,20 +122,20 @@ describe('opening an encoder', () => {
   it.each([
     [{ quantizer: 9 }, 'quantizer must be'],
     [{ speed: 11 }, 'speed must be'],
-    [{ workers: 0 }, 'at least one worker'],
+    [{ threads: 0 }, 'at least one worker'],
   ])('refuses %o', (options, message) => {
     expect(() => createMediaFactory(options)).toThrow(message);
   });
 
   it('is closed by who holds it with `await using`, too', async () => {
-    const held = createMediaFactory({ workers: 1 });
+    const held = createMediaFactory({ threads: 1 });
     const encoder = await held.open({ width: 64, height: 64, fps: 16 });
     await held[Symbol.asyncDispose]();
     await expect(encoder.encode(movingDisc({ count: 1, width: 64, height: 64 }))).rejects.toThrow('closed');
   });
 
   it('fails what is asked of it after closing', async () => {
-    const closing = createMediaFactory({ workers: 1 });
+    const closing = createMediaFactory({ threads: 1 });
     const encoder = await closing.open({ width: 64, height: 64, fps: 16 });
     const pending = encoder.encode(movingDisc({ count: 4, width: 64, height: 64 }));
     const expectation = expect(pending).rejects.toThrow();

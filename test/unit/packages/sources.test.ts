@@ -49,7 +49,7 @@ describe('a package behind a URL', () => {
     const engine = await open({ preload: false });
     expect(engine.models()).toMatchObject([{ name: 'far', state: 'AVAILABLE', width: 192 }]);
     expect(asked('dit.safetensors')).toBe(0);
-    await Promise.all([engine.prepare('far', SIZE), engine.prepare('far', SIZE)]);
+    await Promise.all([engine.preload('far', SIZE), engine.preload('far', SIZE)]);
     expect(asked('dit.safetensors')).toBe(1);
     const { digest } = await readPackage(join(root, 'far'));
     expect((await readPackage(join(root, 'cache', digest))).digest).toBe(digest);

@@ -10,7 +10,7 @@ const SECRET = '/srv/models/secret/dit.safetensors';
 
 /** Asks a service of which every session fails so; what the client reads, and what the log has. */
 async function ask(query: string, failure: DomainError) {
-  const logged: { err?: Error; requestId?: string }[] = [];
+  const logged: { error?: Error; requestId?: string }[] = [];
   const write = (details: object) => void logged.push(details);
   const log: Logger = { debug: () => undefined, info: write, warn: write, error: write };
   const fail = () => Promise.reject(failure);
@@ -50,7 +50,7 @@ describe('a failure of the service', () => {
     const other = await ask('{ node(id: "Session:abc") { id } }', failure);
     for (const { answer, logged } of [one, other]) {
       expect(answer).not.toContain('/srv');
-      expect(logged).toEqual([expect.objectContaining({ err: failure, code, requestId: 'the-request' })]);
+      expect(logged).toEqual([expect.objectContaining({ error: failure, code, requestId: 'the-request' })]);
     }
   });
 

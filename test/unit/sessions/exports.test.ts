@@ -114,8 +114,8 @@ describe('an export', () => {
     const lost = world.store.objects.get(chunk)!;
     world.store.objects.delete(chunk);
     const failed = await done(world, await world.service.exportSession(id));
-    expect(failed).toMatchObject({ state: 'FAILED', error: { code: 'STORAGE' }, artifacts: [] });
-    expect(failed.error?.message).toContain(chunk);
+    expect(failed).toMatchObject({ state: 'FAILED', failure: { code: 'STORAGE' }, artifacts: [] });
+    expect(failed.failure?.message).toContain(chunk);
     world.store.objects.set(chunk, lost);
     expect(await done(world, await world.service.exportSession(id))).toMatchObject({ state: 'DONE' });
   });

@@ -34,7 +34,7 @@ async function spam(world: World, id: string, rounds: number, count: number): Pr
       world,
       id,
       { after: 'live' },
-      (event) => event.type === 'PromptApplied' && event.requestId === last,
+      (event) => event.type === 'PromptApplied' && event.receiptId === last,
     );
     await world.clock.until(world.service.resumeSession(id));
     await world.clock.until(applied);

@@ -19,7 +19,7 @@ describe('a model whose positions end', () => {
     expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'COMPLETED', reason: 'MODEL_END', chunks: 4 });
     const session = await world.service.session(id);
     expect(session).toMatchObject({ state: 'COMPLETED', reason: 'MODEL_END' });
-    expect(session.error).toBeUndefined();
+    expect(session.failure).toBeUndefined();
     expect(session.artifacts.map(({ kind }) => kind)).toContain('MP4');
     expect(world.engine.active).toBe(0);
   });

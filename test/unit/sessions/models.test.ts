@@ -103,7 +103,7 @@ describe('a session of a package whose name another version took', () => {
     expect(fork).toMatchObject({ model: 'fake', modelDigest: 'd1', modelVersion: '1.0.0' });
     await next.clock.advance(20_000);
     expect(await next.service.session(fork.id)).toMatchObject({ state: 'COMPLETED' });
-    expect(new Set(next.engine.prepared)).toEqual(new Set(['fake@1.0.0']));
+    expect(new Set(next.engine.preloaded)).toEqual(new Set(['fake@1.0.0']));
     await next.clock.until(next.service.stopSession(id));
   });
 
@@ -137,14 +137,14 @@ describe('a session of a package whose name another version took', () => {
   it('never goes on with the new one, though that came while it was being loaded', async () => {
     const infos = [model()];
     const world = makeWorld({ models: infos });
-    const prepare = world.engine.prepare.bind(world.engine);
-    world.engine.prepare = async (...request) => {
+    const preload = world.engine.preload.bind(world.engine);
+    world.engine.preload = async (...request) => {
       infos[0] = NEW;
-      return prepare(...request);
+      return preload(...request);
     };
     const id = await create(world, INPUT);
     await world.clock.advance(1_000);
-    expect(await world.service.session(id)).toMatchObject({ state: 'FAILED', error: { code: 'MODEL_UNAVAILABLE' } });
+    expect(await world.service.session(id)).toMatchObject({ state: 'FAILED', failure: { code: 'MODEL_UNAVAILABLE' } });
     expect(world.engine.opened).toEqual([]);
   });
 });
@@ -157,7 +157,7 @@ describe('a model that cannot be loaded', () => {
     world.engine.failToPrepare = () => gone;
     const id = await create(world, INPUT);
     await world.clock.advance(100);
-    expect(await world.service.session(id)).toMatchObject({ state: 'FAILED', error: { code: 'MODEL_UNAVAILABLE' } });
+    expect(await world.service.session(id)).toMatchObject({ state: 'FAILED', failure: { code: 'MODEL_UNAVAILABLE' } });
   });
 
   it('pauses a session that has something, which goes on when it can be loaded', async () => {
@@ -172,27 +172,27 @@ describe('a model that cannot be loaded', () => {
     expect(await next.service.session(id)).toMatchObject({
       state: 'PAUSED',
       reason: 'MODEL',
-      error: { code, message },
+      failure: { code, message },
     });
     next.engine.failToPrepare = undefined;
     await next.clock.until(next.service.resumeSession(id));
     const { chunks } = await next.service.session(id);
     await next.clock.advance(2_000);
     expect((await next.service.session(id)).chunks).toBeGreaterThan(chunks);
-    expect((await next.service.session(id)).error).toBeUndefined();
+    expect((await next.service.session(id)).failure).toBeUndefined();
     await next.clock.until(next.service.stopSession(id));
   });
 
   it('does not keep a session from being stopped or paused while it is on its way', async () => {
     const world = makeWorld();
-    world.engine.prepare = () => world.clock.sleep(3_600_000);
+    world.engine.preload = () => world.clock.sleep(3_600_000);
     const [stopped, paused] = [await create(world, INPUT), await create(world, INPUT)];
     await world.clock.advance(1_000);
     const before = world.clock.now();
     expect((await world.clock.until(world.service.stopSession(stopped))).state).toBe('STOPPED');
     expect((await world.clock.until(world.service.pauseSession(paused))).state).toBe('PAUSED');
     expect(world.clock.now() - before).toBeLessThan(1_000);
-    world.engine.prepare = async () => undefined;
+    world.engine.preload = async () => undefined;
     await world.clock.until(world.service.resumeSession(paused));
     await world.clock.advance(20_000);
     expect(await world.service.session(paused)).toMatchObject({ state: 'COMPLETED' });
@@ -202,10 +202,10 @@ describe('a model that cannot be loaded', () => {
     const world = makeWorld();
     const running = await create(world, { ...INPUT, maxSeconds: undefined });
     await world.clock.advance(1_000);
-    const prepare = world.engine.prepare.bind(world.engine);
-    world.engine.prepare = async (...request) => {
+    const preload = world.engine.preload.bind(world.engine);
+    world.engine.preload = async (...request) => {
       await world.clock.sleep(5_000);
-      return prepare(...request);
+      return preload(...request);
     };
     const waiting = await create(world, INPUT);
     const before = (await world.service.session(running)).chunks;
@@ -287,7 +287,7 @@ describe('the encoder of a session', () => {
     const next = await successorOf(world, { encoders: ['minih264'] });
     await next.clock.advance(5_000);
     expect(await next.service.session(id)).toMatchObject({
-      ...{ state: 'PAUSED', reason: 'MEDIA', error: { code: 'ENCODER_UNAVAILABLE' } },
+      ...{ state: 'PAUSED', reason: 'MEDIA', failure: { code: 'ENCODER_UNAVAILABLE' } },
     });
   });
 

@@ -123,7 +123,7 @@ describe('a session that cannot be read', () => {
     const shown = items.find(({ id }) => id === damaged);
     expect(shown).toMatchObject({
       state: 'FAILED',
-      error: { code: 'STORAGE', message: expect.stringContaining(key) as string },
+      failure: { code: 'STORAGE', message: expect.stringContaining(key) as string },
     });
     await expect(next.clock.until(next.service.session(damaged))).rejects.toMatchObject({ code: 'STORAGE' });
   });

@@ -31,7 +31,7 @@ describe('switchPrompt', () => {
     expect(receipt).toMatchObject({ accepted: true, status: 'PENDING', expectedBlock: 2, expectedFrame: 21 });
     const events = await rest(world, id);
     const applied = events.find((event): event is PromptApplied => event.type === 'PromptApplied' && event.block > 0);
-    expect(applied).toMatchObject({ requestId: receipt.id, block: 2, frame: 21, seconds: 21 / 16 });
+    expect(applied).toMatchObject({ receiptId: receipt.id, block: 2, frame: 21, seconds: 21 / 16 });
     expect(applied).toMatchObject({ recacheMilliseconds: 30, mode: 'RECACHE', prompt: 'second' });
     expect(prompts(events).indexOf('second')).toBe(2);
     const next = events[events.findIndex((event) => event === applied) + 1];
@@ -48,8 +48,8 @@ describe('switchPrompt', () => {
     const events = await rest(world, id);
     const [a, b, c] = receipts;
     expect(events.filter(({ type }) => type === 'PromptSuperseded')).toMatchObject([
-      { requestId: a?.id, supersededBy: c?.id },
-      { requestId: b?.id, supersededBy: c?.id },
+      { receiptId: a?.id, supersededBy: c?.id },
+      { receiptId: b?.id, supersededBy: c?.id },
     ]);
     expect(new Set(prompts(events))).toEqual(new Set(['first', 'c']));
     expect(await receiptOf(world, id, a?.id)).toMatchObject({ status: 'SUPERSEDED', supersededBy: c?.id });
@@ -209,7 +209,7 @@ describe('encoding prompts', () => {
     const events = await rest(world, id);
     expect(prompts(events)).toEqual(['first', 'first', 'first', 'first']);
     expect(events.find((event) => event.type === 'StateChanged' && event.state === 'FAILED')).toMatchObject({
-      error: { code: 'ENGINE', message: 'no such token' },
+      failure: { code: 'ENGINE', message: 'no such token' },
     });
   });
 
@@ -248,8 +248,8 @@ describe('any interleaving of switches, pauses and time', () => {
         inForce = event.prompt;
       }
       if (event.type === 'PromptApplied' || event.type === 'PromptSuperseded') {
-        expect(outcome.has(event.requestId)).toBe(false);
-        outcome.set(event.requestId, event.type);
+        expect(outcome.has(event.receiptId)).toBe(false);
+        outcome.set(event.receiptId, event.type);
       }
       if (event.type === 'FrameChunk') {
         expect(event.chunk).toBe(chunk++);

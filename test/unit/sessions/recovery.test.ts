@@ -128,7 +128,7 @@ describe('when the store fails', () => {
     world.store.fault = (operation) => (operation === 'put' ? { when: 'before', error: OUTAGE } : undefined);
     await world.clock.advance(30_000);
     const paused = await world.service.session(id);
-    expect(paused).toMatchObject({ state: 'PAUSED', reason: 'STORAGE', error: { code: 'STORAGE' } });
+    expect(paused).toMatchObject({ state: 'PAUSED', reason: 'STORAGE', failure: { code: 'STORAGE' } });
     const [beat] = await world.clock.until(read(world, id, { after: paused.lastSequence }, () => true));
     expect(beat).toMatchObject({ type: 'Heartbeat', state: 'PAUSED', reason: 'STORAGE' });
     await expect(world.clock.until(world.service.resumeSession(id))).rejects.toMatchObject({ code: 'STORAGE' });

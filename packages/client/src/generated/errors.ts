@@ -54,7 +54,7 @@ export class SessionEndedError extends ServiceError {
   }
 }
 
-/** A part of the service is unavailable: model package, object store, engine, encoder, or this replica. */
+/** A part of the service is unavailable: model package, object store, engine, encoder, or this server. */
 export class UnavailableError extends ServiceError {
   override readonly name = 'UnavailableError';
   declare readonly code:

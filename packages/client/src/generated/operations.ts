@@ -44,7 +44,7 @@ export type ErrorCode =
   | 'AT_CAPACITY'
   /** The request conflicts with existing state, e.g. an idempotency key reused with different input. */
   | 'CONFLICT'
-  /** The session uses a video encoder that this replica lacks; the message names it. */
+  /** The session uses a video encoder that this server lacks; the message names it. */
   | 'ENCODER_UNAVAILABLE'
   /** The session has ended and cannot change any more. */
   | 'ENDED'
@@ -58,9 +58,9 @@ export type ErrorCode =
   | 'MODEL_UNAVAILABLE'
   /** There is no such session, receipt or artifact. */
   | 'NOT_FOUND'
-  /** Another replica, named in the message, generates the session and cannot be reached from this one. */
+  /** Another server, named in the message, generates the session and cannot be reached from this one. */
   | 'OWNED_ELSEWHERE'
-  /** This replica is shutting down; try again to reach another. */
+  /** This server is shutting down; try again to reach another. */
   | 'SHUTTING_DOWN'
   /** The object store refused or could not be reached. */
   | 'STORAGE';
@@ -153,7 +153,7 @@ export type StateReason =
   | 'REQUESTED'
   /** The object store failed; resume once it works again. Nothing generated is lost. */
   | 'STORAGE'
-  /** The replica that generated it was lost; resuming continues from the last checkpoint. */
+  /** The server that generated it was lost; resuming continues from the last checkpoint. */
   | 'WORKER_LOST';
 
 /** Where a stream without a cursor begins. */
