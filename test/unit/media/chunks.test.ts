@@ -122,7 +122,7 @@ describe('opening an encoder', () => {
   it.each([
     [{ quantizer: 9 }, 'quantizer must be'],
     [{ speed: 11 }, 'speed must be'],
-    [{ threads: 0 }, 'at least one worker'],
+    [{ threads: 0 }, 'at least one thread'],
   ])('refuses %o', (options, message) => {
     expect(() => createMediaFactory(options)).toThrow(message);
   });

@@ -136,7 +136,7 @@ describe('a session', () => {
     const session = await world.clock.until(world.service.createSession({ prompt: 'a fox', maxSeconds: 5 }));
     const events = await runToEnd(world, session);
     expect(events.at(-1)).toMatchObject({ state: 'FAILED', reason: 'ENGINE', chunks: 3 });
-    expect(events.at(-1)).toHaveProperty('error.message', 'device fell off the bus');
+    expect(events.at(-1)).toHaveProperty('failure.message', 'device fell off the bus');
     expect((await world.service.session(session.id)).artifacts).toHaveLength(4);
     expect(world.engine.active).toBe(0);
   });
