@@ -20,7 +20,7 @@ export async function jsonBeside(path: string, name: string): Promise<Json | und
   });
   let json: unknown;
   try {
-    json = JSON.parse(decoded(bytes));
+    json = parseJson(bytes);
   } catch (error) {
     throw unreadable(error instanceof Error ? error.message : String(error));
   }
@@ -36,12 +36,12 @@ async function fileBeside(directory: string, name: string): Promise<string | und
   return chosen === undefined ? undefined : join(directory, chosen);
 }
 
-/** With any mark of byte order; a shell on Windows writes UTF-16. */
-function decoded(bytes: Uint8Array): string {
+/** With any mark of byte order; a shell on Windows writes UTF-16. Throws what JSON.parse does. */
+export function parseJson(bytes: Uint8Array): unknown {
   const [first, second] = bytes;
   const encoding =
     first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : 'utf-8';
-  return new TextDecoder(encoding, { fatal: true }).decode(bytes);
+  return JSON.parse(new TextDecoder(encoding, { fatal: true }).decode(bytes));
 }
 
 /** What a config.json says that the shapes of the weights do not, in Wan's, in Diffusers' or in a model package's words. */

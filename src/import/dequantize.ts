@@ -5,7 +5,7 @@
 
 import { toFloat32 } from './convert.js';
 import { ImportError } from './errors.js';
-import { PLAIN_FP8, QUANTIZED } from './layouts.js';
+import { PLAIN_FP8, QUANTIZED, UNKNOWN_BITS } from './layouts.js';
 import { numbersOf } from './quantize.js';
 import { countOf, type DType, type Tensor, wholeTensor } from './tensor.js';
 
@@ -19,8 +19,9 @@ export function quantizedKind(tensors: ReadonlyMap<string, Tensor>): { title: st
   const names = [...tensors.keys()];
   const kind = QUANTIZED.find(({ sign }) => names.some((name) => sign.test(name)));
   if (kind) return kind;
-  const cast = [...tensors.values()].some(({ dtype }) => dtype === 'F8_E4M3' || dtype === 'F8_E5M2');
-  return cast ? { title: PLAIN_FP8, read: true } : undefined;
+  const types = new Set([...tensors].filter(([name]) => name.endsWith('.weight')).map(([, { dtype }]) => dtype));
+  if (types.has('F8_E4M3') || types.has('F8_E5M2')) return { title: PLAIN_FP8, read: true };
+  return types.has('I8') || types.has('U8') ? { title: UNKNOWN_BITS, read: false } : undefined;
 }
 
 /** The same tensors without scales, those of 8 bits as F32. */

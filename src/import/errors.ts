@@ -23,17 +23,17 @@ export function counted(count: number, one: string, several = `${one}s`): string
 const TOLD = 8;
 
 /** Names, a line each. */
-export function listed(names: readonly string[], indent = '    '): string {
-  const lines = names.slice(0, TOLD).map((name) => `${indent}${shown(name)}`);
+export function listed(names: readonly string[], indent = '    ', longest?: number): string {
+  const lines = names.slice(0, TOLD).map((name) => `${indent}${shown(name, longest)}`);
   const more = names.length - TOLD;
   return [...lines, ...(more > 0 ? [`${indent}… and ${more} more`] : [])].join('\n');
 }
 
 /** Printable as it is, but for what a terminal would obey, and for what is too long to be read. */
-export function shown(name: string): string {
+export function shown(name: string, longest = 200): string {
   // eslint-disable-next-line no-control-regex
   const plain = name.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
-  return plain.length > 200 ? `${plain.slice(0, 200)}…` : plain;
+  return plain.length > longest ? `${plain.slice(0, longest)}…` : plain;
 }
 
 /** A text from a stranger's file, fit for a terminal. */

@@ -6,13 +6,21 @@ import { hintsIn, jsonBeside } from './beside.js';
 import { readSmall } from './bytes.js';
 import { componentOf, readNetwork, TITLES, type Network } from './components.js';
 import { counted, ImportError, inFile, shown } from './errors.js';
-import { BUNDLED, INDEX_FILES, OTHER_FILES, SHARD_FILE, TOKENIZER_TENSOR, WEIGHT_FILES } from './layouts.js';
+import {
+  BUNDLED,
+  INDEX_FILES,
+  OTHER_FILES,
+  SHARD_FILE,
+  TOKENIZER_TENSOR,
+  TRAINING_STATE,
+  WEIGHT_FILES,
+} from './layouts.js';
 import { MOST_TOKENIZER_BYTES } from './limits.js';
 import { type Adapter, type AdapterOptions, isAdapter, readAdapter } from './lora.js';
 import { type Component, pickTensors, plainNames, unwrappedNames } from './names.js';
 import type { DitHints, Hints } from './sizes.js';
 import { distributedCheckpoint, openSource, otherFile, type Source } from './source.js';
-import { checkConfig, CONFIG_FILE, type Json, statementsOf } from './strength.js';
+import { checkConfig, CONFIG_FILE, type Json, statementsOf, unusedWords } from './strength.js';
 import { countOf, type Tensor, wholeTensor } from './tensor.js';
 
 export interface FoundNetwork {
@@ -94,8 +102,14 @@ export async function closeAll({ sources }: Pick<Found, 'sources'>): Promise<voi
 
 async function realpathOf(path: string): Promise<string> {
   return realpath(path).catch(() => {
-    throw new ImportError(`${path} does not exist.`);
+    throw absent(path);
   });
+}
+
+function absent(path: string): ImportError {
+  const elsewhere = /^\w+:\/\//.test(path) || /^[\w-]+\/[\w.-]+$/.test(path);
+  const way = elsewhere ? ' Sources are files and folders on this machine; download it first.' : '';
+  return new ImportError(`${path} does not exist.${way}`);
 }
 
 // -- folders
@@ -103,23 +117,24 @@ async function realpathOf(path: string): Promise<string> {
 /** A file itself; of a folder, what may be weights or a tokenizer. Files with weights of another kind are told. */
 async function filesIn(path: string, depth: number, left: Left[]): Promise<string[]> {
   const found = await stat(path).catch(() => undefined);
-  if (!found) throw new ImportError(`${path} does not exist.`);
+  if (!found) throw absent(path);
   if (!found.isDirectory()) return [path];
   const all = await readdir(path);
   const distributed = distributedCheckpoint(path, all);
   if (distributed !== undefined) {
-    if (depth === 0) throw new ImportError(distributed);
+    if (depth === 0) throw new ImportError(`${path} is ${distributed}`);
     left.push({ path, what: distributed });
     return [];
   }
   const there = new Set(all);
-  const names = firstShards(all).filter((name) => !name.startsWith('.') && !isOldTwin(name, there));
+  const names = byUse(firstShards(all)).filter((name) => !name.startsWith('.') && !isOldTwin(name, there));
   const inner: string[] = [];
-  for (const name of names.sort()) {
+  for (const name of names) {
     const file = join(path, name);
     const entry = await stat(file).catch(() => undefined);
     if (!entry) left.push({ path: file, what: 'broken link' });
     else if (entry.isDirectory()) inner.push(...(await folderIn(file, depth + 1, left)));
+    else if (TRAINING_STATE.test(name)) left.push({ path: file, what: 'state of a training run' });
     else if (TOKENIZERS.includes(name) || WEIGHT_FILES.test(name) || INDEX_FILES.test(name)) inner.push(file);
     else if (OTHER_FILES.some((other) => other.name.test(name))) left.push({ path: file, what: otherFile(file) ?? '' });
   }
@@ -130,6 +145,12 @@ async function folderIn(path: string, depth: number, left: Left[]): Promise<stri
   if (depth <= DEEPEST) return filesIn(path, depth, left);
   left.push({ path, what: `folders nested deeper than ${DEEPEST} are not searched; pass it as a source of its own` });
   return [];
+}
+
+/** Indexes first, for the files that they name are read with them. */
+function byUse(names: readonly string[]): string[] {
+  const rank = (name: string) => (INDEX_FILES.test(name) ? 0 : 1);
+  return [...names].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
 /** Of shards only one is taken, which stands for all; none where an index names them. */
@@ -159,7 +180,7 @@ function isOldTwin(name: string, there: ReadonlySet<string>): boolean {
 /** The file of an adapter that is named by its folder. */
 export async function adapterFileAt(path: string): Promise<string> {
   const found = await stat(path).catch(() => undefined);
-  if (!found) throw new ImportError(`${path} does not exist.`);
+  if (!found) throw absent(path);
   if (!found.isDirectory()) return path;
   const names = (await readdir(path)).filter((name) => !name.startsWith('.'));
   const there = new Set(names);
@@ -256,7 +277,10 @@ async function takeNetwork(
 ): Promise<void> {
   const component = componentOf(plain);
   if (!component) {
-    const names = [...plain.keys()].slice(0, 3).map(shown).join(', ');
+    const names = [...plain.keys()]
+      .slice(0, 3)
+      .map((name) => shown(name))
+      .join(', ');
     throw new ForeignError(`These are not the weights of a network that LongLive uses; it has ${names}, …`);
   }
   const before = found.networks.get(component);
@@ -293,7 +317,9 @@ async function adapterOf({ path, tensors, metadata }: Source, options: AdapterOp
   return inFile(path, async () => {
     const config = await adapterConfig(path);
     if (config) checkConfig(config, CONFIG_FILE);
-    return readAdapter(path, tensors, options, statementsOf(config, metadata));
+    const adapter = await readAdapter(path, tensors, options, statementsOf(config, metadata));
+    const names = tensors.map(({ name }) => name);
+    return { ...adapter, notes: [...adapter.notes, ...unusedWords(config, metadata, names)] };
   });
 }
 

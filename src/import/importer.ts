@@ -107,6 +107,8 @@ const FILES: Record<Component, string> = {
 };
 const NEEDED: readonly Component[] = ['dit', 'textEncoder', 'vae'];
 const STATE = 'import.json';
+/** Of why a file is not used; it ends with what to do. */
+const LONGEST_REASON = 1_000;
 /** Kept free beside the package. */
 const SPARE_BYTES = 64 * 2 ** 20;
 
@@ -283,9 +285,9 @@ function configOf(found: Found, settings: readonly Setting[]): Plan['config'] {
   const textEncoder = networkOf(found, 'textEncoder')?.sizes as TextEncoderSizes;
   const vae = networkOf(found, 'vae')?.sizes as VaeSizes;
   const tiny = networkOf(found, 'tinyVae')?.sizes as TinyVaeSizes | undefined;
-  agree('width of the text', dit.textDim, textEncoder.dim);
-  agree('number of latent channels', dit.inDim, vae.zDim);
-  if (tiny) agree('number of latent channels of the tiny decoder', dit.outDim, tiny.zDim);
+  agree(found, 'textEncoder', 'text width', textEncoder.dim, dit.textDim);
+  agree(found, 'vae', 'latent channels', vae.zDim, dit.inDim);
+  if (tiny) agree(found, 'tinyVae', 'latent channels', tiny.zDim, dit.outDim);
   const { sampling, video } = found.networks.get('dit')?.hints ?? {};
   const config = {
     formatVersion: 1,
@@ -302,13 +304,17 @@ function refuseMissing({ networks, left }: Found): void {
   if (missing.length === 0) return;
   const names = missing.map((component) => `the ${TITLES[component]}`).join(' and ');
   const passed = left.map(({ path, what }) => `${path}: ${what}`);
-  const also = passed.length > 0 ? `\nNot used:\n${listed(passed, '  ')}` : '';
+  const also = passed.length > 0 ? `\nNot used:\n${listed(passed, '  ', LONGEST_REASON)}` : '';
   throw new ImportError(`The sources lack ${names}; also pass a file that contains it (see docs/models.md).${also}`);
 }
 
-function agree(what: string, network: number, other: number): void {
-  if (network === other) return;
-  throw new ImportError(`The parts do not match: the ${what} is ${other}, but the video network expects ${network}.`);
+function agree({ networks }: Found, component: Component, what: string, has: number, wanted: number): void {
+  if (has === wanted) return;
+  const path = (of: Component) => networks.get(of)?.path ?? '';
+  throw new ImportError(
+    `The parts do not match: the ${TITLES[component]} has ${what} ${has} (${path(component)}), but the video network ` +
+      `takes ${wanted} (${path('dit')}). Take both from one release; image-to-video networks are not supported.`,
+  );
 }
 
 /** The tensors of each file, adapters merged, and how they are stored. */

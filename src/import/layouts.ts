@@ -7,7 +7,18 @@
 
 /** In front of the names of a network or of what adapts it. They may follow each other. */
 export const PREFIXES = [
-  ...['model.', 'module.', 'diffusion_model.', 'transformer.', 'base_model.', 'generator.', 'pipe.', 'dit.', 'net.'],
+  ...[
+    'model.',
+    'module.',
+    'diffusion_model.',
+    'transformer.',
+    'base_model.',
+    'generator.',
+    'pipe.',
+    'dit.',
+    'net.',
+    'unet.',
+  ],
   ...['vae.', 'first_stage_model.', 'text_encoder.', 'text_encoders.', 'umt5xxl.', 'cond_stage_model.'],
 ];
 
@@ -117,6 +128,9 @@ export const PARTS: readonly { pattern: RegExp; part: Part }[] = [
   // ComfyUI's differences: added as they are.
   { pattern: /^(.+)\.diff$/, part: 'weight' },
   { pattern: /^(.+)\.diff_b$/, part: 'bias' },
+  // LyCORIS's differences of norms.
+  { pattern: /^(.+)\.w_norm$/, part: 'weight' },
+  { pattern: /^(.+)\.b_norm$/, part: 'bias' },
   { pattern: /^(.+)\.diff_m$/, part: 'modulation' },
 ];
 
@@ -142,6 +156,11 @@ export const OTHER_ADAPTERS: readonly { title: string; example: string; sign: Re
   { title: 'OFT', example: 'blocks.0.self_attn.q.oft_blocks', sign: /\.(?:oft_|boft_|oft_blocks)/ },
   { title: 'IA3', example: 'base_model.model.blocks.0.ffn.0.ia3_l', sign: /\.(?:ia3_l|on_input)(?:\.|$)/ },
   { title: 'GLoRA', example: 'lycoris_blocks_0_self_attn_q.a1.weight', sign: /\.(?:a1|a2|b1|b2)\.weight$/ },
+  {
+    title: 'AdaLoRA',
+    example: 'base_model.model.blocks.0.self_attn.q.lora_E',
+    sign: /\.(?:lora_E|ranknum)(?:\.|$)/,
+  },
   { title: 'VeRA', example: 'base_model.vera_A', sign: /vera_(?:lambda|A|B)/ },
   {
     title: 'LoRA with biases of its own',
@@ -169,7 +188,7 @@ export const OTHER_NETWORKS: readonly { title: string; example: string; sign: Re
   {
     title: 'a second video network (Wan 2.2)',
     example: 'transformer_2.blocks.0.attn1.to_q.lora_A.weight',
-    sign: /^(?:transformer_2\.|pipe\.dit2\.|dit2\.|lora_transformer_2_)/,
+    sign: /^(?:transformer_2\.|pipe\.dit2\.|dit2\.|lora_transformer_2_|(?:high|low)_noise(?:_model)?\.)/,
   },
   {
     title: 'the video codec',
@@ -282,6 +301,8 @@ export const QUANTIZED: readonly QuantizedKind[] = [
 ];
 /** Weights that were only cast. */
 export const PLAIN_FP8 = 'plain fp8 (E4M3 or E5M2, without scales)';
+/** Weights of type I8 or U8 whose scales nobody here knows. */
+export const UNKNOWN_BITS = 'whole numbers of 8 bits or less, in an unknown layout';
 
 // -- files
 
@@ -297,11 +318,25 @@ export const OTHER_FILES: readonly { title: string; name: RegExp; advice: string
   { title: 'a TensorRT engine', name: /\.(?:engine|plan|trt)$/i, advice: 'take the checkpoint that it was made of' },
   { title: 'a TensorFlow or Flax file', name: /\.(?:h5|msgpack|pb|tflite)$/i, advice: 'take the PyTorch checkpoint' },
   { title: 'a NumPy or pickle file', name: /\.(?:npz|npy|pkl|pickle)$/i, advice: 'save a state dict with torch.save' },
+  {
+    title: 'a part of a split file',
+    name: /\.(?:safetensors|sft|pt|pth|ckpt|bin)\.(?:part[-_]?\w+|\d{2,4}|[a-z]{2})$/i,
+    advice: 'join the parts in their order first: cat FILE.* > FILE',
+  },
+  {
+    title: 'an unfinished download',
+    name: /\.(?:part|partial|crdownload|incomplete|download|aria2|tmp|!qb)$/i,
+    advice: 'finish the download',
+  },
   { title: 'an archive', name: /\.(?:zip|tar|tgz|gz|7z|rar|zst|bz2|xz)$/i, advice: 'unpack it first' },
 ];
 
 export const WEIGHT_FILES = /\.(?:pt|pth|ckpt|bin|safetensors|sft)$/i;
-export const INDEX_FILES = /\.index\.json$/i;
+/** Beside weights, in folders of trainers: optimizers, random numbers, settings of the run. */
+export const TRAINING_STATE =
+  /^(?:optimizer|scheduler|scaler|training_args|rng_state|random_states|lr_scheduler)[\w.-]*$|_optim_states\.pt$/i;
+/** `model.safetensors.index.json`, and of a variant `model.safetensors.index.fp16.json`. */
+export const INDEX_FILES = /\.index(?:\.[\w-]+)?\.json$/i;
 /** `model-00001-of-00003.safetensors`, `pytorch_model_1_of_2.bin`. */
 export const SHARD_FILE =
   /^(.+?)[-_.](\d{1,6})[-_]of[-_](\d{1,6})((?:\.[\w-]+)?\.(?:safetensors|sft|bin|pt|pth|ckpt))$/i;

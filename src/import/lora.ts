@@ -4,10 +4,10 @@
  */
 
 import { toFloat32 } from './convert.js';
-import { counted, ImportError, listed } from './errors.js';
+import { counted, ImportError, listed, shown } from './errors.js';
 import { ADAPTERS, MERGE_ELSEWHERE, OTHER_ADAPTERS, OTHER_NETWORKS, type Part, PARTS } from './layouts.js';
 import { adaptedModule, pickTensors, unwrappedNames } from './names.js';
-import { type Statement, type Strength, strengthOf } from './strength.js';
+import { FLAG, idlePatterns, type Statement, type Strength, strengthOf } from './strength.js';
 import { countOf, type DType, type Tensor, wholeTensor } from './tensor.js';
 
 export interface AdapterOptions {
@@ -41,12 +41,12 @@ const FLOATING: ReadonlySet<DType> = new Set(['F64', 'F32', 'F16', 'BF16']);
 const ALPHA_TYPES: ReadonlySet<DType> = new Set(['F64', 'F32', 'F16', 'BF16', 'I64', 'I32', 'I16', 'U8']);
 
 export function isAdapter(tensors: readonly Tensor[]): boolean {
-  return tensors.some(
-    ({ name }) =>
-      partOf(name)?.part === 'a' ||
-      OTHER_ADAPTERS.some(({ sign }) => sign.test(name)) ||
-      /\.diff(?:_[bm])?$/.test(name),
-  );
+  return tensors.some(({ name }) => {
+    const part = partOf(name)?.part;
+    return (
+      (part !== undefined && part !== 'b' && part !== 'alpha') || OTHER_ADAPTERS.some(({ sign }) => sign.test(name))
+    );
+  });
 }
 
 interface Module {
@@ -75,8 +75,15 @@ export async function readAdapter(
     const { module, part } = partOf(name) ?? {};
     if (module === undefined || part === undefined) strange.push(name);
     else if (part === 'a' || part === 'b' || part === 'alpha') addTo(modules, path, module, part, name, tensor);
-    else differences.set(differenceName(module, part), tensor);
+    else addDifference(differences, path, differenceName(module, part), tensor);
   }
+  if (strange.length === found.size)
+    throw new ImportError(
+      `${path} has no LoRA; it has ${strange
+        .slice(0, 3)
+        .map((name) => shown(name))
+        .join(', ')}, … If it is a whole network, name it without --lora.`,
+    );
   refuse(path, 'has tensors that are not those of a LoRA', strange, MERGE_ELSEWHERE);
   const incomplete = [...modules].filter(([, { a, b }]) => !a || !b).map(([target]) => target);
   refuse(path, 'has only half of the pair for', incomplete, 'It is incomplete; download or save it again.');
@@ -84,7 +91,8 @@ export async function readAdapter(
   if (modules.size + differences.size === 0) throw new ImportError(`${path} has no LoRA.`);
   const pairs = new Map<string, Pair>();
   for (const [target, module] of modules) pairs.set(target, await pairOf(path, target, module, options, statements));
-  const notes = notesOf(pairs, statements, options, left);
+  const named = [...modules].map(([target, { name }]) => namesOf(name, target));
+  const notes = [...idlePatterns(statements, named), ...notesOf(pairs, statements, options, left)];
   return { path, ...options, layout: layoutOf(names), pairs, differences, notes };
 }
 
@@ -102,7 +110,9 @@ function refuseOthers(path: string, names: readonly string[]): void {
   for (const { title, sign } of OTHER_ADAPTERS) {
     const example = names.find((name) => sign.test(name));
     if (example !== undefined)
-      throw new ImportError(`${path} is a ${title} ("${example}"), which cannot be merged. ${MERGE_ELSEWHERE}`);
+      throw new ImportError(
+        `${path} is ${article(title)} ${title} ("${example}"), which cannot be merged. ${MERGE_ELSEWHERE}`,
+      );
   }
   for (const { title, sign } of OTHER_NETWORKS) {
     const others = names.filter((name) => sign.test(name));
@@ -111,6 +121,10 @@ function refuseOthers(path: string, names: readonly string[]): void {
       `${path} adapts ${title} ("${others[0]}" and ${others.length - 1} more); only adapters of the video network are supported. Save it without these tensors.`,
     );
   }
+}
+
+function article(title: string): string {
+  return /^[aeio]/i.test(title) ? 'an' : 'a';
 }
 
 function partOf(name: string): { module: string; part: Part } | undefined {
@@ -131,8 +145,17 @@ function addTo(
 ): void {
   const { target, plain } = adaptedModule(name);
   const module = modules.get(target) ?? { name: plain, kohya: /lora_(?:down|up)/.test(stored) };
-  if (module[part]) throw new ImportError(`${path} adapts ${target} twice, once as "${stored}".`);
+  if (module[part]) throw new ImportError(twice(path, target, stored));
   modules.set(target, { ...module, kohya: module.kohya || /lora_(?:down|up)/.test(stored), [part]: tensor });
+}
+
+function addDifference(differences: Map<string, Tensor>, path: string, target: string, tensor: Tensor): void {
+  if (differences.has(target)) throw new ImportError(twice(path, target, tensor.name));
+  differences.set(target, tensor);
+}
+
+function twice(path: string, target: string, stored: string): string {
+  return `${path} adapts ${target} twice, once as "${stored}". Save each adapter in a file of its own.`;
 }
 
 function differenceName(module: string, part: 'weight' | 'bias' | 'modulation'): string {
@@ -156,24 +179,30 @@ async function pairOf(
   const rank = (a as Tensor).shape[0] ?? 0;
   if (rank === 0) throw new ImportError(`${path}: the factors of ${target} have no rank.`);
   const own = alpha && (await alphaOf(path, alpha));
-  const names = [name, target.replace(/\.weight$/, '')];
-  const strength = strengthOf(
-    { names, rank, kohya, ...(own !== undefined && { alpha: own }) },
-    statements,
-    options.alpha,
-  );
+  const strength =
+    own === 0
+      ? { factor: 1, alpha: rank, where: 'its rank, for its alpha tensors are 0' }
+      : strengthOf(
+          { names: namesOf(name, target), rank, kohya, ...(own !== undefined && { alpha: own }) },
+          statements,
+          options.alpha,
+        );
   return { a: a as Tensor, b: b as Tensor, rank, strength };
 }
 
+/** All names that a module goes by, as in the file and as in the reference. */
+function namesOf(name: string, target: string): string[] {
+  return [name, target.replace(/\.weight$/, '')];
+}
+
 /** Zero is what kohya's trainers write for "as the rank". */
-async function alphaOf(path: string, tensor: Tensor): Promise<number | undefined> {
+async function alphaOf(path: string, tensor: Tensor): Promise<number> {
   const { name, shape, dtype } = tensor;
   if (countOf(shape) !== 1)
     throw new ImportError(`${path}: "${name}" has ${countOf(shape)} numbers; it should have one.`);
   const bytes = await wholeTensor(tensor);
   const alpha = wholeNumber(bytes, dtype) ?? toFloat32(bytes, dtype)[0] ?? NaN;
-  if (alpha === 0) return undefined;
-  if (Number.isFinite(alpha) && alpha > 0) return alpha;
+  if (Number.isFinite(alpha) && alpha >= 0) return alpha;
   throw new ImportError(`${path}: "${name}" is ${alpha}; it should be a number above 0.`);
 }
 
@@ -202,11 +231,18 @@ function notesOf(
       : `alpha ${said} of ${where} is not used: ${[...used].join(' and ')} takes precedence.`,
   );
   const flag =
-    alpha !== undefined && pairs.size > 0 && !used.has('--lora-alpha') && !same(alpha)
-      ? [`--lora-alpha is not used: the adapter states its own alpha (${[...used].join(', ')}).`]
+    alpha !== undefined && pairs.size > 0 && !used.has(FLAG) && !same(alpha)
+      ? [`${FLAG} is not used: the adapter states its own alpha (${[...used].join(', ')}).`]
       : [];
+  const ranks = new Set([...pairs.values()].map(({ rank }) => rank));
+  const resized = statements
+    .filter(({ kohya, rank }) => kohya && rank !== undefined && !ranks.has(rank))
+    .map(
+      ({ rank }) =>
+        `ss_network_dim ${rank} in its metadata is not used: the factors have rank ${[...ranks].join(', ')}.`,
+    );
   const others = [...left].map(([key, count]) => `"${key}" in it (${counted(count, 'tensor')}) is not used.`);
-  return [...unused, ...flag, ...others];
+  return [...unused, ...flag, ...resized, ...others];
 }
 
 /** The title of the first layout that has such names. */

@@ -116,7 +116,7 @@ const PROCESSOR = /^(.+)\.processor\.(to_[qkv]|to_out)_lora$/;
 /** kohya's and LyCORIS's: a word of the trainer, then the module with underscores for dots. */
 const FLAT = /^(?:lora|lycoris)_(?:(?:unet|transformer|dit|generator|wan)(?=[._]))?[._]*(.+)$/;
 const FLAT_PREFIX =
-  /^(?:base_model_)?(?:diffusion_model|model|transformer|pipe_dit|dit)_(?=blocks_|head_|time_|text_|patch_|condition_|proj_)/;
+  /^(?:(?:base_model|diffusion_model|model|transformer|pipe_dit|dit|unet)_)+(?=blocks_|head_|time_|text_|patch_|condition_|proj_)/;
 
 const partsOf = (name: string, parts: readonly string[]) => parts.map((part) => `${name}.${part}`);
 /** Of a block, in both families of names. */

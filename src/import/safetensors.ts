@@ -3,6 +3,7 @@
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { type ByteSource, readSmall } from './bytes.js';
+import { parseJson as parseJsonFile } from './beside.js';
 import { ImportError, quoted } from './errors.js';
 import { LONGEST_NAME, MOST_HEADER_BYTES, MOST_TENSORS } from './limits.js';
 import { countOf, isDType, sizeOf, type Tensor, viewTensor } from './tensor.js';
@@ -121,7 +122,9 @@ function checkRanges(ranges: [number, number][], bytes: number): void {
     end = to;
   }
   if (end !== bytes)
-    throw new ImportError(`The tensors take ${end} bytes, the file has ${bytes}: it is truncated or damaged.`);
+    throw new ImportError(
+      `The tensors take ${end} bytes, the file has ${bytes}: it is truncated or damaged. Download it again.`,
+    );
 }
 
 function contiguous(shape: readonly number[]): number[] {
@@ -130,9 +133,9 @@ function contiguous(shape: readonly number[]): number[] {
 
 /** The files that `….safetensors.index.json` names, and which tensors it expects in each. */
 export async function readIndex(path: string): Promise<Map<string, string[]>> {
-  const text = (await readSmall(path, MOST_HEADER_BYTES)).toString('utf8');
-  const parsed = indexSchema.safeParse(parseJson(text));
-  if (!parsed.success) throw new ImportError(`${path} is not an index of safetensors files.`);
+  const parsed = indexSchema.safeParse(await readJson(path));
+  if (!parsed.success)
+    throw new ImportError(`${path} is not an index of weights: it lacks "weight_map". Download it again.`);
   const shards = new Map<string, string[]>();
   for (const [tensor, shard] of Object.entries(parsed.data.weight_map)) {
     if (basename(shard) !== shard || shard.startsWith('.')) {
@@ -144,6 +147,15 @@ export async function readIndex(path: string): Promise<Map<string, string[]>> {
     else shards.set(file, [tensor]);
   }
   return shards;
+}
+
+async function readJson(path: string): Promise<unknown> {
+  const bytes = await readSmall(path, MOST_HEADER_BYTES);
+  try {
+    return parseJsonFile(bytes);
+  } catch (error) {
+    throw new ImportError(`${path} cannot be read: ${error instanceof Error ? error.message : ''}. Download it again.`);
+  }
 }
 
 function parseJson(text: string): unknown {

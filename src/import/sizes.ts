@@ -179,7 +179,10 @@ type Fixed<N extends number> = N extends 2
 
 function need<N extends 2 | 4 | 5>(shapeOf: ShapeOf, name: string, rank: N): Fixed<N> {
   const shape = shapeOf(name);
-  if (!shape) throw new ImportError(`The weights lack "${name}", which is needed to determine the network's size.`);
+  if (!shape)
+    throw new ImportError(
+      `The weights lack "${name}". The file is incomplete, or one of several that belong together.`,
+    );
   if (shape.length !== rank)
     throw new ImportError(`"${name}" has shape [${shape.join(', ')}]; it should have ${rank} sizes.`);
   if (shape.includes(0)) throw new ImportError(`"${name}" has shape [${shape.join(', ')}]: it is empty.`);

@@ -4,7 +4,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ByteSource } from './bytes.js';
 import { openBytes } from './bytes.js';
-import { ImportError, inFile, listed } from './errors.js';
+import { counted, ImportError, inFile, listed, shown } from './errors.js';
 import { INDEX_FILES, OTHER_FILES, SHARD_FILE } from './layouts.js';
 import { isSafeTensors, readIndex, readSafeTensorsFile } from './safetensors.js';
 import type { Metadata } from './strength.js';
@@ -66,7 +66,7 @@ export function otherFile(path: string): string | undefined {
 export function distributedCheckpoint(folder: string, names: readonly string[]): string | undefined {
   if (!names.some((name) => /\.distcp$/i.test(name))) return undefined;
   return (
-    `${folder} is a checkpoint of torch.distributed (DCP); convert it: ` +
+    `a checkpoint of torch.distributed (DCP); convert it: ` +
     `python -m torch.distributed.checkpoint.format_utils dcp_to_torch ${folder} model.pt`
   );
 }
@@ -135,7 +135,10 @@ async function openAll(path: string, shards: ReadonlyMap<string, readonly string
       sources.push(source);
       const found = new Set(source.tensors.map(({ name }) => name));
       const missing = expected.filter((name) => !found.has(name));
-      if (missing.length > 0) throw new ImportError(`${file} lacks ${missing.length} tensors, for one ${missing[0]}.`);
+      if (missing.length > 0)
+        throw new ImportError(
+          `${file} lacks ${counted(missing.length, 'tensor')} that its index names, such as ${shown(missing[0] ?? '')}. Download it again.`,
+        );
     }
   } catch (error) {
     await close();

@@ -5,7 +5,8 @@
  * modules in kohya's names; `--lora-alpha`. Where nothing does, alpha is the rank.
  */
 
-import { ImportError } from './errors.js';
+import { RE2JS } from 're2js';
+import { ImportError, shown as printableName } from './errors.js';
 
 export type Metadata = ReadonlyMap<string, string>;
 export type Json = Record<string, unknown>;
@@ -24,7 +25,7 @@ export interface Statement {
 
 interface Pattern {
   key: string;
-  matches: RegExp;
+  matches: (name: string) => boolean;
   value: number;
 }
 
@@ -48,7 +49,13 @@ export interface Module {
 export const CONFIG_FILE = 'adapter_config.json';
 const ADAPTER_METADATA = 'lora_adapter_metadata';
 const UNSAID = /^(?:none|null|dynamic|)$/i;
-const MOST_PATTERNS = 10_000;
+const ALPHA_KEYS = ['lora_alpha', 'alpha', 'network_alpha'];
+const RANK_KEYS = ['r', 'rank', 'lora_rank', 'network_dim', 'lora_dim'];
+const RSLORA_KEYS = ['use_rslora', 'rslora'];
+/** Words that may change what an adapter does. Which of them nobody here understands is told. */
+const OF_STRENGTH = /alpha|scal(?:e|ing)|strength|multiplier|rslora|dora/i;
+const UNDERSTOOD = new Set([...ALPHA_KEYS, ...RSLORA_KEYS, 'alpha_pattern', 'use_dora', ADAPTER_METADATA]);
+const MOST_PATTERNS = 2_000;
 /** The network that an adapter is for, as those who keep several in one file write it. */
 const NETWORK = /^(?:transformer|unet|dit|generator|model|diffusion_model)$/;
 const NETWORK_PREFIX = /^(?:transformer|unet|dit|generator|model|diffusion_model)\./;
@@ -64,7 +71,53 @@ export function statementsOf(config: Json | undefined, metadata: Metadata): Stat
   found.push(statement('its metadata', plain));
   found.push({ ...statement('ss_network_alpha in its metadata', networkKeys(metadata)), kohya: true });
   return found.filter(
-    ({ alpha, alphas, ranks, rank }) => (alpha ?? rank) !== undefined || alphas.length + ranks.length > 0,
+    ({ alpha, alphas, ranks, rank, rslora }) =>
+      (alpha ?? rank) !== undefined || rslora || alphas.length + ranks.length > 0,
+  );
+}
+
+/** What is said and not used, a sentence each: words that are not understood, and parts of the adapter that are not there. */
+export function unusedWords(config: Json | undefined, metadata: Metadata, names: readonly string[]): string[] {
+  const strange = (said: Iterable<readonly [string, unknown]>, where: string) =>
+    [...said]
+      .filter(([key, value]) => isStrange(key, value))
+      .map(
+        ([key, value]) => `${printableName(key)} ${shown(value)} of ${where} is not used: it is not a known setting.`,
+      );
+  return [
+    ...strange(Object.entries(config ?? {}), CONFIG_FILE),
+    ...strange(metadata, 'its metadata'),
+    ...absentParts(config, names),
+  ];
+}
+
+function isStrange(key: string, value: unknown): boolean {
+  const word = key.replace(NETWORK_PREFIX, '');
+  const idle = value === null || value === false || (typeof value === 'string' && UNSAID.test(value));
+  const plain = ['number', 'boolean', 'string'].includes(typeof value) && !String(value).startsWith('{');
+  return plain && !idle && OF_STRENGTH.test(word) && !UNDERSTOOD.has(word) && !word.startsWith('ss_');
+}
+
+/** PEFT stores whole layers and biases beside the factors, if it was told to train them. Those that are there are refused. */
+function absentParts(config: Json | undefined, names: readonly string[]): string[] {
+  const layers = config?.modules_to_save;
+  const found: string[] = [];
+  if (Array.isArray(layers) && layers.length > 0)
+    found.push(`modules_to_save of ${CONFIG_FILE} names ${shown(layers)}, which the file does not hold.`);
+  const bias = config?.bias;
+  if (typeof bias === 'string' && !/^none$/i.test(bias) && !names.some((name) => name.endsWith('.bias')))
+    found.push(`bias of ${CONFIG_FILE} is ${shown(bias)}, but the file holds no biases.`);
+  return found;
+}
+
+/** Patterns that fit no module, a sentence each. */
+export function idlePatterns(statements: readonly Statement[], modules: readonly (readonly string[])[]): string[] {
+  return statements.flatMap(({ where, alphas, ranks }) =>
+    Object.entries({ alpha_pattern: alphas, rank_pattern: ranks }).flatMap(([name, patterns]) =>
+      patterns
+        .filter(({ matches }) => !modules.some((names) => names.some(matches)))
+        .map(({ key }) => `${name} of ${where} has ${shown(key)}, which fits no module of the adapter.`),
+    ),
   );
 }
 
@@ -75,6 +128,10 @@ export function checkConfig(config: Json, where: string): void {
     throw new ImportError(`${where} describes a ${JSON.stringify(type)} adapter; only LORA is supported.`);
   if (flagOf(where, config, ['use_dora']))
     throw new ImportError(`${where} says use_dora; only plain LoRA can be merged.`);
+  if (flagOf(where, config, ['use_qalora']))
+    throw new ImportError(`${where} says use_qalora; only plain LoRA can be merged.`);
+  if (config.alora_invocation_tokens)
+    throw new ImportError(`${where} says that the adapter acts from certain words on (aLoRA), so it cannot be merged.`);
   if (config.layer_replication) throw new ImportError(`${where} replicates layers, which cannot be merged.`);
   const start = config.init_lora_weights;
   if (typeof start === 'string' && /^(?:pissa|olora|corda|loftq|lora_?ga)/i.test(start)) {
@@ -97,24 +154,34 @@ export function strengthOf(module: Module, statements: readonly Statement[], ass
         `"${names[0]}" has rank ${rank}, but ${each.where} says ${said}. Get both from the same training run.`,
       );
     }
-    if (alpha === undefined) continue;
-    return { factor: each.rslora ? alpha / Math.sqrt(rank) : alpha / rank, alpha, where: each.where };
+    if (alpha !== undefined) return strength(alpha, rank, each.rslora, each.where);
+    if (!each.rslora) continue;
+    if (assumed !== undefined) return strength(assumed, rank, true, FLAG);
+    throw new ImportError(
+      `${each.where} says use_rslora but not lora_alpha, so its strength is unknown. Add lora_alpha, or pass --lora-alpha NUMBER.`,
+    );
   }
-  if (assumed !== undefined) return { factor: assumed / rank, alpha: assumed, where: '--lora-alpha' };
-  return { factor: 1, alpha: rank, where: 'its rank, for nothing says alpha' };
+  if (assumed !== undefined) return strength(assumed, rank, false, FLAG);
+  return strength(rank, rank, false, 'its rank, for nothing says alpha');
+}
+
+export const FLAG = '--lora-alpha';
+
+function strength(alpha: number, rank: number, rslora: boolean, where: string): Strength {
+  return { factor: alpha / (rslora ? Math.sqrt(rank) : rank), alpha, where };
 }
 
 // -- what is said
 
 function statement(where: string, said: Json): Statement {
   checkConfig(said, where);
-  const alpha = numberOf(where, said, ['lora_alpha', 'alpha', 'network_alpha']);
-  const rank = numberOf(where, said, ['r', 'rank', 'lora_rank', 'network_dim', 'lora_dim']);
+  const alpha = numberOf(where, said, ALPHA_KEYS);
+  const rank = numberOf(where, said, RANK_KEYS);
   return {
     where,
     ...(alpha !== undefined && { alpha }),
     ...(rank !== undefined && { rank }),
-    rslora: flagOf(where, said, ['use_rslora', 'rslora']),
+    rslora: flagOf(where, said, RSLORA_KEYS),
     alphas: patternsOf(where, 'alpha_pattern', said.alpha_pattern),
     ranks: patternsOf(where, 'rank_pattern', said.rank_pattern),
     kohya: false,
@@ -166,8 +233,10 @@ function plainKeys(metadata: Metadata, chosen: (key: string) => boolean): Json {
   return said;
 }
 
+/** Zero stands for the rank there, as nothing does. */
 function networkKeys(metadata: Metadata): Json {
-  return { alpha: metadata.get('ss_network_alpha'), rank: metadata.get('ss_network_dim') };
+  const alpha = metadata.get('ss_network_alpha');
+  return { ...(Number(alpha) !== 0 && { alpha }), rank: metadata.get('ss_network_dim') };
 }
 
 function parseObject(text: string): Json | undefined {
@@ -224,37 +293,26 @@ function patternsOf(where: string, name: string, said: unknown): Pattern[] {
 }
 
 const LONGEST_PATTERN = 256;
-const MOST_REPEATS = 2;
-const MOST_DIGITS = 4;
 
 /**
- * PEFT's patterns are regular expressions that fit the end of a module's name. Of a stranger's only those are run that cannot
- * take long: names, alternatives in brackets, digits, and at most two `.*`.
+ * PEFT's patterns are regular expressions that fit the end of a module's name. A stranger's may be made to run for ever where
+ * an engine tries again (`(a|aa)(a|aa)…`), so they run in one that takes time in proportion to the name.
  */
-function patternFor(key: string, where: string): RegExp {
-  const repeats = key.match(/\.[*+]/g)?.length ?? 0;
-  const digits = key.match(/(?:\\d|\])\+/g)?.length ?? 0;
-  const plain = key.replace(/\.[*+]\??|(?:\\d|\[0-9\])\+?|\\\.|[()|^$.]/g, '');
-  if (
-    key.length > LONGEST_PATTERN ||
-    repeats > MOST_REPEATS ||
-    digits > MOST_DIGITS ||
-    !/^[\w-]*$/.test(plain) ||
-    /\)[*+?]/.test(key)
-  ) {
-    throw new ImportError(
-      `${where} has the pattern ${shown(key)}, which is not supported; use module names, .*, \\d+ and (a|b).`,
-    );
-  }
+function patternFor(key: string, where: string): (name: string) => boolean {
+  if (key.length > LONGEST_PATTERN)
+    throw new ImportError(`${where} has a pattern of ${key.length} characters; at most ${LONGEST_PATTERN} are read.`);
   try {
-    return new RegExp(`^(?:.*\\.)?(?:${key})$`);
+    const pattern = RE2JS.compile(`(?:.*\\.)?(?:${key})`);
+    return (name) => pattern.matches(name);
   } catch {
-    throw new ImportError(`${where} has the pattern ${shown(key)}, which is not a regular expression.`);
+    throw new ImportError(
+      `${where} has the pattern ${shown(key)}, which cannot be read. Use names of modules or a regular expression without look-arounds and back-references.`,
+    );
   }
 }
 
 function patternOf(patterns: readonly Pattern[], names: readonly string[]): number | undefined {
-  return patterns.find(({ matches }) => names.some((name) => matches.test(name)))?.value;
+  return patterns.find(({ matches }) => names.some(matches))?.value;
 }
 
 function shown(value: unknown): string {

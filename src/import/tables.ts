@@ -1,9 +1,21 @@
 /** The table of layouts (layouts.ts) for people: docs/models.md shows it. */
 
-import { ADAPTERS, NETWORKS, OTHER_ADAPTERS, OTHER_FILES, OTHER_NETWORKS, PLAIN_FP8, QUANTIZED } from './layouts.js';
+import {
+  ADAPTERS,
+  NETWORKS,
+  OTHER_ADAPTERS,
+  OTHER_FILES,
+  OTHER_NETWORKS,
+  PLAIN_FP8,
+  QUANTIZED,
+  UNKNOWN_BITS,
+} from './layouts.js';
 
 export const TABLES_BEGIN = '<!-- layouts: made by scripts/print-layouts.ts -->';
 export const TABLES_END = '<!-- end of layouts -->';
+
+const PLAIN_KIND = { title: PLAIN_FP8, example: 'a weight of type F8_E4M3', read: true };
+const UNKNOWN_KIND = { title: UNKNOWN_BITS, example: 'a weight of type I8 beside ….scale', read: false };
 
 const NETWORK_TITLES = { dit: 'video network', textEncoder: 'text encoder', vae: 'VAE', tinyVae: 'tiny decoder' };
 
@@ -21,7 +33,7 @@ export function layoutTables(): string {
       ]),
     ),
     '',
-    'Differences (`.diff`, `.diff_b`, `.diff_m`) are added as they are. Refused by name, for they are more than two factors:',
+    'Differences (`.diff`, `.diff_b`, `.diff_m`, `.w_norm`, `.b_norm`) are added as they are. Refused by name, for they are more than two factors:',
     `${OTHER_ADAPTERS.map(({ title }) => title).join(', ')}; and adapters for ${OTHER_NETWORKS.map(({ title }) => title).join(', ')}.`,
     '',
     table(
@@ -31,9 +43,11 @@ export function layoutTables(): string {
     '',
     table(
       ['quantized weights', 'for example', ''],
-      [...QUANTIZED, { title: PLAIN_FP8, example: 'a weight of type F8_E4M3', read: true }].map(
-        ({ title, example, read }) => [title, `\`${example}\``, read ? 'read with `--dequantize`' : 'refused'],
-      ),
+      [...QUANTIZED, PLAIN_KIND, UNKNOWN_KIND].map(({ title, example, read }) => [
+        title,
+        `\`${example}\``,
+        read ? 'read with `--dequantize`' : 'refused',
+      ]),
     ),
     '',
     table(

@@ -152,6 +152,7 @@ function tensorsOf(
   return tensors;
 }
 
+const escaped = (text: string) => text.replace(/[.*+?^$()|[\]\\]/g, '\\$&');
 const layoutOf = (title: string) => ADAPTERS.find((layout) => layout.title === title) as AdapterLayout;
 
 describe('every layout of adapters in the table', () => {
@@ -176,7 +177,7 @@ describe('every layout of adapters in the table', () => {
       const tensors = { ...tensorsOf(layoutOf('PEFT'), factorsFor(MODULES)), [example]: stored([1], [1]) };
       const path = writeCheckpoint(join(root, 'other.safetensors'), tensors);
       await expect(read(path)).rejects.toThrow(
-        `${path} is a ${title} ("${example}"), which cannot be merged. Merge it`,
+        new RegExp(`is an? ${escaped(title)} \\("${escaped(example)}"\\), which cannot be merged\\. Merge it`),
       );
       const alone = writeCheckpoint(join(root, 'alone.safetensors'), { [example]: stored([1], [1]) });
       await expect(findWeights([alone], { hints: {}, ema: false, loras: [] })).rejects.toThrow(title);
@@ -263,6 +264,8 @@ describe('the strength of an adapter', () => {
     ['names of modules', { 'blocks.0.self_attn.q': 32, 'blocks.11.ffn.0': 16 }],
     ['the end of names', { 'self_attn.q': 32, 'ffn.0': 16 }],
     ['regular expressions', { '^blocks\\.0\\.self_attn\\.(q|v)$': 32, '.*\\.ffn\\.[0-9]+': 16 }],
+    ['classes of characters', { 'blocks\\.[0-4]\\.self_attn\\.[qv]': 32, 'blocks\\.([0-9]|1[0-4])\\.ffn\\.\\w': 16 }],
+    ['counts and groups', { '(?:blocks)\\.\\d{1,2}\\.self_attn\\.\\bq': 32, '(blocks\\.11\\.)+ffn.0': 16 }],
   ])('may differ by %s', async (_, alpha_pattern) => {
     write(peft());
     config({ r: 4, lora_alpha: 8, alpha_pattern });
@@ -298,6 +301,70 @@ describe('the strength of an adapter', () => {
     expect(await one({ alpha: 1 })).toBe(0.25);
   });
 
+  it('goes by the flag where only rslora is said', async () => {
+    write(peft());
+    config({ r: 4, use_rslora: true });
+    expect(await one({ alpha: 8 })).toBe(4);
+  });
+
+  it('takes no longer for patterns that make others try again and again', async () => {
+    const [long] = ['blocks.0.' + 'a'.repeat(60)];
+    factors = factorsFor([long as string]);
+    write(peft());
+    config({ r: 4, lora_alpha: 8, alpha_pattern: { ['(a|aa)'.repeat(40) + 'b']: 32 } });
+    const adapter = await read(join(root, 'adapter_model.safetensors'));
+    expect([...adapter.pairs.values()].map(({ strength }) => strength.factor)).toEqual([2]);
+  });
+
+  it.each<[string, object | undefined, Record<string, string> | undefined, RegExp]>([
+    ['a pattern that fits nothing', { r: 4, alpha_pattern: { 'attn9.q': 32 } }, undefined, /"attn9\.q", which fits no/],
+    [
+      'a rank for nothing',
+      { r: 4, rank_pattern: { 'attn9.q': 32 } },
+      undefined,
+      /rank_pattern of .*"attn9\.q", which fit/,
+    ],
+    [
+      'words nobody knows',
+      { r: 4, scaling_factor: 3 },
+      undefined,
+      /^scaling_factor 3 of adapter_config\.json is not used/,
+    ],
+    ['such words in metadata', undefined, { lora_scale: '2' }, /^lora_scale "2" of its metadata is not used/],
+    [
+      'layers that it lacks',
+      { r: 4, modules_to_save: ['head'] },
+      undefined,
+      /names \["head"\], which the file does not/,
+    ],
+    [
+      'biases that it lacks',
+      { r: 4, bias: 'all' },
+      undefined,
+      /bias of adapter_config\.json is "all", but the file holds/,
+    ],
+  ])('notes %s', async (_, json, metadata, note) => {
+    write(peft(), metadata);
+    if (json) config(json);
+    const { notes } = await read(join(root, 'adapter_model.safetensors'));
+    expect(notes).toEqual([expect.stringMatching(note)]);
+  });
+
+  it('notes nothing of what PEFT and trainers always write', async () => {
+    write(peft(), { format: 'pt', ss_scale_weight_norms: '1.0', software: '{"name": "ai-toolkit"}' });
+    config({
+      ...{ r: 4, lora_alpha: 8, lora_dropout: 0, use_dora: false, use_rslora: false, bias: 'none', rank_pattern: {} },
+      ...{ alpha_pattern: {}, modules_to_save: null, init_lora_weights: true, peft_type: 'LORA', lora_bias: false },
+    });
+    expect((await read(join(root, 'adapter_model.safetensors'))).notes).toEqual([]);
+  });
+
+  it('notes a rank of kohya that is not that of the factors', async () => {
+    write(kohya(), { ss_network_alpha: '2', ss_network_dim: '32' });
+    const { notes } = await read(join(root, 'adapter_model.safetensors'));
+    expect(notes).toEqual(['ss_network_dim 32 in its metadata is not used: the factors have rank 4.']);
+  });
+
   it("is kohya's network alpha for kohya's names only, for converters multiply it in", async () => {
     const metadata = { ss_network_alpha: '2', ss_network_dim: '4' };
     write(kohya(), metadata);
@@ -317,8 +384,10 @@ describe('the strength of an adapter', () => {
       );
     write({ ...kohya(), ...alpha('I64', new Uint8Array(BigInt64Array.of(2n).buffer)) });
     expect(await one()).toBe(0.5);
-    write({ ...kohya(), ...alpha('F32', new Uint8Array(4)) });
+    write({ ...kohya(), ...alpha('F32', new Uint8Array(4)) }, { ss_network_alpha: '0' });
     expect(await one()).toBe(1);
+    const zero = await read(join(root, 'adapter_model.safetensors'));
+    expect([...zero.pairs.values()][0]?.strength.where).toBe('its rank, for its alpha tensors are 0');
     write({ ...kohya(), ...alpha('F32', new Uint8Array(Float32Array.of(NaN).buffer)) });
     await expect(one()).rejects.toThrow(/_q\.alpha" is NaN; it should be a number above 0/);
   });
@@ -342,10 +411,14 @@ describe('the strength of an adapter', () => {
     ['no number', '{"lora_alpha": "eight"}', /lora_alpha of adapter_config\.json is "eight"; it should be a number/],
     ['a strange flag', '{"lora_alpha": 8, "use_rslora": "perhaps"}', /use_rslora of adapter_config\.json is "perhaps"/],
     [
-      'a pattern that could run for long',
-      '{"alpha_pattern": {"(a+)+b": 8}}',
-      /pattern "\(a\+\)\+b", which is not supported/,
+      'a pattern that only engines that try again can read',
+      '{"alpha_pattern": {"(?!x)q": 8}}',
+      /alpha_pattern of adapter_config\.json has the pattern "\(\?!x\)q", which cannot be read\. Use names/,
     ],
+    ['a pattern without end', JSON.stringify({ alpha_pattern: { ['q'.repeat(300)]: 8 } }), /pattern of 300 characters/],
+    ['rslora without alpha', '{"r": 4, "use_rslora": true}', /use_rslora but not lora_alpha.*--lora-alpha NUMBER/],
+    ['QA-LoRA', '{"lora_alpha": 8, "use_qalora": true}', /use_qalora; only plain LoRA/],
+    ['an adapter that acts from words on', '{"alora_invocation_tokens": [1, 2]}', /from certain words on \(aLoRA\)/],
     ['DoRA', '{"lora_alpha": 8, "use_dora": true}', /use_dora; only plain LoRA/],
     ['another kind', '{"peft_type": "LOKR"}', /"LOKR" adapter; only LORA/],
     ['other base weights', '{"init_lora_weights": "pissa_niter_4"}', /began from other weights.*path_initial_model/],
@@ -395,6 +468,21 @@ describe('the strength of an adapter', () => {
     mkdirSync(join(root, 'two'));
     for (const name of ['a', 'b']) writeCheckpoint(join(root, 'two', `${name}.safetensors`), comfy());
     await expect(read(join(root, 'two'))).rejects.toThrow('several adapters (a.safetensors, b.safetensors)');
+  });
+
+  it.each(['diff', 'diff_b', 'w_norm', 'b_norm'])('refuses %s of one tensor twice', async (part) => {
+    const [one, other] = [`blocks.0.norm3.${part}`, `diffusion_model.blocks.0.norm3.${part}`];
+    const path = write({ [one]: stored(noise([WIDTH]), [WIDTH]), [other]: stored(noise([WIDTH]), [WIDTH]) });
+    await expect(read(path)).rejects.toThrow(
+      /adapts blocks\.0\.norm3\.(?:weight|bias) twice.*Save each adapter in a file/,
+    );
+  });
+
+  it('holds for differences of norms in names of LyCORIS', async () => {
+    const norms = { lycoris_blocks_0_self_attn_norm_q: 'w_norm', lycoris_blocks_0_norm3: 'b_norm' };
+    const tensors = Object.entries(norms).map(([name, part]) => [`${name}.${part}`, stored(noise([WIDTH]), [WIDTH])]);
+    const { differences } = await read(write(Object.fromEntries(tensors) as Record<string, Stored>));
+    expect([...differences.keys()]).toEqual(['blocks.0.self_attn.norm_q.weight', 'blocks.0.norm3.bias']);
   });
 
   it('holds for differences, which are added as they are', async () => {
@@ -540,7 +628,17 @@ function messageOf(work: () => unknown): string {
 }
 
 describe('every other kind of file in the table', () => {
-  const EXAMPLES = ['x.distcp', 'x.gguf', 'x.onnx', 'x.engine', 'x.h5', 'x.npz', 'x.tar'];
+  const EXAMPLES = [
+    'x.distcp',
+    'x.gguf',
+    'x.onnx',
+    'x.engine',
+    'x.h5',
+    'x.npz',
+    'x.pt.part1',
+    'x.pt.crdownload',
+    'x.tar',
+  ];
   it.each(EXAMPLES)('%s is named with the way out', async (name) => {
     const path = join(root, name);
     writeFileSync(path, 'x');
@@ -557,6 +655,9 @@ describe('every other kind of file in the table', () => {
     expect(EXAMPLES.map((name) => OTHER_FILES.findIndex((other) => other.name.test(basename(name))))).toEqual(
       OTHER_FILES.map((_, i) => i),
     );
+  });
+  it.each(['x.safetensors.part1of3', 'x.safetensors.001', 'x.bin.aa', 'x.pth.part-02'])('%s is part of one', (name) => {
+    expect(OTHER_FILES.find((other) => other.name.test(name))?.title).toBe('a part of a split file');
   });
 });
 

@@ -102,6 +102,31 @@ describe('shards', () => {
     await expectSameNetwork();
   });
 
+  it.each([
+    ['another stem', 'model.safetensors.index.json', ''],
+    ['a variant, with a byte order mark', 'model.safetensors.index.fp16.json', '\ufeff'],
+  ])('are joined by an index with %s', async (_, index, mark) => {
+    const folder = join(root, 'dit');
+    const names = ['a-00001-of-00002.safetensors', 'a-00002-of-00002.safetensors'];
+    await writeShards(folder, names);
+    const keys = Object.keys(await dit());
+    const size = Math.ceil(keys.length / 2);
+    const weight_map = Object.fromEntries(keys.map((key, i) => [key, names[Math.floor(i / size)]]));
+    writeFileSync(join(folder, index), mark + JSON.stringify({ weight_map }));
+    for (const source of [folder, join(folder, index)]) {
+      const { networks } = await planImport(options([source, ...others()]));
+      expect(networks[0]).toMatchObject({ path: join(folder, index), tensors: 69 });
+    }
+    writeFileSync(join(folder, index), JSON.stringify({ weight_map: { ...weight_map, other: names[0] } }));
+    await expect(planImport(options([folder, ...others()]))).rejects.toThrow(
+      /lacks 1 tensor that its index names, such as other\. Download it again/,
+    );
+    writeFileSync(join(folder, index), '{"weight_map": ');
+    await expect(planImport(options([folder, ...others()]))).rejects.toThrow(/cannot be read: .*Download it again/);
+    writeFileSync(join(folder, index), '{}');
+    await expect(planImport(options([folder, ...others()]))).rejects.toThrow(/it lacks "weight_map"/);
+  });
+
   it('that are not all there are refused by what is missing', async () => {
     const folder = join(root, 'dit');
     await writeShards(folder, ['model-00001-of-00003.safetensors', 'model-00003-of-00003.safetensors']);
@@ -139,7 +164,7 @@ describe('files and folders', () => {
     const { plan } = await importModel(options([folder, part('text'), part('vae')]));
     expect(plan.left.map(({ path, what }) => `${path.slice(folder.length)}: ${what}`).sort()).toEqual([
       '/clip.safetensors: These are not the weights of a network that LongLive uses; it has visual.proj, …',
-      `/dcp: ${folder}/dcp is a checkpoint of torch.distributed (DCP); convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch ${folder}/dcp model.pt`,
+      `/dcp: a checkpoint of torch.distributed (DCP); convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch ${folder}/dcp model.pt`,
       '/dit.gguf: a GGUF file, which holds quantized weights; take the original checkpoint.',
     ]);
   });
@@ -150,6 +175,62 @@ describe('files and folders', () => {
     writeFileSync(join(folder, 'dit.gguf'), 'GGUF');
     await expect(importModel(options([folder, ...others()]))).rejects.toThrow(
       /lack the video network.*\nNot used:\n.*dit\.gguf: a GGUF file/,
+    );
+  });
+
+  it('of a training run beside the weights are left, and nothing in them is read', async () => {
+    const folder = join(root, 'checkpoint-100');
+    mkdirSync(folder);
+    writeCheckpoint(join(folder, 'dit.safetensors'), await dit());
+    const states = ['optimizer.bin', 'scheduler.bin', 'training_args.bin', 'rng_state_0.pth', 'zero_optim_states.pt'];
+    for (const name of states) writeFileSync(join(folder, name), 'x');
+    const { left } = await planImport(options([folder, ...others()]));
+    expect(left.map(({ path, what }) => [path.slice(folder.length + 1), what]).sort()).toEqual(
+      states.map((name) => [name, 'state of a training run']).sort(),
+    );
+  });
+
+  it.each([
+    ['org/model', 'Sources are files and folders on this machine; download it first.'],
+    ['https://example.com/dit.safetensors', 'Sources are files and folders on this machine; download it first.'],
+    ['dit.safetensors', ''],
+  ])('%s that does not exist is told what to do', async (source, way) => {
+    await expect(planImport(options([source, ...others()]))).rejects.toThrow(
+      new RegExp(`^${source.replaceAll('.', '\\.')} does not exist\\.${way && ` ${way}`}$`),
+    );
+  });
+
+  it('a whole network that is named as an adapter is told to be one', async () => {
+    const path = writeCheckpoint(join(root, 'dit.safetensors'), await dit());
+    await expect(planImport(options([path, ...others()], { loras: [{ path, weight: 1 }] }))).rejects.toThrow(
+      /has no LoRA; it has \w[\w.]+, \w[\w.]+, \w[\w.]+, … If it is a whole network, name it without --lora\./,
+    );
+  });
+
+  it('of networks that do not belong together are both named', async () => {
+    const all = await dit();
+    const patch = all['patch_embedding.weight'] as Stored;
+    const shape = patch.shape.map((size, i) => (i === 1 ? 2 * size : size));
+    const bytes = Buffer.concat([patch.bytes, patch.bytes]);
+    const path = writeCheckpoint(join(root, 'i2v.safetensors'), {
+      ...all,
+      'patch_embedding.weight': { ...patch, shape, bytes },
+    });
+    await expect(planImport(options([path, ...others()]))).rejects.toThrow(
+      /the video codec \(VAE\) has latent channels \d+ \(.*vae\.safetensors\), but the video network takes \d+ \(.*i2v\.safe.*image-to-video/,
+    );
+  });
+
+  it('whole numbers with scales that nobody knows are named in one line', async () => {
+    const all = await dit();
+    const weight = all['blocks.0.ffn.0.weight'] as Stored;
+    const path = writeCheckpoint(join(root, 'int8.safetensors'), {
+      ...all,
+      'blocks.0.ffn.0.weight': empty('I8', weight.shape),
+      'blocks.0.ffn.0.scale': stored([1], [1]),
+    });
+    await expect(planImport(options([path, ...others()], { dequantize: true }))).rejects.toThrow(
+      /^.*int8\.safetensors: The video network \(DiT\) is quantized: whole numbers of 8 bits or less, in an unknown layout; use the bf16 or fp16 file\.$/,
     );
   });
 
