@@ -87,8 +87,8 @@ class Bench:
     def __exit__(self, *_) -> None:
         self.studio.__exit__()
 
-    def quality(self, setup: Setup, cases: list[dict], label: str, rendered: bool = True) -> dict:
-        """The report of metrics.py over the films of all cases. `rendered`: with distances to the renderer's own films."""
+    def observations(self, setup: Setup, cases: list[dict], label: str) -> list[Observation]:
+        """Of the films of all cases; made unless there are some from before."""
         began, setup_key = time.time(), setup.key()
         # of the first films, the same ones whatever the number of cases, frames are kept to be shown
         keys = {c["name"]: ("film", setup_key, c, i < SHOWN) for i, c in enumerate(cases)}
@@ -101,9 +101,12 @@ class Bench:
 
         for i, _ in enumerate(self.studio.shoot(setup, due, see) if due else ()):
             print(f"\r\x1b[K  {label}: film {i + 1} of {len(due)}", end="", file=sys.stderr, flush=True)
-        report = summarise([self.cache.observation(*keys[c["name"]]) for c in cases], self.render(cases, setup.size()) if rendered else None)
         print(f"\r\x1b[K  {label}: {time.time() - began:.0f} s, {len(due)} of {len(cases)} films made", file=sys.stderr)
-        return report
+        return [self.cache.observation(*keys[c["name"]]) for c in cases]
+
+    def quality(self, setup: Setup, cases: list[dict], label: str, rendered: bool = True) -> dict:
+        """The report of metrics.py over the films of all cases. `rendered`: with distances to the renderer's own films."""
+        return summarise(self.observations(setup, cases, label), self.render(cases, setup.size()) if rendered else None)
 
     def stills(self, setup: Setup, cases: list[dict], seconds: list[float], films: int = 1) -> list[tuple[dict, np.ndarray]]:
         """Of the first films of what `quality` has measured: case, and frames at about these seconds."""

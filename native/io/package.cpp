@@ -292,6 +292,7 @@ void Package::readManifest() {
     f.integer("formatVersion", 1, 1);
     if (!validName(f.string("name"))) fail("manifest.json: name must match [a-z0-9][a-z0-9._-]{0,63}");
     for (const char* key : {"version", "title", "description", "license", "createdAt"}) f.string(key);
+    f.optional("prompts");  // for people
     Fields files(f.get("files"), "manifest.json: files");
     for (const auto& [name, value] : f.get("files").object()) {
       if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos || name.find('\\') != std::string::npos) {

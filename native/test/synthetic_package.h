@@ -107,7 +107,7 @@ class SyntheticPackage {
       files += std::string(files.empty() ? "" : ",") + "\"" + name + "\":{\"bytes\":" + std::to_string(bytes.size()) + ",\"sha256\":\"" + sha256Hex(bytes) + "\"}";
     }
     writeText("manifest.json", R"({"formatVersion":1,"name":"synthetic","version":"1","title":"t","description":"d","license":"l",)"
-                               R"("createdAt":"2026-01-01T00:00:00Z","files":{)" + files + "}}");
+                               R"("createdAt":"2026-01-01T00:00:00Z","prompts":{"about":"Noise.","examples":[]},"files":{)" + files + "}}");
   }
 
   std::string configText() const {

@@ -1,4 +1,4 @@
-import type { LoraInfo, ModelInfo } from '../sessions/index.js';
+import type { LoraInfo, ModelGuide, ModelInfo } from '../sessions/index.js';
 import { builder } from './builder.js';
 import { GLOBAL_ID } from './ids.js';
 import { weigh } from './paging.js';
@@ -24,6 +24,18 @@ const Lora = builder.objectRef<LoraInfo>('Lora').implement({
     digest: t.exposeString('digest', { description: 'SHA-256 of what it adds.' }),
     bytes: t.float({ description: 'Size of its file.', resolve: ({ bytes }) => bytes }),
     matrices: t.exposeInt('matrices', { description: 'How many matrices of the model it changes.' }),
+  }),
+});
+
+const Guide = builder.objectRef<ModelGuide>('ModelGuide').implement({
+  description: 'What a model can draw, for whoever writes a prompt.',
+  fields: (t) => ({
+    about: t.exposeString('about', { description: 'What it knows, in a few sentences.' }),
+    examples: t.field({
+      type: ['String'],
+      description: 'Prompts that work.',
+      resolve: ({ examples }) => [...examples],
+    }),
   }),
 });
 
@@ -61,6 +73,12 @@ builder.node(Model, {
       description:
         "Length at which a session ends because the model's positions are used up; a switch with `CLEAR_CACHE` restarts them. Null when there is no end.",
       resolve: ({ longestSeconds }) => longestSeconds,
+    }),
+    guide: t.field({
+      type: Guide,
+      nullable: true,
+      description: 'What it can draw; null when its package does not say.',
+      resolve: ({ guide }) => guide,
     }),
     loras: t.field({
       type: [Lora],

@@ -44,6 +44,9 @@ export const TimelineEntry = builder.objectRef<Entry>('TimelineEntry').implement
   }),
 });
 
+export const UNKNOWN_WORDS =
+  'Words of the prompt that the model was never taught: they change nothing, or not what you expect. At most 32. Null when the model does not say what it was taught, and with adapters.';
+
 export const whenName = (when: When) => (typeof when === 'object' ? 'AT_BLOCK' : when);
 export const whenBlock = (when: When) => (typeof when === 'object' ? when.block : null);
 
@@ -64,6 +67,12 @@ export const SwitchReceipt = builder.objectRef<Receipt>('SwitchReceipt').impleme
       description: 'The block that was asked for, with `when: AT_BLOCK`.',
       nullable: true,
       resolve: ({ when }) => whenBlock(when),
+    }),
+    unknownWords: t.field({
+      type: ['String'],
+      nullable: true,
+      description: UNKNOWN_WORDS,
+      resolve: ({ unknownWords }) => unknownWords && [...unknownWords],
     }),
     requestedAt: t.expose('requestedAt', { description: 'When it was asked for.', type: 'DateTime' }),
     status: t.expose('status', { type: ReceiptStatus, description: 'At the time of this answer.' }),

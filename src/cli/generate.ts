@@ -7,6 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { pathToFileURL } from 'node:url';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { printable } from '../files/printable.js';
 import { loadConfig, type ServerConfig } from '../server/config.js';
 import {
   type CreateSessionInput,
@@ -93,7 +94,9 @@ async function openPrivateBackend(config: ServerConfig, directory: string): Prom
 async function run(backend: ComposedBackend, flags: Flags, out: string, threads: number): Promise<Report> {
   const requestedAt = Date.now();
   tellEnd(backend, flags);
-  const { id } = await backend.sessions.createSession(inputOf(flags));
+  const made = await backend.sessions.createSession(inputOf(flags));
+  tellUnknownWords(made);
+  const { id } = made;
   const interruption = stopOnSignal(backend, id);
   const events = await follow(backend, id, flags.seconds);
   interruption.end();
@@ -111,6 +114,14 @@ async function run(backend: ComposedBackend, flags: Flags, out: string, threads:
 function tellEnd(backend: ComposedBackend, { seconds }: Flags): void {
   const model = backend.sessions.models()[0];
   if (model?.longestSeconds != null && model.longestSeconds < seconds) complain(`${endNotice(model)}\n`);
+}
+
+function tellUnknownWords({ receipts, model }: Session): void {
+  const words = [...new Set(receipts.flatMap(({ unknownWords = [] }) => unknownWords))];
+  if (words.length === 0) return;
+  complain(
+    `${printable(model)} was never taught: ${words.map(printable).join(', ')}. Use other words for what should be seen.\n`,
+  );
 }
 
 function inputOf(flags: Flags): CreateSessionInput {

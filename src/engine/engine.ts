@@ -198,6 +198,10 @@ export class NativeEngine implements Engine, AsyncDisposable {
     this.pool.check(model);
   }
 
+  unknownWords(name: string, { loras = [] }: Pick<GenerationOptions, 'loras'>, prompt: string): string[] | undefined {
+    return loras.length === 0 ? this.families.get(name)?.base.unknownWords(prompt) : undefined;
+  }
+
   /** Loads a model (the default one when none is named) before anything is asked of it. */
   async load(name = this.models()[0]?.name ?? ''): Promise<void> {
     await this.use(this.find(name), async () => undefined).then(({ leave }) => leave());

@@ -30,6 +30,7 @@ import type { PackageSource } from '../packages/sources.js';
 import { endSeconds } from '../import/sampling.js';
 import { cleanPrompt } from './text.js';
 import { Tokenizer } from './tokenizer.js';
+import { Vocabulary } from './vocabulary.js';
 
 /** Prompts whose embeddings are kept. */
 const PROMPTS = 64;
@@ -92,6 +93,7 @@ export class Model implements Pooled {
   private releasing: Promise<void> | undefined;
   /** What it is calculated with where the device lacks what was chosen. */
   private fallback: Precision | undefined;
+  private readonly vocabulary: Vocabulary | undefined;
   private readonly addon: Addon;
   private readonly options: ModelOptions;
   private readonly health: DeviceHealth;
@@ -104,6 +106,8 @@ export class Model implements Pooled {
     /** Adapters that may be merged into it. */
     private readonly loras: readonly LoraInfo[] = [],
   ) {
+    const { vocabulary } = source.manifest.prompts ?? {};
+    this.vocabulary = vocabulary && new Vocabulary(vocabulary);
     this.addon = addon;
     this.options = load;
     this.health = health;
@@ -140,7 +144,7 @@ export class Model implements Pooled {
 
   get info(): ModelInfo {
     const { name, manifest, config, digest, storedPrecision } = this.source;
-    const { version, title, description, license } = manifest;
+    const { version, title, description, license, prompts } = manifest;
     const { device } = this.options;
     const { precision, state, loras } = this;
     return {
@@ -150,6 +154,7 @@ export class Model implements Pooled {
       denoisingSteps: config.sampling.denoisingSteps.length,
       bytes: bytesOf(manifest),
       longestSeconds: longestSeconds(config, this.rope),
+      ...(prompts && { guide: { about: prompts.about, examples: prompts.examples } }),
     };
   }
 
@@ -169,6 +174,11 @@ export class Model implements Pooled {
   /** Fetches and reads the weights, once; a failed attempt may be repeated. */
   async load(): Promise<void> {
     await this.loadOnce();
+  }
+
+  /** Of the text that it reads, see `Engine.unknownWords`. */
+  unknownWords(prompt: string): string[] | undefined {
+    return this.vocabulary?.unknown(cleanPrompt(prompt));
   }
 
   /** Keeps the embeddings for whoever needs them next. */

@@ -20,6 +20,14 @@ const MOST_ISSUES = 5;
 const LONGEST_TEXT = 10_000;
 
 const text = z.string().max(LONGEST_TEXT);
+const fewSentences = z.string().min(1).max(2_000);
+
+/** What to ask the model for. See docs/model-package.md. */
+const promptsSchema = z.strictObject({
+  about: fewSentences,
+  examples: z.array(fewSentences).max(50),
+  vocabulary: z.array(z.string().min(1).max(64)).max(20_000).optional(),
+});
 
 const manifestSchema = z.strictObject({
   formatVersion: z.literal(1),
@@ -29,6 +37,7 @@ const manifestSchema = z.strictObject({
   description: text,
   license: text,
   createdAt: z.iso.datetime({ offset: true }),
+  prompts: promptsSchema.optional(),
   files: z
     .record(
       z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/),

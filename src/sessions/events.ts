@@ -27,6 +27,8 @@ export interface PromptRequested extends Stored {
   when: SwitchWhen;
   expectedBlock: number;
   idempotencyKey?: string;
+  /** See `Engine.unknownWords`. */
+  unknownWords?: readonly string[];
 }
 
 /** A prompt really took effect; always comes before the FrameChunk of its block. */

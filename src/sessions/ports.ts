@@ -36,6 +36,13 @@ export interface LoraInfo {
   matrices: number;
 }
 
+/** What a model can draw, for whoever writes a prompt. */
+export interface ModelGuide {
+  about: string;
+  /** Prompts that work. */
+  examples: readonly string[];
+}
+
 export interface ModelInfo {
   name: string;
   version: string;
@@ -60,6 +67,8 @@ export interface ModelInfo {
   loras: readonly LoraInfo[];
   /** Of video from a beginning, or a CLEAR_CACHE, where positions end; null where they do not. */
   longestSeconds: number | null;
+  /** Absent where the package has none, and from servers of earlier releases. */
+  guide?: ModelGuide;
 }
 
 /** An adapter and how strongly it is applied; 1 is as trained. */
@@ -107,6 +116,11 @@ export interface Engine {
    * in use leave it no memory, MODEL_UNAVAILABLE after a fault of the device.
    */
   check(model: string, options: GenerationOptions): void;
+  /**
+   * Words of the prompt that the model was never taught, at most 32; undefined where its package does not say what it was, and with
+   * adapters, which may have taught it more.
+   */
+  unknownWords?(model: string, options: Pick<GenerationOptions, 'loras'>, prompt: string): string[] | undefined;
   /**
    * Brings the model onto the device ahead of `open` and `restore`, which would load it too, in a turn of the device, and
    * encodes the prompt that `restore` will probably need. That this fails is for `restore` to say.

@@ -124,6 +124,8 @@ export interface SwitchReceipt {
   when: SwitchWhen;
   requestedAt: Date;
   idempotencyKey?: string;
+  /** See `Engine.unknownWords`. */
+  unknownWords?: readonly string[];
   status: ReceiptStatus;
   expectedBlock: number;
   expectedFrame: number;

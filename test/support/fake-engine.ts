@@ -51,6 +51,8 @@ export class FakeEngine implements Engine {
   /** Of every checkpoint, at least. */
   checkpointBytes = 0;
   fault: string | undefined;
+  /** Words that the model knows; says nothing of any when absent. */
+  taught: readonly string[] | undefined;
   failToPrepare: (() => Error | undefined) | undefined;
   active = 0;
   /** Calls under way on the device; more than one is the scheduler's mistake. */
@@ -78,6 +80,11 @@ export class FakeEngine implements Engine {
 
   async refresh(): Promise<void> {
     this.infos.push(...this.arriving.splice(0));
+  }
+
+  unknownWords(_model: string, { loras = [] }: Pick<GenerationOptions, 'loras'>, prompt: string): string[] | undefined {
+    const { taught } = this;
+    return taught && loras.length === 0 ? prompt.split(' ').filter((word) => !taught.includes(word)) : undefined;
   }
 
   check(model: string, { width, height, loras = [] }: GenerationOptions): void {

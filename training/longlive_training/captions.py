@@ -69,6 +69,9 @@ ENDINGS = {
     "test": ["award-winning", "side view", "in the style of a storybook", "very pretty"],
 }  # fmt: skip
 
+# Of no attribute: articles ("a" becomes "an"), and the verb of a scene without an action.
+SAID = {"articles": ["a", "a", "a", "the", "one"], "an": "an", "nothing": ("appears", "seen")}
+
 WORDY = 0.12  # share of the sentences for training that say a lot more of such things, as people do
 
 # s: subject with colour, v: verb, p: participle, a, b, c: ground, sky and weather in any order
@@ -113,15 +116,15 @@ def caption(attributes: dict[str, str], rng: np.random.Generator, full: bool = T
         return full or chance(0.6)
 
     actions = CAR_ACTIONS if attributes["subject"] == "car" else ACTIONS
-    verb, participle = pick(actions[attributes["action"]]) if keep() else ("appears", "seen")
+    verb, participle = pick(actions[attributes["action"]]) if keep() else SAID["nothing"]
     words = [pick(COLOURS[attributes["colour"]])] if keep() else []
     if chance(0.25):
         words.insert(rng.integers(len(words) + 1), pick(ADJECTIVES[split]))
     phrase = " ".join([*words, pick(SUBJECTS[attributes["subject"]])])
-    article = pick(["a", "a", "a", "the", "one"])
+    article = pick(SAID["articles"])
     places = [pick(table[attributes[name]]) if keep() else "" for name, table in (("ground", GROUNDS), ("sky", SKIES), ("weather", WEATHERS))]
     a, b, c = rng.permutation(places)
-    text = pick(PATTERNS[split]).format(s=f"{'an' if article == 'a' and phrase[0] in 'aeiou' else article} {phrase}", v=verb, p=participle, a=a, b=b, c=c)
+    text = pick(PATTERNS[split]).format(s=f"{SAID['an'] if article == 'a' and phrase[0] in 'aeiou' else article} {phrase}", v=verb, p=participle, a=a, b=b, c=c)
     if chance(0.2):
         text = f"{pick(OPENINGS[split])} {text}"
     if chance(0.2):

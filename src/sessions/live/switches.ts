@@ -50,13 +50,15 @@ export class Switches {
   }
 
   private async append(id: string, { prompt, mode, when, idempotencyKey }: SwitchRequest): Promise<SwitchReceipt> {
-    const { log, progress } = this.host;
+    const { log, progress, session, context } = this.host;
+    const unknownWords = context.engine.unknownWords?.(session.model, session, prompt);
     const asked = { status: 'PENDING', when } as const;
     this.asked.add(asked);
     const draft = {
       ...({ type: 'PromptRequested', receiptId: id, prompt, mode, when } as const),
       expectedBlock: expectedBlock(when, progress),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      ...(unknownWords && { unknownWords }),
     };
     // What ends the session may be on its way to the log already: behind that nothing is asked for any more.
     const unless = () => isEnded(this.host.session.state) || this.find(id) !== undefined;

@@ -146,6 +146,7 @@ export function receiptOf(
     when: event.when,
     requestedAt: new Date(event.at),
     ...(event.idempotencyKey === undefined ? {} : { idempotencyKey: event.idempotencyKey }),
+    ...(event.unknownWords && { unknownWords: event.unknownWords }),
     status: 'PENDING',
     expectedBlock: event.expectedBlock,
     expectedFrame: firstFrameOf(session, event.expectedBlock),

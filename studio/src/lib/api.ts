@@ -57,6 +57,8 @@ export type PromptRequested = At & {
   __typename: 'PromptRequested';
   receiptId: string;
   prompt: string;
+  /** Null where the model does not say what it was taught. */
+  unknownWords: string[] | null;
   expectedBlock: number;
 };
 export type PromptApplied = At & {
@@ -126,6 +128,12 @@ export interface Lora {
   bytes: number;
 }
 
+/** What a model can draw, in the words of its package. */
+export interface ModelGuide {
+  about: string;
+  examples: string[];
+}
+
 export interface Model {
   name: string;
   title: string;
@@ -134,6 +142,7 @@ export interface Model {
   device: string;
   precision: string;
   bytes: number;
+  guide: ModelGuide | null;
   loras: Lora[];
 }
 
@@ -148,7 +157,7 @@ export interface Service {
 export async function fetchService(): Promise<Service & { models: Model[] }> {
   const { service, models } = await request<{ service: Service; models: Model[] }>(`{
     service { version accepting detail heartbeatSeconds }
-    models { name title description license device precision bytes loras { name bytes } }
+    models { name title description license device precision bytes guide { about examples } loras { name bytes } }
   }`);
   return { ...service, models };
 }
@@ -240,7 +249,7 @@ const STREAM = `subscription ($id: ID!, $after: Cursor, $from: StreamStart) {
     __typename
     ... on SessionEvent { cursor at }
     ... on FrameChunk { index startSeconds durationSeconds byteLength generateMilliseconds url init { mimeType url } }
-    ... on PromptRequested { receiptId prompt expectedBlock }
+    ... on PromptRequested { receiptId prompt unknownWords expectedBlock }
     ... on PromptApplied { receiptId prompt block seconds recacheMilliseconds waitedMilliseconds }
     ... on PromptSuperseded { receiptId supersededBy }
     ... on StateChanged { state reason failure { code message } }

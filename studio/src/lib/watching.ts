@@ -15,6 +15,8 @@ import { Store } from './store';
 export interface Scene {
   receiptId: string;
   prompt: string;
+  /** Words of it that the model was never taught. */
+  unknownWords: readonly string[];
   requestedAt: number;
   seconds: number | undefined;
   recacheMilliseconds: number | undefined;
@@ -54,6 +56,7 @@ export interface WatchOptions {
 const JOIN_LIVE_AFTER_SECONDS = 10;
 
 const UNSEEN = {
+  unknownWords: [] as readonly string[],
   requestedAt: 0,
   recacheMilliseconds: undefined,
   waitedMilliseconds: undefined,
@@ -130,7 +133,8 @@ export class Watching {
       case 'FrameChunk':
         return this.play(event);
       case 'PromptRequested':
-        return this.addScene(event.receiptId, event.prompt, Date.parse(event.at));
+        this.addScene(event.receiptId, event.prompt, Date.parse(event.at));
+        return this.changeScene(event.receiptId, { unknownWords: event.unknownWords ?? [] });
       case 'PromptApplied':
         this.addScene(event.receiptId, event.prompt, Date.parse(event.at));
         this.changeScene(event.receiptId, {

@@ -49,13 +49,16 @@ export function App() {
     void arrive(); // What there is to choose from may be another.
   };
 
-  const begin = async (create: () => Promise<Session>) => {
+  /** Whether the session was made. */
+  const begin = async (create: () => Promise<Session>): Promise<boolean> => {
     const askedAt = performance.now();
     setProblem(undefined);
     try {
       watch(await create(), service?.heartbeatSeconds ?? 10, askedAt);
+      return true;
     } catch (error) {
       report(error);
+      return false;
     }
   };
   const start = (input: CreateInput) => begin(() => createSession({ ...choiceInput(models, choice), ...input }));
@@ -124,6 +127,7 @@ export function App() {
           </div>
           {service && (
             <Home
+              guide={chosenModel(models, choice)?.guide ?? null}
               onOpen={(id) => void open(id, service.heartbeatSeconds)}
               onPrompt={(prompt) => void start({ prompt })}
             />

@@ -1,32 +1,32 @@
 import { useEffect, useState } from 'preact/hooks';
-import { fetchRecent, type Session } from '../lib/api';
+import { fetchRecent, type ModelGuide, type Session } from '../lib/api';
 import { clock } from './format';
 
-const IDEAS = [
-  'a red fox runs on the grass on a sunny day',
-  'a blue robot walks through snow at night',
-  'a yellow bird jumps along the sand at sunset',
-  'a purple dinosaur stands on the road in the rain',
-];
-
 interface Props {
+  /** Of the model that is chosen. */
+  guide: ModelGuide | null;
   onOpen: (id: string) => void;
   onPrompt: (prompt: string) => void;
 }
 
-/** What to start from: ideas, and the sessions there are. */
-export function Home({ onOpen, onPrompt }: Props) {
+/** What to start from: what the model can draw, and the sessions there are. */
+export function Home({ guide, onOpen, onPrompt }: Props) {
   const [recent, setRecent] = useState<Session[]>([]);
   useEffect(() => void fetchRecent().then(setRecent, () => undefined), []);
   return (
     <>
-      <div class="ideas">
-        {IDEAS.map((idea) => (
-          <button key={idea} onClick={() => onPrompt(idea)}>
-            {idea}
-          </button>
-        ))}
-      </div>
+      {guide && (
+        <section aria-label="What this model can draw">
+          <div class="ideas">
+            {guide.examples.map((example) => (
+              <button key={example} onClick={() => onPrompt(example)}>
+                {example}
+              </button>
+            ))}
+          </div>
+          <p class="about">{guide.about}</p>
+        </section>
+      )}
       {recent.length > 0 && (
         <section class="recent" aria-label="Recent sessions">
           <h2>Recent</h2>

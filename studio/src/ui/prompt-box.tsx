@@ -11,9 +11,10 @@ export interface PromptOptions {
 interface Props {
   /** A session is running: the prompt switches it instead of starting one. */
   live: boolean;
-  onSubmit: (prompt: string, options: PromptOptions) => Promise<unknown>;
+  /** Whether the prompt was accepted; what was not stays in the box. */
+  onSubmit: (prompt: string, options: PromptOptions) => Promise<boolean>;
   /** Absent where there is nothing to branch off from. The prompt may be empty. */
-  onBranch?: (prompt: string, options: PromptOptions) => Promise<unknown>;
+  onBranch?: (prompt: string, options: PromptOptions) => Promise<boolean>;
 }
 
 export function PromptBox({ live, onSubmit, onBranch }: Props) {
@@ -26,9 +27,11 @@ export function PromptBox({ live, onSubmit, onBranch }: Props) {
 
   const send = async (to: Props['onSubmit']) => {
     setBusy(true);
-    await to(prompt, { mode, when, seed: seed || undefined, maxSeconds: length ? Number(length) : undefined });
+    const options = { mode, when, seed: seed || undefined, maxSeconds: length ? Number(length) : undefined };
+    const accepted = await to(prompt, options);
     setBusy(false);
-    setPrompt('');
+    // What was typed meanwhile stays, too.
+    if (accepted) setPrompt((now) => (now === prompt ? '' : now));
   };
   const submit = async () => {
     if (prompt.trim() && !busy) await send(onSubmit);

@@ -11,8 +11,8 @@ import { Timeline } from './timeline';
 interface Props {
   watching: Watching;
   video: RefObject<HTMLVideoElement | null>;
-  onStart: (input: CreateInput) => Promise<void>;
-  onBranch: (input: ForkInput) => Promise<void>;
+  onStart: (input: CreateInput) => Promise<boolean>;
+  onBranch: (input: ForkInput) => Promise<boolean>;
   onOpen: (id: string) => void;
 }
 
@@ -24,9 +24,14 @@ export function Watcher({ watching, video, onStart, onBranch, onOpen }: Props) {
   const { session } = state;
   const running = !['COMPLETED', 'STOPPED', 'FAILED'].includes(state.state);
 
-  const attempt = async (work: () => Promise<void>) => {
+  const attempt = async (work: () => Promise<boolean | void>): Promise<boolean> => {
     setProblem(undefined);
-    await work().catch((error: unknown) => setProblem((error as Error).message));
+    try {
+      return (await work()) !== false;
+    } catch (error) {
+      setProblem((error as Error).message);
+      return false;
+    }
   };
   const submit = (prompt: string, { mode, when }: PromptOptions) =>
     attempt(async () => {
@@ -132,9 +137,19 @@ function Story({ scenes, onSeek }: { scenes: Scene[]; onSeek: (seconds: number) 
           </button>
           <p>{scene.prompt}</p>
           <small>{describe(scene)}</small>
+          {scene.unknownWords.length > 0 && <Unknown words={scene.unknownWords} />}
         </li>
       ))}
     </ol>
+  );
+}
+
+function Unknown({ words }: { words: readonly string[] }) {
+  return (
+    <p class="unknown" role="note">
+      This model was never taught: {words.map((word) => `“${word}”`).join(', ')}. Use other words for what should be
+      seen.
+    </p>
   );
 }
 

@@ -35,6 +35,32 @@ describe('openEngine', () => {
     expect(addon.disposed).toBe(1);
   });
 
+  it('hands on what a package says of its prompts, and names words that it does not know', async () => {
+    const prompts = { about: 'A fox.', examples: ['a fox runs'], vocabulary: ['a', 'fox', 'runs'] };
+    writePackage('alpha', (manifest) => Object.assign(manifest, { prompts }));
+    writePackage('silent');
+    const engine = await openEngine({ models: root, addon: new FakeAddon(), model: 'alpha' });
+    expect(engine.models().map(({ guide }) => guide)).toEqual([
+      { about: 'A fox.', examples: ['a fox runs'] },
+      undefined,
+    ]);
+    expect(engine.unknownWords('alpha', {}, 'a fox &quot;plays&quot; piano')).toEqual(['plays', 'piano']);
+    expect(engine.unknownWords('alpha', { loras: [{ name: 'ink', weight: 1 }] }, 'a fox plays')).toBeUndefined();
+    expect(engine.unknownWords('silent', {}, 'a fox plays')).toBeUndefined();
+    await engine.close();
+  });
+
+  it.each([
+    ['examples that are no list', { about: 'A fox.', examples: 'a fox' }],
+    ['a key that nobody knows', { about: 'A fox.', examples: [], words: [] }],
+    ['too many words', { about: 'A fox.', examples: [], vocabulary: Array.from({ length: 20_001 }, () => 'w') }],
+  ])('refuses a guide with %s', async (_what, prompts) => {
+    writePackage('alpha', (manifest) => Object.assign(manifest, { prompts }));
+    await expect(openEngine({ models: root, addon: new FakeAddon() })).rejects.toThrow(
+      /manifest\.json: ✖[^]*at prompts/,
+    );
+  });
+
   it('says where positions end, unless relative ones are asked for', async () => {
     const config = (rope: string) =>
       JSON.stringify({

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import type { FrameChunk, PromptApplied, SwitchPromptInput } from '../../../src/sessions/index.js';
+import type { FrameChunk, PromptApplied, PromptRequested, SwitchPromptInput } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
 import { makeWorld, randomOf, read, stored, successorOf, type World } from '../../support/fake-service.js';
 
@@ -37,6 +37,26 @@ describe('switchPrompt', () => {
     const next = events[events.findIndex((event) => event === applied) + 1];
     expect(next).toMatchObject({ type: 'FrameChunk', chunk: 2 });
     expect(await receiptOf(world, id, receipt.id)).toMatchObject({ status: 'APPLIED', appliedBlock: 2 });
+  });
+
+  it('says which words the model was never taught, in the receipt, in the stream and after a restart', async () => {
+    const world = makeWorld();
+    world.engine.taught = ['first', 'a', 'fox'];
+    const id = await live(world);
+    const receipt = await world.clock.until(world.service.switchPrompt(id, { prompt: 'a cat plays piano' }));
+    expect(receipt.unknownWords).toEqual(['cat', 'plays', 'piano']);
+    const events = await rest(world, id);
+    const requested = events.filter((event): event is PromptRequested => event.type === 'PromptRequested');
+    expect(requested.map(({ unknownWords }) => unknownWords)).toEqual([[], ['cat', 'plays', 'piano']]);
+    const after = await successorOf(world);
+    expect(await receiptOf(after, id, receipt.id)).toMatchObject({ unknownWords: ['cat', 'plays', 'piano'] });
+  });
+
+  it('says nothing of words where the model does not', async () => {
+    const world = makeWorld();
+    const id = await live(world);
+    const receipt = await world.clock.until(world.service.switchPrompt(id, { prompt: 'a cat plays piano' }));
+    expect(receipt).not.toHaveProperty('unknownWords');
   });
 
   it('collapses several switches before one block into the latest and tells each of the others', async () => {

@@ -342,6 +342,7 @@ export type SwitchPromptMutation = {
         readonly __typename: 'SwitchReceipt';
         readonly id: string;
         readonly prompt: string;
+        readonly unknownWords: ReadonlyArray<string> | null;
         readonly mode: RecacheMode;
         readonly when: SwitchWhen;
         readonly expectedBlock: number;
@@ -552,7 +553,7 @@ export const ForkSession: Operation<ForkSessionMutation, ForkSessionMutationVari
 };
 export const SwitchPrompt: Operation<SwitchPromptMutation, SwitchPromptMutationVariables> = {
   name: 'SwitchPrompt',
-  text: 'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt mode when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt unknownWords mode when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const PauseSession: Operation<PauseSessionMutation, PauseSessionMutationVariables> = {
   name: 'PauseSession',
