@@ -162,6 +162,8 @@ async function healthy(url, seconds) {
 
 const all = stages();
 const image = build(target);
+const kilobytes = Number(execFileSync('du', ['-sk', image.root], { encoding: 'utf8' }).split('\t')[0]);
+console.log(`beside its base image and system packages the image has ${Math.round(kilobytes / 1000)} MB`);
 const port = 41_000 + (process.pid % 1000);
 const [program, ...args] = image.command;
 const data = join(work, 'data');

@@ -6,8 +6,10 @@ import { makeDirectory } from '../files/make-directory.js';
 import {
   type Addon,
   type DeviceReport,
+  lacksCublasLt,
   loadAddon,
   longestSeconds,
+  NO_CUBLASLT,
   openEngine,
   openOpenH264,
   REFUSES_RECORDINGS,
@@ -93,16 +95,18 @@ function coreFindings(config: ServerConfig, load: () => Addon): Finding[] {
 
 function deviceFinding({ device, index, ...report }: DeviceReport): Finding {
   const { available, detail, isa, totalMemory, threads, refusedRecordings } = report;
+  const slow = lacksCublasLt({ device, available, isa });
   const facts = [
     detail,
     isa,
     totalMemory > 0 ? gigabytes(totalMemory) : '',
     threads > 0 ? `${threads} threads` : '',
     refusedRecordings > 0 ? REFUSES_RECORDINGS : '',
+    slow ? NO_CUBLASLT : '',
   ];
   return {
     topic: index > 0 ? `Device ${device} ${index}` : `Device ${device}`,
-    status: available && refusedRecordings === 0 ? 'ok' : 'note',
+    status: available && refusedRecordings === 0 && !slow ? 'ok' : 'note',
     detail: facts.filter(Boolean).join(', '),
   };
 }

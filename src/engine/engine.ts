@@ -7,6 +7,7 @@ import type { AdapterFile, AdapterLibrary } from '../packages/adapters.js';
 import { loadAddon } from './addon-file.js';
 import type { Addon, Device, Precision } from './addon.js';
 import { isEightBit } from './arithmetic.js';
+import { lacksCublasLt, NO_CUBLASLT } from './cuda-libraries.js';
 import { Catalog, type CatalogTimes, type Found } from '../packages/catalog.js';
 import { DeviceHealth, Model, type ModelOptions, type ModelSurroundings, type Rope } from './model.js';
 import { ModelPool } from './model-pool.js';
@@ -94,6 +95,10 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   const addon = options.addon ?? loadAddon();
   const { deviceIndex = 0 } = options;
   const device = chooseDevice(addon, options.device, deviceIndex);
+  if (
+    addon.devices().some((report) => report.device === device && report.index === deviceIndex && lacksCublasLt(report))
+  )
+    options.warn?.(NO_CUBLASLT);
   const addresses = typeof options.models === 'string' ? [options.models] : options.models;
   const cache = options.cache ?? new PackageCache({ directory: defaultCacheDirectory(), limitBytes: CACHE_BYTES });
   const catalog = new Catalog(addresses, cache, options, options.times);

@@ -10,6 +10,7 @@ export {
   NativeEngine,
   openEngine,
 } from './engine.js';
+export { lacksCublasLt, NO_CUBLASLT } from './cuda-libraries.js';
 export { longestSeconds, REFUSES_RECORDINGS, type Rope } from './model.js';
 export { OpenH264, openOpenH264 } from './openh264.js';
 export { Tokenizer } from './tokenizer.js';

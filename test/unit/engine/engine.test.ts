@@ -357,6 +357,23 @@ describe('a machine with several GPUs', () => {
     expect(addon.indices).toEqual([1, 0]);
   });
 
+  it.each([
+    ['sm_90', 1],
+    ['sm_90+cublaslt', 0],
+  ])('says at the start whether the library of matrix products is missing: %s', async (isa, notes) => {
+    writePackage('pocket');
+    const addon = new WithGpus();
+    const devices = addon.devices();
+    addon.devices = () => devices.map((report) => (report.device === 'cuda' ? { ...report, isa } : report));
+    const told: string[] = [];
+    await using engine = await openEngine({ models: root, addon, warn: (message) => told.push(message) });
+    expect(engine.models()).toHaveLength(1);
+    expect(told.filter((message) => message.includes('libcublasLt'))).toHaveLength(notes);
+    await using cpu = await openEngine({ models: root, addon, device: 'cpu', warn: (message) => told.push(message) });
+    expect(cpu.models()).toHaveLength(1);
+    expect(told).toHaveLength(notes);
+  });
+
   it.each(['auto', 'cuda'] as const)('refuses an index that none has, with device %s', async (device) => {
     writePackage('pocket');
     const opening = openEngine({ models: root, addon: new WithGpus(), device, deviceIndex: 2 });
@@ -393,7 +410,7 @@ describe('the precision of a model', () => {
       super();
     }
     override devices() {
-      return super.devices().map((device) => ({ ...device, available: true }));
+      return super.devices().map((device) => ({ ...device, available: true, isa: 'sm_90+cublaslt' }));
     }
     override async loadModel(options: Parameters<FakeAddon['loadModel']>[0]) {
       if (options.precision === 'fp8' && !this.hasFp8) throw nativeError('INVALID_ARGUMENT', 'no fp8 here');
