@@ -163,6 +163,22 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
     await server.close();
   });
 
+  test('offers what the model can draw, and names words that it was never taught', async () => {
+    const server = await startPaintingServer();
+    const page = await browser.newPage();
+    await page.goto(server.url);
+    await page.getByText('A bar, and rain.').waitFor();
+    await page.getByRole('button', { name: 'a bar that moves' }).click();
+    await playsUntil(page, 0.5, 30_000);
+    expect(await page.getByRole('note').count()).toBe(0);
+    await page.getByRole('textbox', { name: 'Prompt' }).fill('a cat in the rain');
+    await page.getByRole('button', { name: 'Switch', exact: true }).click();
+    await page.getByRole('note').waitFor();
+    expect(await page.getByRole('note').innerText()).toContain('never taught: “cat”.');
+    await page.close();
+    await server.close();
+  });
+
   test('asks for the token when the service has one', async () => {
     const server = await startPaintingServer({ token: 'open sesame' });
     const page = await browser.newPage();
@@ -182,6 +198,8 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
     await page.getByRole('textbox', { name: 'Prompt' }).fill('a bar');
     await page.getByRole('button', { name: 'Start', exact: true }).click();
     expect(await page.getByRole('alert').innerText()).toContain('maxSeconds must be');
+    // What was refused is there to be corrected.
+    expect(await page.getByRole('textbox', { name: 'Prompt' }).inputValue()).toBe('a bar');
     await page.close();
     await server.close();
   });

@@ -30,7 +30,9 @@ export const PAINTING_MODEL: ModelInfo = {
   state: 'LOADED',
   loras: [],
   longestSeconds: null,
+  guide: { about: 'A bar, and rain.', examples: ['a bar that moves'] },
 };
+const TAUGHT = ['a', 'bar', 'that', 'moves', 'in', 'the', 'rain'];
 
 /** An engine for tests that look at pictures: what is on screen follows from the prompt and the time, at little cost. */
 export class PaintingEngine implements Engine {
@@ -42,6 +44,10 @@ export class PaintingEngine implements Engine {
 
   async refresh(): Promise<void> {
     // There are no others.
+  }
+
+  unknownWords(_model: string, _options: object, prompt: string): string[] {
+    return prompt.split(' ').filter((word) => !TAUGHT.includes(word));
   }
 
   check(): void {

@@ -55,6 +55,7 @@ export function Watcher({ watching, video, onStart, onBranch, onOpen }: Props) {
           {problem ?? state.problem ?? state.failure?.message}
         </p>
       )}
+      <Unknown words={state.scenes.at(-1)?.unknownWords ?? []} />
       <Timeline state={state} time={playback.time} onSeek={(seconds) => watching.player.seek(seconds)} />
       <div class="row">
         <Numbers state={state} playback={playback} />
@@ -137,14 +138,15 @@ function Story({ scenes, onSeek }: { scenes: Scene[]; onSeek: (seconds: number) 
           </button>
           <p>{scene.prompt}</p>
           <small>{describe(scene)}</small>
-          {scene.unknownWords.length > 0 && <Unknown words={scene.unknownWords} />}
         </li>
       ))}
     </ol>
   );
 }
 
+/** Of the newest prompt. */
 function Unknown({ words }: { words: readonly string[] }) {
+  if (words.length === 0) return null;
   return (
     <p class="unknown" role="note">
       This model was never taught: {words.map((word) => `“${word}”`).join(', ')}. Use other words for what should be
