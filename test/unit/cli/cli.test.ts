@@ -225,18 +225,19 @@ describe('longlive doctor', () => {
     expect(flags).toEqual(expect.arrayContaining(['device', 'precision', 'attention', 'decoder']));
   });
 
-  it('reports every GPU, and one whose driver refuses to record work', async () => {
+  it('reports every GPU, one whose driver refuses to record work, and one without the library of matrix products', async () => {
     const fake = addon(false);
     const [cpu, cuda] = fake.devices();
     if (!cpu || !cuda) throw new Error('no devices');
-    const gpu = (index: number, refusedRecordings: number) => ({
+    const gpu = (index: number, refusedRecordings: number, isa = 'sm_90+cublaslt') => ({
       ...cuda,
+      isa,
       index,
       refusedRecordings,
       available: true,
       detail: 'a GPU',
     });
-    vi.spyOn(fake, 'devices').mockReturnValue([cpu, gpu(0, 0), gpu(1, 1)]);
+    vi.spyOn(fake, 'devices').mockReturnValue([cpu, gpu(0, 0), gpu(1, 1), gpu(2, 0, 'sm_90')]);
     const findings = await examine(loadConfig({}, { models: root, store: join(root, 'data') }), () => fake);
     const devices = findings.filter(({ topic }) => topic.startsWith('Device cuda'));
     expect(devices).toEqual([
@@ -245,6 +246,11 @@ describe('longlive doctor', () => {
         topic: 'Device cuda 1',
         status: 'note',
         detail: expect.stringContaining('The GPU driver refuses to record work (CUDA graphs)') as string,
+      }),
+      expect.objectContaining({
+        topic: 'Device cuda 2',
+        status: 'note',
+        detail: expect.stringContaining('libcublasLt') as string,
       }),
     ]);
   });
