@@ -10,7 +10,12 @@ export default defineConfig({
         resolve,
         test: {
           name: 'unit',
-          include: ['test/unit/**/*.test.ts', 'src/**/*.test.ts', 'packages/*/test/*.test.ts'],
+          include: [
+            'test/unit/**/*.test.ts',
+            'src/**/*.test.ts',
+            'packages/*/test/*.test.ts',
+            'packages/*/test/player/*.test.ts',
+          ],
           environment: 'node',
         },
       },

@@ -36,7 +36,11 @@ const TAUGHT = ['a', 'bar', 'that', 'moves', 'in', 'the', 'rain'];
 
 /** An engine for tests that look at pictures: what is on screen follows from the prompt and the time, at little cost. */
 export class PaintingEngine implements Engine {
-  constructor(private readonly infos: ModelInfo[] = [PAINTING_MODEL]) {}
+  constructor(
+    private readonly infos: ModelInfo[] = [PAINTING_MODEL],
+    /** Six of them are a block of 0.75 s. */
+    private readonly stepMilliseconds = 30,
+  ) {}
 
   models(): ModelInfo[] {
     return this.infos;
@@ -59,7 +63,7 @@ export class PaintingEngine implements Engine {
   }
 
   async open(_model: string, options: GenerationOptions): Promise<Generation> {
-    return new Painting(options, 0, '');
+    return new Painting(options, 0, '', this.stepMilliseconds);
   }
 
   async restore(
@@ -68,7 +72,7 @@ export class PaintingEngine implements Engine {
     checkpoint: Uint8Array,
     prompt: string,
   ): Promise<Generation> {
-    return new Painting(options, Number(new TextDecoder().decode(checkpoint)), prompt);
+    return new Painting(options, Number(new TextDecoder().decode(checkpoint)), prompt, this.stepMilliseconds);
   }
 }
 
@@ -79,6 +83,7 @@ class Painting implements Generation {
     private readonly options: GenerationOptions,
     public block: number,
     private prompt: string,
+    private readonly stepMilliseconds: number,
   ) {}
 
   async encodePrompt(): Promise<void> {
@@ -92,7 +97,7 @@ class Painting implements Generation {
 
   async step(): Promise<Step> {
     const { block } = this;
-    const milliseconds = await work(30);
+    const milliseconds = await work(this.stepMilliseconds);
     const phase = this.phase++;
     if (phase < STEPS) return { kind: 'denoise', block, step: phase, milliseconds };
     if (phase === STEPS) return { kind: 'frames', block, milliseconds, frames: this.paint() };

@@ -21,10 +21,11 @@ export async function startPaintingServer(
   models?: ModelInfo[],
   media = createMediaFactory({ threads: 1 }),
   role: 'all' | 'api' = 'all',
+  stepMilliseconds?: number,
 ): Promise<RunningServer> {
   const directory = await mkdtemp(join(tmpdir(), 'longlive-'));
   const store = openStore(`file://${directory}`);
-  const engine = new PaintingEngine(models);
+  const engine = new PaintingEngine(models, stepMilliseconds);
   const wire = new LocalWire();
   const open = (more: Pick<SessionServiceOptions, 'engine'>) =>
     new SessionService({ ...more, media, store, cluster: new LocalCluster(wire), policy });

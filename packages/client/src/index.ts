@@ -20,6 +20,10 @@ export type {
 } from './events.js';
 export * from './generated/errors.js';
 export type { Events, LogOptions } from './log.js';
+export { DecodeError } from './player/append-queue.js';
+export { attach } from './player/attach.js';
+export type { Seen } from './player/first-frames.js';
+export type { Player, PlayerOptions, PlayerState, PlayerStats } from './player/player.js';
 export {
   type ForkOptions,
   type Receipt,
