@@ -27,6 +27,8 @@ export interface ApiContext {
   facts: ServiceFacts;
   /** Aborted when the operation may take no longer: what only reads then stops. Not in subscriptions. */
   signal?: AbortSignal;
+  /** The cursor that a client over SSE goes on behind: what it was handed last. */
+  lastEventId?: string;
   /** Told of every failure that a client is answered with. */
   failed(error: DomainError): void;
   /** Told of every event that a subscriber is handed. */

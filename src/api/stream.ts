@@ -26,12 +26,16 @@ export type Streamed<Event extends SessionEvent = SessionEvent> = Event extends 
     }
   : never;
 
-/** The session's log from the cursor on, one pull at a time. Expected failures come as one last item. */
+/**
+ * The session's log from the cursor on, one pull at a time. Expected failures come as one last item. A client that resumes
+ * repeats the operation as it was, so what it was handed last comes first.
+ */
 export function sessionStream(
   args: StreamArgs,
   context: ApiContext,
 ): AsyncGenerator<Streamed | ApiError, void, undefined> {
-  return cancellable((signal) => follow(args, context, signal));
+  const { lastEventId } = context;
+  return cancellable((signal) => follow(lastEventId ? { ...args, after: lastEventId } : args, context, signal));
 }
 
 async function* follow(

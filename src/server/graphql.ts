@@ -15,6 +15,7 @@ import { type ApiContext, schema, withoutPaths } from '../api/index.js';
 import { DomainError, type DomainErrorCode, type Logger } from '../sessions/index.js';
 import { boundingAnswers } from './answers.js';
 import { type OperationLimits, refusals } from './limits.js';
+import { eventIds } from './event-stream.js';
 import type { Metrics } from './metrics.js';
 import { currentRequestId } from './request.js';
 
@@ -74,7 +75,14 @@ export function createGraphQL({
           log.error({ parts, requestId: currentRequestId() }, 'graphql');
       },
     },
-    plugins: [parsing(), limiting(limits), timing(requestSeconds), boundingAnswers(maxAnswerBytes), counting(metrics)],
+    plugins: [
+      parsing(),
+      limiting(limits),
+      timing(requestSeconds),
+      boundingAnswers(maxAnswerBytes),
+      counting(metrics),
+      eventIds(),
+    ],
   });
 }
 

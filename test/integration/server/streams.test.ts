@@ -220,3 +220,55 @@ describe('limits and the end', () => {
     expect(next.at(-1)?.['index']).toBe(chunksOf(seen[0]?.events ?? []).length);
   });
 });
+
+describe('over SSE, to what resumes by itself', () => {
+  const DOCUMENT = `subscription ($id: ID!) {
+    sessionStream(sessionId: $id, media: NONE) { __typename ... on SessionEvent { cursor } }
+  }`;
+  /** As `EventSource` does: GET, and the id of the last event that it was handed. */
+  async function listen(id: string, lastEventId?: string, document = DOCUMENT) {
+    const query = new URLSearchParams({ query: document, variables: JSON.stringify({ id }) });
+    const response = await fetch(`${server.url}/graphql?${query.toString()}`, {
+      headers: { accept: 'text/event-stream', ...(lastEventId !== undefined && { 'last-event-id': lastEventId }) },
+    });
+    const text = await response.text();
+    return text
+      .split('\n\n')
+      .filter((block) => block.includes('event: next'))
+      .map((block) => ({
+        id: /^id: (.*)$/m.exec(block)?.[1],
+        event: (JSON.parse(/^data: (.*)$/m.exec(block)?.[1] ?? '') as { data: { sessionStream: WireEvent } }).data
+          .sessionStream,
+      }));
+  }
+
+  beforeEach(async () => {
+    server = await startTestServer();
+  });
+
+  test('every event has its cursor as id, and Last-Event-ID goes on behind it', async () => {
+    const { id } = await createSession(server, { maxSeconds: 6 });
+    const all = await listen(id);
+    expect(all.at(-1)?.event.__typename).toBe('SessionEnded');
+    expect(all.map((one) => one.id)).toEqual(all.map(({ event }) => event.cursor));
+    const rest = await listen(id, all[3]?.id);
+    expect(rest).toEqual(all.slice(4));
+    expect(await listen(id, all.at(-1)?.id)).toEqual([]);
+  });
+
+  test('what was handed last goes before where the operation begins', async () => {
+    const { id } = await createSession(server, { maxSeconds: 3 });
+    const all = await listen(id);
+    const live = DOCUMENT.replace('media: NONE', 'media: NONE, from: LIVE');
+    expect(await listen(id, all[1]?.id, live)).toEqual(all.slice(2));
+  });
+
+  test('without the cursor there is no id, and another session’s is refused', async () => {
+    const [one, two] = [await createSession(server, { maxSeconds: 3 }), await createSession(server, { maxSeconds: 3 })];
+    const bare = await listen(one.id, undefined, DOCUMENT.replace('{ cursor }', '{ at }'));
+    expect(bare.length).toBeGreaterThan(2);
+    expect(bare.every(({ id }) => id === undefined)).toBe(true);
+    const [error] = await listen(one.id, two.cursor);
+    expect(error?.event).toMatchObject({ __typename: 'InvalidInputError' });
+  });
+});
