@@ -25,12 +25,12 @@ declare global {
 export class PageServer {
   private constructor(private readonly server: Server) {}
 
-  static async start(html = PAGE): Promise<PageServer> {
+  static async start(html = () => PAGE): Promise<PageServer> {
     const script = readFileSync(KIT);
     const server = createServer((request, response) => {
       const isScript = request.url?.endsWith('.js') === true;
       response.setHeader('content-type', isScript ? 'text/javascript' : 'text/html; charset=utf-8');
-      response.end(isScript ? script : html);
+      response.end(isScript ? script : html());
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     return new PageServer(server);
