@@ -1,6 +1,6 @@
 /**
- * Writes src/generated/ from schema/schema.graphql and src/operations.graphql: the types and texts of the operations, and a
- * class for every error of the schema. `npm run generate -w packages/client`; with --check it only compares.
+ * Writes src/generated/, and the same for Python, from schema/schema.graphql and src/operations.graphql: the types and texts of
+ * the operations, and a class for every error of the schema. `npm run generate -w packages/client`; with --check it only compares.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { codegen } from '@graphql-codegen/core';
@@ -21,6 +21,7 @@ import {
   visit,
 } from 'graphql';
 import { format, resolveConfig } from 'prettier';
+import { pythonModule } from './python.js';
 
 const here = (path: string) => new URL(path, import.meta.url);
 const schema = buildSchema(readFileSync(here('../../../schema/schema.graphql'), 'utf8'));
@@ -68,17 +69,22 @@ function textOf(operation: OperationDefinitionNode, fragments: ReadonlyMap<strin
   return stripIgnoredCharacters([operation, ...used.values()].map(print).join('\n'));
 }
 
-function textsOf({ definitions }: DocumentNode): string {
+function operationsOf({ definitions }: DocumentNode): { name: string; kind: string; text: string }[] {
   const fragments = definitions.filter((node) => node.kind === Kind.FRAGMENT_DEFINITION);
   const byName = new Map(fragments.map((fragment) => [fragment.name.value, fragment]));
-  const lines = definitions
+  return definitions
     .filter((node) => node.kind === Kind.OPERATION_DEFINITION)
     .map((operation) => {
-      const name = operation.name?.value as string;
       const kind = operation.operation[0]?.toUpperCase() + operation.operation.slice(1);
-      const text = JSON.stringify(textOf(operation, byName));
-      return `export const ${name}: Operation<${name}${kind}, ${name}${kind}Variables> = { name: '${name}', text: ${text} };`;
+      return { name: operation.name?.value as string, kind, text: textOf(operation, byName) };
     });
+}
+
+function textsOf(document: DocumentNode): string {
+  const lines = operationsOf(document).map(
+    ({ name, kind, text }) =>
+      `export const ${name}: Operation<${name}${kind}, ${name}${kind}Variables> = { name: '${name}', text: ${JSON.stringify(text)} };`,
+  );
   return `import type { Operation } from '../wire/wire.js';\n${lines.join('\n')}\n`;
 }
 
@@ -131,9 +137,11 @@ function classOf(type: GraphQLObjectType, codes: readonly string[]): string {
 
 const codeText = (code: string) => (schema.getType('ErrorCode') as GraphQLEnumType).getValue(code)?.description ?? '';
 
-function errorsOf(): string {
-  const found = schema.getPossibleTypes(schema.getType('Error') as GraphQLInterfaceType);
-  const classes = [...found].sort((a, b) => (a.name < b.name ? -1 : 1));
+const errorTypes = [...schema.getPossibleTypes(schema.getType('Error') as GraphQLInterfaceType)].sort((a, b) =>
+  a.name < b.name ? -1 : 1,
+);
+
+function errorsOf(classes: readonly GraphQLObjectType[]): string {
   const codes = codesByClass(classes);
   return `import { ServiceError } from '../errors.js';
     ${classes.map((type) => classOf(type, codes.get(type) ?? [])).join('\n\n')}
@@ -145,18 +153,27 @@ function errorsOf(): string {
 
 const files = {
   'operations.ts': `${await typesOf()}\n${textsOf(document)}`,
-  'errors.ts': errorsOf(),
+  'errors.ts': errorsOf(errorTypes),
 };
 
 const check = process.argv.includes('--check');
 const stale: string[] = [];
-for (const [name, text] of Object.entries(files)) {
-  const path = here(`../src/generated/${name}`);
-  const made = await format(HEAD + text, { ...(await resolveConfig(path)), parser: 'typescript' });
-  if (check && readFileSync(path, 'utf8') !== made) stale.push(name);
+
+function keep(path: URL, made: string): void {
+  if (check && readFileSync(path, 'utf8') !== made) stale.push(path.pathname.split('/').slice(-3).join('/'));
   if (!check) writeFileSync(path, made);
 }
+
+for (const [name, text] of Object.entries(files)) {
+  const path = here(`../src/generated/${name}`);
+  keep(path, await format(HEAD + text, { ...(await resolveConfig(path)), parser: 'typescript' }));
+}
+const texts = Object.fromEntries(operationsOf(document).map(({ name, text }) => [name, text]));
+keep(
+  here('../../../clients/python/src/longlive_client/_generated.py'),
+  pythonModule(schema, document, texts, codesByClass(errorTypes)),
+);
 if (stale.length > 0) {
-  console.error(`packages/client/src/generated is not what the schema says (${stale.join(', ')}): npm run schema`);
+  console.error(`What is made from the schema is not what it says (${stale.join(', ')}): npm run schema`);
   process.exitCode = 1;
 }

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import uuid4
+from weakref import WeakSet
+
+import httpx
+
+from ._decode import camel, decode
+from ._generated import ChunkEvent, Pace, ServiceFacts
+from ._session import Session, facts_of
+from ._wire import TokenSource, Wire
+
+
+class LiveClient:
+    def __init__(self, url: str, token: TokenSource = None, http: httpx.AsyncClient | None = None) -> None:
+        self._wire = Wire(url, token, http)
+        self._sessions: WeakSet[Session] = WeakSet()
+
+    async def create(
+        self,
+        *,
+        prompt: str | None = None,
+        timeline: Sequence[dict[str, Any]] | None = None,
+        model: str | None = None,
+        loras: Sequence[dict[str, Any]] | None = None,
+        seed: str | int | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        pace: Pace = "REALTIME",
+        max_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Session:
+        """Starts a session; answers before anything is generated. Entries of the timeline: prompt, at_seconds or block, mode."""
+        given = {
+            **{"prompt": prompt, "model": model, "loras": loras, "width": width, "height": height, "pace": pace},
+            **{"seed": None if seed is None else str(seed), "maxSeconds": max_seconds},
+            "timeline": timeline and [{camel(name): value for name, value in entry.items()} for entry in timeline],
+            "idempotencyKey": idempotency_key or str(uuid4()),
+        }
+        variables = {"input": {name: value for name, value in given.items() if value is not None}}
+        return self._open(await self._wire.request("CreateSession", variables))
+
+    async def session(self, id: str) -> Session:
+        """A session that exists."""
+        return self._open(await self._wire.request("GetSession", {"id": id}))
+
+    async def render(self, *, on_progress: Callable[[float, float | None], None] = lambda seconds, of: None, **options: Any) -> Session:
+        """Makes a film as fast as the device allows, and answers when it is complete. Told of progress: seconds made, seconds in all."""
+        session = await self.create(**{"pace": "FASTEST", **options})
+        async for event in session.events(media="NONE"):
+            if isinstance(event, ChunkEvent):
+                on_progress(event.start_seconds + event.duration_seconds, options.get("max_seconds"))
+        await session.refresh()
+        return session
+
+    async def service(self) -> ServiceFacts:
+        return decode(ServiceFacts, await self._wire.request("GetService", {}))
+
+    async def close(self) -> None:
+        """Ends everything that waits. Sessions go on."""
+        for session in list(self._sessions):
+            session.close()
+        await self._wire.close()
+
+    async def __aenter__(self) -> LiveClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _open(self, result: dict[str, Any]) -> Session:
+        session = Session(self._wire, facts_of(self._wire, result))
+        self._sessions.add(session)
+        return session
+
+
+def create_client(url: str, *, token: TokenSource = None, http: httpx.AsyncClient | None = None) -> LiveClient:
+    """`url` of the service; `token` a string, or a function that gives one, asked again whenever the service refuses what it gave."""
+    return LiveClient(url, token, http)

@@ -1,0 +1,326 @@
+# Made from schema/schema.graphql by `npm run schema`; do not edit.
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Union
+
+from ._errors import ServiceError
+
+__all__ = [
+    "ArtifactKind",
+    "ExportFileKind",
+    "ExportState",
+    "Pace",
+    "RecacheMode",
+    "SessionState",
+    "StateReason",
+    "SwitchWhen",
+    "Artifact",
+    "DeletedSession",
+    "Export",
+    "ExportFile",
+    "Failure",
+    "ChunkEvent",
+    "HeartbeatEvent",
+    "InitSegment",
+    "AppliedEvent",
+    "RequestedEvent",
+    "SupersededEvent",
+    "ServiceFacts",
+    "SessionFacts",
+    "EndedEvent",
+    "SessionLora",
+    "SessionParent",
+    "StateEvent",
+    "ReceiptFacts",
+    "AtCapacityError",
+    "ConflictError",
+    "InvalidInputError",
+    "NotFoundError",
+    "SessionEndedError",
+    "UnavailableError",
+    "SessionEvent",
+]
+
+ArtifactKind = Literal["HLS", "MP4", "POSTER", "TIMELINE"]
+ExportFileKind = Literal["MP4", "TIMELINE"]
+ExportState = Literal["CANCELLED", "DONE", "FAILED", "QUEUED", "RUNNING"]
+Pace = Literal["FASTEST", "REALTIME"]
+RecacheMode = Literal["CLEAR_CACHE", "KEEP_CACHE", "RECACHE"]
+SessionState = Literal["COMPLETED", "FAILED", "LIVE", "PAUSED", "QUEUED", "STARTING", "STOPPED"]
+StateReason = Literal["DURATION_REACHED", "ENGINE", "IDLE", "MEDIA", "MODEL", "MODEL_END", "REQUESTED", "STORAGE", "WORKER_LOST"]
+SwitchWhen = Literal["AT_BLOCK", "IMMEDIATE", "NEXT_BLOCK"]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished, downloadable file."""
+
+    kind: ArtifactKind
+    url: str
+    bytes: float
+    content_type: str
+    expires_at: str
+
+
+@dataclass(frozen=True)
+class DeletedSession:
+    """A session that no longer exists."""
+
+    deleted_at: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """A part of a session as a video of its own."""
+
+    id: str
+    state: ExportState
+    progress: float
+    failure: Failure | None
+    files: list[ExportFile]
+
+
+@dataclass(frozen=True)
+class ExportFile:
+    """A file of an export."""
+
+    kind: ExportFileKind
+    url: str
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in a session."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ChunkEvent:
+    """The playable media of one block. In order, without holes, durable before it is announced."""
+
+    cursor: str
+    at: str
+    index: int
+    start_seconds: float
+    duration_seconds: float
+    byte_length: int
+    keyframe: bool
+    generate_milliseconds: float
+    url: str | None
+    data: str | None
+    init: InitSegment | None
+    type: ClassVar[Literal["chunk"]] = "chunk"
+
+
+@dataclass(frozen=True)
+class HeartbeatEvent:
+    """Sent on an idle stream to show that it is alive. Not part of the log."""
+
+    cursor: str
+    at: str
+    state: SessionState
+    reason: StateReason | None
+    failure: Failure | None
+    type: ClassVar[Literal["heartbeat"]] = "heartbeat"
+
+
+@dataclass(frozen=True)
+class InitSegment:
+    """What a decoder needs before the first chunk; the same throughout a session."""
+
+    codec: str
+    mime_type: str
+    url: str | None
+    data: str | None
+
+
+@dataclass(frozen=True)
+class AppliedEvent:
+    """A prompt took effect. Comes before the chunk of its block."""
+
+    cursor: str
+    at: str
+    receipt_id: str
+    prompt: str
+    mode: RecacheMode
+    block: int
+    frame: int
+    seconds: float
+    recache_milliseconds: float
+    waited_milliseconds: float | None
+    type: ClassVar[Literal["applied"]] = "applied"
+
+
+@dataclass(frozen=True)
+class RequestedEvent:
+    """A client requested a prompt switch."""
+
+    cursor: str
+    at: str
+    receipt_id: str
+    prompt: str
+    mode: RecacheMode
+    when: SwitchWhen
+    expected_block: int
+    type: ClassVar[Literal["requested"]] = "requested"
+
+
+@dataclass(frozen=True)
+class SupersededEvent:
+    """A later switch took this one's place before its block began."""
+
+    cursor: str
+    at: str
+    receipt_id: str
+    superseded_by: str
+    type: ClassVar[Literal["superseded"]] = "superseded"
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """The replica that answers; one that generates nothing tells of those that do, together."""
+
+    version: str
+    accepting: bool
+    detail: str | None
+    heartbeat_seconds: float
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """One continuous generation: model, seed, size, timeline, state."""
+
+    id: str
+    cursor: str
+    state: SessionState
+    reason: StateReason | None
+    failure: Failure | None
+    ended: bool
+    prompt: str
+    seed: str
+    width: int
+    height: int
+    fps: float
+    pace: Pace
+    seconds: float
+    chunks: int
+    max_seconds: float | None
+    model_name: str
+    loras: list[SessionLora]
+    viewers: int
+    created_at: str
+    finished_at: str | None
+    playlist_url: str
+    artifacts: list[Artifact]
+    parent: SessionParent | None
+
+
+@dataclass(frozen=True)
+class EndedEvent:
+    """The last event of a session: its artifacts are complete."""
+
+    cursor: str
+    at: str
+    state: SessionState
+    reason: StateReason | None
+    failure: Failure | None
+    chunks: int
+    seconds: float
+    artifacts: list[Artifact]
+    type: ClassVar[Literal["ended"]] = "ended"
+
+
+@dataclass(frozen=True)
+class SessionLora:
+    """An adapter that a session is generated with."""
+
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class SessionParent:
+    """Where a fork branched off."""
+
+    session_id: str
+    chunk: int
+
+
+@dataclass(frozen=True)
+class StateEvent:
+    """The session passed from one state to another."""
+
+    cursor: str
+    at: str
+    state: SessionState
+    previous: SessionState | None
+    reason: StateReason | None
+    failure: Failure | None
+    type: ClassVar[Literal["state"]] = "state"
+
+
+@dataclass(frozen=True)
+class ReceiptFacts:
+    """The answer to a prompt switch. The outcome follows in the stream, as `PromptApplied` or `PromptSuperseded`."""
+
+    id: str
+    prompt: str
+    mode: RecacheMode
+    when: SwitchWhen
+    expected_block: int
+    expected_seconds: float
+    requested_at: str
+
+
+class AtCapacityError(ServiceError):
+    """A limit is reached for now; the message says which."""
+
+    retry_after_seconds: float
+
+
+class ConflictError(ServiceError):
+    """The request conflicts with what already exists or is under way."""
+
+
+class InvalidInputError(ServiceError):
+    """An argument cannot be used."""
+
+    field: str | None
+
+
+class NotFoundError(ServiceError):
+    """There is no such session, artifact, export or receipt."""
+
+
+class SessionEndedError(ServiceError):
+    """The session has ended; nothing about it can change any more."""
+
+
+class UnavailableError(ServiceError):
+    """A part of the service is unavailable: model package, object store, engine, encoder, or this replica."""
+
+
+SessionEvent = Union[ChunkEvent, AppliedEvent, RequestedEvent, SupersededEvent, EndedEvent, StateEvent]
+
+EVENTS = {"FrameChunk": ChunkEvent, "Heartbeat": HeartbeatEvent, "PromptApplied": AppliedEvent, "PromptRequested": RequestedEvent, "PromptSuperseded": SupersededEvent, "SessionEnded": EndedEvent, "StateChanged": StateEvent}
+
+ERRORS = {"AtCapacityError": AtCapacityError, "ConflictError": ConflictError, "InvalidInputError": InvalidInputError, "NotFoundError": NotFoundError, "SessionEndedError": SessionEndedError, "UnavailableError": UnavailableError}
+
+OPERATIONS = {
+    "GetService": "query GetService{service{version accepting detail heartbeatSeconds}}",
+    "GetSession": "query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "CreateSession": "mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "ForkSession": "mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$pace:Pace$maxSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode pace:$pace maxSeconds:$maxSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "SwitchPrompt": "mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt mode when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "PauseSession": "mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "ResumeSession": "mutation ResumeSession($id:ID!){resumeSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "StopSession": "mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "DeleteSession": "mutation DeleteSession($id:ID!){deleteSession(sessionId:$id){...on DeletedSession{__typename deletedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "ExportSession": "mutation ExportSession($sessionId:ID!$fromSeconds:Float$toSeconds:Float){exportSession(sessionId:$sessionId fromSeconds:$fromSeconds toSeconds:$toSeconds){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "GetExport": "query GetExport($id:ID!){export(id:$id){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "SessionStream": "subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery){sessionStream(sessionId:$id after:$after from:$from media:$media){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+}

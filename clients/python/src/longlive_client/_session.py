@@ -1,0 +1,168 @@
+"""One continuous generation."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+from ._control import Control, Listener, Outcome, State
+from ._decode import camel, decode, unwrap
+from ._errors import RequestError, ServiceError
+from ._generated import (
+    ChunkEvent,
+    Export,
+    InitSegment,
+    ReceiptFacts,
+    RecacheMode,
+    SessionEvent,
+    SessionFacts,
+    SwitchWhen,
+)
+from ._log import MediaDelivery, read_log
+from ._wire import Wire
+
+POLL_SECONDS = 0.3
+
+
+class _Applied(Awaitable[Outcome]):
+    """Nothing is asked until somebody waits."""
+
+    def __init__(self, control: Control, receipt_id: str) -> None:
+        self._control, self._id = control, receipt_id
+
+    def __await__(self) -> Generator[Any, None, Outcome]:
+        return self._control.outcome(self._id).__await__()
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the service said to a request for a prompt."""
+
+    facts: ReceiptFacts
+    applied: Awaitable[Outcome]
+    """What became of the prompt: a value in every case. Raises only when the session cannot be watched any more."""
+
+    @property
+    def id(self) -> str:
+        return self.facts.id
+
+
+class Session:
+    def __init__(self, wire: Wire, facts: SessionFacts) -> None:
+        self._wire = wire
+        self.id = facts.id
+        self.facts = facts
+        """What the service said last; `refresh` asks anew."""
+        self._control = Control(wire, facts)
+
+    @property
+    def state(self) -> State:
+        return self._control.state
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        """Calls the listener at every event but chunks' bytes, and at every change of `state`. Ends by the function it gives."""
+        return self._control.watch(listener)
+
+    def events(
+        self, *, after: str | None = None, start: Literal["START", "LIVE"] = "START", media: MediaDelivery = "URL"
+    ) -> AsyncGenerator[SessionEvent, None]:
+        """The log: every event once, in order, across broken connections, until the end. Keep `event.cursor` to go on there by `after`."""
+        return read_log(self._wire, self.id, after=after, start=start, media=media)
+
+    async def load(self, part: ChunkEvent | InitSegment) -> bytes:
+        """The bytes of a chunk, or of its `init`."""
+        if part.data is not None:
+            return base64.b64decode(part.data)
+        if part.url is None:
+            raise ValueError("This chunk brought no media: ask for the events with another `media` than NONE.")
+        return await self._wire.file(part.url)
+
+    async def switch(
+        self,
+        prompt: str,
+        *,
+        mode: RecacheMode = "RECACHE",
+        when: SwitchWhen = "NEXT_BLOCK",
+        at_block: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Asks for another prompt; answers as soon as the service has taken it."""
+        key = idempotency_key or str(uuid4())
+        variables = {"sessionId": self.id, "prompt": prompt, "mode": mode, "when": when, "atBlock": at_block, "idempotencyKey": key}
+        facts = decode(ReceiptFacts, unwrap(await self._wire.request("SwitchPrompt", variables)))
+        return Receipt(facts, _Applied(self._control, facts.id))
+
+    async def fork(self, **options: Any) -> Session:
+        """A new session with the video of this one up to a moment: at_chunk or at_seconds, prompt, mode, pace, max_seconds."""
+        variables = {camel(name): value for name, value in {"idempotency_key": str(uuid4()), **options}.items()}
+        return Session(self._wire, facts_of(self._wire, await self._wire.request("ForkSession", {**variables, "sessionId": self.id})))
+
+    async def pause(self) -> None:
+        await self._command("PauseSession")
+
+    async def resume(self) -> None:
+        await self._command("ResumeSession")
+
+    async def stop(self) -> None:
+        await self._command("StopSession")
+
+    async def delete(self) -> None:
+        """Removes it for good, with everything that was generated."""
+        unwrap(await self._wire.request("DeleteSession", {"id": self.id}))
+
+    async def refresh(self) -> SessionFacts:
+        self.facts = facts_of(self._wire, await self._wire.request("GetSession", {"id": self.id}))
+        return self.facts
+
+    async def finished(self) -> SessionFacts:
+        """The facts when the session has ended and its files are complete."""
+        async for _ in self.events(after=self.facts.cursor, media="NONE"):
+            pass
+        return await self.refresh()
+
+    async def download(self, *, from_seconds: float | None = None, to_seconds: float | None = None) -> bytes:
+        """The MP4, of a session that runs as far as it is."""
+        return await self._wire.file(await self.video_url(from_seconds=from_seconds, to_seconds=to_seconds))
+
+    async def video_url(self, *, from_seconds: float | None = None, to_seconds: float | None = None) -> str:
+        """Where the MP4 can be fetched for a while, without a token."""
+        facts = await self.refresh()
+        whole = from_seconds is None and to_seconds is None
+        if whole and facts.ended:
+            for file in facts.artifacts:
+                if file.kind == "MP4":
+                    return self._wire.absolute(file.url)
+        part = {"sessionId": self.id, "fromSeconds": from_seconds, "toSeconds": to_seconds}
+        made = decode(Export, unwrap(await self._wire.request("ExportSession", part)))
+        while made.state in ("QUEUED", "RUNNING"):
+            await asyncio.sleep(POLL_SECONDS)
+            made = decode(Export, unwrap(await self._wire.request("GetExport", {"id": made.id})))
+        if made.failure:
+            raise ServiceError(made.failure.code, made.failure.message)
+        for export in made.files:
+            if export.kind == "MP4":
+                return self._wire.absolute(export.url)
+        raise RequestError("The export was cancelled. Download it again to make it.")
+
+    def close(self) -> None:
+        """Ends what waits for its state and its prompts. The session itself goes on."""
+        self._control.close()
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    async def _command(self, name: str) -> None:
+        self.facts = facts_of(self._wire, await self._wire.request(name, {"id": self.id}))
+        self._control.learn(self.facts)
+
+
+def facts_of(wire: Wire, result: dict[str, Any]) -> SessionFacts:
+    told = unwrap(result)
+    return decode(SessionFacts, {**told, "playlistUrl": wire.absolute(told["playlistUrl"])})

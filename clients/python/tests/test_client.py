@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Service
+
+import longlive_client as ll
+from longlive_client import _generated
+from longlive_client._decode import decode, service_error
+from longlive_client._log import _Order
+
+PROMPT = "a red fox"
+
+
+def indexes(events: list[ll.SessionEvent]) -> list[int]:
+    return [event.index for event in events if isinstance(event, ll.ChunkEvent)]
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(asyncio.wait_for(work, 60))
+
+
+def test_renders_a_film_and_downloads_it(service: Service) -> None:
+    async def main() -> None:
+        async with ll.create_client(service.url) as live:
+            progress: list[float] = []
+            film = await live.render(prompt=PROMPT, seed=7, max_seconds=3, on_progress=lambda seconds, of: progress.append(seconds))
+            assert (film.facts.state, film.facts.ended, film.facts.seed) == ("COMPLETED", True, "7")
+            assert progress[-1] >= 3
+            whole = await film.download()
+            part = await film.download(from_seconds=0, to_seconds=1)
+            assert whole[4:8] == part[4:8] == b"ftyp"
+            assert len(part) < len(whole)
+            await film.delete()
+            with pytest.raises(ll.NotFoundError):
+                await film.refresh()
+
+    run(main())
+
+
+def test_events_come_in_order_with_their_media_and_go_on_by_cursor(service: Service) -> None:
+    async def main() -> None:
+        async with ll.create_client(service.url) as live:
+            session = await live.create(prompt=PROMPT, pace="FASTEST", max_seconds=4)
+            events = [event async for event in session.events()]
+            assert indexes(events) == list(range((await session.refresh()).chunks))
+            first = next(event for event in events if isinstance(event, ll.ChunkEvent))
+            assert first.init and (await session.load(first.init))[4:8] == b"ftyp"
+            assert len(await session.load(first)) == first.byte_length
+            rest = [event async for event in session.events(after=events[3].cursor)]
+            assert [event.cursor for event in rest] == [event.cursor for event in events[4:]]
+            assert isinstance(rest[-1], ll.EndedEvent)
+
+    run(main())
+
+
+def test_says_what_became_of_every_prompt(service: Service) -> None:
+    async def main() -> None:
+        async with ll.create_client(service.url) as live:
+            session = await live.create(prompt=PROMPT, pace="FASTEST")
+            states: list[str] = []
+            session.watch(lambda _: states.append(session.state.status))
+            receipt = await session.switch("by day")
+            outcome = await receipt.applied
+            assert isinstance(outcome, ll.Applied) and outcome.seconds >= 0
+            await session.pause()
+            assert (session.state.status, session.state.reason) == ("paused", "REQUESTED")
+            first, second = await session.switch("one"), await session.switch("two")
+            await session.resume()
+            assert await first.applied == ll.Superseded(by=second.id)
+            assert isinstance(await second.applied, ll.Applied)
+            branch = await session.fork(at_seconds=0.1, prompt="in the snow")
+            assert branch.facts.parent and branch.facts.parent.session_id == session.id
+            await branch.stop()
+            late = await session.switch("too late", when="AT_BLOCK", at_block=10_000)
+            await session.stop()
+            assert await late.applied == ll.Discarded()
+            assert (await session.finished()).state == "STOPPED"
+            with pytest.raises(ll.SessionEndedError):
+                await session.switch("over")
+            assert states[-1] == "ended"
+
+    run(main())
+
+
+def test_errors_are_of_the_schemas_classes(service: Service) -> None:
+    async def main() -> None:
+        async with ll.create_client(service.url) as live:
+            with pytest.raises(ll.InvalidInputError) as caught:
+                await live.create(prompt="")
+            assert (caught.value.code, caught.value.field) == ("INVALID_INPUT", "prompt")
+            with pytest.raises(ll.NotFoundError):
+                [event async for event in live_events(live)]
+
+    async def live_events(live: ll.LiveClient) -> Any:
+        session = await live.create(prompt=PROMPT)
+        await session.delete()
+        async for event in session.events():
+            yield event
+
+    run(main())
+    full = service_error({"__typename": "AtCapacityError", "code": "AT_CAPACITY", "message": "Full.", "retryAfterSeconds": 3})
+    assert isinstance(full, ll.AtCapacityError) and full.retry_after_seconds == 3
+    assert type(service_error({"__typename": "NewError", "code": "NEW", "message": "New."})) is ll.ServiceError
+
+
+def test_a_service_that_is_killed_and_started_again_goes_on(service: Service) -> None:
+    async def main() -> None:
+        async with ll.create_client(service.url) as live:
+            session = await live.create(prompt=PROMPT, max_seconds=5)
+            seen: list[ll.SessionEvent] = []
+            states: set[str] = set()
+            session.watch(lambda _: states.add(session.state.status))
+            async for event in session.events():
+                seen.append(event)
+                if isinstance(event, ll.ChunkEvent) and event.index == 1:
+                    await asyncio.to_thread(service.stop)
+                    await asyncio.to_thread(service.start)
+                if isinstance(event, ll.StateEvent) and event.state == "PAUSED":
+                    await session.resume()
+            assert indexes(seen) == list(range((await session.refresh()).chunks))
+            assert "reconnecting" in states
+
+    run(main())
+
+
+def test_a_token_is_asked_for_again_when_it_is_refused(service: Service) -> None:
+    service.stop()
+    service.start("new")
+    asked: list[str] = []
+
+    async def token() -> str:
+        asked.append("old" if not asked else "new")
+        return asked[-1]
+
+    async def main() -> None:
+        async with ll.create_client(service.url, token=token) as live:
+            await live.service()
+            await live.service()
+            assert asked == ["old", "new"]
+        async with ll.create_client(service.url, token="wrong") as stranger:
+            with pytest.raises(ll.UnauthorizedError):
+                await stranger.service()
+
+    run(main())
+    service.stop()
+    service.start()
+
+
+def test_where_nothing_listens_it_says_so() -> None:
+    async def main() -> None:
+        async with ll.create_client("http://127.0.0.1:9") as live:
+            with pytest.raises(ConnectionError, match="cannot be reached"):
+                await live.service()
+
+    run(main())
+
+
+def test_the_example_writes_an_mp4(service: Service, tmp_path: Path) -> None:
+    example = Path(__file__).parents[1] / "examples" / "film.py"
+    film = tmp_path / "film.mp4"
+    subprocess.run([sys.executable, example, PROMPT, film], env={**os.environ, "LONGLIVE_URL": service.url}, check=True, timeout=60)
+    assert film.read_bytes()[4:8] == b"ftyp"
+
+
+def test_what_repeats_is_left_out_and_what_is_missing_is_noticed() -> None:
+    def chunk(index: int) -> ll.ChunkEvent:
+        values = {field.name: None for field in dataclasses.fields(ll.ChunkEvent)}
+        return ll.ChunkEvent(**{**values, "cursor": f"c{index}", "index": index})  # type: ignore[arg-type]
+
+    order = _Order(None, 0)
+    order.take(chunk(0))
+    assert order.repeats(chunk(0)) and not order.repeats(chunk(1))
+    assert order.leaves_out(chunk(2)) and not order.leaves_out(chunk(1))
+    assert order.sure == "c0"
+
+
+def test_answers_become_objects_of_the_generated_classes() -> None:
+    told = {"cursor": "c", "at": "now", "state": "FAILED", "failure": {"code": "ENGINE", "message": "broke"}, "later": 1}
+    event = decode(_generated.StateEvent, told)
+    assert event.failure == ll.Failure("ENGINE", "broke") and event.previous is None
