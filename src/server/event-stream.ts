@@ -15,9 +15,10 @@ export function eventIds(): Plugin {
       const lastEventId = request?.headers.get('last-event-id');
       if (lastEventId) extendContext({ lastEventId } satisfies Partial<ApiContext> as object);
     },
-    onResultProcess({ result, resultProcessor, setResultProcessor }) {
+    onResultProcess(hook) {
+      const { result, resultProcessor } = hook;
       if (!resultProcessor || !isAsyncIterable(result)) return;
-      setResultProcessor(async (events, api) => {
+      hook.setResultProcessor(async (events, api) => {
         const cursors: (string | undefined)[] = [];
         const noted = noting(events as AsyncIterable<unknown>, cursors) as typeof events;
         const response = await resultProcessor(noted, api, 'text/event-stream');

@@ -54,7 +54,10 @@ export async function openPage(browser: Browser, url: string, quotaSeconds?: num
     addEventListener('error', (event) => window.problems.push(event.message));
     addEventListener('unhandledrejection', (event) => window.problems.push(String(event.reason)));
     if (quota === undefined) return;
-    const append = SourceBuffer.prototype.appendBuffer;
+    const append = Reflect.get(SourceBuffer.prototype, 'appendBuffer') as (
+      this: SourceBuffer,
+      bytes: BufferSource,
+    ) => void;
     SourceBuffer.prototype.appendBuffer = function (bytes) {
       let kept = 0;
       for (let i = 0; i < this.buffered.length; i++) kept += this.buffered.end(i) - this.buffered.start(i);
