@@ -54,10 +54,7 @@ export async function openPage(browser: Browser, url: string, quotaSeconds?: num
     addEventListener('error', (event) => window.problems.push(event.message));
     addEventListener('unhandledrejection', (event) => window.problems.push(String(event.reason)));
     if (quota === undefined) return;
-    const append = Reflect.get(SourceBuffer.prototype, 'appendBuffer') as (
-      this: SourceBuffer,
-      bytes: BufferSource,
-    ) => void;
+    const append = Reflect.get<SourceBuffer, 'appendBuffer'>(SourceBuffer.prototype, 'appendBuffer');
     SourceBuffer.prototype.appendBuffer = function (bytes) {
       let kept = 0;
       for (let i = 0; i < this.buffered.length; i++) kept += this.buffered.end(i) - this.buffered.start(i);
