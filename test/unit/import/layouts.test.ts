@@ -309,7 +309,7 @@ describe('the strength of an adapter', () => {
 
   it('takes no longer for patterns that make others try again and again', async () => {
     const [long] = ['blocks.0.' + 'a'.repeat(60)];
-    factors = factorsFor([long as string]);
+    factors = factorsFor([long]);
     write(peft());
     config({ r: 4, lora_alpha: 8, alpha_pattern: { ['(a|aa)'.repeat(40) + 'b']: 32 } });
     const adapter = await read(join(root, 'adapter_model.safetensors'));
