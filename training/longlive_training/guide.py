@@ -25,16 +25,11 @@ ABOUT = (
 EXAMPLES: list[tuple[str, dict[str, str]]] = [
     ("a red fox runs on the grass by day", {"subject": "fox", "colour": "red", "action": "run", "ground": "grass", "sky": "day", "weather": "clear"}),
     ("a blue robot walks on the road at night", {"subject": "robot", "colour": "blue", "action": "walk", "ground": "road", "sky": "night", "weather": "clear"}),
-    ("a yellow bird flies over the snow in the rain", {"subject": "bird", "colour": "yellow", "ground": "snow", "weather": "rain"}),
-    ("a red fox runs on the grass on a sunny day", {"subject": "fox", "colour": "red", "action": "run", "ground": "grass", "sky": "day", "weather": "clear"}),
-    ("a red fox runs on the grass", {"subject": "fox", "colour": "red", "action": "run", "ground": "grass"}),
     ("a blue robot walks through snow at night", {"subject": "robot", "colour": "blue", "action": "walk", "ground": "snow", "sky": "night", "weather": "clear"}),
     ("a yellow bird jumps along the sand at sunset", {"subject": "bird", "colour": "yellow", "action": "jump", "ground": "sand", "sky": "sunset", "weather": "clear"}),
     ("a purple dinosaur stands on the road in the rain", {"subject": "dinosaur", "colour": "purple", "action": "stand", "ground": "road", "weather": "rain"}),
     ("a white rabbit jumps over the snow at dawn", {"subject": "rabbit", "colour": "white", "action": "jump", "ground": "snow", "sky": "dawn", "weather": "clear"}),
     ("a purple dinosaur walks on the sand at sunset", {"subject": "dinosaur", "colour": "purple", "action": "walk", "ground": "sand", "sky": "sunset", "weather": "clear"}),
-    ("a green car drives fast along the road while it snows", {"subject": "car", "colour": "green", "action": "run", "ground": "road", "weather": "snow"}),
-    ("a yellow bird hops on the sand in the rain", {"subject": "bird", "colour": "yellow", "action": "jump", "ground": "sand", "weather": "rain"}),
     ("a red robot stands on the water at sunset", {"subject": "robot", "colour": "red", "action": "stand", "ground": "water", "sky": "sunset", "weather": "clear"}),
 ]  # fmt: skip
 
@@ -61,14 +56,18 @@ def guide() -> dict:
     return {"about": ABOUT, "examples": [prompt for prompt, _ in EXAMPLES], "vocabulary": vocabulary()}
 
 
+def write_guide(package: Path) -> None:
+    path = package / "manifest.json"
+    manifest = json.loads(path.read_text())
+    files = manifest.pop("files")
+    path.write_text(json.dumps(manifest | {"prompts": guide(), "files": files}, indent=2, ensure_ascii=False) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("packages", nargs="+", type=Path)
     for package in parser.parse_args().packages:
-        path = package / "manifest.json"
-        manifest = json.loads(path.read_text())
-        files = manifest.pop("files")
-        path.write_text(json.dumps(manifest | {"prompts": guide(), "files": files}, indent=2, ensure_ascii=False) + "\n")
+        write_guide(package)
 
 
 if __name__ == "__main__":

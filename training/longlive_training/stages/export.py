@@ -15,6 +15,7 @@ from ..card import HEADING, pictures, quality_section
 from ..config import ExportStage
 from ..context import Context
 from ..export import InvalidPackage, config, validate, write_package
+from ..guide import write_guide
 from ..inference import Package
 from ..quantize import int8, psnr
 from ..sample import Generator
@@ -124,6 +125,7 @@ def export(context: Context, settings: ExportStage) -> dict[str, Any]:
     tokenizer.save(str(out / "tokenizer.json"))
     names = {"name": settings.name, "title": context.preset.title, "description": settings.description}
     write_package(out, parts, package_settings(context, settings, tokenizer.get_vocab_size(), text_len), settings.version, **names)
+    write_guide(out)
     report: dict[str, Any] = {"package": str(out), "parameters": validate(out)}
     package = Package(out, torch.float32)
     chunk = next(package.generate([(0, "a red fox walks on grass by day")], 1))
