@@ -4,7 +4,7 @@ import { keysOf, SESSIONS, STORE_PREFIXES } from '../sessions/index.js';
 const PATH = /(?<![\w:/.~-])(?:file:\/\/|\.{1,2}|~)?\/(?=[\w.@~-])[^\s"'`(),;:]*/g;
 
 /** Where the store keeps something: `sessions/<id>/log/000003.jsonl`, `by-date/…`. */
-const KEY = new RegExp(`(?<![\\w/.:-])(${STORE_PREFIXES.join('|')})([\\w-]*)(?:/([\\w./-]*\\w))?`, 'g');
+const KEY = new RegExp(`(?<![\\w/.:-])(${STORE_PREFIXES.join('|')})([\\w-]*)(?:\\.json\\b)?(?:/([\\w./-]*\\w))?`, 'g');
 const KEY_BESIDE = new RegExp(` \\((?:${KEY.source})\\)`, 'g');
 
 const KEYS = keysOf('');

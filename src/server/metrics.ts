@@ -20,10 +20,11 @@ export class Metrics {
 
   observe(sessions: Pick<Sessions, 'status'>, subscribers: () => number): void {
     collectDefaultMetrics({ register: this.registry });
+    const status = oncePerScrape(() => sessions.status());
     this.gauge('longlive_subscriptions', 'Open session streams', [], (gauge) => gauge.set(subscribers()));
     this.gauge('longlive_sessions', 'Sessions in memory', ['state'], (gauge) => {
       gauge.reset();
-      for (const [state, count] of Object.entries(sessions.status().sessions)) gauge.set({ state }, count);
+      for (const [state, count] of Object.entries(status().sessions)) gauge.set({ state }, count);
     });
     this.counter(
       'longlive_refused_recordings_total',
@@ -31,28 +32,26 @@ export class Metrics {
       [],
       (counter) => {
         counter.reset();
-        counter.inc(sessions.status().refusedRecordings);
+        counter.inc(status().refusedRecordings);
       },
     );
     this.gauge('longlive_wanted_workers', 'Servers that generate that there should be', [], (gauge) => {
-      set(gauge, sessions.status().demand?.wanted);
+      set(gauge, status().demand?.wanted);
     });
-    this.gauge('longlive_workers', 'Servers that generate', [], (gauge) =>
-      set(gauge, sessions.status().demand?.workers),
-    );
+    this.gauge('longlive_workers', 'Servers that generate', [], (gauge) => set(gauge, status().demand?.workers));
     this.gauge(
       'longlive_waiting_sessions',
       'Sessions that were asked for and for which there was no room',
       [],
       (gauge) => {
-        set(gauge, sessions.status().demand?.waiting);
+        set(gauge, status().demand?.waiting);
       },
     );
     this.gauge('longlive_device_load', 'Share of a device that REALTIME sessions need', ['device'], (gauge) => {
-      for (const { device, load } of sessions.status().devices) gauge.set({ device }, load);
+      for (const { device, load } of status().devices) gauge.set({ device }, load);
     });
     this.gauge('longlive_block_seconds', 'Device time per block, smoothed', ['device'], (gauge) => {
-      for (const { device, blockMilliseconds } of sessions.status().devices) {
+      for (const { device, blockMilliseconds } of status().devices) {
         if (blockMilliseconds !== undefined) gauge.set({ device }, blockMilliseconds / 1000);
       }
     });
@@ -93,6 +92,16 @@ export class Metrics {
       },
     });
   }
+}
+
+/** All metrics of a scrape are collected in one go, and tell of the same moment. */
+function oncePerScrape<T>(read: () => T): () => T {
+  let known: { value: T } | undefined;
+  return () => {
+    if (!known) queueMicrotask(() => (known = undefined));
+    known ??= { value: read() };
+    return known.value;
+  };
 }
 
 /** At a server that does not know it there is no such figure, rather than 0. */

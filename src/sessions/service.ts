@@ -14,8 +14,9 @@ import { generatesNothing, NoEngine } from './live/no-engine.js';
 import { encodeNotice } from './live/notice.js';
 import { Ownership } from './live/ownership.js';
 import { Placement } from './live/placement.js';
-import { Presence } from './live/presence.js';
-import { type Rehearsal, rehearse } from './live/rehearsal.js';
+import { untilDone } from './live/persistence.js';
+import { type Loss, Presence } from './live/presence.js';
+import { type Rehearsal, rehearseHere } from './live/rehearsal.js';
 import { Standing } from './live/standing.js';
 import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
@@ -52,7 +53,7 @@ import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { keysOf } from './stored/keys.js';
 import { DeletedError } from './stored/record.js';
-import { OVER } from './signal.js';
+import { closable } from './signal.js';
 import { Retention } from './stored/retention.js';
 import { DeploymentSecret } from './stored/secret.js';
 import { Vault } from './stored/vault.js';
@@ -93,7 +94,7 @@ export class SessionService implements Sessions {
     this.presence = new Presence({
       ...{ clock, cluster, logger, policy, watching },
       vault: impatient,
-      onLoss: (loss) => this.standing.hosts && this.inBackground(this.ownership.sweep(loss)),
+      onLoss: (loss) => this.takeOverFrom(loss),
       onTakenForDead: () => this.inBackground(this.ownership.confirmAll()),
     });
     const handler = (id: string) => (message: string) => this.delivery.receive(id, message);
@@ -129,17 +130,8 @@ export class SessionService implements Sessions {
   }
 
   /** Tries how fast the default model runs here; sessions go first, and once one has run nothing is tried any more. */
-  async rehearse(limitSeconds: number): Promise<Rehearsal | undefined> {
-    const { engine, clock, capacity } = this.context;
-    const [model] = this.standing.hosts ? engine.models() : [];
-    if (!model || limitSeconds <= 0) return undefined;
-    const modelDigest = model.digest;
-    const executor = capacity.executor({ ...model, modelDigest });
-    const isNeedless = () => this.standing.closing || capacity.hasMeasured(model.device);
-    const turn = <T>(work: () => Promise<T>) => executor.turn(Number.MAX_VALUE, work);
-    const rehearsal = await rehearse(model, { engine, clock, limitSeconds, turn, isNeedless });
-    if (rehearsal && !isNeedless()) capacity.observe({ ...model, modelDigest }, rehearsal.blockMilliseconds);
-    return rehearsal;
+  rehearse(limitSeconds: number): Promise<Rehearsal | undefined> {
+    return rehearseHere(this.context, this.standing, limitSeconds);
   }
 
   async findModels(): Promise<ModelInfo[]> {
@@ -172,21 +164,22 @@ export class SessionService implements Sessions {
   }
 
   receipts(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<SwitchReceipt>> {
-    return receiptsBefore(this.logOf(session.id, signal), session, first, before);
+    return this.patience.answer(receiptsBefore(this.logOf(session.id, signal), session, first, before));
   }
 
   timeline(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<TimelineEntry>> {
-    return timelineBefore(this.logOf(session.id, signal), session, first, before);
+    return this.patience.answer(timelineBefore(this.logOf(session.id, signal), session, first, before));
   }
 
   private logOf(id: string, signal?: AbortSignal): LogReader {
     return new LogReader(this.context.vault.until(signal), keysOf(id));
   }
 
-  async playlist(sessionId: string, uri?: (key: string) => string, options: { delta?: boolean } = {}): Promise<string> {
-    const { state } = await this.session(sessionId);
-    this.touch(sessionId);
-    return this.playlists.of(sessionId, { ended: isEnded(state), ...options }, uri);
+  playlist(sessionId: string, uri?: (key: string) => string, options: { delta?: boolean } = {}): Promise<string> {
+    return this.of(sessionId, ({ state }) => {
+      this.touch(sessionId);
+      return this.playlists.of(sessionId, { ended: isEnded(state), ...options }, uri);
+    });
   }
 
   checkMedia(key: string, bytes: Uint8Array): Promise<void> {
@@ -267,41 +260,39 @@ export class SessionService implements Sessions {
     return this.patience.answer(this.delivery.command(sessionId, 'stop', null));
   }
 
-  async deleteSession(sessionId: string): Promise<DeletedSession> {
+  deleteSession(sessionId: string): Promise<DeletedSession> {
+    return this.patience.answer(this.delete(sessionId));
+  }
+
+  private async delete(sessionId: string): Promise<DeletedSession> {
     this.mustBeOpen();
     await finishFirst(this, sessionId, this.context.clock);
     const { deletedAt } = await this.deletions.delete(sessionId);
     return { sessionId, deletedAt };
   }
 
-  async exportSession(sessionId: string, input: ExportInput = {}): Promise<SessionExport> {
+  exportSession(sessionId: string, input: ExportInput = {}): Promise<SessionExport> {
     this.mustBeOpen();
-    return this.exports.begin(await this.session(sessionId), input);
+    return this.of(sessionId, (session) => this.exports.begin(session, input));
   }
 
-  async export(sessionId: string, range: string): Promise<SessionExport> {
-    await this.session(sessionId);
-    return this.exports.find(sessionId, range);
+  export(sessionId: string, range: string): Promise<SessionExport> {
+    return this.of(sessionId, () => this.exports.find(sessionId, range));
   }
 
-  async cancelExport(sessionId: string, range: string): Promise<SessionExport> {
-    await this.session(sessionId);
-    return this.exports.cancel(sessionId, range);
+  cancelExport(sessionId: string, range: string): Promise<SessionExport> {
+    return this.of(sessionId, () => this.exports.cancel(sessionId, range));
+  }
+
+  /** What is asked of a session that is there. */
+  private of<T>(sessionId: string, work: (session: Session) => Promise<T>): Promise<T> {
+    return this.patience.answer(this.session(sessionId).then(work));
   }
 
   // ---- watching -----------------------------------------------------------------------------------------------------
 
   subscribe(sessionId: string, options: SubscribeOptions = {}): AsyncGenerator<SessionEvent, void, undefined> {
-    const closed = new AbortController();
-    const signal = options.signal ? AbortSignal.any([options.signal, closed.signal]) : closed.signal;
-    const events = this.watch(sessionId, { ...options, signal });
-    // A generator answers return() only when its pending next() is over: end that wait first.
-    const end = events.return.bind(events);
-    events.return = (value) => {
-      closed.abort(OVER);
-      return end(value);
-    };
-    return events;
+    return closable(options.signal, (signal) => this.watch(sessionId, { ...options, signal }));
   }
 
   touch(sessionId: string): void {
@@ -330,9 +321,9 @@ export class SessionService implements Sessions {
     this.standing.deployment = await this.secret.fingerprint();
     this.join();
     await this.presence.look();
-    this.inBackground(this.deletions.sweep());
-    this.inBackground(this.exports.resume());
     const { vault, clock, logger, policy } = this.context;
+    this.persistently(() => this.deletions.sweep(), 'could not search for deletions that were cut short');
+    this.persistently(() => this.exports.resume(), 'could not search for exports that were cut short');
     this.inBackground(new Retention({ vault, clock, logger, policy, sessions: this }).run(this.leaving.signal));
     if (!this.standing.hosts) return;
     await this.ownership.sweep(undefined);
@@ -387,6 +378,16 @@ export class SessionService implements Sessions {
     const speed = this.placement.speedOf(session.id);
     const viewers = this.context.watching.viewers(session.id);
     return { ...session, viewers, ...(speed !== undefined && { speed }) };
+  }
+
+  /** What a server that is no more has left undone. */
+  private takeOverFrom(loss: Loss): void {
+    if (this.standing.hosts) this.inBackground(this.ownership.sweep(loss));
+    this.persistently(() => this.exports.resume(), 'could not search for exports that were cut short');
+  }
+
+  private persistently(work: () => Promise<void>, what: string): void {
+    this.inBackground(untilDone(work, { ...this.context, what, signal: this.leaving.signal }));
   }
 
   private inBackground(work: Promise<void>): void {

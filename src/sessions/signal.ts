@@ -32,3 +32,18 @@ export class Signal {
     }
   }
 }
+
+/** A generator answers return() only when its pending next() is over: this one is told to end that wait first. */
+export function closable<T>(
+  outer: AbortSignal | undefined,
+  begin: (signal: AbortSignal) => AsyncGenerator<T, void, undefined>,
+): AsyncGenerator<T, void, undefined> {
+  const closed = new AbortController();
+  const events = begin(outer ? AbortSignal.any([outer, closed.signal]) : closed.signal);
+  const end = events.return.bind(events);
+  events.return = (value) => {
+    closed.abort(OVER);
+    return end(value);
+  };
+  return events;
+}

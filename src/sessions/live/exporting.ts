@@ -20,11 +20,15 @@ import {
   readSource,
   storeExport,
 } from '../stored/exports.js';
+import { DamagedError } from '../stored/checksum.js';
 import { EXPORTING, keysOf } from '../stored/keys.js';
+import { DeletedError, readRecord } from '../stored/record.js';
 import type { Context } from './context.js';
 import { describe } from './failure.js';
 
 const RANGE = /^\d{6,12}-\d{6,12}$/;
+/** Of the files of an export. */
+const ENDINGS = ['.mp4', '.jsonl', '.json'];
 const JSON_OBJECT = { contentType: 'application/json' };
 
 export class Exports {
@@ -41,7 +45,7 @@ export class Exports {
     const { vault, clock } = this.context;
     const range = checkRange(input, session);
     const name = `${pad(range.fromChunk)}-${pad(range.toChunk)}`;
-    const existing = await this.read(session.id, name);
+    const existing = await this.read(session.id, name).catch(asNone);
     if (existing && existing.state !== 'FAILED' && existing.state !== 'CANCELLED') {
       if (existing.state !== 'DONE') this.start(existing);
       return this.seen(existing);
@@ -89,7 +93,7 @@ export class Exports {
     for await (const { key } of this.context.vault.list(EXPORTING)) {
       const name = key.slice(EXPORTING.length);
       const dash = name.indexOf('-');
-      const found = await this.read(name.slice(0, dash), name.slice(dash + 1)).catch(() => undefined);
+      const found = await this.read(name.slice(0, dash), name.slice(dash + 1)).catch(asNone);
       if (found?.state === 'QUEUED' || found?.state === 'RUNNING') this.start(found);
       else await this.context.vault.delete(key);
     }
@@ -102,15 +106,35 @@ export class Exports {
   /** Never rejects; ends without a word when it is cancelled, which is for the canceller or the next process to settle. */
   private async make(made: SessionExport, signal: AbortSignal): Promise<void> {
     try {
-      // Deleted meanwhile, there is nothing to be made of it.
-      await loadSession(this.context.vault, made.sessionId);
+      // Another server may have made it, or have been told to leave it.
+      const now = await this.read(made.sessionId, made.range);
+      if (now?.state === 'DONE' || now?.state === 'CANCELLED') return;
       await this.write({ ...made, state: 'RUNNING' });
       const artifacts = await this.store(made, signal);
       await this.settle({ ...made, artifacts, progress: 1 }, 'DONE');
+      if (await this.isDeleted(made.sessionId)) await this.forget(made);
     } catch (error) {
-      if (!signal.aborted) await this.fail(made, error);
+      if (await this.isDeleted(made.sessionId)) await this.forget(made);
+      else if (!signal.aborted) await this.fail(made, error);
     } finally {
       this.progress.delete(keyOf(made));
+    }
+  }
+
+  private async isDeleted(sessionId: string): Promise<boolean> {
+    const deleted = (error: unknown) => error instanceof DeletedError;
+    return (await readRecord(this.context.vault, keysOf(sessionId)).catch(deleted)) === true;
+  }
+
+  /** Of a session that was deleted meanwhile nothing is left, whatever was written behind the deletion's back. */
+  private async forget(made: SessionExport): Promise<void> {
+    const { vault, logger } = this.context;
+    try {
+      const { exports } = keysOf(made.sessionId);
+      for (const ending of ENDINGS) await vault.delete(exports + made.range + ending);
+      await vault.delete(EXPORTING + keyOf(made));
+    } catch (error) {
+      logger.warn({ sessionId: made.sessionId, range: made.range, error }, 'could not remove an export');
     }
   }
 
@@ -151,6 +175,11 @@ export class Exports {
     const progress = this.progress.get(keyOf(made));
     return progress === undefined || made.state === 'DONE' ? made : { ...made, state: 'RUNNING', progress };
   }
+}
+
+/** What cannot be read any more is made again when it is asked for. */
+function asNone(error: unknown): undefined {
+  if (!(error instanceof DamagedError)) throw error;
 }
 
 const pad = (chunk: number): string => String(chunk).padStart(6, '0');

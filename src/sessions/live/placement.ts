@@ -127,14 +127,14 @@ export class Placement {
   ): Promise<Output<Name>> {
     const encoded = (id: string) => encodeCommand({ id, name, input } as Command);
     const message = encoded(randomUUID());
-    const asked = createHash('sha256').update(encoded('')).digest('base64');
+    const asked = () => createHash('sha256').update(encoded('')).digest('base64');
     let refusal: DomainError | undefined;
     for (const serverId of this.ranked(wanted)) {
       try {
         const reply = serverId === this.cluster.serverId ? here() : await this.ask(name, message, serverId);
         if (reply !== undefined) {
           const output = await reply;
-          this.standing.demand.serve(asked);
+          if (this.standing.demand.waiting() > 0) this.standing.demand.serve(asked());
           return output;
         }
         refusal ??= this.noAnswer();
@@ -144,7 +144,7 @@ export class Placement {
       }
     }
     refusal ??= this.nobodyThere();
-    if (refusal.code === 'AT_CAPACITY') this.standing.demand.refuse(asked);
+    if (refusal.code === 'AT_CAPACITY') this.standing.demand.refuse(asked());
     throw refusal;
   }
 

@@ -2,6 +2,8 @@
 
 import { blockSeconds } from '../blocks.js';
 import type { Clock, Engine, Generation, ModelInfo } from '../ports.js';
+import type { Context } from './context.js';
+import type { Standing } from './standing.js';
 
 export interface Rehearsal {
   model: ModelInfo;
@@ -55,4 +57,21 @@ async function measure(
   } while (blocks < BLOCKS && clock.monotonic() < end);
   const blockMilliseconds = blocks > 0 ? before : current;
   return { model, blockMilliseconds, complete: blocks > 0, speed: (1_000 * blockSeconds(model)) / blockMilliseconds };
+}
+
+/** The default model at this server, unless it generates nothing or a session has measured meanwhile: those go first. */
+export async function rehearseHere(
+  { engine, clock, capacity }: Context,
+  standing: Standing,
+  limitSeconds: number,
+): Promise<Rehearsal | undefined> {
+  const [model] = standing.hosts ? engine.models() : [];
+  if (!model || limitSeconds <= 0) return undefined;
+  const measured = { ...model, modelDigest: model.digest };
+  const executor = capacity.executor(measured);
+  const isNeedless = () => standing.closing || capacity.hasMeasured(model.device);
+  const turn = <T>(work: () => Promise<T>) => executor.turn(Number.MAX_VALUE, work);
+  const rehearsal = await rehearse(model, { engine, clock, limitSeconds, turn, isNeedless });
+  if (rehearsal && !isNeedless()) capacity.observe(measured, rehearsal.blockMilliseconds);
+  return rehearsal;
 }

@@ -267,9 +267,10 @@ function storageError(key: string, error: unknown): Error {
 const ADVICE: Record<StoreError['code'], string> = {
   NOT_FOUND: 'An object that should exist is missing from the store.',
   CONFLICT: 'Another process wrote the object at the same time.',
-  NO_SPACE: 'The store is full: free some space, then resume the session.',
-  UNREACHABLE: 'The store cannot be reached: check its address and network, then resume the session.',
-  DENIED: 'The store refuses access: check the credentials and the bucket policy, then resume the session.',
+  NO_SPACE: 'The store is full: free some space, then try again or resume the session.',
+  UNREACHABLE: 'The store cannot be reached: check its address and network, then try again or resume the session.',
+  DENIED:
+    'The store refuses access: check the credentials and the bucket policy, then try again or resume the session.',
   INVALID_KEY: 'The store refuses the key.',
   UNUSABLE:
     "The store cannot be used as it is: it lacks conditional writes, or the bucket is in another region. The service's log and `longlive doctor` say which.",

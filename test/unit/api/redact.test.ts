@@ -25,6 +25,8 @@ describe('an error as a client may read it', () => {
     ['The store is full (sessions/abc/video.mp4)', 'The store is full'],
     ['The store is full (sessions/) now (unfinished/abc)', 'The store is full now'],
     ['by-date/8234567890123-abc has disappeared', "An entry of the store's index has disappeared"],
+    ['The store is full (servers/a1-b2.json)', 'The store is full'],
+    ['servers/a1-b2.json is gone', "An entry of the store's index is gone"],
     ['deployment/secret is empty', "An entry of the store's index is empty"],
   ])('names what is stored by what it is: %s', (message, shown) => expect(withoutPaths(message)).toBe(shown));
 

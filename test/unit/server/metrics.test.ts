@@ -25,3 +25,14 @@ it('reports the wanted workers where they are known, and nothing elsewhere', asy
   expect(await figures({ waiting: 3, live: 1, workers: 0, wanted: 4 })).toEqual(['4', '0', '3']);
   expect(await figures()).toEqual([undefined, undefined, undefined]);
 });
+
+it('asks for the state of the service once a scrape', async () => {
+  const metrics = new Metrics();
+  let asked = 0;
+  const status = () => ({ accepting: true, devices: [], sessions: {}, refusedRecordings: asked++ });
+  metrics.observe({ status }, () => 0);
+  await metrics.registry.metrics();
+  expect(asked).toBe(1);
+  await metrics.registry.metrics();
+  expect(asked).toBe(2);
+});

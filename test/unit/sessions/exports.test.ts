@@ -5,6 +5,8 @@ import { makeWorld, readToEnd, type World } from '../../support/fake-service.js'
 // Virtual time costs little, but a crowded machine may take its time over it.
 vi.setConfig({ testTimeout: 60_000 });
 
+const AWAY = new StoreError('UNREACHABLE', 'gone');
+
 /** 17 chunks of two prompts. */
 const STORY = {
   timeline: [{ prompt: 'a fox' }, { prompt: 'a robot', block: 6 }],
@@ -142,5 +144,61 @@ describe('an export', () => {
     await world.clock.until(world.service.deleteSession(id));
     await world.clock.advance(10);
     expect([...world.store.objects.keys()].filter((key) => key.includes('/exports/'))).toEqual([]);
+  });
+
+  it('is gone on with after a crash although the store fails for long at the start', async () => {
+    const world = makeWorld();
+    const id = await finished(world);
+    world.store.fault = (_operation, key) => (key.includes('.mp4') ? { when: 'before', error: AWAY } : undefined);
+    const begun = await world.service.exportSession(id);
+    await world.clock.advance(10);
+    world.crash();
+    const next = makeWorld({ after: world });
+    world.store.fault = (_operation, key) => (key.includes('export') ? { when: 'before', error: AWAY } : undefined);
+    await next.clock.until(next.service.start());
+    await next.clock.advance(200_000);
+    world.store.fault = () => undefined;
+    await next.clock.advance(10_000);
+    expect(await next.clock.until(done(next, begun))).toMatchObject({ state: 'DONE' });
+  });
+
+  it('is gone on with by another server when the one that made it is no more', async () => {
+    const world = makeWorld();
+    const other = makeWorld({ after: world });
+    await world.clock.until(world.service.start());
+    await world.clock.until(other.service.start());
+    const id = await finished(world);
+    world.store.fault = (_operation, key) => (key.includes('.mp4') ? { when: 'before', error: AWAY } : undefined);
+    const begun = await world.service.exportSession(id);
+    await world.clock.advance(10);
+    world.crash();
+    world.store.fault = () => undefined;
+    await other.clock.advance(30_000);
+    expect(await other.clock.until(other.service.export(id, begun.range))).toMatchObject({ state: 'DONE' });
+  });
+
+  it('whose file is damaged is made again when it is asked for', async () => {
+    const world = makeWorld();
+    const id = await finished(world);
+    const begun = await world.service.exportSession(id);
+    await done(world, begun);
+    await world.store.put(`sessions/${id}/exports/${begun.range}.json`, Buffer.from('{"state":"DO'));
+    await expect(world.service.export(id, begun.range)).rejects.toMatchObject({ code: 'STORAGE' });
+    expect(await done(world, await world.service.exportSession(id))).toMatchObject({ state: 'DONE' });
+  });
+
+  it('of a session that is deleted meanwhile leaves nothing', async () => {
+    const world = makeWorld();
+    const id = await finished(world);
+    const get = world.store.get.bind(world.store);
+    world.store.get = async (...args) => {
+      if (args[0].includes('/chunks/')) await world.clock.sleep(100);
+      return get(...args);
+    };
+    await world.service.exportSession(id);
+    await world.clock.advance(1_000);
+    await world.clock.until(world.service.deleteSession(id));
+    await world.clock.advance(60_000);
+    expect([...world.store.objects.keys()].filter((key) => key.includes('export'))).toEqual([]);
   });
 });

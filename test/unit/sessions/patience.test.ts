@@ -40,6 +40,37 @@ describe('patience', () => {
     expect((await world.service.session(id)).reason).toBeUndefined();
   });
 
+  it.each<[string, (service: World['service'], id: string) => Promise<unknown>]>([
+    ['deleting', (service, id) => service.deleteSession(id)],
+    ['exporting', (service, id) => service.exportSession(id)],
+    ['asking for an export', (service, id) => service.export(id, '000000-000002')],
+    ['cancelling an export', (service, id) => service.cancelExport(id, '000000-000002')],
+    [
+      'prompts',
+      async (service, id) => service.timeline({ ...(await service.session(id)), timeline: [] }, { first: 9 }),
+    ],
+    [
+      'receipts',
+      async (service, id) => service.receipts({ ...(await service.session(id)), receipts: [] }, { first: 9 }),
+    ],
+    ['a playlist', (service, id) => service.playlist(id)],
+  ])('of %s has an end where only the record can still be read', async (_what, ask) => {
+    const world = makeWorld({ policy: { answerSeconds: 5, idleSeconds: 0 } });
+    const id = await live(world);
+    await world.clock.until(world.service.stopSession(id));
+    await world.clock.until(world.service.exportSession(id, { fromChunk: 0, toChunk: 2 }));
+    await world.clock.advance(10_000);
+    await world.clock.until(world.service.shutdown());
+    const { service, store, clock } = makeWorld({ after: world, policy: { answerSeconds: 5, idleSeconds: 0 } });
+    const isRecord = (operation: string, key: string) => operation === 'get' && key.endsWith('session.json');
+    store.fault = (operation, key) => (isRecord(operation, key) ? undefined : { when: 'before', error: OUTAGE });
+    const asked = clock.monotonic();
+    const answer = ask(service, id);
+    answer.catch(() => undefined);
+    await expect(clock.until(answer)).rejects.toMatchObject({ code: 'STORAGE' });
+    expect(clock.monotonic() - asked).toBeLessThan(7_000);
+  });
+
   it('that has ended leaves no session of which nobody knows', async () => {
     const world = makeWorld({ policy: { answerSeconds: 5, idleSeconds: 0 } });
     world.store.fault = () => ({ when: 'before', error: OUTAGE });

@@ -190,7 +190,7 @@ test('a login page is told a client as a store that cannot be reached, without k
     cause: { message: expect.stringContaining('asks for a login') as string },
   });
   expect(withoutPaths((error as Error).message)).toBe(
-    'The store cannot be reached: check its address and network, then resume the session.',
+    'The store cannot be reached: check its address and network, then try again or resume the session.',
   );
 });
 
