@@ -34,6 +34,7 @@ const Guide = builder.objectRef<ModelGuide>('ModelGuide').implement({
     examples: t.field({
       type: ['String'],
       description: 'Prompts that work.',
+      ...weigh(USUAL),
       resolve: ({ examples }) => [...examples],
     }),
   }),

@@ -1,5 +1,6 @@
 import type { SwitchReceipt as Receipt, SwitchWhen as When, TimelineEntry as Entry } from '../sessions/index.js';
 import { builder } from './builder.js';
+import { weigh } from './paging.js';
 
 export const RecacheMode = builder.enumType('RecacheMode', {
   description: 'What a prompt switch does to the KV cache, which remembers the old prompt.',
@@ -44,6 +45,8 @@ export const TimelineEntry = builder.objectRef<Entry>('TimelineEntry').implement
   }),
 });
 
+/** Told of one prompt. */
+export const MOST_WORDS = 32;
 export const UNKNOWN_WORDS =
   'Words of the prompt that the model was never taught: they change nothing, or not what you expect. At most 32. Null when the model does not say what it was taught, and with adapters.';
 
@@ -72,6 +75,7 @@ export const SwitchReceipt = builder.objectRef<Receipt>('SwitchReceipt').impleme
       type: ['String'],
       nullable: true,
       description: UNKNOWN_WORDS,
+      ...weigh(MOST_WORDS),
       resolve: ({ unknownWords }) => unknownWords && [...unknownWords],
     }),
     requestedAt: t.expose('requestedAt', { description: 'When it was asked for.', type: 'DateTime' }),

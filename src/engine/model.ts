@@ -28,7 +28,7 @@ import type { Pooled } from './model-pool.js';
 import { bytesOf, type HeldPackage } from '../packages/package.js';
 import type { PackageSource } from '../packages/sources.js';
 import { endSeconds } from '../import/sampling.js';
-import { cleanPrompt } from './text.js';
+import { cleanPrompt, simplified } from './text.js';
 import { Tokenizer } from './tokenizer.js';
 import { Vocabulary } from './vocabulary.js';
 
@@ -176,9 +176,9 @@ export class Model implements Pooled {
     await this.loadOnce();
   }
 
-  /** Of the text that it reads, see `Engine.unknownWords`. */
+  /** See `Engine.unknownWords`. Of the text without its repairs, which would take their time for each of many prompts. */
   unknownWords(prompt: string): string[] | undefined {
-    return this.vocabulary?.unknown(cleanPrompt(prompt));
+    return this.vocabulary?.unknown(simplified(prompt));
   }
 
   /** Keeps the embeddings for whoever needs them next. */

@@ -13,8 +13,13 @@ type Definition =
   | { type: 'Replace'; pattern: { String: string } | { Regex: ' {2,}' }; content: string }
   | { type: 'Sequence'; normalizers: Definition[] };
 
-export const normalizerSchema: z.ZodType<Definition> = z.lazy(() =>
-  z.discriminatedUnion('type', [
+/** Sequences within sequences; files in use have one. */
+const DEEPEST = 4;
+
+export const normalizerSchema: z.ZodType<Definition> = schemaOf(DEEPEST);
+
+function schemaOf(depth: number): z.ZodType<Definition> {
+  return z.discriminatedUnion('type', [
     z.object({ type: z.literal('Precompiled'), precompiled_charsmap: z.base64() }),
     z.object({ type: z.literal('Lowercase') }),
     z.object({ type: z.literal('Strip'), strip_left: z.boolean(), strip_right: z.boolean() }),
@@ -25,15 +30,27 @@ export const normalizerSchema: z.ZodType<Definition> = z.lazy(() =>
         // Regular expressions of a stranger are not run; this is the one that T5 has.
         z.strictObject({ Regex: z.literal(' {2,}') }),
       ]),
-      content: z.string(),
+      content: z.string().max(64),
     }),
-    z.object({ type: z.literal('Sequence'), normalizers: z.array(normalizerSchema).max(16) }),
-  ]),
-);
+    z.object({
+      type: z.literal('Sequence'),
+      normalizers: z.array(depth === 0 ? z.never() : schemaOf(depth - 1)).max(16),
+    }),
+  ]);
+}
 
 export type Normalize = (text: string) => string;
 
+/** Of what a text may become; the longest prompt, of characters that stand for eighteen others. */
+const MOST_CHARACTERS = 40_000;
+
+/** Throws an Error that names what is damaged. */
 export function normalizerOf(definition: Definition | null): Normalize {
+  const normalize = normalizing(definition);
+  return (text) => bounded(normalize(text));
+}
+
+function normalizing(definition: Definition | null): Normalize {
   if (!definition) return (text) => text;
   switch (definition.type) {
     case 'Precompiled': {
@@ -49,10 +66,18 @@ export function normalizerOf(definition: Definition | null): Normalize {
       return (text) => text.replaceAll('String' in pattern ? pattern.String : / {2,}/g, () => content);
     }
     case 'Sequence': {
-      const steps = definition.normalizers.map(normalizerOf);
-      return (text) => steps.reduce((before, step) => step(before), text);
+      const steps = definition.normalizers.map(normalizing);
+      return (text) => steps.reduce((before, step) => bounded(step(before)), text);
     }
   }
+}
+
+function bounded(text: string): string {
+  if (text.length <= MOST_CHARACTERS) return text;
+  const made = `the normalizer of tokenizer.json makes ${text.length} characters of it, more than ${MOST_CHARACTERS}`;
+  throw new Error(
+    `The prompt cannot be read: ${made}. Take a tokenizer.json from where the package comes from, or another package.`,
+  );
 }
 
 /** White_Space of Unicode. */

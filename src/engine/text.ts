@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import { decodeHTML } from 'entities';
-import type { fix_text } from 'ftfy-js';
+import type { fix_and_explain, fix_text } from 'ftfy-js';
 
 /** What Python's `str.isspace` and `\s` take for white space; JavaScript's `\s` differs in five characters. */
 // eslint-disable-next-line no-control-regex
@@ -22,14 +22,32 @@ export function simplified(text: string): string {
   return unescaped(unescaped(text)).replace(WHITE_SPACE, ' ').replace(/^ | $/g, '');
 }
 
+/** Outside ASCII, and of no script that damage would not look like. */
+const DOUBTFUL = /[^\0-\x7f\u3000-\u9fff\uac00-\ud7af]/g;
+
+/**
+ * Of a text with more doubtful characters, stretches that were damaged in another way than the rest are left as they are. The library
+ * mends one such stretch in each of its rounds, and there may be as many of them as characters: seconds for a prompt.
+ */
+const MOST_DOUBTFUL = 64;
+
 /** The library weighs five megabytes, and most prompts do not need it. */
 function repaired(text: string): string {
   if (PLAIN.test(text)) return text;
-  fix ??= (createRequire(import.meta.url)('ftfy-js') as { fix_text: typeof fix_text }).fix_text;
-  return fix(text);
+  ftfy ??= createRequire(import.meta.url)('ftfy-js') as Ftfy;
+  if ((text.match(DOUBTFUL) ?? []).length <= MOST_DOUBTFUL) return ftfy.fix_text(text);
+  const { fix_and_explain: fix } = ftfy;
+  // It heeds the option only when it explains; lines are repaired one by one, as it does itself.
+  const options = { explain: true, decode_inconsistent_utf8: false };
+  return text.replace(/[^\n]*\n|[^\n]+$/g, (line) => fix(line, options).text);
 }
 
-let fix: typeof fix_text | undefined;
+interface Ftfy {
+  fix_text: typeof fix_text;
+  fix_and_explain: typeof fix_and_explain;
+}
+
+let ftfy: Ftfy | undefined;
 
 const NUMBERED = /&#(?:x([0-9a-f]+)|(\d+));?/gi;
 

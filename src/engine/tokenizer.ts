@@ -23,6 +23,9 @@ const wordsSchema = z.object({
   pretokenizers: z.tuple([z.object({ type: z.literal('WhitespaceSplit') }), metaspaceSchema]),
 });
 
+/** Of a vocabulary; every place of a text is tried with pieces of every length. */
+const LONGEST_PIECE = 256;
+
 /** Longer texts are cut, for every use of the package. */
 const truncationSchema = z.object({
   direction: z.literal('Right'),
@@ -46,7 +49,7 @@ const schema = z.object({
   model: z.object({
     type: z.literal('Unigram'),
     unk_id: z.number().int(),
-    vocab: z.array(z.tuple([z.string(), z.number()])).min(1),
+    vocab: z.array(z.tuple([z.string().max(LONGEST_PIECE), z.number()])).min(1),
     byte_fallback: z.boolean().default(false),
   }),
 });

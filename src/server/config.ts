@@ -11,6 +11,8 @@ const seconds = (fallback: number) => z.coerce.number().min(0).max(86_400).defau
 /** A limit of time that cannot be switched off: 0 would be none. */
 const limitSeconds = (fallback: number) =>
   z.coerce.number().min(0.1).max(86_400).default(fallback).meta(unit('seconds'));
+/** A hundred years: what is meant is never. */
+const LONGEST_SECONDS = 36_500 * 86_400;
 const count = (fallback: number) => z.coerce.number().int().min(1).default(fallback);
 const bytes = (fallback: number) => count(fallback).meta(unit('bytes'));
 const gigabytes = (fallback: number) => z.coerce.number().min(0).max(1e6).default(fallback).meta(unit('GB'));
@@ -204,6 +206,7 @@ const sessions = {
   abandonedSeconds: z.coerce
     .number()
     .min(0)
+    .max(LONGEST_SECONDS)
     .default(7 * 86_400)
     .meta(unit('seconds'))
     .describe('A session paused for this long without viewers is stopped and completed; 0 for never'),
@@ -217,6 +220,7 @@ const sessions = {
   maxSeconds: z.coerce
     .number()
     .min(0)
+    .max(LONGEST_SECONDS)
     .default(0)
     .meta(unit('seconds'))
     .describe('Maximum length of a session; 0 for endless'),
@@ -225,6 +229,7 @@ const sessions = {
   keepDays: z.coerce
     .number()
     .min(0)
+    .max(36_500)
     .default(0)
     .meta(unit('days'))
     .describe('Finished sessions are deleted after this; 0 keeps them'),
@@ -267,13 +272,17 @@ const connections = {
   headerSeconds: limitSeconds(10).describe(
     'Time limit for the headers of a request, counted from the start of the connection',
   ),
-  bodySeconds: limitSeconds(15).describe('Time limit for a request to arrive, body included'),
+  bodySeconds: limitSeconds(15).describe('Time limit for a request or a WebSocket message to arrive, body included'),
+  maxPieces: count(512).describe(
+    'Maximum number of pieces (chunks, fragments) in which a request body or WebSocket message may come',
+  ),
   keepAliveSeconds: limitSeconds(15).describe(
     'How long an idle HTTP connection is kept open; must exceed the idle timeout of a load balancer in front',
   ),
   stallSeconds: z.coerce
     .number()
     .min(1)
+    .max(86_400)
     .default(60)
     .meta(unit('seconds'))
     .describe('A connection whose client reads nothing for this long is closed'),
@@ -287,7 +296,7 @@ const connections = {
   maxUnreadMegabytes: count(256)
     .meta(unit('MB'))
     .describe(
-      'Unread data of all connections together; beyond it those of the address that leaves most unread are closed, the longest stalled first',
+      'Unread answers and unfinished requests of all connections together; beyond it those of the address that has most of them are closed, the longest stalled first',
     ),
   readySeconds: seconds(5).describe('How long /readyz reuses the result of a store check'),
   shutdownSeconds: limitSeconds(25).describe(

@@ -14,7 +14,7 @@ const LOOK_BYTES = 2 ** 20;
 const UNREAD = {
   status: 503,
   code: 'UNREAD',
-  message: 'All connections together leave more unread than maxUnreadMegabytes; one was closed.',
+  message: 'All connections together leave more unread and unfinished than maxUnreadMegabytes; one was closed.',
 };
 
 export interface ConnectionLimits {
@@ -24,6 +24,14 @@ export interface ConnectionLimits {
   maxUnreadMegabytes: number;
 }
 
+/** A WebSocket, as far as its connection is concerned. */
+export interface Upgraded {
+  /** Whether nothing is under way on it. */
+  idle(): boolean;
+  /** Bytes of a message that has not come to its end. */
+  unfinished(): number;
+}
+
 interface Connection {
   /** Requests that came on it and were not answered to the end. */
   readonly requests: Set<IncomingMessage>;
@@ -31,8 +39,10 @@ interface Connection {
   answered: Promise<void>;
   /** Whose it is, as far as requests on it have said. */
   address: string;
-  /** Of a WebSocket: whether nothing is under way on it. */
-  idle?: () => boolean;
+  /** Set when it has become a WebSocket. */
+  upgraded?: Upgraded;
+  /** Bytes of the socket when its newest complete request had been answered. */
+  read: number;
   readonly progress: Progress;
 }
 
@@ -80,6 +90,7 @@ export class Connections {
     connection.answered = new Promise((resolve) => {
       response.once('close', () => {
         connection.requests.delete(request);
+        if (request.complete) connection.read = socket.bytesRead;
         if (this.open.delete(socket)) this.open.set(socket, connection);
         resolve();
       });
@@ -101,10 +112,10 @@ export class Connections {
     return (this.open.get(socket)?.requests.size ?? 0) > 0;
   }
 
-  /** From now on it is a WebSocket's, with limits of its own; `idle` says whether nothing is under way on it. */
-  upgraded(socket: Socket, idle: () => boolean, address: string): void {
+  /** From now on it is a WebSocket's, with limits of its own. */
+  upgraded(socket: Socket, upgraded: Upgraded, address: string): void {
     const connection = this.open.get(socket);
-    if (connection) Object.assign(connection, { idle, address });
+    if (connection) Object.assign(connection, { upgraded, address });
   }
 
   private admit(socket: Socket): void {
@@ -118,13 +129,14 @@ export class Connections {
       answered: Promise.resolve(),
       address: socket.remoteAddress ?? '',
       progress: new Progress(socket),
+      read: 0,
     });
     socket.once('close', () => this.open.delete(socket));
   }
 
   private giveWay(): boolean {
-    for (const [socket, { idle, requests }] of this.open) {
-      if (idle ? !idle() : [...requests].some(({ complete }) => complete)) continue;
+    for (const [socket, { upgraded, requests }] of this.open) {
+      if (upgraded ? !upgraded.idle() : [...requests].some(({ complete }) => complete)) continue;
       socket.destroy();
       this.open.delete(socket);
       return true;
@@ -140,10 +152,9 @@ export class Connections {
 
   private boundUnread(): void {
     const unread = [...this.open]
-      .filter(([socket]) => socket.writableLength > 0)
-      .map(([socket, { address, progress }]) => ({
-        ...{ socket, address, bytes: socket.writableLength, stalledFor: progress.stalledFor() },
-      }));
+      .map(([socket, connection]) => ({ socket, bytes: heldOf(socket, connection), ...connection }))
+      .filter(({ bytes }) => bytes > 0)
+      .map(({ socket, address, bytes, progress }) => ({ socket, address, bytes, stalledFor: progress.stalledFor() }));
     for (const { socket, address, bytes } of givingWay(unread, this.limits.maxUnreadMegabytes * 2 ** 20)) {
       this.refusals.note({ ...UNREAD, message: `${UNREAD.message} ${bytes} bytes waited on this one.` }, { address });
       socket.destroy();
@@ -155,11 +166,16 @@ export class Connections {
   private sweep(): void {
     this.boundUnread();
     const milliseconds = this.limits.stallSeconds * 1000;
-    for (const [socket, { idle, progress }] of this.open) {
+    for (const [socket, { upgraded, progress }] of this.open) {
       if (progress.stalledFor() >= milliseconds) socket.destroy();
-      else if (!idle && !socket.timeout) socket.setTimeout(milliseconds);
+      else if (!upgraded && !socket.timeout) socket.setTimeout(milliseconds);
     }
   }
+}
+
+/** Bytes that are kept for a connection: of answers that its client has not read, and of what has not come to its end. */
+function heldOf(socket: Socket, { upgraded, read }: Connection): number {
+  return socket.writableLength + (upgraded ? upgraded.unfinished() : socket.bytesRead - read);
 }
 
 /** How many files the process may have open; no limit where the system does not tell. */

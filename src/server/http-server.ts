@@ -16,11 +16,11 @@ import { Idling } from './idling.js';
 import type { MediaRoutes } from './media-routes.js';
 import type { Metrics } from './metrics.js';
 import type { Readiness } from './readiness.js';
-import { hangUp, type RefusalLog, refuseSocket } from './refusals.js';
+import { hangUp, type RefusalLog, refuseSocket, stopListening } from './refusals.js';
 import { authorized, currentRequestId, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
 import type { StaticFiles } from './static.js';
 import type { Turns } from './turns.js';
-import { UpgradableRequest } from './upgrade.js';
+import { boundedRequest, EXCESS } from './upgrade.js';
 
 export interface HttpParts {
   config: ServerConfig;
@@ -48,7 +48,7 @@ export interface HttpServer {
 export function createHttpServer(parts: HttpParts): HttpServer {
   const { config, log, refusals } = parts;
   const server = createServer({
-    IncomingMessage: UpgradableRequest,
+    IncomingMessage: boundedRequest(config),
     headersTimeout: config.headerSeconds * 1000,
     requestTimeout: Math.max(config.bodySeconds, config.headerSeconds) * 1000,
     keepAliveTimeout: config.keepAliveSeconds * 1000,
@@ -88,6 +88,12 @@ export function createHttpServer(parts: HttpParts): HttpServer {
 
 const refusalOf = (status: number, code: string, message: string): Refusal => ({ status, code, message });
 
+const EXCESSIVE = refusalOf(
+  413,
+  'PAYLOAD_TOO_LARGE',
+  'The body is too large, or comes in too many pieces; send it in one piece.',
+);
+
 const TOO_MANY = refusalOf(
   429,
   'TOO_MANY_REQUESTS',
@@ -119,6 +125,8 @@ class Routes {
     const id = requestIdOf(request);
     request.on('error', () => undefined);
     response.on('error', () => undefined);
+    request.once(EXCESS, () => this.excess(request, response));
+    response.once('finish', () => this.ignoreRest(request));
     response.setHeader('x-request-id', id);
     this.newest.set(request.socket, { request, response });
     withRequestId(id, () => {
@@ -137,6 +145,16 @@ class Routes {
     this.refuse(request, response, refusal, String(response.getHeader('x-request-id')));
     hangUp(socket);
     return true;
+  }
+
+  private excess(request: IncomingMessage, response: ServerResponse): void {
+    stopListening(request.socket);
+    if (!response.headersSent) this.refuse(request, response, EXCESSIVE, String(response.getHeader('x-request-id')));
+  }
+
+  /** An answer was given before its request had come to its end: what is still to come has no reader, and any size. */
+  private ignoreRest(request: IncomingMessage): void {
+    if (!request.complete) stopListening(request.socket);
   }
 
   private async serve(

@@ -30,6 +30,16 @@ export function refuseSocket(socket: Duplex, { status, code, message }: Refusal,
 export function hangUp(socket: Duplex): void {
   // Destroyed with unread bytes, the socket would be reset, and the answer lost.
   socket.resume();
+  linger(socket);
+}
+
+/** The same, but what the client still sends is not even read: it would cost more than the answer is worth. */
+export function stopListening(socket: Duplex): void {
+  socket.pause();
+  linger(socket);
+}
+
+function linger(socket: Duplex): void {
   const timer = setTimeout(() => socket.destroy(), LINGER_MILLISECONDS);
   socket.once('close', () => clearTimeout(timer));
 }

@@ -5,7 +5,7 @@ import type { Logger } from '../sessions/index.js';
 
 export interface ClientLimits extends Pick<
   ServerConfig,
-  'maxBodyBytes' | 'maxLoginBytes' | 'maxUnsentBytes' | 'stallSeconds'
+  'bodySeconds' | 'maxBodyBytes' | 'maxLoginBytes' | 'maxUnsentBytes' | 'stallSeconds'
 > {
   log: Logger;
   /** Called when it has logged in: it counts no longer as a stranger of its address. */
@@ -31,6 +31,9 @@ const LONGEST_HEAD = 4096;
 /** An event of an operation, as graphql-ws writes it: `{"id":"…","type":"next",…`. */
 const EVENT = /^\{"id":("(?:[^"\\]|\\.)*"),"type":"next"/;
 
+/** Of a control frame that a client sends, with its mask. */
+const CONTROL_HEAD_BYTES = 6;
+
 /** What a close frame has room for. */
 const REASON_BYTES = 123;
 
@@ -38,6 +41,9 @@ const REASON_BYTES = 123;
 export class WebSocketClient {
   private stranger = true;
   private closing = false;
+  /** Of the message that has not come to its end; control frames between its fragments aside. */
+  private received = 0;
+  private deadline: NodeJS.Timeout | undefined;
   /** Events that wait to be sent, by operation: each waits for its last one, so there is at most one of each. */
   private readonly events = new Map<string, { bytes: number }>();
 
@@ -48,6 +54,8 @@ export class WebSocketClient {
   ) {
     webSocket.on('error', (error) => limits.log.debug({ error }, 'A WebSocket broke'));
     webSocket.on('ping', (data) => this.pong(data));
+    webSocket.on('pong', (data) => this.controlled(data));
+    this.boundMessage();
     this.boundStranger();
     this.keepAlive();
   }
@@ -90,7 +98,13 @@ export class WebSocketClient {
     this.webSocket.once('close', () => clearTimeout(timer));
   }
 
+  /** Bytes of a message that has not come to its end. */
+  get unfinished(): number {
+    return this.received;
+  }
+
   take(data: RawData, take: (text: string) => Promise<void>): void {
+    this.rested(0);
     const bytes = Buffer.isBuffer(data) ? data : Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data);
     const limit = this.stranger ? this.limits.maxLoginBytes : this.limits.maxBodyBytes;
     if (bytes.length > limit) return this.close(TOO_BIG, `Message too large; the limit is ${limit} bytes`);
@@ -108,6 +122,7 @@ export class WebSocketClient {
   }
 
   private pong(data: Buffer): void {
+    this.controlled(data);
     if (this.webSocket.readyState !== this.webSocket.OPEN) return;
     this.webSocket.pong(data, false, () => undefined);
     this.boundUnsent();
@@ -117,6 +132,27 @@ export class WebSocketClient {
     const limit = this.stranger ? this.limits.maxLoginBytes * 2 : this.limits.maxUnsentBytes;
     const events = [...this.events.values()].reduce((sum, { bytes }) => sum + bytes, 0);
     if (this.webSocket.bufferedAmount - events > limit) this.webSocket.terminate();
+  }
+
+  /** A message must come to its end in time. Counted before its library takes the bytes, which may end it. */
+  private boundMessage(): void {
+    this.socket.prependListener('data', (bytes: Buffer) => {
+      this.received += bytes.length;
+      this.deadline ??= setTimeout(() => this.webSocket.terminate(), this.limits.bodySeconds * 1000).unref();
+    });
+    this.webSocket.once('close', () => clearTimeout(this.deadline));
+  }
+
+  /** A ping or pong of the client's, which may come between the fragments of a message. */
+  private controlled(data: Buffer): void {
+    this.rested(Math.max(0, this.received - data.length - CONTROL_HEAD_BYTES));
+  }
+
+  private rested(bytes: number): void {
+    this.received = bytes;
+    if (bytes > 0) return;
+    clearTimeout(this.deadline);
+    this.deadline = undefined;
   }
 
   /** Its library takes a message together up to the larger limit; before the login two of the smaller must do. */

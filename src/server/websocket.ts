@@ -62,6 +62,7 @@ export function serveWebSocket(server: Server, options: WebSocketOptions): { dis
   const sockets = new WebSocketServer({
     ...{ noServer: true, perMessageDeflate: false, autoPong: false, handleProtocols },
     maxPayload: Math.max(config.maxBodyBytes, config.maxLoginBytes),
+    ...{ maxFragments: config.maxPieces, maxBufferedChunks: config.maxPieces },
   });
   const strangers = new CountingGate(config.maxSocketsBeforeLogin);
   const protocol = protocolOf(options);
@@ -80,12 +81,12 @@ export function serveWebSocket(server: Server, options: WebSocketOptions): { dis
     if (!login) return refuse(socket, TOO_MANY, address, 'retry-after: 1\r\n');
     socket.once('close', login);
     const operations = new Operations(config.maxOperations);
-    connections.upgraded(socket, () => operations.idle, address);
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
       const client = new WebSocketClient(webSocket, socket, {
         ...config,
         ...{ log: options.log, login, written: (bytes) => connections.written(bytes) },
       });
+      connections.upgraded(socket, { idle: () => operations.idle, unfinished: () => client.unfinished }, address);
       open(protocol, { address, client, socket: webSocket, request, operations, subscriptions: {} }, options.metrics);
     });
   });

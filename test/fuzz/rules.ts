@@ -27,7 +27,7 @@ const QUERY = '/graphql?query=%7B__typename%7D';
 
 /** Of the service's settings, as they are by default. */
 const [LOGIN_BYTES, HEADER_BYTES, BODY_BYTES] = [16_384, 16_384, 262_144];
-const [PIPELINED, OPERATIONS, STRANGERS, ALIASES] = [16, 32, 32, 15];
+const [PIPELINED, OPERATIONS, STRANGERS, ALIASES, PIECES] = [16, 32, 32, 15, 512];
 /** More than the system takes for a connection whose client reads nothing, and the service may keep. */
 const FLOOD_BYTES = 24 * 2 ** 20;
 
@@ -291,6 +291,31 @@ function unread({ host }: Prey, random: Random): Script {
   return rule('flood, unread', steps, { closed: true }, { unread: true });
 }
 
+/** A body or message in more pieces than anybody would take for one. */
+function pieces({ host }: Prey, random: Random): Script {
+  const count = PIECES + 1 + random(20_000);
+  if (random(2) === 0) {
+    const headers = 'content-type: application/json\r\ntransfer-encoding: chunked\r\n';
+    const write = request('POST /graphql', host, headers, '1\r\n \r\n'.repeat(count));
+    return rule('pieces', [{ write }], { status: '413', closed: true });
+  }
+  const write = frame(1, 'x', { last: false }) + frame(0, 'x', { last: false }).repeat(count);
+  const steps = [{ write: upgrade(host) }, { write: INIT }, LOGGED_IN, { write }];
+  return rule('pieces, WebSocket', steps, { closed: true, says: closing(1008) });
+}
+
+/** Whose repair takes as many rounds as it has characters; that others wait for it is seen by the healthy client. */
+function damagedPrompt({ host }: Prey, random: Random): Script {
+  const [a, b] = one<[string, string]>(random, [
+    ['\\u00c2', '\\u2018'],
+    ['\\u00c2', '\\u201a'],
+    ['\\u00c3', '\\u201a'],
+  ]);
+  const prompt = a.repeat(1000 + random(400)) + b.repeat(600);
+  const query = `mutation { createSession(input: { prompt: "${prompt}", pace: FASTEST, maxSeconds: 1 }) { __typename } }`;
+  return rule('damaged prompt', [{ write: post(host, { query }, CLOSE) }], { status: '200' });
+}
+
 /** Before the login it may send little, even where it reads what comes of it. */
 function strangersFlood({ host }: Prey, random: Random): Script {
   const [begin, write] = one<[string, string]>(random, [
@@ -419,6 +444,14 @@ function idle({ host }: Prey, random: Random): Script {
   return rule('idle', [{ write }], { status: '200', closed: true });
 }
 
+/** A message that never ends, with pings between its fragments. */
+function slowMessage({ host }: Prey): Script {
+  const piece: Step[] = [{ write: frame(9, 'x') }, { wait: 1000 }, { write: frame(0, 'y', { last: false }) }];
+  const steps = [{ write: upgrade(host) }, { write: INIT }, LOGGED_IN, { write: frame(1, 'x', { last: false }) }];
+  const message = Array.from({ length: SHORT_TIMES.BODY_SECONDS }, () => piece).flat();
+  return rule('slow message', [...steps, ...message], { closed: true }, { patience: 2 * PATIENCE_MS });
+}
+
 /** Never logs in, but answers pings and sends some. */
 function slowLogin({ host }: Prey, random: Random): Script {
   const steps: Step[] =
@@ -440,7 +473,7 @@ const RULES: readonly Rule[] = [
     badRequest,
   ],
   ...[costly, costly, costly, pipelined, operations, outOfOrder, outOfOrder, unread, strangersFlood, strangers, page],
-  ...[pretenders, behindProxy, manyBehindProxy, tooLarge],
+  ...[pretenders, behindProxy, manyBehindProxy, tooLarge, pieces, damagedPrompt],
 ];
 
-const SLOW: readonly Rule[] = [slowHeaders, slowBody, crowded, idle, slowLogin, trickled, silentCrowd];
+const SLOW: readonly Rule[] = [slowHeaders, slowBody, slowMessage, crowded, idle, slowLogin, trickled, silentCrowd];

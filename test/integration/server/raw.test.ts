@@ -2,6 +2,7 @@
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import WebSocket from 'ws';
 import type { RunningServer } from '../../../src/server/index.js';
 import { frame } from '../../fuzz/hostile.js';
 import { type Script, send, statusOf } from '../../fuzz/wire.js';
@@ -240,6 +241,47 @@ describe('an upgrade', () => {
     }
     socket.resume();
     await closed;
+    await lives();
+  });
+});
+
+describe('bytes in small pieces', () => {
+  const PIECES = '1\r\nx\r\n'.repeat(250_000);
+  const post = (headers: string) =>
+    `POST /graphql HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n${headers}\r\n`;
+
+  it('make a body that is refused before it has come to its end', async () => {
+    expect(statusOf(await answerTo(script(post('') + PIECES, 'hold')))).toBe('413');
+    await lives();
+  });
+
+  it('are not read when the request was answered without them', async () => {
+    const guarded = await startTestServer({ settings: { token: 'secret' } });
+    try {
+      const socket = connect(Number(new URL(guarded.url).port), '127.0.0.1');
+      let answer = '';
+      socket.on('data', (bytes: Buffer) => (answer += bytes.toString()));
+      socket.on('error', () => undefined);
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      socket.write(post('').replace(host, new URL(guarded.url).host) + PIECES);
+      await closed;
+      expect(statusOf(answer)).toBe('401');
+      expect(answer.toLowerCase()).toContain('connection: close');
+      // What the system's buffers hold, and a read that was under way.
+      expect(socket.bytesWritten - socket.writableLength).toBeLessThanOrEqual(PIECES.length + 1000);
+    } finally {
+      await guarded.close();
+    }
+  });
+
+  it('make a WebSocket message that closes it', async () => {
+    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws');
+    const acknowledged = new Promise((resolve) => socket.once('message', resolve));
+    const closed = new Promise<number>((resolve) => socket.once('close', (code) => resolve(code)));
+    socket.once('open', () => socket.send('{"type":"connection_init"}'));
+    await acknowledged;
+    for (let piece = 0; piece < 600; piece++) socket.send('x', { fin: false });
+    expect(await closed).toBe(1008);
     await lives();
   });
 });

@@ -20,10 +20,21 @@ describe('the cleaning of prompts', () => {
     expect(cleanPrompt(`  ${plain}\n\n`)).toBe(plain);
   });
 
+  it('leaves a stretch of other damage in a text with much of it, and mends what all of it has', () => {
+    expect(cleanPrompt('a cafÃ© and a red fox')).toBe('a café and a red fox');
+    const cyrillic = 'Рыжая лиса бежит по зелёной траве под ярким солнцем, а за ней летит птица.';
+    expect(cleanPrompt(cyrillic)).toBe(cyrillic);
+    const misread = Buffer.from('狐狸在草地上奔跑，天空中下着雨，远处有一座小桥和一条河。').toString('latin1');
+    expect(cleanPrompt(misread)).toBe('狐狸在草地上奔跑,天空中下着雨,远处有一座小桥和一条河。');
+  });
+
   it('takes the time of a text whatever it holds', () => {
     const began = process.cpuUsage();
     for (const part of ['Ã©â€™', '&', '&amp;amp;', 'Â ', 'â€', '\u001b[', '&#x1', 'ｆ', ' \t'])
       cleanPrompt(part.repeat(20_000 / part.length));
+    // Damage that the library mends one character at a time.
+    cleanPrompt('Â'.repeat(6_000) + '‘'.repeat(4_000));
+    cleanPrompt(`${'Â'.repeat(38)}${'‘'.repeat(26)}${'a'.repeat(1_936)}`);
     const { user, system } = process.cpuUsage(began);
     expect(user + system).toBeLessThan(10_000_000);
   });

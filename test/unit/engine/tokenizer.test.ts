@@ -50,6 +50,24 @@ describe('the tokenizer', () => {
     expect(() => Tokenizer.parse(other({ normalizer: { type: 'NFKC' } }))).toThrow(/normalizer/);
     expect(() => Tokenizer.parse(other({ model: { ...definition.model, type: 'BPE' } }))).toThrow(/model/);
   });
+
+  it('refuses what would make much of little: rules within rules, long texts for short ones, long pieces', () => {
+    const definition = JSON.parse(json) as { model: { vocab: [string, number][] } };
+    const other = (change: object) => Tokenizer.parse(JSON.stringify({ ...definition, ...change }));
+    const replace = (content: string) => ({ type: 'Replace', pattern: { String: 'a' }, content });
+    const sequence = (...normalizers: object[]) => ({ type: 'Sequence', normalizers });
+    expect(() => other({ normalizer: replace('a'.repeat(65)) })).toThrow(/normalizer/);
+    let nested = sequence();
+    for (let depth = 0; depth < 20_000; depth++) nested = sequence(nested);
+    expect(() => other({ normalizer: nested })).toThrow();
+    const vocab = [...definition.model.vocab, ['x'.repeat(257), -1]];
+    expect(() => other({ model: { ...definition.model, vocab } })).toThrow(/vocab/);
+    const growing = other({ normalizer: sequence(...Array.from({ length: 16 }, () => replace('a'.repeat(64)))) });
+    expect(() => growing.encode('aaa fox', 100)).toThrow(
+      /^The prompt cannot be read: the normalizer of tokenizer.json makes \d+ characters/,
+    );
+    expect(growing.encode('fox', 100).length).toBeGreaterThan(0);
+  });
 });
 
 describe('the tokenizer of a shipped package', () => {

@@ -74,3 +74,56 @@ test('a goodbye says as much of its reason as there is room for', () => {
   expect(reason).toMatch(/^Subscriber for ü+$/);
   webSocket.emit('close');
 });
+
+/** A client that is logged in, whose message may take 15 s to arrive. */
+function receiving() {
+  const terminate = vi.fn();
+  const webSocket = Object.assign(new EventEmitter(), { OPEN: 1, readyState: 1, bufferedAmount: 0, terminate });
+  Object.assign(webSocket, { close: vi.fn(), pong: () => undefined, ping: () => undefined });
+  const socket = Object.assign(new EventEmitter(), { setTimeout: () => undefined });
+  const limits = { maxLoginBytes: 16, maxBodyBytes: 64, maxUnsentBytes: 64, stallSeconds: 60, bodySeconds: 15 };
+  const client = new WebSocketClient(
+    webSocket as unknown as Parameters[0],
+    socket as unknown as Parameters[1],
+    {
+      ...limits,
+      ...{ login: () => undefined, written: () => undefined },
+    } as unknown as ClientLimits,
+  );
+  client.loggedIn();
+  const arrive = (bytes: number) => socket.emit('data', Buffer.alloc(bytes));
+  return { client, arrive, terminate, webSocket };
+}
+
+test('a message that does not come to its end in time ends the connection, whatever pings come between its fragments', () => {
+  vi.useFakeTimers();
+  const { client, arrive, terminate, webSocket } = receiving();
+  arrive(40);
+  for (let second = 0; second < 14; second++) {
+    vi.advanceTimersByTime(1000);
+    arrive(6 + 4);
+    webSocket.emit('ping', Buffer.alloc(4));
+  }
+  expect([client.unfinished, terminate.mock.calls.length]).toEqual([40, 0]);
+  vi.advanceTimersByTime(1000);
+  expect(terminate).toHaveBeenCalledTimes(1);
+  webSocket.emit('close');
+  vi.useRealTimers();
+});
+
+test('a client that only sends whole messages and pings may do so for ever', () => {
+  vi.useFakeTimers();
+  const { client, arrive, terminate, webSocket } = receiving();
+  for (let second = 0; second < 100; second++) {
+    arrive(6 + 4);
+    webSocket.emit(second % 2 ? 'ping' : 'pong', Buffer.alloc(4));
+    if (second % 5 === 0) {
+      arrive(50);
+      client.take(Buffer.alloc(40), () => Promise.resolve());
+    }
+    vi.advanceTimersByTime(1000);
+  }
+  expect([client.unfinished, terminate.mock.calls.length]).toEqual([0, 0]);
+  webSocket.emit('close');
+  vi.useRealTimers();
+});
