@@ -180,7 +180,8 @@ function timing(seconds: number): Plugin {
   return {
     onExecute({ args, executeFn, setExecuteFn, extendContext }) {
       const deadline = new AbortController();
-      const signal = endOf(args, deadline.signal);
+      const { signal } = deadline;
+      const stay = endWithClient(args, deadline);
       setMaxListeners(0, signal); // One for each thing that is read at once; the cost bounds them.
       extendContext({ signal } satisfies Partial<ApiContext> as object);
       setExecuteFn(async (prepared: ExecutionArgs) => {
@@ -197,17 +198,28 @@ function timing(seconds: number): Plugin {
           return { errors: [late(seconds)] };
         } finally {
           clearTimeout(timer);
+          stay();
         }
       });
     },
   };
 }
 
-/** What only reads ends when its client leaves, too; what changes something goes on until its time is over. */
-function endOf({ document, operationName, contextValue }: ExecutionArgs, deadline: AbortSignal): AbortSignal {
+/**
+ * What only reads ends when its client leaves, too; what changes something goes on until its time is over. Gives what to call at the end.
+ * No `AbortSignal.any`: one that still has a listener, as the executor leaves it, is never collected.
+ */
+function endWithClient(
+  { document, operationName, contextValue }: ExecutionArgs,
+  deadline: AbortController,
+): () => void {
   const { request, left = request?.signal } = contextValue as { request?: Request; left?: AbortSignal };
   const reads = getOperationAST(document, operationName)?.operation === OperationTypeNode.QUERY;
-  return reads && left ? AbortSignal.any([deadline, left]) : deadline;
+  if (!reads || !left) return () => undefined;
+  const leave = () => deadline.abort(left.reason);
+  if (left.aborted) leave();
+  left.addEventListener('abort', leave);
+  return () => left.removeEventListener('abort', leave);
 }
 
 /** The result, or a rejection as soon as the signal is aborted; whatever is under way then notices on its own. */

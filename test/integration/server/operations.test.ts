@@ -1,3 +1,4 @@
+import { queryObjects } from 'node:v8';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createSession, startTestServer, type TestServer, until } from '../../support/test-server.js';
 
@@ -168,4 +169,18 @@ describe('operations of a WebSocket', () => {
     get.mockRestore();
     socket.terminate();
   });
+});
+
+test('keeps nothing of an operation that has ended', async () => {
+  const server = await startTestServer();
+  try {
+    const ask = (times: number) =>
+      Promise.all(Array.from({ length: times }, () => server.query('{ service { version } models { name } }')));
+    await ask(40);
+    const before = queryObjects(AbortSignal, { format: 'count' });
+    for (let round = 0; round < 5; round++) await ask(40);
+    expect(queryObjects(AbortSignal, { format: 'count' }) - before).toBeLessThan(100);
+  } finally {
+    await server.close();
+  }
 });
