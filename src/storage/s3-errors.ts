@@ -12,6 +12,77 @@ const HINTS: Readonly<Record<StoreErrorCode, string>> = {
   UNUSABLE: 'the store does not support a feature that the service needs',
 };
 
+interface Meaning {
+  names: readonly string[];
+  statuses?: readonly number[];
+  code: StoreErrorCode;
+  /** What is wrong and what to do, where it is more than the code says. */
+  hint?: string;
+}
+
+/** By name, as S3, MinIO, Ceph, R2, B2, Wasabi and Google call it, or by status. The first that fits. */
+const MEANINGS: readonly Meaning[] = [
+  { names: ['NoSuchBucket'], code: 'UNREACHABLE', hint: 'there is no such bucket: check its name and the endpoint' },
+  {
+    names: ['RequestTimeTooSkewed', 'RequestExpired'],
+    code: 'DENIED',
+    hint: "access denied: this machine's clock differs from the server's; set it, for example by NTP",
+  },
+  {
+    names: ['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired', 'InvalidToken'],
+    code: 'DENIED',
+    hint: 'access denied: the credentials have expired; renew them',
+  },
+  {
+    names: ['InvalidAccessKeyId'],
+    code: 'DENIED',
+    hint: 'access denied: the server does not know this access key; check it, and the endpoint',
+  },
+  {
+    names: ['SignatureDoesNotMatch'],
+    code: 'DENIED',
+    hint: 'access denied: the secret key is wrong, or a proxy changes requests (it has to keep the Host header)',
+  },
+  {
+    names: [
+      ...['QuotaExceeded', 'XMinioStorageFull', 'XMinioAdminBucketQuotaExceeded', 'InsufficientStorage'],
+      ...['StorageQuotaExceeded', 'StorageLimitExceeded', 'CapExceeded'],
+    ],
+    statuses: [507],
+    code: 'NO_SPACE',
+  },
+  { names: ['KeyTooLongError', 'XMinioInvalidObjectName'], code: 'INVALID_KEY' },
+  {
+    names: ['PermanentRedirect', 'TemporaryRedirect'],
+    statuses: [301, 302, 307, 308],
+    code: 'UNREACHABLE',
+    hint: 'the server redirects to another address: check s3Endpoint (LONGLIVE_S3_ENDPOINT) and s3Region (LONGLIVE_S3_REGION)',
+  },
+  { names: ['CredentialsProviderError'], statuses: [401, 403], code: 'DENIED' },
+  { names: [], statuses: [404], code: 'NOT_FOUND' },
+  { names: [], statuses: [412], code: 'CONFLICT' },
+  { names: ['NotImplemented'], statuses: [501], code: 'UNUSABLE' },
+  {
+    names: [
+      'SlowDown',
+      'SlowDownRead',
+      'SlowDownWrite',
+      'ServiceUnavailable',
+      'TooManyRequests',
+      'RequestLimitExceeded',
+    ],
+    statuses: [429, 503],
+    code: 'UNREACHABLE',
+    hint: 'the server has too much to do just now; it is asked again later',
+  },
+  {
+    names: ['InternalError'],
+    statuses: [500, 502, 504],
+    code: 'UNREACHABLE',
+    hint: 'the server has an error of its own; it is asked again later',
+  },
+];
+
 /** Codes of S3 for "somebody writes this object right now": documented as to be tried again. */
 const BUSY = ['ConditionalRequestConflict', 'OperationAborted'];
 
@@ -21,6 +92,8 @@ interface S3Failure {
   message?: string;
   /** Of AuthorizationHeaderMalformed: where the bucket is. */
   Region?: string;
+  /** Of a redirect: where to ask. */
+  Endpoint?: string;
   $metadata?: { httpStatusCode?: number };
   $response?: { headers?: Record<string, string> };
 }
@@ -38,10 +111,10 @@ export function s3Error(error: unknown, key: string): Error {
       { cause: error },
     );
   }
-  const code = codeOf(name, $metadata?.httpStatusCode);
-  return new StoreError(code, `${key}: ${HINTS[code]} (${[name, message].filter(Boolean).map(plain).join(': ')})`, {
-    cause: error,
-  });
+  const { code, hint = HINTS[code] } = meaningOf(name, $metadata?.httpStatusCode);
+  const { Endpoint } = error as S3Failure;
+  const words = [name, message, ...(Endpoint === undefined ? [] : [`Endpoint ${Endpoint}`])].filter(Boolean).map(plain);
+  return new StoreError(code, `${key}: ${hint} (${words.join(': ')})`, { cause: error });
 }
 
 /** Words of a server that may be anybody's, for a log and a terminal. */
@@ -84,13 +157,8 @@ function elsewhere({ name = '', Region, $metadata, $response }: S3Failure): stri
   return redirected && region !== undefined && /^[a-z0-9-]{1,40}$/.test(region) ? region : undefined;
 }
 
-function codeOf(name: string, status: number | undefined): StoreErrorCode {
-  if (name === 'NoSuchBucket') return 'UNREACHABLE';
-  if (name === 'QuotaExceeded' || name === 'XMinioStorageFull' || status === 507) return 'NO_SPACE';
-  if (name === 'KeyTooLongError') return 'INVALID_KEY';
-  if (status === 404) return 'NOT_FOUND';
-  if (status === 412) return 'CONFLICT';
-  if (status === 401 || status === 403 || name === 'CredentialsProviderError') return 'DENIED';
-  if (status === 501) return 'UNUSABLE';
-  return 'UNREACHABLE';
+function meaningOf(name: string, status = 0): Pick<Meaning, 'code' | 'hint'> {
+  const found = MEANINGS.find(({ names }) => names.includes(name)) ??
+    MEANINGS.find(({ statuses = [] }) => statuses.includes(status)) ?? { code: 'UNREACHABLE' };
+  return found;
 }

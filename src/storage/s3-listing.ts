@@ -25,7 +25,8 @@ export async function* listed(
   let ContinuationToken: string | undefined;
   do {
     const page = await client.send(new ListObjectsV2Command({ ...question, ContinuationToken }));
-    for (const { Key = '', Size = 0 } of page.Contents ?? []) {
+    for (const { Key: stored = '', Size = 0 } of page.Contents ?? []) {
+      const Key = page.EncodingType === 'url' ? decoded(stored) : stored;
       const key = Key.slice(root.length);
       if (!Key.startsWith(question.Prefix) || !isKey(key) || (after !== undefined && !isBehind(key, after))) continue;
       progress.saw(key);
@@ -33,6 +34,15 @@ export async function* listed(
     }
     ContinuationToken = progress.next(page);
   } while (ContinuationToken !== undefined);
+}
+
+/** Some servers escape names though nobody asked them to. */
+function decoded(key: string): string {
+  try {
+    return decodeURIComponent(key.replaceAll('+', '%20'));
+  } catch {
+    return key;
+  }
 }
 
 /** Notices a listing that goes round in circles. */

@@ -87,7 +87,7 @@ export class S3Store implements ObjectStore {
     );
     return {
       size: sizeOf(answer),
-      etag: answer.ETag ?? '',
+      etag: tagOf(answer.ETag),
       contentType: answer.ContentType ?? contentTypeOf(key),
       body: bodyOf(key, answer.Body as Readable, answer.ContentLength, this.#patienceMs),
     };
@@ -98,7 +98,7 @@ export class S3Store implements ObjectStore {
     return (
       found && {
         size: found.ContentLength ?? 0,
-        etag: found.ETag ?? '',
+        etag: tagOf(found.ETag),
         contentType: found.ContentType ?? contentTypeOf(key),
       }
     );
@@ -162,7 +162,7 @@ export class S3Store implements ObjectStore {
           ...(options.ifMatch !== undefined && { IfMatch: options.ifMatch }),
         }),
       );
-      return { etag: ETag ?? '' };
+      return { etag: tagOf(ETag) };
     } catch (error) {
       return this.#resolveConflict(key, options, writeId, error);
     }
@@ -178,7 +178,7 @@ export class S3Store implements ObjectStore {
       throw conditional ? conditionalWriteError(error, key) : error;
     }
     const stored = await this.#head(key);
-    if (stored?.Metadata?.[WRITE_ID] === writeId) return { etag: stored.ETag ?? '' };
+    if (stored?.Metadata?.[WRITE_ID] === writeId) return { etag: tagOf(stored.ETag) };
     if (error.code === 'NOT_FOUND' && options.ifMatch !== undefined) {
       throw new StoreError('CONFLICT', `${key}: another process has removed the object`, { cause: error });
     }
@@ -218,6 +218,12 @@ interface HeadAnswer {
   ContentType?: string;
   ETag?: string;
   Metadata?: Record<string, string>;
+}
+
+/** As S3 writes it: some servers leave out the quotes, and proxies that compress call it weak, which no condition fits. */
+function tagOf(tag = ''): string {
+  const strong = tag.replace(/^W\//, '');
+  return strong === '' || strong.startsWith('"') ? strong : `"${strong}"`;
 }
 
 /** Of the whole object, also where a part of it was asked for. */

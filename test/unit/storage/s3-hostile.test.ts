@@ -80,6 +80,59 @@ test('keys that were not asked for, or that no store of ours has, are nobody’s
   expect(await keysOf('sessions/a')).toEqual(['sessions/f']);
 });
 
+test('keys that a server escapes without being asked are read', async () => {
+  const escaped = page(['here%2Fsessions%2Fa%3Db', 'here%2Fsessions%2F%ZZ']).replace(
+    '<MaxKeys>',
+    '<EncodingType>url</EncodingType><MaxKeys>',
+  );
+  answer = saying(escaped);
+  expect(await keysOf()).toEqual(['sessions/a=b']);
+});
+
+test.each([
+  ['"abc"', '"abc"'],
+  ['W/"abc"', '"abc"'],
+  ['abc', '"abc"'],
+])('the tag %s is one that a condition fits', async (etag, wanted) => {
+  answer = (_, response) => response.writeHead(200, { etag }).end();
+  expect(await store.put('sessions/a', Buffer.from('x'))).toEqual({ etag: wanted });
+  expect(await store.head('sessions/a')).toMatchObject({ etag: wanted });
+  expect(await store.get('sessions/a')).toMatchObject({ etag: wanted });
+});
+
+test.each([
+  [403, 'RequestTimeTooSkewed', 'DENIED', "this machine's clock differs from the server's"],
+  [400, 'ExpiredToken', 'DENIED', 'the credentials have expired; renew them'],
+  [403, 'InvalidAccessKeyId', 'DENIED', 'does not know this access key'],
+  [403, 'SignatureDoesNotMatch', 'DENIED', 'the secret key is wrong, or a proxy changes requests'],
+  [403, 'AccessDenied', 'DENIED', 'check the credentials and the bucket policy'],
+  [503, 'SlowDown', 'UNREACHABLE', 'has too much to do just now'],
+  [429, 'TooManyRequests', 'UNREACHABLE', 'has too much to do just now'],
+  [500, 'InternalError', 'UNREACHABLE', 'has an error of its own'],
+  [400, 'XMinioAdminBucketQuotaExceeded', 'NO_SPACE', 'over its quota'],
+  [403, 'QuotaExceeded', 'NO_SPACE', 'over its quota'],
+  [404, 'NoSuchBucket', 'UNREACHABLE', 'there is no such bucket'],
+  [
+    307,
+    'TemporaryRedirect',
+    'UNREACHABLE',
+    /redirects to another address: check s3Endpoint.*Endpoint eu\.example\.com/,
+  ],
+  [
+    301,
+    'PermanentRedirect',
+    'UNREACHABLE',
+    /redirects to another address: check s3Endpoint.*Endpoint eu\.example\.com/,
+  ],
+  [411, 'MissingContentLength', 'UNREACHABLE', 'MissingContentLength'],
+])('%i %s is said as what it is', async (status, name, code, words) => {
+  answer = saying(`<Error><Code>${name}</Code><Message>m</Message><Endpoint>eu.example.com</Endpoint></Error>`, status);
+  for (const failed of [failure(), store.put('sessions/a', Buffer.from('x')).catch((error: unknown) => error)]) {
+    const { code: found, message } = (await failed) as StoreError;
+    expect([found, message]).toEqual([code, expect.stringMatching(words)]);
+  }
+});
+
 test('a listing that goes round in circles is given up', async () => {
   answer = saying(page(['here/sessions/a'], 'again'));
   expect(await failure()).toMatchObject({
