@@ -52,9 +52,10 @@ const CACHE_BYTES = 100e9;
 /** Combinations of adapters that are remembered. */
 const VARIANTS = 64;
 
-/** Where packages are cached when nobody says. */
+/** Where packages are cached when nobody says. What lies in the temporary directory is each user's own. */
 export function defaultCacheDirectory(): string {
-  return join(process.env['XDG_CACHE_HOME'] || userCache() || tmpdir(), 'longlive', 'models');
+  const cache = process.env['XDG_CACHE_HOME'] || userCache();
+  return cache ? join(cache, 'longlive', 'models') : join(tmpdir(), `longlive-${process.getuid?.() ?? 0}`, 'models');
 }
 
 /** Nothing where there is no home to write to, as in containers with a read-only root or an unknown user. */

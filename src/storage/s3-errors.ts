@@ -79,7 +79,7 @@ const MEANINGS: readonly Meaning[] = [
     names: ['InternalError'],
     statuses: [500, 502, 504],
     code: 'UNREACHABLE',
-    hint: 'the server has an error of its own; it is asked again later',
+    hint: 'the server, or a proxy in front of it, has an error; it is asked again later',
   },
 ];
 
@@ -111,9 +111,11 @@ export function s3Error(error: unknown, key: string): Error {
       { cause: error },
     );
   }
-  const { code, hint = HINTS[code] } = meaningOf(name, $metadata?.httpStatusCode);
+  const status = $metadata?.httpStatusCode;
+  const { code, hint = HINTS[code] } = meaningOf(name, status);
   const { Endpoint } = error as S3Failure;
-  const words = [name, message, ...(Endpoint === undefined ? [] : [`Endpoint ${Endpoint}`])].filter(Boolean).map(plain);
+  const said = NAMELESS.test(name) && status !== undefined ? [`HTTP ${status}`] : [name, message];
+  const words = [...said, ...(Endpoint === undefined ? [] : [`Endpoint ${Endpoint}`])].filter(Boolean).map(plain);
   return new StoreError(code, `${key}: ${hint} (${words.join(': ')})`, { cause: error });
 }
 

@@ -155,7 +155,7 @@ describe('longlive doctor', () => {
       delete process.env.XDG_CACHE_HOME;
       for (const home of ['/nonexistent', join(root, 'file')]) {
         process.env.HOME = home;
-        expect(defaultCacheDirectory()).toBe(join(tmpdir(), 'longlive', 'models'));
+        expect(defaultCacheDirectory()).toBe(join(tmpdir(), `longlive-${process.getuid?.()}`, 'models'));
       }
       process.env.HOME = root;
       expect(defaultCacheDirectory()).toBe(join(root, '.cache', 'longlive', 'models'));
