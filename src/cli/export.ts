@@ -2,6 +2,7 @@ import { open, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { createMediaFactory } from '../media/index.js';
+import { counted } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { exportParts } from '../sessions/index.js';
 import { openConfiguredStore } from './backend.js';
@@ -36,7 +37,7 @@ async function run(session: string, { from, to, ...flags }: Flags): Promise<void
   await writeFile(out, parts.video);
   await writeFile(`${out}.jsonl`, [parts.timeline]);
   print(
-    `${out}: ${parts.fromSeconds.toFixed(2)} to ${parts.toSeconds.toFixed(2)} s of the session, ${parts.chapters} chapters\n`,
+    `${out}: ${parts.fromSeconds.toFixed(2)} to ${parts.toSeconds.toFixed(2)} s of the session, ${counted(parts.chapters, 'chapter')}\n`,
   );
 }
 

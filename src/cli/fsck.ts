@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { createMediaFactory } from '../media/index.js';
+import { counted } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { Checker, type Finding, isSessionId, type SessionReport } from '../sessions/index.js';
 import { openConfiguredStore } from './backend.js';
@@ -50,9 +51,10 @@ async function* each(checker: Checker, ids: readonly string[]): AsyncGenerator<S
 
 function textOf({ sessionId, chunks, checkpoints, state, deleted, findings }: SessionReport): string {
   if (deleted && findings.length === 0) return `${sessionId}: deleted\n`;
-  const what = state === undefined ? '' : ` (${state}, ${chunks} chunks, ${checkpoints} checkpoints)`;
+  const what =
+    state === undefined ? '' : ` (${state}, ${counted(chunks, 'chunk')}, ${counted(checkpoints, 'checkpoint')})`;
   if (findings.length === 0) return `${sessionId}: whole${what}\n`;
-  return [`${sessionId}: ${findings.length} problems${what}`, ...findings.map(lineOf), ''].join('\n');
+  return [`${sessionId}: ${counted(findings.length, 'problem')}${what}`, ...findings.map(lineOf), ''].join('\n');
 }
 
 function lineOf({ key, problem, remedy, repaired }: Finding): string {
