@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { inspect } from 'node:util';
 
 export interface CrashParts {
   log: { fatal(details: object, message: string): void };
@@ -20,7 +21,7 @@ export function endWhenUnforeseen(parts: CrashParts): () => void {
   const { log, seconds, exitCode } = parts;
   let ending = false;
   const end = (error: unknown, origin: string) => {
-    log.fatal({ ...describe(error), origin }, 'Unexpected failure: the service is stopping and must be restarted');
+    tell(log, error, { origin }, 'Unexpected failure: the service is stopping and must be restarted');
     if (ending) return;
     ending = true;
     // Also when the event loop's work never ends, or what is closed hangs.
@@ -28,7 +29,7 @@ export function endWhenUnforeseen(parts: CrashParts): () => void {
     attempt(() => parts.notReady('Internal error: the service is about to restart.'));
     void Promise.resolve()
       .then(() => parts.close())
-      .catch((failure: unknown) => log.fatal(describe(failure), 'Not everything could be saved'))
+      .catch((failure: unknown) => tell(log, failure, {}, 'Not everything could be saved'))
       .finally(() => process.exit(exitCode));
   };
   const exception = (error: unknown, origin: string) => end(error, origin);
@@ -37,22 +38,46 @@ export function endWhenUnforeseen(parts: CrashParts): () => void {
   return () => void process.off('uncaughtException', exception).off('unhandledRejection', rejection);
 }
 
+/** Whatever was thrown, an object that throws when it is looked at included: the end must not fail on the way to the log. */
+function tell(log: CrashParts['log'], thrown: unknown, facts: object, message: string): void {
+  const told =
+    attempt(() => log.fatal({ ...facts, error: asError(thrown) }, message)) ||
+    attempt(() => log.fatal({ ...facts, error: inWords(thrown) }, message));
+  if (!told) attempt(() => log.fatal(facts, message));
+}
+
 /** An error as it is; anything else that can be thrown as what it holds. */
-function describe(error: unknown): object {
-  if (error instanceof Error) return { error };
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(`Thrown without an Error: ${wordsOf(() => thrown)}`);
+}
+
+/** Of what cannot be logged as it is, all that can be read, as text. */
+function inWords(thrown: unknown): Error {
+  const from = Object(thrown) as Record<PropertyKey, unknown>;
+  const words = new Error(wordsOf(() => from['message']));
+  words.stack = wordsOf(() => from['stack']);
+  let keys: string[] = [];
+  attempt(() => (keys = Object.keys(from)));
+  for (const key of keys) Object.assign(words, { [key]: wordsOf(() => from[key]) });
+  return words;
+}
+
+/** Reads nothing through a proxy's traps, a getter or a method of what is shown. */
+function wordsOf(read: () => unknown): string {
   try {
-    return {
-      error: new Error(`Thrown without an Error: ${typeof error === 'string' ? error : JSON.stringify(error)}`),
-    };
+    const value = read();
+    return typeof value === 'string' ? value : inspect(value, { customInspect: false, breakLength: Infinity });
   } catch {
-    return { error: new Error(`Thrown without an Error: ${typeof error}`) };
+    return '(cannot be read)';
   }
 }
 
-function attempt(work: () => void): void {
+/** Whether it could be done. */
+function attempt(work: () => unknown): boolean {
   try {
     work();
+    return true;
   } catch {
-    // The end goes on.
+    return false; // The end goes on.
   }
 }

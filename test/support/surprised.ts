@@ -24,11 +24,18 @@ const fail = (error: unknown) =>
   void Promise.resolve().then(() => {
     throw error;
   });
+const refuse = (): never => {
+  throw new Error('not to be read');
+};
 const later = () => void setImmediate(() => void JSON.parse('{'));
 const surprises: Record<string, () => void> = {
   exception: later,
   rejection: () => fail(Object.assign(new TypeError('unforeseen'), { detail: 'what it carries' })),
   nothing: () => fail(undefined),
+  symbol: () => fail({ message: Symbol('within') }),
+  stack: () => fail(Object.defineProperty(new Error('its stack throws'), 'stack', { get: refuse })),
+  getter: () => fail(Object.defineProperty(new Error('a detail throws'), 'detail', { get: refuse, enumerable: true })),
+  proxy: () => fail(new Proxy(new Error('behind a proxy'), { get: refuse, getPrototypeOf: refuse, ownKeys: refuse })),
   twice: () => [later(), later()],
   hang: () => fail(new Error('and then it hangs')),
 };

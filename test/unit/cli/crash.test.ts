@@ -27,6 +27,10 @@ describe('what nobody foresaw', { timeout: 120_000 }, () => {
     ['exception', { type: 'SyntaxError' }, 'uncaughtException'],
     ['rejection', { type: 'TypeError', message: 'unforeseen', detail: 'what it carries' }, 'unhandledRejection'],
     ['nothing', { message: 'Thrown without an Error: undefined' }, 'unhandledRejection'],
+    ['symbol', { message: 'Thrown without an Error: { message: Symbol(within) }' }, 'unhandledRejection'],
+    ['stack', { message: 'its stack throws', stack: '(cannot be read)' }, 'unhandledRejection'],
+    ['getter', { message: 'a detail throws', detail: '(cannot be read)' }, 'unhandledRejection'],
+    ['proxy', { message: '(cannot be read)' }, 'unhandledRejection'],
   ])(
     '%s: logged with all it carries, not ready, all closed, and a code to start again on',
     async (what, error, origin) => {
@@ -34,7 +38,7 @@ describe('what nobody foresaw', { timeout: 120_000 }, () => {
       expect(code).toBe(1);
       const fatal = lines.find(({ level }) => level === 60);
       expect(fatal).toMatchObject({ origin, error });
-      if (what !== 'nothing') expect(fatal?.error?.stack).toContain('surprised.ts');
+      if (what === 'exception' || what === 'rejection') expect(fatal?.error?.stack).toContain('surprised.ts');
       expect(lines.find(({ problems }) => problems)?.problems).toEqual([
         'Internal error: the service is about to restart.',
       ]);
