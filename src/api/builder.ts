@@ -2,7 +2,7 @@ import SchemaBuilder from '@pothos/core';
 import ErrorsPlugin from '@pothos/plugin-errors';
 import RelayPlugin from '@pothos/plugin-relay';
 import type { ApiContext } from './context.js';
-import { formatGlobalId, GLOBAL_ID, splitGlobalId } from './ids.js';
+import { formatGlobalId, GLOBAL_ID, requireNodeIds, splitGlobalId } from './ids.js';
 import { checkIds, idItems, READ, weigh } from './paging.js';
 
 export interface SchemaTypes {
@@ -45,12 +45,19 @@ export const builder = new SchemaBuilder<SchemaTypes>({
       ...weigh(1, READ),
       description: 'Whatever has this id; null if it does not exist.',
       args: { id: { description: 'As the API gave it.' } },
+      resolve: (_root, { id }, _context, { schema }, load) => {
+        requireNodeIds(schema, 'id', [id]);
+        return load(id);
+      },
     },
     nodesQueryOptions: {
       description: 'What these ids stand for, in their order; null for each that does not exist.',
       args: { ids: { description: 'As the API gave them; at most 100.' } },
       ...weigh(idItems, READ),
-      resolve: (_root, { ids }, _context, _info, load) => load(checkIds(ids) as never),
+      resolve: (_root, { ids }, _context, { schema }, load) => {
+        requireNodeIds(schema, 'ids', checkIds(ids));
+        return load(ids);
+      },
     },
   },
 });

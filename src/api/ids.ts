@@ -1,4 +1,4 @@
-import { GraphQLError } from 'graphql';
+import { type GraphQLSchema, isObjectType } from 'graphql';
 import { invalid } from '../sessions/index.js';
 
 /** What the contract says of each of them. */
@@ -9,11 +9,24 @@ export function formatGlobalId(typename: string, id: string): string {
   return `${typename}:${id}`;
 }
 
+/** The type is empty where it names none: `requireNodeIds` refuses that, and knows the argument. */
 export function splitGlobalId(globalId: string): { typename: string; id: string } {
   const colon = globalId.indexOf(':');
-  if (colon < 1)
-    throw new GraphQLError(`"${shorten(globalId)}" is not an id of this API; pass an id as the API returned it.`);
-  return { typename: globalId.slice(0, colon), id: globalId.slice(colon + 1) };
+  return { typename: globalId.slice(0, Math.max(colon, 0)), id: globalId.slice(colon + 1) };
+}
+
+/** INVALID_INPUT naming the argument when one of them is not the id of something that `node` finds. */
+export function requireNodeIds(
+  schema: GraphQLSchema,
+  field: string,
+  ids: readonly { typename: string; id: unknown }[],
+): void {
+  for (const { typename, id } of ids) {
+    const type = schema.getType(typename);
+    if (isObjectType(type) && type.getInterfaces().some(({ name }) => name === 'Node')) continue;
+    const given = typename === '' ? String(id) : formatGlobalId(typename, String(id));
+    throw invalid(field, `"${shorten(given)}" is not an id of this API; pass an id as the API returned it.`);
+  }
 }
 
 /** The id inside a global id of the expected type, or INVALID_INPUT naming the argument. */
@@ -32,11 +45,13 @@ export function formatCursor(sessionId: string, sequence: number): string {
 }
 
 export function parseCursor(sessionId: string, cursor: string): number {
-  const [, sequence, owner] = /^(\d{1,15}):(.*)$/s.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
-  if (sequence === undefined) {
+  const [, digits, owner = ''] = /^(\d{1,15}):(.*)$/s.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
+  const sequence = Number(digits);
+  // Base64 has many texts for the same bytes; only one of them was given out.
+  if (digits === undefined || formatCursor(owner, sequence) !== cursor) {
     throw invalid(
       'after',
-      'after is not a cursor of this API; pass the cursor of an event, or leave it out to begin at the start.',
+      'after is not a cursor of this API; pass a cursor as the API returned it, or leave it out to begin at the start.',
     );
   }
   if (owner !== sessionId) {
@@ -45,7 +60,7 @@ export function parseCursor(sessionId: string, cursor: string): number {
       'after is a cursor of another session; cursors are only valid for the session they came from.',
     );
   }
-  return Number(sequence);
+  return sequence;
 }
 
 function shorten(text: string): string {

@@ -1,5 +1,6 @@
 import {
   encoderOf,
+  invalid,
   isEnded,
   LIMITS,
   keysOf,
@@ -105,11 +106,13 @@ interface PageArgs {
 
 /** A page of what the log of a session has, whose cursors are places in it. */
 async function promptPage<Item extends { sequence?: number }>(
-  { id }: DomainSession,
+  { id, lastSequence }: DomainSession,
   { first, after }: PageArgs,
   read: (page: { first: number; before: number | undefined }) => Promise<PromptPage<Item>>,
 ): Promise<Connected<Item>> {
   const before = after == null ? undefined : parseCursor(id, after);
+  if (before !== undefined && before > lastSequence)
+    throw invalid('after', `after is a cursor beyond the session's newest event, ${lastSequence}.`);
   const { items, more } = await read({ first: pageSize(first), before });
   const edges = items.map((node) => ({ node, cursor: formatCursor(id, node.sequence ?? 0) }));
   return { edges, next: more ? edges.at(-1)?.cursor : undefined };

@@ -5,7 +5,7 @@ import type { Session } from '../session.js';
 import type { Page } from '../sessions.js';
 import { isSessionId } from '../stored/ids.js';
 import { isLasting } from '../stored/checksum.js';
-import { BY_DATE, createdAtOfByDateKey, idOfByDateKey, keysOf } from '../stored/keys.js';
+import { BY_DATE, createdAtOfByDateKey, idOfByDateKey, isPageCursor, keysOf } from '../stored/keys.js';
 import { LogReader } from '../stored/log.js';
 import { readRecord, type SessionRecord } from '../stored/record.js';
 import { applyEvent, damagedSession } from '../stored/snapshot.js';
@@ -53,6 +53,12 @@ export async function pageOfSessions(
 ): Promise<Page<Session>> {
   if (!Number.isInteger(first) || first < 1 || first > LARGEST_PAGE) {
     throw invalid('first', `first must be between 1 and ${LARGEST_PAGE}; got ${first}.`);
+  }
+  if (after !== undefined && !isPageCursor(after)) {
+    throw invalid(
+      'after',
+      'after is not a cursor of this list; pass a cursor as the API returned it, or leave it out to begin at the newest.',
+    );
   }
   const keys: string[] = [];
   for await (const { key } of vault.list(BY_DATE, after === undefined ? {} : { after: BY_DATE + after })) {

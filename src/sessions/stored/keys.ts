@@ -1,5 +1,7 @@
 /** Where things lie in the store. Numbers are padded so that a listing is in order. */
 
+import { isSessionId } from './ids.js';
+
 const pad = (n: number): string => String(n).padStart(6, '0');
 
 export interface SessionKeys {
@@ -111,4 +113,9 @@ export function sessionIdOfKey(key: string): string | undefined {
 /** What `sessions({ after })` takes to go on behind this session. */
 export function pageCursorOf({ id, createdAt }: { id: string; createdAt: Date }): string {
   return byDateKey(id, createdAt).slice(BY_DATE.length);
+}
+
+/** Whether it is one of those, as it was given out. */
+export function isPageCursor(text: string): boolean {
+  return /^\d{13}-/.test(text) && isSessionId(text.slice(14));
 }

@@ -51,6 +51,14 @@ describe('pages', () => {
     server.store.fault = () => undefined;
   });
 
+  test.each(['x', '', ':', 'Nothing:x', '__proto__:x', 'toString:x'])('"%s" is refused as an id', async (id) => {
+    const refused = (field: string) => [{ extensions: { code: 'INVALID_INPUT', field } }];
+    const one = await ask('query ($id: ID!) { node(id: $id) { id } }', { id });
+    expect(one.errors).toMatchObject(refused('id'));
+    const many = await ask('query ($ids: [ID!]!) { nodes(ids: $ids) { id } }', { ids: [sessionId, id] });
+    expect(many.errors).toMatchObject(refused('ids'));
+  });
+
   test('prompts of a session come in pages, newest first, and a page too long is refused', async () => {
     const page = (args: string) =>
       ask(
@@ -69,7 +77,15 @@ describe('pages', () => {
     expect((await page('(first: 101)')).errors).toMatchObject([
       { extensions: { code: 'INVALID_INPUT', field: 'first' } },
     ]);
-    expect((await page('(after: "nonsense")')).errors).toMatchObject([{ extensions: { code: 'INVALID_INPUT' } }]);
+    const [local = ''] = sessionId.split(':').slice(1);
+    const cursor = Buffer.from(`1:${local}`).toString('base64url');
+    expect((await page(`(after: "${cursor}")`)).errors).toBeUndefined();
+    const beyond = Buffer.from(`999999:${local}`).toString('base64url');
+    for (const after of ['nonsense', `${cursor}=`, `${cursor}\\n`, beyond]) {
+      expect((await page(`(after: "${after}")`)).errors, after).toMatchObject([
+        { extensions: { code: 'INVALID_INPUT', field: 'after' } },
+      ]);
+    }
   });
 });
 
