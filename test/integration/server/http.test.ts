@@ -221,6 +221,16 @@ describe('queries', () => {
     expect(third.edges[0]).toEqual(second.edges[1]);
     const seen = [...first.edges, ...second.edges, ...third.edges.slice(1)].map(({ node }) => node.id);
     expect(new Set(seen)).toEqual(ids);
+
+    const given = first.pageInfo.endCursor;
+    for (const after of ['', 'x', '😀', 'MQ==', '0', `${given}=`, `${given}\n`, ` ${given}`, given.slice(0, -1)]) {
+      const { sessions } = await server.query<{ sessions: unknown }>(
+        `query ($after: String) { sessions(after: $after) { __typename ... on InvalidInputError { code field } } }`,
+        { after },
+      );
+      const refused = { __typename: 'InvalidInputError', code: 'INVALID_INPUT', field: 'after' };
+      expect(sessions, JSON.stringify(after)).toEqual(refused);
+    }
   });
 
   test('node finds sessions, models and artifacts by id', async () => {
@@ -270,6 +280,11 @@ describe('media', () => {
     const part = await fetch(finished.chunkUrl, { headers: { range: 'bytes=10-19' } });
     expect([part.status, part.headers.get('content-range')]).toEqual([206, 'bytes 10-19/1000']);
     expect(await part.bytes()).toEqual(bytes.subarray(10, 20));
+    const conditional = { range: 'bytes=10-19', 'if-range': '"x"' };
+    for (const url of [finished.chunkUrl, finished.videoUrl]) {
+      const whole = await fetch(url, { headers: conditional });
+      expect([whole.status, whole.headers.get('content-range')]).toEqual([200, null]);
+    }
     const beyond = await fetch(finished.chunkUrl, { headers: { range: 'bytes=1000-' } });
     expect([beyond.status, beyond.headers.get('content-range')]).toEqual([416, 'bytes */1000']);
     const head = await fetch(finished.chunkUrl, { method: 'HEAD' });
