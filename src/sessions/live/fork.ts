@@ -8,9 +8,9 @@ import { type Checkpoint, latestCheckpoint, storeCheckpoint } from '../stored/ch
 import type { Context } from './context.js';
 import { DomainError } from '../errors.js';
 import type { PromptRequested, StoredEvent } from '../events.js';
+import { lineage } from '../stored/forks.js';
 import { keysOf, type SessionKeys } from '../stored/keys.js';
 import { type Draft, LogReader, SEGMENT, type SessionLog } from '../stored/log.js';
-import { readRecordOrTombstone } from '../stored/record.js';
 import type { Session, SessionParent } from '../session.js';
 
 export interface Heir {
@@ -70,7 +70,7 @@ function draftOf({ sequence: _sequence, at: _at, ...draft }: StoredEvent): Draft
 async function inheritFiles({ context, keys, log }: Heir, parent: SessionParent): Promise<void> {
   const { vault } = context;
   const confirm = () => log.confirm();
-  const checkpoint = await nearestCheckpoint(context, parent);
+  const checkpoint = await nearestCheckpoint(context, keys.id, parent);
   if (checkpoint) await storeCheckpoint(context, keys, checkpoint, confirm);
   // The init segment is what the encoder's is held against: chunks of both play behind each other.
   const theirs = keysOf(parent.sessionId);
@@ -84,16 +84,10 @@ async function inheritFiles({ context, keys, log }: Heir, parent: SessionParent)
 }
 
 /** Of the parent, or of its own parents when it has none so early. Without any, all is generated again from the start. */
-async function nearestCheckpoint(context: Context, parent: SessionParent): Promise<Checkpoint | undefined> {
-  for (let at: SessionParent | undefined = parent; at; at = await parentOf(context, at)) {
-    const found = await latestCheckpoint(context, keysOf(at.sessionId), at.chunk);
+async function nearestCheckpoint(context: Context, id: string, parent: SessionParent): Promise<Checkpoint | undefined> {
+  for await (const { sessionId, chunk } of lineage(context.vault, id, parent)) {
+    const found = await latestCheckpoint(context, keysOf(sessionId), chunk);
     if (found) return found;
   }
   return undefined;
-}
-
-async function parentOf(context: Context, { sessionId, chunk }: SessionParent): Promise<SessionParent | undefined> {
-  const stored = await readRecordOrTombstone(context.vault, keysOf(sessionId));
-  const parent = stored && ('tombstone' in stored ? stored.tombstone.parent : stored.record.snapshot.parent);
-  return parent && { ...parent, chunk: Math.min(parent.chunk, chunk) };
 }

@@ -78,9 +78,9 @@ export class Deletions {
   }
 
   /** One after another; never rejects: what fails is left for the next sweep. */
-  private removeSoon(id: string): Promise<void> {
+  private removeSoon(id: string, heirs: readonly string[] = []): Promise<void> {
     this.removing = this.removing
-      .then(() => this.remove(id))
+      .then(() => this.remove(id, heirs))
       .catch((error: unknown) => {
         this.store.logger.warn({ sessionId: id, error }, 'could not remove files of a deleted session yet');
       });
@@ -111,7 +111,8 @@ export class Deletions {
     for await (const { key } of vault.list(BY_DATE)) if (idOfByDateKey(key) === id) await vault.delete(key);
   }
 
-  private async remove(id: string): Promise<void> {
+  /** `heirs`: the forks whose removal led here, through their parents. */
+  private async remove(id: string, heirs: readonly string[]): Promise<void> {
     const { vault } = this.store;
     const keys = keysOf(id);
     const stored = await readRecordOrTombstone(vault, keys);
@@ -122,7 +123,7 @@ export class Deletions {
     if (inherited === 'unknown') return;
     await this.removeFiles(keys, inherited);
     const { parent } = stored.tombstone;
-    if (parent) await this.releaseParent(parent.sessionId, id, inherited > 0);
+    if (parent) await this.releaseParent(parent.sessionId, [id, ...heirs], inherited > 0);
     await vault.delete(DELETING + id);
   }
 
@@ -142,13 +143,14 @@ export class Deletions {
   }
 
   /** The parent may have been deleted before, and have kept what only this one played. */
-  private async releaseParent(parentId: string, id: string, stillNeeded: boolean): Promise<void> {
+  private async releaseParent(parentId: string, heirs: [string, ...string[]], stillNeeded: boolean): Promise<void> {
     const { vault } = this.store;
-    if (!stillNeeded) await unmarkFork(vault, parentId, id);
+    if (!stillNeeded) await unmarkFork(vault, parentId, heirs[0]);
+    if (heirs.includes(parentId)) return; // Damaged records make it its own parent: it was removed on the way here.
     const stored = await readRecordOrTombstone(vault, keysOf(parentId));
     if (!stored || !('tombstone' in stored)) return;
     await vault.put(DELETING + parentId, new Uint8Array());
-    void this.removeSoon(parentId);
+    void this.removeSoon(parentId, heirs);
   }
 }
 

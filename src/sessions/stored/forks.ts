@@ -3,12 +3,13 @@
  * which a deletion must not take away. It is written before the fork's record, so that whoever deletes the parent sees it.
  */
 
+import { DamagedError } from './checksum.js';
 import { BY_DATE, DELETING, idOfByDateKey, keysOf } from './keys.js';
 import { LogReader } from './log.js';
 import { type RecordOrTombstone, readRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
 import { applyEvent } from './snapshot.js';
 import type { Clock } from '../ports.js';
-import type { Session } from '../session.js';
+import type { Session, SessionParent } from '../session.js';
 import type { Vault } from './vault.js';
 
 /** A fork whose record does not come for so long after its mark was never made: whoever made it has gone. */
@@ -47,18 +48,28 @@ export async function* forkIds(vault: Vault, sessionId: string): AsyncGenerator<
 /** Of a session's chunks, how many its forks play; `unknown` while one of them is being made. */
 export async function inheritedChunks(store: ForkStore, sessionId: string): Promise<number | 'unknown'> {
   await markOldForks(store);
+  return playedChunks(store, sessionId, new Set([sessionId]));
+}
+
+/** `counted`: what was looked at already, so that records which make a session its own parent are no endless task. */
+async function playedChunks(store: ForkStore, sessionId: string, counted: Set<string>): Promise<number | 'unknown'> {
   let most = 0;
   const ids: string[] = [];
   for await (const id of forkIds(store.vault, sessionId)) ids.push(id);
   for (const id of ids) {
-    const chunks = await chunksFor(store, sessionId, id);
+    const chunks = await chunksFor(store, sessionId, id, counted);
     if (chunks === 'unknown') return 'unknown';
     most = Math.max(most, chunks);
   }
   return most;
 }
 
-async function chunksFor(store: ForkStore, parentId: string, forkId: string): Promise<number | 'unknown'> {
+async function chunksFor(
+  store: ForkStore,
+  parentId: string,
+  forkId: string,
+  counted: Set<string>,
+): Promise<number | 'unknown'> {
   const { vault } = store;
   const stored = await readRecordOrTombstone(vault, keysOf(forkId));
   if (!stored) return (await neverMade(store, parentId, forkId)) ? 0 : 'unknown';
@@ -69,8 +80,28 @@ async function chunksFor(store: ForkStore, parentId: string, forkId: string): Pr
     // Its log is still being copied from its parent's.
     return chunks < parent.chunk ? 'unknown' : parent.chunk;
   }
-  const needed = await inheritedChunks(store, forkId);
+  if (counted.has(forkId)) return 0;
+  const needed = await playedChunks(store, forkId, counted.add(forkId));
   return needed === 'unknown' ? 'unknown' : Math.min(needed, parent.chunk);
+}
+
+/**
+ * The parent of a session, its own parent and so on, each with how many of its chunks may be played. DamagedError where a session comes
+ * again: no service writes such records.
+ */
+export async function* lineage(vault: Vault, id: string, parent: SessionParent): AsyncGenerator<SessionParent> {
+  const met = new Set([id]);
+  let at: SessionParent | undefined = parent;
+  while (at) {
+    const { sessionId, chunk }: SessionParent = at;
+    const { record } = keysOf(sessionId);
+    if (met.has(sessionId)) throw new DamagedError(record, 'says that the session is its own ancestor');
+    met.add(sessionId);
+    yield at;
+    const stored = await readRecordOrTombstone(vault, keysOf(sessionId));
+    const next = stored && parentOf(stored);
+    at = next && { ...next, chunk: Math.min(next.chunk, chunk) };
+  }
 }
 
 function parentOf(stored: RecordOrTombstone): Session['parent'] {

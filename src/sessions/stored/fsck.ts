@@ -24,6 +24,7 @@ import { artifactBody, type DerivedKind, type Shelf, storeArtifact } from './art
 import { DamagedError, differenceOf, sumOf, unsealBytes } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import { type Finding, type Findings, REMADE, REMOVED } from './findings.js';
+import { lineage } from './forks.js';
 import { checkExports } from './fsck-exports.js';
 import { readDamagedLog } from './log-repair.js';
 import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
@@ -109,6 +110,7 @@ class SessionCheck implements Findings {
     // What a lost part of the log told of is still there: nothing must be judged by the rest alone.
     if (lost) return;
     await this.checkRecord(stored, session);
+    await this.checkParents(session);
     await this.removeOrphans(session, chunks);
     await this.checkCheckpoints(stored.record, session);
     for (const artifact of session.artifacts) await this.checkArtifact(chunks, artifact);
@@ -180,6 +182,14 @@ class SessionCheck implements Findings {
     await this.found({ key: this.keys.record, problem }, 'rewritten from the log', () =>
       vault.putOwned(this.keys.record, encodeRecord({ ...record, snapshot: session }), etag, JSON_OBJECT),
     );
+  }
+
+  private async checkParents({ id, parent }: Session): Promise<void> {
+    if (!parent) return;
+    await this.attempt(async () => {
+      const parents = lineage(this.shelf.vault, id, parent);
+      while (!(await parents.next()).done);
+    });
   }
 
   // ---- media --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { Checker, type ForkSessionInput, type StoredEvent, StoreError } from '../../../src/sessions/index.js';
 import { pictureOf } from '../../support/fake-media.js';
-import { chunksOf, expectWhole, makeWorld, readToEnd, type World } from '../../support/fake-service.js';
+import { chunksOf, expectWhole, makeParent, makeWorld, readToEnd, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
 vi.setConfig({ testTimeout: 60_000 });
@@ -40,6 +40,21 @@ async function expectFsckClean({ store, media }: World): Promise<void> {
 }
 
 describe('a deleted session', () => {
+  it.each([1, 2])('that is its own ancestor (%i) by damaged records is removed with its files', async (length) => {
+    const world = makeWorld();
+    const ids = [await finished(world), ...(length === 2 ? [await finished(world)] : [])];
+    for (const [i, id] of ids.entries()) {
+      const parent = ids[(i + 1) % ids.length] as string;
+      await makeParent(world, id, parent);
+      await world.store.put(`sessions/${parent}/forks/${id}`, Buffer.from('0'));
+    }
+    const next = makeWorld({ after: world });
+    for (const id of ids) await remove(next, id);
+    await next.clock.advance(10_000);
+    for (const id of ids) expect(filesOf(next, id)).toEqual(['session.json']);
+    expect([...next.store.objects.keys()].filter((key) => /^deleting\/[a-z0-9]+$/.test(key))).toEqual([]);
+  });
+
   it('is gone with all its files, and deleting it again answers the same', async () => {
     const world = makeWorld();
     const [id, other] = [await finished(world), await finished(world)];

@@ -1,10 +1,17 @@
 import { describe, expect, it, vi } from 'vitest';
-import { type ForkSessionInput, type Session, type StoredEvent, StoreError } from '../../../src/sessions/index.js';
+import {
+  Checker,
+  type ForkSessionInput,
+  type Session,
+  type StoredEvent,
+  StoreError,
+} from '../../../src/sessions/index.js';
 import { FAKE_MODEL } from '../../support/fake-engine.js';
 import { pictureOf } from '../../support/fake-media.js';
 import {
   chunksOf,
   expectWhole,
+  makeParent,
   makeWorld,
   read,
   readToEnd,
@@ -195,6 +202,37 @@ describe('a fork', () => {
     world.store.objects.delete(`sessions/${id}/log/000001.jsonl`);
     await expect(fork(world, id, { atChunk: 100, maxSeconds: 100 })).rejects.toMatchObject({ code: 'STORAGE' });
     expect(world.engine.active).toBe(0);
+  });
+
+  it.each([1, 2])('of a session that is its own ancestor (%i) is refused as damage', async (length) => {
+    const world = makeWorld();
+    const { id } = await finished(world);
+    const other = length === 1 ? id : (await finished(world)).id;
+    for (const [child, parent] of [
+      [id, other],
+      [other, id],
+    ] as const) {
+      await makeParent(world, child, parent);
+    }
+    for (const key of [...world.store.objects.keys()])
+      if (key.includes('/checkpoints/')) world.store.objects.delete(key);
+    const damage = {
+      name: 'DamagedError',
+      code: 'STORAGE',
+      message: expect.stringContaining('own ancestor') as string,
+    };
+    const next = makeWorld({ after: world });
+    await expect(fork(next, id, { atChunk: 5 })).rejects.toMatchObject(damage);
+    expect(next.engine.active).toBe(0);
+    const { findings } = await new Checker(next, { repair: false }).session(id);
+    expect(findings).toEqual([
+      {
+        key: `sessions/${id}/session.json`,
+        problem: expect.stringContaining('own ancestor') as string,
+        repaired: false,
+      },
+    ]);
+    expect(await next.clock.until(next.service.playlist(id))).toContain('chunks/000016.m4s');
   });
 
   it('needs the very model its parent was made with', async () => {
