@@ -83,5 +83,18 @@ export default tseslint.config(
     },
   },
   ...layers,
+  {
+    // What a stranger's file says must not forge lines on a terminal.
+    files: ['src/{import,packages}/**/*.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        ...['', '> BinaryExpression ', '> BinaryExpression > BinaryExpression '].map((inner) => ({
+          selector: `NewExpression[callee.name=/^(Import|Foreign|Remote|Checksum)Error$/] ${inner}> TemplateLiteral[expressions.length>0]`,
+          message: 'Write the message as printed`…`, or with printable() where it has lines of its own.',
+        })),
+      ],
+    },
+  },
   { files: ['src/{sessions,packages,engine}/**/*.ts'], rules: { 'max-lines': ['error', 400] } },
 );

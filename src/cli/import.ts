@@ -170,7 +170,7 @@ function adapterLines(
   verb: string,
   { path, layout, weight, strengths, differences, notes }: Plan['adapters'][number],
 ): string[] {
-  const name = basename(path);
+  const name = printable(basename(path));
   const weighted = weight === 1 ? '' : `, weight ${weight} included`;
   return [
     ...strengths.map(({ factor, alpha, rank, where, matrices }) => {
@@ -182,7 +182,7 @@ function adapterLines(
 }
 
 function leftLines({ left }: Plan): string[] {
-  return left.map(({ path, what }) => `not used: ${path}: ${what}`);
+  return left.map(({ path, what }) => `not used: ${printable(path)}: ${what}`);
 }
 
 /** A video with absolute positions ends where their table does. */

@@ -1,5 +1,6 @@
 /** What JSON files beside weights say: config.json of networks, adapter_config.json of adapters. */
 
+import { printed } from '../files/printable.js';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ImportError } from './errors.js';
@@ -12,7 +13,7 @@ export async function jsonBeside(path: string, name: string): Promise<Json | und
   const file = await fileBeside(dirname(path), name);
   const found = file === undefined ? undefined : await stat(file).catch(() => undefined);
   if (file === undefined || !found) return undefined;
-  const unreadable = (why: string) => new ImportError(`${file} cannot be read: ${why}. Repair or remove it.`);
+  const unreadable = (why: string) => new ImportError(printed`${file} cannot be read: ${why}. Repair or remove it.`);
   if (!found.isFile()) throw unreadable('it is not a file');
   if (found.size > MOST_CONFIG_BYTES) throw unreadable(`it has ${found.size} bytes`);
   const bytes = await readFile(file).catch((error: Error) => {
@@ -56,7 +57,7 @@ export function hintsIn(config: Json, file = 'config.json'): Hints {
   ): T | undefined => {
     const value = values.find((each) => each !== undefined && each !== null);
     if (value === undefined || check(value)) return value;
-    throw new ImportError(`${file}: ${name} is ${shown(value)}; it should be ${what}.`);
+    throw new ImportError(printed`${file}: ${name} is ${shown(value)}; it should be ${what}.`);
   };
   const count = (name: string, ...values: unknown[]) => read(name, values, isCount, 'a whole number above 0');
   const positive = (name: string, ...values: unknown[]) => read(name, values, isPositive, 'a number above 0');

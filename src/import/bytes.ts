@@ -1,5 +1,6 @@
 /** Random access to the bytes of a file, whole or not at all. */
 
+import { printed } from '../files/printable.js';
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { ImportError } from './errors.js';
@@ -16,12 +17,12 @@ const READ = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 
 export async function openBytes(path: string): Promise<ByteSource> {
   const file = await open(path, READ).catch((error: Error) => {
-    throw new ImportError(`${path} cannot be opened: ${error.message}`);
+    throw new ImportError(printed`${path} cannot be opened: ${error.message}`);
   });
   const found = await file.stat();
   if (!found.isFile()) {
     await file.close();
-    throw new ImportError(`${path} is not a file.`);
+    throw new ImportError(printed`${path} is not a file.`);
   }
   const { size } = found;
   return {
@@ -45,7 +46,8 @@ export async function openBytes(path: string): Promise<ByteSource> {
 export async function readSmall(path: string, most: number): Promise<Buffer> {
   const file = await openBytes(path);
   try {
-    if (file.size > most) throw new ImportError(`${path} is too large: ${file.size} bytes; the limit is ${most}.`);
+    if (file.size > most)
+      throw new ImportError(printed`${path} is too large: ${file.size} bytes; the limit is ${most}.`);
     return Buffer.from(await file.read(0, file.size));
   } finally {
     await file.close();
@@ -86,6 +88,6 @@ export function memoryBytes(bytes: Uint8Array): ByteSource {
 
 function checkRange(from: number, to: number, size: number): void {
   if (!Number.isSafeInteger(from) || !Number.isSafeInteger(to) || from < 0 || to < from || to > size) {
-    throw new ImportError(`The file is truncated or damaged: it refers to bytes ${from} to ${to} of ${size}.`);
+    throw new ImportError(printed`The file is truncated or damaged: it refers to bytes ${from} to ${to} of ${size}.`);
   }
 }

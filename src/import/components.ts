@@ -1,7 +1,8 @@
 /** Which network a set of tensors is, what its sizes are, and whether it is whole. */
 
+import { printed } from '../files/printable.js';
 import { dequantizedNetwork, quantizedKind } from './dequantize.js';
-import { ImportError, listed, quoted } from './errors.js';
+import { ImportError, lined, listed, quoted } from './errors.js';
 import { TOKENIZER_TENSOR } from './layouts.js';
 import { type Component, referenceName } from './names.js';
 import { ditShapes, type Shapes, textEncoderShapes, tinyVaeShapes, vaeShapes } from './shapes.js';
@@ -101,7 +102,7 @@ function unquantized(
   const way = kind.read
     ? 'use the bf16 or fp16 file, or add --dequantize to accept the rounded weights'
     : 'use the bf16 or fp16 file';
-  throw new ImportError(`The ${TITLES[component]} is quantized: ${kind.title}; ${way}.`);
+  throw new ImportError(printed`The ${TITLES[component]} is quantized: ${kind.title}; ${way}.`);
 }
 
 function withoutUnused(
@@ -130,7 +131,7 @@ function rename(component: Component, plain: ReadonlyMap<string, Tensor>): Map<s
   for (const [name, tensor] of plain) {
     const reference = referenceName(component, name);
     if (found.has(reference))
-      throw new ImportError(`The weights have ${quoted(reference)} twice, once as ${quoted(name)}.`);
+      throw new ImportError(printed`The weights have ${quoted(reference)} twice, once as ${quoted(name)}.`);
     found.set(reference, tensor);
   }
   return found;
@@ -185,8 +186,11 @@ function compare(component: Component, expected: Shapes, found: Map<string, Tens
   ].filter((line) => line !== '');
   if (complaints.length === 0) return;
   throw new ImportError(
-    `The weights are not those of a ${TITLES[component]}:\n${complaints.join('\n')}\n` +
+    lined(
+      printed`The weights are not those of a ${TITLES[component]}:`,
+      ...complaints,
       'The file is incomplete, or of another architecture: see docs/models.md for those that can be imported.',
+    ),
   );
 }
 

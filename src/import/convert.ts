@@ -1,5 +1,6 @@
 /** Between the number types of checkpoints and packages. Little-endian machines only, as the native core. */
 
+import { printed } from '../files/printable.js';
 import { ImportError } from './errors.js';
 import type { DType } from './tensor.js';
 
@@ -16,7 +17,7 @@ export function toFloat32(bytes: Uint8Array, dtype: DType): Float32Array {
     case 'F16':
       return fromHalf(new Uint16Array(aligned(bytes), 0, bytes.length / 2));
     default:
-      throw new ImportError(`Weights of type ${dtype} cannot be used.`);
+      throw new ImportError(printed`Weights of type ${dtype} cannot be used.`);
   }
 }
 

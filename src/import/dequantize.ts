@@ -3,6 +3,7 @@
  * row, or (weights that were only cast) none. What they lost when they were rounded stays lost, so it is done on request only.
  */
 
+import { printed } from '../files/printable.js';
 import { toFloat32 } from './convert.js';
 import { ImportError } from './errors.js';
 import { PLAIN_FP8, QUANTIZED, UNKNOWN_BITS } from './layouts.js';
@@ -38,10 +39,10 @@ export function dequantizedNetwork(stored: ReadonlyMap<string, Tensor>): Map<str
       );
     plain.set(name, EIGHT_BITS.has(tensor.dtype) ? scaled(name, tensor, scale) : tensor);
     if (scale && !EIGHT_BITS.has(tensor.dtype) && name.endsWith('.weight'))
-      throw new ImportError(`"${name}" has a scale, but its type ${tensor.dtype} is not 8-bit.`);
+      throw new ImportError(printed`"${name}" has a scale, but its type ${tensor.dtype} is not 8-bit.`);
   }
   const [alone] = unused;
-  if (alone !== undefined) throw new ImportError(`"${alone}" is a scale without a weight.`);
+  if (alone !== undefined) throw new ImportError(printed`"${alone}" is a scale without a weight.`);
   return plain;
 }
 
@@ -50,8 +51,8 @@ function scaled(name: string, tensor: Tensor, scale: Tensor | undefined): Tensor
   const columns = Math.max(1, countOf(inner));
   const count = scale ? countOf(scale.shape) : 1;
   if (count !== 1 && count !== rows)
-    throw new ImportError(`"${name}" has ${count} scales; expected 1 or ${rows} (one per row).`);
-  if (!scale && tensor.dtype === 'I8') throw new ImportError(`"${name}" is I8, but has no scale.`);
+    throw new ImportError(printed`"${name}" has ${count} scales; expected 1 or ${rows} (one per row).`);
+  if (!scale && tensor.dtype === 'I8') throw new ImportError(printed`"${name}" is I8, but has no scale.`);
   let loaded: Promise<Float32Array> | undefined;
   const numbers = numbersOf(tensor.dtype as 'I8' | 'F8_E4M3' | 'F8_E5M2');
   return {

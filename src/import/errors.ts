@@ -1,3 +1,5 @@
+import { printable } from '../files/printable.js';
+
 /** A source of weights that cannot be used; the message says what is wrong and, where there is one, the way out. */
 export class ImportError extends Error {
   override readonly name = 'ImportError';
@@ -8,8 +10,9 @@ export async function inFile<T>(path: string, work: () => Promise<T>): Promise<T
   try {
     return await work();
   } catch (error) {
-    if (!(error instanceof ImportError) || error.message.startsWith(path)) throw error;
-    error.message = `${path}: ${error.message}`;
+    const place = printable(path);
+    if (!(error instanceof ImportError) || error.message.startsWith(place)) throw error;
+    error.message = `${place}: ${error.message}`;
     throw error;
   }
 }
@@ -22,6 +25,11 @@ export function counted(count: number, one: string, several = `${one}s`): string
 /** Of many names the first ones are told. */
 const TOLD = 8;
 
+/** A message of several lines, each of which is fit for a terminal. */
+export function lined(...lines: string[]): string {
+  return lines.filter((line) => line !== '').join('\n');
+}
+
 /** Names, a line each. */
 export function listed(names: readonly string[], indent = '    ', longest?: number): string {
   const lines = names.slice(0, TOLD).map((name) => `${indent}${shown(name, longest)}`);
@@ -31,12 +39,10 @@ export function listed(names: readonly string[], indent = '    ', longest?: numb
 
 /** Printable as it is, but for what a terminal would obey, and for what is too long to be read. */
 export function shown(name: string, longest = 200): string {
-  // eslint-disable-next-line no-control-regex
-  const plain = name.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
-  return plain.length > longest ? `${plain.slice(0, longest)}…` : plain;
+  return printable(name.length > longest ? `${name.slice(0, longest)}…` : name);
 }
 
 /** A text from a stranger's file, fit for a terminal. */
 export function quoted(text: string): string {
-  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
+  return printable(JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text));
 }

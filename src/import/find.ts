@@ -1,5 +1,6 @@
 /** What there is in the files and folders that an import is given. */
 
+import { printable, printed } from '../files/printable.js';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { hintsIn, jsonBeside } from './beside.js';
@@ -109,7 +110,7 @@ async function realpathOf(path: string): Promise<string> {
 function absent(path: string): ImportError {
   const elsewhere = /^\w+:\/\//.test(path) || /^[\w-]+\/[\w.-]+$/.test(path);
   const way = elsewhere ? ' Sources are files and folders on this machine; download it first.' : '';
-  return new ImportError(`${path} does not exist.${way}`);
+  return new ImportError(printed`${path} does not exist.${way}`);
 }
 
 // -- folders
@@ -122,7 +123,7 @@ async function filesIn(path: string, depth: number, left: Left[]): Promise<strin
   const all = await readdir(path);
   const distributed = distributedCheckpoint(path, all);
   if (distributed !== undefined) {
-    if (depth === 0) throw new ImportError(`${path} is ${distributed}`);
+    if (depth === 0) throw new ImportError(printed`${path} is ${distributed}`);
     left.push({ path, what: distributed });
     return [];
   }
@@ -190,9 +191,11 @@ export async function adapterFileAt(path: string): Promise<string> {
   for (const candidates of [safe, usual, weights]) {
     if (candidates.length === 1) return join(path, candidates[0] as string);
     if (candidates.length > 1)
-      throw new ImportError(`${path} has several adapters (${candidates.join(', ')}); name one of the files.`);
+      throw new ImportError(printed`${path} has several adapters (${candidates.join(', ')}); name one of the files.`);
   }
-  throw new ImportError(`${path} has no adapter; a folder of PEFT holds adapter_model.safetensors and ${CONFIG_FILE}.`);
+  throw new ImportError(
+    printed`${path} has no adapter; a folder of PEFT holds adapter_model.safetensors and ${CONFIG_FILE}.`,
+  );
 }
 
 // -- one file
@@ -264,7 +267,7 @@ function bundled(named: ReadonlyMap<string, Tensor>): ReadonlyMap<string, Tensor
   if (whole.length < 2) return [plainNames([...named].map(([name, tensor]) => ({ ...tensor, name })))];
   const rest = [...named].filter(([name]) => !BUNDLED.some((prefix) => prefix.test(name)));
   if (rest.length > 0)
-    throw new ImportError(`It contains several networks, and "${rest[0]?.[0]}" belongs to none of them.`);
+    throw new ImportError(printed`It contains several networks, and "${rest[0]?.[0]}" belongs to none of them.`);
   return whole.map((group) => plainNames(group.map(([name, tensor]) => ({ ...tensor, name }))));
 }
 
@@ -281,10 +284,11 @@ async function takeNetwork(
       .slice(0, 3)
       .map((name) => shown(name))
       .join(', ');
-    throw new ForeignError(`These are not the weights of a network that LongLive uses; it has ${names}, …`);
+    throw new ForeignError(printed`These are not the weights of a network that LongLive uses; it has ${names}, …`);
   }
   const before = found.networks.get(component);
-  if (before) throw new ImportError(`${before.path} also contains a ${TITLES[component]}; pass only one of them.`);
+  if (before)
+    throw new ImportError(printed`${before.path} also contains a ${TITLES[component]}; pass only one of them.`);
   const config = await jsonBeside(path, 'config.json');
   const beside = config ? hintsIn(config, join(dirname(path), 'config.json')) : {};
   const hints = { ...beside, ...options.hints };
@@ -305,7 +309,8 @@ function tokenizerTensor(path: string, tensor: Tensor): FoundTokenizer {
   return {
     path,
     read: async () => {
-      if (countOf(tensor.shape) > MOST_TOKENIZER_BYTES) throw new ImportError(`${path}: its tokenizer is too large.`);
+      if (countOf(tensor.shape) > MOST_TOKENIZER_BYTES)
+        throw new ImportError(printed`${path}: its tokenizer is too large.`);
       return Buffer.from(await wholeTensor(tensor));
     },
   };
@@ -319,7 +324,7 @@ async function adapterOf({ path, tensors, metadata }: Source, options: AdapterOp
     if (config) checkConfig(config, CONFIG_FILE);
     const adapter = await readAdapter(path, tensors, options, statementsOf(config, metadata));
     const names = tensors.map(({ name }) => name);
-    return { ...adapter, notes: [...adapter.notes, ...unusedWords(config, metadata, names)] };
+    return { ...adapter, notes: [...adapter.notes, ...unusedWords(config, metadata, names).map(printable)] };
   });
 }
 

@@ -4,13 +4,14 @@
  * goes on with the files that were finished, if its sources and settings are still the same.
  */
 
+import { printable, printed } from '../files/printable.js';
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { makeDirectory } from '../files/make-directory.js';
 import { type Network, TITLES } from './components.js';
-import { ImportError, inFile, listed } from './errors.js';
+import { ImportError, lined, inFile, listed } from './errors.js';
 import { closeAll, findWeights, type Found, type FoundTokenizer, type Left } from './find.js';
 import { withLock } from './lock.js';
 import { type Adapter, type AdapterOptions, type AddProduct, checkNumbers, mergeAdapters } from './lora.js';
@@ -127,7 +128,7 @@ async function placeOf(options: ImportOptions): Promise<{ out: string; name: str
   const out = resolve(options.out);
   const name = options.name ?? basename(out);
   if (!PACKAGE_NAME.test(name))
-    throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
+    throw new ImportError(printed`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
   await refuseExisting(out);
   return { out, name };
 }
@@ -265,7 +266,7 @@ async function readTokenizer(found: FoundTokenizer | undefined, check?: (json: s
     try {
       check?.(text);
     } catch (error) {
-      throw new ImportError(error instanceof Error ? error.message : String(error));
+      throw new ImportError(printable(error instanceof Error ? error.message : String(error)));
     }
     return text;
   });
@@ -304,16 +305,18 @@ function refuseMissing({ networks, left }: Found): void {
   if (missing.length === 0) return;
   const names = missing.map((component) => `the ${TITLES[component]}`).join(' and ');
   const passed = left.map(({ path, what }) => `${path}: ${what}`);
-  const also = passed.length > 0 ? `\nNot used:\n${listed(passed, '  ', LONGEST_REASON)}` : '';
-  throw new ImportError(`The sources lack ${names}; also pass a file that contains it (see docs/models.md).${also}`);
+  const also = passed.length > 0 ? lined('Not used:', listed(passed, '  ', LONGEST_REASON)) : '';
+  throw new ImportError(
+    lined(`The sources lack ${names}; also pass a file that contains it (see docs/models.md).`, also),
+  );
 }
 
 function agree({ networks }: Found, component: Component, what: string, has: number, wanted: number): void {
   if (has === wanted) return;
   const path = (of: Component) => networks.get(of)?.path ?? '';
   throw new ImportError(
-    `The parts do not match: the ${TITLES[component]} has ${what} ${has} (${path(component)}), but the video network ` +
-      `takes ${wanted} (${path('dit')}). Take both from one release; image-to-video networks are not supported.`,
+    printed`The parts do not match: the ${TITLES[component]} has ${what} ${has} (${path(component)}), but the video network ` +
+      printed`takes ${wanted} (${path('dit')}). Take both from one release; image-to-video networks are not supported.`,
   );
 }
 
@@ -444,7 +447,7 @@ async function writeText(path: string, text: string): Promise<WrittenFile> {
 
 async function refuseExisting(out: string): Promise<void> {
   if (await stat(out).catch(() => undefined))
-    throw new ImportError(`${out} exists already; remove it or choose another --out.`);
+    throw new ImportError(printed`${out} exists already; remove it or choose another --out.`);
 }
 
 function json(value: unknown): string {

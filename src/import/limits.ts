@@ -3,6 +3,7 @@
  * counts stop what is no checkpoint, the allowance stops what is small and unfolds.
  */
 
+import { printed } from '../files/printable.js';
 import { ImportError } from './errors.js';
 
 /** Of a tensor's name, in characters; the longest that a known network has is 84. */
@@ -33,7 +34,7 @@ export class Allowance {
     this.spent += bytes;
     if (this.spent <= ALLOWANCE_BYTES + ALLOWANCE_PER_BYTE * this.read()) return;
     throw new ImportError(
-      `The file expands at byte ${this.read()} to far more data than it contains (over ${this.spent} bytes), which no real checkpoint does. ` +
+      printed`The file expands at byte ${this.read()} to far more data than it contains (over ${this.spent} bytes), which no real checkpoint does. ` +
         'If you trust it, load it in PyTorch and save its state dict as safetensors.',
     );
   }

@@ -1,5 +1,6 @@
 /** One import at a time into a place. */
 
+import { printed } from '../files/printable.js';
 import { holderOf, Lease, type LeaseTimes } from '../files/lease.js';
 import { ImportError } from './errors.js';
 
@@ -9,9 +10,9 @@ const TIMES: LeaseTimes = { renewMs: 1_000, deadMs: 10_000 };
 /** Does the work while nobody else does any under the same path; `lost` is aborted if somebody does all the same. */
 export async function withLock<T>(path: string, work: (lost: AbortSignal) => Promise<T>, times = TIMES): Promise<T> {
   const lease = await Lease.takeFromSilent(path, times).catch((error: Error) => {
-    throw new ImportError(`${path} cannot be made: ${error.message}`, { cause: error });
+    throw new ImportError(printed`${path} cannot be made: ${error.message}`, { cause: error });
   });
-  if (!lease) throw new ImportError(`Another import into the same place is running: ${await holderOf(path)}.`);
+  if (!lease) throw new ImportError(printed`Another import into the same place is running: ${await holderOf(path)}.`);
   try {
     return await work(lease.lost);
   } finally {

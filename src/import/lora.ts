@@ -3,8 +3,9 @@
  * adapter has plain differences, + weight * difference. Sums are kept in double and rounded to float32 at the end.
  */
 
+import { printable, printed } from '../files/printable.js';
 import { toFloat32 } from './convert.js';
-import { counted, ImportError, listed, shown } from './errors.js';
+import { counted, ImportError, lined, listed, shown } from './errors.js';
 import { ADAPTERS, MERGE_ELSEWHERE, OTHER_ADAPTERS, OTHER_NETWORKS, type Part, PARTS } from './layouts.js';
 import { adaptedModule, pickTensors, unwrappedNames } from './names.js';
 import { FLAG, idlePatterns, type Statement, type Strength, strengthOf } from './strength.js';
@@ -79,7 +80,7 @@ export async function readAdapter(
   }
   if (strange.length === found.size)
     throw new ImportError(
-      `${path} has no LoRA; it has ${strange
+      printed`${path} has no LoRA; it has ${strange
         .slice(0, 3)
         .map((name) => shown(name))
         .join(', ')}, … If it is a whole network, name it without --lora.`,
@@ -88,11 +89,11 @@ export async function readAdapter(
   const incomplete = [...modules].filter(([, { a, b }]) => !a || !b).map(([target]) => target);
   refuse(path, 'has only half of the pair for', incomplete, 'It is incomplete; download or save it again.');
   refuse(path, 'has factors of an unsupported type; save it in bf16, fp16 or fp32', mistyped(found));
-  if (modules.size + differences.size === 0) throw new ImportError(`${path} has no LoRA.`);
+  if (modules.size + differences.size === 0) throw new ImportError(printed`${path} has no LoRA.`);
   const pairs = new Map<string, Pair>();
   for (const [target, module] of modules) pairs.set(target, await pairOf(path, target, module, options, statements));
   const named = [...modules].map(([target, { name }]) => namesOf(name, target));
-  const notes = [...idlePatterns(statements, named), ...notesOf(pairs, statements, options, left)];
+  const notes = [...idlePatterns(statements, named), ...notesOf(pairs, statements, options, left)].map(printable);
   return { path, ...options, layout: layoutOf(names), pairs, differences, notes };
 }
 
@@ -102,7 +103,7 @@ function pickAdapter(
   tensors: readonly Tensor[],
 ): { tensors: Map<string, Tensor>; left: ReadonlyMap<string, number> } {
   const { tensors: picked, left } = pickTensors(tensors, LORA_KEYS, unwrappedNames);
-  if (picked.size === 0) throw new ImportError(`${path} has no LoRA.`);
+  if (picked.size === 0) throw new ImportError(printed`${path} has no LoRA.`);
   return { tensors: picked, left };
 }
 
@@ -111,14 +112,14 @@ function refuseOthers(path: string, names: readonly string[]): void {
     const example = names.find((name) => sign.test(name));
     if (example !== undefined)
       throw new ImportError(
-        `${path} is ${article(title)} ${title} ("${example}"), which cannot be merged. ${MERGE_ELSEWHERE}`,
+        printed`${path} is ${article(title)} ${title} ("${example}"), which cannot be merged. ${MERGE_ELSEWHERE}`,
       );
   }
   for (const { title, sign } of OTHER_NETWORKS) {
     const others = names.filter((name) => sign.test(name));
     if (others.length === 0) continue;
     throw new ImportError(
-      `${path} adapts ${title} ("${others[0]}" and ${others.length - 1} more); only adapters of the video network are supported. Save it without these tensors.`,
+      printed`${path} adapts ${title} ("${others[0]}" and ${others.length - 1} more); only adapters of the video network are supported. Save it without these tensors.`,
     );
   }
 }
@@ -155,7 +156,7 @@ function addDifference(differences: Map<string, Tensor>, path: string, target: s
 }
 
 function twice(path: string, target: string, stored: string): string {
-  return `${path} adapts ${target} twice, once as "${stored}". Save each adapter in a file of its own.`;
+  return printed`${path} adapts ${target} twice, once as "${stored}". Save each adapter in a file of its own.`;
 }
 
 function differenceName(module: string, part: 'weight' | 'bias' | 'modulation'): string {
@@ -177,7 +178,7 @@ async function pairOf(
   statements: readonly Statement[],
 ): Promise<Pair> {
   const rank = (a as Tensor).shape[0] ?? 0;
-  if (rank === 0) throw new ImportError(`${path}: the factors of ${target} have no rank.`);
+  if (rank === 0) throw new ImportError(printed`${path}: the factors of ${target} have no rank.`);
   const own = alpha && (await alphaOf(path, alpha));
   const strength =
     own === 0
@@ -199,11 +200,11 @@ function namesOf(name: string, target: string): string[] {
 async function alphaOf(path: string, tensor: Tensor): Promise<number> {
   const { name, shape, dtype } = tensor;
   if (countOf(shape) !== 1)
-    throw new ImportError(`${path}: "${name}" has ${countOf(shape)} numbers; it should have one.`);
+    throw new ImportError(printed`${path}: "${name}" has ${countOf(shape)} numbers; it should have one.`);
   const bytes = await wholeTensor(tensor);
   const alpha = wholeNumber(bytes, dtype) ?? toFloat32(bytes, dtype)[0] ?? NaN;
   if (Number.isFinite(alpha) && alpha >= 0) return alpha;
-  throw new ImportError(`${path}: "${name}" is ${alpha}; it should be a number above 0.`);
+  throw new ImportError(printed`${path}: "${name}" is ${alpha}; it should be a number above 0.`);
 }
 
 function wholeNumber(bytes: Uint8Array, dtype: DType): number | undefined {
@@ -264,7 +265,7 @@ const PLACES: Record<string, string> = {
 
 function refuse(path: string, problem: string, names: readonly string[], advice?: string): void {
   if (names.length === 0) return;
-  throw new ImportError(`${path} ${problem}:\n${listed(names)}${advice === undefined ? '' : `\n${advice}`}`);
+  throw new ImportError(lined(printed`${path} ${problem}:`, listed(names), advice ?? ''));
 }
 
 /** Refuses factors that hold NaN or infinity. */
@@ -272,7 +273,8 @@ export async function checkNumbers({ path, pairs, differences }: Adapter): Promi
   const all = [...[...pairs.values()].flatMap(({ a, b }) => [a, b]), ...differences.values()];
   for (const tensor of all) {
     const values = toFloat32(await wholeTensor(tensor), tensor.dtype);
-    if (!values.every(Number.isFinite)) throw new ImportError(`${path}: "${tensor.name}" holds NaN or infinity.`);
+    if (!values.every(Number.isFinite))
+      throw new ImportError(printed`${path}: "${tensor.name}" holds NaN or infinity.`);
   }
 }
 

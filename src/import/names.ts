@@ -1,5 +1,6 @@
 /** From the names that tensors have in the wild to those of the reference. */
 
+import { printed } from '../files/printable.js';
 import { ImportError, quoted } from './errors.js';
 import { MARKS, PREFIXES } from './layouts.js';
 import type { Tensor } from './tensor.js';
@@ -36,7 +37,7 @@ export function pickTensors(
   const outer = order.find((key) => groups.has(key)) ?? (groups.has('') ? '' : undefined);
   if (outer === undefined) {
     const found = [...groups.keys()].slice(0, 5).map(quoted).join(', ') || 'no tensors';
-    throw new ImportError(`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has ${found}.`);
+    throw new ImportError(printed`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has ${found}.`);
   }
   const left = new Map<string, number>();
   for (const [key, { length }] of groups) {
@@ -68,7 +69,8 @@ export function unwrappedNames(tensors: readonly Tensor[]): Map<string, Tensor> 
 function named(names: readonly string[], tensors: readonly Tensor[]): Map<string, Tensor> {
   const plain = new Map<string, Tensor>();
   names.forEach((name, i) => {
-    if (plain.has(name)) throw new ImportError(`Two tensors are called ${quoted(name)} once their prefixes are gone.`);
+    if (plain.has(name))
+      throw new ImportError(printed`Two tensors are called ${quoted(name)} once their prefixes are gone.`);
     plain.set(name, tensors[i] as Tensor);
   });
   return plain;

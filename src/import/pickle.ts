@@ -7,6 +7,7 @@
  * a pickle which remembers a value and unfolds it again and again ends early.
  */
 
+import { printed } from '../files/printable.js';
 import { ImportError } from './errors.js';
 import type { Allowance } from './limits.js';
 
@@ -74,7 +75,7 @@ class Machine {
       const code = this.uint8();
       if (code === STOP) break;
       const step = OPERATIONS[code];
-      if (!step) throw new ImportError(`The pickle uses ${describe(code)}, which no checkpoint needs.`);
+      if (!step) throw new ImportError(printed`The pickle uses ${describe(code)}, which no checkpoint needs.`);
       step(this);
       if (this.stack.length > MOST_STACK) throw new ImportError('The pickle is nested too deeply.');
     }
@@ -306,7 +307,8 @@ function defined(value: unknown): unknown {
 
 /** Little-endian two's complement. */
 function integer(bytes: Uint8Array): number | bigint {
-  if (bytes.length > LONGEST_INTEGER) throw new ImportError(`The pickle has an integer of ${bytes.length} bytes.`);
+  if (bytes.length > LONGEST_INTEGER)
+    throw new ImportError(printed`The pickle has an integer of ${bytes.length} bytes.`);
   let value = 0n;
   for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i] as number);
   return narrow(BigInt.asIntN(8 * bytes.length, value));
@@ -351,7 +353,7 @@ const OPERATIONS: Partial<Record<number, Operation>> = {
   [0x80]: (m) => {
     // PROTO
     const protocol = m.uint8();
-    if (protocol > HIGHEST_PROTOCOL) throw new ImportError(`The pickle is of protocol ${protocol}.`);
+    if (protocol > HIGHEST_PROTOCOL) throw new ImportError(printed`The pickle is of protocol ${protocol}.`);
   },
   [0x95]: (m) => void m.length8(), // FRAME
   [0x28]: (m) => m.mark(), // MARK

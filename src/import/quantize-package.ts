@@ -3,6 +3,7 @@
  * nothing takes for a package, and moves there when it is whole and has passed the caller's trial.
  */
 
+import { printed } from '../files/printable.js';
 import { copyFile, mkdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -51,10 +52,10 @@ export async function quantizePackage(options: QuantizeOptions): Promise<Quantiz
   const out = resolve(options.out);
   const name = options.name ?? basename(out);
   if (!PACKAGE_NAME.test(name))
-    throw new ImportError(`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
+    throw new ImportError(printed`"${name}" cannot be the name of a model; use a-z, 0-9, dot, dash, underscore.`);
   await makeDirectory(dirname(out));
   return withLock(lockOf(out), async (lost) => {
-    if (await exists(out)) throw new ImportError(`${out} exists already; remove it or choose another --out.`);
+    if (await exists(out)) throw new ImportError(printed`${out} exists already; remove it or choose another --out.`);
     options.onBegin?.();
     const partial = partialOf(out);
     await rm(partial, { recursive: true, force: true });
@@ -107,7 +108,9 @@ async function quantizeFile(from: string, to: string, component: Component, type
   try {
     const done = source.tensors.find(({ dtype }) => isQuantizedType(dtype));
     if (done)
-      throw new ImportError(`${from} is already quantized ("${done.name}"); start from the unquantized package.`);
+      throw new ImportError(
+        printed`${from} is already quantized ("${done.name}"); start from the unquantized package.`,
+      );
     const typeOf = (name: string, tensor: Tensor) => (isQuantized(component, name) ? type : unchanged(name, tensor));
     return await writeSafeTensors(to, new Map(source.tensors.map((tensor) => [tensor.name, tensor])), typeOf, () => {});
   } finally {
@@ -138,7 +141,7 @@ async function checkSpace(directory: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(directory);
   if (bavail * bsize > bytes + SPARE_BYTES) return;
   throw new ImportError(
-    `The package may need ${(bytes / 2 ** 30).toFixed(1)} GiB, but only ${((bavail * bsize) / 2 ** 30).toFixed(1)} GiB are left.`,
+    printed`The package may need ${(bytes / 2 ** 30).toFixed(1)} GiB, but only ${((bavail * bsize) / 2 ** 30).toFixed(1)} GiB are left.`,
   );
 }
 

@@ -3,6 +3,7 @@
  * are is what the native core multiplies in 8 bits, and what it multiplies but once per prompt.
  */
 
+import { printed } from '../files/printable.js';
 import { toFloat32 } from './convert.js';
 import { ImportError } from './errors.js';
 import type { Component } from './names.js';
@@ -116,7 +117,7 @@ export function dequantized(stored: ReadonlyMap<string, Tensor>, matrices?: Read
     const scale = stored.get(scaleName(name));
     const [rows, ...row] = matrix.shape;
     if (scale?.dtype !== 'F32' || scale.shape.join() !== String(rows))
-      throw new ImportError(`"${name}" is stored in 8 bits, but its scales are missing or of another shape.`);
+      throw new ImportError(printed`"${name}" is stored in 8 bits, but its scales are missing or of another shape.`);
     plain.set(name, { ...matrix, dtype: 'F32', read: (from, to) => readScaled(matrix, scale, countOf(row), from, to) });
   }
   return plain;

@@ -1,5 +1,6 @@
 /** Reading safetensors: an 8-byte length, a JSON header, the raw tensors without gaps. */
 
+import { printed } from '../files/printable.js';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { type ByteSource, readSmall } from './bytes.js';
@@ -32,7 +33,7 @@ export async function readSafeTensorsFile(
 ): Promise<{ tensors: Tensor[]; metadata: ReadonlyMap<string, string> }> {
   const length = Number(Buffer.from(await file.read(0, 8)).readBigUInt64LE());
   if (length > MOST_HEADER_BYTES) {
-    throw new ImportError(`The header has ${length} bytes; more than ${MOST_HEADER_BYTES} are not read.`);
+    throw new ImportError(printed`The header has ${length} bytes; more than ${MOST_HEADER_BYTES} are not read.`);
   }
   const header = parseHeader(await file.read(8, 8 + length));
   const start = 8 + length;
@@ -40,14 +41,15 @@ export async function readSafeTensorsFile(
   const ranges: [number, number][] = [];
   for (const [name, value] of Object.entries(header)) {
     if (name === '__metadata__') continue;
-    if (name.length > LONGEST_NAME) throw new ImportError(`Tensor ${quoted(name)} has ${name.length} characters.`);
+    if (name.length > LONGEST_NAME)
+      throw new ImportError(printed`Tensor ${quoted(name)} has ${name.length} characters.`);
     const parsed = entrySchema.safeParse(value);
-    if (!parsed.success) throw new ImportError(`The header describes ${quoted(name)} in an unknown form.`);
+    if (!parsed.success) throw new ImportError(printed`The header describes ${quoted(name)} in an unknown form.`);
     const { dtype, shape, data_offsets } = parsed.data;
-    if (!isDType(dtype)) throw new ImportError(`Tensor ${quoted(name)} has the unknown type ${quoted(dtype)}.`);
+    if (!isDType(dtype)) throw new ImportError(printed`Tensor ${quoted(name)} has the unknown type ${quoted(dtype)}.`);
     const [from, to] = data_offsets;
-    if (countOf(shape) * sizeOf(dtype) !== to - from) {
-      throw new ImportError(`Tensor ${quoted(name)} has a byte count that does not match its shape.`);
+    if (countOf(shape, `Tensor ${quoted(name)}`) * sizeOf(dtype) !== to - from) {
+      throw new ImportError(printed`Tensor ${quoted(name)} has a byte count that does not match its shape.`);
     }
     ranges.push(data_offsets);
     const layout = { bytes: file, from: start + from, to: start + to, offset: 0, stride: contiguous(shape) };
@@ -102,7 +104,7 @@ function membersOf(json: string): number {
     if (OPENING.has(code)) depth++;
     if (code === QUOTE) at = endOfString(json, at);
     if (depth > DEEPEST) throw new ImportError('The header is nested too deeply.');
-    if (members > MOST_TENSORS + 1) throw new ImportError(`The file has more than ${MOST_TENSORS} tensors.`);
+    if (members > MOST_TENSORS + 1) throw new ImportError(printed`The file has more than ${MOST_TENSORS} tensors.`);
   }
   return members;
 }
@@ -123,7 +125,7 @@ function checkRanges(ranges: [number, number][], bytes: number): void {
   }
   if (end !== bytes)
     throw new ImportError(
-      `The tensors take ${end} bytes, the file has ${bytes}: it is truncated or damaged. Download it again.`,
+      printed`The tensors take ${end} bytes, the file has ${bytes}: it is truncated or damaged. Download it again.`,
     );
 }
 
@@ -135,11 +137,11 @@ function contiguous(shape: readonly number[]): number[] {
 export async function readIndex(path: string): Promise<Map<string, string[]>> {
   const parsed = indexSchema.safeParse(await readJson(path));
   if (!parsed.success)
-    throw new ImportError(`${path} is not an index of weights: it lacks "weight_map". Download it again.`);
+    throw new ImportError(printed`${path} is not an index of weights: it lacks "weight_map". Download it again.`);
   const shards = new Map<string, string[]>();
   for (const [tensor, shard] of Object.entries(parsed.data.weight_map)) {
     if (basename(shard) !== shard || shard.startsWith('.')) {
-      throw new ImportError(`${path} names the file ${quoted(shard)}, which is not beside it.`);
+      throw new ImportError(printed`${path} names the file ${quoted(shard)}, which is not beside it.`);
     }
     const file = join(dirname(path), shard);
     const expected = shards.get(file);
@@ -154,7 +156,9 @@ async function readJson(path: string): Promise<unknown> {
   try {
     return parseJsonFile(bytes);
   } catch (error) {
-    throw new ImportError(`${path} cannot be read: ${error instanceof Error ? error.message : ''}. Download it again.`);
+    throw new ImportError(
+      printed`${path} cannot be read: ${error instanceof Error ? error.message : ''}. Download it again.`,
+    );
   }
 }
 

@@ -1,7 +1,8 @@
 /** What of a package's config.json may be chosen: how its network is sampled, and its native size and rate. */
 
+import { printed } from '../files/printable.js';
 import { z } from 'zod';
-import { ImportError } from './errors.js';
+import { ImportError, lined } from './errors.js';
 
 const whole = (least: number, most: number) => z.number().int().min(least).max(most);
 
@@ -63,7 +64,7 @@ export function parseSetting(text: string): Setting {
   const chosen = section === '' ? sectionOf(key) : isSection(section) ? section : undefined;
   if (chosen === undefined || !Object.hasOwn(SECTIONS[chosen].shape, key)) {
     throw new ImportError(
-      `"${text}" is not a package setting; write KEY=VALUE with one of ${settingNames().join(', ')}.`,
+      printed`"${text}" is not a package setting; write KEY=VALUE with one of ${settingNames().join(', ')}.`,
     );
   }
   return { section: chosen, key, value: valueOf(value) };
@@ -86,7 +87,7 @@ export function applySettings<T extends { sampling: unknown; video: unknown }>(
     const parsed = SECTIONS[section].safeParse(changed[section]);
     if (parsed.success) continue;
     const problems = parsed.error.issues.map(({ path, message }) => `${[section, ...path].join('.')}: ${message}`);
-    throw new ImportError(`The settings cannot be used:\n  ${problems.join('\n  ')}`);
+    throw new ImportError(lined('The settings cannot be used:', ...problems.map((problem) => printed`  ${problem}`)));
   }
   return changed;
 }

@@ -3,6 +3,7 @@
  * Only Unigram models are: that is what umT5 has.
  */
 
+import { printed } from '../files/printable.js';
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { ImportError } from './errors.js';
 import { MOST_PIECES } from './limits.js';
@@ -110,7 +111,7 @@ function readModel(bytes: Uint8Array): Model {
   } catch (error) {
     if (error instanceof ImportError) throw error;
     const message = error instanceof Error ? error.message : String(error);
-    throw new ImportError(`This is neither a tokenizer.json nor a sound SentencePiece model (${message}).`);
+    throw new ImportError(printed`This is neither a tokenizer.json nor a sound SentencePiece model (${message}).`);
   }
   return model;
 }

@@ -1,5 +1,6 @@
 /** The sizes of the four networks, read off the shapes of their tensors; config.json of docs/model-package.md. */
 
+import { printed } from '../files/printable.js';
 import { ImportError } from './errors.js';
 
 export interface DitSizes {
@@ -113,16 +114,20 @@ const LONGEST_TEXT = 65_536;
 
 function whole(what: string, value: number, most: number): number {
   if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  throw new ImportError(`The ${what} is stated as ${value}; it must be a whole number from 1 to ${most}.`);
+  throw new ImportError(printed`The ${what} is stated as ${value}; it must be a whole number from 1 to ${most}.`);
 }
 
 function headsOf(dim: number, said: number | undefined): number {
   if (said !== undefined) {
     if (dim % whole('number of heads', said, dim) === 0) return said;
-    throw new ImportError(`A network of width ${dim} cannot have ${said} heads; give the right number with --heads.`);
+    throw new ImportError(
+      printed`A network of width ${dim} cannot have ${said} heads; give the right number with --heads.`,
+    );
   }
   if (dim % HEAD_WIDTH === 0) return dim / HEAD_WIDTH;
-  throw new ImportError(`A network of width ${dim} is not a known Wan size; give its number of heads with --heads.`);
+  throw new ImportError(
+    printed`A network of width ${dim} is not a known Wan size; give its number of heads with --heads.`,
+  );
 }
 
 export function textEncoderSizes(shapeOf: ShapeOf, hints: TextEncoderHints = {}): TextEncoderSizes {
@@ -154,8 +159,8 @@ function latentsOf(zDim: number, { mean, std }: Required<VaeHints>): Required<Va
     throw new ImportError('latents_std has a deviation that is not above 0.');
   if (mean.length === zDim && std.length === zDim) return { mean, std };
   throw new ImportError(
-    `The VAE has ${zDim} latent channels, but ${mean.length} means and ${std.length} deviations of them are known ` +
-      `(Wan2.1's, where nothing says others). Put a config.json with latents_mean and latents_std, ${zDim} numbers each, beside its weights.`,
+    printed`The VAE has ${zDim} latent channels, but ${mean.length} means and ${std.length} deviations of them are known ` +
+      printed`(Wan2.1's, where nothing says others). Put a config.json with latents_mean and latents_std, ${zDim} numbers each, beside its weights.`,
   );
 }
 
@@ -181,10 +186,10 @@ function need<N extends 2 | 4 | 5>(shapeOf: ShapeOf, name: string, rank: N): Fix
   const shape = shapeOf(name);
   if (!shape)
     throw new ImportError(
-      `The weights lack "${name}". The file is incomplete, or one of several that belong together.`,
+      printed`The weights lack "${name}". The file is incomplete, or one of several that belong together.`,
     );
   if (shape.length !== rank)
-    throw new ImportError(`"${name}" has shape [${shape.join(', ')}]; it should have ${rank} sizes.`);
-  if (shape.includes(0)) throw new ImportError(`"${name}" has shape [${shape.join(', ')}]: it is empty.`);
+    throw new ImportError(printed`"${name}" has shape [${shape.join(', ')}]; it should have ${rank} sizes.`);
+  if (shape.includes(0)) throw new ImportError(printed`"${name}" has shape [${shape.join(', ')}]: it is empty.`);
   return shape as unknown as Fixed<N>;
 }

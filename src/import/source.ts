@@ -1,10 +1,11 @@
 /** Opens whatever holds tensors: a checkpoint, safetensors, an index of several files, or shards that have none. */
 
+import { printed } from '../files/printable.js';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ByteSource } from './bytes.js';
 import { openBytes } from './bytes.js';
-import { counted, ImportError, inFile, listed, shown } from './errors.js';
+import { counted, ImportError, lined, inFile, listed, shown } from './errors.js';
 import { INDEX_FILES, OTHER_FILES, SHARD_FILE } from './layouts.js';
 import { isSafeTensors, readIndex, readSafeTensorsFile } from './safetensors.js';
 import type { Metadata } from './strength.js';
@@ -24,7 +25,7 @@ export interface Source {
 export async function openSource(path: string): Promise<Source> {
   return inFile(path, async () => {
     const other = otherFile(path);
-    if (other !== undefined) throw new ImportError(`${path} is ${other}`);
+    if (other !== undefined) throw new ImportError(printed`${path} is ${other}`);
     if (INDEX_FILES.test(path)) return openIndexed(path);
     const shards = await shardsOf(path);
     return shards ? joined(path, shards) : openFile(path);
@@ -73,7 +74,7 @@ export function distributedCheckpoint(folder: string, names: readonly string[]):
 
 async function openFile(path: string): Promise<Source> {
   const found = await stat(path).catch(() => undefined);
-  if (found?.isDirectory()) throw new ImportError(`${path} is a folder; name the file in it.`);
+  if (found?.isDirectory()) throw new ImportError(printed`${path} is a folder; name the file in it.`);
   const file = await openBytes(path);
   try {
     return { path, files: [path], ...(await readFile(file)), close: () => file.close() };
@@ -86,7 +87,7 @@ async function openFile(path: string): Promise<Source> {
 async function openIndexed(path: string): Promise<Source> {
   const shards = await readIndex(path);
   const missing = (await Promise.all([...shards.keys()].map(absent))).flat();
-  if (missing.length > 0) throw new ImportError(`${path} names missing files:\n${listed(missing)}`);
+  if (missing.length > 0) throw new ImportError(lined(printed`${path} names missing files:`, listed(missing)));
   return openAll(path, shards);
 }
 
@@ -105,11 +106,12 @@ async function shardsOf(path: string): Promise<string[] | undefined> {
   const missing = Array.from({ length: Math.min(total, MOST_SHARDS) }, (_, i) => first + i).filter(
     (i) => !byIndex.has(i),
   );
-  if (total > MOST_SHARDS) throw new ImportError(`${path} is one of ${total} shards; the limit is ${MOST_SHARDS}.`);
+  if (total > MOST_SHARDS)
+    throw new ImportError(printed`${path} is one of ${total} shards; the limit is ${MOST_SHARDS}.`);
   if (missing.length > 0) {
     const names = missing.map((i) => `shard ${i} of ${total}`);
     throw new ImportError(
-      `${join(dirname(path), `${stem}-…-of-${count}${ending}`)} is incomplete; missing:\n${listed(names)}`,
+      lined(printed`${join(dirname(path), `${stem}-…-of-${count}${ending}`)} is incomplete; missing:`, listed(names)),
     );
   }
   return [...byIndex].sort(([a], [b]) => a - b).map(([, name]) => join(dirname(path), name));
@@ -137,7 +139,7 @@ async function openAll(path: string, shards: ReadonlyMap<string, readonly string
       const missing = expected.filter((name) => !found.has(name));
       if (missing.length > 0)
         throw new ImportError(
-          `${file} lacks ${counted(missing.length, 'tensor')} that its index names, such as ${shown(missing[0] ?? '')}. Download it again.`,
+          printed`${file} lacks ${counted(missing.length, 'tensor')} that its index names, such as ${shown(missing[0] ?? '')}. Download it again.`,
         );
     }
   } catch (error) {

@@ -5,6 +5,7 @@
  * modules in kohya's names; `--lora-alpha`. Where nothing does, alpha is the rank.
  */
 
+import { printed } from '../files/printable.js';
 import { RE2JS } from 're2js';
 import { ImportError, shown as printableName } from './errors.js';
 
@@ -125,18 +126,20 @@ export function idlePatterns(statements: readonly Statement[], modules: readonly
 export function checkConfig(config: Json, where: string): void {
   const type = config.peft_type;
   if (typeof type === 'string' && type.toUpperCase() !== 'LORA')
-    throw new ImportError(`${where} describes a ${JSON.stringify(type)} adapter; only LORA is supported.`);
+    throw new ImportError(printed`${where} describes a ${JSON.stringify(type)} adapter; only LORA is supported.`);
   if (flagOf(where, config, ['use_dora']))
-    throw new ImportError(`${where} says use_dora; only plain LoRA can be merged.`);
+    throw new ImportError(printed`${where} says use_dora; only plain LoRA can be merged.`);
   if (flagOf(where, config, ['use_qalora']))
-    throw new ImportError(`${where} says use_qalora; only plain LoRA can be merged.`);
+    throw new ImportError(printed`${where} says use_qalora; only plain LoRA can be merged.`);
   if (config.alora_invocation_tokens)
-    throw new ImportError(`${where} says that the adapter acts from certain words on (aLoRA), so it cannot be merged.`);
-  if (config.layer_replication) throw new ImportError(`${where} replicates layers, which cannot be merged.`);
+    throw new ImportError(
+      printed`${where} says that the adapter acts from certain words on (aLoRA), so it cannot be merged.`,
+    );
+  if (config.layer_replication) throw new ImportError(printed`${where} replicates layers, which cannot be merged.`);
   const start = config.init_lora_weights;
   if (typeof start === 'string' && /^(?:pissa|olora|corda|loftq|lora_?ga)/i.test(start)) {
     throw new ImportError(
-      `${where} says that training began from other weights than the original ones (init_lora_weights ${JSON.stringify(start)}); ` +
+      printed`${where} says that training began from other weights than the original ones (init_lora_weights ${JSON.stringify(start)}); ` +
         'save it again with path_initial_model_for_weight_conversion.',
     );
   }
@@ -151,14 +154,14 @@ export function strengthOf(module: Module, statements: readonly Statement[], ass
     const said = patternOf(each.ranks, names) ?? each.rank;
     if (said !== undefined && said !== rank && !each.kohya) {
       throw new ImportError(
-        `"${names[0]}" has rank ${rank}, but ${each.where} says ${said}. Get both from the same training run.`,
+        printed`"${names[0]}" has rank ${rank}, but ${each.where} says ${said}. Get both from the same training run.`,
       );
     }
     if (alpha !== undefined) return strength(alpha, rank, each.rslora, each.where);
     if (!each.rslora) continue;
     if (assumed !== undefined) return strength(assumed, rank, true, FLAG);
     throw new ImportError(
-      `${each.where} says use_rslora but not lora_alpha, so its strength is unknown. Add lora_alpha, or pass --lora-alpha NUMBER.`,
+      printed`${each.where} says use_rslora but not lora_alpha, so its strength is unknown. Add lora_alpha, or pass --lora-alpha NUMBER.`,
     );
   }
   if (assumed !== undefined) return strength(assumed, rank, false, FLAG);
@@ -193,7 +196,7 @@ function embeddedIn(text: string): Json {
   const json = parseObject(text);
   if (!json)
     throw new ImportError(
-      `${ADAPTER_METADATA} in its metadata is not a JSON object; save the adapter again without it.`,
+      printed`${ADAPTER_METADATA} in its metadata is not a JSON object; save the adapter again without it.`,
     );
   const said = withoutNetwork(json);
   const elsewhere = Object.keys(said).find(
@@ -201,7 +204,7 @@ function embeddedIn(text: string): Json {
   );
   if (said.lora_alpha === undefined && elsewhere !== undefined && !OTHER_NETWORK.test(elsewhere)) {
     throw new ImportError(
-      `${ADAPTER_METADATA} in its metadata says lora_alpha for ${shown(elsewhere)}, which is not known; save the adapter with "transformer.lora_alpha".`,
+      printed`${ADAPTER_METADATA} in its metadata says lora_alpha for ${shown(elsewhere)}, which is not known; save the adapter with "transformer.lora_alpha".`,
     );
   }
   return said;
@@ -265,7 +268,7 @@ function numberOf(where: string, said: Json, keys: readonly string[]): number | 
 function asNumber(where: string, key: string, value: unknown): number {
   const number = typeof value === 'number' ? value : typeof value === 'string' ? Number(value) : NaN;
   if (Number.isFinite(number) && number > 0) return number;
-  throw new ImportError(`${key} of ${where} is ${shown(value)}; it should be a number above 0.`);
+  throw new ImportError(printed`${key} of ${where} is ${shown(value)}; it should be a number above 0.`);
 }
 
 function flagOf(where: string, said: Json, keys: readonly string[]): boolean {
@@ -275,16 +278,17 @@ function flagOf(where: string, said: Json, keys: readonly string[]): boolean {
     const text = typeof value === 'boolean' || typeof value === 'string' ? String(value).toLowerCase() : '?';
     if (['true', '1'].includes(text)) return true;
     if (['false', '0', 'none', ''].includes(text)) continue;
-    throw new ImportError(`${key} of ${where} is ${shown(value)}; it should be true or false.`);
+    throw new ImportError(printed`${key} of ${where} is ${shown(value)}; it should be true or false.`);
   }
   return false;
 }
 
 function patternsOf(where: string, name: string, said: unknown): Pattern[] {
   if (said === undefined || said === null) return [];
-  if (!isObject(said)) throw new ImportError(`${name} of ${where} is not an object of patterns and numbers.`);
+  if (!isObject(said)) throw new ImportError(printed`${name} of ${where} is not an object of patterns and numbers.`);
   const entries = Object.entries(said);
-  if (entries.length > MOST_PATTERNS) throw new ImportError(`${name} of ${where} has ${entries.length} patterns.`);
+  if (entries.length > MOST_PATTERNS)
+    throw new ImportError(printed`${name} of ${where} has ${entries.length} patterns.`);
   return entries.map(([key, value]) => ({
     key,
     matches: patternFor(key, `${name} of ${where}`),
@@ -300,13 +304,15 @@ const LONGEST_PATTERN = 256;
  */
 function patternFor(key: string, where: string): (name: string) => boolean {
   if (key.length > LONGEST_PATTERN)
-    throw new ImportError(`${where} has a pattern of ${key.length} characters; at most ${LONGEST_PATTERN} are read.`);
+    throw new ImportError(
+      printed`${where} has a pattern of ${key.length} characters; at most ${LONGEST_PATTERN} are read.`,
+    );
   try {
     const pattern = RE2JS.compile(`(?:.*\\.)?(?:${key})`);
     return (name) => pattern.matches(name);
   } catch {
     throw new ImportError(
-      `${where} has the pattern ${shown(key)}, which cannot be read. Use names of modules or a regular expression without look-arounds and back-references.`,
+      printed`${where} has the pattern ${shown(key)}, which cannot be read. Use names of modules or a regular expression without look-arounds and back-references.`,
     );
   }
 }

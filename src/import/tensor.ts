@@ -1,5 +1,6 @@
 /** A tensor that stays in its file until somebody reads it. */
 
+import { printed } from '../files/printable.js';
 import type { ByteSource } from './bytes.js';
 import { ImportError, quoted } from './errors.js';
 
@@ -40,14 +41,23 @@ export function sizeOf(dtype: DType): number {
   return SIZES[dtype];
 }
 
-/** Number of elements; throws where a size is not a sensible one. */
-export function countOf(shape: readonly number[]): number {
-  if (shape.length > MOST_DIMENSIONS) throw new ImportError(`A tensor has ${shape.length} dimensions.`);
+/** No weights are like that. */
+const DAMAGED = 'The file is damaged, or holds no weights: download it again.';
+
+export function manyDimensions(what: string, count: number): string {
+  return printed`${what} has ${count} dimensions; at most ${MOST_DIMENSIONS} are read. ${DAMAGED}`;
+}
+
+/** Number of elements; throws, with `what` they belong to, where a size is not a sensible one. */
+export function countOf(shape: readonly number[], what = 'A tensor'): number {
+  if (shape.length > MOST_DIMENSIONS) throw new ImportError(manyDimensions(what, shape.length));
   let count = 1;
   for (const size of shape) {
-    if (!Number.isSafeInteger(size) || size < 0) throw new ImportError(`A tensor has a size of ${size}.`);
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw new ImportError(printed`${what} has a size of ${size}. ${DAMAGED}`);
     count *= size;
-    if (count > MOST_ELEMENTS) throw new ImportError(`A tensor of shape [${shape.join(', ')}] is too large.`);
+    if (count > MOST_ELEMENTS)
+      throw new ImportError(printed`${what} of shape [${shape.join(', ')}] is too large. ${DAMAGED}`);
   }
   return count;
 }
@@ -72,10 +82,10 @@ export function viewTensor(name: string, dtype: DType, shape: readonly number[],
   const size = sizeOf(dtype);
   const last = furthest(shape, stride);
   const fits = Number.isSafeInteger(offset) && offset >= 0 && (offset + last) * size <= to - from;
-  if (!fits) throw new ImportError(`Tensor ${quoted(name)} reaches beyond its storage of ${to - from} bytes.`);
-  if (countOf(shape) * size > to - from) {
+  if (!fits) throw new ImportError(printed`Tensor ${quoted(name)} reaches beyond its storage of ${to - from} bytes.`);
+  if (countOf(shape, `Tensor ${quoted(name)}`) * size > to - from) {
     throw new ImportError(
-      `Tensor ${quoted(name)} repeats the elements of its storage; save a copy of it (tensor.contiguous()) instead.`,
+      printed`Tensor ${quoted(name)} repeats the elements of its storage; save a copy of it (tensor.contiguous()) instead.`,
     );
   }
   const start = from + offset * size;

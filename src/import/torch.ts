@@ -3,13 +3,14 @@
  * read by our own interpreter (pickle.ts): every name that a checkpoint may call stands in this file.
  */
 
+import { printed } from '../files/printable.js';
 import { crc32 } from 'node:zlib';
 import { type ByteSource, inPages } from './bytes.js';
 import { ImportError, quoted } from './errors.js';
 import { Allowance, LONGEST_NAME, MOST_PICKLE_BYTES, MOST_TENSORS } from './limits.js';
 import { type Builder, COST, Dict, fill, Global, Tuple, unpickle } from './pickle.js';
 import type { Metadata } from './strength.js';
-import { countOf, type DType, MOST_DIMENSIONS, sizeOf, type Tensor, viewTensor } from './tensor.js';
+import { countOf, type DType, manyDimensions, MOST_DIMENSIONS, sizeOf, type Tensor, viewTensor } from './tensor.js';
 import { metadataOf } from './torch-metadata.js';
 import { readZip, type ZipEntry } from './zip.js';
 
@@ -90,7 +91,7 @@ export async function readTorch(file: ByteSource): Promise<Checkpoint> {
   const pickle = entries.get(`${folder}/data.pkl`) as ZipEntry;
   if (pickle.to - pickle.from > MOST_PICKLE_BYTES)
     throw new ImportError(
-      `The checkpoint has a pickle of more than ${MOST_PICKLE_BYTES} bytes, which is too large to be one.`,
+      printed`The checkpoint has a pickle of more than ${MOST_PICKLE_BYTES} bytes, which is too large to be one.`,
     );
   await checkByteOrder(file, entries.get(`${folder}/byteorder`));
   const bytes = await file.read(pickle.from, pickle.to);
@@ -102,10 +103,10 @@ export async function readTorch(file: ByteSource): Promise<Checkpoint> {
   if (position.at !== bytes.length) throw new ImportError('The pickle is damaged: there is data after its end.');
   const tensors = flatten(named(value, allowance), file, ({ key, bytes: length }) => {
     const entry = entries.get(`${folder}/data/${key}`);
-    if (!entry) throw new ImportError(`The checkpoint lacks the data of storage ${key}.`);
+    if (!entry) throw new ImportError(printed`The checkpoint lacks the data of storage ${quoted(key)}.`);
     if (entry.to - entry.from !== length) {
       throw new ImportError(
-        `The checkpoint is damaged: storage ${key} has ${entry.to - entry.from} of ${length} bytes.`,
+        printed`The checkpoint is damaged: storage ${quoted(key)} has ${entry.to - entry.from} of ${length} bytes.`,
       );
     }
     return entry;
@@ -125,7 +126,10 @@ function folderOf(entries: Map<string, ZipEntry>): string {
 async function checkByteOrder(file: ByteSource, entry: ZipEntry | undefined): Promise<void> {
   if (!entry || entry.to - entry.from > 16) return;
   const order = Buffer.from(await file.read(entry.from, entry.to)).toString('latin1');
-  if (order !== 'little') throw new ImportError(`The checkpoint is ${order}-endian; save it again on another machine.`);
+  if (order !== 'little')
+    throw new ImportError(
+      printed`The checkpoint is not little-endian but ${quoted(order)}; save it again on another machine.`,
+    );
 }
 
 const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
@@ -154,7 +158,8 @@ export async function readLegacyTorch(file: ByteSource): Promise<Checkpoint> {
   const starts = await legacyStorages(file, tensors, keys, position.at);
   const placed = flatten(tensors, file, (storage) => {
     const from = starts.get(storage.key);
-    if (from === undefined) throw new ImportError(`The checkpoint lacks the data of storage ${storage.key}.`);
+    if (from === undefined)
+      throw new ImportError(printed`The checkpoint lacks the data of storage ${quoted(storage.key)}.`);
     return { from, to: from + storage.bytes };
   });
   return { tensors: placed, metadata: metadataOf(value, allowance) };
@@ -178,7 +183,7 @@ async function legacyStorages(
     const count = await pages.read(at, at + 8);
     if (Buffer.from(count).readBigUInt64LE() !== BigInt(storage.count)) {
       throw new ImportError(
-        `The checkpoint is damaged: storage ${storage.key} has a length that does not match its tensors.`,
+        printed`The checkpoint is damaged: storage ${quoted(storage.key)} has a length that does not match its tensors.`,
       );
     }
     starts.set(storage.key, at + 8);
@@ -207,10 +212,11 @@ function named(value: unknown, allowance: Allowance): NamedTensor[] {
     if (item instanceof StoredTensor) {
       allowance.spend(COST.container + COST.character * name.length);
       tensors.push({ name, tensor: item });
-      if (tensors.length > MOST_TENSORS) throw new ImportError(`The checkpoint has more than ${MOST_TENSORS} tensors.`);
+      if (tensors.length > MOST_TENSORS)
+        throw new ImportError(printed`The checkpoint has more than ${MOST_TENSORS} tensors.`);
     }
     if (!(item instanceof Dict)) return;
-    if (depth >= DEEPEST) throw new ImportError(`The checkpoint is nested more than ${DEEPEST} levels deep.`);
+    if (depth >= DEEPEST) throw new ImportError(printed`The checkpoint is nested more than ${DEEPEST} levels deep.`);
     for (const [key, inner] of item.entries) {
       allowance.spend(COST.entry);
       visit(inner, joined(name, String(key), depth), depth + 1);
@@ -222,7 +228,9 @@ function named(value: unknown, allowance: Allowance): NamedTensor[] {
 
 function joined(outer: string, key: string, depth: number): string {
   if (outer.length + key.length <= LONGEST_NAME) return depth === 0 ? key : `${outer}${NESTED}${key}`;
-  throw new ImportError(`The checkpoint has the name ${quoted(outer || key)} of more than ${LONGEST_NAME} characters.`);
+  throw new ImportError(
+    printed`The checkpoint has the name ${quoted(outer || key)} of more than ${LONGEST_NAME} characters.`,
+  );
 }
 
 // -- what a checkpoint may call
@@ -254,7 +262,7 @@ const builder: Builder = {
     const call = Object.hasOwn(CALLS, path) ? CALLS[path] : undefined;
     if (call) return call(args, allowance);
     throw new ImportError(
-      `The checkpoint calls ${quoted(path)}, which is not needed to load weights and is not run. ` +
+      printed`The checkpoint calls ${quoted(path)}, which is not needed to load weights and is not run. ` +
         'If you trust the file, load it in PyTorch and save its state dict as safetensors.',
     );
   },
@@ -275,27 +283,27 @@ function storageType(path: string): DType {
   const name = /^torch\.(?:cuda\.)?(\w+)$/.exec(path)?.[1] ?? '';
   const dtype = Object.hasOwn(STORAGES, name) ? STORAGES[name] : undefined;
   if (dtype) return dtype;
-  throw new ImportError(`The checkpoint has a storage of type ${quoted(path)}, which is not known.`);
+  throw new ImportError(printed`The checkpoint has a storage of type ${quoted(path)}, which is not known.`);
 }
 
 function tensorOf(storage: unknown, offset: unknown, shape: unknown, stride: unknown, type?: unknown): StoredTensor {
   if (!(storage instanceof Storage)) throw new ImportError('The checkpoint has a tensor without a storage.');
   const sizes = sizesOf(shape);
-  countOf(sizes);
+  countOf(sizes, 'A tensor');
   const dtype = type === undefined ? storage.dtype : dtypeOf(type);
   return new StoredTensor(storage, dtype, asCount(offset), sizes, sizesOf(stride));
 }
 
 function sizesOf(value: unknown): number[] {
   const items = itemsOf(value);
-  if (items.length > MOST_DIMENSIONS) throw new ImportError(`A tensor has ${items.length} dimensions.`);
+  if (items.length > MOST_DIMENSIONS) throw new ImportError(manyDimensions('A tensor', items.length));
   return items.map(asCount);
 }
 
 function dtypeOf(type: unknown): DType {
   const path = type instanceof Global ? type.path : 'something';
   const dtype = Object.hasOwn(DTYPES, path) ? DTYPES[path] : undefined;
-  if (!dtype) throw new ImportError(`The checkpoint has a tensor of type ${quoted(path)}, which is not known.`);
+  if (!dtype) throw new ImportError(printed`The checkpoint has a tensor of type ${quoted(path)}, which is not known.`);
   return dtype;
 }
 

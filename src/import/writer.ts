@@ -1,5 +1,6 @@
 /** Writes safetensors without holding more than a piece of one tensor. */
 
+import { printed } from '../files/printable.js';
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { convert, type TargetType, toFloat32 } from './convert.js';
@@ -135,7 +136,7 @@ async function* quantized(
   onQuantized?: OnQuantized,
 ): AsyncGenerator<Uint8Array> {
   const columns = rowOf(tensor.shape);
-  if (columns > PIECE) throw new ImportError(`"${name}" is too wide to be quantized.`);
+  if (columns > PIECE) throw new ImportError(printed`"${name}" is too wide to be quantized.`);
   for await (const { from, bytes } of pieces(tensor)) {
     const values = toFloat32(bytes, tensor.dtype);
     const part = usable(name, () => quantizeRows(values, columns, type));
@@ -167,7 +168,7 @@ function usable<T>(name: string, make: () => T): T {
   try {
     return make();
   } catch (error) {
-    throw error instanceof ImportError ? new ImportError(`"${name}" cannot be used. ${error.message}`) : error;
+    throw error instanceof ImportError ? new ImportError(printed`"${name}" cannot be used. ${error.message}`) : error;
   }
 }
 

@@ -4,6 +4,7 @@
  * front of the directory, and do not overlap; the directory is bounded. Zip64 fields are read.
  */
 
+import { printed } from '../files/printable.js';
 import { type ByteSource, inPages } from './bytes.js';
 import { ImportError, quoted } from './errors.js';
 
@@ -97,7 +98,9 @@ async function readEnd64(file: ByteSource, end: number): Promise<EndRecord | und
 
 function checkDirectory({ entries, bytes, from, end }: EndRecord): Directory {
   if (entries > MOST_ENTRIES || bytes > MOST_DIRECTORY_BYTES) {
-    throw new ImportError(`The archive lists ${entries} entries in ${bytes} bytes, which no real checkpoint does.`);
+    throw new ImportError(
+      printed`The archive lists ${entries} entries in ${bytes} bytes, which no real checkpoint does.`,
+    );
   }
   // Between directory and end record nothing has a place.
   if (from + bytes !== end) throw new ImportError('The archive is damaged: its directory is not where it should be.');
@@ -127,10 +130,10 @@ function readRecord(directory: DataView, at: number, nameBytes: number, extraByt
   const nameAt = at + CENTRAL_BYTES;
   const name = text(new Uint8Array(directory.buffer, directory.byteOffset + nameAt, nameBytes));
   if (directory.getUint16(at + 8, true) & ENCRYPTED)
-    throw new ImportError(`${quoted(name)} in the archive is encrypted.`);
+    throw new ImportError(printed`${quoted(name)} in the archive is encrypted.`);
   if (directory.getUint16(at + 10, true) !== 0) {
     throw new ImportError(
-      `${quoted(name)} in the archive is compressed. Save it again without compression, as torch.save does.`,
+      printed`${quoted(name)} in the archive is compressed. Save it again without compression, as torch.save does.`,
     );
   }
   const extra = zip64Extra(directory, nameAt + nameBytes, extraBytes);
@@ -143,7 +146,7 @@ function readRecord(directory: DataView, at: number, nameBytes: number, extraByt
   const stored = wide(20);
   const header = wide(42);
   if (bytes !== stored)
-    throw new ImportError(`The archive is damaged: ${quoted(name)} is stored with two different sizes.`);
+    throw new ImportError(printed`The archive is damaged: ${quoted(name)} is stored with two different sizes.`);
   return { name, header, bytes, crc32: directory.getUint32(at + 16, true) };
 }
 
@@ -162,7 +165,7 @@ function fields(directory: DataView, from: number, end: number): { next(name: st
   let at = from;
   return {
     next(name) {
-      if (at + 8 > end) throw new ImportError(`The archive is damaged: ${quoted(name)} lacks a zip64 field.`);
+      if (at + 8 > end) throw new ImportError(printed`The archive is damaged: ${quoted(name)} lacks a zip64 field.`);
       at += 8;
       return uint64(directory, at - 8);
     },
@@ -176,11 +179,12 @@ async function locate(file: ByteSource, records: Record[], end: number): Promise
   const pages = inPages(file);
   for (const record of [...records].sort((a, b) => a.header - b.header)) {
     if (record.header < free)
-      throw new ImportError(`The archive is damaged: ${quoted(record.name)} overlaps another entry.`);
+      throw new ImportError(printed`The archive is damaged: ${quoted(record.name)} overlaps another entry.`);
     const from = await dataStart(pages, record);
     free = from + record.bytes;
-    if (free > end) throw new ImportError(`The archive is damaged: ${quoted(record.name)} reaches beyond its end.`);
-    if (entries.has(record.name)) throw new ImportError(`The archive has two entries ${quoted(record.name)}.`);
+    if (free > end)
+      throw new ImportError(printed`The archive is damaged: ${quoted(record.name)} reaches beyond its end.`);
+    if (entries.has(record.name)) throw new ImportError(printed`The archive has two entries ${quoted(record.name)}.`);
     entries.set(record.name, { name: record.name, from, to: free, crc32: record.crc32 });
   }
   return entries;
@@ -192,9 +196,9 @@ async function dataStart(file: Pick<ByteSource, 'read'>, { name, header }: Recor
   const bytes = await file.read(header, header + nameAt + nameBytes);
   const local = view(bytes);
   if (local.getUint32(0, true) !== LOCAL)
-    throw new ImportError(`The archive is damaged: ${quoted(name)} has no header.`);
+    throw new ImportError(printed`The archive is damaged: ${quoted(name)} has no header.`);
   if (local.getUint16(26, true) !== nameBytes || Buffer.from(name).compare(bytes, nameAt) !== 0) {
-    throw new ImportError(`The archive is damaged: ${quoted(name)} has a different name in its header.`);
+    throw new ImportError(printed`The archive is damaged: ${quoted(name)} has a different name in its header.`);
   }
   return header + nameAt + nameBytes + local.getUint16(28, true);
 }

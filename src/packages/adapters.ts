@@ -1,5 +1,6 @@
 /** LoRA adapters that sessions may choose: files in a folder, checked against each model by the shapes alone. */
 
+import { printed } from '../files/printable.js';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
@@ -46,7 +47,7 @@ export async function findAdapters(directory: string): Promise<AdapterLibrary> {
   const problems: PackageProblem[] = [];
   for (const { name, path } of await candidates(directory, problems)) {
     try {
-      if (adapters.has(name)) throw new ImportError(`there are two adapters called "${name}".`);
+      if (adapters.has(name)) throw new ImportError(printed`there are two adapters called "${name}".`);
       const { adapter, notes } = await readAdapterFile(name, path);
       adapters.set(name, adapter);
       problems.push(...notes.map((note) => ({ directory: path, message: `LoRA ${name}: ${note}` })));

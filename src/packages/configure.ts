@@ -1,5 +1,6 @@
 /** Changes how a package is sampled: its config.json, and with that its manifest. */
 
+import { printed } from '../files/printable.js';
 import { open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { applySettings, ImportError, type Setting } from '../import/index.js';
@@ -62,7 +63,7 @@ function json(value: unknown): Buffer {
 
 async function replace(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(`${path}.new`, 'w').catch((error: Error) => {
-    throw new ImportError(`${path} cannot be written: ${error.message}`);
+    throw new ImportError(printed`${path} cannot be written: ${error.message}`);
   });
   try {
     await file.writeFile(bytes);

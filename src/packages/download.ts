@@ -4,6 +4,7 @@
  * on after an interruption, and nothing is read twice to be verified.
  */
 
+import { printed } from '../files/printable.js';
 import { constants, type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -129,7 +130,7 @@ async function readPart(folder: RemoteFolder, part: Part, buffer: SharedBytes, s
         buffer.set(bytes, filled);
         filled += bytes.length;
       }
-      if (filled < buffer.length) throw new RemoteError(`${part.target.file}: the response ended early.`, true);
+      if (filled < buffer.length) throw new RemoteError(printed`${part.target.file}: the response ended early.`, true);
     } catch (error) {
       await waitOrThrow(error, attempt, settings);
     }
@@ -162,10 +163,11 @@ async function collect(file: string, bytes: RemoteBody['bytes'], size: number, m
   let length = 0;
   for await (const part of bytes) {
     length += part.length;
-    if (length > mostBytes) throw new RemoteError(`${file} is larger than the limit of ${mostBytes} bytes.`, false);
+    if (length > mostBytes)
+      throw new RemoteError(printed`${file} is larger than the limit of ${mostBytes} bytes.`, false);
     parts.push(part);
   }
-  if (length !== size) throw new RemoteError(`${file}: the response ended early.`, true);
+  if (length !== size) throw new RemoteError(printed`${file}: the response ended early.`, true);
   return Buffer.concat(parts);
 }
 
@@ -188,7 +190,9 @@ async function* bytesOf(folder: RemoteFolder, part: Part, start: number, setting
     target.validator ??= body.validator;
     if (body.validator !== target.validator) throw changed(target.file);
     if (body.size !== target.expected.bytes) {
-      throw new ChecksumError(`${target.file} has ${body.size} bytes; the manifest says ${target.expected.bytes}.`);
+      throw new ChecksumError(
+        printed`${target.file} has ${body.size} bytes; the manifest says ${target.expected.bytes}.`,
+      );
     }
     yield* body.bytes;
   } finally {
@@ -263,7 +267,7 @@ class Target {
   async finish(): Promise<void> {
     if ((await this.hash.digest()) !== this.expected.sha256) {
       await this.handle.truncate(0);
-      throw new ChecksumError(`${this.file} does not match the manifest: its checksum differs.`);
+      throw new ChecksumError(printed`${this.file} does not match the manifest: its checksum differs.`);
     }
     await this.syncing;
     await this.handle.datasync();

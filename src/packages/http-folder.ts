@@ -1,3 +1,4 @@
+import { printed } from '../files/printable.js';
 import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { leavable } from '../files/body.js';
@@ -60,7 +61,8 @@ export class HttpFolder implements RemoteFolder {
       const { statusCode = 0, headers } = response;
       if (![301, 302, 303, 307, 308].includes(statusCode) || headers.location === undefined) return response;
       response.destroy();
-      if (redirects === MOST_REDIRECTS) throw new RemoteError(`${this.address} redirects too many times.`, false);
+      if (redirects === MOST_REDIRECTS)
+        throw new RemoteError(printed`${this.address} redirects too many times.`, false);
       url = redirectOf(url, headers.location);
     }
   }
@@ -95,7 +97,7 @@ function redirectOf(from: URL, location: string): URL {
   const to = URL.canParse(location, from.href) ? new URL(location, from.href) : undefined;
   const allowed = to && isSafe(to) && (from.protocol !== 'https:' || to.protocol === 'https:');
   if (!allowed || to.username || to.password) {
-    throw new RemoteError(`${from.origin} redirects to a disallowed address; only https is accepted.`, false);
+    throw new RemoteError(printed`${from.origin} redirects to a disallowed address; only https is accepted.`, false);
   }
   return to;
 }
@@ -106,7 +108,7 @@ function bodyOf(file: string, response: IncomingMessage, { range, validator: bef
   if (statusCode !== 200 && statusCode !== 206) throw refused(file, statusCode, headers['retry-after']);
   if (before !== undefined && validator !== before) throw changed(file);
   if (headers['content-encoding'] !== undefined && headers['content-encoding'] !== 'identity') {
-    throw new RemoteError(`${file}: the response is compressed; disable compression for this path.`, false);
+    throw new RemoteError(printed`${file}: the response is compressed; disable compression for this path.`, false);
   }
   const size =
     statusCode === 206 ? partialSize(file, headers['content-range'], range) : wholeSize(file, response, range);
@@ -114,29 +116,32 @@ function bodyOf(file: string, response: IncomingMessage, { range, validator: bef
 }
 
 export function changed(file: string): RemoteError {
-  return new RemoteError(`${file} changed while it was being downloaded; try again.`, false);
+  return new RemoteError(printed`${file} changed while it was being downloaded; try again.`, false);
 }
 
 /** A server may answer a range that is the whole file with the whole file. */
 function wholeSize(file: string, { headers }: IncomingMessage, range: ByteRange | undefined): number {
   const size = Number(headers['content-length'] ?? Number.NaN);
   if (range && !(range.start === 0 && range.end === size - 1)) {
-    throw new RemoteError(`${file}: the server does not support byte ranges, or sent a different file.`, false);
+    throw new RemoteError(printed`${file}: the server does not support byte ranges, or sent a different file.`, false);
   }
   if (!Number.isSafeInteger(size))
-    throw new RemoteError(`${file}: the server does not send its size (Content-Length).`, false);
+    throw new RemoteError(printed`${file}: the server does not send its size (Content-Length).`, false);
   return size;
 }
 
 function partialSize(file: string, header: string | undefined, range: ByteRange | undefined): number {
   const [, start, end, size] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(header ?? '') ?? [];
   if (range && Number(start) === range.start && Number(end) === range.end) return Number(size);
-  throw new RemoteError(`${file}: the server sent a different range than requested (${header ?? 'unnamed'}).`, false);
+  throw new RemoteError(
+    printed`${file}: the server sent a different range than requested (${header ?? 'unnamed'}).`,
+    false,
+  );
 }
 
 function refused(file: string, status: number, retryAfter: string | undefined): RemoteError {
   const seconds = Math.min(Number(retryAfter ?? Number.NaN), LONGEST_RETRY_AFTER_S);
-  return new RemoteError(`${file}: the server answered ${status}.`, TRANSIENT.has(status), {
+  return new RemoteError(printed`${file}: the server answered ${status}.`, TRANSIENT.has(status), {
     ...(seconds > 0 && { retryAfterMs: seconds * 1_000 }),
   });
 }
@@ -145,7 +150,9 @@ async function* received(file: string, response: IncomingMessage): AsyncGenerato
   try {
     for await (const bytes of response) yield bytes as Uint8Array;
   } catch (error) {
-    throw new RemoteError(`${file}: the connection was interrupted (${messageOf(error)}).`, true, { cause: error });
+    throw new RemoteError(printed`${file}: the connection was interrupted (${messageOf(error)}).`, true, {
+      cause: error,
+    });
   } finally {
     response.destroy();
   }
@@ -168,11 +175,11 @@ function unreachable(url: URL, error: Error): RemoteError {
     return new RemoteError(message, false, { cause: error });
   }
   if (UNFIT.test(code)) {
-    return new RemoteError(`The certificate of ${url.host} cannot be used (${messageOf(error)}).`, false, {
+    return new RemoteError(printed`The certificate of ${url.host} cannot be used (${messageOf(error)}).`, false, {
       cause: error,
     });
   }
-  return new RemoteError(`${url.host} cannot be reached (${messageOf(error)}).`, true, { cause: error });
+  return new RemoteError(printed`${url.host} cannot be reached (${messageOf(error)}).`, true, { cause: error });
 }
 
 function messageOf(error: unknown): string {

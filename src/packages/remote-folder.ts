@@ -1,5 +1,6 @@
 /** A folder of files somewhere else, read in ranges; what a package is fetched from. */
 
+import { printed } from '../files/printable.js';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -98,7 +99,7 @@ export class LocalFolder implements RemoteFolder {
   async read(file: string, { range }: ReadOptions = {}): Promise<RemoteBody> {
     const path = join(this.address, file);
     const handle = await open(path).catch((error: Error) => {
-      throw new RemoteError(`${path} cannot be read: ${error.message}`, false, { cause: error });
+      throw new RemoteError(printed`${path} cannot be read: ${error.message}`, false, { cause: error });
     });
     try {
       const { size, mtimeMs } = await handle.stat();

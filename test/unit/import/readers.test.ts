@@ -2,9 +2,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
 import { memoryBytes } from '../../../src/import/bytes.js';
-import { ImportError } from '../../../src/import/errors.js';
+import { ImportError, inFile } from '../../../src/import/errors.js';
 import { openSource, readTensors } from '../../../src/import/source.js';
-import { type Tensor, viewTensor, wholeTensor } from '../../../src/import/tensor.js';
+import { countOf, type Tensor, viewTensor, wholeTensor } from '../../../src/import/tensor.js';
 import { readZip } from '../../../src/import/zip.js';
 import { writeZip } from '../../support/zip-writer.js';
 
@@ -118,6 +118,52 @@ describe('a PyTorch checkpoint', () => {
     ['', /neither/],
   ])('%j is named for what it is', async (text, message) => {
     await expect(readTensors(memoryBytes(Buffer.from(text)))).rejects.toThrow(message);
+  });
+});
+
+describe('what a stranger wrote', () => {
+  const forged = 'x\r\nforged line\u2028\u202e\u009b';
+  /** Of a checkpoint with one tensor, whose storage has this key. */
+  const tensorPickle = (key: string) => {
+    const text = Buffer.from(key);
+    return (
+      '\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n' +
+      `X${String.fromCharCode(text.length)}\0\0\0${text.toString('latin1')}X\x03\0\0\0cpuK\x04tQK\0(K\x04t(K\x01ttRs.`
+    );
+  };
+  const message = (work: Promise<unknown>) => work.then(String, (error: Error) => error.message);
+
+  it.each([
+    ['a storage key', [{ name: 'a/data.pkl', bytes: Buffer.from(tensorPickle(forged), 'latin1') }]],
+    [
+      'a byte order',
+      [
+        { name: 'a/data.pkl', bytes: Buffer.from('}.') },
+        { name: 'a/byteorder', bytes: Buffer.from('big\r\nforged') },
+      ],
+    ],
+  ])('makes no line of its own: %s', async (_what, entries) => {
+    const said = await message(readTensors(memoryBytes(writeZip(entries))));
+    expect(said).toContain('forged');
+    expect(said).not.toMatch(/[\r\n\u2028\u202e\u0080-\u009f]/);
+  });
+
+  it.each(['tensor', 'type', 'file'])('makes no line of its own: the name of a %s', async (what) => {
+    const name = what === 'file' ? 'w' : forged;
+    const header = { [name]: { dtype: what === 'type' ? forged : 'F32', shape: [3], data_offsets: [0, 4] } };
+    const json = Buffer.from(JSON.stringify(header));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(json.length));
+    const file = memoryBytes(Buffer.concat([length, json, Buffer.alloc(4)]));
+    const said = await message(inFile(what === 'file' ? forged : 'w.safetensors', () => readTensors(file)));
+    expect(said).toContain('w');
+    expect(said).not.toMatch(/[\r\n\u2028\u202e\u0080-\u009f]/);
+  });
+
+  it('is told of a shape that no weights have, by the name of the tensor and with what to do', () => {
+    expect(() => countOf(Array<number>(100_000).fill(1), 'Tensor "w"')).toThrow(
+      /^Tensor "w" has 100000 dimensions; at most 16 are read\. The file is damaged, .*download it again\.$/,
+    );
   });
 });
 
