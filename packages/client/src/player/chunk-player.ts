@@ -169,6 +169,7 @@ export class ChunkPlayer extends VideoPlayer {
     const { currentTime } = this.video;
     const { edgeSeconds } = this.index;
     if (Math.abs(currentTime - this.went) > 0.01) this.following = currentTime >= edgeSeconds - NEAR_SECONDS;
+    this.went = -1;
     this.pacing.restart();
     this.arrivals.forget();
     this.feeder?.nudge();
@@ -186,7 +187,8 @@ export class ChunkPlayer extends VideoPlayer {
     const until = screen.seconds + ahead;
     const complete = index.complete && until >= index.edgeSeconds - SLACK_SECONDS;
     const lag = index.edgeSeconds - screen.seconds;
-    if (following && !complete && !video.paused && lag > FAR_SECONDS) return this.go(this.liveSeconds);
+    const stays = complete || video.paused || video.seeking; // Where the viewer goes is known when the element says so.
+    if (following && !stays && lag > FAR_SECONDS) return this.go(this.liveSeconds);
     this.pace = this.pacing.next({
       ...{ now: performance.now() / 1000, ahead, complete, following, paused: video.paused },
       aheadAtMost: this.feeder?.budget.aheadSeconds ?? Infinity,

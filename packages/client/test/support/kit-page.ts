@@ -19,6 +19,8 @@ declare global {
     /** Milliseconds that the picture stood still though the player said that it plays. */
     frozen: number;
     problems: string[];
+    /** How often the browser had no room. */
+    refused: number;
   }
 }
 
@@ -46,51 +48,58 @@ export class PageServer {
   }
 }
 
-/** A page that says what went wrong in it, and takes video from `seconds` at most at a time where that is given. */
+/** What every page begins with: it says what went wrong, and takes video from so many seconds at most at a time. */
+export function watchOver(quota: number | null): void {
+  window.problems = [];
+  addEventListener('error', (event) => window.problems.push(event.message));
+  addEventListener('unhandledrejection', (event) => window.problems.push(String(event.reason)));
+  if (quota === null) return;
+  window.refused = 0;
+  const append = Reflect.get<SourceBuffer, 'appendBuffer'>(SourceBuffer.prototype, 'appendBuffer');
+  SourceBuffer.prototype.appendBuffer = function (bytes) {
+    let kept = 0;
+    for (let i = 0; i < this.buffered.length; i++) kept += this.buffered.end(i) - this.buffered.start(i);
+    if (kept > quota) {
+      window.refused++;
+      throw new DOMException('The SourceBuffer is full.', 'QuotaExceededError');
+    }
+    append.call(this, bytes);
+  };
+}
+
+export interface PlayOptions {
+  url: string;
+  id?: string;
+  create?: kit.CreateOptions;
+  player?: kit.PlayerOptions;
+}
+
+/** In the page: attaches a player to a session, new or existing, and notes its states. Gives the session's id. */
+export async function attachPlayer({ url, id, create, player }: PlayOptions): Promise<string> {
+  const live = window.longlive.createClient({ url });
+  window.session = id === undefined ? await live.create(create ?? {}) : await live.session(id);
+  const video = document.querySelector('video') as HTMLVideoElement;
+  window.player = window.longlive.attach(window.session, video, player);
+  window.states = [];
+  const note = (state: kit.PlayerState): void =>
+    void window.states.push({ ...state, at: performance.now(), time: video.currentTime });
+  note(window.player.state);
+  window.player.watch(note);
+  window.frozen = 0;
+  let last = { time: -1, at: performance.now() };
+  setInterval(() => {
+    const now = { time: video.currentTime, at: performance.now() };
+    if (now.time !== last.time || window.player.state.status !== 'playing') last = now;
+    window.frozen = Math.max(window.frozen, now.at - last.at);
+  }, 50);
+  return window.session.id;
+}
+
 export async function openPage(browser: Browser, url: string, quotaSeconds?: number): Promise<Page> {
   const page = await browser.newPage();
-  await page.addInitScript((quota) => {
-    window.problems = [];
-    addEventListener('error', (event) => window.problems.push(event.message));
-    addEventListener('unhandledrejection', (event) => window.problems.push(String(event.reason)));
-    if (quota === undefined) return;
-    const append = Reflect.get<SourceBuffer, 'appendBuffer'>(SourceBuffer.prototype, 'appendBuffer');
-    SourceBuffer.prototype.appendBuffer = function (bytes) {
-      let kept = 0;
-      for (let i = 0; i < this.buffered.length; i++) kept += this.buffered.end(i) - this.buffered.start(i);
-      if (kept > quota) {
-        (window as { refused?: number }).refused = ((window as { refused?: number }).refused ?? 0) + 1;
-        throw new DOMException('The SourceBuffer is full.', 'QuotaExceededError');
-      }
-      append.call(this, bytes);
-    };
-  }, quotaSeconds);
+  await page.addInitScript(watchOver, quotaSeconds ?? null);
   await page.goto(url);
   return page;
 }
 
-/** Attaches a player to a session, new or existing, and notes its states. Gives the session's id. */
-export function play(
-  page: Page,
-  options: { url: string; id?: string; create?: kit.CreateOptions; player?: kit.PlayerOptions },
-): Promise<string> {
-  return page.evaluate(async ({ url, id, create, player }) => {
-    const live = window.longlive.createClient({ url });
-    window.session = id === undefined ? await live.create(create ?? {}) : await live.session(id);
-    const video = document.querySelector('video') as HTMLVideoElement;
-    window.player = window.longlive.attach(window.session, video, player);
-    window.states = [];
-    const note = (state: kit.PlayerState): void =>
-      void window.states.push({ ...state, at: performance.now(), time: video.currentTime });
-    note(window.player.state);
-    window.player.watch(note);
-    window.frozen = 0;
-    let last = { time: -1, at: performance.now() };
-    setInterval(() => {
-      const now = { time: video.currentTime, at: performance.now() };
-      if (now.time !== last.time || window.player.state.status !== 'playing') last = now;
-      window.frozen = Math.max(window.frozen, now.at - last.at);
-    }, 50);
-    return window.session.id;
-  }, options);
-}
+export const play = (page: Page, options: PlayOptions): Promise<string> => page.evaluate(attachPlayer, options);
