@@ -18,7 +18,7 @@ export class WebSocketWire implements Carrier {
     let used: string | undefined;
     this.client = createClient({
       url: url.replace(/^http/, 'ws'),
-      webSocketImpl,
+      webSocketImpl: heard(webSocketImpl),
       retryAttempts: 0,
       connectionAckWaitTimeout: ACKNOWLEDGED_WITHIN_MS,
       connectionParams: async () => {
@@ -74,6 +74,16 @@ export class WebSocketWire implements Carrier {
   close(): void {
     void this.client.dispose();
   }
+}
+
+/** One that is closed while it connects emits an error that nobody listens to any more, which would end Node. */
+function heard(given: unknown): unknown {
+  return class extends (given as typeof WebSocket) {
+    constructor(url: string | URL, protocols?: string | string[]) {
+      super(url, protocols);
+      this.addEventListener('error', () => undefined);
+    }
+  };
 }
 
 /** A close event, the errors of GraphQL, or what the token's source threw. */

@@ -115,6 +115,54 @@ test('where WebSockets are refused, events come over SSE', async () => {
   expect(proxy.webSockets).toBe(0);
 });
 
+const some = (count: number): boolean => count > 0;
+
+test('through a proxy that drops, delays and cuts WebSocket frames every chunk comes once', async () => {
+  proxy.dropOneIn = 12;
+  proxy.delayMilliseconds = 40;
+  proxy.cutAfter = 4000;
+  await using live = createClient({ url: proxy.url, webSocket: WebSocket });
+  const session = await live.create({ prompt: PROMPT, pace: 'FASTEST', maxSeconds: 15 });
+  const events = await toEnd(session);
+  expect(proxy).toMatchObject({ dropped: expect.toSatisfy(some), cuts: expect.toSatisfy(some) });
+  expect(indexes(events)).toEqual(counted((await session.refresh()).chunks));
+}, 120_000);
+
+test('30 s without network are noticed, and nothing is missing afterwards', async () => {
+  await using live = createClient({ url: proxy.url, webSocket: WebSocket });
+  const session = await live.create({ prompt: PROMPT, maxSeconds: 40 });
+  const states = new Set<string>();
+  session.watch(() => states.add(session.state.status));
+  let dark: Promise<void> | undefined;
+  const events = await toEnd(session, (event) => {
+    if (event.type === 'chunk' && event.index === 2) dark ??= nothingFor(30_000);
+  });
+  await dark;
+  expect(states).toContain('reconnecting');
+  expect(indexes(events)).toEqual(counted((await session.refresh()).chunks));
+}, 120_000);
+
+async function nothingFor(milliseconds: number): Promise<void> {
+  proxy.dark = true;
+  await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  proxy.dark = false;
+}
+
+test('two clients of one session see the same, prompts of the other too', async () => {
+  await using one = createClient({ url: proxy.url, webSocket: WebSocket });
+  await using two = createClient({ url: proxy.url });
+  const mine = await one.create({ prompt: PROMPT, pace: 'FASTEST' });
+  const theirs = await two.session(mine.id);
+  const [first, second] = [toEnd(mine), toEnd(theirs)];
+  const receipt = await theirs.switch('a blue robot');
+  await receipt.applied;
+  await mine.stop();
+  const [seen, also] = await Promise.all([first, second]);
+  expect(also.map(({ cursor }) => cursor)).toEqual(seen.map(({ cursor }) => cursor));
+  expect(seen).toContainEqual(expect.objectContaining({ type: 'applied', receiptId: receipt.id }));
+  await expect.poll(() => mine.state.status).toBe('ended');
+});
+
 test('a service that is killed and started again goes on for its watchers', async () => {
   await using live = createClient({ url: proxy.url, webSocket: WebSocket });
   const session = await live.create({ prompt: PROMPT, maxSeconds: 6 });
