@@ -51,7 +51,7 @@ describe.skipIf(!hasBrowser)('the player in Chromium', () => {
     const after = await look(page);
     expect(difference(before.pixels, after.pixels)).toBeGreaterThan(8);
     expect(after.time).toBeGreaterThanOrEqual((took?.seconds ?? Infinity) - 0.07);
-    await playsUntil(page, 14, PATIENCE);
+    await playsUntil(page, 10, PATIENCE);
     const { stats, following } = await page.evaluate(() => {
       const { stats, following } = window.player;
       return { stats: { ...stats }, following };
@@ -102,8 +102,8 @@ describe.skipIf(!hasBrowser)('the player in Chromium', () => {
 
   test('where the browser has room for a few seconds only, it evicts and goes on', async () => {
     page = await openPage(browser, pages.url, 4);
-    await play(page, { url: server.url, create: { prompt: PROMPT, pace: 'FASTEST', maxSeconds: 15 } });
-    await playsUntil(page, 14, 2 * PATIENCE);
+    await play(page, { url: server.url, create: { prompt: PROMPT, pace: 'FASTEST', maxSeconds: 10 } });
+    await playsUntil(page, 9, 2 * PATIENCE);
     await page.waitForFunction(() => window.player.state.status === 'ended');
     expect(await page.evaluate(() => window.refused)).toBeGreaterThan(0);
     expect(await page.evaluate(() => window.frozen)).toBeLessThan(750);
@@ -114,7 +114,7 @@ describe.skipIf(!hasBrowser)('the player in Chromium', () => {
   test('where generation is half as fast as playback it waits, says how long, and plays in stretches', async () => {
     const slow = await start(250);
     page = await openPage(browser, pages.url);
-    await play(page, { url: slow.url, create: { prompt: PROMPT, maxSeconds: 9 } });
+    await play(page, { url: slow.url, create: { prompt: PROMPT, maxSeconds: 7 } });
     await page.waitForFunction(() => window.player.state.status === 'ended', undefined, { timeout: 60_000 });
     const states = await page.evaluate(() => window.states);
     const waits = states.filter(({ status }) => status === 'buffering');
@@ -124,7 +124,7 @@ describe.skipIf(!hasBrowser)('the player in Chromium', () => {
     const stretches = states.flatMap((state, place) =>
       state.status === 'playing' ? [((states[place + 1]?.at ?? Infinity) - state.at) / 1000] : [],
     );
-    expect(Math.min(...stretches)).toBeGreaterThan(2);
+    expect(Math.min(...stretches.slice(0, -1))).toBeGreaterThan(2); // The last one ends with the session.
     await page.evaluate(() => window.player.close());
     await slow.close();
   });

@@ -115,8 +115,6 @@ test('where WebSockets are refused, events come over SSE', async () => {
   expect(proxy.webSockets).toBe(0);
 });
 
-const some = (count: number): boolean => count > 0;
-
 test('through a proxy that drops, delays and cuts WebSocket frames every chunk comes once', async () => {
   proxy.dropOneIn = 12;
   proxy.delayMilliseconds = 40;
@@ -124,7 +122,7 @@ test('through a proxy that drops, delays and cuts WebSocket frames every chunk c
   await using live = createClient({ url: proxy.url, webSocket: WebSocket });
   const session = await live.create({ prompt: PROMPT, pace: 'FASTEST', maxSeconds: 15 });
   const events = await toEnd(session);
-  expect(proxy).toMatchObject({ dropped: expect.toSatisfy(some), cuts: expect.toSatisfy(some) });
+  expect(Math.min(proxy.dropped, proxy.cuts)).toBeGreaterThan(0);
   expect(indexes(events)).toEqual(counted((await session.refresh()).chunks));
 }, 120_000);
 
