@@ -56,6 +56,9 @@ export function explain(error: unknown): { exitCode: number; message: string } {
   return { exitCode: EXIT.bug, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
+/** Also where the host to listen on has no address: whoever else is asked for by name has errors of its own. */
 function isListenError(error: unknown): error is Error {
-  return error instanceof Error && 'syscall' in error && error.syscall === 'listen';
+  return (
+    error instanceof Error && 'syscall' in error && (error.syscall === 'listen' || error.syscall === 'getaddrinfo')
+  );
 }

@@ -25,6 +25,12 @@ const list = z.string().transform((text) =>
 );
 const text = z.string().trim().min(1).optional();
 
+/** What the header `Authorization` can carry. */
+export const TOKEN = /^[\x21-\x7e]+$/;
+const LEAST_SECRET = 16;
+/** Blanks do not count: they are no secret. */
+export const isSecret = (text: string): boolean => text.replace(/\s/g, '').length >= LEAST_SECRET;
+
 type Parse = (text: string) => string | undefined;
 
 /** A value as `parse` makes it, or the refusal with what to write instead. */
@@ -81,10 +87,14 @@ const network = {
 };
 
 const secrets = {
-  token: text.describe('Bearer token required by /graphql and /metrics; none is required if not set'),
+  token: text
+    .refine((token) => token === undefined || TOKEN.test(token), {
+      error: 'must be printable ASCII without blanks, which is what a header can carry; longlive secrets makes one',
+    })
+    .describe('Bearer token required by /graphql and /metrics; none is required if not set'),
   signingKey: z
     .string()
-    .min(16)
+    .refine(isSecret, { error: 'must have at least 16 characters, blanks not counted; longlive secrets makes one' })
     .optional()
     .describe(
       'Secret that signs media URLs, shared by all servers; random per start if not set, which is refused with S3 or Redis',
@@ -363,9 +373,16 @@ export function loadConfig(
   flags: Partial<Record<string, unknown>> = {},
 ): ServerConfig {
   const given: Record<string, unknown> = {};
-  for (const setting of Object.keys(configSchema.shape)) {
+  for (const [setting, schema] of Object.entries<z.core.$ZodType>(configSchema.shape)) {
     const value = flags[setting] ?? fromEnvironment(environment, setting);
-    if (value !== undefined && value !== '') given[setting] = value;
+    if (value === undefined || value === '') continue;
+    const isDigits = typeof value === 'number' || (typeof value === 'string' && DECIMAL.test(value));
+    if (isNumber(schema) && !isDigits) {
+      throw new ConfigError(
+        `${setting} (${environmentName(setting)}): must be a number in decimal digits; got ${JSON.stringify(value)}`,
+      );
+    }
+    given[setting] = value;
   }
   const parsed = configSchema.safeParse(given);
   if (parsed.success) return parsed.data;
@@ -374,6 +391,14 @@ export function loadConfig(
     return `${setting} (${environmentName(setting)}): ${problemOf(issue, given[setting])}`;
   });
   throw new ConfigError(`Settings that cannot be used:\n  ${problems.join('\n  ')}`);
+}
+
+/** Nothing else that JavaScript takes for a number: neither blanks (0), nor 0x10 (16), nor a flag without a value (1). */
+const DECIMAL = /^\s*-?\d+(?:\.\d+)?\s*$/;
+
+function isNumber({ _zod: { def } }: z.core.$ZodType): boolean {
+  const { innerType } = def as { innerType?: z.core.$ZodType };
+  return innerType ? isNumber(innerType) : def.type === 'number';
 }
 
 /** In plain words; with the value only where it is a number, a choice or a switch, and so no secret. */

@@ -2,10 +2,9 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory } from '../files/make-directory.js';
-import { ConfigError, environmentName, type ServerConfig } from './config.js';
+import { ConfigError, environmentName, isSecret, type ServerConfig, TOKEN } from './config.js';
 
 const FILES = { token: 'token', signingKey: 'signing-key' } as const;
-const LEAST_CHARACTERS = 16;
 
 type SecretName = keyof typeof FILES;
 
@@ -80,6 +79,8 @@ async function read(path: string): Promise<string | undefined> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  if (text.length >= LEAST_CHARACTERS) return text;
-  throw new ConfigError(`${path}: a secret must have at least ${LEAST_CHARACTERS} characters.`);
+  if (isSecret(text) && TOKEN.test(text)) return text;
+  throw new ConfigError(
+    `${path}: a secret must have at least 16 characters, printable ASCII without blanks; remove the file to have one made.`,
+  );
 }

@@ -1,4 +1,5 @@
 /** Where things are kept, said by a URL. */
+import { type Stats, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { ObjectStore } from '../sessions/ports.js';
 import { FileStore } from './file-store.js';
@@ -13,9 +14,9 @@ export type StoreOptions = Omit<S3Options, 'bucket' | 'prefix'>;
  * Throws TypeError when the URL is none of these.
  */
 export function openStore(url: string, options: StoreOptions = {}): ObjectStore {
-  if (/^file:(?!\/)./.test(url)) return new FileStore(url.slice('file:'.length));
+  if (/^file:(?!\/)./.test(url)) return fileStore(url.slice('file:'.length));
   const parsed = parse(url);
-  if (parsed.protocol === 'file:' && parsed.host === '') return new FileStore(fileURLToPath(parsed));
+  if (parsed.protocol === 'file:' && parsed.host === '') return fileStore(fileURLToPath(parsed));
   if (parsed.protocol === 's3:' && parsed.host !== '' && parsed.search === '') {
     const prefix = decodeURIComponent(parsed.pathname).replace(/^\/|\/$/g, '');
     requirePrefix(prefix);
@@ -23,6 +24,19 @@ export function openStore(url: string, options: StoreOptions = {}): ObjectStore 
     return new DeferredStore(async () => new (await import('./s3-store.js')).S3Store(s3));
   }
   throw badUrl(url);
+}
+
+/** What is known at once: later it would be each session's trouble. */
+function fileStore(directory: string): FileStore {
+  let is: Stats | undefined;
+  try {
+    is = statSync(directory, { throwIfNoEntry: false });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOTDIR') throw error;
+    throw new TypeError(`${directory} is under a file; use a directory`);
+  }
+  if (is && !is.isDirectory()) throw new TypeError(`${directory} is a file; use a directory`);
+  return new FileStore(directory);
 }
 
 function parse(url: string): URL {

@@ -1,10 +1,14 @@
 import { readFileSync } from 'node:fs';
+import { relative } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
+import { EXIT, explain } from '../../../src/cli/failure.js';
 import { addSettings } from '../../../src/cli/settings.js';
 import { configSchema, ConfigError, environmentName, loadConfig } from '../../../src/server/index.js';
 import { checkExposure } from '../../../src/server/exposure.js';
 import { describeSettings, settingsPage } from '../../../src/server/settings-reference.js';
+import { openStore } from '../../../src/storage/index.js';
 
 describe('the reference of settings', () => {
   test('is what the code says (npm run settings)', () => {
@@ -24,7 +28,15 @@ describe('the reference of settings', () => {
   });
 
   test.each([
-    ['port', '4000x', 'must be a number; got "4000x"'],
+    ['port', '4000x', 'must be a number in decimal digits; got "4000x"'],
+    ['port', ' ', 'must be a number in decimal digits; got " "'],
+    ['port', '0x10', 'must be a number in decimal digits; got "0x10"'],
+    ['port', true, 'must be a number in decimal digits; got true'],
+    ['maxSessions', '1e1', 'must be a number in decimal digits; got "1e1"'],
+    ['mediaCacheMegabytes', '0b1', 'must be a number in decimal digits; got "0b1"'],
+    ['token', 'a\nb', 'must be printable ASCII without blanks'],
+    ['token', 'pässword', 'must be printable ASCII without blanks'],
+    ['signingKey', ' '.repeat(16), 'must have at least 16 characters, blanks not counted; longlive secrets makes one'],
     ['port', '70000', 'must be at most 65535; got "70000"'],
     ['port', '1.5', 'must be a whole number; got "1.5"'],
     ['mediaCacheMegabytes', '0', 'must be at least 1; got "0"'],
@@ -122,7 +134,7 @@ describe('a start', () => {
       expect(start({ host })).toThrow(ConfigError);
       expect(start({ host })).toThrow(/LONGLIVE_TOKEN[\s\S]*--open/);
       start({ host, open: true })();
-      start({ host, token: 'a token' })();
+      start({ host, token: 'a-token' })();
     },
   );
 
@@ -143,5 +155,20 @@ describe('a start', () => {
     expect(start({ store: 'S3://bucket/prefix' })).toThrow(ConfigError);
     start({ store: 's3://bucket', signingKey: 'a key of some length' })();
     start({ store: 'file:///data' })();
+  });
+});
+
+describe('a start that cannot serve', () => {
+  test.each([
+    ['is a file', fileURLToPath(import.meta.url)],
+    ['is under a file', `${fileURLToPath(import.meta.url)}/data`],
+  ])('is refused where the store %s, with what to do', (what, store) => {
+    for (const url of [pathToFileURL(store).href, `file:${relative('.', store)}`])
+      expect(() => openStore(url)).toThrow(new RegExp(`${what}; use a directory$`));
+  });
+
+  test('says without a stack that the host has no address', () => {
+    const error = Object.assign(new Error('getaddrinfo ENOTFOUND nosuch.invalid'), { syscall: 'getaddrinfo' });
+    expect(explain(error)).toEqual({ exitCode: EXIT.usage, message: error.message });
   });
 });
