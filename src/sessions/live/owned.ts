@@ -8,6 +8,7 @@ import { Life, type OwnedParts } from './life.js';
 import { impossible, isOver } from './phase.js';
 import type { EventRing } from '../read/ring.js';
 import { requireModel } from './required-model.js';
+import { DamagedError } from '../stored/checksum.js';
 import { isEnded, type Session, type StateReason, type SwitchPromptInput, type SwitchReceipt } from '../session.js';
 import { Switches } from './switches.js';
 
@@ -149,9 +150,14 @@ export class OwnedSession {
     await this.life.release();
   }
 
-  /** Finds out whether this server still owns the session, and lets go of it if not. */
-  confirm(): Promise<void> {
-    return this.life.confirm();
+  /** Finds out whether this server still owns the session, and lets go of it if not; without its record it cannot go on. */
+  async confirm(): Promise<void> {
+    try {
+      await this.life.confirm();
+    } catch (error) {
+      if (!(error instanceof DamagedError)) throw error;
+      await this.pause(undefined, 'STORAGE').catch(() => undefined);
+    }
   }
 
   /** Another server owns the session now: stop at once and write nothing more. */

@@ -5,6 +5,7 @@ import type { Directory } from './directory.js';
 import { DomainError } from '../errors.js';
 import { Holding } from './holding.js';
 import { OwnedSession } from './owned.js';
+import { untilDone } from './persistence.js';
 import type { Loss, Presence } from './presence.js';
 import type { Placement } from './placement.js';
 import type { CommandHandler } from '../ports.js';
@@ -248,13 +249,17 @@ export class Ownership {
   private lookAgain(id: string): void {
     const { clock, logger } = this.context;
     const look = async () => {
-      await clock.sleep(RETRY, this.over.signal);
-      if (!this.over.signal.aborted) await this.adopt(id);
+      try {
+        await this.adopt(id);
+      } catch (error) {
+        const code = error instanceof DomainError ? error.code : undefined;
+        const settled = code === 'OWNED_ELSEWHERE' || code === 'NOT_FOUND' || isLasting(error);
+        if (!settled && !this.over.signal.aborted) throw error;
+      }
     };
-    look().catch((error: unknown) => {
-      if (error instanceof DomainError && error.code === 'OWNED_ELSEWHERE') return;
-      logger.warn({ sessionId: id, error }, 'could not take back a lost session');
-    });
+    const what = `could not take back the lost session ${id}`;
+    const { signal } = this.over;
+    void clock.sleep(RETRY, signal).then(() => untilDone(look, { clock, logger, what, signal }));
   }
 
   private now(): string {

@@ -25,8 +25,19 @@ export class LogReader {
 
   /** What follows a cursor, up to the end of its segment; empty when nothing does (yet). */
   async after(cursor: number): Promise<StoredEvent[]> {
-    const segment = await this.segment(Math.floor(cursor / SEGMENT));
-    return segment.events.slice(cursor % SEGMENT);
+    const { events } = await this.at(cursor);
+    return events.slice(cursor % SEGMENT);
+  }
+
+  /** The segment that has what follows a cursor, which is known to have existed: that it is still there is checked. */
+  async at(cursor: number): Promise<{ index: number; events: StoredEvent[]; etag: string | undefined }> {
+    const index = Math.floor(cursor / SEGMENT);
+    const segment = await this.segment(index);
+    const behind = cursor % SEGMENT;
+    const before = behind === 0 && index > 0 && segment.events.length === 0 ? this.keys.segment(index - 1) : undefined;
+    if (before !== undefined && !(await this.vault.head(before))) throw disappeared(before);
+    if (segment.events.length < behind) throw disappeared(this.keys.segment(index));
+    return { index, ...segment };
   }
 
   async *all(cursor = 0): AsyncGenerator<StoredEvent> {
@@ -89,12 +100,11 @@ export class SessionLog {
     onCommitted: (event: StoredEvent) => void,
   ): Promise<SessionLog> {
     const reader = new LogReader(vault, keys);
-    let tail: Tail = { index: Math.floor(after / SEGMENT), events: [], etag: undefined };
+    let tail: Tail = await reader.at(after);
     for (;;) {
-      tail = { index: tail.index, ...(await reader.segment(tail.index)) };
       for (const event of tail.events) if (event.sequence > after) onCommitted(event);
       if (tail.events.length < SEGMENT) break;
-      tail = { index: tail.index + 1, events: [], etag: undefined };
+      tail = { index: tail.index + 1, ...(await reader.segment(tail.index + 1)) };
     }
     return new SessionLog(vault, keys, clock, onCommitted, tail);
   }
@@ -116,7 +126,7 @@ export class SessionLog {
     const { tail, uncertain } = this;
     const key = this.keys.segment(tail.index);
     const etag = (await this.vault.head(key))?.etag;
-    if (etag === undefined && tail.etag !== undefined) throw new DamagedError(key, 'has disappeared from the store');
+    if (etag === undefined && tail.etag !== undefined) throw disappeared(key);
     const ours = etag === tail.etag ? await this.isLast(tail) : await this.isOurs(tail, uncertain);
     // What was written here meanwhile is no reason to doubt.
     if (this.tail !== tail || this.uncertain !== uncertain) return this.confirm();
@@ -180,6 +190,7 @@ export class SessionLog {
   private async adoptUncertain(): Promise<void> {
     if (this.uncertain.length === 0) return;
     const stored = await new LogReader(this.vault, this.keys).segment(this.tail.index);
+    if (!stored.etag && this.tail.etag) throw disappeared(this.keys.segment(this.tail.index));
     if (stored.etag !== this.tail.etag) {
       if (JSON.stringify(stored.events) !== JSON.stringify([...this.tail.events, ...this.uncertain])) {
         throw new OwnershipLost(this.keys.segment(this.tail.index));
@@ -189,6 +200,10 @@ export class SessionLog {
     }
     this.uncertain = [];
   }
+}
+
+function disappeared(key: string): DamagedError {
+  return new DamagedError(key, 'has disappeared from the store, or lacks what was in it');
 }
 
 /** Whether what stands behind a change of state is still wanted is known only when that is logged. */

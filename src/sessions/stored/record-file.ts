@@ -1,5 +1,6 @@
 /** `session.json` as its owner keeps it: written only while it is what the owner wrote last. */
 
+import { DamagedError } from './checksum.js';
 import { encodeRecord, readRecord, type SessionRecord } from './record.js';
 import { keysOf } from './keys.js';
 import { OwnershipLost, type Vault } from './vault.js';
@@ -44,13 +45,18 @@ export class RecordFile {
     this.current = record;
   }
 
-  /** Rejects with OwnershipLost unless the stored record names the owner that it was signed with. */
+  /**
+   * Rejects with OwnershipLost unless the stored record names the owner that it was signed with, and with DamagedError when
+   * there is none: nobody else owns what is not there.
+   */
   async confirm(): Promise<void> {
     await this.etagIfMine(new OwnershipLost(keysOf(this.current.id).record));
   }
 
   private async etagIfMine(lost: OwnershipLost): Promise<string> {
-    const stored = await readRecord(this.vault, keysOf(this.current.id));
+    const keys = keysOf(this.current.id);
+    const stored = await readRecord(this.vault, keys);
+    if (!stored) throw new DamagedError(keys.record, 'has disappeared from the store');
     const { owner, ownedSince } = this.current;
     if (stored?.record.owner !== owner || stored.record.ownedSince !== ownedSince) throw lost;
     return stored.etag;

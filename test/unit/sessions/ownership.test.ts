@@ -258,6 +258,49 @@ describe('while the store fails', () => {
     expect(world.engine.active).toBe(0);
   });
 
+  it('that is empty all at once, as an unmounted directory is, its sessions are paused and kept, and go on with it', async () => {
+    const world = makeWorld({ policy: { idleSeconds: 0 } });
+    await world.clock.until(world.service.start());
+    const { id } = await create(world, { maxSeconds: 60 });
+    const watching = read(world, id);
+    await world.clock.advance(2_000);
+    const kept = new Map(world.store.objects);
+    world.store.objects.clear();
+    await world.clock.advance(30_000);
+    expect(await world.service.session(id)).toMatchObject({ state: 'PAUSED', reason: 'STORAGE' });
+    expect(world.engine.active).toBe(0);
+    world.store.objects.clear();
+    for (const [key, object] of kept) world.store.objects.set(key, object);
+    await world.clock.advance(60_000);
+    const elsewhere = makeWorld({ after: world });
+    expect(await elsewhere.service.session(id)).toMatchObject({ state: 'PAUSED', reason: 'STORAGE' });
+    expect(await world.clock.until(world.service.resumeSession(id))).toMatchObject({ state: 'LIVE' });
+    const events = stored(await world.clock.until(watching));
+    expectWhole(events, 81);
+    expect(events.at(-1)).toMatchObject({ type: 'SessionEnded', state: 'COMPLETED' });
+  });
+
+  it('for long just when it is to be seen whose a session is, the session is looked after all the same', async () => {
+    const world = makeWorld({ policy: { idleSeconds: 0, storeRetrySeconds: 5 } });
+    await world.clock.until(world.service.start());
+    const { id } = await create(world);
+    await world.clock.advance(2_000);
+    // Somebody who is not alive has written: what a copy of the store from before the last start has.
+    const key = `sessions/${id}/session.json`;
+    const record = JSON.parse(world.store.text(key)) as { check?: string; owner: string };
+    const { check: _check, ...rest } = record;
+    await world.store.put(key, Buffer.from(JSON.stringify({ ...rest, owner: 'nobody' })));
+    world.store.objects.delete([...world.store.objects.keys()].find((name) => name.startsWith('servers/')) as string);
+    world.store.fault = (operation, name) =>
+      operation === 'get' && name === key && world.engine.active === 0 ? { when: 'before', error: OUTAGE } : undefined;
+    await world.clock.advance(60_000);
+    expect(world.engine.active).toBe(0);
+    world.store.fault = () => undefined;
+    await world.clock.advance(30_000);
+    expect(await world.service.session(id)).toMatchObject({ state: 'LIVE' });
+    expect(world.engine.active).toBe(1);
+  });
+
   it('a shutdown does not wait for it longer than storeFarewellSeconds', async () => {
     const world = makeWorld({ policy: { storeRetrySeconds: 60, storeFarewellSeconds: 5 } });
     for (let n = 0; n < 3; n++) await create(world, { pace: 'FASTEST' });

@@ -158,4 +158,40 @@ describe('a session that cannot be read', () => {
     });
     await expect(next.clock.until(next.service.session(damaged))).rejects.toMatchObject({ code: 'STORAGE' });
   });
+
+  it.each([
+    ['in its beginning', 20],
+    ['where a segment ended', 64],
+  ])('because its log is gone is not begun anew: %s', async (_where, events) => {
+    const world = makeWorld({ policy: { idleSeconds: 0 } });
+    const { id } = await world.clock.until(world.service.createSession({ prompt: 'a fox', pace: 'FASTEST' }));
+    await world.clock.until(
+      read(world, id, {}, (event) => event.type !== 'Heartbeat' && event.sequence === events - 1),
+    );
+    await world.clock.until(world.service.pauseSession(id));
+    const { lastSequence } = await world.service.session(id);
+    await world.clock.until(world.service.shutdown());
+    for (const key of world.store.objects.keys()) if (key.includes('/log/')) world.store.objects.delete(key);
+    const next = makeWorld({ after: world, policy: { idleSeconds: 0 } });
+    await next.clock.until(next.service.start());
+    const lost = { code: 'STORAGE', message: expect.stringContaining('disappeared') as string };
+    await expect(next.clock.until(next.service.resumeSession(id))).rejects.toMatchObject(lost);
+    await expect(next.clock.until(next.service.session(id))).rejects.toMatchObject(lost);
+    const { items } = await next.clock.until(next.service.sessions());
+    expect(items).toMatchObject([{ id, state: 'FAILED', failure: lost }]);
+    expect(lastSequence).toBeGreaterThanOrEqual(events);
+    expect([...next.store.objects.keys()].filter((key) => key.includes('/log/'))).toEqual([]);
+  });
+
+  it('any more while it is generated is paused, and stays with its server', async () => {
+    const world = makeWorld({ policy: { idleSeconds: 0 } });
+    const id = await live(world);
+    for (const key of world.store.objects.keys()) if (key.includes('/log/')) world.store.objects.delete(key);
+    await world.clock.advance(300_000);
+    expect(await world.service.session(id)).toMatchObject({
+      ...{ state: 'PAUSED', reason: 'STORAGE' },
+      failure: { message: expect.stringContaining('disappeared') as string },
+    });
+    expect([...world.store.objects.keys()].filter((key) => key.includes('/log/'))).toEqual([]);
+  });
 });
