@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { DomainError, type Session, StoreError } from '../../../src/sessions/index.js';
+import { unsealText } from '../../../src/sessions/stored/checksum.js';
 import { expectWhole, makeWorld, read, statesOf, stored, successorOf, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
@@ -287,9 +288,8 @@ describe('while the store fails', () => {
     await world.clock.advance(2_000);
     // Somebody who is not alive has written: what a copy of the store from before the last start has.
     const key = `sessions/${id}/session.json`;
-    const record = JSON.parse(world.store.text(key)) as { check?: string; owner: string };
-    const { check: _check, ...rest } = record;
-    await world.store.put(key, Buffer.from(JSON.stringify({ ...rest, owner: 'nobody' })));
+    const record = JSON.parse(unsealText(world.store.text(key), key)) as { owner: string };
+    await world.store.put(key, Buffer.from(JSON.stringify({ ...record, owner: 'nobody' })));
     world.store.objects.delete([...world.store.objects.keys()].find((name) => name.startsWith('servers/')) as string);
     world.store.fault = (operation, name) =>
       operation === 'get' && name === key && world.engine.active === 0 ? { when: 'before', error: OUTAGE } : undefined;
