@@ -1,7 +1,7 @@
 /**
  * What the native addon exports. `native/addon` implements exactly this; `src/engine` is its only importer.
- * Every rejected promise and thrown error carries `code` (see native/include/longlive/error.h) and a message that says
- * what to do.
+ * Every rejected promise and error of the core or the addon carries `code` (see native/include/longlive/error.h) and a message that
+ * says what to do; what Node's own binding refuses before (`Illegal invocation`) carries none.
  */
 
 import type { EncodedPictures, Step } from '../sessions/ports.js';

@@ -224,7 +224,7 @@ class Routes {
     if (foreign && config.token === undefined)
       return this.refuse(request, response, UNKNOWN_ORIGIN, currentRequestId());
     // Only types that a foreign page cannot send without asking first (CORS), so that no form can act for a visitor.
-    if (request.method === 'POST' && !/^application\/(graphql\+)?json\b/i.test(request.headers['content-type'] ?? '')) {
+    if (request.method === 'POST' && !/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
       return sendError(response, 415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the operation as application/json.');
     }
     if (request.method === 'POST' && !isPlainText(request.headers)) {
