@@ -2,10 +2,10 @@
 # The native core under sanitizers, and libFuzzer's targets for what reads strangers' bytes.
 #
 #   scripts/check-sanitizers.sh             bounded, as in CI: ThreadSanitizer over the thread pool, the addon's call thread and a model's
-#                                           calls on it; AddressSanitizer and UndefinedBehaviorSanitizer over the addon in Node, and over
-#                                           every target of libFuzzer for 20 s
+#                                           calls on it; AddressSanitizer and UndefinedBehaviorSanitizer over every native test, the addon
+#                                           in Node, and every target of libFuzzer for 20 s
 #   scripts/check-sanitizers.sh 3600 [TARGET...]   fuzzes for so long, all targets (native/test/fuzz/*.cpp) or only these
-#   ALL=1 scripts/check-sanitizers.sh       also the addon in Node under ThreadSanitizer, and every native test under the other two
+#   ALL=1 scripts/check-sanitizers.sh       also the addon in Node under ThreadSanitizer
 #
 # Kernels of instruction sets are the ordinary build's, unchecked; the portable ones are checked.
 # Needs g++, and clang with its runtimes (Debian: clang libclang-rt-dev).
@@ -43,6 +43,19 @@ fuzz_all() {
   return $failed
 }
 
+# The tests in as many processes as there are cores.
+native_tests() {
+  local share pids=() failed=0
+  for share in $(seq 0 $((jobs - 1))); do
+    timeout 500 "$asan/test" "--share=$share/$jobs" > "$asan/test-$share.log" 2>&1 & pids+=($!)
+  done
+  for share in $(seq 0 $((jobs - 1))); do
+    wait "${pids[share]}" || { tail -50 "$asan/test-$share.log"; failed=1; }
+    tail -1 "$asan/test-$share.log"
+  done
+  return $failed
+}
+
 # addon_in_node FOLDER LIBRARY: with the addon of a sanitized build. Node itself is not built for this, and ends without giving everything
 # back: of races and leaks those count whose innermost frame, below allocators, is the core's. An error of memory aborts.
 addon_in_node() {
@@ -77,12 +90,12 @@ say "libFuzzer: $each s each"
 if [ $# -eq 0 ]; then
   addon_in_node $asan "$(clang++ -print-file-name="libclang_rt.asan-$(uname -m).so")"
   say 'AddressSanitizer: the addon in Node'
+  checked test
+  native_tests
+  say 'AddressSanitizer: every native test'
 fi
 if [ -n "${ALL:-}" ]; then
   build CXX=g++ BUILD=build/tsan SANITIZE=thread build/tsan/longlive.node
   addon_in_node build/tsan "$(g++ -print-file-name=libtsan.so)"
   say 'ThreadSanitizer: the addon in Node'
-  checked test
-  $asan/test
-  say 'AddressSanitizer: every native test'
 fi

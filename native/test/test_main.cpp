@@ -1,7 +1,9 @@
+#include <cstdio>
 #include <cstring>
 
 #include "harness.h"
 
+// test [PART OF A NAME | --share=I/N]: all, those with this in their name, or each N-th from the I-th, counted from 0.
 int main(int argc, char** argv) {
   using namespace longlive::test;
   // Registered in reverse; run in the order of the files.
@@ -12,9 +14,11 @@ int main(int argc, char** argv) {
     ordered = c;
     c = next;
   }
-  int run = 0;
+  int share = 0, shares = 1;
+  const bool whole = argc < 2 || std::sscanf(argv[1], "--share=%d/%d", &share, &shares) == 2;
+  int run = 0, at = 0;
   for (Case* c = ordered; c; c = c->next) {
-    if (argc > 1 && !std::strstr(c->name, argv[1])) continue;
+    if (whole ? at++ % shares != share : !std::strstr(c->name, argv[1])) continue;
     std::printf("%s\n", c->name);
     std::fflush(stdout);
     c->body();
