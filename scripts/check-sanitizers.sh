@@ -47,7 +47,7 @@ fuzz_all() {
 native_tests() {
   local share pids=() failed=0
   for share in $(seq 0 $((jobs - 1))); do
-    timeout 500 "$asan/test" "--share=$share/$jobs" > "$asan/test-$share.log" 2>&1 & pids+=($!)
+    timeout 900 "$asan/test" "--share=$share/$jobs" > "$asan/test-$share.log" 2>&1 & pids+=($!)
   done
   for share in $(seq 0 $((jobs - 1))); do
     wait "${pids[share]}" || { tail -50 "$asan/test-$share.log"; failed=1; }
