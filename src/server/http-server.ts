@@ -126,7 +126,6 @@ class Routes {
     request.on('error', () => undefined);
     response.on('error', () => undefined);
     request.once(EXCESS, () => this.excess(request, response));
-    response.once('finish', () => this.ignoreRest(request));
     response.setHeader('x-request-id', id);
     this.newest.set(request.socket, { request, response });
     withRequestId(id, () => {
@@ -150,11 +149,6 @@ class Routes {
   private excess(request: IncomingMessage, response: ServerResponse): void {
     stopListening(request.socket);
     if (!response.headersSent) this.refuse(request, response, EXCESSIVE, String(response.getHeader('x-request-id')));
-  }
-
-  /** An answer was given before its request had come to its end: what is still to come has no reader, and any size. */
-  private ignoreRest(request: IncomingMessage): void {
-    if (!request.complete) stopListening(request.socket);
   }
 
   private async serve(

@@ -29,15 +29,8 @@ export function authorized(token: string | undefined, authorization: unknown): b
 
 export function sendJson(response: ServerResponse, status: number, body: object): void {
   const bytes = Buffer.from(JSON.stringify(body));
-  if (hasRest(response.req)) response.setHeader('connection', 'close');
   response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', 'content-length': bytes.length });
   response.end(response.req.method === 'HEAD' ? undefined : bytes);
-}
-
-/** Whether a body is still on its way, which nobody will read once the request has been answered. */
-function hasRest({ complete, headers }: IncomingMessage): boolean {
-  const { 'content-length': length = '0', 'transfer-encoding': encoding } = headers;
-  return !complete && (encoding !== undefined || length !== '0');
 }
 
 /** An error outside GraphQL, for which nothing of an answer may have been sent. */

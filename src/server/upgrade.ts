@@ -33,6 +33,11 @@ export function boundedRequest({ maxBodyBytes, maxPieces }: BodyLimits): typeof 
     private pieces = 0;
     private dropping = false;
 
+    /** What Node calls once the request has been answered, to throw away the rest of its body: that is counted, too. */
+    _dump(): void {
+      this.resume();
+    }
+
     override push(piece: Buffer | null, encoding?: BufferEncoding): boolean {
       if (piece === null) return super.push(piece, encoding);
       this.bytes += piece.length;

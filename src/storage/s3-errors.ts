@@ -160,7 +160,8 @@ function elsewhere({ name = '', Region, $metadata, $response }: S3Failure): stri
 }
 
 function meaningOf(name: string, status = 0): Pick<Meaning, 'code' | 'hint'> {
-  const found = MEANINGS.find(({ names }) => names.includes(name)) ??
-    MEANINGS.find(({ statuses = [] }) => statuses.includes(status)) ?? { code: 'UNREACHABLE' };
-  return found;
+  const named = MEANINGS.find(({ names }) => names.includes(name));
+  const numbered = MEANINGS.find(({ statuses = [] }) => statuses.includes(status));
+  // An error inside the server is no more than its status says.
+  return (name === 'InternalError' ? numbered : undefined) ?? named ?? numbered ?? { code: 'UNREACHABLE' };
 }
