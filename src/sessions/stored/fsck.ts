@@ -108,7 +108,7 @@ class SessionCheck implements Findings {
     const chunks = events.filter((event) => event.type === 'FrameChunk');
     await this.checkChunks(chunks);
     // What a lost part of the log told of is still there: nothing must be judged by the rest alone.
-    if (lost) return;
+    if (lost || (await this.hasLostItsLog(stored.record, session, chunks))) return;
     await this.checkRecord(stored, session);
     await this.checkParents(session);
     await this.removeOrphans(session, chunks);
@@ -170,6 +170,19 @@ class SessionCheck implements Findings {
     return { events, lost: problems.some(({ repair }) => repair === undefined) };
   }
 
+  /** The record tells of more than the log, and chunks are there: what the log told of cannot be made again, nor be thrown away. */
+  private async hasLostItsLog(
+    { snapshot }: SessionRecord,
+    session: Session,
+    chunks: readonly FrameChunk[],
+  ): Promise<boolean> {
+    const orphans = this.orphans(session, chunks).length;
+    if (snapshot.lastSequence <= session.lastSequence || orphans === 0) return false;
+    const problem = `records ${snapshot.lastSequence} events, but the log has ${session.lastSequence}, and ${orphans} chunks are not in it`;
+    await this.found({ key: this.keys.record, problem });
+    return true;
+  }
+
   /** The snapshot saves reading the log: it must not tell of what the log does not. */
   private async checkRecord(
     { record, etag }: { record: SessionRecord; etag: string },
@@ -210,14 +223,17 @@ class SessionCheck implements Findings {
     }
   }
 
-  /** The one that comes next may be on its way into the log. */
   private async removeOrphans(session: Session, chunks: readonly FrameChunk[]): Promise<void> {
-    const known = new Set(chunks.map(({ key }) => key));
-    if (!session.finishedAt) known.add(this.keys.chunk(session.chunks));
-    for (const key of this.files.keys()) {
-      if (!key.startsWith(this.keys.chunks) || known.has(key)) continue;
+    for (const key of this.orphans(session, chunks)) {
       await this.found({ key, problem: 'is not in the log' }, REMOVED, () => this.shelf.vault.delete(key));
     }
+  }
+
+  /** The chunk that comes next may be on its way into the log. */
+  private orphans(session: Session, chunks: readonly FrameChunk[]): string[] {
+    const known = new Set(chunks.map(({ key }) => key));
+    if (!session.finishedAt) known.add(this.keys.chunk(session.chunks));
+    return [...this.files.keys()].filter((key) => key.startsWith(this.keys.chunks) && !known.has(key));
   }
 
   private async checkCheckpoints({ since }: SessionRecord, session: Session): Promise<void> {

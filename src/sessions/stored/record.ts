@@ -113,12 +113,13 @@ export type RecordOrTombstone = { record: SessionRecord; etag: string } | { tomb
 
 export async function readRecordOrTombstone(
   vault: Vault,
-  { record: key }: SessionKeys,
+  { record: key, id: sessionId }: SessionKeys,
 ): Promise<RecordOrTombstone | undefined> {
   const stored = await vault.read(key);
   if (!stored) return undefined;
   const parsed = parse(stored.bytes, key);
   const { etag } = stored;
+  if (parsed.id !== sessionId) throw new DamagedError(key, 'is the record of another session');
   if (parsed.deletedAt === undefined) return { record: decode(parsed, key), etag };
   const { id, deletedAt, parent } = parsed;
   return { tombstone: { id, deletedAt: new Date(deletedAt), ...(parent && { parent }) }, etag };

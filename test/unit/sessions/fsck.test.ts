@@ -51,6 +51,37 @@ describe('fsck', () => {
     });
   });
 
+  it('throws nothing away when the log is lost, and leaves a finished session finished', async () => {
+    const { world, id } = await sample();
+    const prefix = `sessions/${id}/`;
+    for (const key of [...world.store.objects.keys()])
+      if (key.startsWith(`${prefix}log/`)) world.store.objects.delete(key);
+    const before = new Map(
+      [...world.store.objects].map(([key, { bytes }]) => [key, Buffer.from(bytes).toString('hex')]),
+    );
+    const found = problems(await check(world, true)).filter(({ key }) => key.startsWith(prefix));
+    expect(found).toContainEqual({
+      key: `${prefix}session.json`,
+      problem: expect.stringMatching(/^records \d+ events, but the log has 0, and \d+ chunks are not in it$/) as string,
+      repaired: false,
+    });
+    const after = new Map(
+      [...world.store.objects].map(([key, { bytes }]) => [key, Buffer.from(bytes).toString('hex')]),
+    );
+    for (const [key, bytes] of before) if (key.startsWith(prefix)) expect(after.get(key), key).toBe(bytes);
+  });
+
+  it('takes no other session for the one whose folder it lies in', async () => {
+    const { world, id, paused } = await sample();
+    world.store.objects.set(`sessions/${paused}/session.json`, world.store.objects.get(`sessions/${id}/session.json`)!);
+    const found = problems(await check(world, true));
+    expect(found).toContainEqual({
+      key: `sessions/${paused}/session.json`,
+      problem: 'is the record of another session',
+      repaired: false,
+    });
+  });
+
   const repairable: [string, string, (world: World, prefix: string, id: string) => string][] = [
     [
       'a flipped bit in the log',
