@@ -180,10 +180,10 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
   });
 
   test('asks for the token when the service has one', async () => {
-    const server = await startPaintingServer({ token: 'open sesame' });
+    const server = await startPaintingServer({ token: 'open-sesame' });
     const page = await browser.newPage();
     await page.goto(server.url);
-    await page.getByLabel('This service asks for its token').fill('open sesame');
+    await page.getByLabel('This service asks for its token').fill('open-sesame');
     await page.getByRole('button', { name: 'Enter' }).click();
     await page.getByRole('textbox', { name: 'Prompt' }).waitFor();
     await page.close();

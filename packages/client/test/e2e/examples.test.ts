@@ -42,20 +42,20 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
 
   test('EventSource has every event once, through connections that break', async () => {
     const proxy = await WildProxy.start(server.url);
+    const query =
+      'mutation { createSession(input: {prompt: "a fox", pace: REALTIME, maxSeconds: 5}) { ... on Session { id } } }';
+    const made = await fetch(`${server.url}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ query }),
+    });
+    const { data } = (await made.json()) as { data: { createSession: { id: string } } };
     proxy.cutAfter = 1000;
     const page = await openPage(browser, `${proxy.url}/healthz`);
-    const seen = await page.evaluate(async () => {
-      const create =
-        'mutation { createSession(input: {prompt: "a fox", pace: REALTIME, maxSeconds: 5}) { ... on Session { id } } }';
-      const answer = await fetch('/graphql', {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ query: create }),
-      });
-      const { data } = (await answer.json()) as { data: { createSession: { id: string } } };
+    const seen = await page.evaluate(async (id) => {
       const query = `subscription ($id: ID!) { sessionStream(sessionId: $id, media: NONE) {
         __typename ... on SessionEvent { cursor } ... on FrameChunk { index } } }`;
-      const variables = JSON.stringify({ id: data.createSession.id });
+      const variables = JSON.stringify({ id });
       const source = new EventSource(`/graphql?${new URLSearchParams({ query, variables }).toString()}`);
       const events: { id: string; type: string; index?: number }[] = [];
       let opened = 0;
@@ -69,7 +69,7 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
       await new Promise((resolve) => source.addEventListener('complete', resolve));
       source.close();
       return { events, opened };
-    });
+    }, data.createSession.id);
     const stored = seen.events.filter(({ type }) => type !== 'Heartbeat');
     expect(seen.opened).toBeGreaterThan(1);
     expect(new Set(stored.map(({ id }) => id)).size).toBe(stored.length);
