@@ -15,7 +15,7 @@ import { builder } from './builder.js';
 import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { Failure, SessionState, StateReason } from './session.js';
 import { sessionStream, type Streamed } from './stream.js';
-import { MOST_WORDS, RecacheMode, SwitchWhen, UNKNOWN_WORDS, whenBlock, whenName } from './timeline.js';
+import { RecacheMode, SwitchWhen, UNKNOWN_WORDS, whenBlock, whenName } from './timeline.js';
 
 const MediaDelivery = builder.enumType('MediaDelivery', {
   description: 'How a stream hands over the bytes of its chunks.',
@@ -137,10 +137,7 @@ const PromptRequested = builder.objectRef<Streamed<Requested>>('PromptRequested'
       resolve: ({ event }) => whenBlock(event.when),
     }),
     unknownWords: t.field({
-      type: ['String'],
-      nullable: true,
-      description: UNKNOWN_WORDS,
-      ...weigh(MOST_WORDS),
+      ...UNKNOWN_WORDS,
       resolve: ({ event: { unknownWords } }) => unknownWords && [...unknownWords],
     }),
     expectedBlock: t.int({

@@ -45,10 +45,14 @@ export const TimelineEntry = builder.objectRef<Entry>('TimelineEntry').implement
   }),
 });
 
-/** Told of one prompt. */
-export const MOST_WORDS = 32;
-export const UNKNOWN_WORDS =
-  'Words of the prompt that the model was never taught: they change nothing, or not what you expect. At most 32. Null when the model does not say what it was taught, and with adapters.';
+/** The field of a receipt, and of the event that tells of it. */
+export const UNKNOWN_WORDS = {
+  type: ['String'] as ['String'],
+  nullable: true,
+  description:
+    'Words of the prompt that the model was never taught: they change nothing, or not what you expect. At most 32. Null when the model does not say what it was taught, and with adapters.',
+  ...weigh(32),
+} as const;
 
 export const whenName = (when: When) => (typeof when === 'object' ? 'AT_BLOCK' : when);
 export const whenBlock = (when: When) => (typeof when === 'object' ? when.block : null);
@@ -72,10 +76,7 @@ export const SwitchReceipt = builder.objectRef<Receipt>('SwitchReceipt').impleme
       resolve: ({ when }) => whenBlock(when),
     }),
     unknownWords: t.field({
-      type: ['String'],
-      nullable: true,
-      description: UNKNOWN_WORDS,
-      ...weigh(MOST_WORDS),
+      ...UNKNOWN_WORDS,
       resolve: ({ unknownWords }) => unknownWords && [...unknownWords],
     }),
     requestedAt: t.expose('requestedAt', { description: 'When it was asked for.', type: 'DateTime' }),

@@ -30,6 +30,15 @@ async function done({ service, clock }: World, { sessionId, range }: SessionExpo
 
 const blocksOf = (text: string) => [...text.matchAll(/"block":(\d+)/g)].map(([, block]) => Number(block));
 
+/** Every chunk takes a while to be read, so that an export is under way for as long. */
+function slowDown({ store, clock }: World): void {
+  const get = store.get.bind(store);
+  store.get = async (...args) => {
+    if (args[0].includes('/chunks/')) await clock.sleep(100);
+    return get(...args);
+  };
+}
+
 describe('an export', () => {
   it('has the chunks of its part and a timeline of its own, and is made once', async () => {
     const world = makeWorld();
@@ -125,11 +134,7 @@ describe('an export', () => {
   it('waits its turn, and can be cancelled before and while it is made', async () => {
     const world = makeWorld();
     const id = await finished(world);
-    const get = world.store.get.bind(world.store);
-    world.store.get = async (...args) => {
-      if (args[0].includes('/chunks/')) await world.clock.sleep(100);
-      return get(...args);
-    };
+    slowDown(world);
     const first = await world.service.exportSession(id);
     const second = await world.service.exportSession(id, { toChunk: 3 });
     await world.clock.advance(1_000);
@@ -190,11 +195,7 @@ describe('an export', () => {
   it('of a session that is deleted meanwhile leaves nothing', async () => {
     const world = makeWorld();
     const id = await finished(world);
-    const get = world.store.get.bind(world.store);
-    world.store.get = async (...args) => {
-      if (args[0].includes('/chunks/')) await world.clock.sleep(100);
-      return get(...args);
-    };
+    slowDown(world);
     await world.service.exportSession(id);
     await world.clock.advance(1_000);
     await world.clock.until(world.service.deleteSession(id));
