@@ -149,7 +149,7 @@ export function runningPrecision(source: PackageSource, { device, deviceIndex, p
 /** Where there is no native core there is no GPU either. */
 function likelyDevice(wanted: ServerConfig['device'], index: number): Device {
   try {
-    return chooseDevice(loadAddon(), wanted, index);
+    return chooseDevice(loadAddon().devices(), wanted, index);
   } catch {
     return wanted === 'auto' ? 'cpu' : wanted;
   }

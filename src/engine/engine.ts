@@ -5,7 +5,7 @@ import { DomainError, invalid } from '../sessions/errors.js';
 import type { Engine, Generation, GenerationOptions, LoraChoice, LoraInfo, ModelInfo } from '../sessions/ports.js';
 import type { AdapterFile, AdapterLibrary } from '../packages/adapters.js';
 import { loadAddon } from './addon-file.js';
-import type { Addon, Device, Precision } from './addon.js';
+import type { Addon, Device, DeviceReport, Precision } from './addon.js';
 import { isEightBit } from './arithmetic.js';
 import { lacksCublasLt, NO_CUBLASLT } from './cuda-libraries.js';
 import { Catalog, type CatalogTimes, type Found } from '../packages/catalog.js';
@@ -71,8 +71,7 @@ function userCache(): string | undefined {
 }
 
 /** The device models run on when nobody says: the GPU if there is one. Who names one of several GPUs wants that one. */
-export function chooseDevice(addon: Addon, wanted: Device | 'auto' = 'auto', index = 0): Device {
-  const devices = addon.devices();
+export function chooseDevice(devices: readonly DeviceReport[], wanted: Device | 'auto' = 'auto', index = 0): Device {
   if (wanted === 'auto' && index === 0)
     return devices.some((report) => report.device === 'cuda' && report.index === 0 && report.available)
       ? 'cuda'
@@ -95,11 +94,10 @@ export function chooseDecoder(wanted: 'full' | 'tiny' | 'auto' = 'auto'): 'full'
 export async function openEngine(options: EngineOptions): Promise<NativeEngine> {
   const addon = options.addon ?? loadAddon();
   const { deviceIndex = 0 } = options;
-  const device = chooseDevice(addon, options.device, deviceIndex);
-  if (
-    addon.devices().some((report) => report.device === device && report.index === deviceIndex && lacksCublasLt(report))
-  )
-    options.warn?.(NO_CUBLASLT);
+  const devices = addon.devices(); // Once: each is opened and tried for it.
+  const device = chooseDevice(devices, options.device, deviceIndex);
+  const report = devices.find((each) => each.device === device && each.index === deviceIndex);
+  if (report && lacksCublasLt(report)) options.warn?.(NO_CUBLASLT);
   const addresses = typeof options.models === 'string' ? [options.models] : options.models;
   const cache = options.cache ?? new PackageCache({ directory: defaultCacheDirectory(), limitBytes: CACHE_BYTES });
   const catalog = new Catalog(addresses, cache, options, options.times);
@@ -108,7 +106,7 @@ export async function openEngine(options: EngineOptions): Promise<NativeEngine> 
   const engine = new NativeEngine({
     ...{ addon, catalog, model, cache, warn, rope: options.rope ?? 'package' },
     library: await openLibrary(options.loras),
-    memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(addon, device, deviceIndex),
+    memoryBytes: options.modelMemoryBytes ?? MEMORY_SHARE * memoryOf(report),
     load: {
       ...{ device, deviceIndex, precision, threads, isa: '' },
       decoder: chooseDecoder(decoder),
@@ -126,10 +124,8 @@ async function openLibrary(directory: string | undefined): Promise<AdapterLibrar
   return findAdapters(directory);
 }
 
-function memoryOf(addon: Addon, device: Device, index: number): number {
-  if (device === 'cpu') return totalmem();
-  const report = addon.devices().find((each) => each.device === device && each.index === index);
-  return report?.totalMemory ?? totalmem();
+function memoryOf(report: DeviceReport | undefined): number {
+  return !report || report.device === 'cpu' ? totalmem() : report.totalMemory;
 }
 
 const USUAL = 'pocket';
