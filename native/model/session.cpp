@@ -2,10 +2,13 @@
 #include "session.h"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <map>
 #include <new>
+#include <string_view>
 
 namespace longlive {
 
@@ -44,12 +47,21 @@ LatentGrid gridOf(const SessionOptions& o) {
 
 int64_t firstFrameOf(int64_t latentFrame) { return latentFrame == 0 ? 0 : 1 + kFramesPerLatent * (latentFrame - 1); }
 
-int64_t counter(const SafeTensors& file, const std::string& key) {
+// A number of the checkpoint's metadata as this core writes it: decimal digits of at most `most`, no sign, no leading zero.
+uint64_t numberIn(const SafeTensors& file, const std::string& key, uint64_t most) {
   const auto it = file.metadata().find(key);
-  const bool digits = it != file.metadata().end() && !it->second.empty() && it->second.size() < 18 &&
-                      it->second.find_first_not_of("0123456789") == std::string::npos;
-  if (!digits) throw Error(ErrorCode::InvalidPackage, "checkpoint: metadata \"" + key + "\" is missing or not a number");
-  return std::stoll(it->second);
+  const std::string_view text = it == file.metadata().end() ? std::string_view{} : std::string_view{it->second};
+  uint64_t n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  const bool whole = error == std::errc{} && end == text.data() + text.size();
+  if (!whole || n > most || std::to_string(n) != text) {
+    throw Error(ErrorCode::InvalidPackage, "checkpoint: metadata \"" + key + "\" is missing or not a number from 0 to " + std::to_string(most));
+  }
+  return n;
+}
+
+int64_t counter(const SafeTensors& file, const std::string& key) {
+  return static_cast<int64_t>(numberIn(file, key, 99'999'999'999'999'999));
 }
 
 }  // namespace
@@ -213,6 +225,10 @@ void Session::Impl::restore(std::span<const uint8_t> bytes, const Prompt& prompt
   const auto format = file.metadata().find("format");
   if (format == file.metadata().end() || format->second != "longlive-checkpoint-1") {
     throw Error(ErrorCode::InvalidPackage, "checkpoint: this version does not read its format; resume it with the version that wrote it");
+  }
+  const uint64_t seed = numberIn(file, "seed", std::numeric_limits<uint64_t>::max());
+  if (seed != options.seed) {
+    refuse("the checkpoint is of a session with seed " + std::to_string(seed) + ", not " + std::to_string(options.seed));
   }
   WeightReader reader(file);
   const int64_t channels = parts.dit->config().inDim, h = options.height / kStride, w = options.width / kStride;

@@ -281,6 +281,10 @@ TEST("session: a checkpoint whose counters no session has is refused, and the mo
     for (const char* bad : {"-1", "1.5", "", "1e3", "999999999999999999999", "0x8", " 8", "nan"}) {
       for (const char* key : {"block", "frame", "origin", "sinkStart"}) refused({{key, bad}}, ErrorCode::InvalidPackage);
     }
+    for (const char* bad : {"", "-9", "+9", "09", "9.0", "9 ", "0x9", "seed", "18446744073709551616", "99999999999999999999999999"}) {
+      CHECK(has(refused({{"seed", bad}}, ErrorCode::InvalidPackage), "\"seed\""));
+    }
+    for (const char* other : {"8", "18446744073709551615"}) CHECK(has(refused({{"seed", other}}), "seed " + std::string(other)));
     if (rope == RopeMode::Absolute) {
       CHECK(has(refused({{"block", "9"}, {"frame", "18"}}), "positions end at latent frame 16"));
       CHECK(has(refused({{"block", "4000000000"}, {"frame", "8000000000"}}), "positions end"));

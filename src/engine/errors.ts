@@ -1,4 +1,4 @@
-import { DomainError, type DomainErrorCode } from '../sessions/errors.js';
+import { DomainError, type DomainErrorCode, UnusableCheckpoint } from '../sessions/errors.js';
 
 /** What native/include/longlive/error.h may say. */
 type NativeCode =
@@ -27,9 +27,7 @@ export function openingError(error: unknown): DomainError {
 export function restoringError(error: unknown): DomainError {
   const code = nativeCode(error);
   if (code !== 'INVALID_ARGUMENT' && code !== 'INVALID_PACKAGE') return openingError(error);
-  return new DomainError('ENGINE', `The session cannot go on from its checkpoint: ${messageOf(error)}.`, {
-    cause: error,
-  });
+  return new UnusableCheckpoint(messageOf(error), error);
 }
 
 /** While running: whatever happens now is the engine's. */

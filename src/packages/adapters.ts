@@ -50,10 +50,10 @@ export async function findAdapters(directory: string): Promise<AdapterLibrary> {
       if (adapters.has(name)) throw new ImportError(printed`there are two adapters called "${name}".`);
       const { adapter, notes } = await readAdapterFile(name, path);
       adapters.set(name, adapter);
-      problems.push(...notes.map((note) => ({ directory: path, message: `LoRA ${name}: ${note}` })));
+      problems.push(...notes.map((note) => ({ directory: path, message: printed`LoRA ${name}: ` + note })));
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      problems.push({ directory: path, message: `LoRA ${name}: ${message.replace(`${path}: `, '')}` });
+      problems.push({ directory: path, message: printed`LoRA ${name}: ` + message.replace(`${path}: `, '') });
     }
   }
   return { adapters: [...adapters.values()], problems, misfit };
@@ -63,7 +63,7 @@ export async function findAdapters(directory: string): Promise<AdapterLibrary> {
 async function candidates(directory: string, problems: PackageProblem[]): Promise<{ name: string; path: string }[]> {
   const found: { name: string; path: string }[] = [];
   const entries = await readdir(directory).catch((error: Error) => {
-    problems.push({ directory, message: `LoRAs cannot be read from ${directory}: ${error.message}` });
+    problems.push({ directory, message: printed`LoRAs cannot be read from ${directory}: ${error.message}` });
     return [];
   });
   for (const entry of entries.filter((each) => !each.startsWith('.')).sort()) {
@@ -153,15 +153,15 @@ function misfit(adapter: AdapterFile, { config }: PackageFacts): string | undefi
   const shapes = ditShapes(sizes.data);
   const complaints = [...adapter.pairs].flatMap(([name, { rows, columns }]) => {
     const shape = shapes.get(name);
-    if (!shape) return [`${name} is not in the network`];
+    if (!shape) return [printed`${name} is not in the network`];
     if (shape.length >= 2 && shape[0] === rows && product(shape.slice(1)) === columns) return [];
-    return [`${name} is [${shape.join(', ')}], the adapter is made for [${rows}, ${columns}]`];
+    return [printed`${name} is [${shape.join(', ')}], the adapter is made for [${rows}, ${columns}]`];
   });
   for (const [name, shape] of adapter.differences) {
     const wanted = shapes.get(name);
-    if (!wanted) complaints.push(`${name} is not in the network`);
+    if (!wanted) complaints.push(printed`${name} is not in the network`);
     else if (product(wanted) !== product(shape))
-      complaints.push(`${name} is [${wanted.join(', ')}], the adapter has a difference [${shape.join(', ')}]`);
+      complaints.push(printed`${name} is [${wanted.join(', ')}], the adapter has a difference [${shape.join(', ')}]`);
   }
   if (complaints.length === 0) return undefined;
   const more = complaints.length > COMPLAINTS ? `; and ${complaints.length - COMPLAINTS} more` : '';

@@ -2,7 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { printable } from '../files/printable.js';
+import { printed } from '../files/printable.js';
 import { DomainError } from '../sessions/errors.js';
 import type { PackageCache } from './package-cache.js';
 import { bytesOf, findPackages, type ModelPackage, type PackageProblem, readPackage } from './package.js';
@@ -85,7 +85,7 @@ export class Catalog {
       else
         problems.push({
           directory: source.address,
-          message: `${printable(source.address)}: model "${name}" is taken from ${printable(first.address)}.`,
+          message: printed`${source.address}: model "${name}" is taken from ${first.address}.`,
         });
     }
     return { sources: [...sources.values()], problems };
@@ -183,7 +183,7 @@ function localSource({ directory, ...facts }: ModelPackage, precision: string | 
   const hold = async () => {
     const now = await readPackage(directory).catch(() => undefined);
     if (now?.digest === facts.digest) return { directory, release: async () => undefined };
-    throw new DomainError('MODEL_UNAVAILABLE', `Model package ${directory} was removed or replaced.`);
+    throw new DomainError('MODEL_UNAVAILABLE', printed`Model package ${directory} was removed or replaced.`);
   };
   const name = servedName(directory, facts.manifest);
   return { ...facts, name, address: directory, remote: false, storedPrecision: precision, hold };
@@ -224,7 +224,7 @@ class RemotePlace extends Paced {
     } catch (error) {
       this.failures++;
       const instead = cached
-        ? `; version ${printable(cached.manifest.version)} of "${cached.manifest.name}" is used, as last fetched`
+        ? printed`; version ${cached.manifest.version} of "${cached.manifest.name}" is used, as last fetched`
         : '';
       const message = `Model package ${this.address}: ${messageOf(error)}${instead}`;
       this.found = { sources: cached ? [cached] : [], problems: [{ directory: this.address, message }] };

@@ -14,6 +14,7 @@ import { lstat, readdir, readFile, rename, rm, stat, statfs, utimes, writeFile }
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeDirectory } from '../files/make-directory.js';
+import { printed } from '../files/printable.js';
 import { DomainError } from '../sessions/errors.js';
 import { isAlive, Lease, LEASE_TIMES, type LeaseTimes } from '../files/lease.js';
 import type { HeldPackage } from './package.js';
@@ -128,7 +129,7 @@ export class PackageCache {
   private explained(error: unknown): unknown {
     const ofFileSystem = error instanceof Error && 'syscall' in error && 'path' in error;
     if (!ofFileSystem) return error;
-    const message = `The model cache ${this.directory} cannot be used (${error.message}); see --model-cache.`;
+    const message = printed`The model cache ${this.directory} cannot be used (${error.message}); see --model-cache.`;
     return new DomainError('MODEL_UNAVAILABLE', message, { cause: error });
   }
 
@@ -171,7 +172,7 @@ export class PackageCache {
       throw full(`The model cache of ${gigabytes(this.limitBytes)} is full of packages in use`);
     if (!(await this.isFree(bytes - begun))) {
       throw full(
-        `The package needs ${gigabytes(bytes - begun)} of disk space in ${this.directory}, but the disk is full`,
+        printed`The package needs ${gigabytes(bytes - begun)} of disk space in ${this.directory}, but the disk is full`,
       );
     }
   }

@@ -5,7 +5,7 @@ import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { printable } from '../files/printable.js';
+import { printable, printed } from '../files/printable.js';
 import { readSmall } from '../import/bytes.js';
 import { PACKAGE_NAME } from '../import/package-name.js';
 import { pictureSide } from '../import/sampling.js';
@@ -106,6 +106,16 @@ function orderOf({ directory, manifest }: ModelPackage): string {
   return `${manifest.name}/${folder === manifest.name ? '' : folder}`;
 }
 
+/** What is wrong with a file of a package, fit for a terminal as it is: one line or more. */
+export class PackageError extends Error {
+  override readonly name = 'PackageError';
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof PackageError) return error.message;
+  return printable(error instanceof Error ? error.message : String(error));
+}
+
 /** Rejects with an Error that says what is wrong. Reads no weights. */
 export async function readPackage(directory: string): Promise<ModelPackage> {
   const bytes = await readSmall(join(directory, 'manifest.json'), MOST_JSON_BYTES);
@@ -118,7 +128,7 @@ export async function readPackage(directory: string): Promise<ModelPackage> {
 export function parseManifest(bytes: Uint8Array): Manifest {
   const manifest = parse('manifest.json', bytes, manifestSchema);
   for (const file of REQUIRED) {
-    if (!manifest.files[file]) throw new Error(`manifest.json does not list ${file}.`);
+    if (!manifest.files[file]) throw new PackageError(`manifest.json does not list ${file}.`);
   }
   return manifest;
 }
@@ -142,10 +152,10 @@ export async function* damages({ directory, manifest }: ModelPackage): AsyncGene
       (found) => found.size,
       () => undefined,
     );
-    if (size === undefined) yield `${file} is missing.`;
-    else if (size !== expected.bytes) yield `${file} has ${size} bytes; the manifest says ${expected.bytes}.`;
+    if (size === undefined) yield printed`${file} is missing.`;
+    else if (size !== expected.bytes) yield printed`${file} has ${size} bytes; the manifest says ${expected.bytes}.`;
     else if ((await sha256(join(directory, file))) !== expected.sha256)
-      yield `${file} is damaged: its checksum differs.`;
+      yield printed`${file} is damaged: its checksum differs.`;
   }
 }
 
@@ -169,8 +179,7 @@ async function tryRead(directory: string): Promise<ModelPackage | PackageProblem
   try {
     return await readPackage(directory);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    return { directory, message: `Model package ${printable(basename(directory))}: ${message}` };
+    return { directory, message: printed`Model package ${basename(directory)}: ` + reasonOf(error) };
   }
 }
 
@@ -179,13 +188,13 @@ function parse<T>(file: string, bytes: Uint8Array, schema: z.ZodType<T>): T {
   try {
     json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
-    throw new Error(`${file} is not JSON: ${printable(error instanceof Error ? error.message : String(error))}`);
+    throw new PackageError(printed`${file} is not JSON: ${error instanceof Error ? error.message : error}`);
   }
   const parsed = schema.safeParse(json);
   if (parsed.success) return parsed.data;
   const { issues } = parsed.error;
   const more = issues.length > MOST_ISSUES ? `\nand ${issues.length - MOST_ISSUES} more` : '';
-  throw new Error(`${file}: ${z.prettifyError({ issues: issues.slice(0, MOST_ISSUES).map(brief) })}${more}`);
+  throw new PackageError(`${file}: ${z.prettifyError({ issues: issues.slice(0, MOST_ISSUES).map(brief) })}${more}`);
 }
 
 /** Keys and values of a stranger's file may be long, and forge lines. */

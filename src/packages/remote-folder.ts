@@ -1,6 +1,6 @@
 /** A folder of files somewhere else, read in ranges; what a package is fetched from. */
 
-import { printed } from '../files/printable.js';
+import { printable, printed } from '../files/printable.js';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -81,7 +81,7 @@ async function* guarded(body: AsyncIterable<Uint8Array>, signal?: AbortSignal): 
 
 function storeError(error: unknown): unknown {
   if (error instanceof StoreError) {
-    return new RemoteError(error.message, error.code === 'UNREACHABLE', { cause: error });
+    return new RemoteError(printable(error.message), error.code === 'UNREACHABLE', { cause: error });
   }
   if (error instanceof RangeError) return new RemoteError(error.message, false, { cause: error });
   return error;

@@ -3,6 +3,7 @@
 import { open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeDirectory } from '../files/make-directory.js';
+import { printed } from '../files/printable.js';
 import { DomainError } from '../sessions/errors.js';
 import type { ObjectStore } from '../sessions/ports.js';
 import { ChecksumError, download, type DownloadOptions, readSmall } from './download.js';
@@ -68,7 +69,7 @@ export function openFolder(address: string, { openStore }: RemoteOptions = {}): 
   if (/^https?:/i.test(address)) return new HttpFolder(address);
   if (/^s3:/i.test(address) && openStore) return new StoreFolder(address, openStore(address));
   throw new TypeError(
-    `${address} is not a valid package location; use a directory, s3://bucket/prefix/ or https://host/path/.`,
+    printed`${address} is not a valid package location; use a directory, s3://bucket/prefix/ or https://host/path/.`,
   );
 }
 

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { link, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { printed } from '../files/printable.js';
 import { DomainError } from '../sessions/errors.js';
 import type { AddProduct, OnQuantized, StoredType, Tensor, WrittenFile } from '../import/index.js';
 import type { AdapterFile } from './adapters.js';
@@ -177,5 +178,5 @@ function mergeError(adapters: readonly WeightedAdapter[], error: Error): DomainE
 }
 
 function named(adapters: readonly WeightedAdapter[]): string {
-  return `LoRA ${adapters.map(({ adapter }) => `"${adapter.name}"`).join(' and ')}`;
+  return `LoRA ${adapters.map(({ adapter }) => printed`"${adapter.name}"`).join(' and ')}`;
 }

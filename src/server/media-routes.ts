@@ -179,15 +179,16 @@ async function compressed(text: Buffer, { headers }: IncomingMessage): Promise<{
 const gzip = promisify(gzipText);
 
 /**
- * Writes status and headers for the whole body or the range asked for; `undefined` when there is nothing to send. Answers
- * have no validator that an `If-Range` could match, so with one the whole body is sent.
+ * Writes status and headers for the whole body or the range asked for; `undefined` when there is nothing to send. `Range` is
+ * for GET alone. Answers have no validator that an `If-Range` could match, so with one the whole body is sent.
  */
 function head(
   request: IncomingMessage,
   response: ServerResponse,
   { size, type, cacheControl }: { size: number; type: string; cacheControl: string },
 ): ByteRange | undefined {
-  const range = request.headers['if-range'] === undefined ? parseRange(request.headers.range, size) : undefined;
+  const ranged = request.method === 'GET' && request.headers['if-range'] === undefined;
+  const range = ranged ? parseRange(request.headers.range, size) : undefined;
   if (range === 'unsatisfiable') {
     response.writeHead(416, { 'content-range': `bytes */${size}` }).end();
     return undefined;

@@ -21,6 +21,12 @@ export function blockSeconds(grid: BlockGrid): number {
   return (TEMPORAL_STRIDE * grid.framesPerBlock) / grid.fps;
 }
 
+/** The block that plays at a time. */
+export function blockAt(grid: BlockGrid, seconds: number): number {
+  const frame = Math.floor(seconds * grid.fps + 1e-6);
+  return Math.floor((frame + TEMPORAL_STRIDE - 1) / (TEMPORAL_STRIDE * grid.framesPerBlock));
+}
+
 /** The first block that starts at or after a time. */
 export function blockAtOrAfter(grid: BlockGrid, seconds: number): number {
   const frame = Math.ceil(seconds * grid.fps - 1e-6);

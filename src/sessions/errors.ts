@@ -56,6 +56,14 @@ export class DomainError extends Error {
   }
 }
 
+/** What the engine was to go on from is damaged, or not of this session: an earlier checkpoint may do. */
+export class UnusableCheckpoint extends DomainError {
+  constructor(problem: string, cause?: unknown) {
+    super('ENGINE', `The session cannot go on from its checkpoint: ${problem}.`, { cause });
+    this.name = 'UnusableCheckpoint';
+  }
+}
+
 export function invalid(field: string, message: string): DomainError {
   return new DomainError('INVALID_INPUT', message, { field });
 }

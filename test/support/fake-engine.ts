@@ -9,6 +9,7 @@ import {
   type ModelInfo,
   type RecacheMode,
   type Step,
+  UnusableCheckpoint,
 } from '../../src/sessions/index.js';
 
 export const FAKE_MODEL: ModelInfo = {
@@ -152,7 +153,7 @@ function parseCheckpoint(bytes: Uint8Array): FakeState {
   try {
     return JSON.parse(new TextDecoder().decode(bytes)) as FakeState;
   } catch (error) {
-    throw new DomainError('MODEL_UNAVAILABLE', 'checkpoint: not a checkpoint', { cause: error });
+    throw new UnusableCheckpoint('it is none', error);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { blockSeconds, startSecondsOf } from '../blocks.js';
 import { type Checkpoint, checkpointsBefore } from '../stored/checkpoints.js';
-import { DomainError } from '../errors.js';
+import { UnusableCheckpoint } from '../errors.js';
 import { Playback } from './playback.js';
 import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from '../ports.js';
 import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
@@ -166,7 +166,7 @@ export class Producer {
     return this.turn(() => context.engine.open(this.model, options));
   }
 
-  /** `undefined` when it is the checkpoint that is at fault: the model is here, and was found fit for the session. */
+  /** `undefined` when it is the checkpoint that is at fault. */
   private async restore({ blocks, bytes }: Checkpoint, options: GenerationOptions): Promise<Generation | undefined> {
     const { context, session } = this.host;
     try {
@@ -176,7 +176,7 @@ export class Producer {
       this.lastCheckpoint = blocks;
       return restored;
     } catch (error) {
-      if (error instanceof DomainError && error.code !== 'MODEL_UNAVAILABLE') throw error;
+      if (!(error instanceof UnusableCheckpoint)) throw error;
       context.logger.error({ sessionId: session.id, blocks, error }, 'checkpoint unusable; using the one before it');
       return undefined;
     }

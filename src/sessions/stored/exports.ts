@@ -1,5 +1,6 @@
 /** A part of a session as a video of its own: which chunks it has, its chapters and its timeline. */
 
+import { blockAt, blockAtOrAfter, startSecondsOf } from '../blocks.js';
 import { invalid } from '../errors.js';
 import type { FrameChunk } from '../events.js';
 import type { Chapter } from '../ports.js';
@@ -23,39 +24,42 @@ export interface ExportSource {
   timeline: readonly TimelineEntry[];
 }
 
-/** Throws INVALID_INPUT. */
-export function checkRange(input: ExportInput, { chunks, seconds, framesPerBlock, fps }: Session): ExportRange {
+/** The chunks that play in a part, in whole. Throws INVALID_INPUT unless the part lies in what there is. */
+export function checkRange(input: ExportInput, session: Session): ExportRange {
+  const { chunks, seconds } = session;
   if (chunks === 0) throw invalid('sessionId', 'Nothing to export yet; wait for the first chunk.');
-  const frames = 4 * framesPerBlock;
-  const chunkAt = (time: number) => Math.floor((time * fps + 3 + 1e-6) / frames);
-  const chunkBefore = (time: number) => Math.ceil((time * fps + 3 - 1e-6) / frames);
-  const from = place(input, 'from', { chunks, seconds, of: chunkAt }) ?? 0;
-  const to = place(input, 'to', { chunks, seconds, of: chunkBefore }) ?? chunks;
-  const fromChunk = Math.min(from, chunks - 1);
-  if (to <= fromChunk) {
-    throw invalid(input.toChunk === undefined ? 'toSeconds' : 'toChunk', 'The end must come after the beginning.');
-  }
-  return { fromChunk, toChunk: Math.min(to, chunks) };
+  const { fromSeconds, toSeconds, fromChunk, toChunk } = input;
+  mustBeOne('fromSeconds', fromSeconds, 'fromChunk', fromChunk);
+  mustBeOne('toSeconds', toSeconds, 'toChunk', toChunk);
+  mustBe('fromChunk', fromChunk, (at) => at >= 0 && at < chunks, `a whole number from 0 to ${chunks - 1}`);
+  mustBe('toChunk', toChunk, (at) => at > 0 && at <= chunks, `a whole number from 1 to ${chunks}`);
+  mustBe('fromSeconds', fromSeconds, (at) => at >= 0 && at < seconds, `at least 0 and less than ${seconds}`);
+  mustBe('toSeconds', toSeconds, (at) => at > 0 && at <= seconds + ROUNDING, `more than 0 and at most ${seconds}`);
+  const from = fromChunk ?? Math.min(blockAt(session, fromSeconds ?? 0), chunks - 1);
+  const to = toChunk ?? Math.min(blockAtOrAfter(session, toSeconds ?? seconds), chunks);
+  const begin = fromSeconds ?? startSecondsOf(session, from);
+  const end = toSeconds ?? startSecondsOf(session, to);
+  if (from < to && begin < end) return { fromChunk: from, toChunk: to };
+  throw invalid(toChunk === undefined ? 'toSeconds' : 'toChunk', 'The end must come after the beginning.');
 }
 
-function place(
-  input: ExportInput,
-  end: 'from' | 'to',
-  { chunks, seconds, of }: { chunks: number; seconds: number; of: (time: number) => number },
-): number | undefined {
-  const [time, chunk] = [input[`${end}Seconds`], input[`${end}Chunk`]];
-  if (time !== undefined && chunk !== undefined) {
-    throw invalid(`${end}Seconds`, `Give either ${end}Seconds or ${end}Chunk, not both.`);
-  }
-  if (time !== undefined) {
-    if (Number.isFinite(time) && time >= 0 && time <= seconds + 1e-6) return of(time);
-    throw invalid(
-      `${end}Seconds`,
-      `${end}Seconds must be between 0 and ${seconds}, the length generated so far; got ${time}.`,
-    );
-  }
-  if (chunk === undefined || (Number.isInteger(chunk) && chunk >= 0 && chunk <= chunks)) return chunk;
-  throw invalid(`${end}Chunk`, `${end}Chunk must be a whole number between 0 and ${chunks}; got ${chunk}.`);
+/** Seconds that clients may have rounded. */
+const ROUNDING = 1e-6;
+
+function mustBeOne(field: keyof ExportInput, value: unknown, otherField: string, other: unknown): void {
+  if (value !== undefined && other !== undefined)
+    throw invalid(field, `Give either ${field} or ${otherField}, not both.`);
+}
+
+function mustBe(
+  field: keyof ExportInput,
+  value: number | undefined,
+  fits: (value: number) => boolean,
+  what: string,
+): void {
+  if (value === undefined) return;
+  if (fits(value) && (field.endsWith('Seconds') || Number.isInteger(value))) return;
+  throw invalid(field, `${field} must be ${what}, of what there is so far; got ${value}.`);
 }
 
 export async function readSource(

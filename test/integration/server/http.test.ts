@@ -287,8 +287,12 @@ describe('media', () => {
     }
     const beyond = await fetch(finished.chunkUrl, { headers: { range: 'bytes=1000-' } });
     expect([beyond.status, beyond.headers.get('content-range')]).toEqual([416, 'bytes */1000']);
-    const head = await fetch(finished.chunkUrl, { method: 'HEAD' });
-    expect([head.status, head.headers.get('content-length'), await head.text()]).toEqual([200, '1000', '']);
+    for (const range of ['', 'bytes=10-19', 'bytes=1000-']) {
+      const head = await fetch(finished.chunkUrl, { method: 'HEAD', headers: range === '' ? {} : { range } });
+      expect([head.status, head.headers.get('content-length'), await head.text()]).toEqual([200, '1000', '']);
+      const video = await fetch(finished.videoUrl, { method: 'HEAD', headers: range === '' ? {} : { range } });
+      expect([video.status, video.headers.get('content-range')]).toEqual([200, null]);
+    }
   });
 
   test('the playlist leads to every chunk', async () => {

@@ -210,6 +210,10 @@ describe('LoRA adapters', () => {
       'LoRA "narrow" does not fit model "tiny": blocks.0.ffn.0.weight is [8, 4], the adapter is made for [8, 3].',
     );
     expect(() => check('for-another')).toThrow('blocks.7.ffn.0.weight is not in the network');
+    writeLora('forger', 1, 'blocks.0.ffn.0\nERROR: all is lost');
+    const { told, engine: other } = await open();
+    expect(() => other.check('tiny', { ...SIZE, loras: [{ name: 'forger', weight: 1 }] })).toThrow(/LoRA "forger"/);
+    for (const line of told) expect(line).not.toMatch(/^ERROR/m);
   });
 
   it('do not reach outside of their folder', async () => {

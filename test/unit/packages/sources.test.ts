@@ -5,7 +5,10 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type EngineOptions, openEngine } from '../../../src/engine/index.js';
 import { PackageCache, readPackage } from '../../../src/packages/index.js';
 import { findSources } from '../../../src/packages/catalog.js';
+import { findPackages } from '../../../src/packages/package.js';
+import { StoreFolder } from '../../../src/packages/remote-folder.js';
 import { installPackage, openFolder, readFolder } from '../../../src/packages/sources.js';
+import { StoreError } from '../../../src/sessions/index.js';
 import { describeFile, FakeAddon, writePackage } from '../../support/model-packages.js';
 import { RangeServer } from '../../support/range-server.js';
 
@@ -42,6 +45,29 @@ function open(options: Partial<EngineOptions> = {}) {
 }
 
 const asked = (file: string) => server.requests.filter((request) => request.file === file).length;
+
+describe('what others have written, in a message about a package', () => {
+  const forged = 'gone\nERROR: all is lost';
+
+  it('is shown on its line, whatever the store answers', async () => {
+    const get = () => Promise.reject(new StoreError('DENIED', forged));
+    const reading = new StoreFolder('s3://bucket/', { get }).read('manifest.json');
+    await expect(reading).rejects.toThrow('gone\\u000aERROR: all is lost');
+  });
+
+  it('is shown on its line, whatever a folder is called and its manifest says', async () => {
+    const models = join(root, 'models');
+    for (const name of ['two\nlines', 'bad']) mkdirSync(join(models, name), { recursive: true });
+    writeFileSync(join(models, 'bad', 'manifest.json'), 'x\nERROR: all is lost');
+    const change = (manifest: Record<string, unknown>) => Object.assign(manifest, { name: forged, [forged]: 1 });
+    writePackage(models, 'two\nlines', { change });
+    writePackage(models, 'no config\nERROR: all is lost');
+    rmSync(join(models, 'no config\nERROR: all is lost', 'config.json'));
+    const { problems } = await findPackages(models);
+    expect(problems).toHaveLength(3);
+    for (const { message } of problems) expect(message).not.toMatch(/^(ERROR|lines)/m);
+  });
+});
 
 describe('a package behind a URL', () => {
   it('is known before it is fetched, fetched when it is loaded, and then kept', async () => {

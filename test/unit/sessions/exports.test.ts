@@ -94,11 +94,45 @@ describe('an export', () => {
     [{ fromSeconds: 6, toSeconds: 3 }, 'toSeconds'],
     [{ toChunk: 1.5 }, 'toChunk'],
     [{ fromSeconds: NaN }, 'fromSeconds'],
+    [{ fromChunk: 17 }, 'fromChunk'],
+    [{ fromChunk: 18 }, 'fromChunk'],
+    [{ fromChunk: -1 }, 'fromChunk'],
+    [{ fromChunk: 17, toChunk: 17 }, 'fromChunk'],
+    [{ toChunk: 0 }, 'toChunk'],
+    [{ toChunk: 18 }, 'toChunk'],
+    [{ fromChunk: 5, toChunk: 4 }, 'toChunk'],
+    [{ toSeconds: 0 }, 'toSeconds'],
+    [{ toSeconds: -1 }, 'toSeconds'],
+    [{ toSeconds: Infinity }, 'toSeconds'],
+    [{ fromSeconds: 201 / 16 }, 'fromSeconds'],
+    [{ fromSeconds: 99 }, 'fromSeconds'],
+    [{ fromSeconds: 0, toSeconds: 0 }, 'toSeconds'],
+    [{ fromSeconds: 1, toSeconds: 1 }, 'toSeconds'],
+    [{ fromSeconds: 1.1, toSeconds: 1 }, 'toSeconds'],
+    [{ fromChunk: 4, toSeconds: 45 / 16 }, 'toSeconds'],
+    [{ fromSeconds: 3, toChunk: 4 }, 'toChunk'],
   ])('of %j is refused', async (input, field) => {
     const world = makeWorld();
     const id = await finished(world);
     await expect(world.service.exportSession(id, input)).rejects.toMatchObject({ code: 'INVALID_INPUT', field });
     await expect(world.service.export(id, '../../x')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  it.each([
+    [{}, [0, 17]],
+    [{ fromChunk: 16 }, [16, 17]],
+    [{ fromSeconds: 0, toSeconds: 201 / 16 }, [0, 17]],
+    [{ toSeconds: 0.001 }, [0, 1]],
+    [{ toSeconds: 9 / 16 }, [0, 1]],
+    [{ fromSeconds: 9 / 16, toSeconds: 21 / 16 }, [1, 2]],
+    [{ fromSeconds: 1, toSeconds: 1.001 }, [1, 2]],
+    [{ fromSeconds: 200.9 / 16 }, [16, 17]],
+    [{ fromSeconds: 3, toChunk: 5 }, [4, 5]],
+    [{ fromChunk: 4, toSeconds: 3 }, [4, 5]],
+  ])('of %j has the chunks from %j on, and no other', async (input, [fromChunk, toChunk]) => {
+    const world = makeWorld();
+    const id = await finished(world);
+    expect(await world.service.exportSession(id, input)).toMatchObject({ fromChunk, toChunk });
   });
 
   it('is gone on with after a crash, wherever that was', async () => {
