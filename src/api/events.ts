@@ -287,6 +287,11 @@ builder.subscriptionField('sessionStream', (t) =>
       }),
       from: t.arg({ type: StreamStart, defaultValue: 'START', description: 'Where to begin without `after`.' }),
       media: t.arg({ type: MediaDelivery, defaultValue: 'URL', description: 'How chunks are handed over.' }),
+      viewer: t.arg.id({
+        description:
+          'A name of your own for whoever watches, who will say by `acknowledgePlayback` how far. Without it the video is thought to ' +
+          'be played as it comes.',
+      }),
     },
     subscribe: (_root, args, context) => sessionStream(args, context),
     resolve: (item) => item as never,

@@ -8,6 +8,7 @@ import './artifact.js';
 import './session.js';
 import './control.js';
 import './export.js';
+import './playback.js';
 import './service.js';
 import './events.js';
 

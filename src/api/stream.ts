@@ -1,4 +1,4 @@
-import { DomainError, type SessionEvent, type SubscribeOptions } from '../sessions/index.js';
+import { checkViewer, DomainError, type SessionEvent, type SubscribeOptions } from '../sessions/index.js';
 import { cancellable } from './cancellable.js';
 import type { ApiContext } from './context.js';
 import { type ApiError, toApiError } from './errors.js';
@@ -11,6 +11,7 @@ export interface StreamArgs {
   after?: string | null;
   from?: 'START' | 'LIVE' | null;
   media?: MediaDelivery | null;
+  viewer?: string | null;
 }
 
 /** An event with what its fields need beyond itself. */
@@ -59,11 +60,15 @@ async function* follow(
 
 function subscribeOptions(
   sessionId: string,
-  { after, from, media }: StreamArgs,
+  { after, from, media, viewer }: StreamArgs,
   signal: AbortSignal,
 ): SubscribeOptions {
   const start = from === 'LIVE' ? 'live' : undefined;
-  return { after: after == null ? start : parseCursor(sessionId, after), inline: media === 'INLINE', signal };
+  if (viewer != null) checkViewer(viewer);
+  return {
+    ...{ after: after == null ? start : parseCursor(sessionId, after), inline: media === 'INLINE', signal },
+    byClock: viewer == null && media !== 'NONE',
+  };
 }
 
 function enter(sessionId: string, { gate, facts }: ApiContext): () => void {

@@ -11,7 +11,7 @@ export * from './policy.js';
 export * from './ports.js';
 export { SessionService } from './service.js';
 export * from './session.js';
-export { LIMITS } from './validation.js';
+export { checkViewer, LIMITS } from './validation.js';
 export type { Finding } from './stored/findings.js';
 export { Checker, type SessionReport } from './stored/fsck.js';
 export { exportParts, type ExportParts } from './live/exporting.js';

@@ -38,6 +38,7 @@ import {
   type SwitchPromptInput,
   type SwitchReceipt,
   type TimelineEntry,
+  type ViewerPosition,
 } from './session.js';
 import type {
   DeletedSession,
@@ -52,7 +53,7 @@ import { Deletions, finishFirst } from './stored/deletion.js';
 import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { keysOf } from './stored/keys.js';
-import { DeletedError } from './stored/record.js';
+import { unlessDeleted } from './stored/record.js';
 import { closable } from './signal.js';
 import { Retention } from './stored/retention.js';
 import { DeploymentSecret } from './stored/secret.js';
@@ -142,8 +143,7 @@ export class SessionService implements Sessions {
   status(): ServiceStatus {
     const own = this.standing.status();
     if (this.standing.hosts) return own;
-    const { closing } = this.standing;
-    return closing ? own : this.placement.status();
+    return this.standing.closing ? own : this.placement.status();
   }
 
   async session(id: string, signal?: AbortSignal): Promise<Session> {
@@ -157,7 +157,7 @@ export class SessionService implements Sessions {
     const vault = this.context.vault.until(options.signal);
     const find = async (id: string): Promise<Session | undefined> => {
       const owned = this.directory.at(id)?.view();
-      const stored = owned ? undefined : await findSession(vault, id).catch(goneMeanwhile);
+      const stored = owned ? undefined : await findSession(vault, id).catch(unlessDeleted);
       return owned ?? (stored && this.seenFromHere(stored));
     };
     return this.patience.answer(pageOfSessions(vault, find, options));
@@ -177,7 +177,7 @@ export class SessionService implements Sessions {
 
   playlist(sessionId: string, uri?: (key: string) => string, options: { delta?: boolean } = {}): Promise<string> {
     return this.of(sessionId, ({ state }) => {
-      this.touch(sessionId);
+      this.context.watching.touchByClock(sessionId);
       return this.playlists.of(sessionId, { ended: isEnded(state), ...options }, uri);
     });
   }
@@ -295,6 +295,10 @@ export class SessionService implements Sessions {
     return closable(options.signal, (signal) => this.watch(sessionId, { ...options, signal }));
   }
 
+  acknowledge(sessionId: string, position: ViewerPosition): Promise<boolean> {
+    return this.delivery.acknowledge(sessionId, position);
+  }
+
   touch(sessionId: string): void {
     this.context.watching.touch(sessionId);
   }
@@ -306,7 +310,7 @@ export class SessionService implements Sessions {
       ring: () => this.directory.at(id)?.ring,
       load: () => this.session(id),
     };
-    const end = this.context.watching.begin(id);
+    const end = this.context.watching.begin(id, options.byClock);
     try {
       yield* follow(source, id, options);
     } finally {
@@ -393,8 +397,4 @@ export class SessionService implements Sessions {
   private inBackground(work: Promise<void>): void {
     work.catch((error: unknown) => this.context.logger.error({ error }, 'background task failed'));
   }
-}
-
-function goneMeanwhile(error: unknown): undefined {
-  if (!(error instanceof DeletedError)) throw error;
 }

@@ -92,6 +92,18 @@ export interface SwitchPromptInput {
   idempotencyKey?: string;
 }
 
+/** Where somebody who watches is in the video. */
+export interface ViewerPosition {
+  /** A name of the viewer's own choice. */
+  viewer: string;
+  /** Up to where the video was seen. */
+  seconds: number;
+  /** Whether the picture moves. */
+  playing: boolean;
+  /** How much video it wants to have ahead of it, if that is more than REALTIME keeps anyway. */
+  aheadSeconds?: number;
+}
+
 /** A prompt that took effect. */
 export interface TimelineEntry {
   prompt: string;

@@ -9,6 +9,7 @@ import type {
   SwitchPromptInput,
   SwitchReceipt,
   TimelineEntry,
+  ViewerPosition,
 } from './session.js';
 import type { PromptPage } from './stored/prompts.js';
 
@@ -19,6 +20,8 @@ export interface SubscribeOptions {
   after?: number | 'live';
   /** Fill `FrameChunk.data`, from memory where possible, else from the store. Default false. */
   inline?: boolean;
+  /** False when its viewer says how far it is, or plays nothing. Otherwise the video is thought to be played by the clock. */
+  byClock?: boolean;
   /** Ends the subscription, also while it waits. */
   signal?: AbortSignal;
 }
@@ -135,6 +138,12 @@ export interface Sessions {
    * is not of this session, INVALID_INPUT on the first `next()`.
    */
   subscribe(sessionId: string, options?: SubscribeOptions): AsyncGenerator<SessionEvent, void, undefined>;
+
+  /**
+   * How far a viewer has seen: REALTIME generation does not run ahead of that. Nothing is stored; false when nobody generates the
+   * session now. INVALID_INPUT.
+   */
+  acknowledge(sessionId: string, position: ViewerPosition): Promise<boolean>;
 
   /** Counts as watching, for viewers that fetch chunks or the playlist over plain HTTP. */
   touch(sessionId: string): void;

@@ -10,6 +10,7 @@ import type {
   SwitchPromptInput,
   SwitchWhen,
   TimelineInput,
+  ViewerPosition,
 } from './session.js';
 
 export const LIMITS = {
@@ -24,6 +25,7 @@ export const LIMITS = {
   block: 1_000_000,
   loras: 4,
   loraWeight: 4,
+  viewerCharacters: 100,
 } as const;
 
 /** A prompt of createSession or forkSession, at the block where it is due. */
@@ -123,6 +125,18 @@ function checkBranch({ atChunk, atSeconds }: ForkSessionInput, parent: Session):
     );
   }
   return atChunk;
+}
+
+export function checkViewer(viewer: string): void {
+  if (viewer.length > 0 && viewer.length <= LIMITS.viewerCharacters) return;
+  throw invalid('viewer', `viewer must have 1 to ${LIMITS.viewerCharacters} characters.`);
+}
+
+export function checkPosition({ viewer, seconds, aheadSeconds = 0 }: ViewerPosition): void {
+  checkViewer(viewer);
+  for (const [field, value] of Object.entries({ seconds, aheadSeconds })) {
+    if (!Number.isFinite(value) || value < 0) throw invalid(field, `${field} must be 0 or more.`);
+  }
 }
 
 export function checkSwitch(input: SwitchPromptInput, nextBlock: number): SwitchRequest {

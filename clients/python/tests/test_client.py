@@ -90,6 +90,24 @@ def test_says_what_became_of_every_prompt(service: Service) -> None:
     run(main())
 
 
+def test_nothing_is_generated_far_ahead_of_a_viewer_who_stands_still(service: Service) -> None:
+    async def main() -> None:
+        async with ll.create_client(service.url) as live:
+            session = await live.create(prompt=PROMPT)
+            async for event in session.events(viewer="v"):
+                if isinstance(event, ll.ChunkEvent):
+                    assert await session.acknowledge("v", 0, playing=False)
+                if isinstance(event, ll.ChunkEvent) and event.index == 1:
+                    break
+            await asyncio.sleep(6)
+            assert (await session.refresh()).seconds < 4
+            with pytest.raises(ll.InvalidInputError):
+                await session.acknowledge("", 0)
+            await session.stop()
+
+    run(main())
+
+
 def test_errors_are_of_the_schemas_classes(service: Service) -> None:
     async def main() -> None:
         async with ll.create_client(service.url) as live:

@@ -26,6 +26,7 @@ export type { Seen } from './player/first-frames.js';
 export type { Player, PlayerOptions, PlayerState, PlayerStats } from './player/player.js';
 export {
   type ForkOptions,
+  type Position,
   type Receipt,
   type ReceiptFacts,
   Session,

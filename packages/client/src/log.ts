@@ -19,6 +19,8 @@ export interface LogOptions {
   from?: StreamStart;
   /** How chunks bring their bytes: by `URL` unless said otherwise, `INLINE`, or `NONE`. */
   media?: MediaDelivery;
+  /** Whoever watches, by a name of your own, if it says by `session.acknowledge` how far it has seen. */
+  viewer?: string;
   signal?: AbortSignal;
 }
 
@@ -69,14 +71,14 @@ export function readLog(source: LogSource, options: LogOptions, closed: AbortSig
 
 async function* follow(
   source: LogSource,
-  { after, from = 'START', media = 'URL' }: LogOptions,
+  { after, from = 'START', media = 'URL', viewer }: LogOptions,
   signal: AbortSignal,
 ): AsyncGenerator<SessionEvent, undefined, undefined> {
   const order = new Order(after, after === undefined && from === 'START' ? 0 : undefined);
   for (let attempt = 0; ; attempt++) {
     signal.throwIfAborted();
     let pause = backoff(attempt);
-    const connection = connect(source, { id: source.id, after: after ?? null, from, media });
+    const connection = connect(source, { id: source.id, after: after ?? null, from, media, viewer: viewer ?? null });
     try {
       for (;;) {
         const data = await connection.inbox.take(source.silenceMilliseconds(), signal);
@@ -118,7 +120,7 @@ interface Connection {
 
 function connect(
   source: LogSource,
-  variables: { id: string; after: string | null; from: StreamStart; media: MediaDelivery },
+  variables: { id: string; after: string | null; from: StreamStart; media: MediaDelivery; viewer: string | null },
 ): Connection {
   let stop: Stop = () => undefined;
   let full = false;

@@ -3,6 +3,8 @@ import { type DownloadOptions, saveAs, videoUrl } from './download.js';
 import { ClosedError } from './errors.js';
 import type { ChunkEvent, SessionEvent } from './events.js';
 import {
+  AcknowledgePlayback,
+  type AcknowledgePlaybackMutationVariables,
   DeleteSession,
   ForkSession,
   type ForkSessionMutationVariables,
@@ -47,6 +49,10 @@ interface Cancellable {
 
 export type SwitchOptions = Given<SwitchPromptMutationVariables, 'sessionId' | 'prompt'> & Cancellable;
 export type ForkOptions = Given<ForkSessionMutationVariables, 'sessionId'> & Cancellable;
+
+export type Position = Given<AcknowledgePlaybackMutationVariables, 'sessionId' | 'viewer' | 'seconds'> &
+  Pick<AcknowledgePlaybackMutationVariables, 'viewer' | 'seconds'> &
+  Cancellable;
 
 export interface SessionParts {
   readonly wire: Wire;
@@ -124,6 +130,16 @@ export class Session {
   /** Like `switch`, for a prompt that is being typed: only the newest is sent, a few a second. Undefined when a newer one took its place. */
   type(prompt: string): Promise<Receipt | undefined> {
     return this.typed(prompt);
+  }
+
+  /**
+   * For players: how far a viewer has seen, about once a second while the picture moves and whenever it stops or goes elsewhere.
+   * Generation in real time does not run ahead of that. False when nobody generates the session now.
+   */
+  async acknowledge({ signal, ...position }: Position): Promise<boolean> {
+    const variables = { ...position, sessionId: this.id };
+    const answer = await this.parts.wire.request(AcknowledgePlayback, variables, this.with(signal));
+    return unwrap(answer.acknowledgePlayback).heard;
   }
 
   /** A new session with the video of this one up to a moment. This one stays as it is. */

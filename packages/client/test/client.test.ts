@@ -132,6 +132,15 @@ describe('a session', () => {
     expect(new TextDecoder().decode(await session.download())).toContain('video.mp4');
   });
 
+  test('says how far somebody has seen', async () => {
+    const mock = createMock();
+    const session = await mock.client().create({ prompt: 'a red fox' });
+    await expect(session.acknowledge({ viewer: 'v', seconds: 1.5, playing: false })).resolves.toBe(true);
+    expect(mock.sessions.get(session.id)?.positions.get('v')).toMatchObject({ seconds: 1.5, playing: false });
+    mock.refuseOnce(new Error('no network'));
+    await expect(session.acknowledge({ viewer: 'v', seconds: 2 })).rejects.toThrow('no network');
+  });
+
   test('closing ends what waits, and rejects nothing that nobody looks at', async () => {
     const mock = createMock();
     const live = mock.client();

@@ -6,7 +6,14 @@
 
 import { z } from 'zod';
 import { DomainError, type DomainErrorCode, invalid } from '../errors.js';
-import type { CreateSessionInput, ForkSessionInput, Session, SwitchPromptInput, SwitchReceipt } from '../session.js';
+import type {
+  CreateSessionInput,
+  ForkSessionInput,
+  Session,
+  SwitchPromptInput,
+  SwitchReceipt,
+  ViewerPosition,
+} from '../session.js';
 import {
   bigintAsText,
   decodeReceipt,
@@ -62,6 +69,22 @@ const SESSION_ID = z.object({ sessionId: z.string() });
 
 const takeUpInput: Codec<{ sessionId: string }> = { decode: (json) => SESSION_ID.parse(json) };
 
+const POSITION = z.strictObject({
+  viewer: z.string(),
+  seconds: z.number(),
+  playing: z.boolean(),
+  aheadSeconds: z.number().optional(),
+});
+
+const position: Codec<ViewerPosition> = { decode: (json) => withoutAbsent(POSITION.parse(json)) };
+
+/** Whether whoever generates the session has heard it. */
+export interface Heard {
+  heard: boolean;
+}
+
+const heard: Codec<Heard> = { decode: (json) => z.object({ heard: z.boolean() }).parse(json) };
+
 /** What a server is asked for, of which no session is the owner yet. */
 const SERVER_COMMANDS = {
   create: { input: createInput, output: session },
@@ -75,6 +98,7 @@ const SESSION_COMMANDS = {
   pause: { input: nothing, output: session },
   resume: { input: nothing, output: session },
   stop: { input: nothing, output: session },
+  acknowledge: { input: position, output: heard },
 } as const;
 
 export const COMMANDS = { ...SESSION_COMMANDS, ...SERVER_COMMANDS } as const;

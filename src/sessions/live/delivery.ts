@@ -1,7 +1,7 @@
 /** Commands reach the one who owns the session: here, elsewhere, or here after taking over what has no owner. */
 import { randomUUID } from 'node:crypto';
 import { DomainError } from '../errors.js';
-import type { Session } from '../session.js';
+import type { Session, ViewerPosition } from '../session.js';
 import { OwnershipLost } from '../stored/vault.js';
 import {
   type Answer,
@@ -11,6 +11,7 @@ import {
   decodeReply,
   encodeCommand,
   encodeReply,
+  type Heard,
   type Input,
   isForServer,
   type Output,
@@ -24,6 +25,7 @@ import { type OwnedSession, SessionGone } from './owned.js';
 import type { Placement } from './placement.js';
 import type { Presence } from './presence.js';
 import { findRecord } from '../read/stored-sessions.js';
+import { checkPosition } from '../validation.js';
 import { receiptOfKey, sameRequest } from './switches.js';
 
 /** How often a command is sent again to a session that has just changed hands. */
@@ -61,6 +63,15 @@ export class Delivery {
       if (!moves || clock.monotonic() >= giveUpAt) return decodeReply(name, reply);
       await clock.sleep(MOVING_PAUSE);
     }
+  }
+
+  /** Only whoever has the session hears it; nothing is read, waited for or taken over for that, since the next one comes soon. */
+  async acknowledge(sessionId: string, input: ViewerPosition): Promise<boolean> {
+    checkPosition(input);
+    const message = encodeCommand({ id: randomUUID(), name: 'acknowledge', input });
+    const here = this.directory.at(sessionId);
+    const reply = here ? await this.receive(sessionId, message) : await this.context.cluster.send(sessionId, message);
+    return reply !== undefined && decodeReply('acknowledge', reply).heard;
   }
 
   private async send(id: string, message: string): Promise<string> {
@@ -102,7 +113,8 @@ export class Delivery {
       const { logger } = this.context;
       try {
         const output = isForServer(command) ? await this.recipients.serve(command) : await this.ask(id, command);
-        logger.info({ sessionId: id, commandId: command.id, command: command.name }, 'command carried out');
+        const level = command.name === 'acknowledge' ? 'debug' : 'info';
+        logger[level]({ sessionId: id, commandId: command.id, command: command.name }, 'command carried out');
         return output;
       } catch (error) {
         logger.warn({ sessionId: id, commandId: command.id, command: command.name, error }, 'command refused');
@@ -111,7 +123,14 @@ export class Delivery {
     });
   }
 
+  private hear(id: string, position: ViewerPosition): Heard {
+    const owned = this.directory.at(id);
+    owned?.acknowledge(position);
+    return { heard: owned !== undefined };
+  }
+
   private async ask(id: string, command: SessionCommand): Promise<Answer> {
+    if (command.name === 'acknowledge') return this.hear(id, command.input);
     for (let attempt = 1; attempt <= MOST_ATTEMPTS; attempt++) {
       try {
         const owned = (await this.directory.find(id)) ?? (await this.recipients.takeOver(id));
@@ -137,7 +156,7 @@ export class Delivery {
 /** Refusals that are over when the session has come to its next owner. */
 const ON_THE_MOVE: ReadonlySet<string> = new Set(['OWNED_ELSEWHERE', 'SHUTTING_DOWN']);
 
-async function askOwner(owned: OwnedSession, command: SessionCommand): Promise<Answer> {
+async function askOwner(owned: OwnedSession, command: OwnerCommand): Promise<Answer> {
   try {
     return await carryOut(owned, command);
   } catch (error) {
@@ -146,7 +165,10 @@ async function askOwner(owned: OwnedSession, command: SessionCommand): Promise<A
   }
 }
 
-async function carryOut(owned: OwnedSession, command: SessionCommand): Promise<Answer> {
+/** What changes the session. */
+type OwnerCommand = Exclude<SessionCommand, { name: 'acknowledge' }>;
+
+async function carryOut(owned: OwnedSession, command: OwnerCommand): Promise<Answer> {
   switch (command.name) {
     case 'switchPrompt':
       return owned.switchPrompt(command.id, command.input);

@@ -21,6 +21,7 @@ import type { Phase, Resting, Stuck } from './phase.js';
 import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
 import type { Progress } from './prompts.js';
 import { OrderedQueue } from './queue.js';
+import { Viewers } from './viewers.js';
 
 /** Chunks that may wait for encoder and store while the device goes on. */
 const PIPELINE = 2;
@@ -42,6 +43,7 @@ export class Life implements ProducerHost {
   readonly keys: SessionKeys;
   readonly queue = new OrderedQueue(PIPELINE);
   readonly wake = new Signal();
+  readonly viewers: Viewers;
   phase: Phase = { kind: 'resting', over: new AbortController() };
 
   /** When generation began last, which counts as watching; by the monotonic clock. */
@@ -56,6 +58,7 @@ export class Life implements ProducerHost {
     private readonly parts: OwnedParts,
   ) {
     this.keys = keysOf(parts.file.record.id);
+    this.viewers = new Viewers(context.clock);
     this.chronicle = new Chronicle(context, parts.file, (event) => this.noticed(event));
     this.startedAt = context.clock.monotonic();
   }
@@ -93,6 +96,10 @@ export class Life implements ProducerHost {
 
   get lastWatched(): number {
     return Math.max(this.startedAt, this.context.watching.last(this.id));
+  }
+
+  isByClock(): boolean {
+    return this.context.watching.isByClock(this.id, this.context.policy.leaseSeconds * 1_000);
   }
 
   get progress(): Progress {

@@ -9,7 +9,14 @@ import { impossible, isOver } from './phase.js';
 import type { EventRing } from '../read/ring.js';
 import { requireModel } from './required-model.js';
 import { DamagedError } from '../stored/checksum.js';
-import { isEnded, type Session, type StateReason, type SwitchPromptInput, type SwitchReceipt } from '../session.js';
+import {
+  isEnded,
+  type Session,
+  type StateReason,
+  type SwitchPromptInput,
+  type SwitchReceipt,
+  type ViewerPosition,
+} from '../session.js';
 import { Switches } from './switches.js';
 
 /** Between attempts to go on after another server's end while there is no room, in seconds, unless it is known better. */
@@ -163,6 +170,12 @@ export class OwnedSession {
   /** Another server owns the session now: stop at once and write nothing more. */
   lose(): void {
     this.life.lose();
+  }
+
+  /** Nobody has seen what is not there. */
+  acknowledge(position: ViewerPosition): void {
+    this.life.viewers.hear({ ...position, seconds: Math.min(position.seconds, this.session.seconds) });
+    this.life.wake.notify();
   }
 
   // ---- how commands are carried out ---------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ const SERVER_FILE = z.object({
   at: z.number(),
   /** Sessions watched there, and how many milliseconds before `at`. */
   watched: z.record(z.string(), z.number()),
+  /** Those among them whose video is played by the clock; all of them where nothing is said of that. */
+  byClock: z.record(z.string(), z.number()).optional(),
 });
 
 type ServerFile = z.output<typeof SERVER_FILE>;
@@ -173,6 +175,7 @@ export class Presence {
       beat: ++this.beat,
       at: clock.now(),
       watched: watching.here(policy.idleSeconds * 1_000),
+      byClock: watching.hereByClock(policy.leaseSeconds * 1_000),
     };
     const body = new TextEncoder().encode(JSON.stringify(file));
     try {
@@ -199,6 +202,7 @@ export class Presence {
     const changed = before?.file.beat !== file.beat || before.file.at !== file.at;
     if (changed) this.others.set(serverId, { file, changedAt: clock.monotonic() });
     if (changed) for (const [id, ago] of Object.entries(file.watched)) watching.hear(id, ago);
+    if (changed) for (const [id, ago] of Object.entries(file.byClock ?? file.watched)) watching.hearByClock(id, ago);
     return true;
   }
 }

@@ -12,6 +12,7 @@ import type { StateReason, TimelineEntry } from '../session.js';
 import { LogReader } from '../stored/log.js';
 import { timelineFrom } from '../stored/prompts.js';
 import type { Signal } from '../signal.js';
+import type { Viewers } from './viewers.js';
 
 /** What the owner wants the producer to do instead of going on. */
 export type Control =
@@ -26,6 +27,9 @@ export interface ProducerHost extends PublisherHost {
   readonly wake: Signal;
   /** When somebody last watched, or generation began; by the monotonic clock. */
   readonly lastWatched: number;
+  readonly viewers: Viewers;
+  /** Whether somebody watches who does not say how far. */
+  isByClock(): boolean;
 }
 
 /** FASTEST sessions come after every REALTIME one, the least advanced first. */
@@ -33,6 +37,9 @@ const NO_DEADLINE = 1e15;
 
 /** Whoever changes control wakes the producer; this is for the case that nobody does. */
 const LOOK_MILLISECONDS = 60_000;
+
+/** Who watches may change without a word. */
+const WATCHED_MILLISECONDS = 1_000;
 
 export class Producer {
   /** Requests whose outcome is decided, though not in the log yet. */
@@ -54,7 +61,10 @@ export class Producer {
 
   constructor(private readonly host: ProducerHost) {
     const { clock, policy } = host.context;
-    this.playback = new Playback(clock, policy.leadSeconds, blockSeconds(host.session));
+    this.playback = new Playback({
+      ...{ clock, leadSeconds: policy.leadSeconds, blockSeconds: blockSeconds(host.session) },
+      ...{ viewers: host.viewers, isByClock: () => host.isByClock() },
+    });
   }
 
   get progress(): Progress {
@@ -69,7 +79,7 @@ export class Producer {
     if (!this.generation && this.host.control) return this.host.control;
     const generation = await this.openGeneration();
     for (;;) {
-      await this.pace();
+      await this.pace(generation);
       const outcome = this.host.control ?? this.reasonToRest(generation);
       if (outcome) return outcome;
       await this.takePrompts(generation);
@@ -196,11 +206,11 @@ export class Producer {
     return this.host.session.pace === 'REALTIME' && !replaying;
   }
 
-  private async pace(): Promise<void> {
-    while (this.paced && !this.host.control) {
+  private async pace(generation: Generation): Promise<void> {
+    while (this.paced && !this.host.control && !this.reasonToRest(generation)) {
       const wait = this.playback.waitMilliseconds();
       if (wait <= 0) return;
-      await this.host.wake.wait(this.host.context.clock, wait);
+      await this.host.wake.wait(this.host.context.clock, Math.min(wait, WATCHED_MILLISECONDS));
     }
   }
 

@@ -2,7 +2,7 @@
 
 import type { Clock } from '../ports.js';
 
-export class Watching {
+class Audience {
   private readonly streams = new Map<string, number>();
   /** When something of a session was last fetched or a stream of it closed here, by the monotonic clock. */
   private readonly seen = new Map<string, number>();
@@ -10,7 +10,7 @@ export class Watching {
   private readonly elsewhere = new Map<string, number>();
 
   constructor(
-    private readonly clock: Clock,
+    protected readonly clock: Clock,
     /** Called when a session gets watched that was not. */
     private readonly onBegun: (sessionId: string) => void,
   ) {}
@@ -67,5 +67,40 @@ export class Watching {
     for (const times of [this.seen, this.elsewhere]) {
       for (const [id, at] of times) if (at < before) times.delete(id);
     }
+  }
+}
+
+export class Watching extends Audience {
+  /** Those among them who take the video as fast as it plays, and never say where they are. */
+  private readonly byClock: Audience;
+
+  constructor(clock: Clock, onBegun: (sessionId: string) => void) {
+    super(clock, onBegun);
+    this.byClock = new Audience(clock, onBegun);
+  }
+
+  /** With `byClock` unless its viewer says how far it is, or plays nothing. */
+  override begin(sessionId: string, byClock = true): () => void {
+    const ends = [super.begin(sessionId), ...(byClock ? [this.byClock.begin(sessionId)] : [])];
+    return () => ends.forEach((end) => end());
+  }
+
+  /** For what plays it without a stream: it asked for the playlist. */
+  touchByClock(sessionId: string): void {
+    this.touch(sessionId);
+    this.byClock.touch(sessionId);
+  }
+
+  hearByClock(sessionId: string, millisecondsAgo: number): void {
+    this.byClock.hear(sessionId, millisecondsAgo);
+  }
+
+  hereByClock(within: number): Record<string, number> {
+    return this.byClock.here(within);
+  }
+
+  /** Whether somebody watched by the clock within so many milliseconds, anywhere. */
+  isByClock(sessionId: string, within: number): boolean {
+    return this.clock.monotonic() - this.byClock.last(sessionId) <= within;
   }
 }

@@ -78,6 +78,11 @@ const INPUTS: { [Name in CommandName]: Command & { name: Name } } = {
   pause: { id: 'c2', name: 'pause', input: null },
   resume: { id: 'c3', name: 'resume', input: null },
   stop: { id: 'c4', name: 'stop', input: null },
+  acknowledge: {
+    id: 'c8',
+    name: 'acknowledge',
+    input: { viewer: 'v', seconds: 1.5, playing: false, aheadSeconds: 4 },
+  },
   create: {
     id: 'c5',
     name: 'create',
@@ -89,7 +94,7 @@ const INPUTS: { [Name in CommandName]: Command & { name: Name } } = {
 
 const OUTPUTS = {
   ...{ switchPrompt: RECEIPT, pause: SESSION, resume: SESSION, stop: SESSION },
-  ...{ create: SESSION, fork: SESSION, takeUp: SESSION },
+  ...{ create: SESSION, fork: SESSION, takeUp: SESSION, acknowledge: { heard: true } },
 };
 
 const ERRORS = [

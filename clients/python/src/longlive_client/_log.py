@@ -29,6 +29,7 @@ async def read_log(
     after: str | None = None,
     start: Literal["START", "LIVE"] = "START",
     media: MediaDelivery = "URL",
+    viewer: str | None = None,
     on_connection: OnConnection = lambda _: None,
 ) -> AsyncGenerator[SessionEvent, None]:
     order = _Order(after, 0 if after is None and start == "START" else None)
@@ -36,7 +37,8 @@ async def read_log(
     while True:
         pause = backoff(attempt)
         attempt += 1
-        stream = wire.subscribe("SessionStream", {"id": session_id, "after": after, "from": start, "media": media})
+        asked = {"id": session_id, "after": after, "from": start, "media": media, "viewer": viewer}
+        stream = wire.subscribe("SessionStream", asked)
         try:
             async for told in stream:
                 event = _event(told, wire)

@@ -16,6 +16,7 @@ from ._generated import (
     ChunkEvent,
     Export,
     InitSegment,
+    PlaybackAcknowledged,
     ReceiptFacts,
     RecacheMode,
     SessionEvent,
@@ -68,10 +69,26 @@ class Session:
         return self._control.watch(listener)
 
     def events(
-        self, *, after: str | None = None, start: Literal["START", "LIVE"] = "START", media: MediaDelivery = "URL"
+        self,
+        *,
+        after: str | None = None,
+        start: Literal["START", "LIVE"] = "START",
+        media: MediaDelivery = "URL",
+        viewer: str | None = None,
     ) -> AsyncGenerator[SessionEvent, None]:
-        """The log: every event once, in order, across broken connections, until the end. Keep `event.cursor` to go on there by `after`."""
-        return read_log(self._wire, self.id, after=after, start=start, media=media)
+        """The log: every event once, in order, across broken connections, until the end. Keep `event.cursor` to go on there by `after`.
+
+        `viewer` is a name of your own for whoever watches, if it says by `acknowledge` how far it has seen.
+        """
+        return read_log(self._wire, self.id, after=after, start=start, media=media, viewer=viewer)
+
+    async def acknowledge(self, viewer: str, seconds: float, *, playing: bool = True, ahead_seconds: float | None = None) -> bool:
+        """For players: how far a viewer has seen, about once a second while the picture moves and whenever it stops or goes elsewhere.
+
+        Generation in real time does not run ahead of that. False when nobody generates the session now.
+        """
+        variables = {"sessionId": self.id, "viewer": viewer, "seconds": seconds, "playing": playing, "aheadSeconds": ahead_seconds}
+        return decode(PlaybackAcknowledged, unwrap(await self._wire.request("AcknowledgePlayback", variables))).heard
 
     async def load(self, part: ChunkEvent | InitSegment) -> bytes:
         """The bytes of a chunk, or of its `init`."""

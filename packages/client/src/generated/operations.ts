@@ -407,6 +407,21 @@ export type DeleteSessionMutation = {
     | Problem_UnavailableError_Fragment;
 };
 
+export type AcknowledgePlaybackMutationVariables = Exact<{
+  sessionId: string;
+  viewer: string;
+  seconds: number;
+  playing?: boolean | null | undefined;
+  aheadSeconds?: number | null | undefined;
+}>;
+
+export type AcknowledgePlaybackMutation = {
+  readonly acknowledgePlayback:
+    | Problem_InvalidInputError_Fragment
+    | { readonly __typename: 'PlaybackAcknowledged'; readonly heard: boolean }
+    | Problem_UnavailableError_Fragment;
+};
+
 export type ExportFieldsFragment = {
   readonly __typename: 'Export';
   readonly id: string;
@@ -447,6 +462,7 @@ export type SessionStreamSubscriptionVariables = Exact<{
   after?: string | null | undefined;
   from?: StreamStart | null | undefined;
   media?: MediaDelivery | null | undefined;
+  viewer?: string | null | undefined;
 }>;
 
 export type SessionStreamSubscription = {
@@ -571,6 +587,10 @@ export const DeleteSession: Operation<DeleteSessionMutation, DeleteSessionMutati
   name: 'DeleteSession',
   text: 'mutation DeleteSession($id:ID!){deleteSession(sessionId:$id){...on DeletedSession{__typename deletedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
+export const AcknowledgePlayback: Operation<AcknowledgePlaybackMutation, AcknowledgePlaybackMutationVariables> = {
+  name: 'AcknowledgePlayback',
+  text: 'mutation AcknowledgePlayback($sessionId:ID!$viewer:ID!$seconds:Float!$playing:Boolean$aheadSeconds:Float){acknowledgePlayback(sessionId:$sessionId viewer:$viewer seconds:$seconds playing:$playing aheadSeconds:$aheadSeconds){...on PlaybackAcknowledged{__typename heard}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
 export const ExportSession: Operation<ExportSessionMutation, ExportSessionMutationVariables> = {
   name: 'ExportSession',
   text: 'mutation ExportSession($sessionId:ID!$fromSeconds:Float$toSeconds:Float){exportSession(sessionId:$sessionId fromSeconds:$fromSeconds toSeconds:$toSeconds){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
@@ -581,5 +601,5 @@ export const GetExport: Operation<GetExportQuery, GetExportQueryVariables> = {
 };
 export const SessionStream: Operation<SessionStreamSubscription, SessionStreamSubscriptionVariables> = {
   name: 'SessionStream',
-  text: 'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery){sessionStream(sessionId:$id after:$after from:$from media:$media){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };

@@ -1,5 +1,6 @@
 /** Plays a session chunk by chunk, through Media Source Extensions. */
 import type { ChunkEvent } from '../events.js';
+import { randomKey } from '../keys.js';
 import type { Session } from '../session.js';
 import { backoff, wait } from '../time.js';
 import { DecodeError } from './append-queue.js';
@@ -10,6 +11,7 @@ import { Pacing, type Pace } from './pacing.js';
 import type { PlayerOptions, PlayerState, PlayerStats } from './player.js';
 import { parsePlaylist } from './playlist.js';
 import { playableUntil, SLACK_SECONDS } from './ranges.js';
+import { type Place, Reports } from './reports.js';
 import { MediaSourceScreen, sourceClass } from './screen.js';
 import { droppedFrames, VideoPlayer } from './video-player.js';
 
@@ -21,12 +23,16 @@ const NEAR_SECONDS = 2;
 
 const AHEAD_SECONDS = 20;
 const BEHIND_SECONDS = 30;
+/** A report that takes longer is of no use any more. */
+const REPORT_WITHIN_MS = 5000;
 
 export class ChunkPlayer extends VideoPlayer {
   following: boolean;
   private readonly index = new ChunkIndex();
   private readonly arrivals = new Arrivals();
   private readonly pacing = new Pacing(this.arrivals);
+  private readonly viewer = randomKey();
+  private readonly reports: Reports;
   private screen: MediaSourceScreen | undefined;
   private feeder: Feeder | undefined;
   private pace: Pace = { rate: 0, waitSeconds: 0 };
@@ -45,8 +51,11 @@ export class ChunkPlayer extends VideoPlayer {
     const from = options.from ?? (ended || pace !== 'REALTIME' ? 'START' : 'LIVE');
     this.following = from === 'LIVE';
     this.begin = from === 'LIVE' ? undefined : from === 'START' ? 0 : from;
+    this.reports = new Reports((place) => this.report(place));
     this.on(['seeking'], () => this.sought());
-    this.on(['play', 'pause', 'ended', 'playing', 'waiting'], () => this.tick());
+    // Browsers let timers of a hidden page sleep; what the element says comes all the same.
+    this.on(['play', 'pause', 'ended', 'playing', 'waiting', 'timeupdate'], () => this.tick());
+    document.addEventListener('visibilitychange', () => this.tick(), { signal: this.signal });
     this.on(['error'], () => this.fail(new DecodeError()));
     const timer = setInterval(() => this.tick(), TICK_MS);
     this.signal.addEventListener('abort', () => clearInterval(timer), { once: true });
@@ -85,7 +94,7 @@ export class ChunkPlayer extends VideoPlayer {
     const { video } = this;
     if (video.ended) return { status: 'ended' };
     if (!this.index.newest) return { status: this.index.complete ? 'ended' : 'waiting' };
-    if (video.paused) return { status: 'paused' };
+    if (this.rests) return { status: 'paused' };
     const { waitSeconds } = this.pace;
     return waitSeconds === undefined ? { status: 'playing' } : { status: 'buffering', seconds: Math.ceil(waitSeconds) };
   }
@@ -100,13 +109,20 @@ export class ChunkPlayer extends VideoPlayer {
     return this.index.newest?.startSeconds ?? 0;
   }
 
+  /** The viewer has it stand still, or sees nothing of it. */
+  private get rests(): boolean {
+    const { video, options } = this;
+    const hidden = document.visibilityState === 'hidden' && document.pictureInPictureElement !== video;
+    return video.paused || (hidden && options.whileHidden !== 'PLAY');
+  }
+
   private get ahead(): number {
     if (!this.screen) return 0;
     return playableUntil(this.screen.ranges, this.screen.seconds) - this.screen.seconds;
   }
 
   private async follow(): Promise<void> {
-    for await (const event of this.session.events({ from: 'LIVE', signal: this.signal })) {
+    for await (const event of this.session.events({ from: 'LIVE', viewer: this.viewer, signal: this.signal })) {
       if (event.type === 'chunk') this.announced(event);
       if (event.type === 'state' && event.state !== 'LIVE') this.arrivals.forget();
       if (event.type === 'ended') this.index.complete = true;
@@ -187,12 +203,25 @@ export class ChunkPlayer extends VideoPlayer {
     const until = screen.seconds + ahead;
     const complete = index.complete && until >= index.edgeSeconds - SLACK_SECONDS;
     const lag = index.edgeSeconds - screen.seconds;
-    const stays = complete || video.paused || video.seeking; // Where the viewer goes is known when the element says so.
+    const { rests } = this;
+    const stays = complete || rests || video.seeking; // Where the viewer goes is known when the element says so.
     if (following && !stays && lag > FAR_SECONDS) return this.go(this.liveSeconds);
     this.pace = this.pacing.next({
-      ...{ now: performance.now() / 1000, ahead, complete, following, paused: video.paused },
+      ...{ now: performance.now() / 1000, ahead, complete, following, paused: rests },
       aheadAtMost: this.feeder?.budget.aheadSeconds ?? Infinity,
     });
-    if (video.playbackRate !== this.pace.rate) video.playbackRate = this.pace.rate;
+    const rate = rests && !video.paused ? 0 : this.pace.rate;
+    if (video.playbackRate !== rate) video.playbackRate = rate;
+    if (!index.complete && this.session.facts.pace === 'REALTIME') this.say(screen.seconds, rate > 0 && !rests);
+  }
+
+  private say(seconds: number, playing: boolean): void {
+    const aheadSeconds = this.pacing.wantedSeconds + (this.index.newest?.durationSeconds ?? 0);
+    this.reports.be({ seconds, playing, aheadSeconds }, performance.now() / 1000);
+  }
+
+  private report(place: Place): Promise<unknown> {
+    const signal = AbortSignal.any([this.signal, AbortSignal.timeout(REPORT_WITHIN_MS)]);
+    return this.session.acknowledge({ ...place, viewer: this.viewer, signal });
   }
 }

@@ -42,6 +42,8 @@ export class Pacing {
   /** How often playback ran out of video. */
   stalls = 0;
   stalledSeconds = 0;
+  /** How much is wanted to be there, in seconds: to play on at all while it holds, else to stay as safe as it is. */
+  wantedSeconds = LEAST_MARGIN_SECONDS;
   private stalledAt: number | undefined;
   private aheads: { readonly at: number; readonly ahead: number }[] = [];
 
@@ -65,6 +67,7 @@ export class Pacing {
     else if (this.holding) this.holding = ahead < this.needed(situation);
     else if (ahead < EMPTY_SECONDS && !situation.paused) this.stall(situation.now);
     this.count(situation.now);
+    this.wantedSeconds = this.holding ? this.needed(situation) : this.marginSeconds;
     if (!this.holding) return { rate: complete ? 1 : this.rate(situation) };
     const waitSeconds = (this.needed(situation) - ahead) / Math.max(0.05, this.arrivals.speed);
     return { rate: 0, waitSeconds: Math.max(0, waitSeconds) };

@@ -10,6 +10,8 @@ export interface PlayerOptions {
   behindSeconds?: number;
   /** Begin by itself. Default: true. */
   autoplay?: boolean;
+  /** `REST`, unless said otherwise: it stands still while the page is hidden, and nothing is generated for it meanwhile. */
+  whileHidden?: 'REST' | 'PLAY';
   signal?: AbortSignal;
 }
 
@@ -17,7 +19,7 @@ export type PlayerState =
   /** There is no video yet. */
   | { readonly status: 'waiting' }
   | { readonly status: 'playing' }
-  /** By the viewer, or the browser did not let it begin by itself. */
+  /** By the viewer, or the page is hidden, or the browser did not let it begin by itself. */
   | { readonly status: 'paused' }
   /** Video comes more slowly than it plays; it goes on in about so many seconds. */
   | { readonly status: 'buffering'; readonly seconds: number }

@@ -1,11 +1,20 @@
 import type { Sink } from '../wire/wire.js';
 
+/** What a viewer said of where it is. */
+export interface Position {
+  readonly seconds: number;
+  readonly playing?: boolean;
+  readonly aheadSeconds?: number;
+}
+
 type State = 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED';
 
 /** A session of the mock: its log is a list, and a cursor the place in it. */
 export class MockSession {
   ended = false;
   prompt: string;
+  /** Of each viewer, what it said last. */
+  readonly positions = new Map<string, Position>();
   private state: State = 'LIVE';
   private readonly log: { readonly cursor: string }[] = [];
   private readonly sinks = new Set<Sink<never>>();

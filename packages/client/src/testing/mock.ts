@@ -1,7 +1,7 @@
 import { type LiveClient, createClient } from '../client.js';
 import { RequestError } from '../errors.js';
 import type { Operation, Sink, Stop, Wire } from '../wire/wire.js';
-import { MockSession } from './mock-session.js';
+import { MockSession, type Position } from './mock-session.js';
 
 export interface MockOptions {
   /** Sessions that may run at once; beyond them `create` meets `AtCapacityError`. */
@@ -104,6 +104,9 @@ export class MockService implements Wire {
         return { session: session?.facts() ?? notFound() };
       case 'SwitchPrompt':
         return { switchPrompt: session?.request(variables['prompt'] as string) ?? notFound() };
+      case 'AcknowledgePlayback':
+        session?.positions.set(variables['viewer'] as string, variables as unknown as Position);
+        return { acknowledgePlayback: { __typename: 'PlaybackAcknowledged', heard: session !== undefined } };
       case 'PauseSession':
         return { pauseSession: session?.become('PAUSED') ?? notFound() };
       case 'ResumeSession':

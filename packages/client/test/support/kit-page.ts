@@ -21,6 +21,8 @@ declare global {
     problems: string[];
     /** How often the browser had no room. */
     refused: number;
+    /** Has the page believe that it is hidden, or visible again. */
+    hide(hidden: boolean): void;
   }
 }
 
@@ -53,6 +55,10 @@ export function watchOver(quota: number | null): void {
   window.problems = [];
   addEventListener('error', (event) => window.problems.push(event.message));
   addEventListener('unhandledrejection', (event) => window.problems.push(String(event.reason)));
+  window.hide = (hidden) => {
+    Object.defineProperty(document, 'visibilityState', { value: hidden ? 'hidden' : 'visible', configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  };
   if (quota === null) return;
   window.refused = 0;
   const append = Reflect.get<SourceBuffer, 'appendBuffer'>(SourceBuffer.prototype, 'appendBuffer');
