@@ -7,6 +7,7 @@ import { loadConfig } from '../server/config.js';
 import { exportParts } from '../sessions/index.js';
 import { openConfiguredStore } from './backend.js';
 import { EXIT, Failure } from './failure.js';
+import { numberWithin, SECONDS } from './numbers.js';
 import { addSettings } from './settings.js';
 import { print } from './terminal.js';
 
@@ -21,8 +22,12 @@ export function exportCommand(): Command {
   const command = new Command('export')
     .description('export a part of a session as an MP4 with chapters, with its timeline in a second file')
     .argument('<session>', 'id of the session')
-    .option('--from <seconds>', 'start of the part, rounded down to a chunk (default: the beginning)', Number)
-    .option('--to <seconds>', 'end of the part (default: the end of the session)', Number)
+    .option(
+      '--from <seconds>',
+      'start of the part, rounded down to a chunk (default: the beginning)',
+      numberWithin(SECONDS),
+    )
+    .option('--to <seconds>', 'end of the part (default: the end of the session)', numberWithin(SECONDS))
     .requiredOption('--out <file>', 'the MP4 file to write; the timeline goes to <file>.jsonl');
   return addSettings(command, ['store', 's3Endpoint', 's3Region']).action(run);
 }

@@ -11,6 +11,7 @@ import { printable } from '../files/printable.js';
 import { loadConfig, type ServerConfig } from '../server/config.js';
 import {
   type CreateSessionInput,
+  LIMITS,
   type RecacheMode,
   type Session,
   SILENT,
@@ -20,6 +21,7 @@ import {
 import { openStore } from '../storage/index.js';
 import { type ComposedBackend, compose, openParts } from './backend.js';
 import { EXIT, Failure } from './failure.js';
+import { numberWithin, SECONDS } from './numbers.js';
 import { endNotice, type Report, report, summary } from './report.js';
 import { addSettings } from './settings.js';
 import { complain, print } from './terminal.js';
@@ -47,7 +49,7 @@ export function generateCommand(): Command {
     .requiredOption('--prompt <text>', 'the first prompt')
     .option('--switch <seconds:text>', 'switch to another prompt at this time; may be repeated', collectSwitch, [])
     .addOption(modeOption())
-    .option('--seconds <number>', 'length of the video', positiveNumber, 10)
+    .option('--seconds <number>', 'length of the video', numberWithin({ least: 0.001, most: LIMITS.seconds }), 10)
     .requiredOption('--out <file>', 'the MP4 file to write')
     .option('--seed <number>', 'the same seed gives the same video (default: random)', seedNumber)
     .option('--size <WxH>', "for example 192x112 (default: the model's native size)", sizeOf)
@@ -199,10 +201,12 @@ function kept(session: Session, out: string): string {
     : `the ${session.seconds.toFixed(1)} seconds made so far are in ${out}.`;
 }
 
+const switchTime = numberWithin(SECONDS);
+
 function collectSwitch(text: string, before: Switch[]): Switch[] {
-  const match = /^(\d+(?:\.\d+)?):(.+)$/s.exec(text);
-  if (!match?.[1] || !match[2]) throw new InvalidArgumentError('Expected seconds:text, for example 5:"a blue robot".');
-  return [...before, { atSeconds: Number(match[1]), prompt: match[2] }].sort((a, b) => a.atSeconds - b.atSeconds);
+  const [, seconds, prompt] = /^([^:]+):(.+)$/s.exec(text) ?? [];
+  if (!seconds || !prompt) throw new InvalidArgumentError('Expected seconds:text, for example 5:"a blue robot".');
+  return [...before, { atSeconds: switchTime(seconds), prompt }].sort((a, b) => a.atSeconds - b.atSeconds);
 }
 
 function modeOption(): Option {
@@ -216,15 +220,11 @@ function modeOption(): Option {
     });
 }
 
-function positiveNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isFinite(value) || value <= 0) throw new InvalidArgumentError('Expected a number above 0.');
-  return value;
-}
-
 function seedNumber(text: string): bigint {
-  if (!/^\d{1,20}$/.test(text)) throw new InvalidArgumentError('Expected a whole number from 0 to 2^64-1.');
-  return BigInt(text);
+  const seed = /^\d{1,20}$/.test(text) ? BigInt(text) : undefined;
+  if (seed === undefined || seed >= 2n ** 64n)
+    throw new InvalidArgumentError('Expected a whole number from 0 to 2^64-1.');
+  return seed;
 }
 
 function sizeOf(text: string): { width: number; height: number } {

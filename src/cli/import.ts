@@ -16,7 +16,11 @@ import {
   settingNames,
   type TextPrecision,
 } from '../import/index.js';
+import { numberWithin, wholeNumber } from './numbers.js';
 import { print, printable } from './terminal.js';
+
+const ALPHA = { least: 1e-6, most: 1e6 };
+const weightOf = numberWithin({ least: -100, most: 100 });
 
 interface ImportFlags {
   out: string;
@@ -49,7 +53,11 @@ export function importCommand(): Command {
       loraOf,
       [],
     )
-    .option('--lora-alpha <number>', 'alpha of adapters that do not state one (default: their rank)', positive)
+    .option(
+      '--lora-alpha <number>',
+      'alpha of adapters that do not state one (default: their rank)',
+      numberWithin(ALPHA),
+    )
     .addOption(
       new Option('--precision <type>', "type of the video network's matrices (fp32 applies to all networks)")
         .choices(['bf16', 'int8', 'fp8', 'fp32'])
@@ -65,8 +73,12 @@ export function importCommand(): Command {
     .option('--name <name>', "name of the model (default: the directory's name)")
     .option('--title <text>', 'title of the model (default: its name)')
     .option('--license <text>', 'licence of the weights, for the manifest')
-    .option('--heads <count>', 'attention heads of the video network, if the files do not say', whole)
-    .option('--text-length <tokens>', 'longest prompt of the video network, if the files do not say', whole)
+    .option('--heads <count>', 'attention heads of the video network, if the files do not say', wholeNumber(1, 1024))
+    .option(
+      '--text-length <tokens>',
+      'longest prompt of the video network, if the files do not say',
+      wholeNumber(1, 65_536),
+    )
     .option('--ema', 'use averaged weights (generator_ema) where present')
     .option('--dequantize', 'accept weights stored in 8 bits (fp8-scaled, for example); their rounding stays')
     .option(
@@ -211,11 +223,11 @@ export function verifyHint(directory: string): string {
   return `Next: longlive models verify --models ${relative('', directory) || '.'}`;
 }
 
-/** A weight is what follows the last colon, if that is a number. */
+/** A weight is what follows the last colon, if that looks like a number. */
 export function loraOf(text: string, before: { path: string; weight: number }[]): { path: string; weight: number }[] {
-  const [, path, weight] = /^(.+?)(?::(-?\d+(?:\.\d+)?))?$/.exec(text) ?? [];
+  const [, path, weight] = /^(.+?)(?::([-+]?(?:\d|\.\d)[\d.eE+-]*))?$/s.exec(text) ?? [];
   if (!path) throw new InvalidArgumentError('Expected a file, or file:weight, for example style.safetensors:0.8.');
-  return [...before, { path, weight: weight === undefined ? 1 : Number(weight) }];
+  return [...before, { path, weight: weight === undefined ? 1 : weightOf(weight) }];
 }
 
 function settingOf(text: string, before: Setting[]): Setting[] {
@@ -224,16 +236,4 @@ function settingOf(text: string, before: Setting[]): Setting[] {
   } catch (error) {
     throw error instanceof ImportError ? new InvalidArgumentError(error.message) : error;
   }
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isFinite(value) || value <= 0) throw new InvalidArgumentError('Expected a number above 0.');
-  return value;
-}
-
-function whole(text: string): number {
-  const value = positive(text);
-  if (!Number.isInteger(value)) throw new InvalidArgumentError('Expected a whole number above 0.');
-  return value;
 }

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import cliProgress from 'cli-progress';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { parseSetting, settingNames } from '../import/index.js';
 import {
   bytesOf,
@@ -23,6 +23,7 @@ import {
 import { loadConfig, type ServerConfig } from '../server/config.js';
 import { modelCache, runningPrecision, storeOpener } from './backend.js';
 import { EXIT, Failure } from './failure.js';
+import { wholeNumber } from './numbers.js';
 import { addSettings } from './settings.js';
 import { BLOCKS } from './verification/cases.js';
 import { verifyFilms, type VerifyFlags } from './verification/command.js';
@@ -57,7 +58,7 @@ export function modelsCommand(): Command {
       '--reference <file>',
       'pictures of the reference implementation to compare with (bench/reference_frames.py)',
     )
-    .option('--blocks <number>', 'blocks of every film', wholeNumber, BLOCKS);
+    .option('--blocks <number>', 'blocks of every film', wholeNumber(1, 1000), BLOCKS);
   const configure = new Command('configure')
     .description('change how a package is sampled, such as rope=relative, and renew its manifest')
     .argument('<name>', 'name of the package')
@@ -73,12 +74,6 @@ export function modelsCommand(): Command {
     .addCommand(addSettings(verify, [...SETTINGS, ...RUNNING]).action(runVerify))
     .addCommand(addSettings(configure, ['models']).action(runConfigure))
     .addCommand(addSettings(remove, ['models']).action(runRemove));
-}
-
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 1) return value;
-  throw new InvalidArgumentError('It must be a whole number of at least 1.');
 }
 
 // -- list

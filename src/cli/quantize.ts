@@ -2,13 +2,14 @@ import { rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import cliProgress from 'cli-progress';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { damages, findPackages, type ModelPackage } from '../packages/index.js';
 import { lockOf, partialOf, quantizePackage } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { CALIBRATION_PROMPTS, type Loss, measureLoss } from './calibration.js';
 import { EXIT, Failure } from './failure.js';
 import { verifyHint } from './import.js';
+import { wholeNumber } from './numbers.js';
 import { addSettings } from './settings.js';
 import { print } from './terminal.js';
 
@@ -45,7 +46,7 @@ export function quantizeCommand(): Command {
     )
     .addOption(new Option('--text-encoder <type>', 'quantize the text encoder as well').choices(['int8']))
     .option('--prompts <file>', 'file of prompts to compare with, one per line (default: a built-in set)')
-    .option('--blocks <count>', 'blocks of video per prompt', whole, 2)
+    .option('--blocks <count>', 'blocks of video per prompt', wholeNumber(1, 1000), 2)
     .option('--name <name>', "name of the model (default: the directory's name)")
     .option('--no-check', 'skip the comparison')
     .option('--json', 'print only one JSON object with the measurements to standard output');
@@ -161,10 +162,4 @@ function percent(ratio: number): string {
 /** JSON has no infinity. */
 function replacer(_key: string, value: unknown): unknown {
   return value === Infinity ? null : value;
-}
-
-function whole(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value <= 0) throw new InvalidArgumentError('Expected a whole number above 0.');
-  return value;
 }

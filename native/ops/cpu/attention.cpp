@@ -21,10 +21,9 @@ namespace longlive::cpu {
 namespace {
 
 constexpr int64_t kKeys = 256;
-constexpr int64_t kMaxTileRows = 96;
+constexpr int64_t kMaxQueryRows = 96;
 static_assert(kKeys <= kBlock, "a block of probabilities is one block of words");
 
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t roundUp(int64_t a, int64_t b) { return ceilDiv(a, b) * b; }
 
 // Sizes that follow from the head and the word: a float, or two bf16.
@@ -44,32 +43,32 @@ struct Geometry {
 };
 
 // A thread's scratch for one task, in 32-bit words.
-struct Scratch {
-  uint32_t* q;         // [wordBlocks][kMaxTileRows][kStride]
-  float* logits;       // [kMaxTileRows][kStride]
-  uint32_t* rounded;   // [kMaxTileRows][kStride], probabilities as bf16
+struct TaskScratch {
+  uint32_t* q;         // [wordBlocks][kMaxQueryRows][kStride]
+  float* logits;       // [kMaxQueryRows][kStride]
+  uint32_t* rounded;   // [kMaxQueryRows][kStride], probabilities as bf16
   uint32_t* keys;      // [kKeys / 32][words][32]
   uint32_t* values;    // [outStride / 32][keys of the block as words][32]
-  float* out;          // [kMaxTileRows][outStride]
-  float* maximum;      // [kMaxTileRows]
-  float* sum;          // [kMaxTileRows]
+  float* out;          // [kMaxQueryRows][outStride]
+  float* maximum;      // [kMaxQueryRows]
+  float* sum;          // [kMaxQueryRows]
   uint32_t* row;       // [words]
 
   static size_t size(const Geometry& g) {
-    return static_cast<size_t>((g.wordBlocks + 2) * kMaxTileRows * kStride + kKeys * g.words + kKeys * g.outStride +
-                               kMaxTileRows * g.outStride + 2 * kMaxTileRows + g.words) * 4;
+    return static_cast<size_t>((g.wordBlocks + 2) * kMaxQueryRows * kStride + kKeys * g.words + kKeys * g.outStride +
+                               kMaxQueryRows * g.outStride + 2 * kMaxQueryRows + g.words) * 4;
   }
-  Scratch(void* memory, const Geometry& g) {
+  TaskScratch(void* memory, const Geometry& g) {
     auto* p = static_cast<uint32_t*>(memory);
     const auto take = [&p](int64_t n) { return std::exchange(p, p + n); };
-    q = take(g.wordBlocks * kMaxTileRows * kStride);
-    logits = reinterpret_cast<float*>(take(kMaxTileRows * kStride));
-    rounded = take(kMaxTileRows * kStride);
+    q = take(g.wordBlocks * kMaxQueryRows * kStride);
+    logits = reinterpret_cast<float*>(take(kMaxQueryRows * kStride));
+    rounded = take(kMaxQueryRows * kStride);
     keys = take(kKeys * g.words);
     values = take(kKeys * g.outStride);
-    out = reinterpret_cast<float*>(take(kMaxTileRows * g.outStride));
-    maximum = reinterpret_cast<float*>(take(kMaxTileRows));
-    sum = reinterpret_cast<float*>(take(kMaxTileRows));
+    out = reinterpret_cast<float*>(take(kMaxQueryRows * g.outStride));
+    maximum = reinterpret_cast<float*>(take(kMaxQueryRows));
+    sum = reinterpret_cast<float*>(take(kMaxQueryRows));
     row = take(g.words);
   }
 };
@@ -104,7 +103,7 @@ int64_t chooseTileRows(int64_t queries, int64_t heads, int stripRows, int thread
   const int64_t strips = ceilDiv(queries, stripRows);
   int64_t best = 1;
   double bestTime = 0;
-  for (int64_t s = 1; s <= std::min<int64_t>(strips, kMaxTileRows / stripRows); ++s) {
+  for (int64_t s = 1; s <= std::min<int64_t>(strips, kMaxQueryRows / stripRows); ++s) {
     const double time = static_cast<double>(ceilDiv(heads * ceilDiv(strips, s), threads)) * (static_cast<double>(s) + 0.5);
     if (s == 1 || time < bestTime) best = s, bestTime = time;
   }
@@ -112,7 +111,7 @@ int64_t chooseTileRows(int64_t queries, int64_t heads, int stripRows, int thread
 }
 
 // How one call runs: fixed for all its tasks.
-struct Plan {
+struct AttentionPlan {
   const Context& c;
   const AttentionCall& a;
   const GemmKernel& kernel;
@@ -121,7 +120,7 @@ struct Plan {
   int64_t tileRows, totalKeys;
 };
 
-void loadQueries(const Plan& p, const Scratch& s, int64_t head, int64_t first, int64_t rows) {
+void loadQueries(const AttentionPlan& p, const TaskScratch& s, int64_t head, int64_t first, int64_t rows) {
   const int64_t headDim = p.a.headDim, width = p.a.heads * headDim;
   std::memset(s.row, 0, static_cast<size_t>(p.g.words) * 4);
   for (int64_t r = 0; r < rows; ++r) {
@@ -135,7 +134,7 @@ void loadQueries(const Plan& p, const Scratch& s, int64_t head, int64_t first, i
 }
 
 // `words` of a value panel: the block's keys, or pairs of them.
-void packBlock(const Plan& p, const Scratch& s, int64_t head, const int64_t* rows, int64_t keys, int64_t words) {
+void packBlock(const AttentionPlan& p, const TaskScratch& s, int64_t head, const int64_t* rows, int64_t keys, int64_t words) {
   const int64_t headDim = p.a.headDim, width = p.a.heads * headDim;
   const VectorOps& v = p.c.vector;
   const auto pointers = [&]<class T>(const void* base, const T** out) {
@@ -156,7 +155,7 @@ void packBlock(const Plan& p, const Scratch& s, int64_t head, const int64_t* row
   }
 }
 
-void runTask(const Plan& p, const Scratch& s, int64_t head, int64_t first, int64_t rows) {
+void runTask(const AttentionPlan& p, const TaskScratch& s, int64_t head, int64_t first, int64_t rows) {
   const AttentionCall& a = p.a;
   const GemmKernel& kernel = p.kernel;
   const auto strip = [&](int64_t r) { return static_cast<int>(std::min<int64_t>(kernel.stripRows, rows - r)); };
@@ -214,7 +213,7 @@ void runTask(const Plan& p, const Scratch& s, int64_t head, int64_t first, int64
 
 }  // namespace
 
-size_t attentionScratch(Isa isa, DType kvType, int64_t headDim) { return Scratch::size(Geometry(headDim, inPairs(isa, kvType))); }
+size_t attentionScratch(Isa isa, DType kvType, int64_t headDim) { return TaskScratch::size(Geometry(headDim, inPairs(isa, kvType))); }
 
 void attention(Context& c, const AttentionCall& a) {
   if (a.queries <= 0) return;
@@ -226,17 +225,17 @@ void attention(Context& c, const AttentionCall& a) {
   const bool pairs = inPairs(c.isa, a.kvType);
   const GemmKernel& kernel = gemmKernel(c.isa, pairs ? Precision::BF16 : Precision::FP32);
   const Geometry g(a.headDim, pairs);
-  const Plan plan{c, a, kernel, g, pairs, chooseTileRows(a.queries, a.heads, kernel.stripRows, c.pool.threads()), totalKeys};
+  const AttentionPlan plan{c, a, kernel, g, pairs, chooseTileRows(a.queries, a.heads, kernel.stripRows, c.pool.threads()), totalKeys};
   const int64_t tiles = ceilDiv(a.queries, plan.tileRows);
   c.pool.parallelFor(0, a.heads * tiles, 1, [&](int64_t begin, int64_t end, int thread) {
-    const Scratch scratch(c.pool.scratch(thread), g);
+    const TaskScratch scratch(c.pool.scratch(thread), g);
     kernel.begin();
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = task % tiles * plan.tileRows;
       runTask(plan, scratch, task / tiles, first, std::min(plan.tileRows, a.queries - first));
     }
     kernel.end();
-  }, Scratch::size(g));
+  }, TaskScratch::size(g));
 }
 
 }  // namespace longlive::cpu

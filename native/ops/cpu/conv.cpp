@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 #include <vector>
 
 #include "conv_kernels.h"
+#include "require.h"
 #include "upsampled_taps.h"
 
 namespace longlive::cpu {
@@ -13,10 +13,6 @@ namespace {
 
 constexpr int kMaxRows = 16;  // kt * kh
 constexpr int kMaxStride = 2;  // that scratch is reserved for
-
-void require(bool ok, const char* what) {
-  if (!ok) throw std::logic_error(std::string("conv: ") + what);
-}
 
 const ConvKernels& kernelsFor(Isa isa, Precision precision, bool bounded) {
 #if defined(__x86_64__)
@@ -185,7 +181,7 @@ Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& s
 // ---- running ----------------------------------------------------------------------------------------------------------
 
 // One convolution, resolved to plain numbers.
-struct Plan {
+struct ConvPlan {
   const Backend::ConvArgs& args;
   const PackedConv& conv;
   const Packing& packing;
@@ -193,12 +189,12 @@ struct Plan {
   int64_t rowBytes, frameBytes, pixelBytes;
   int stride, padTop, padLeft;
 
-  explicit Plan(const Backend::ConvArgs& a);
+  explicit ConvPlan(const Backend::ConvArgs& a);
   void checkShapes() const;
   const char* frame(int64_t t) const;  // null for a frame of zeros
 };
 
-Plan::Plan(const Backend::ConvArgs& a) : args(a), conv(static_cast<const PackedConv&>(*a.weights)),
+ConvPlan::ConvPlan(const Backend::ConvArgs& a) : args(a), conv(static_cast<const PackedConv&>(*a.weights)),
                                            packing(conv.packing(a.strideHW)) {
   height = a.in.shape[1], width = a.in.shape[2];
   outFrames = a.out.shape[0], outHeight = a.out.shape[1], outWidth = a.out.shape[2];
@@ -218,24 +214,24 @@ int64_t outputSize(int64_t n, int k, int stride, Backend::ConvArgs::Pad pad) {
   return padded < k ? 0 : (padded - k) / stride + 1;
 }
 
-void Plan::checkShapes() const {
+void ConvPlan::checkShapes() const {
   const Backend::ConvArgs& a = args;
-  require(a.in.shape.rank == 4 && a.out.shape.rank == 4, "volumes have four axes");
-  require(a.in.shape[3] == conv.in && a.out.shape[3] == conv.out, "channels differ from the weights");
-  require(a.in.dtype == conv.input && (!a.history || a.history.dtype == conv.input), "input must have the convolution's type");
+  require(a.in.shape.rank == 4 && a.out.shape.rank == 4, "conv: volumes have four axes");
+  require(a.in.shape[3] == conv.in && a.out.shape[3] == conv.out, "conv: channels differ from the weights");
+  require(a.in.dtype == conv.input && (!a.history || a.history.dtype == conv.input), "conv: input must have the convolution's type");
   require(!a.history || (a.history.shape[1] == height && a.history.shape[2] == width && a.history.shape[3] == conv.in &&
-                         olderFrames <= conv.kt - 1), "history does not fit the input");
-  require(!a.residual || a.residual.shape == a.out.shape, "residual must have the shape of out");
-  require(a.upsample2x == conv.upsample2x, "weights were prepared for another resampling");
-  require(!a.upsample2x || (a.strideHW == 1 && a.pad == Backend::ConvArgs::Pad::Same), "upsampling needs stride 1");
+                         olderFrames <= conv.kt - 1), "conv: history does not fit the input");
+  require(!a.residual || a.residual.shape == a.out.shape, "conv: residual must have the shape of out");
+  require(a.upsample2x == conv.upsample2x, "conv: weights were prepared for another resampling");
+  require(!a.upsample2x || (a.strideHW == 1 && a.pad == Backend::ConvArgs::Pad::Same), "conv: upsampling needs stride 1");
   const int scale = a.upsample2x ? 2 : 1;
   require(outHeight == scale * outputSize(height, conv.kh, stride, a.pad) &&
-              outWidth == scale * outputSize(width, conv.kw, stride, a.pad), "out has the wrong height or width");
+              outWidth == scale * outputSize(width, conv.kw, stride, a.pad), "conv: out has the wrong height or width");
   const int64_t frames = a.causal ? a.in.shape[0] : olderFrames + a.in.shape[0] - (conv.kt - 1);
-  require(outFrames == (frames + a.strideT - 1) / a.strideT, "out has the wrong number of frames");
+  require(outFrames == (frames + a.strideT - 1) / a.strideT, "conv: out has the wrong number of frames");
 }
 
-const char* Plan::frame(int64_t t) const {
+const char* ConvPlan::frame(int64_t t) const {
   if (t >= 0) return args.in.as<char>() + t * frameBytes;
   const int64_t older = olderFrames + t;
   return older >= 0 ? args.history.as<char>() + older * frameBytes : nullptr;
@@ -248,7 +244,7 @@ struct InputRows {
   int count = 0;
 };
 
-InputRows inputRows(const Plan& p, int64_t t, int64_t firstRow) {
+InputRows inputRows(const ConvPlan& p, int64_t t, int64_t firstRow) {
   InputRows rows;
   const int64_t firstFrame = t * p.args.strideT - (p.args.causal ? p.conv.kt - 1 : p.olderFrames);
   for (int dt = 0; dt < p.conv.kt; ++dt) {
@@ -282,7 +278,7 @@ struct OutputTile {
 };
 
 // Adds bias and residual and stores channels [begin, begin + channels) of pixels [from, from + count).
-void finishTile(const Plan& p, const OutputTile& t, const float* acc, int64_t begin, int64_t channels, int from, int count) {
+void finishTile(const ConvPlan& p, const OutputTile& t, const float* acc, int64_t begin, int64_t channels, int from, int count) {
   const Packing& k = p.packing;
   const Backend::ConvArgs& a = p.args;
   const int64_t first = t.first + from * t.stride + begin;
@@ -308,7 +304,7 @@ void offsetSums(const Packing& k, const InputRows& rows, int phase, int32_t* off
 }
 
 // `data` point at the inputs of the tile's first pixel, one pointer per row; `offsets` are those of the row.
-void computeTile(const Plan& p, const InputRows& rows, const void* const* data, const int32_t* offsets, int phase, const OutputTile& t) {
+void computeTile(const ConvPlan& p, const InputRows& rows, const void* const* data, const int32_t* offsets, int phase, const OutputTile& t) {
   const Packing& k = p.packing;
   alignas(64) float acc[kMaxTilePixels * kConvLanes];
   const void* weights[kMaxRows];
@@ -325,7 +321,7 @@ void computeTile(const Plan& p, const InputRows& rows, const void* const* data, 
 }
 
 // Output row y of frame t; with upsampling, every second pixel of it, starting at `column`.
-void computeRow(const Plan& p, int64_t t, int64_t y, int column, char* scratch) {
+void computeRow(const ConvPlan& p, int64_t t, int64_t y, int column, char* scratch) {
   const Packing& k = p.packing;
   const int step = p.conv.upsample2x ? 2 : 1, oddRow = p.conv.upsample2x ? static_cast<int>(y % 2) : 0;
   const int64_t firstRow = y / step * p.stride - p.padTop + oddRow, firstColumn = column - p.padLeft;
@@ -374,8 +370,8 @@ ConvSize convSize(Isa isa, Precision precision, int64_t out, int64_t in, int kt,
 
 std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, const float* weight, const float* bias,
                                       int64_t out, int64_t in, int kt, int kh, int kw, bool upsample2x, Bounds bounds) {
-  require(kt * kh <= kMaxRows && kt * kh * kw > 0, "kernel is too large");
-  require(!upsample2x || (kh == kw && (kh == 3 || kh == 4)), "upsampling needs a 3x3 or 4x4 kernel");
+  require(kt * kh <= kMaxRows && kt * kh * kw > 0, "conv: kernel is too large");
+  require(!upsample2x || (kh == kw && (kh == 3 || kh == 4)), "conv: upsampling needs a 3x3 or 4x4 kernel");
   auto c = std::make_unique<PackedConv>();
   c->in = in, c->out = out, c->kt = kt, c->kh = kh, c->kw = kw;
   c->upsample2x = upsample2x;
@@ -398,7 +394,7 @@ std::unique_ptr<ConvWeights> packConv(Context& context, Precision precision, con
 }
 
 void conv(Context& c, const Backend::ConvArgs& a) {
-  const Plan plan(a);
+  const ConvPlan plan(a);
   const int columns = plan.conv.upsample2x ? 2 : 1;
   c.pool.parallelFor(0, plan.outFrames * plan.outHeight, 1, [&](int64_t begin, int64_t end, int thread) {
     char* scratch = static_cast<char*>(c.pool.scratch(thread));

@@ -6,11 +6,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <stdexcept>
 #include <string>
 
 #include "cpu_key_values.h"
 #include "longlive/error.h"
+#include "require.h"
 
 namespace longlive {
 
@@ -35,10 +35,6 @@ Precision checkArithmetic(const BackendOptions& o) {
   if (o.precision == Precision::FP8) throw Error(ErrorCode::InvalidArgument, "precision \"fp8\" is for device \"cuda\": load with precision \"int8\" or \"bf16\"");
   if (o.attention != AttentionArithmetic::Full) throw Error(ErrorCode::InvalidArgument, "attention \"int8\" is for device \"cuda\": load with attention \"full\"");
   return o.precision;
-}
-
-void require(bool condition, const char* what) {
-  if (!condition) throw std::logic_error(what);
 }
 
 const float* floats(const Tensor& t) {

@@ -52,8 +52,6 @@ namespace {
 
 constexpr int64_t kMaxTileRows = 96;  // with K = 1536 the tile of A fills half of a 1 MiB L2
 
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Blocks of the words of a row: equally long, a multiple of 16.
 struct Blocks {
   int64_t words, count, length;

@@ -34,6 +34,8 @@ struct GemmKernel {
   void (*end)();
 };
 
+constexpr int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Elements of a word.
 constexpr int elementsPerWord(Precision p) { return p == Precision::FP32 ? 1 : p == Precision::BF16 ? 2 : 4; }
 

@@ -4,9 +4,9 @@
 //   RMSNorm     x / sqrt(mean(x^2) + eps) * weight, over the whole row: all heads together (spec 2.5)
 //   rotation    pair (re, im) of every head times (cos + i sin), by three positions (spec 2.6): as vectors,
 //               x * [c, c] + swapped x * [-s, s], whose tables are laid out once per token and serve all its heads
-#include <stdexcept>
 
 #include "kernels.h"
+#include "require.h"
 #include "vector_ops.h"
 
 namespace longlive::cpu {
@@ -14,10 +14,6 @@ namespace {
 
 // Rows per chunk: about 16 Ki elements, some microseconds of work.
 int64_t grain(int64_t width) { return 16384 / (width > 0 ? width : 1) + 1; }
-
-void require(bool condition, const char* what) {
-  if (!condition) throw std::logic_error(what);
-}
 
 // Lays out the rotation of one token: cosine [headDim] = c, c per pair; sine [headDim] = -s, s.
 void tokenRotation(const RopeShape& r, int64_t token, float* cosine, float* sine) {

@@ -20,8 +20,6 @@ namespace longlive::cpu {
 
 namespace {
 
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // A thread's scratch: a row as F32, and 32 rows as words.
 struct PackScratch {
   float* values;

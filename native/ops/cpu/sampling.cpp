@@ -1,18 +1,14 @@
 #include "sampling.h"
 
 #include <cstring>
-#include <stdexcept>
 
 #include "conv_kernels.h"
 #include "conv_scalar.h"
+#include "require.h"
 
 namespace longlive::cpu {
 
 namespace {
-
-void require(bool condition, const char* what) {
-  if (!condition) throw std::logic_error(what);
-}
 
 // One chroma sample is the mean of 2 x 2 pixels; the coefficients are 224/255 scaled to 16 bits, each row summing to 0.
 void chroma(const uint8_t* top, const uint8_t* bottom, uint8_t& u, uint8_t& v) {

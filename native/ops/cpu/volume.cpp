@@ -2,22 +2,18 @@
 
 #include <cmath>
 #include <cstring>
-#include <stdexcept>
 
 #include "conv_kernels.h"
 #include "conv_scalar.h"
+#include "require.h"
 
 namespace longlive::cpu {
 namespace {
 
-constexpr int64_t kGrain = 1 << 12;  // elements per chunk at least, so that small tensors stay on one thread
-
-void require(bool ok, const char* what) {
-  if (!ok) throw std::logic_error(std::string("volume: ") + what);
-}
+constexpr int64_t kVolumeGrain = 1 << 12;  // elements per chunk at least, so that small tensors stay on one thread
 
 void requireFloat(const Tensor& t) {
-  require(t.dtype == DType::F32 || t.dtype == DType::BF16, "element type must be F32 or BF16");
+  require(t.dtype == DType::F32 || t.dtype == DType::BF16, "volume: element type must be F32 or BF16");
 }
 
 const ConvKernels& normKernels(Isa isa) {
@@ -52,10 +48,10 @@ void transpose(Context& c, const Tensor& out, const Tensor& in, const Tensor& mu
   requireFloat(in), requireFloat(out);
   const Tensor& planar = ChannelsLast ? in : out;
   const Tensor& packed = ChannelsLast ? out : in;
-  require(planar.shape.rank == 4 && packed.shape.rank == 4, "volumes have four axes");
+  require(planar.shape.rank == 4 && packed.shape.rank == 4, "volume: volumes have four axes");
   const Planes s{planar.shape[0], planar.shape[1], planar.shape[2] * planar.shape[3]};
-  require(packed.shape == Shape({s.frames, planar.shape[2], planar.shape[3], s.channels}), "shapes are not transposes");
-  require((!mul || mul.elements() == s.channels) && (!add || add.elements() == s.channels), "one factor per channel");
+  require(packed.shape == Shape({s.frames, planar.shape[2], planar.shape[3], s.channels}), "volume: shapes are not transposes");
+  require((!mul || mul.elements() == s.channels) && (!add || add.elements() == s.channels), "volume: one factor per channel");
   c.pool.parallelFor(0, s.frames, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) transposeFrame<ChannelsLast>(out, in, mul, add, s, t);
   });
@@ -71,11 +67,11 @@ uint8_t toByte(float x, bool unit) {
 
 void channelNorm(Context& c, const Tensor& out, const Tensor& in, const Tensor& gamma, Activation a, ByteCode code) {
   requireFloat(in);
-  require(out.dtype == DType::F32 || out.dtype == DType::BF16 || (out.dtype == DType::U8 && code.step > 0), "norm: numbers or bytes with a code");
+  require(out.dtype == DType::F32 || out.dtype == DType::BF16 || (out.dtype == DType::U8 && code.step > 0), "volume: norm: numbers or bytes with a code");
   const int64_t channels = in.shape[-1];
-  require(out.shape == in.shape && gamma.elements() == channels, "norm: shapes differ");
+  require(out.shape == in.shape && gamma.elements() == channels, "volume: norm: shapes differ");
   const ConvKernels& kernels = normKernels(c.isa);
-  const int64_t pixels = in.elements() / channels, grain = std::max<int64_t>(16, kGrain / channels / 16 * 16);
+  const int64_t pixels = in.elements() / channels, grain = std::max<int64_t>(16, kVolumeGrain / channels / 16 * 16);
   c.pool.parallelFor(0, pixels, grain, [&](int64_t begin, int64_t end, int) {
     char* o = out.as<char>() + begin * channels * sizeOf(out.dtype);
     const char* i = in.as<char>() + begin * channels * sizeOf(in.dtype);
@@ -85,9 +81,9 @@ void channelNorm(Context& c, const Tensor& out, const Tensor& in, const Tensor& 
 
 void splitTime(Context& c, const Tensor& out, const Tensor& in, int factor) {
   const int64_t frames = in.shape[0], pixels = in.shape[1] * in.shape[2], channels = out.shape[3];
-  require(out.dtype == in.dtype, "splitTime: types differ");
+  require(out.dtype == in.dtype, "volume: splitTime: types differ");
   require(factor > 0 && in.shape[3] == factor * channels &&
-              out.shape == Shape({factor * frames, in.shape[1], in.shape[2], channels}), "splitTime: shapes do not fit");
+              out.shape == Shape({factor * frames, in.shape[1], in.shape[2], channels}), "volume: splitTime: shapes do not fit");
   const size_t bytes = static_cast<size_t>(channels) * sizeOf(in.dtype);
   c.pool.parallelFor(0, out.shape[0], 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t f = begin; f < end; ++f) {
@@ -105,8 +101,8 @@ void permute(Context& c, ChannelOrder order, const Tensor& out, const Tensor& in
 
 void tanhClamp(Context& c, const Tensor& out, const Tensor& in) {
   requireFloat(in), requireFloat(out);
-  require(out.shape == in.shape, "tanhClamp: shapes differ");
-  c.pool.parallelFor(0, in.elements(), kGrain, [&](int64_t begin, int64_t end, int) {
+  require(out.shape == in.shape, "volume: tanhClamp: shapes differ");
+  c.pool.parallelFor(0, in.elements(), kVolumeGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i)
       storeFloat(out.data, out.dtype, i, kTanhClamp * std::tanh(loadFloat(in.data, in.dtype, i) / kTanhClamp));
   });
@@ -114,8 +110,8 @@ void tanhClamp(Context& c, const Tensor& out, const Tensor& in) {
 
 void toRgb8(Context& c, const Tensor& out, const Tensor& in, bool unit) {
   requireFloat(in);
-  require(out.dtype == DType::U8 && out.elements() == in.elements(), "toRgb8: out must be bytes of the same shape");
-  c.pool.parallelFor(0, in.elements(), kGrain, [&](int64_t begin, int64_t end, int) {
+  require(out.dtype == DType::U8 && out.elements() == in.elements(), "volume: toRgb8: out must be bytes of the same shape");
+  c.pool.parallelFor(0, in.elements(), kVolumeGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) out.as<uint8_t>()[i] = toByte(loadFloat(in.data, in.dtype, i), unit);
   });
 }

@@ -6,15 +6,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
-#include <stdexcept>
 
 #include "ops.h"
+#include "require.h"
 
 namespace longlive::cuda {
 
-inline void require(bool condition, const char* what) {
-  if (!condition) throw std::logic_error(what);
-}
 inline int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t rowsOf(const Tensor& t) { return t.shape[-1] ? t.elements() / t.shape[-1] : 0; }
 inline bool isFloat(const Tensor& t) { return t.dtype == DType::F32 || t.dtype == DType::BF16; }
