@@ -5,7 +5,7 @@
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -45,24 +45,40 @@ function keyOf() {
   return hash.update(`${process.platform} ${process.arch} ${process.versions.napi}`).digest('hex').slice(0, 40);
 }
 
-/** Where what is compiled here is kept; nothing where it should not be. */
+/** Where builds are kept, and under which name this one is; nothing where it should not be. */
 function placeInCache() {
   const off = process.env.LONGLIVE_NATIVE_CACHE === 'off' || process.env.CI || CHOSEN.some((name) => process.env[name]);
   if (off || process.argv.length > 2) return undefined;
   try {
-    const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'longlive', 'native');
-    return join(cache, `${keyOf()}.node`);
+    return { cache: join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'longlive', 'native'), key: keyOf() };
   } catch {
     return undefined; // no compiler, or no home: make says what is missing
   }
 }
 
-function keep(place) {
+const digestOf = (bytes) => createHash('sha256').update(bytes).digest('hex').slice(0, 40);
+
+/** A build of these sources whose bytes are those of its name; one that is damaged goes. */
+function take({ cache, key }) {
   try {
-    mkdirSync(dirname(place), { recursive: true, mode: 0o700 });
-    copyFileSync(addon, `${place}.${process.pid}`);
-    renameSync(`${place}.${process.pid}`, place);
-    const kept = readdirSync(dirname(place)).map((name) => join(dirname(place), name));
+    for (const name of readdirSync(cache).filter((each) => each.startsWith(`${key}.`) && each.endsWith('.node'))) {
+      const file = join(cache, name);
+      const bytes = readFileSync(file);
+      if (name === `${key}.${digestOf(bytes)}.node`) return { file, bytes };
+      rmSync(file, { force: true });
+    }
+  } catch {
+    // There is none, or none that can be read.
+  }
+  return undefined;
+}
+
+function keep({ cache, key }) {
+  try {
+    const bytes = readFileSync(addon);
+    mkdirSync(cache, { recursive: true, mode: 0o700 });
+    writeWhole(join(cache, `${key}.${digestOf(bytes)}.node`), bytes);
+    const kept = readdirSync(cache).map((name) => join(cache, name));
     kept.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
     for (const old of kept.slice(KEPT)) rmSync(old, { force: true });
   } catch {
@@ -70,13 +86,20 @@ function keep(place) {
   }
 }
 
+/** Beside it first: nobody finds half a file, and who has the old one loaded keeps it. */
+function writeWhole(file, bytes) {
+  writeFileSync(`${file}.${process.pid}`, bytes);
+  renameSync(`${file}.${process.pid}`, file);
+}
+
 const place = placeInCache();
-if (place && existsSync(place) && !existsSync(join(native, 'build', 'obj'))) {
+const found = place && !existsSync(join(native, 'build', 'obj')) ? take(place) : undefined;
+if (found) {
   mkdirSync(dirname(addon), { recursive: true });
-  copyFileSync(place, addon);
-  console.log(`native core: taken from ${place}, compiled before from the same sources`);
+  writeWhole(addon, found.bytes);
+  console.log(`native core: taken from ${found.file}, compiled before from the same sources`);
 } else {
   const { status } = spawnSync('make', ['-C', native, ...process.argv.slice(2)], { stdio: 'inherit' });
-  if (status === 0 && place && !existsSync(place)) keep(place);
+  if (status === 0 && place && !take(place)) keep(place);
   process.exitCode = status ?? 1;
 }

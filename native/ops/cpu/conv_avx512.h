@@ -214,7 +214,7 @@ void finishPixels(const ConvFinish& f, const float* acc, Out* out, const Residua
   }
 }
 
-void finish512(const ConvFinish& f, const float* acc) {
+[[maybe_unused]] void finish512(const ConvFinish& f, const float* acc) {
   if (f.activation == Activation::GeluTanh) return finishScalar(f, acc);
   typed(f.out, f.outType, [&](auto* out) {
     typed(f.residual, f.residualType, [&](const auto* residual) {
@@ -305,7 +305,7 @@ void normPixels(const NormRows& n, Out* out, As as) {
   });
 }
 
-void norm512(const NormRows& n) {
+[[maybe_unused]] void norm512(const NormRows& n) {
   if (n.activation == Activation::GeluTanh) return normScalar(n);
   if (n.outType == DType::U8) return normPixels(n, static_cast<uint8_t*>(n.out), AsBytes(n.code));
   typed(n.out, n.outType, [&](auto* out) { normPixels(n, out, AsNumbers{}); });

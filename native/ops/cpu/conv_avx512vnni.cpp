@@ -5,7 +5,8 @@ namespace longlive::cpu {
 
 const ConvKernels& avx512VnniConvKernels() {
   static const ConvKernels k = {"avx512vnni", DType::U8, 4, 2, {24, 12},
-                                {accumulate512<uint8_t, 24, 1>, accumulate512<uint8_t, 12, 2>}, finish512, norm512};
+                                {accumulate512<uint8_t, 24, 1>, accumulate512<uint8_t, 12, 2>},
+                                avx512ConvKernels().finish, avx512ConvKernels().norm};  // which have no more to gain
   return k;
 }
 
