@@ -20,8 +20,8 @@ const size = gzipSync(outputFiles[0].contents, { level: 9 }).length;
 console.log(`the kit without graphql-ws: ${size} bytes, minified and compressed; the limit is ${LIMIT}`);
 if (size > LIMIT) process.exit(1);
 
-const run = (command, ...args) =>
-  execFileSync('npx', ['--no-install', command, ...args], { cwd: directory, stdio: 'inherit' });
-run('publint', '--strict');
-run('attw', '--pack', '.', '--profile', 'esm-only', '--exclude-entrypoints', 'script');
-run('tsx', 'scripts/generate.ts', '--check');
+const run = (command, ...args) => execFileSync(command, args, { cwd: directory, stdio: 'inherit' });
+run('npx', '--no-install', 'publint', '--strict');
+run('npm', 'run', '-s', 'tools', '--prefix', '../..');
+run('../../tools/node_modules/.bin/attw', '--pack', '.', '--profile', 'esm-only', '--exclude-entrypoints', 'script');
+run('npx', '--no-install', 'tsx', 'scripts/generate.ts', '--check');

@@ -1,13 +1,12 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { generate } from 'selfsigned';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { EXIT } from '../../../src/cli/failure.js';
 import { writePackage } from '../../support/model-packages.js';
@@ -18,25 +17,25 @@ import { RangeServer } from '../../support/range-server.js';
 const COMMAND = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
 const weights = Buffer.alloc(3_000_000, 7);
 
+/** For these names, from itself; returns the key. */
+function issueCertificate(file: string, names: readonly string[]): string {
+  const key = `${file}.key`;
+  const of = names.map((name) => `DNS:${name}`).join();
+  const words = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=${names[0]} -addext subjectAltName=${of}`;
+  execFileSync('openssl', [...words.split(' '), '-keyout', key, '-out', file], { stdio: 'ignore' });
+  return readFileSync(key, 'utf8');
+}
+
 let root: string;
 let authority: string;
 let server: RangeServer;
 let port: string;
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'longlive-https-'));
-  const names = ['localhost', 'far.example'].map((value) => ({ type: 2 as const, value }));
-  const { private: key, cert } = await generate([{ name: 'commonName', value: 'localhost' }], {
-    keyType: 'ec',
-    algorithm: 'sha256',
-    extensions: [
-      { name: 'basicConstraints', cA: true, critical: true },
-      { name: 'subjectAltName', altNames: names },
-    ],
-  });
   authority = join(root, 'authority.pem');
-  writeFileSync(authority, cert);
+  const key = issueCertificate(authority, ['localhost', 'far.example']);
   server = new RangeServer();
-  port = new URL(await server.start({ key, cert })).port;
+  port = new URL(await server.start({ key, cert: readFileSync(authority, 'utf8') })).port;
   const directory = writePackage(root, 'far', { files: { 'dit.safetensors': weights } });
   for (const file of readdirSync(directory)) server.files.set(file, readFileSync(join(directory, file)));
 });

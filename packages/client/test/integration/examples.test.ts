@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ let directory: string;
 let service: ServiceProcess;
 
 beforeAll(async () => {
+  execFileSync(process.execPath, ['scripts/install.mjs', 'examples'], { cwd: ROOT });
   directory = mkdtempSync(join(tmpdir(), 'longlive-examples-'));
   service = await ServiceProcess.start({ store: `file://${directory}/store` });
 });
