@@ -1,5 +1,5 @@
 import { access, constants, statfs } from 'node:fs/promises';
-import { availableParallelism, totalmem } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { makeDirectory } from '../files/make-directory.js';
@@ -9,6 +9,7 @@ import {
   lacksCublasLt,
   loadAddon,
   longestSeconds,
+  machineMemory,
   NO_CUBLASLT,
   openEngine,
   openOpenH264,
@@ -74,7 +75,7 @@ function machineFinding(): Finding {
   return {
     topic: 'Machine',
     status: 'ok',
-    detail: `${availableParallelism()} cores, ${gigabytes(totalmem())} of memory`,
+    detail: `${availableParallelism()} cores, ${gigabytes(machineMemory())} of memory`,
   };
 }
 
@@ -94,7 +95,8 @@ function coreFindings(config: ServerConfig, load: () => Addon): Finding[] {
 }
 
 function deviceFinding({ device, index, ...report }: DeviceReport): Finding {
-  const { available, detail, isa, totalMemory, threads, refusedRecordings } = report;
+  const { available, detail, isa, threads, refusedRecordings } = report;
+  const totalMemory = device === 'cpu' ? machineMemory() : report.totalMemory;
   const slow = lacksCublasLt({ device, available, isa });
   const facts = [
     detail,

@@ -1,4 +1,3 @@
-import { totalmem } from 'node:os';
 import {
   type Addon,
   arithmeticOf,
@@ -6,6 +5,7 @@ import {
   type Device,
   type EngineOptions,
   isEightBit,
+  machineMemory,
   type MemoryPlan,
 } from '../engine/index.js';
 import { explain } from './failure.js';
@@ -84,7 +84,7 @@ async function finding(
 }
 
 function roomOf(addon: Planner, device: Device, index: number): number | undefined {
-  if (device === 'cpu') return totalmem();
+  if (device === 'cpu') return machineMemory();
   const report = addon.devices().find((entry) => entry.device === device && entry.index === index);
   return report?.available ? report.totalMemory : undefined;
 }

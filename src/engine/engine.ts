@@ -1,5 +1,5 @@
 import { accessSync, constants, existsSync } from 'node:fs';
-import { homedir, tmpdir, totalmem } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DomainError, invalid } from '../sessions/errors.js';
 import type { Engine, Generation, GenerationOptions, LoraChoice, LoraInfo, ModelInfo } from '../sessions/ports.js';
@@ -9,6 +9,7 @@ import type { Addon, Device, DeviceReport, Precision } from './addon.js';
 import { isEightBit } from './arithmetic.js';
 import { lacksCublasLt, NO_CUBLASLT } from './cuda-libraries.js';
 import { Catalog, type CatalogTimes, type Found } from '../packages/catalog.js';
+import { machineMemory } from './machine-memory.js';
 import { DeviceHealth, Model, type ModelOptions, type ModelSurroundings, type Rope } from './model.js';
 import { ModelPool } from './model-pool.js';
 import { PackageCache } from '../packages/package-cache.js';
@@ -125,7 +126,7 @@ async function openLibrary(directory: string | undefined): Promise<AdapterLibrar
 }
 
 function memoryOf(report: DeviceReport | undefined): number {
-  return !report || report.device === 'cpu' ? totalmem() : report.totalMemory;
+  return !report || report.device === 'cpu' ? machineMemory() : report.totalMemory;
 }
 
 const USUAL = 'pocket';

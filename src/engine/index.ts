@@ -11,6 +11,7 @@ export {
   openEngine,
 } from './engine.js';
 export { lacksCublasLt, NO_CUBLASLT } from './cuda-libraries.js';
+export { machineMemory } from './machine-memory.js';
 export { longestSeconds, REFUSES_RECORDINGS, type Rope } from './model.js';
 export { OpenH264, openOpenH264 } from './openh264.js';
 export { Tokenizer } from './tokenizer.js';

@@ -1,5 +1,5 @@
 import { totalmem } from 'node:os';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { type MemoryFinding, memoryFindings } from '../../../src/cli/memory.js';
 import type { Addon, MemoryPlan } from '../../../src/engine/index.js';
 
@@ -47,6 +47,19 @@ it('says what a model takes and of how much', async () => {
       'bf16, 6.4 GB: weights 2.8 GB, keys and values 3.5 GB, activations 0.00 GB, decoding 0.00 GB, everything else 0.10 GB of 16.0 GB',
   });
   expect(found['cpu, decoder full']?.detail).toMatch(new RegExp(`${(totalmem() / GB).toFixed(1)} GB`));
+});
+
+it('counts what the container may use, where that is less than the machine has', async () => {
+  const addon = planner(16 * GB, () => ({ dit: 2.8 * GB }));
+  const limit = vi.spyOn(process, 'constrainedMemory').mockReturnValue(2 * GB);
+  expect((await findings(addon, source))['cpu, decoder full']?.detail).toContain('the device has 2.0 GB');
+  for (const none of [0, Number.MAX_SAFE_INTEGER]) {
+    limit.mockReturnValue(none);
+    expect((await findings(addon, source))['cpu, decoder full']?.detail).toContain(
+      `of ${(totalmem() / GB).toFixed(1)} GB`,
+    );
+  }
+  limit.mockRestore();
 });
 
 it('plans for both decoders of a package, the one that would run first', async () => {
