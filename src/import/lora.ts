@@ -229,7 +229,7 @@ function notesOf(
   const unused = idle.map(({ where, alpha: said, kohya }) =>
     kohya && !used.has('its alpha tensors')
       ? `alpha ${said} of ${where} is not used: this layout has alpha already multiplied into its factors.`
-      : `alpha ${said} of ${where} is not used: ${[...used].join(' and ')} takes precedence.`,
+      : `alpha ${said} of ${where} is not used: ${[...used].join(' and ')} ${used.size > 1 || used.has('its alpha tensors') ? 'take' : 'takes'} precedence.`,
   );
   const flag =
     alpha !== undefined && pairs.size > 0 && !used.has(FLAG) && !same(alpha)

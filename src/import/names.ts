@@ -36,7 +36,8 @@ export function pickTensors(
   const order = [...first, ...OUTER_KEYS];
   const outer = order.find((key) => groups.has(key)) ?? (groups.has('') ? '' : undefined);
   if (outer === undefined) {
-    const found = [...groups.keys()].slice(0, 5).map(quoted).join(', ') || 'no tensors';
+    if (groups.size === 0) throw new ImportError('The file has no tensors; save or download it again.');
+    const found = [...groups.keys()].slice(0, 5).map(quoted).join(', ');
     throw new ImportError(printed`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has ${found}.`);
   }
   const left = new Map<string, number>();

@@ -265,8 +265,12 @@ function numberOf(where: string, said: Json, keys: readonly string[]): number | 
   return undefined;
 }
 
+/** As trainers write numbers into metadata; what else JavaScript takes for one, such as 0x10, nobody meant. */
+const DECIMAL = /^[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?$/;
+
 function asNumber(where: string, key: string, value: unknown): number {
-  const number = typeof value === 'number' ? value : typeof value === 'string' ? Number(value) : NaN;
+  const isText = typeof value === 'string' && DECIMAL.test(value.trim());
+  const number = typeof value === 'number' ? value : isText ? Number(value) : NaN;
   if (Number.isFinite(number) && number > 0) return number;
   throw new ImportError(printed`${key} of ${where} is ${shown(value)}; it should be a number above 0.`);
 }

@@ -284,6 +284,22 @@ describe('the strength of an adapter', () => {
     await expect(merged()).rejects.toThrow('"blocks.1.self_attn.k" has rank 8, but adapter_config.json says 4.');
   });
 
+  it('is read from metadata in decimal digits, and from nothing else that JavaScript takes for a number', async () => {
+    for (const [alpha, scale] of [
+      ['16', 4],
+      ['16.', 4],
+      ['1.6e1', 4],
+      [' 8.0 ', 2],
+    ] as const) {
+      write(peft(), { lora_alpha: alpha, r: '4' });
+      expect(await one()).toBe(scale);
+    }
+    for (const alpha of ['0x10', '0b1', '1_6', '1e400']) {
+      write(peft(), { lora_alpha: alpha, r: '4' });
+      await expect(one()).rejects.toThrow(`is "${alpha}"; it should be a number above 0`);
+    }
+  });
+
   it('is first that of alpha tensors, then of the file beside, then of metadata, then of the flag', async () => {
     const alphas = Object.fromEntries(MODULES.map((module) => [`base_model.model.${module}.alpha`, stored([2], [1])]));
     write({ ...peft(), ...alphas }, { lora_alpha: '64' });

@@ -62,7 +62,7 @@ function difference(found: Float32Array, expected: Float32Array): number {
 }
 
 it('a checkpoint without tensors is said to be that', () => {
-  expect(() => pickTensors([])).toThrow('the file has no tensors.');
+  expect(() => pickTensors([])).toThrow('The file has no tensors; save or download it again.');
 });
 
 describe('merging adapters', () => {
