@@ -75,7 +75,7 @@ const refuse = (status: number, code: string, message: string): Refusal => ({ st
 export const UNKNOWN_ORIGIN = refuse(
   403,
   'UNKNOWN_ORIGIN',
-  'This origin is not allowed; add it to the setting corsOrigins (LONGLIVE_CORS_ORIGINS).',
+  'This origin is not allowed. If a proxy is in between, have it keep the header Host; else add the origin to the setting corsOrigins (LONGLIVE_CORS_ORIGINS).',
 );
 
 export class Edge {
