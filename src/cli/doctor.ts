@@ -96,7 +96,7 @@ function coreFindings(config: ServerConfig, load: () => Addon): Finding[] {
 
 function deviceFinding({ device, index, ...report }: DeviceReport): Finding {
   const { available, detail, isa, threads, refusedRecordings } = report;
-  const totalMemory = device === 'cpu' ? machineMemory() : report.totalMemory;
+  const totalMemory = device === 'cpu' ? Math.min(report.totalMemory, machineMemory()) : report.totalMemory;
   const slow = lacksCublasLt({ device, available, isa });
   const facts = [
     detail,

@@ -62,7 +62,7 @@ describe('longlive export', () => {
   it.each([
     ['a session that is not there', ['0'.repeat(26)], /no such session|There is no session/i],
     ['a range that is none', [MADE['finished'] as string, '--from', '2', '--to', '1'], /after|before|seconds/i],
-    ['a range behind the end', [MADE['finished'] as string, '--from', '99'], /between 0 and/],
+    ['a range behind the end', [MADE['finished'] as string, '--from', '99'], /at least 0 and less than/],
   ])('says what is wrong with %s, and leaves no file', async (_what, words, message) => {
     expect((await failure(...words)).message).toMatch(message);
     expect(existsSync(join(root, 'part.mp4'))).toBe(false);
