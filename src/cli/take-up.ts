@@ -16,13 +16,18 @@ export interface TakeUpParts {
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10_000;
 
-/** Goes on until the store lets it happen; never rejects. A store that cannot be used is given up at once. */
+/**
+ * Goes on until the store lets it happen; never rejects. A store that cannot be used is given up at once. One that is full cannot
+ * be tried out, but the sessions begin: what they remove makes room.
+ */
 export async function takeUp({ sessions, store, logger, signal, onUnusable }: TakeUpParts): Promise<void> {
+  let [tried, begun] = [false, false];
   for (let wait = FIRST_WAIT; !signal.aborted; wait = Math.min(2 * wait, LONGEST_WAIT)) {
     try {
-      await probe(store);
-      await sessions.start();
-      return;
+      tried ||= await tryOut(store);
+      if (!begun) await sessions.start();
+      begun = true;
+      if (tried) return;
     } catch (error) {
       if (error instanceof StoreError && error.code === 'UNUSABLE') {
         logger.error({ error }, 'the store cannot be used');
@@ -32,5 +37,16 @@ export async function takeUp({ sessions, store, logger, signal, onUnusable }: Ta
       logger.warn({ error }, 'cannot take over sessions of earlier servers from the store; trying again');
     }
     await delay(wait, undefined, { signal, ref: false }).catch(() => undefined);
+  }
+}
+
+/** False when the store is full. */
+async function tryOut(store: ObjectStore): Promise<boolean> {
+  try {
+    await probe(store);
+    return true;
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'NO_SPACE') return false;
+    throw error;
   }
 }

@@ -17,6 +17,7 @@ import { Placement } from './live/placement.js';
 import { untilDone } from './live/persistence.js';
 import { type Loss, Presence } from './live/presence.js';
 import { type Rehearsal, rehearseHere } from './live/rehearsal.js';
+import { Removal } from './live/removal.js';
 import { Standing } from './live/standing.js';
 import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
@@ -49,13 +50,11 @@ import type {
   Sessions,
   SubscribeOptions,
 } from './sessions.js';
-import { Deletions, finishFirst } from './stored/deletion.js';
 import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { keysOf } from './stored/keys.js';
 import { unlessDeleted } from './stored/record.js';
 import { closable } from './signal.js';
-import { Retention } from './stored/retention.js';
 import { DeploymentSecret } from './stored/secret.js';
 import { Vault } from './stored/vault.js';
 
@@ -72,7 +71,7 @@ export class SessionService implements Sessions {
   private readonly mediaCheck: MediaCheck;
   private readonly artifactCheck: ArtifactCheck;
   private readonly secret: DeploymentSecret;
-  private readonly deletions: Deletions;
+  private readonly removal: Removal;
   private readonly jobs: Jobs;
   private readonly exports: Exports;
   private readonly patience: Patience;
@@ -116,7 +115,7 @@ export class SessionService implements Sessions {
     const { ownership, secret } = this;
     const session = (id: string) => this.session(id);
     this.making = new Making({ context, directory, ownership, presence, secret, session });
-    this.deletions = new Deletions(this.context);
+    this.removal = new Removal(context, directory, this);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
     this.exports = new Exports(this.context, this.jobs);
     this.artifactCheck = new ArtifactCheck({ vault, session, exports: this.exports });
@@ -260,15 +259,9 @@ export class SessionService implements Sessions {
     return this.patience.answer(this.delivery.command(sessionId, 'stop', null));
   }
 
-  deleteSession(sessionId: string): Promise<DeletedSession> {
-    return this.patience.answer(this.delete(sessionId));
-  }
-
-  private async delete(sessionId: string): Promise<DeletedSession> {
+  async deleteSession(sessionId: string): Promise<DeletedSession> {
     this.mustBeOpen();
-    await finishFirst(this, sessionId, this.context.clock);
-    const { deletedAt } = await this.deletions.delete(sessionId);
-    return { sessionId, deletedAt };
+    return this.patience.answer(this.removal.delete(sessionId));
   }
 
   exportSession(sessionId: string, input: ExportInput = {}): Promise<SessionExport> {
@@ -321,14 +314,12 @@ export class SessionService implements Sessions {
   // ---- beginning and end of the server ------------------------------------------------------------------------------
 
   async start(): Promise<void> {
+    this.removal.begin(this.leaving.signal);
     await this.presence.begin();
     this.standing.deployment = await this.secret.fingerprint();
     this.join();
     await this.presence.look();
-    const { vault, clock, logger, policy } = this.context;
-    this.persistently(() => this.deletions.sweep(), 'could not search for deletions that were cut short');
     this.persistently(() => this.exports.resume(), 'could not search for exports that were cut short');
-    this.inBackground(new Retention({ vault, clock, logger, policy, sessions: this }).run(this.leaving.signal));
     if (!this.standing.hosts) return;
     await this.ownership.sweep(undefined);
     this.inBackground(this.abandonment.keepOn());
@@ -354,7 +345,7 @@ export class SessionService implements Sessions {
     // What was being opened is owned by now.
     await this.directory.settled();
     await this.leaveAll();
-    await this.deletions.settled();
+    await this.removal.settled();
     await this.jobs.close();
     await this.presence.close();
     await this.context.cluster.close();

@@ -24,6 +24,7 @@ const SCRATCH = '.scratch';
 /** A lock is held for two system calls; one that is seen for so long belongs to a dead process of another machine. */
 const STALE_LOCK_MS = 10_000;
 const LOCK_RETRY_MS = 5;
+const FULL = ['ENOSPC', 'EDQUOT'];
 /** What is replaced while it is read is smaller: its bytes and its etag belong together. */
 const READ_AT_ONCE_BYTES = 1 << 20;
 /** What messages call it: its path is nobody's business. */
@@ -214,7 +215,8 @@ export class FileStore implements ObjectStore {
       await sleep(LOCK_RETRY_MS);
     }
     try {
-      await held.writeFile(OWN);
+      // On a full disk the lock is empty: who waits for it breaks it only after a while, should this process die.
+      await ignore(FULL, held.writeFile(OWN));
       await work();
     } finally {
       await held.close();

@@ -8,6 +8,7 @@ import type { StoredEvent } from '../events.js';
 import type { EventRing } from '../read/ring.js';
 import type { Session, SessionState, StateReason } from '../session.js';
 import { Signal } from '../signal.js';
+import { DamagedError } from '../stored/checksum.js';
 import { keysOf, type SessionKeys, UNFINISHED } from '../stored/keys.js';
 import type { SessionLog } from '../stored/log.js';
 import type { RecordFile } from '../stored/record-file.js';
@@ -169,11 +170,20 @@ export class Life implements ProducerHost {
     }
   }
 
-  /** Another server owns the session now: stop at once and write nothing more. */
+  /** What was deleted lacks its log before it is noticed that its record is another. */
+  private async isLost(error: unknown): Promise<boolean> {
+    if (!(error instanceof DamagedError)) return error instanceof OwnershipLost;
+    return this.parts.file.confirm().then(
+      () => false,
+      (reason: unknown) => reason instanceof OwnershipLost,
+    );
+  }
+
+  /** It was deleted, or another server owns it now: stop at once and write nothing more. */
   lose(): void {
     const { phase } = this;
     if (phase.kind === 'gone') return;
-    this.context.logger.warn({ sessionId: this.id }, 'another server has taken over the session');
+    this.context.logger.warn({ sessionId: this.id }, 'the session was deleted, or another server has taken it over');
     this.phase = { kind: 'gone' };
     this.ended.abort();
     this.wake.notify();
@@ -290,7 +300,7 @@ export class Life implements ProducerHost {
       do await this.queue.idle();
       while (!this.queue.empty);
     } catch (error) {
-      if (error instanceof OwnershipLost) this.lose();
+      if (await this.isLost(error)) this.lose();
       const failure = describe(error);
       if (this.phase === stuck && failure.code !== 'STORAGE') return this.breakOff(failure);
       throw error;
@@ -330,7 +340,7 @@ export class Life implements ProducerHost {
     try {
       if (await finish(this, this.leaving)) await this.release();
     } catch (error) {
-      if (error instanceof OwnershipLost) this.lose();
+      if (await this.isLost(error)) this.lose();
       else this.context.logger.error({ sessionId: this.id, error }, 'could not complete the session');
     }
   }

@@ -13,9 +13,9 @@ import { findRecord, loadSession, type StoredSession } from '../read/stored-sess
 import type { Session } from '../session.js';
 import { markFork } from '../stored/forks.js';
 import { isLasting } from '../stored/checksum.js';
-import { byDateKey, keysOf, UNFINISHED } from '../stored/keys.js';
+import { byDateKey, DELETING, keysOf, UNFINISHED } from '../stored/keys.js';
 import { RecordFile } from '../stored/record-file.js';
-import type { SessionRecord } from '../stored/record.js';
+import { DeletedError, type SessionRecord } from '../stored/record.js';
 import { OwnershipLost, type Vault } from '../stored/vault.js';
 
 /** Sessions looked at or taken over at once. */
@@ -252,6 +252,8 @@ export class Ownership {
       try {
         await this.adopt(id);
       } catch (error) {
+        // What was written behind the deletion's back goes with the next look at what is left of deletions.
+        if (error instanceof DeletedError) return void (await this.context.vault.put(DELETING + id, NOTHING));
         const code = error instanceof DomainError ? error.code : undefined;
         const settled = code === 'OWNED_ELSEWHERE' || code === 'NOT_FOUND' || isLasting(error);
         if (!settled && !this.over.signal.aborted) throw error;

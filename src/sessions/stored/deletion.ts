@@ -5,11 +5,13 @@
  */
 
 import { DomainError } from '../errors.js';
-import type { Logger } from '../policy.js';
+import type { Logger, SessionPolicy } from '../policy.js';
 import type { Clock } from '../ports.js';
 import type { Sessions } from '../sessions.js';
+import type { SessionParent } from '../session.js';
 import { DamagedError } from './checksum.js';
-import { type ForkStore, inheritedChunks, unmarkFork } from './forks.js';
+import { type ForkStore, inheritedChunks, type MarkedForks, needsMark, putMark, unmarkFork } from './forks.js';
+import { inheritedByLog, Inheritance } from './inheritance.js';
 import { BY_DATE, byDateKey, DELETING, idOfByDateKey, keysOf, type SessionKeys, UNFINISHED } from './keys.js';
 import {
   DeletedError,
@@ -24,14 +26,20 @@ import { OwnershipLost } from './vault.js';
 const AT_ONCE = 8;
 const ATTEMPTS = 3;
 
+/** Between two looks at what is left to remove, in milliseconds. */
+const ROUND = 300_000;
+
 export class Deletions {
   private removing: Promise<void> = Promise.resolve();
+  private readonly store: MarkedForks & { logger: Logger };
 
-  constructor(private readonly store: ForkStore & { logger: Logger }) {}
+  constructor({ vault, clock, logger }: ForkStore & { logger: Logger }) {
+    this.store = { vault, clock, logger, inheritance: new Inheritance(vault, clock) };
+  }
 
   /**
-   * Makes that there is no such session, which has to be finished; its files are removed in the background. Answers the same
-   * when it is asked again. NOT_FOUND, CONFLICT when it was written meanwhile.
+   * Makes that there is no such session; its files are removed in the background. Answers the same when it is asked again, and
+   * works where the store is full. NOT_FOUND, CONFLICT when it was written meanwhile.
    */
   async delete(id: string): Promise<Tombstone> {
     for (let attempt = 1; ; attempt++) {
@@ -49,18 +57,58 @@ export class Deletions {
   }
 
   private async bury(id: string): Promise<Tombstone> {
-    const { vault, clock } = this.store;
     const keys = keysOf(id);
     const stored = await this.read(keys);
     if ('tombstone' in stored) return stored.tombstone;
     const snapshot = stored.record?.snapshot;
-    const parent = snapshot?.parent;
-    const tombstone: Tombstone = { id, deletedAt: new Date(clock.now()), ...(parent && { parent }) };
+    const parent = snapshot ? snapshot.parent : await this.parentByLog(id);
+    const tombstone: Tombstone = { id, deletedAt: new Date(this.store.clock.now()), ...(parent && { parent }) };
+    const expendable = this.expendable(keys);
+    const vault = this.store.vault.makingRoom(async () => {
+      const { done, value: key } = await expendable.next();
+      if (!done) await this.store.vault.delete(key);
+      return !done;
+    });
     await vault.put(DELETING + id, new TextEncoder().encode(snapshot && byDateKey(id, snapshot.createdAt)));
     await vault.putOwned(keys.record, encodeTombstone(tombstone), stored.etag, { contentType: 'application/json' });
     await this.unlist(id);
     void this.removeSoon(id);
     return tombstone;
+  }
+
+  /**
+   * What may go of a session before its tombstone is written, where the store is full: first what can be made again, in case
+   * that nothing comes of the deletion; then media, when it is noted that the deletion has to be completed. The notes are
+   * empty, because those can be written on a full disk.
+   */
+  private async *expendable(keys: SessionKeys): AsyncGenerator<string> {
+    const { vault } = this.store;
+    const files: string[] = [];
+    for await (const { key } of vault.list(keys.prefix)) files.push(key);
+    const again = [keys.exports, keys.checkpoints, keys.video, keys.playlist, keys.timeline];
+    yield* files.filter((key) => again.some((place) => key.startsWith(place)));
+    await vault.put(DELETING + keys.id, new Uint8Array());
+    await vault.put(keys.condemned, new Uint8Array());
+    const inherited = await inheritedChunks(this.store, keys.id);
+    if (inherited === 'unknown') return;
+    yield* files.filter((key) => key.startsWith(keys.chunks) && key >= keys.chunk(inherited)).reverse();
+  }
+
+  private async parentByLog(id: string): Promise<SessionParent | undefined> {
+    const { owners } = await inheritedByLog(this.store.vault, id);
+    const [sessionId, chunk] = [...owners].at(-1) ?? [];
+    return sessionId === undefined || chunk === undefined ? undefined : { sessionId, chunk };
+  }
+
+  /** Removes again and again what is left, until the signal: forks and failures make deletions wait. Never rejects. */
+  async keepOn(signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.store;
+    while (!signal.aborted) {
+      await this.sweep().catch((error: unknown) => {
+        logger.warn({ error }, 'could not search for deletions that were cut short');
+      });
+      await clock.sleep(ROUND, signal);
+    }
   }
 
   /** Removes what deletions have left: those that a crash cut short, and those that had to wait for a fork. */
@@ -116,15 +164,29 @@ export class Deletions {
     const { vault } = this.store;
     const keys = keysOf(id);
     const stored = await readRecordOrTombstone(vault, keys);
-    // The mark comes before the tombstone, which may be on its way.
-    if (!stored || !('tombstone' in stored)) return;
+    if (!stored || !('tombstone' in stored)) {
+      // The mark comes before the tombstone, which may be on its way.
+      if (await vault.head(keys.condemned)) await this.delete(id);
+      return;
+    }
     await this.unlist(id);
     const inherited = await inheritedChunks(this.store, id);
     if (inherited === 'unknown') return;
     await this.removeFiles(keys, inherited);
+    if (inherited > 0) await this.markForks(keys);
     const { parent } = stored.tombstone;
     if (parent) await this.releaseParent(parent.sessionId, [id, ...heirs], inherited > 0);
     await vault.delete(DELETING + id);
+  }
+
+  /** A mark that was lost is written anew: it says whose log tells what the remaining media must be. */
+  private async markForks({ id, forks }: SessionKeys): Promise<void> {
+    const { vault, clock, logger, inheritance } = this.store;
+    for (const forkId of inheritance.forksOf(id)) {
+      if ((await vault.head(forks + forkId)) || !(await needsMark(this.store, id, forkId))) continue;
+      logger.warn({ sessionId: id, forkId }, 'a fork was not marked at its parent; it keeps what it plays');
+      await putMark(vault, id, forkId, clock.now());
+    }
   }
 
   private async removeFiles(keys: SessionKeys, inherited: number): Promise<void> {
@@ -154,22 +216,39 @@ export class Deletions {
   }
 }
 
-const COMPLETION_WAIT = 20_000;
+const LONGEST_WAIT = 20_000;
 
-/** Ends a session if that is not done yet, and waits for its artifacts. CONFLICT when they take too long. */
-export async function finishFirst(sessions: Sessions, id: string, clock: Clock): Promise<void> {
+export interface EndingParts {
+  clock: Clock;
+  policy: Pick<SessionPolicy, 'answerSeconds'>;
+}
+
+/**
+ * Ends a session if that is not done yet, and gives its owner time to complete it, so that nothing is written behind the
+ * deletion's back. A store that is full or fails lets neither happen: then the deletion ends it.
+ */
+export async function endFirst(sessions: Sessions, id: string, { clock, policy }: EndingParts): Promise<void> {
   const state = await sessions.session(id).catch((error: unknown) => {
     // Whether it can be deleted is for the deletion to say.
     if (error instanceof DeletedError || error instanceof DamagedError) return undefined;
     throw error;
   });
   if (!state || state.finishedAt) return;
-  const { lastSequence } = await sessions.stopSession(id);
   const [done, tooLong] = [new AbortController(), new AbortController()];
-  void clock.sleep(COMPLETION_WAIT, done.signal).then(() => tooLong.abort());
-  const events = sessions.subscribe(id, { after: lastSequence, signal: tooLong.signal });
-  while (!(await events.next()).done);
-  done.abort();
-  if ((await sessions.session(id)).finishedAt) return;
-  throw new DomainError('CONFLICT', 'The session is still being completed; try to delete it again in a moment.');
+  const wait = Math.min(LONGEST_WAIT, (policy.answerSeconds * 1_000) / 2);
+  const waiting = clock.sleep(wait, done.signal).then(() => tooLong.abort());
+  const end = async () => {
+    const { lastSequence } = await sessions.stopSession(id);
+    const events = sessions.subscribe(id, { after: lastSequence, signal: tooLong.signal });
+    while (!(await events.next()).done);
+  };
+  const ending = end();
+  ending.catch(() => undefined);
+  try {
+    await Promise.race([ending, waiting]);
+  } catch (error) {
+    if (!(error instanceof DomainError) || error.code !== 'STORAGE') throw error;
+  } finally {
+    done.abort();
+  }
 }

@@ -19,5 +19,6 @@ export interface Findings {
 }
 
 /** Remedies. */
+export const ADDED = 'added';
 export const REMOVED = 'removed';
 export const REMADE = 'made again';

@@ -4,7 +4,8 @@
  */
 
 import { DamagedError } from './checksum.js';
-import { BY_DATE, DELETING, idOfByDateKey, keysOf } from './keys.js';
+import type { Inheritance } from './inheritance.js';
+import { keysOf } from './keys.js';
 import { LogReader } from './log.js';
 import { type RecordOrTombstone, readRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
 import { applyEvent } from './snapshot.js';
@@ -13,14 +14,16 @@ import type { Session, SessionParent } from '../session.js';
 import type { Vault } from './vault.js';
 
 /** A fork whose record does not come for so long after its mark was never made: whoever made it has gone. */
-const NEVER_MADE = 3_600_000;
-
-/** Says that every fork made by releases without marks has one now. */
-const MARKED = `${DELETING}forks-are-marked`;
+export const NEVER_MADE = 3_600_000;
 
 export interface ForkStore {
   vault: Vault;
   clock: Clock;
+}
+
+/** The same, and what the forks say themselves. */
+export interface MarkedForks extends ForkStore {
+  inheritance: Inheritance;
 }
 
 /** To be called before a fork's record is written. Rejects with DeletedError when its parent is being deleted. */
@@ -46,13 +49,45 @@ export async function* forkIds(vault: Vault, sessionId: string): AsyncGenerator<
 }
 
 /** Of a session's chunks, how many its forks play; `unknown` while one of them is being made. */
-export async function inheritedChunks(store: ForkStore, sessionId: string): Promise<number | 'unknown'> {
-  await markOldForks(store);
-  return playedChunks(store, sessionId, new Set([sessionId]));
+export async function inheritedChunks(store: MarkedForks, sessionId: string): Promise<number | 'unknown'> {
+  await store.inheritance.refresh();
+  const marked = await playedChunks(store, sessionId, new Set([sessionId]));
+  return marked === 'unknown' ? marked : Math.max(marked, await playedByLiving(store, sessionId));
+}
+
+/** Whether a fork has to be marked at its parent: it lives, or forks of it do. */
+export async function needsMark(store: MarkedForks, parentId: string, forkId: string): Promise<boolean> {
+  const stored = await readUndamaged(store.vault, forkId);
+  if (stored === undefined || stored === 'damaged') return stored === 'damaged';
+  if (parentOf(stored)?.sessionId !== parentId) return false;
+  return 'record' in stored || (await inheritedChunks(store, forkId)) !== 0;
+}
+
+/** As the forks themselves say, whether they are marked or not. */
+async function playedByLiving({ vault, inheritance }: MarkedForks, sessionId: string): Promise<number> {
+  let most = 0;
+  for (const [forkId, chunks] of inheritance.playedOf(sessionId)) {
+    if (chunks > most && !(await isDeleted(vault, forkId))) most = chunks;
+  }
+  return most;
+}
+
+async function isDeleted(vault: Vault, id: string): Promise<boolean> {
+  const stored = await readUndamaged(vault, id);
+  return stored !== undefined && stored !== 'damaged' && 'tombstone' in stored;
+}
+
+async function readUndamaged(vault: Vault, id: string): Promise<RecordOrTombstone | undefined | 'damaged'> {
+  try {
+    return await readRecordOrTombstone(vault, keysOf(id));
+  } catch (error) {
+    if (error instanceof DamagedError) return 'damaged';
+    throw error;
+  }
 }
 
 /** `counted`: what was looked at already, so that records which make a session its own parent are no endless task. */
-async function playedChunks(store: ForkStore, sessionId: string, counted: Set<string>): Promise<number | 'unknown'> {
+async function playedChunks(store: MarkedForks, sessionId: string, counted: Set<string>): Promise<number | 'unknown'> {
   let most = 0;
   const ids: string[] = [];
   for await (const id of forkIds(store.vault, sessionId)) ids.push(id);
@@ -65,24 +100,35 @@ async function playedChunks(store: ForkStore, sessionId: string, counted: Set<st
 }
 
 async function chunksFor(
-  store: ForkStore,
+  store: MarkedForks,
   parentId: string,
   forkId: string,
   counted: Set<string>,
 ): Promise<number | 'unknown'> {
-  const { vault } = store;
-  const stored = await readRecordOrTombstone(vault, keysOf(forkId));
-  if (!stored) return (await neverMade(store, parentId, forkId)) ? 0 : 'unknown';
+  const { vault, inheritance } = store;
+  const stored = await readUndamaged(vault, forkId);
+  if (stored === undefined || stored === 'damaged') {
+    await inheritance.read(forkId);
+    const played = inheritance.playedOf(parentId).get(forkId);
+    return played ?? (stored === 'damaged' || (await neverMade(store, parentId, forkId)) ? 0 : 'unknown');
+  }
   const parent = parentOf(stored);
   if (parent?.sessionId !== parentId) return 0;
-  if ('record' in stored) {
-    const { chunks } = await foldLog(vault, stored.record);
-    // Its log is still being copied from its parent's.
-    return chunks < parent.chunk ? 'unknown' : parent.chunk;
-  }
+  // Its log may still be on its way from its parent's.
+  if ('record' in stored) return (await countChunks(vault, stored.record)) < parent.chunk ? 'unknown' : parent.chunk;
   if (counted.has(forkId)) return 0;
   const needed = await playedChunks(store, forkId, counted.add(forkId));
   return needed === 'unknown' ? 'unknown' : Math.min(needed, parent.chunk);
+}
+
+/** More than any fork has where they cannot be counted. */
+async function countChunks(vault: Vault, record: SessionRecord): Promise<number> {
+  try {
+    return (await foldLog(vault, record)).chunks;
+  } catch (error) {
+    if (error instanceof DamagedError) return Infinity;
+    throw error;
+  }
 }
 
 /**
@@ -104,7 +150,7 @@ export async function* lineage(vault: Vault, id: string, parent: SessionParent):
   }
 }
 
-function parentOf(stored: RecordOrTombstone): Session['parent'] {
+export function parentOf(stored: RecordOrTombstone): Session['parent'] {
   return 'tombstone' in stored ? stored.tombstone.parent : stored.record.snapshot.parent;
 }
 
@@ -116,22 +162,11 @@ async function neverMade({ vault, clock }: ForkStore, parentId: string, forkId: 
   return true;
 }
 
-async function putMark(vault: Vault, parentId: string, forkId: string, now: number): Promise<void> {
+/** `now`: a fork whose record does not come for long after it was never made. */
+export async function putMark(vault: Vault, parentId: string, forkId: string, now: number): Promise<void> {
   await vault.put(keysOf(parentId).forks + forkId, new TextEncoder().encode(String(now)), {
     contentType: 'text/plain',
   });
-}
-
-/** Once per store. A record that cannot be read may be a fork's: it rejects with DamagedError, and nothing is deleted. */
-async function markOldForks({ vault, clock }: ForkStore): Promise<void> {
-  if (await vault.head(MARKED)) return;
-  for await (const { key } of vault.list(BY_DATE)) {
-    const id = idOfByDateKey(key);
-    const stored = await readRecordOrTombstone(vault, keysOf(id));
-    const parent = stored && parentOf(stored);
-    if (parent) await putMark(vault, parent.sessionId, id, clock.now());
-  }
-  await vault.put(MARKED, new Uint8Array());
 }
 
 /** The session as it is stored: its record's snapshot and what the log has beyond it. */

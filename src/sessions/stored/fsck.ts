@@ -8,7 +8,6 @@ import {
   BY_DATE,
   byDateKey,
   checkpointBlocksOf,
-  DELETING,
   idOfByDateKey,
   keysOf,
   type SessionKeys,
@@ -23,9 +22,11 @@ import { systemClock } from '../clock.js';
 import { artifactBody, type DerivedKind, type Shelf, storeArtifact } from './artifacts.js';
 import { DamagedError, differenceOf, sumOf, unsealBytes } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
-import { type Finding, type Findings, REMADE, REMOVED } from './findings.js';
-import { lineage } from './forks.js';
+import { ADDED, type Finding, type Findings, REMADE, REMOVED } from './findings.js';
+import type { MarkedForks } from './forks.js';
 import { checkExports } from './fsck-exports.js';
+import { checkLineage, checkMarks, checkRemains } from './fsck-forks.js';
+import { Inheritance } from './inheritance.js';
 import { readDamagedLog } from './log-repair.js';
 import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
 import { applyEvent } from './snapshot.js';
@@ -41,18 +42,21 @@ export interface SessionReport {
   findings: Finding[];
 }
 
+type CheckedShelf = Shelf & MarkedForks;
+
 /** Chunks that are read at once. */
 const AT_ONCE = 8;
 
 export class Checker {
-  private readonly shelf: Shelf;
+  private readonly shelf: CheckedShelf;
 
   constructor(
     { store, media }: { store: ObjectStore; media: MediaFactory },
     private readonly options: { repair: boolean },
   ) {
     const vault = new Vault(store, systemClock, DEFAULT_POLICY.storeRetrySeconds);
-    this.shelf = { vault, media, logger: SILENT };
+    const inheritance = new Inheritance(vault, systemClock);
+    this.shelf = { vault, media, logger: SILENT, clock: systemClock, inheritance };
   }
 
   /** Every session of which there is anything, and the lists. */
@@ -87,7 +91,7 @@ class SessionCheck implements Findings {
   private readonly files = new Map<string, number>();
 
   constructor(
-    private readonly shelf: Shelf,
+    private readonly shelf: CheckedShelf,
     private readonly options: { repair: boolean },
     sessionId: string,
   ) {
@@ -99,7 +103,10 @@ class SessionCheck implements Findings {
     for await (const { key, size } of this.shelf.vault.list(this.keys.prefix)) this.files.set(key, size);
     const stored = await this.attempt(() => readRecordOrTombstone(this.shelf.vault, this.keys));
     if (stored === 'damaged') return;
-    if (stored && 'tombstone' in stored) return this.checkRemains();
+    if (stored && 'tombstone' in stored) {
+      this.report.deleted = true;
+      return checkRemains(this.shelf, this.keys, this.files, this);
+    }
     if (!stored) return this.found({ key: this.keys.record, problem: 'is missing from the store' });
     const { events, lost } = await this.checkLog();
     const session = fold(stored.record, events);
@@ -110,7 +117,8 @@ class SessionCheck implements Findings {
     // What a lost part of the log told of is still there: nothing must be judged by the rest alone.
     if (lost || (await this.hasLostItsLog(stored.record, session, chunks))) return;
     await this.checkRecord(stored, session);
-    await this.checkParents(session);
+    await checkLineage(this.shelf, session, this);
+    await checkMarks(this.shelf, this.keys, this.files, this);
     await this.removeOrphans(session, chunks);
     await this.checkCheckpoints(stored.record, session);
     for (const artifact of session.artifacts) await this.checkArtifact(chunks, artifact);
@@ -141,22 +149,6 @@ class SessionCheck implements Findings {
       this.report.findings.push({ key: error.key, problem: error.problem, repaired: false });
       return 'damaged';
     }
-  }
-
-  /** Of a deleted session only what its forks play may be left, unless it is being removed still. */
-  private async checkRemains(): Promise<void> {
-    const { vault } = this.shelf;
-    const { record, init, chunks, forks, id } = this.keys;
-    this.report.deleted = true;
-    const mark = DELETING + id;
-    if (await vault.head(mark)) return;
-    const left = (key: string) => key !== record && key !== init && !key.startsWith(chunks) && !key.startsWith(forks);
-    const key = [...this.files.keys()].find(left);
-    if (key === undefined) return;
-    const problem = 'is left over from a deleted session';
-    await this.found({ key, problem }, 'will be removed when the service starts', () =>
-      vault.put(mark, new Uint8Array()),
-    );
   }
 
   // ---- log and record -----------------------------------------------------------------------------------------------
@@ -195,14 +187,6 @@ class SessionCheck implements Findings {
     await this.found({ key: this.keys.record, problem }, 'rewritten from the log', () =>
       vault.putOwned(this.keys.record, encodeRecord({ ...record, snapshot: session }), etag, JSON_OBJECT),
     );
-  }
-
-  private async checkParents({ id, parent }: Session): Promise<void> {
-    if (!parent) return;
-    await this.attempt(async () => {
-      const parents = lineage(this.shelf.vault, id, parent);
-      while (!(await parents.next()).done);
-    });
   }
 
   // ---- media --------------------------------------------------------------------------------------------------------
@@ -302,7 +286,7 @@ class SessionCheck implements Findings {
     const add = (key: string) => () => vault.put(key, new Uint8Array());
     const byDate = byDateKey(id, createdAt);
     if (!(await vault.head(byDate))) {
-      await this.found({ key: byDate, problem: 'is missing: the session is in no index' }, 'added', add(byDate));
+      await this.found({ key: byDate, problem: 'is missing: the session is in no index' }, ADDED, add(byDate));
     }
     const unfinished = UNFINISHED + id;
     const marked = (await vault.head(unfinished)) !== undefined;
@@ -311,7 +295,7 @@ class SessionCheck implements Findings {
       await this.found({ key: unfinished, problem }, REMOVED, () => vault.delete(unfinished));
     } else if (!finishedAt && !marked) {
       const problem = 'is missing: a restart would not find the session';
-      await this.found({ key: unfinished, problem }, 'added', add(unfinished));
+      await this.found({ key: unfinished, problem }, ADDED, add(unfinished));
     }
   }
 }

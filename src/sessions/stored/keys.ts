@@ -13,6 +13,8 @@ export interface SessionKeys {
   video: string;
   playlist: string;
   timeline: string;
+  /** Empty: the session is to be deleted, and media of it may be gone before its record could say so. */
+  condemned: string;
   /** Folders. */
   checkpoints: string;
   chunks: string;
@@ -38,6 +40,7 @@ export function keysOf(sessionId: string): SessionKeys {
     video: `${prefix}video.mp4`,
     playlist: `${prefix}index.m3u8`,
     timeline: `${prefix}timeline.jsonl`,
+    condemned: `${prefix}condemned`,
     checkpoints: `${prefix}checkpoints/`,
     chunks: `${prefix}chunks/`,
     log: `${prefix}log/`,

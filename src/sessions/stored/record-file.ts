@@ -1,7 +1,7 @@
 /** `session.json` as its owner keeps it: written only while it is what the owner wrote last. */
 
 import { DamagedError } from './checksum.js';
-import { encodeRecord, readRecord, type SessionRecord } from './record.js';
+import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
 import { keysOf } from './keys.js';
 import { OwnershipLost, type Vault } from './vault.js';
 
@@ -46,8 +46,8 @@ export class RecordFile {
   }
 
   /**
-   * Rejects with OwnershipLost unless the stored record names the owner that it was signed with, and with DamagedError when
-   * there is none: nobody else owns what is not there.
+   * Rejects with OwnershipLost unless the stored record names the owner that it was signed with, as that of a deleted session
+   * does not, and with DamagedError when there is none: nobody else owns what is not there.
    */
   async confirm(): Promise<void> {
     await this.etagIfMine(new OwnershipLost(keysOf(this.current.id).record));
@@ -55,10 +55,11 @@ export class RecordFile {
 
   private async etagIfMine(lost: OwnershipLost): Promise<string> {
     const keys = keysOf(this.current.id);
-    const stored = await readRecord(this.vault, keys);
+    const stored = await readRecordOrTombstone(this.vault, keys);
     if (!stored) throw new DamagedError(keys.record, 'has disappeared from the store');
+    if ('tombstone' in stored) throw lost;
     const { owner, ownedSince } = this.current;
-    if (stored?.record.owner !== owner || stored.record.ownedSince !== ownedSince) throw lost;
+    if (stored.record.owner !== owner || stored.record.ownedSince !== ownedSince) throw lost;
     return stored.etag;
   }
 }

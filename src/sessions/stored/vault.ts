@@ -55,6 +55,7 @@ export class Vault {
     private readonly signal?: AbortSignal,
     /** Of all views together; nobody may wait any more once it is `over`. */
     private readonly waits = { underWay: new Set<Operation>(), over: false },
+    private readonly makeRoom: () => Promise<boolean> = () => Promise.resolve(false),
   ) {
     this.reads = new SharedReads(clock);
   }
@@ -62,6 +63,11 @@ export class Vault {
   /** The same store for one reader, who waits and reads no longer than the signal lets. */
   until(signal: AbortSignal | undefined): Vault {
     return signal ? new Vault(this.store, this.clock, this.retrySeconds, signal, this.waits) : this;
+  }
+
+  /** The same store for one who knows what may go when it is full: `make` removes some of it, until it says that nothing is left. */
+  makingRoom(make: () => Promise<boolean>): Vault {
+    return new Vault(this.store, this.clock, this.retrySeconds, this.signal, this.waits, make);
   }
 
   /** Why somebody waits for the store now; undefined while it answers. */
@@ -189,10 +195,20 @@ export class Vault {
     this.signal?.addEventListener('abort', giveUp);
     this.waits.underWay.add(operation);
     try {
-      return await this.persist(operation, attempt);
+      return await this.persist(operation, () => this.withRoom(attempt));
     } finally {
       this.waits.underWay.delete(operation);
       this.signal?.removeEventListener('abort', giveUp);
+    }
+  }
+
+  private async withRoom<T>(attempt: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await attempt();
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.code !== 'NO_SPACE' || !(await this.makeRoom())) throw error;
+      }
     }
   }
 

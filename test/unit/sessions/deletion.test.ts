@@ -202,6 +202,70 @@ describe('the forks of a deleted session', () => {
     expectWhole(await readToEnd(makeWorld({ after: world }), fork), 17);
   });
 
+  /** The mark that releases before this one made, once per store: nothing was looked for any more where it was. */
+  const MARKED = 'deleting/forks-are-marked';
+
+  it('that are marked nowhere stay whole, also when the service has deleted others before', async () => {
+    const world = makeWorld();
+    await world.store.put(MARKED, new Uint8Array());
+    await remove(world, await finished(world));
+    const first = await finished(world);
+    const second = await forkOf(world, first, 9);
+    const third = await forkOf(world, second, 5);
+    for (const [parent, fork] of [
+      [first, second],
+      [second, third],
+    ])
+      world.store.objects.delete(`sessions/${parent}/forks/${fork}`);
+    for (const asked of [world, makeWorld({ after: world })]) {
+      const kept = asked === world ? [first, 9] : [second, 5];
+      await remove(asked, kept[0] as string);
+      await asked.clock.advance(10_000);
+      expectWhole(await readToEnd(makeWorld({ after: world }), third), 17);
+      if (asked === world) expect(chunkFiles(world, first)).toBe(9);
+    }
+    // Only the third plays anything of the first now, and the marks are there again.
+    expect(chunkFiles(world, first)).toBe(5);
+    await expectFsckClean(world);
+    await remove(world, third);
+    await world.clock.advance(10_000);
+    for (const id of [first, second, third]) expect(filesOf(world, id)).toEqual(['session.json']);
+  });
+
+  it.each(['damaged', 'missing'])('whose record is %s stay whole, marked or not', async (what) => {
+    for (const marked of [true, false]) {
+      const world = makeWorld();
+      const id = await finished(world);
+      const fork = await forkOf(world, id, 9);
+      await world.store.put(MARKED, new Uint8Array());
+      if (!marked) world.store.objects.delete(`sessions/${id}/forks/${fork}`);
+      const record = `sessions/${fork}/session.json`;
+      const whole = world.store.objects.get(record)!;
+      if (what === 'damaged') await world.store.put(record, Buffer.from('{'));
+      else world.store.objects.delete(record);
+      for (let hours = 0; hours < 2; hours++) await world.clock.advance(3_000_000);
+      const next = makeWorld({ after: world });
+      await remove(next, id);
+      await next.clock.advance(10_000);
+      expect([marked, chunkFiles(next, id)]).toEqual([marked, 9]);
+      world.store.objects.set(record, whole);
+      expectWhole(await readToEnd(makeWorld({ after: world }), fork), 17);
+    }
+  });
+
+  it('of a fork that was deleted though nobody could read its record stay whole', async () => {
+    const world = makeWorld();
+    const first = await finished(world);
+    const second = await forkOf(world, first, 9);
+    const third = await forkOf(world, second, 5);
+    await world.store.put(`sessions/${second}/session.json`, Buffer.from('{'));
+    const next = makeWorld({ after: world });
+    for (const id of [second, first]) await remove(next, id);
+    await next.clock.advance(10_000);
+    expectWhole(await readToEnd(makeWorld({ after: next }), third), 17);
+    expect(chunkFiles(next, first)).toBe(5);
+  });
+
   it('that are being made meanwhile are either refused or whole', async () => {
     for (let at = 0; at < 14; at++) {
       const world = makeWorld({ policy: { checkpointBlocks: 4 } });
@@ -225,6 +289,79 @@ describe('the forks of a deleted session', () => {
       await next.clock.advance(1_000);
       if (made instanceof Error) expect(made).toMatchObject({ code: 'NOT_FOUND' });
       else expectWhole(await readToEnd(next, (made as { id: string }).id), 17);
+    }
+  });
+});
+
+/** From now on nothing more fits into the store than what is in it. */
+function fill({ store }: World): void {
+  const size = () => [...store.objects.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const most = size();
+  const put = store.put.bind(store);
+  store.put = async (key, body, options) => {
+    if (body.length > 0 && size() + body.length > most) throw new StoreError('NO_SPACE', `${key}: the disk is full`);
+    return put(key, body, options);
+  };
+}
+
+describe('where the store is full, a session', () => {
+  it('that is finished can be deleted, and its forks stay whole', async () => {
+    const world = makeWorld();
+    const [id, other] = [await finished(world), await finished(world)];
+    const fork = await forkOf(world, id, 9);
+    fill(world);
+    for (const gone of [id, other]) await remove(world, gone);
+    await world.clock.advance(1);
+    expect(filesOf(world, other)).toEqual(['session.json']);
+    expect(chunkFiles(world, id)).toBe(9);
+    expectWhole(await readToEnd(makeWorld({ after: world }), fork), 17);
+    await expectFsckClean(world);
+  });
+
+  it('that filled it can be deleted, at its own server and at another one', async () => {
+    for (const elsewhere of [false, true]) {
+      const world = makeWorld();
+      const { id } = await world.clock.until(world.service.createSession({ prompt: 'a fox', pace: 'FASTEST' }));
+      await world.clock.advance(1_500);
+      fill(world);
+      await world.clock.advance(120_000);
+      expect((await world.service.session(id)).reason).toBe('STORAGE');
+      const asked = elsewhere ? makeWorld({ after: world }) : world;
+      const began = world.clock.now();
+      await world.clock.until(asked.service.deleteSession(id));
+      expect(world.clock.now() - began).toBeLessThan(20_000);
+      // Its owner finds out, and what it wrote meanwhile goes, too.
+      await asked.clock.until(asked.service.start());
+      await world.clock.advance(700_000);
+      expect(filesOf(world, id)).toEqual(['session.json']);
+      expect([world.engine.active, world.service.status().sessions]).toEqual([0, {}]);
+      await expect(world.service.session(id)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    }
+  });
+
+  it('is either whole or deleted after a crash at any moment of its deletion', async () => {
+    for (let at = 0; at < 60; at += 2) {
+      const world = makeWorld({ policy: { checkpointBlocks: 4 } });
+      const id = await finished(world);
+      // Nothing that can be made again is there to make room with.
+      for (const file of ['video.mp4', 'timeline.jsonl', 'index.m3u8'])
+        world.store.objects.delete(`sessions/${id}/${file}`);
+      fill(world);
+      let left = at;
+      const { put, delete: remove } = world.store;
+      const limited = <T>(work: () => Promise<T>): Promise<T> =>
+        left-- > 0 ? work() : new Promise<T>(() => undefined);
+      world.store.put = (...given) => limited(() => put.apply(world.store, given));
+      world.store.delete = (key) => limited(() => remove.call(world.store, key));
+      void world.service.deleteSession(id).catch(() => undefined);
+      await world.clock.advance(1);
+      [world.store.put, world.store.delete] = [put, remove];
+      world.crash();
+      const next = makeWorld({ after: { ...world, store: world.store } });
+      await next.clock.until(next.service.start().catch(() => undefined));
+      await next.clock.advance(120_000);
+      if (filesOf(next, id).length > 1) expect([at, chunkFiles(next, id)]).toEqual([at, 17]);
+      else await expect(next.service.session(id)).rejects.toMatchObject({ code: 'NOT_FOUND' });
     }
   });
 });

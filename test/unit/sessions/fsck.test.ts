@@ -234,6 +234,73 @@ describe('fsck', () => {
     ]);
   });
 
+  it('names the missing mark of a fork at the fork and at its parent, which may be deleted, and writes it', async () => {
+    const { world, id, fork } = await sample();
+    const { clock } = world;
+    const next = makeWorld({ after: world });
+    const { id: last } = await clock.until(
+      next.service.forkSession(fork, { atChunk: 5, pace: 'FASTEST', maxSeconds: 12 }),
+    );
+    await readToEnd(next, last);
+    await clock.until(next.service.deleteSession(fork));
+    await clock.advance(1_000);
+    const marks = [
+      [id, fork],
+      [fork, last],
+    ].map(([parent, child]) => `sessions/${parent}/forks/${child}`);
+    const before = marks.map((key) => world.store.objects.get(key));
+    expect(before.every(Boolean)).toBe(true);
+    for (const key of marks) world.store.objects.delete(key);
+    const found = (await check(next)).flatMap(({ sessionId, findings }) =>
+      findings.map(({ key }) => [sessionId, key].join()),
+    );
+    expect(found.sort()).toEqual(
+      [
+        [id, marks[0]],
+        [last, marks[0]],
+        [fork, marks[1]],
+        [last, marks[1]],
+      ]
+        .map((pair) => pair.join())
+        .sort(),
+    );
+    const repaired = problems(await check(next, true));
+    expect(repaired.map((finding) => [finding.key, finding.repaired])).toEqual(
+      expect.arrayContaining(marks.map((key) => [key, true])),
+    );
+    expect(problems(await check(next))).toEqual([]);
+  });
+
+  it('names and removes the marks of forks that are gone, and what was kept for them', async () => {
+    const { world, id, fork, paused } = await sample();
+    const next = makeWorld({ after: world });
+    const stale = [`sessions/${id}/forks/${'0'.repeat(26)}`, `sessions/${id}/forks/${paused}`];
+    for (const key of stale) await next.store.put(key, Buffer.from('0'));
+    expect(problems(await check(next))).toEqual(
+      stale.map((key) => ({ key, problem: 'is the mark of a fork that does not exist', repaired: false })),
+    );
+    await check(next, true);
+    expect(problems(await check(next))).toEqual([]);
+    await next.clock.until(next.service.deleteSession(id));
+    await next.clock.advance(1_000);
+    for (const key of [...next.store.objects.keys()])
+      if (key.includes(fork) && !key.includes(`forks/`)) next.store.objects.delete(key);
+    expect(problems(await check(next, true))).toEqual([]); // A mark that young may be of a fork that is being made.
+    await next.store.put(`sessions/${id}/forks/${fork}`, Buffer.from('0'));
+    const left = await check(next, true);
+    expect(problems(left).map(({ key, repaired }) => [key, repaired])).toContainEqual([
+      `sessions/${id}/forks/${fork}`,
+      true,
+    ]);
+    await next.clock.until(makeWorld({ after: next }).service.start());
+    await next.clock.advance(10_000);
+    await check(next, true);
+    await next.clock.until(makeWorld({ after: next }).service.start());
+    await next.clock.advance(10_000);
+    expect([...next.store.objects.keys()].filter((key) => key.includes(id))).toEqual([`sessions/${id}/session.json`]);
+    expect(problems(await check(next))).toEqual([]);
+  });
+
   it("finds a parent's lost chunk at its fork too", async () => {
     const { world, id, fork } = await sample();
     world.store.objects.delete(`sessions/${id}/chunks/000003.m4s`);
