@@ -38,6 +38,8 @@ export interface Parts {
   media: ClosableMediaFactory;
   policy: Partial<SessionPolicy>;
   logger: Logger;
+  /** See SessionServiceOptions. */
+  deployment?: string | undefined;
   /** None but this server when absent. */
   cluster?: Cluster | undefined;
 }
@@ -53,7 +55,15 @@ export async function openBackend(config: ServerConfig, logger: Logger): Promise
   const warn = (message: string) => logger.warn({}, message);
   const options = { onProgress: reporting(logger), warn };
   const parts = config.role === 'api' ? { media: openMedia(config) } : await openParts(config, options);
-  return compose({ ...parts, store, logger, policy: policyOf(config), cluster: openCluster(config, logger) });
+  const { deployment } = config;
+  return compose({
+    ...parts,
+    store,
+    deployment,
+    logger,
+    policy: policyOf(config),
+    cluster: openCluster(config, logger),
+  });
 }
 
 function openCluster({ redis }: ServerConfig, logger: Logger): Cluster | undefined {
@@ -107,9 +117,10 @@ export function compose({
   media,
   policy,
   logger,
+  deployment,
   cluster = new LocalCluster(),
 }: Parts): ComposedBackend {
-  const sessions = new SessionService({ engine, media, store, cluster, policy, logger });
+  const sessions = new SessionService({ engine, media, store, cluster, policy, logger, deployment });
   const close = async () => {
     await media.close();
     await engine?.close();

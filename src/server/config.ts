@@ -107,6 +107,13 @@ const secrets = {
 
 const storage = {
   store: z.string().default('./data').describe('Where sessions are kept: a directory, file://… or s3://bucket/prefix'),
+  deployment: z
+    .string()
+    .regex(/^[\w-]{16}$/, 'must be the 16 characters that the first start logged as deployment')
+    .optional()
+    .describe(
+      'What the first start with the store logged as deployment; a store that is empty or another one is refused, as where a volume is not mounted',
+    ),
   s3Endpoint: webUrl().describe('Endpoint of an S3-compatible store; AWS if not set'),
   s3PublicEndpoint: webUrl().describe('Address at which clients reach that store, if not its endpoint'),
   s3Region: text.describe('Region of the bucket'),

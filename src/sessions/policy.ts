@@ -90,6 +90,8 @@ export interface SessionServiceOptions {
   media: MediaFactory;
   store: ObjectStore;
   cluster: Cluster;
+  /** Of the store, as its first server logged it; another one is refused. */
+  deployment?: string | undefined;
   /** In this process when absent. */
   jobs?: Jobs;
   clock?: Clock;

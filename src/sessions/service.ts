@@ -10,6 +10,7 @@ import { Exports } from './live/exporting.js';
 import { InProcessJobs } from './live/jobs.js';
 import type { ServerCommand } from './live/commands.js';
 import { Making } from './live/making.js';
+import { Identity } from './live/identity.js';
 import { generatesNothing, NoEngine } from './live/no-engine.js';
 import { encodeNotice } from './live/notice.js';
 import { Ownership } from './live/ownership.js';
@@ -71,6 +72,7 @@ export class SessionService implements Sessions {
   private readonly mediaCheck: MediaCheck;
   private readonly artifactCheck: ArtifactCheck;
   private readonly secret: DeploymentSecret;
+  private readonly identity: Identity;
   private readonly removal: Removal;
   private readonly jobs: Jobs;
   private readonly exports: Exports;
@@ -95,6 +97,7 @@ export class SessionService implements Sessions {
       ...{ clock, cluster, logger, policy, watching },
       vault: impatient,
       onLoss: (loss) => this.takeOverFrom(loss),
+      onBeat: () => this.identity.look(),
       onTakenForDead: () => this.inBackground(this.ownership.confirmAll()),
     });
     const handler = (id: string) => (message: string) => this.delivery.receive(id, message);
@@ -111,8 +114,9 @@ export class SessionService implements Sessions {
     });
     this.playlists = new Playlists(this.context, new ChunkLists(this.context));
     this.mediaCheck = new MediaCheck(vault, this.playlists.lists, (id) => this.directory.at(id)?.ring);
-    this.secret = new DeploymentSecret(vault);
+    this.secret = new DeploymentSecret(vault, options.deployment);
     const { ownership, secret } = this;
+    this.identity = new Identity(secret, this.standing, logger);
     const session = (id: string) => this.session(id);
     this.making = new Making({ context, directory, ownership, presence, secret, session });
     this.removal = new Removal(context, directory, this);
@@ -148,7 +152,7 @@ export class SessionService implements Sessions {
   async session(id: string, signal?: AbortSignal): Promise<Session> {
     const owned = this.directory.at(id)?.view();
     if (owned) return owned;
-    const loading = loadSession(this.context.vault.until(signal), id);
+    const loading = this.identity.mustHave(loadSession(this.context.vault.until(signal), id));
     return this.patience.answer(loading.then((stored) => this.seenFromHere(stored)));
   }
 
@@ -315,8 +319,8 @@ export class SessionService implements Sessions {
 
   async start(): Promise<void> {
     this.removal.begin(this.leaving.signal);
+    await this.identity.begin();
     await this.presence.begin();
-    this.standing.deployment = await this.secret.fingerprint();
     this.join();
     await this.presence.look();
     this.persistently(() => this.exports.resume(), 'could not search for exports that were cut short');

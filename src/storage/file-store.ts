@@ -29,12 +29,15 @@ const FULL = ['ENOSPC', 'EDQUOT'];
 const READ_AT_ONCE_BYTES = 1 << 20;
 /** What messages call it: its path is nobody's business. */
 const ROOT = 'the data directory';
-const GONE = 'the data directory is gone: it was removed or unmounted while the service ran';
+const GONE =
+  'the data directory is gone, or an empty one has taken its place: was it removed or unmounted while the service ran?';
 
 export class FileStore implements ObjectStore {
   readonly #root: string;
   readonly #scratch: Scratch;
   #made: Promise<unknown> | undefined;
+  /** Of the directory, as the file system knows it. */
+  #identity: string | undefined;
 
   constructor(root: string) {
     this.#root = resolve(root);
@@ -173,8 +176,18 @@ export class FileStore implements ObjectStore {
   async #requireRoot(key: string): Promise<void> {
     if (!this.#made) return;
     await this.#made;
-    const found = await translate(key, () => ignore(['ENOENT'], stat(this.#root)));
-    if (!found) throw new StoreError('UNREACHABLE', `${key}: ${GONE}`);
+    const found = await translate(key, () => ignore(['ENOENT'], stat(this.#root, { bigint: true })));
+    if (!found || !(await translate(key, () => this.#isSame(found))))
+      throw new StoreError('UNREACHABLE', `${key}: ${GONE}`);
+  }
+
+  /** What is mounted again has what was made in it; an empty directory in its place has not. */
+  async #isSame({ dev, ino }: BigIntStats): Promise<boolean> {
+    const identity = `${dev}:${ino}`;
+    if (identity === this.#identity) return true;
+    if (this.#identity !== undefined && !(await ignore(['ENOENT'], stat(this.#scratch.folder)))) return false;
+    this.#identity = identity;
+    return true;
   }
 
   async #publish(scratch: string, key: string, options: PutOptions): Promise<void> {

@@ -86,7 +86,7 @@ export class Ownership {
       await this.mustNotLiveElsewhere(loaded.record);
       const watched = wanted || (await this.wasWatched(loaded));
       const epoch = (loaded.record.epoch ?? 0) + 1;
-      const mine = { ...loaded.record, owner: cluster.serverId, ownedSince: this.now(), epoch };
+      const mine = { ...knownToLog(loaded), owner: cluster.serverId, ownedSince: this.now(), epoch };
       const session = await this.own(await RecordFile.sign(vault, mine, loaded.etag), holding);
       // Whoever made it may not have come to the end of that.
       if (loaded.session.state === 'QUEUED') await vault.put(byDateKey(id, loaded.session.createdAt), NOTHING);
@@ -133,7 +133,8 @@ export class Ownership {
     const keys = keysOf(id);
     try {
       const stored = await findRecord(vault, id);
-      if (stored?.record.owner !== owner || stored.record.ownedSince !== ownedSince) return;
+      if (!stored) return await this.forgetUnfinished(id);
+      if (stored.record.owner !== owner || stored.record.ownedSince !== ownedSince) return;
       const files: string[] = [];
       for await (const { key } of vault.list(keys.prefix)) if (key !== keys.record) files.push(key);
       for (const key of [...files, byDateKey(id, snapshot.createdAt), keys.record, UNFINISHED + id]) {
@@ -142,6 +143,13 @@ export class Ownership {
     } catch (error) {
       this.context.logger.warn({ sessionId: id, error }, 'could not remove a session whose creation failed');
     }
+  }
+
+  /** Of what came to no record, unless a retry at another server is faster. */
+  private async forgetUnfinished(id: string): Promise<void> {
+    const vault = this.impatient;
+    await vault.delete(UNFINISHED + id);
+    if (await findRecord(vault, id)) await vault.put(UNFINISHED + id, NOTHING);
   }
 
   private async own(file: RecordFile, holding: Holding): Promise<OwnedSession> {
@@ -267,6 +275,11 @@ export class Ownership {
   private now(): string {
     return new Date(this.context.clock.now()).toISOString();
   }
+}
+
+/** The record, unless it tells of more than the log. */
+function knownToLog({ record, session }: StoredSession): SessionRecord {
+  return record.snapshot.lastSequence > session.lastSequence ? { ...record, snapshot: session } : record;
 }
 
 const NOTHING = new Uint8Array();

@@ -51,6 +51,8 @@ export interface PresenceParts {
   watching: Watching;
   /** A server has died or left. */
   onLoss: (loss: Loss) => void;
+  /** Beside every sign of life. */
+  onBeat: () => Promise<void>;
   /** This server was taken for dead: others may own its sessions now. */
   onTakenForDead: () => void;
 }
@@ -154,6 +156,7 @@ export class Presence {
       try {
         await this.write();
         await this.look();
+        await this.parts.onBeat();
       } catch (error) {
         logger.warn({ error }, 'cannot read or write server heartbeats in the store');
       }

@@ -9,6 +9,8 @@ import type { Notice } from './notice.js';
 export class Standing {
   /** Set when the server is about to end. */
   closing = false;
+  /** Why the store is not the one that it should be. */
+  lost: string | undefined;
   /** Of the store; known once the server has begun. */
   deployment = '';
   readonly demand: DemandForWorkers;
@@ -72,6 +74,7 @@ export class Standing {
 
   private whyNotAccepting(): string | undefined {
     if (this.closing) return 'The server is shutting down.';
+    if (this.lost !== undefined) return this.lost;
     if (this.context.engine.models().length === 0) return 'No model package is loaded.';
     return this.context.engine.fault;
   }

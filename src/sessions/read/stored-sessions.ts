@@ -6,9 +6,9 @@ import type { Page } from '../sessions.js';
 import { isSessionId } from '../stored/ids.js';
 import { isLasting } from '../stored/checksum.js';
 import { BY_DATE, createdAtOfByDateKey, idOfByDateKey, isPageCursor, keysOf } from '../stored/keys.js';
-import { LogReader } from '../stored/log.js';
+import { foldLog } from '../stored/fold.js';
 import { readRecord, type SessionRecord } from '../stored/record.js';
-import { applyEvent, damagedSession } from '../stored/snapshot.js';
+import { damagedSession } from '../stored/snapshot.js';
 import type { Vault } from '../stored/vault.js';
 
 const PAGE = 20;
@@ -31,12 +31,7 @@ export async function loadSession(vault: Vault, id: string): Promise<StoredSessi
 export async function findSession(vault: Vault, id: string): Promise<StoredSession | undefined> {
   const found = await findRecord(vault, id);
   if (!found) return undefined;
-  let session = found.record.snapshot;
-  if (!session.finishedAt) {
-    for await (const event of new LogReader(vault, keysOf(id)).all(session.lastSequence)) {
-      session = applyEvent(session, event);
-    }
-  }
+  const session = await foldLog(vault, found.record);
   return { ...found, session };
 }
 

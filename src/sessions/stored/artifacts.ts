@@ -109,14 +109,24 @@ export function playlistOf(
   return media.playlist(entries, uri(chunks[0]?.initKey ?? keys.init), options);
 }
 
-async function* timelineLines(log: LogReader): AsyncGenerator<Uint8Array> {
+async function* timelineLines(log: LogReader, line = lineOf): AsyncGenerator<Uint8Array> {
   for await (const event of log.all()) {
-    if (event.type === 'PromptApplied') yield utf8(lineOf(entryOf(event)));
+    if (event.type === 'PromptApplied') yield utf8(line(entryOf(event)));
   }
 }
 
 export function lineOf({ sequence: _sequence, ...entry }: TimelineEntry): string {
+  return JSON.stringify(entry) + '\n';
+}
+
+/** As releases wrote it that called a receipt's id by its stored name. */
+function oldLineOf({ sequence: _sequence, ...entry }: TimelineEntry): string {
   return JSON.stringify(asStored(entry)) + '\n';
+}
+
+/** The timeline as earlier releases wrote it. */
+export async function* oldTimeline({ vault }: Pick<Shelf, 'vault'>, keys: SessionKeys): AsyncGenerator<Uint8Array> {
+  yield* timelineLines(new LogReader(vault, keys), oldLineOf);
 }
 
 /** The index first, then the samples; chunks are read twice. `onRead` is called for each. */

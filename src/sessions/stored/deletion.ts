@@ -65,9 +65,9 @@ export class Deletions {
     const tombstone: Tombstone = { id, deletedAt: new Date(this.store.clock.now()), ...(parent && { parent }) };
     const expendable = this.expendable(keys);
     const vault = this.store.vault.makingRoom(async () => {
-      const { done, value: key } = await expendable.next();
-      if (!done) await this.store.vault.delete(key);
-      return !done;
+      const next = await expendable.next();
+      if (!next.done) await this.store.vault.delete(next.value);
+      return !next.done;
     });
     await vault.put(DELETING + id, new TextEncoder().encode(snapshot && byDateKey(id, snapshot.createdAt)));
     await vault.putOwned(keys.record, encodeTombstone(tombstone), stored.etag, { contentType: 'application/json' });

@@ -4,11 +4,10 @@
  */
 
 import { DamagedError } from './checksum.js';
+import { foldLog } from './fold.js';
 import type { Inheritance } from './inheritance.js';
 import { keysOf } from './keys.js';
-import { LogReader } from './log.js';
 import { type RecordOrTombstone, readRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
-import { applyEvent } from './snapshot.js';
 import type { Clock } from '../ports.js';
 import type { Session, SessionParent } from '../session.js';
 import type { Vault } from './vault.js';
@@ -167,13 +166,4 @@ export async function putMark(vault: Vault, parentId: string, forkId: string, no
   await vault.put(keysOf(parentId).forks + forkId, new TextEncoder().encode(String(now)), {
     contentType: 'text/plain',
   });
-}
-
-/** The session as it is stored: its record's snapshot and what the log has beyond it. */
-export async function foldLog(vault: Vault, { id, snapshot }: SessionRecord): Promise<Session> {
-  if (snapshot.finishedAt) return snapshot;
-  let session = snapshot;
-  for await (const event of new LogReader(vault, keysOf(id)).all(session.lastSequence))
-    session = applyEvent(session, event);
-  return session;
 }

@@ -10,9 +10,10 @@ import { DELETING, keysOf, type SessionKeys } from './keys.js';
 export async function checkLineage(store: MarkedForks, { id, parent }: Session, findings: Findings): Promise<void> {
   if (!parent) return;
   const parents: string[] = [];
-  await findings.attempt(async () => {
+  const read = await findings.attempt(async () => {
     for await (const { sessionId } of lineage(store.vault, id, parent)) parents.push(sessionId);
   });
+  if (read === 'damaged') return;
   for (const [i, parentId] of parents.entries()) await checkMark(store, parentId, parents[i - 1] ?? id, findings);
 }
 

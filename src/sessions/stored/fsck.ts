@@ -19,17 +19,17 @@ import { DEFAULT_POLICY, SILENT } from '../policy.js';
 import type { MediaFactory, ObjectStore } from '../ports.js';
 import type { Session } from '../session.js';
 import { systemClock } from '../clock.js';
-import { artifactBody, type DerivedKind, type Shelf, storeArtifact } from './artifacts.js';
+import { artifactBody, type DerivedKind, oldTimeline, type Shelf, storeArtifact } from './artifacts.js';
 import { DamagedError, differenceOf, sumOf, unsealBytes } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import { ADDED, type Finding, type Findings, REMADE, REMOVED } from './findings.js';
+import { foldEvents } from './fold.js';
 import type { MarkedForks } from './forks.js';
 import { checkExports } from './fsck-exports.js';
 import { checkLineage, checkMarks, checkRemains } from './fsck-forks.js';
 import { Inheritance } from './inheritance.js';
-import { readDamagedLog } from './log-repair.js';
+import { readDamagedLog, rewriteLog, withoutChunksFrom } from './log-repair.js';
 import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
-import { applyEvent } from './snapshot.js';
 import { OwnershipLost, Vault } from './vault.js';
 
 export interface SessionReport {
@@ -108,8 +108,9 @@ class SessionCheck implements Findings {
       return checkRemains(this.shelf, this.keys, this.files, this);
     }
     if (!stored) return this.found({ key: this.keys.record, problem: 'is missing from the store' });
-    const { events, lost } = await this.checkLog();
-    const session = fold(stored.record, events);
+    const { events: logged, lost } = await this.checkLog();
+    const events = lost ? logged : await this.checkTail(foldEvents(stored.record, logged), logged);
+    const session = foldEvents(stored.record, events);
     this.report.state = session.state;
     this.report.chunks = session.chunks;
     const chunks = events.filter((event) => event.type === 'FrameChunk');
@@ -122,7 +123,7 @@ class SessionCheck implements Findings {
     await this.removeOrphans(session, chunks);
     await this.checkCheckpoints(stored.record, session);
     for (const artifact of session.artifacts) await this.checkArtifact(chunks, artifact);
-    await checkExports(this.shelf, this.keys, new Set(this.files.keys()), this);
+    await checkExports(this.shelf, session, new Set(this.files.keys()), this);
     await this.checkLists(session);
   }
 
@@ -158,8 +159,27 @@ class SessionCheck implements Findings {
     const segments = [...this.files.keys()].filter((key) => key.startsWith(this.keys.log)).sort();
     const newest = Number(/(\d+)\.jsonl$/.exec(segments.at(-1) ?? '')?.[1] ?? -1);
     const { events, problems } = await readDamagedLog(vault, this.keys, newest);
-    for (const { repair, ...problem } of problems) await this.found(problem, 'rewritten up to the damage', repair);
+    for (const { repair, remedy, ...problem } of problems) await this.found(problem, remedy, repair);
     return { events, lost: problems.some(({ repair }) => repair === undefined) };
+  }
+
+  /**
+   * In a copy that was made while the session ran, the log may tell of chunks that were not copied any more: its last ones. What
+   * is known without them. A session of which nothing would be left is not such a copy.
+   */
+  private async checkTail(session: Session, events: StoredEvent[]): Promise<StoredEvent[]> {
+    const { vault } = this.shelf;
+    let first = session.chunks;
+    while (first > (session.parent?.chunk ?? 0) && !this.files.has(this.keys.chunk(first - 1))) first--;
+    const mayBeCut = first > 0 && first < session.chunks && !session.finishedAt;
+    // The files were listed before the log was read.
+    if (!mayBeCut || (await vault.head(this.keys.chunk(session.chunks - 1)))) return events;
+    const left = withoutChunksFrom(events, first);
+    const problem = `tells of chunks ${first} to ${session.chunks - 1}, which are not in the store, as in a copy of a session that ran`;
+    await this.found({ key: this.keys.log, problem }, `ends with chunk ${first - 1} now`, () =>
+      rewriteLog(vault, this.keys, events, left),
+    );
+    return left;
   }
 
   /** The record tells of more than the log, and chunks are there: what the log told of cannot be made again, nor be thrown away. */
@@ -263,7 +283,9 @@ class SessionCheck implements Findings {
     const stored = await sumOf(this.shelf.vault.stream(key));
     const difference = differenceOf(stored, { bytes, check });
     if (difference !== undefined || check !== undefined || kind === 'POSTER') return difference;
-    return differenceOf(stored, { check: await this.remadeSum(chunks, kind, bytes) });
+    const remade = differenceOf(stored, { check: await this.remadeSum(chunks, kind, bytes) });
+    if (remade === undefined || kind !== 'TIMELINE') return remade;
+    return differenceOf(stored, await sumOf(oldTimeline(this.shelf, this.keys)));
   }
 
   /** What it would be if it were made now; `undefined` when another release made it in another form, or chunks are lost. */
@@ -301,17 +323,6 @@ class SessionCheck implements Findings {
 }
 
 const JSON_OBJECT = { contentType: 'application/json' };
-
-/** The session as its log alone tells it. */
-function fold({ request, snapshot }: SessionRecord, events: readonly StoredEvent[]): Session {
-  const beginning: Session = {
-    ...{ ...snapshot, state: 'QUEUED', reason: undefined, failure: undefined, media: undefined, finishedAt: undefined },
-    ...{ prompt: request.prompts[0]?.prompt ?? '', timeline: [], receipts: [], artifacts: [] },
-    prompts: { requested: 0, inherited: 0, applied: 0 },
-    ...{ chunks: 0, frames: 0, seconds: 0, lastSequence: 0 },
-  };
-  return events.reduce(applyEvent, beginning);
-}
 
 /** A safetensors file that ends where its header says: all that can be told of a checkpoint without a checksum. */
 function isWholeTensorFile(bytes: Uint8Array): boolean {

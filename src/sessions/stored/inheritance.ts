@@ -5,6 +5,7 @@
  */
 
 import type { Clock } from '../ports.js';
+import type { SessionParent } from '../session.js';
 import { DamagedError } from './checksum.js';
 import { lineage, parentOf } from './forks.js';
 import { BY_DATE, byDateKey, idOfByDateKey, keysOf, mediaOfKey, UNFINISHED } from './keys.js';
@@ -59,11 +60,11 @@ export class Inheritance {
       const parent = parentOf(stored);
       // What a deleted one played, its own forks tell.
       if ('tombstone' in stored || !parent) return;
-      let child = id;
-      for await (const { sessionId, chunk } of lineage(this.vault, id, parent)) {
-        note(this.children, sessionId, () => new Set<string>()).add(child);
+      const parents: SessionParent[] = [];
+      for await (const ancestor of lineage(this.vault, id, parent)) parents.push(ancestor);
+      for (const [i, { sessionId, chunk }] of parents.entries()) {
+        note(this.children, sessionId, () => new Set<string>()).add(parents[i - 1]?.sessionId ?? id);
         note(this.played, sessionId, () => new Map<string, number>()).set(id, chunk);
-        child = sessionId;
       }
     } catch (error) {
       if (!(error instanceof DamagedError)) throw error;

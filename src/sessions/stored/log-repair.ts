@@ -2,6 +2,7 @@
 
 import type { StoredEvent } from '../events.js';
 import { DamagedError, isSealed, unsealText } from './checksum.js';
+import { REMOVED } from './findings.js';
 import type { SessionKeys } from './keys.js';
 import { formatSegment, parseLine, SEGMENT } from './log.js';
 import type { Vault } from './vault.js';
@@ -9,6 +10,8 @@ import type { Vault } from './vault.js';
 export interface LogProblem {
   key: string;
   problem: string;
+  /** What `repair` does. */
+  remedy?: string;
   /** Writes what is right in its place; absent when that cannot be known. */
   repair?: () => Promise<void>;
 }
@@ -36,6 +39,38 @@ export async function readDamagedLog(vault: Vault, keys: SessionKeys, newest: nu
   return log;
 }
 
+/** The events without the chunks from `first` on; prompts that took effect with those wait again. */
+export function withoutChunksFrom(events: readonly StoredEvent[], first: number): StoredEvent[] {
+  const gone = (event: StoredEvent) =>
+    (event.type === 'FrameChunk' && event.chunk >= first) || (event.type === 'PromptApplied' && event.block >= first);
+  return events.filter((event) => !gone(event)).map((event, i) => ({ ...event, sequence: i + 1 }));
+}
+
+/**
+ * Puts these in the place of all events. A crash in between leaves fewer of them: what comes last goes first, and comes last.
+ * Rejects with OwnershipLost when somebody else has written.
+ */
+export async function rewriteLog(
+  vault: Vault,
+  keys: SessionKeys,
+  before: readonly StoredEvent[],
+  after: readonly StoredEvent[],
+): Promise<void> {
+  const kept = before.findIndex((event, i) => JSON.stringify(event) !== JSON.stringify(after[i]));
+  if (kept < 0) return;
+  const from = Math.floor(kept / SEGMENT);
+  const etag = (await vault.head(keys.segment(from)))?.etag;
+  for (let index = Math.floor((before.length - 1) / SEGMENT); index > from; index--)
+    await vault.delete(keys.segment(index));
+  for (let index = from; index * SEGMENT < after.length; index++) {
+    const events = after.slice(index * SEGMENT, (index + 1) * SEGMENT);
+    const written = index === from ? etag : undefined;
+    await vault.putOwned(keys.segment(index), formatSegment(events), written, JSONL);
+  }
+}
+
+const JSONL = { contentType: 'application/x-ndjson' };
+
 interface Segment {
   vault: Vault;
   key: string;
@@ -61,10 +96,19 @@ function readSegment(log: ReadLog, segment: Segment, bytes: Uint8Array): void {
   if (lost >= 0) {
     // Behind the last good line nothing is readable: that is an end that was torn off, and can be made clean.
     const torn = last && !read.slice(lost).some(({ intact }) => intact);
-    lose(log, torn ? { key, problem, repair } : { key, problem });
-  } else if (mended) log.problems.push({ key, problem, repair });
-  else if (!whole) log.problems.push({ key, problem: 'does not end with its last line', repair });
-  else if (!last && good.length < SEGMENT) lose(log, { key, problem: `has ${good.length} of ${SEGMENT} events` });
+    const ends = good.length === 0 ? REMOVED : `cut off behind event ${index * SEGMENT + good.length}`;
+    lose(log, torn ? { key, problem, remedy: ends, repair } : { key, problem });
+  } else if (mended) log.problems.push({ key, problem, remedy: 'the flipped bit is back', repair });
+  else if (!whole) {
+    log.problems.push({
+      key,
+      problem: 'lacks the end of its last line',
+      remedy: 'the end of the line was added',
+      repair,
+    });
+  }
+  if (lost < 0 && !mended && whole && !last && good.length < SEGMENT)
+    lose(log, { key, problem: `has ${good.length} of ${SEGMENT} events` });
 }
 
 function lose(log: ReadLog, problem: LogProblem): void {
@@ -133,5 +177,5 @@ function sealedEvent(text: string, key: string, sequence: number): StoredEvent |
 
 async function rewrite({ vault, key, etag }: Segment, events: StoredEvent[]): Promise<void> {
   if (events.length === 0) await vault.delete(key);
-  else await vault.putOwned(key, formatSegment(events), etag, { contentType: 'application/x-ndjson' });
+  else await vault.putOwned(key, formatSegment(events), etag, JSONL);
 }

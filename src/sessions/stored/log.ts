@@ -151,7 +151,7 @@ export class SessionLog {
       const batch = this.waiting.splice(0);
       try {
         await this.adoptUncertain();
-        if (this.tail.events.length >= SEGMENT) this.tail = { index: this.tail.index + 1, events: [], etag: undefined };
+        if (this.tail.events.length >= SEGMENT) await this.beginSegment();
         this.waiting.unshift(...batch.splice(Math.min(SEGMENT - this.tail.events.length, upToChange(batch))));
         await this.writeBatch(batch);
       } catch (error) {
@@ -159,6 +159,14 @@ export class SessionLog {
       }
     }
     this.writing = false;
+  }
+
+  /** Not in a store that has lost the one before, such as an empty one in its place. */
+  private async beginSegment(): Promise<void> {
+    const { index } = this.tail;
+    const before = this.keys.segment(index);
+    if (!(await this.vault.head(before))) throw disappeared(before);
+    this.tail = { index: index + 1, events: [], etag: undefined };
   }
 
   private async writeBatch(batch: Waiting[]): Promise<void> {

@@ -9,7 +9,7 @@ import type { Logger } from '../policy.js';
 import type { Clock } from '../ports.js';
 import type { Session } from '../session.js';
 import type { Sessions } from '../sessions.js';
-import { foldLog } from './forks.js';
+import { foldLog } from './fold.js';
 import { BY_DATE, idOfByDateKey, keysOf } from './keys.js';
 import { readRecordOrTombstone } from './record.js';
 import type { Vault } from './vault.js';

@@ -286,7 +286,7 @@ const ADVICE: Record<StoreError['code'], string> = {
   NO_SPACE: 'The store is full: free some space, then try again or resume the session.',
   UNREACHABLE: 'The store cannot be reached: check its address and network, then try again or resume the session.',
   DENIED:
-    'The store refuses access: check the credentials and the bucket policy, then try again or resume the session.',
+    'The store refuses access: check the permissions of its directory, or the credentials and policy of its bucket, then try again or resume the session.',
   INVALID_KEY: 'The store refuses the key.',
   UNUSABLE:
     "The store cannot be used as it is: it lacks conditional writes, or the bucket is in another region. The service's log and `longlive doctor` say which.",

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { Checker, type SessionReport } from '../../../src/sessions/index.js';
-import { makeWorld, read, readToEnd, type World } from '../../support/fake-service.js';
+import { chunksOf, makeWorld, read, readToEnd, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
 vi.setConfig({ testTimeout: 60_000 });
@@ -229,9 +229,17 @@ describe('fsck', () => {
     expect(problems(await check(next))).toEqual([]);
     for (const [key, bytes] of whole) expect(Uint8Array.from(next.store.objects.get(key)!.bytes)).toEqual(bytes);
     flip(next, json);
-    expect(problems(await check(next))).toEqual([
-      { key: json, problem: 'is damaged: its checksum differs', repaired: false },
+    expect(problems(await check(next, true))).toEqual([
+      { key: json, problem: 'is damaged: its checksum differs', repaired: true },
     ]);
+    expect(problems(await check(next))).toEqual([]);
+    expect(await next.service.export(id, range)).toMatchObject({ state: 'DONE', fromChunk: 2, toChunk: 5 });
+    const beyond = json.replace(range, '000002-000500');
+    await next.store.put(beyond, next.store.objects.get(json)!.bytes);
+    expect(problems(await check(next, true))).toEqual([
+      { key: beyond, problem: 'describes another export', repaired: true },
+    ]);
+    expect(problems(await check(next))).toEqual([]);
   });
 
   it('names the missing mark of a fork at the fork and at its parent, which may be deleted, and writes it', async () => {
@@ -299,6 +307,89 @@ describe('fsck', () => {
     await next.clock.advance(10_000);
     expect([...next.store.objects.keys()].filter((key) => key.includes(id))).toEqual([`sessions/${id}/session.json`]);
     expect(problems(await check(next))).toEqual([]);
+  });
+
+  describe('a copy of a session that ran', () => {
+    /** The store as a copy has it that took some files of the session so many blocks later than others. */
+    async function copied(files: RegExp, later: RegExp): Promise<{ copy: World; id: string; then: number }> {
+      const world = makeWorld({ policy: { checkpointBlocks: 4, idleSeconds: 0 } });
+      const { id } = await world.clock.until(
+        world.service.createSession({ ...STORY, maxSeconds: undefined, timeline: undefined }),
+      );
+      const reach = (chunk: number) =>
+        world.clock.until(read(world, id, {}, (event) => event.type === 'FrameChunk' && event.chunk === chunk));
+      await reach(40);
+      await world.clock.until(world.service.switchPrompt(id, { prompt: 'a robot' }));
+      await reach(50);
+      const copy = makeWorld({ policy: { idleSeconds: 0 } });
+      const take = (which: RegExp) => {
+        for (const [key, entry] of world.store.objects) if (which.test(key)) copy.store.objects.set(key, { ...entry });
+      };
+      take(files);
+      const then = (await world.service.session(id)).chunks;
+      await world.clock.until(world.service.switchPrompt(id, { prompt: 'a ship' }));
+      await reach(150);
+      await world.clock.until(world.service.pauseSession(id));
+      take(later);
+      return { copy, id, then };
+    }
+
+    async function goesOn(copy: World, id: string, chunks: number): Promise<void> {
+      await copy.clock.until(copy.service.start());
+      await copy.clock.advance(30_000);
+      await copy.clock.until(copy.service.resumeSession(id));
+      await copy.clock.until(
+        read(copy, id, { inline: true }, (event) => event.type === 'FrameChunk' && event.chunk === chunks + 3),
+      );
+      await copy.clock.until(copy.service.stopSession(id));
+      const events = await readToEnd(copy, id);
+      expect(chunksOf(events).map(({ chunk }) => chunk)).toEqual(chunksOf(events).map((_, i) => i));
+      expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1));
+      expect((await copy.service.session(id)).artifacts.map(({ kind }) => kind)).toContain('MP4');
+      // What was copied later and was not made again is in the way of nothing.
+      expect(problems(await check(copy, true)).every(({ repaired }) => repaired)).toBe(true);
+      expect(problems(await check(copy))).toEqual([]);
+    }
+
+    it('that took the records first, then the logs, then the rest, is whole', async () => {
+      const { copy, id, then } = await copied(/session\.json$|\/log\//, /^(?!.*(session\.json$|\/log\/))/);
+      await goesOn(copy, id, then);
+    });
+
+    it('whose record is ahead of its log goes on where the log ends', async () => {
+      const { copy, id, then } = await copied(/^(?!.*session\.json$)/, /session\.json$|by-date|unfinished/);
+      await goesOn(copy, id, then);
+    });
+
+    it('whose log is ahead of its chunks is mended, loses no prompt and goes on', async () => {
+      const { copy, id, then } = await copied(/\/chunks\/|\/checkpoints\//, /^(?!.*\/(chunks|checkpoints)\/)/);
+      const found = problems(await check(copy, true));
+      expect(found[0]).toMatchObject({
+        problem: `tells of chunks ${then} to 150, which are not in the store, as in a copy of a session that ran`,
+        repaired: true,
+      });
+      expect(found.every(({ repaired }) => repaired)).toBe(true);
+      expect(problems(await check(copy))).toEqual([]);
+      await goesOn(copy, id, then);
+      expect((await copy.service.session(id)).timeline.map(({ prompt }) => prompt)).toEqual([
+        'a fox',
+        'a robot',
+        'a ship',
+      ]);
+    });
+
+    it('is left alone where all its chunks are missing, or one in the middle is', async () => {
+      const { copy, id } = await copied(/nothing/, /./);
+      const chunks = [...copy.store.objects.keys()].filter((key) => key.includes('/chunks/'));
+      const log = () =>
+        [...copy.store.objects].filter(([key]) => key.includes('/log/')).map(([key, { etag }]) => key + etag);
+      const before = log();
+      copy.store.objects.delete(`sessions/${id}/chunks/000020.m4s`);
+      await check(copy, true);
+      for (const key of chunks) copy.store.objects.delete(key);
+      await check(copy, true);
+      expect(log()).toEqual(before);
+    });
   });
 
   it("finds a parent's lost chunk at its fork too", async () => {

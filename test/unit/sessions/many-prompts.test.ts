@@ -169,7 +169,7 @@ describe('a session with a long story', () => {
     const lines = text.trim().split('\n');
     expect(lines).toHaveLength(130);
     expect(Object.keys(JSON.parse(lines[0] ?? '') as object)).toEqual([
-      ...['prompt', 'mode', 'block', 'frame', 'seconds', 'requestId', 'recacheMilliseconds'],
+      ...['prompt', 'mode', 'block', 'frame', 'seconds', 'receiptId', 'recacheMilliseconds'],
     ]);
   });
 

@@ -132,7 +132,7 @@ describe('a creation that fails half-way', () => {
     world.store.fault = (operation, key) =>
       operation === 'put' && key.endsWith('.jsonl') ? { when: 'before', error: DENIED } : undefined;
     expect(await refusal(create(world))).toBe('STORAGE');
-    expect([...world.store.objects.keys()].filter((key) => !key.startsWith('servers/'))).toEqual([]);
+    expect([...world.store.objects.keys()].filter((key) => !/^(servers|deployment)\//.test(key))).toEqual([]);
     expect(running(world)).toBe(0);
   });
 });

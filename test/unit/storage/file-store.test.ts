@@ -134,10 +134,14 @@ describe('a directory', () => {
     expect((await readBody((await store.get('owned')).body)).toString()).toBe('2');
   });
 
-  it('says what it is when the directory is gone while it runs, and does not make it anew', async () => {
+  it.each([
+    ['is gone', async () => undefined],
+    ['is an empty one, as where its volume was unmounted,', async () => mkdir(root)],
+  ])('says what it is when the directory %s while it runs, and writes nothing there', async (_what, replace) => {
     const { etag } = await store.put('owned', Buffer.from('1'));
     await rename(root, `${root}-away`);
     folders.push(`${root}-away`);
+    await replace();
     const gone = expect.objectContaining({
       code: 'UNREACHABLE',
       message: expect.stringContaining('directory is gone') as string,
@@ -148,6 +152,8 @@ describe('a directory', () => {
     await expect(store.head('owned')).rejects.toEqual(gone);
     await expect(store.check()).rejects.toEqual(gone);
     await expect(store.list('').next()).rejects.toEqual(gone);
+    await expect(store.delete('owned')).rejects.toEqual(gone);
+    await rm(root, { recursive: true, force: true });
     await rename(`${root}-away`, root);
     await store.put('owned', Buffer.from('2'), { ifMatch: etag });
   });
