@@ -88,7 +88,7 @@ async function pocketClip(): Promise<Clip> {
   const engine = await openEngine({ models: new URL('../models', import.meta.url).pathname, model: 'pocket' });
   const [{ width, height } = { width: 0, height: 0 }] = engine.models();
   const generation = await engine.open('pocket', { seed: 7n, width, height });
-  await generation.setPrompt('a red fox runs on the grass by day', 'RECACHE');
+  await generation.setPrompt({ prompt: 'a red fox runs on the grass by day' }, 'RECACHE');
   const chunks: Uint8Array[] = [];
   while (chunks.length < CHUNKS) {
     const step = await generation.step();

@@ -123,6 +123,19 @@ RecacheMode recacheMode(const Napi::Value& v) {
   refuse(v.Env(), "mode must be one of 'recache', 'keep', 'clear'");
 }
 
+double shareOf(const Napi::Value& v) {
+  const double share = v.IsNumber() ? v.As<Napi::Number>().DoubleValue() : std::nan("");
+  if (!(share >= 0 && share <= 1)) refuse(v.Env(), "share must be a number from 0 to 1");
+  return share;
+}
+
+BlendKind blendKind(const Napi::Value& v) {
+  const std::string kind = v.IsString() ? v.As<Napi::String>().Utf8Value() : "";
+  if (kind == "linear") return BlendKind::Linear;
+  if (kind == "slerp") return BlendKind::Slerp;
+  refuse(v.Env(), "kind must be one of 'linear', 'slerp'");
+}
+
 Napi::Object framesObject(Napi::Env env, const Frames& f, int64_t block, std::span<const uint8_t> i420) {
   Napi::Object o = Napi::Object::New(env);
   o.Set("block", static_cast<double>(block));
@@ -300,7 +313,8 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
         DefineClass(env, "NativeModel",
                     {InstanceAccessor<&JsModel::config>("config"), InstanceAccessor<&JsModel::weightBytes>("weightBytes"),
                      InstanceAccessor<&JsModel::refusedRecordings>("refusedRecordings"),
-                     InstanceMethod<&JsModel::encodePrompt>("encodePrompt"), InstanceMethod<&JsModel::createSession>("createSession"),
+                     InstanceMethod<&JsModel::encodePrompt>("encodePrompt"), InstanceMethod<&JsModel::blendPrompts>("blendPrompts"),
+                     InstanceMethod<&JsModel::createSession>("createSession"),
                      InstanceMethod<&JsModel::restoreSession>("restoreSession"), InstanceMethod<&JsModel::dispose>("dispose")}));
   }
 
@@ -340,6 +354,19 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
       const auto ids = copyOf<int32_t>(info[0], "ids", static_cast<size_t>(handle->model->maxPromptTokens()));
       return handle->reader->run(info.Env(), [handle, ids]() -> Settle {
         auto prompt = handle->model->encodePrompt(ids);
+        return [prompt](Napi::Env env) { return JsPrompt::make(env, prompt); };
+      });
+    });
+  }
+
+  Napi::Value blendPrompts(const Napi::CallbackInfo& info) {
+    return promised(info.Env(), [&]() -> Napi::Value {
+      const Shared handle = alive(info.Env());
+      const auto from = JsPrompt::from(info[0]), to = JsPrompt::from(info[1]);
+      const double share = shareOf(info[2]);
+      const BlendKind kind = blendKind(info[3]);
+      return handle->reader->run(info.Env(), [handle, from, to, share, kind]() -> Settle {
+        auto prompt = handle->model->blendPrompts(*from, *to, share, kind);
         return [prompt](Napi::Env env) { return JsPrompt::make(env, prompt); };
       });
     });

@@ -1,5 +1,6 @@
 // A loaded model package: its networks on one device.
 
+#include "blend.h"
 #include "devices.h"
 #include "session.h"
 
@@ -65,6 +66,21 @@ std::shared_ptr<const Prompt> Model::encodePrompt(std::span<const int32_t> ids) 
   prompt->embeddings = impl_->textEncoder->encode(ids, n);
   if (n < textLen) prompt->embeddings.resize(static_cast<size_t>((n + 1) * impl_->config.dit.textDim), 0.0f);
   return prompt;
+}
+
+void Model::Impl::requireOwn(const Prompt& prompt) const {
+  const int64_t most = config.dit.textLen, rows = std::min(prompt.tokens + 1, most);
+  const bool own = prompt.tokens >= 1 && prompt.tokens <= most && static_cast<int64_t>(prompt.embeddings.size()) == rows * config.dit.textDim;
+  if (!own) throw Error(ErrorCode::InvalidArgument, "the prompt was encoded by another model: encode it with the session's own");
+}
+
+std::shared_ptr<const Prompt> Model::blendPrompts(const Prompt& from, const Prompt& to, double share, BlendKind kind) const {
+  impl_->requireOwn(from);
+  impl_->requireOwn(to);
+  if (!(share >= 0 && share <= 1)) throw Error(ErrorCode::InvalidArgument, "a share must be between 0 and 1, got " + std::to_string(share));
+  if (areSame(from, to)) return std::make_shared<Prompt>(from);
+  const DitConfig& dit = impl_->config.dit;
+  return std::make_shared<Prompt>(blend(from, to, share, kind, dit.textLen, dit.textDim));
 }
 
 std::unique_ptr<Session> Model::createSession(const SessionOptions& options) {

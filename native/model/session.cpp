@@ -87,15 +87,9 @@ void Session::Impl::requireBetweenBlocks(const char* what) const {
   refuse(std::string(what) + " is only possible between blocks: finish the block or call abandonBlock()");
 }
 
-void Session::Impl::requireOwn(const Prompt& prompt) const {
-  const int64_t most = embeddings.shape[0], rows = std::min(prompt.tokens + 1, most);
-  if (prompt.tokens >= 1 && prompt.tokens <= most && static_cast<int64_t>(prompt.embeddings.size()) == rows * embeddings.shape[1]) return;
-  refuse("the prompt was encoded by another model: encode it with the session's own");
-}
-
 PromptChange Session::Impl::setPrompt(const Prompt& prompt, RecacheMode mode) {
   requireBetweenBlocks("setPrompt");
-  requireOwn(prompt);
+  parts.requireOwn(prompt);
   const Stopwatch watch;
   dropStepAhead();
   const int64_t rows = static_cast<int64_t>(prompt.embeddings.size()) / embeddings.shape[1];

@@ -19,6 +19,8 @@ namespace longlive {
 struct Model::Impl {
   Impl(const Package& package, const LoadOptions& options, std::unique_ptr<Backend> device);
   void loadText(const Package& package);
+  // Throws InvalidArgument unless the prompt has the shape of this model's.
+  void requireOwn(const Prompt& prompt) const;
 
   // Sessions of a model share its backend, and calls may come from several threads. What a lane keeps between operations belongs to one
   // call at a time. Where it keeps nothing, calls share nothing that is written, and need not wait for a step.
@@ -58,8 +60,6 @@ struct Session::Impl {
   // Denoising steps that were reported of the current block.
   int64_t reportedSteps() const { return ahead ? 0 : sampler.step(); }
   PromptChange setPrompt(const Prompt& prompt, RecacheMode mode);
-  // Throws InvalidArgument unless the prompt has the shape of this model's.
-  void requireOwn(const Prompt& prompt) const;
   // A call from outside. One that fails in its middle leaves the session between two states, from which nobody can go on: it is
   // lost then. A refusal (InvalidArgument) changes nothing.
   template <class F> auto call(F&& f);

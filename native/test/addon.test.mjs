@@ -115,6 +115,12 @@ test('arguments are refused by name', async () => {
   await refuses(model.encodePrompt([1]), /^ids must be an Int32Array/);
   await refuses(model.encodePrompt(Int32Array.of(1000)), /vocabulary/);
   await refuses(s.setPrompt({}, 'recache'), /^prompt must come from encodePrompt/);
+  const text = await model.encodePrompt(ids);
+  assert.equal((await model.blendPrompts(text, text, 0.5, 'slerp')).tokens, text.tokens);
+  await refuses(model.blendPrompts(text, {}, 0.5, 'linear'), /^prompt must come from encodePrompt/);
+  await refuses(model.blendPrompts(text, text, 2, 'linear'), /^share must be a number from 0 to 1/);
+  await refuses(model.blendPrompts(text, text, '0.5', 'linear'), /^share must be a number/);
+  await refuses(model.blendPrompts(text, text, 0.5, 'cubic'), /^kind must be one of/);
   await refuses(s.setPrompt(prompt, 'x'), /^mode must be one of/);
   await refuses(s.step(), /setPrompt/);
   await refuses(model.restoreSession(session, 'x', prompt), /^checkpoint must be a Uint8Array/);

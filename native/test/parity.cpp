@@ -25,7 +25,7 @@ const std::map<std::string, Runner>& runners() {
   static const std::map<std::string, Runner> all = {
       {"units", runUnits},         {"umt5", runUmt5},           {"dit_block", runDitBlock}, {"lora_merge", runLora},
       {"pipeline", runPipeline},   {"vae_decode", runVaeDecode}, {"vae_encode", runVaeEncode}, {"taehv", runTaehvDecode},
-      {"taehv_decode", runTaehvDecode}};
+      {"taehv_decode", runTaehvDecode}, {"blend_units", runBlend}};
   return all;
 }
 

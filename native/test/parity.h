@@ -56,6 +56,7 @@ DitConfig ditConfig(const Json& config);
 // Cases by the JSON's `kind`. Each throws on a malformed case.
 void runUnits(const Case&, Backend&, Report&);         // parity_units.cpp
 void runUmt5(const Case&, Backend&, Report&);          // parity_units.cpp
+void runBlend(const Case&, Backend&, Report&);         // parity_units.cpp
 void runDitBlock(const Case&, Backend&, Report&);      // parity_dit.cpp
 void runLora(const Case&, Backend&, Report&);          // parity_dit.cpp
 void runPipeline(const Case&, Backend&, Report&);      // parity_pipeline.cpp

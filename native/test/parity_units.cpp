@@ -4,6 +4,7 @@
 
 #include "longlive/error.h"
 #include "ops/arena.h"
+#include "model/blend.h"
 #include "model/dit.h"
 #include "model/rope.h"
 #include "model/scheduler.h"
@@ -208,6 +209,42 @@ void runUmt5(const Case& c, Backend& backend, Report& report) {
       report.compareInt("relative_bucket(" + std::to_string(rel) + ")", relativeBucket(rel, config.numBuckets, config.maxDistance), want[i]);
     }
   }
+}
+
+// Transitions between prompts; several prompts at once are nothing that this core does.
+void runBlend(const Case& c, Backend&, Report& report) {
+  const int64_t textLen = sizeIn(c.json.at("config"), "text_len"), textDim = sizeIn(c.json.at("config"), "text_dim");
+  const auto promptNamed = [&](const std::string& name) {
+    Prompt prompt;
+    prompt.embeddings = readTensor(c.tensors, "inputs." + name, textLen * textDim);
+    int64_t rows = textLen;
+    const auto isZero = [&](int64_t row) {
+      const auto at = prompt.embeddings.begin() + row * textDim;
+      return std::all_of(at, at + textDim, [](float v) { return v == 0; });
+    };
+    while (rows > 0 && isZero(rows - 1)) --rows;
+    prompt.tokens = rows;
+    prompt.embeddings.resize(static_cast<size_t>(std::min(rows + 1, textLen) * textDim));
+    return prompt;
+  };
+  const auto check = [&](const std::string& name, const Prompt& from, const Prompt& to, double share, BlendKind kind) {
+    std::vector<float> got = blend(from, to, share, kind, textLen, textDim).embeddings;
+    got.resize(static_cast<size_t>(textLen * textDim), 0.0f);
+    report.compare(name, got, readTensor(c.tensors, name, textLen * textDim));
+  };
+  for (const Json& t : c.json.at("transitions").array()) {
+    const std::string method = t.at("method").string();
+    if (method != "linear" && method != "slerp") refuse("the method of a transition must be linear or slerp");
+    const int64_t steps = wholeNumber(t, "num_steps", 1, 1000);
+    const Prompt from = promptNamed(t.at("source").string()), to = promptNamed(t.at("target").string());
+    for (int64_t i = 0; i < steps; ++i) {
+      const double share = steps == 1 ? 0 : static_cast<double>(i) / static_cast<double>(steps - 1);
+      check("outputs.transition." + t.at("name").string() + ".step" + std::to_string(i), from, to, share,
+            method == "slerp" ? BlendKind::Slerp : BlendKind::Linear);
+    }
+  }
+  const std::string nearly = "outputs.slerp.near_0.25";
+  if (c.tensors.find(nearly)) check(nearly, promptNamed("A"), promptNamed("near"), 0.25, BlendKind::Slerp);
 }
 
 }  // namespace longlive::parity

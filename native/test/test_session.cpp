@@ -126,6 +126,36 @@ TEST("session: texts are encoded beside a session's steps, and neither changes t
   }
 }
 
+TEST("session: prompts are blended from one to the other, and the ends are the prompts themselves") {
+  const SyntheticPackage package("blend");
+  const auto model = load(package);
+  const auto a = prompt(*model, {3, 4, 1}), b = prompt(*model, {9, 8, 7, 6, 1});
+  for (BlendKind kind : {BlendKind::Linear, BlendKind::Slerp}) {
+    const auto half = model->blendPrompts(*a, *b, 0.5, kind);
+    CHECK(half->tokens == 5 && half->embeddings.size() == b->embeddings.size());
+    const auto start = model->blendPrompts(*a, *b, 0, kind), end = model->blendPrompts(*a, *b, 1, kind);
+    float off = 0;
+    for (size_t i = 0; i < b->embeddings.size(); ++i) {
+      off = std::max(off, std::abs(end->embeddings[i] - b->embeddings[i]));
+      off = std::max(off, std::abs(start->embeddings[i] - (i < a->embeddings.size() ? a->embeddings[i] : 0)));
+    }
+    CHECK(off < 1e-5f);
+    // Between one text and itself there is no arc.
+    CHECK(model->blendPrompts(*a, *a, 0.25, kind)->embeddings == a->embeddings);
+
+    const auto s = model->createSession(options(1));
+    s->setPrompt(*a, RecacheMode::Recache);
+    blocks(*s, 2);
+    CHECK(s->setPrompt(*half, RecacheMode::Recache).frames > 0);
+    blocks(*s, 1);
+  }
+  CHECK(has(refusal([&] { model->blendPrompts(*a, *b, 1.5, BlendKind::Linear); }), "between 0 and 1"));
+  CHECK(has(refusal([&] { model->blendPrompts(*a, *b, std::nan(""), BlendKind::Linear); }), "between 0 and 1"));
+  Prompt foreign = *b;
+  foreign.embeddings.pop_back();
+  CHECK(has(refusal([&] { model->blendPrompts(*a, foreign, 0.5, BlendKind::Linear); }), "another model"));
+}
+
 TEST("session: the same request gives the same bits, whatever the threads") {
   const SyntheticPackage package("bits");
   for (Precision p : {Precision::FP32, Precision::BF16, Precision::INT8}) {

@@ -23,6 +23,7 @@ import { localId } from './ids.js';
 import { seedFrom } from './scalars.js';
 import { Pace, Session } from './session.js';
 import { RecacheMode, SwitchReceipt, SwitchWhen } from './timeline.js';
+import { type TransitionArgs, TransitionInput, transitionOf } from './transition.js';
 
 /** GraphQL says null where the domain says nothing. */
 type Nullable<T> = { [K in keyof T]: T[K] | null | undefined };
@@ -44,6 +45,7 @@ const TimelineEntryInput = builder.inputType('TimelineEntryInput', {
       type: RecacheMode,
       defaultValue: 'RECACHE',
     }),
+    transition: t.field({ type: TransitionInput, description: 'Not with the first entry. Default: at once.' }),
   }),
 });
 
@@ -74,7 +76,12 @@ const CreateSession = builder.inputType('CreateSessionInput', {
 type CreateSessionArgs = Nullable<Omit<CreateSessionInput, 'seed' | 'timeline' | 'loras'>> & {
   loras?: { name: string; weight?: number | null }[] | null;
   seed?: string | number | null;
-  timeline?: (Nullable<Omit<TimelineInput, 'prompt'>> & { prompt: string })[] | null;
+  timeline?: TimelineArgs[] | null;
+};
+
+type TimelineArgs = Nullable<Omit<TimelineInput, 'prompt' | 'transition'>> & {
+  prompt: string;
+  transition?: TransitionArgs | null;
 };
 
 builder.mutationField('createSession', (t) =>
@@ -93,9 +100,13 @@ function createInput({ seed, timeline, loras, ...rest }: CreateSessionArgs): Cre
   return {
     ...withoutNulls(rest),
     ...(seed == null ? {} : { seed: seedFrom(seed) }),
-    ...(timeline ? { timeline: timeline.map(withoutNulls) } : {}),
+    ...(timeline ? { timeline: timeline.map(timelineInput) } : {}),
     ...(loras ? { loras: loras.map(({ name, weight }) => ({ name, weight: weight ?? 1 })) } : {}),
   };
+}
+
+function timelineInput({ transition, ...rest }: TimelineArgs): TimelineInput {
+  return { ...withoutNulls(rest), ...transitionOf(transition) };
 }
 
 interface ForkArgs {
@@ -104,6 +115,7 @@ interface ForkArgs {
   atSeconds?: number | null;
   prompt?: string | null;
   mode?: ForkSessionInput['mode'] | null;
+  transition?: TransitionArgs | null;
   pace?: ForkSessionInput['pace'] | null;
   maxSeconds?: number | null;
   idempotencyKey?: string | null;
@@ -124,14 +136,18 @@ builder.mutationField('forkSession', (t) =>
       atSeconds: t.arg.float({ description: 'Instead of `atChunk`: the first chunk that starts then or later.' }),
       prompt: t.arg.string({ description: "Takes effect at that chunk. Default: the parent's prompt continues." }),
       mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE', description: 'What `prompt` does to the KV cache.' }),
+      transition: t.arg({ type: TransitionInput, description: 'How `prompt` comes. Default: at once.' }),
       pace: t.arg({ type: Pace, defaultValue: 'REALTIME', description: 'How fast the fork generates.' }),
       maxSeconds: t.arg.float({
         description: 'Length of the whole video, inherited part included, at which the session ends. Default: endless.',
       }),
       idempotencyKey: t.arg.string({ description: 'The same key gives the same session.' }),
     },
-    resolve: answering((_root: unknown, { sessionId, ...input }: ForkArgs, { sessions }: ApiContext) =>
-      sessions.forkSession(localId('Session', sessionId, 'sessionId'), withoutNulls(input)),
+    resolve: answering((_root: unknown, { sessionId, transition, ...input }: ForkArgs, { sessions }: ApiContext) =>
+      sessions.forkSession(localId('Session', sessionId, 'sessionId'), {
+        ...withoutNulls(input),
+        ...transitionOf(transition),
+      }),
     ),
   }),
 );
@@ -140,6 +156,7 @@ interface SwitchArgs {
   sessionId: string;
   prompt: string;
   mode?: SwitchPromptInput['mode'] | null;
+  transition?: TransitionArgs | null;
   when?: 'NEXT_BLOCK' | 'IMMEDIATE' | 'AT_BLOCK' | null;
   atBlock?: number | null;
   idempotencyKey?: string | null;
@@ -158,6 +175,7 @@ builder.mutationField('switchPrompt', (t) =>
       sessionId: t.arg.id({ required: true, description: 'The session to steer.' }),
       prompt: t.arg.string({ required: true, description: 'What the picture shows from the switch on.' }),
       mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE', description: 'What the switch does to the KV cache.' }),
+      transition: t.arg({ type: TransitionInput, description: 'How the prompt comes. Default: at once.' }),
       when: t.arg({ type: SwitchWhen, defaultValue: 'NEXT_BLOCK', description: 'When the switch takes effect.' }),
       atBlock: t.arg.int({ description: 'Only with `when: AT_BLOCK`.' }),
       idempotencyKey: t.arg.string({ description: 'The same key within a session gives the same receipt.' }),
@@ -166,6 +184,7 @@ builder.mutationField('switchPrompt', (t) =>
       sessions.switchPrompt(localId('Session', args.sessionId, 'sessionId'), {
         prompt: args.prompt,
         mode: args.mode ?? undefined,
+        ...transitionOf(args.transition),
         when: switchWhen(args),
         idempotencyKey: args.idempotencyKey ?? undefined,
       }),

@@ -16,6 +16,7 @@ import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, Unavailabl
 import { Failure, SessionState, StateReason } from './session.js';
 import { sessionStream, type Streamed } from './stream.js';
 import { RecacheMode, SwitchWhen, UNKNOWN_WORDS, whenBlock, whenName } from './timeline.js';
+import { TRANSITION } from './transition.js';
 
 const MediaDelivery = builder.enumType('MediaDelivery', {
   description: 'How a stream hands over the bytes of its chunks.',
@@ -126,6 +127,7 @@ const PromptRequested = builder.objectRef<Streamed<Requested>>('PromptRequested'
       type: RecacheMode,
       resolve: ({ event }) => event.mode,
     }),
+    transition: t.field({ ...TRANSITION, resolve: ({ event }) => event.transition }),
     when: t.field({
       description: 'When it was asked to take effect.',
       type: SwitchWhen,
@@ -158,6 +160,7 @@ const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').impl
       type: RecacheMode,
       resolve: ({ event }) => event.mode,
     }),
+    transition: t.field({ ...TRANSITION, resolve: ({ event }) => event.transition }),
     block: t.int({ description: 'The first block under the new prompt.', resolve: ({ event }) => event.block }),
     frame: t.int({ description: 'The first frame under the new prompt.', resolve: ({ event }) => event.frame }),
     seconds: t.float({ description: 'From the start of the session.', resolve: ({ event }) => event.seconds }),

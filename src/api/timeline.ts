@@ -1,6 +1,7 @@
 import type { SwitchReceipt as Receipt, SwitchWhen as When, TimelineEntry as Entry } from '../sessions/index.js';
 import { builder } from './builder.js';
 import { weigh } from './paging.js';
+import { TRANSITION } from './transition.js';
 
 export const RecacheMode = builder.enumType('RecacheMode', {
   description: 'What a prompt switch does to the KV cache, which remembers the old prompt.',
@@ -35,6 +36,7 @@ export const TimelineEntry = builder.objectRef<Entry>('TimelineEntry').implement
   fields: (t) => ({
     prompt: t.exposeString('prompt', { description: 'The prompt.' }),
     mode: t.expose('mode', { description: 'What the switch did to the KV cache.', type: RecacheMode }),
+    transition: t.field({ ...TRANSITION, resolve: ({ transition }) => transition }),
     block: t.exposeInt('block', { description: 'The first block under it.' }),
     frame: t.exposeInt('frame', { description: 'The first frame under it.' }),
     seconds: t.exposeFloat('seconds', { description: 'From the start of the session.' }),
@@ -65,6 +67,7 @@ export const SwitchReceipt = builder.objectRef<Receipt>('SwitchReceipt').impleme
     accepted: t.exposeBoolean('accepted', { description: 'Always true: what is refused is an error.' }),
     prompt: t.exposeString('prompt', { description: 'The prompt that was asked for.' }),
     mode: t.expose('mode', { description: 'What the switch does to the KV cache.', type: RecacheMode }),
+    transition: t.field({ ...TRANSITION, resolve: ({ transition }) => transition }),
     when: t.field({
       description: 'When it was asked to take effect.',
       type: SwitchWhen,

@@ -72,7 +72,7 @@ async function film(
   if (!model) throw new Error('The package has no model.');
   const { name, width, height } = model;
   using generation = await engine.open(name, { seed, width, height });
-  await generation.setPrompt(prompt, 'RECACHE');
+  await generation.setPrompt({ prompt }, 'RECACHE');
   const frames: Uint8Array[] = [];
   while (generation.block < blocks) {
     const step = await generation.step();

@@ -2,7 +2,15 @@ import { accessSync, constants, existsSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DomainError, invalid } from '../sessions/errors.js';
-import type { Engine, Generation, GenerationOptions, LoraChoice, LoraInfo, ModelInfo } from '../sessions/ports.js';
+import type {
+  Conditioning,
+  Engine,
+  Generation,
+  GenerationOptions,
+  LoraChoice,
+  LoraInfo,
+  ModelInfo,
+} from '../sessions/ports.js';
 import type { AdapterFile, AdapterLibrary } from '../packages/adapters.js';
 import { loadAddon } from './addon-file.js';
 import type { Addon, Device, DeviceReport, Precision } from './addon.js';
@@ -223,9 +231,14 @@ export class NativeEngine implements Engine, AsyncDisposable {
     return this.generation(model, () => model.open(options));
   }
 
-  async restore(name: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
+  async restore(
+    name: string,
+    options: GenerationOptions,
+    checkpoint: Uint8Array,
+    conditioning: Conditioning,
+  ): Promise<Generation> {
     const model = this.find(name, options.loras);
-    return this.generation(model, () => model.restore(options, checkpoint, prompt));
+    return this.generation(model, () => model.restore(options, checkpoint, conditioning));
   }
 
   async close(): Promise<void> {
@@ -348,8 +361,8 @@ function leaving(generation: Generation, leave: () => void): Generation {
     get ended() {
       return generation.ended;
     },
-    encodePrompt: (text) => generation.encodePrompt(text),
-    setPrompt: (text, mode) => generation.setPrompt(text, mode),
+    encodePrompt: (conditioning) => generation.encodePrompt(conditioning),
+    setPrompt: (conditioning, mode) => generation.setPrompt(conditioning, mode),
     step: () => generation.step(),
     abandonBlock: () => generation.abandonBlock(),
     checkpoint: () => generation.checkpoint(),

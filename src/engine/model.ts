@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type {
+  Conditioning,
   Generation,
   GenerationOptions,
   LoraInfo,
@@ -37,6 +38,8 @@ const PROMPTS = 64;
 
 /** How many times the area of its native size a model may be asked for. */
 const LARGEST_AREA = 4;
+
+const NATIVE_BLEND = { LINEAR: 'linear', SLERP: 'slerp' } as const;
 
 const NATIVE_MODE = { RECACHE: 'recache', KEEP_CACHE: 'keep', CLEAR_CACHE: 'clear' } as const;
 
@@ -194,9 +197,9 @@ export class Model implements Pooled {
     );
   }
 
-  async restore(options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation> {
+  async restore(options: GenerationOptions, checkpoint: Uint8Array, conditioning: Conditioning): Promise<Generation> {
     const loaded = await this.loadOnce();
-    const encoded = await this.opening(() => loaded.prompts.encode(prompt));
+    const encoded = await this.opening(() => loaded.prompts.blended(conditioning));
     const session = () => loaded.native.restoreSession(this.sessionOptions(options), checkpoint, encoded);
     return this.generation(loaded, await this.opening(session, restoringError));
   }
@@ -300,7 +303,7 @@ export class PromptCache {
   private readonly encoded = new LRUCache<string, Promise<NativePrompt>>({ max: PROMPTS });
 
   constructor(
-    private readonly native: Pick<NativeModel, 'encodePrompt'>,
+    private readonly native: Pick<NativeModel, 'encodePrompt' | 'blendPrompts'>,
     private readonly tokenizer: Tokenizer,
     private readonly limit: number,
   ) {}
@@ -308,6 +311,15 @@ export class PromptCache {
   encode(prompt: string): Promise<NativePrompt> {
     const text = cleanPrompt(prompt);
     return this.encoded.get(text) ?? this.encodeNow(text);
+  }
+
+  async blended({ prompt, blends = [] }: Conditioning): Promise<NativePrompt> {
+    let encoded = await this.encode(prompt);
+    for (const blend of blends) {
+      const to = await this.encode(blend.prompt);
+      encoded = await this.native.blendPrompts(encoded, to, blend.share, NATIVE_BLEND[blend.kind]);
+    }
+    return encoded;
   }
 
   private encodeNow(text: string): Promise<NativePrompt> {
@@ -333,12 +345,17 @@ class NativeGeneration implements Generation {
     return this.session.ended;
   }
 
-  async encodePrompt(text: string): Promise<void> {
-    await this.running(() => this.prompts.encode(text));
+  async encodePrompt({ prompt, blends = [] }: Conditioning): Promise<void> {
+    for (const text of [prompt, ...blends.map((blend) => blend.prompt)]) {
+      await this.running(() => this.prompts.encode(text));
+    }
   }
 
-  async setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }> {
-    return this.running(async () => this.session.setPrompt(await this.prompts.encode(text), NATIVE_MODE[mode]));
+  async setPrompt(conditioning: Conditioning, mode: RecacheMode): Promise<{ milliseconds: number }> {
+    return this.running(async () => {
+      const encoded = await this.prompts.blended(conditioning);
+      return this.session.setPrompt(encoded, NATIVE_MODE[mode]);
+    });
   }
 
   step(): Promise<Step> {

@@ -1,5 +1,5 @@
 import type { RecacheMode } from './ports.js';
-import type { Artifact, SessionState, StateReason, SwitchWhen } from './session.js';
+import type { Artifact, SessionState, StateReason, SwitchWhen, Transition } from './session.js';
 
 /** Every stored event has its place in the session's log: `sequence` counts 1, 2, 3, ... without holes. */
 interface Stored {
@@ -24,6 +24,8 @@ export interface PromptRequested extends Stored {
   receiptId: string;
   prompt: string;
   mode: RecacheMode;
+  /** Absent when it comes at once. */
+  transition?: Transition;
   when: SwitchWhen;
   expectedBlock: number;
   idempotencyKey?: string;
@@ -37,6 +39,8 @@ export interface PromptApplied extends Stored {
   receiptId: string;
   prompt: string;
   mode: RecacheMode;
+  /** The block is its first chunk. */
+  transition?: Transition;
   block: number;
   frame: number;
   seconds: number;

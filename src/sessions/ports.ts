@@ -7,6 +7,23 @@
 
 export type RecacheMode = 'RECACHE' | 'KEEP_CACHE' | 'CLEAR_CACHE';
 
+/** How texts between two prompts are found: on the straight line from one to the other, or on the arc. */
+export type BlendKind = 'LINEAR' | 'SLERP';
+
+/** A prompt that the one before has partly become. */
+export interface Blend {
+  prompt: string;
+  kind: BlendKind;
+  /** How far it has, above 0 and below 1. */
+  share: number;
+}
+
+/** What a model is to draw: a prompt; in a transition, others blended over it, in this order. */
+export interface Conditioning {
+  prompt: string;
+  blends?: readonly Blend[];
+}
+
 export interface Frames {
   block: number;
   firstFrame: number;
@@ -90,9 +107,9 @@ export interface Generation extends Disposable {
   readonly block: number;
   /** No other block can be made, unless a prompt that clears the cache comes before it. */
   readonly ended?: boolean;
-  /** Encodes a prompt ahead of `setPrompt`, which would do it too, in a turn of the device. Other calls go on meanwhile. */
-  encodePrompt(text: string): Promise<void>;
-  setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }>;
+  /** Encodes what `setPrompt` will need ahead of it, which would do it too, in a turn of the device. Other calls go on meanwhile. */
+  encodePrompt(conditioning: Conditioning): Promise<void>;
+  setPrompt(conditioning: Conditioning, mode: RecacheMode): Promise<{ milliseconds: number }>;
   step(): Promise<Step>;
   abandonBlock(): Promise<void>;
   checkpoint(): Promise<Uint8Array>;
@@ -127,7 +144,12 @@ export interface Engine {
    */
   preload(model: string, options: GenerationOptions, prompt?: string): Promise<void>;
   open(model: string, options: GenerationOptions): Promise<Generation>;
-  restore(model: string, options: GenerationOptions, checkpoint: Uint8Array, prompt: string): Promise<Generation>;
+  restore(
+    model: string,
+    options: GenerationOptions,
+    checkpoint: Uint8Array,
+    conditioning: Conditioning,
+  ): Promise<Generation>;
 }
 
 // ---- media ----------------------------------------------------------------------------------------------------------

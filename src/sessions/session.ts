@@ -1,4 +1,4 @@
-import type { EncoderName, LoraChoice, RecacheMode } from './ports.js';
+import type { BlendKind, EncoderName, LoraChoice, RecacheMode } from './ports.js';
 
 export type SessionState = 'QUEUED' | 'STARTING' | 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED' | 'FAILED';
 
@@ -34,12 +34,33 @@ export function isEnded(state: SessionState): boolean {
 /** When a prompt switch takes effect: before the next block, at once (abandoning the block in flight), or at a block. */
 export type SwitchWhen = 'NEXT_BLOCK' | 'IMMEDIATE' | { block: number };
 
+/** EVEN: each chunk is as far from the one before; SCOPE: the schedule of daydream scope, whose first chunk is still the old prompt. */
+export type TransitionCurve = 'EVEN' | 'SCOPE';
+
+/** A prompt that comes over several chunks, in each of which the model draws what lies further on the way to it. */
+export interface Transition {
+  kind: BlendKind;
+  /** The last of them is the new prompt. */
+  chunks: number;
+  curve: TransitionCurve;
+}
+
+export interface TransitionInput {
+  /** Default LINEAR. */
+  kind?: BlendKind;
+  chunks: number;
+  /** Default EVEN. */
+  curve?: TransitionCurve;
+}
+
 export interface TimelineInput {
   prompt: string;
   /** Where it takes effect: the first block that starts at or after this time. Exclusive with `block`. */
   atSeconds?: number;
   block?: number;
   mode?: RecacheMode;
+  /** At once when absent; not with the first entry, nor with CLEAR_CACHE. */
+  transition?: TransitionInput;
 }
 
 export interface CreateSessionInput {
@@ -74,6 +95,8 @@ export interface ForkSessionInput {
   prompt?: string;
   /** How `prompt` takes effect; default RECACHE. */
   mode?: RecacheMode;
+  /** From what the parent shows at `atChunk` to `prompt`; at once when absent. */
+  transition?: TransitionInput;
   /** Default REALTIME. */
   pace?: Pace;
   /** Of the whole video, the parent's part included; endless when absent. */
@@ -86,6 +109,8 @@ export interface SwitchPromptInput {
   prompt: string;
   /** Default RECACHE. */
   mode?: RecacheMode;
+  /** At once when absent; not with CLEAR_CACHE. */
+  transition?: TransitionInput;
   /** Default NEXT_BLOCK. */
   when?: SwitchWhen;
   /** The same key within a session gives the same receipt. */
@@ -108,6 +133,8 @@ export interface ViewerPosition {
 export interface TimelineEntry {
   prompt: string;
   mode: RecacheMode;
+  /** Absent when it came at once. */
+  transition?: Transition;
   block: number;
   frame: number;
   seconds: number;
@@ -133,6 +160,7 @@ export interface SwitchReceipt {
   accepted: true;
   prompt: string;
   mode: RecacheMode;
+  transition?: Transition;
   when: SwitchWhen;
   requestedAt: Date;
   idempotencyKey?: string;

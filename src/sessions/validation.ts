@@ -1,6 +1,6 @@
 import { blockAtOrAfter, startSecondsOf } from './blocks.js';
 import { DomainError, invalid } from './errors.js';
-import type { LoraChoice, ModelInfo, RecacheMode } from './ports.js';
+import type { BlendKind, LoraChoice, ModelInfo, RecacheMode } from './ports.js';
 import type {
   CreateSessionInput,
   ForkSessionInput,
@@ -10,6 +10,9 @@ import type {
   SwitchPromptInput,
   SwitchWhen,
   TimelineInput,
+  Transition,
+  TransitionCurve,
+  TransitionInput,
   ViewerPosition,
 } from './session.js';
 
@@ -25,6 +28,7 @@ export const LIMITS = {
   block: 1_000_000,
   loras: 4,
   loraWeight: 4,
+  transitionChunks: 100,
   viewerCharacters: 100,
 } as const;
 
@@ -32,6 +36,7 @@ export const LIMITS = {
 export interface PlannedPrompt {
   prompt: string;
   mode: RecacheMode;
+  transition?: Transition;
   block: number;
 }
 
@@ -52,6 +57,7 @@ export interface SessionRequest {
 export interface SwitchRequest {
   prompt: string;
   mode: RecacheMode;
+  transition?: Transition;
   when: SwitchWhen;
   idempotencyKey?: string;
 }
@@ -87,6 +93,8 @@ export function checkFork(
   const chunk = checkBranch(input, parent);
   const { prompt } = input;
   const mode = checkMode('mode', input.mode);
+  const transition = checkTransition('transition', input.transition, mode);
+  if (transition && prompt === undefined) throw invalid('transition', 'transition needs a prompt to lead to.');
   const maxSeconds = checkDuration(input.maxSeconds, bound);
   const startSeconds = startSecondsOf(parent, chunk);
   if (maxSeconds !== undefined && maxSeconds <= startSeconds) {
@@ -97,7 +105,10 @@ export function checkFork(
     ...{ model, seed, width, height, maxSeconds },
     ...(loras.length > 0 && { loras: loras.map(({ name, weight }) => ({ name, weight })) }),
     pace: checkPace(input.pace),
-    prompts: prompt === undefined ? [] : [{ prompt: checkPrompt('prompt', prompt), mode, block: chunk }],
+    prompts:
+      prompt === undefined
+        ? []
+        : [{ prompt: checkPrompt('prompt', prompt), mode, ...(transition && { transition }), block: chunk }],
     parent: { sessionId: parent.id, chunk },
   };
 }
@@ -141,9 +152,12 @@ export function checkPosition({ viewer, seconds, aheadSeconds = 0 }: ViewerPosit
 
 export function checkSwitch(input: SwitchPromptInput, nextBlock: number): SwitchRequest {
   checkIdempotencyKey(input.idempotencyKey);
+  const mode = checkMode('mode', input.mode);
+  const transition = checkTransition('transition', input.transition, mode);
   return {
     prompt: checkPrompt('prompt', input.prompt),
-    mode: checkMode('mode', input.mode),
+    mode,
+    ...(transition && { transition }),
     when: checkWhen(input.when ?? 'NEXT_BLOCK', nextBlock),
     idempotencyKey: input.idempotencyKey,
   };
@@ -243,9 +257,15 @@ function checkEntry(entry: TimelineInput, index: number, model: ModelInfo): Plan
   if (entry.atSeconds !== undefined && entry.block !== undefined) {
     throw invalid(field, `${field}: give either atSeconds or block, not both.`);
   }
+  const mode = checkMode(`${field}.mode`, entry.mode);
+  const transition = checkTransition(`${field}.transition`, entry.transition, mode);
+  if (transition && index === 0) {
+    throw invalid(`${field}.transition`, `${field} cannot have a transition: there is no prompt before it.`);
+  }
   return {
     prompt: checkPrompt(`${field}.prompt`, entry.prompt),
-    mode: checkMode(`${field}.mode`, entry.mode),
+    mode,
+    ...(transition && { transition }),
     block: entryBlock(entry, index, model),
   };
 }
@@ -289,6 +309,38 @@ function checkPace(pace: Pace = 'REALTIME'): Pace {
 
 function checkMode(field: string, mode: RecacheMode = 'RECACHE'): RecacheMode {
   return checkOneOf(field, mode, ['RECACHE', 'KEEP_CACHE', 'CLEAR_CACHE']);
+}
+
+/** One chunk is a switch at once, which has none. */
+function checkTransition(
+  field: string,
+  input: TransitionInput | undefined,
+  mode: RecacheMode,
+): Transition | undefined {
+  if (input === undefined) return undefined;
+  const kind = checkOneOf<BlendKind>(`${field}.kind`, input.kind ?? 'LINEAR', ['LINEAR', 'SLERP']);
+  const curve = checkOneOf<TransitionCurve>(`${field}.curve`, input.curve ?? 'EVEN', ['EVEN', 'SCOPE']);
+  const { chunks } = input;
+  const most = LIMITS.transitionChunks;
+  // Of a single one, that schedule knows the old prompt only.
+  const least = curve === 'SCOPE' ? 2 : 1;
+  if (!Number.isInteger(chunks) || chunks < least || chunks > most) {
+    throw invalid(
+      `${field}.chunks`,
+      `${field}.chunks must be a whole number between ${least} and ${most}; got ${chunks}.`,
+    );
+  }
+  if (mode === 'CLEAR_CACHE') {
+    throw invalid(field, `${field} cannot clear the cache: use mode RECACHE or KEEP_CACHE, or no transition.`);
+  }
+  return chunks === 1 ? undefined : { kind, chunks, curve };
+}
+
+/** The same transition as is given, once it has its defaults. */
+export function sameTransition(transition: Transition | undefined, input: TransitionInput | undefined): boolean {
+  if (input === undefined || input.chunks === 1) return transition === undefined;
+  const { kind = 'LINEAR', curve = 'EVEN', chunks } = input;
+  return transition?.kind === kind && transition.curve === curve && transition.chunks === chunks;
 }
 
 function checkWhen(when: SwitchWhen, nextBlock: number): SwitchWhen {

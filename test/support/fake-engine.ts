@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import {
   type Clock,
+  type Conditioning,
   DomainError,
   type Engine,
   type Generation,
@@ -66,6 +67,8 @@ export class FakeEngine implements Engine {
   failAt: ((block: number) => Error | undefined) | undefined;
   /** When the encoding of each prompt began. */
   readonly encodings: { prompt: string; at: number }[] = [];
+  /** What was to be drawn from which block on. */
+  readonly told: { block: number; text: string; mode: RecacheMode }[] = [];
   failToEncode: ((prompt: string) => Error | undefined) | undefined;
   private readonly encoded = new Map<string, Promise<void>>();
 
@@ -112,9 +115,10 @@ export class FakeEngine implements Engine {
     _model: string,
     options: GenerationOptions,
     checkpoint: Uint8Array,
-    prompt: string,
+    conditioning: Conditioning,
   ): Promise<Generation> {
-    await this.encode(prompt);
+    await this.encode(conditioning.prompt);
+    const prompt = drawnFor(conditioning);
     const state = parseCheckpoint(checkpoint);
     this.opened.push('restore');
     this.restoredAt.push(state.block);
@@ -147,6 +151,11 @@ export class FakeEngine implements Engine {
 
 function historyOf({ seed, loras = [] }: GenerationOptions): string {
   return [`seed ${seed}`, ...loras.map(({ name, weight }) => `${name}:${weight}`)].join(' ');
+}
+
+/** The prompt, or `a > 0.25 b`: a quarter of the way from a to b. */
+function drawnFor({ prompt, blends = [] }: Conditioning): string {
+  return [prompt, ...blends.map(({ prompt: to, kind, share }) => `${share} ${kind === 'SLERP' ? 'slerp ' : ''}${to}`)].join(' > ');
 }
 
 function parseCheckpoint(bytes: Uint8Array): FakeState {
@@ -186,13 +195,15 @@ class FakeGeneration implements Generation {
     return endBlocks !== undefined && this.state.block - (this.state.origin ?? 0) >= endBlocks;
   }
 
-  encodePrompt(text: string): Promise<void> {
-    return this.engine.encode(text);
+  async encodePrompt({ prompt, blends = [] }: Conditioning): Promise<void> {
+    for (const text of [prompt, ...blends.map((blend) => blend.prompt)]) await this.engine.encode(text);
   }
 
-  async setPrompt(text: string, mode: RecacheMode): Promise<{ milliseconds: number }> {
+  async setPrompt(conditioning: Conditioning, mode: RecacheMode): Promise<{ milliseconds: number }> {
     this.mustBeBetweenBlocks();
-    await this.engine.encode(text);
+    await this.encodePrompt(conditioning);
+    const text = drawnFor(conditioning);
+    this.engine.told.push({ block: this.state.block, text, mode });
     const milliseconds = await this.engine.work(this.engine.times.recache);
     const history = digest(`${this.state.history}|${this.state.block}:${mode}:${text}`);
     const cleared = mode === 'CLEAR_CACHE' && { origin: this.state.block };

@@ -93,6 +93,7 @@ export class FakeAddon implements Addon {
   /** What each of these was to be calculated with. */
   readonly precisions: Precision[] = [];
   readonly encoded: number[][] = [];
+  readonly blended: { share: number; kind: string }[] = [];
   /** Of the sessions that were opened. */
   readonly ropes: SessionOptions['rope'][] = [];
   /** Of the models that are loaded now. */
@@ -135,6 +136,10 @@ export class FakeAddon implements Addon {
         return refused();
       },
       weightBytes: this.weightBytes,
+      blendPrompts: async (from, to, share, kind) => {
+        this.blended.push({ share, kind });
+        return { tokens: Math.max(from.tokens, to.tokens) };
+      },
       encodePrompt: async (ids) => {
         this.encoded.push([...ids]);
         if (this.encodeError) throw this.encodeError;

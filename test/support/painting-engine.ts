@@ -1,10 +1,10 @@
 import type {
+  Conditioning,
   Engine,
   Frames,
   Generation,
   GenerationOptions,
   ModelInfo,
-  RecacheMode,
   Step,
 } from '../../src/sessions/index.js';
 
@@ -63,16 +63,16 @@ export class PaintingEngine implements Engine {
   }
 
   async open(_model: string, options: GenerationOptions): Promise<Generation> {
-    return new Painting(options, 0, '', this.stepMilliseconds);
+    return new Painting(options, 0, 0, this.stepMilliseconds);
   }
 
   async restore(
     _model: string,
     options: GenerationOptions,
     checkpoint: Uint8Array,
-    prompt: string,
+    conditioning: Conditioning,
   ): Promise<Generation> {
-    return new Painting(options, Number(new TextDecoder().decode(checkpoint)), prompt, this.stepMilliseconds);
+    return new Painting(options, Number(new TextDecoder().decode(checkpoint)), hueOf(conditioning), this.stepMilliseconds);
   }
 }
 
@@ -82,7 +82,7 @@ class Painting implements Generation {
   constructor(
     private readonly options: GenerationOptions,
     public block: number,
-    private prompt: string,
+    private hue: number,
     private readonly stepMilliseconds: number,
   ) {}
 
@@ -90,8 +90,8 @@ class Painting implements Generation {
     // A hue is quickly found.
   }
 
-  async setPrompt(text: string, _mode: RecacheMode): Promise<{ milliseconds: number }> {
-    this.prompt = text;
+  async setPrompt(conditioning: Conditioning): Promise<{ milliseconds: number }> {
+    this.hue = hueOf(conditioning);
     return { milliseconds: await work(20) };
   }
 
@@ -127,7 +127,7 @@ class Painting implements Generation {
     const firstFrame = this.block === 0 ? 0 : 12 * this.block - 3;
     const count = this.block === 0 ? 9 : 12;
     const frames = Array.from({ length: count }, (_, index) =>
-      frame(width, height, firstFrame + index, hueOf(this.prompt)),
+      frame(width, height, firstFrame + index, this.hue),
     );
     return { block: this.block, firstFrame, count, width, height, i420: Buffer.concat(frames) };
   }
@@ -144,7 +144,11 @@ function frame(width: number, height: number, index: number, hue: number): Uint8
   return Buffer.concat([luma, u, v]);
 }
 
-function hueOf(prompt: string): number {
+function hueOf({ prompt, blends = [] }: Conditioning): number {
+  return blends.reduce((hue, { prompt: to, share }) => hue + (hueOfText(to) - hue) * share, hueOfText(prompt));
+}
+
+function hueOfText(prompt: string): number {
   let hash = 7;
   for (const letter of prompt) hash = (hash * 31 + (letter.codePointAt(0) ?? 0)) % 360;
   return (hash / 360) * 2 * Math.PI;

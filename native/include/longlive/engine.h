@@ -142,6 +142,9 @@ class Model : public std::enable_shared_from_this<Model> {
 
   // Token ids as the package's tokenizer makes them, with the end token and without padding.
   std::shared_ptr<const Prompt> encodePrompt(std::span<const int32_t> ids) const;
+  // The prompt that lies `share` of the way (0 to 1) from one to the other, both of this model's; no device takes part. Throws
+  // InvalidArgument for others' prompts and shares.
+  std::shared_ptr<const Prompt> blendPrompts(const Prompt& from, const Prompt& to, double share, BlendKind kind) const;
   std::unique_ptr<Session> createSession(const SessionOptions& options);
   // Goes on from checkpoint() bytes of the same package and size: rebuilds the KV cache by a recache under `prompt`, and the
   // decoder's history. Noise continues at the checkpoint's block under options.seed. Throws InvalidArgument if the bytes do

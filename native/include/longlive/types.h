@@ -30,6 +30,9 @@ enum class RecacheMode : uint8_t {
   Clear,    // forget them: the next block is like the first, the picture alone goes on
 };
 
+// How texts between two prompts are found: on the straight line from one to the other, or on the arc (families-wan21 F.1).
+enum class BlendKind : uint8_t { Linear, Slerp };
+
 // Pixels of a side of a picture, of a package's own size and of a session's.
 constexpr int64_t kLeastSide = 16, kMostSide = 4096, kSideStep = 16;
 

@@ -27,7 +27,7 @@ export async function film(engine: Engine, model: string, what: Case, size: Size
     const began = performance.now();
     const prompt = what.prompts.find((entry) => entry.block === block)?.prompt;
     if (prompt !== undefined) {
-      const { milliseconds } = await generation.setPrompt(prompt, 'RECACHE');
+      const { milliseconds } = await generation.setPrompt({ prompt }, 'RECACHE');
       if (block > 0) made.recache.push(milliseconds);
     }
     for (let step = await generation.step(); step.kind !== 'context'; step = await generation.step()) {

@@ -38,6 +38,9 @@ const receipt: Codec<SwitchReceipt> = { decode: (json) => decodeReceipt(json as 
 const SWITCH_INPUT = z.strictObject({
   prompt: z.string(),
   mode: z.string().optional(),
+  transition: z
+    .strictObject({ kind: z.string().optional(), chunks: z.number(), curve: z.string().optional() })
+    .optional(),
   when: z.union([z.string(), z.strictObject({ block: z.number().nullable() })]).optional(),
   idempotencyKey: z.string().optional(),
 });

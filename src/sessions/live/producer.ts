@@ -4,7 +4,8 @@ import { blockSeconds, startSecondsOf } from '../blocks.js';
 import { type Checkpoint, checkpointsBefore } from '../stored/checkpoints.js';
 import { UnusableCheckpoint } from '../errors.js';
 import { Playback } from './playback.js';
-import type { Frames, Generation, GenerationOptions, RecacheMode, Step } from '../ports.js';
+import { Course, type Turn } from '../course.js';
+import type { Conditioning, Frames, Generation, GenerationOptions, Step } from '../ports.js';
 import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
 import { generationOptions, modelOf } from './required-model.js';
 import { Publisher, type PublisherHost, type Taken } from './publisher.js';
@@ -48,13 +49,17 @@ export class Producer {
   private generation: Generation | undefined;
   private publisher: Publisher | undefined;
   private taken: Taken | undefined;
+  /** Of the prompts that took effect in blocks that are published. */
+  private course: Course | undefined;
+  /** The block that the generation was told last what to draw in. */
+  private toldBlock = -1;
   private begun = false;
   private decoded = false;
   private preparing = false;
   /** Blocks below this one are published already: they are generated again to get to where we were. */
   private firstNew = 0;
   private lastCheckpoint = 0;
-  /** What took effect in the blocks that are generated again, and the prompt before. */
+  /** What took effect in the blocks that are generated again. */
   private replayed: TimelineEntry[] = [];
   /** Of the block before: its context pass ran after its frames were delivered, so the next chunk accounts for it. */
   private contextMilliseconds = 0;
@@ -99,7 +104,7 @@ export class Producer {
     this.preparing = true;
     let done: string | undefined;
     for (let next = this.nextPrompt(); next !== undefined && next !== done; next = this.nextPrompt()) {
-      await this.generation?.encodePrompt(next).catch(() => undefined);
+      await this.generation?.encodePrompt({ prompt: next }).catch(() => undefined);
       done = next;
     }
     this.preparing = false;
@@ -172,7 +177,7 @@ export class Producer {
       if (restored) return restored;
     }
     this.lastCheckpoint = 0;
-    this.replayed = await this.timelineFrom(0);
+    this.goBackTo(0, await this.timelineFrom(0));
     return this.turn(() => context.engine.open(this.model, options));
   }
 
@@ -180,9 +185,8 @@ export class Producer {
   private async restore({ blocks, bytes }: Checkpoint, options: GenerationOptions): Promise<Generation | undefined> {
     const { context, session } = this.host;
     try {
-      this.replayed = await this.timelineFrom(blocks);
-      const prompt = this.promptBefore(blocks);
-      const restored = await this.turn(() => context.engine.restore(this.model, options, bytes, prompt));
+      const conditioning = this.goBackTo(blocks, await this.timelineFrom(blocks));
+      const restored = await this.turn(() => context.engine.restore(this.model, options, bytes, conditioning));
       this.lastCheckpoint = blocks;
       return restored;
     } catch (error) {
@@ -197,8 +201,12 @@ export class Producer {
     return timelineFrom(new LogReader(context.vault, keys), session, block);
   }
 
-  private promptBefore(block: number): string {
-    return this.replayed.findLast((entry) => entry.block < block)?.prompt ?? this.host.session.prompt;
+  /** What was drawn before a block, from which all is drawn again. */
+  private goBackTo(block: number, entries: TimelineEntry[]): Conditioning {
+    this.replayed = entries.filter((entry) => entry.block >= block);
+    this.course = Course.of(entries.filter((entry) => entry.block < block));
+    this.toldBlock = block - 1;
+    return this.course?.at(block - 1) ?? { prompt: this.host.session.prompt };
   }
 
   private get paced(): boolean {
@@ -233,28 +241,41 @@ export class Producer {
   private async takePrompts(generation: Generation): Promise<void> {
     if (generation.block < this.firstNew) return this.replayPrompts(generation);
     const due = dueAt(this.host.session.receipts, generation.block, this.settled);
-    if (!due) return;
+    if (!due) return this.moveOn(generation);
     if (due.winner.id === this.taken?.winner.id) {
       this.taken = { ...this.taken, ...due };
       return;
     }
-    const { milliseconds } = await this.setPrompt(generation, due.winner);
-    this.taken = { ...due, recacheMilliseconds: milliseconds };
+    const course = this.turnTo({ ...due.winner, block: generation.block });
+    const { milliseconds } = await this.tell(generation, course);
+    this.taken = { ...due, course, recacheMilliseconds: milliseconds };
   }
 
   private async replayPrompts(generation: Generation): Promise<void> {
-    for (const entry of this.replayed.filter(({ block }) => block === generation.block)) {
-      await this.setPrompt(generation, entry);
-    }
+    const entry = this.replayed.find(({ block }) => block === generation.block);
+    if (!entry) return this.moveOn(generation);
+    this.course = this.turnTo(entry);
+    await this.tell(generation, this.course);
   }
 
-  /** Waits for the prompt's encoding before its turn of the device, so that other sessions go on. */
-  private async setPrompt(
-    generation: Generation,
-    { prompt, mode }: { prompt: string; mode: RecacheMode },
-  ): Promise<{ milliseconds: number }> {
-    await generation.encodePrompt(prompt);
-    return this.turn(() => generation.setPrompt(prompt, mode));
+  private turnTo(turn: Turn): Course {
+    return this.course?.then(turn) ?? Course.begin(turn);
+  }
+
+  /** A transition's next step, once: a block that was given up begins again as it did. */
+  private async moveOn(generation: Generation): Promise<void> {
+    const { course } = this;
+    if (course?.movesAt(generation.block) && this.toldBlock < generation.block) await this.tell(generation, course);
+  }
+
+  /** Waits for the texts' encoding before the turn of the device, so that other sessions go on. */
+  private async tell(generation: Generation, course: Course): Promise<{ milliseconds: number }> {
+    const { block } = generation;
+    const conditioning = course.at(block);
+    await generation.encodePrompt(conditioning);
+    const told = await this.turn(() => generation.setPrompt(conditioning, course.mode));
+    this.toldBlock = block;
+    return told;
   }
 
   /** False when the block was given up between two denoise steps. */
@@ -291,6 +312,7 @@ export class Producer {
     this.playback.delivered(frames.firstFrame / fps, (frames.firstFrame + frames.count) / fps);
     this.publisher?.publish(frames, milliseconds, this.taken);
     for (const id of idsOf(this.taken)) this.settled.add(id);
+    this.course = this.taken?.course ?? this.course;
     this.taken = undefined;
   }
 

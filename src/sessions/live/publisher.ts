@@ -9,6 +9,7 @@ import type { FrameChunk } from '../events.js';
 import type { SessionKeys } from '../stored/keys.js';
 import type { SessionLog } from '../stored/log.js';
 import type { ChunkEncoder, EncodedChunk, Frames } from '../ports.js';
+import type { Course } from '../course.js';
 import type { Due } from './prompts.js';
 import { encoderOf } from './required-model.js';
 import type { OrderedQueue } from './queue.js';
@@ -17,6 +18,8 @@ import type { Session } from '../session.js';
 /** A prompt that is in force for the block in flight. */
 export interface Taken extends Due {
   recacheMilliseconds: number;
+  /** With it. */
+  course: Course;
 }
 
 export interface PublisherHost {
@@ -114,13 +117,14 @@ export class Publisher {
       const draft = { type: 'PromptSuperseded', receiptId: id, supersededBy: winner.id } as const;
       return log.append(draft, { unless: () => !this.isPending(id) });
     });
-    const { id: receiptId, prompt, mode, when, requestedAt } = winner;
+    const { id: receiptId, prompt, mode, transition, when, requestedAt } = winner;
     const waitedMilliseconds = Math.max(0, context.clock.now() - requestedAt.getTime());
     const draft = {
       type: 'PromptApplied',
       receiptId,
       prompt,
       mode,
+      ...(transition && { transition }),
       block: frames.block,
       frame: frames.firstFrame,
       seconds: frames.firstFrame / session.fps,

@@ -37,8 +37,8 @@ export async function rehearse(model: ModelInfo, options: RehearsalOptions): Pro
   await engine.preload(name, size);
   using generation = await turn(() => engine.open(name, size));
   const end = clock.monotonic() + 1_000 * options.limitSeconds;
-  await generation.encodePrompt(PROMPT);
-  await turn(() => generation.setPrompt(PROMPT, 'RECACHE'));
+  await generation.encodePrompt({ prompt: PROMPT });
+  await turn(() => generation.setPrompt({ prompt: PROMPT }, 'RECACHE'));
   return await measure(model, generation, end, { ...options, turn });
 }
 

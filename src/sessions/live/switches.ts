@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { DomainError } from '../errors.js';
 import { isEnded, type Session, type SwitchPromptInput, type SwitchReceipt } from '../session.js';
 import type { SessionLog } from '../stored/log.js';
-import { checkSwitch, type SwitchRequest } from '../validation.js';
+import { checkSwitch, sameTransition, type SwitchRequest } from '../validation.js';
 import type { Context } from './context.js';
 import { expectedBlock, mustHaveRoom, type Progress } from './prompts.js';
 
@@ -49,13 +49,14 @@ export class Switches {
     return this.append(randomUUID(), planned);
   }
 
-  private async append(id: string, { prompt, mode, when, idempotencyKey }: SwitchRequest): Promise<SwitchReceipt> {
+  private async append(id: string, { prompt, mode, transition, when, idempotencyKey }: SwitchRequest): Promise<SwitchReceipt> {
     const { log, progress, session, context } = this.host;
     const unknownWords = context.engine.unknownWords?.(session.model, session, prompt);
     const asked = { status: 'PENDING', when } as const;
     this.asked.add(asked);
     const draft = {
       ...({ type: 'PromptRequested', receiptId: id, prompt, mode, when } as const),
+      ...(transition && { transition }),
       expectedBlock: expectedBlock(when, progress),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       ...(unknownWords && { unknownWords }),
@@ -79,8 +80,9 @@ export function receiptOfKey({ receipts }: Session, key: string): SwitchReceipt 
 
 /** The receipt, unless the input is not the one it was given for. */
 export function sameRequest(receipt: SwitchReceipt, input: SwitchPromptInput): SwitchReceipt {
-  const { prompt, mode = 'RECACHE', when = 'NEXT_BLOCK' } = input;
-  if (receipt.prompt === prompt.trim() && receipt.mode === mode && sameWhen(receipt.when, when)) return receipt;
+  const { prompt, mode = 'RECACHE', transition, when = 'NEXT_BLOCK' } = input;
+  const sameText = receipt.prompt === prompt.trim() && receipt.mode === mode;
+  if (sameText && sameTransition(receipt.transition, transition) && sameWhen(receipt.when, when)) return receipt;
   throw new DomainError('CONFLICT', 'This idempotency key was used for another prompt switch.');
 }
 

@@ -1,5 +1,6 @@
 /** The prompts of a session: the newest are in its snapshot, those before in its log. */
 
+import { isWhole } from '../course.js';
 import type { PromptApplied, PromptRequested, PromptSuperseded, StoredEvent } from '../events.js';
 import { isEnded, type Session, type SwitchReceipt, type TimelineEntry } from '../session.js';
 import { type LogReader, SEGMENT } from './log.js';
@@ -41,15 +42,24 @@ export function timelineBefore(
   );
 }
 
-/** The prompt in effect before a block and those that took effect from there on, in order. */
+/** All that decides what is drawn from a block on, in order: what took effect from there on, and what still shows of before. */
 export async function timelineFrom(log: LogReader, session: Session, block: number): Promise<TimelineEntry[]> {
   const { timeline, prompts } = session;
-  const known = timeline.length === prompts.applied || (timeline[0]?.block ?? block) < block;
+  const known = timeline.length === prompts.applied || beginning(timeline, block) >= 0;
   const entries = known
     ? timeline
-    : (await olderEntries(log, session.lastSequence + 1, (found) => (found.at(-1)?.block ?? block) >= block)).reverse();
-  const start = entries.findLastIndex((entry) => entry.block < block);
-  return entries.slice(Math.max(0, start));
+    : (await olderEntries(log, session.lastSequence + 1, (found) => !hidesOlder(found.at(-1), found.at(-2), block))).reverse();
+  return entries.slice(Math.max(0, beginning(entries, block)));
+}
+
+function beginning(entries: readonly TimelineEntry[], block: number): number {
+  return entries.findLastIndex((entry, index) => hidesOlder(entry, entries[index + 1], block));
+}
+
+/** Whether the entry had come wholly before the next one began, and before `block`. */
+function hidesOlder(entry: TimelineEntry | undefined, next: TimelineEntry | undefined, block: number): boolean {
+  if (!entry || entry.block >= block) return false;
+  return isWhole(entry, Math.min(block, next?.block ?? block) - 1);
 }
 
 async function page<Item>(

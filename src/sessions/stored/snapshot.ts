@@ -129,8 +129,8 @@ function endedChanges(event: SessionEnded): Partial<Session> {
 }
 
 export function entryOf(event: PromptApplied): TimelineEntry {
-  const { prompt, mode, block, frame, seconds, receiptId, recacheMilliseconds, sequence } = event;
-  return { prompt, mode, block, frame, seconds, receiptId, recacheMilliseconds, sequence };
+  const { prompt, mode, transition, block, frame, seconds, receiptId, recacheMilliseconds, sequence } = event;
+  return { prompt, mode, ...(transition && { transition }), block, frame, seconds, receiptId, recacheMilliseconds, sequence };
 }
 
 export function receiptOf(
@@ -143,6 +143,7 @@ export function receiptOf(
     accepted: true,
     prompt: event.prompt,
     mode: event.mode,
+    ...(event.transition && { transition: event.transition }),
     when: event.when,
     requestedAt: new Date(event.at),
     ...(event.idempotencyKey === undefined ? {} : { idempotencyKey: event.idempotencyKey }),

@@ -161,10 +161,10 @@ describe('a generation', () => {
     const engine = await openEngine({ models: root, addon });
     const a = await engine.open('pocket', SIZE);
     const b = await engine.open('pocket', SIZE);
-    await a.setPrompt('  a red\n fox ', 'RECACHE');
-    await b.setPrompt('a red fox', 'KEEP_CACHE');
+    await a.setPrompt({ prompt: '  a red\n fox ' }, 'RECACHE');
+    await b.setPrompt({ prompt: 'a red fox' }, 'KEEP_CACHE');
     expect(addon.encoded).toHaveLength(1);
-    await a.setPrompt('a red fox '.repeat(50), 'RECACHE');
+    await a.setPrompt({ prompt: 'a red fox '.repeat(50) }, 'RECACHE');
     expect(addon.encoded[1]).toHaveLength(16);
     expect(addon.encoded[1]?.at(-1)).toBe(1);
   });
@@ -174,13 +174,13 @@ describe('a generation', () => {
     const addon = new FakeAddon();
     const engine = await openEngine({ models: root, addon });
     const generation = await engine.open('pocket', SIZE);
-    await generation.encodePrompt('a red fox');
-    await generation.setPrompt('a red fox', 'RECACHE');
+    await generation.encodePrompt({ prompt: 'a red fox' });
+    await generation.setPrompt({ prompt: 'a red fox' }, 'RECACHE');
     expect(addon.encoded).toHaveLength(1);
     addon.encodeError = nativeError('INVALID_ARGUMENT', 'no such token');
     const failure = { code: 'ENGINE', message: 'no such token' };
-    await expect(generation.encodePrompt('a blue fox')).rejects.toMatchObject(failure);
-    await expect(generation.setPrompt('a blue fox', 'RECACHE')).rejects.toMatchObject(failure);
+    await expect(generation.encodePrompt({ prompt: 'a blue fox' })).rejects.toMatchObject(failure);
+    await expect(generation.setPrompt({ prompt: 'a blue fox' }, 'RECACHE')).rejects.toMatchObject(failure);
     expect(addon.encoded).toHaveLength(3);
   });
 
@@ -189,11 +189,11 @@ describe('a generation', () => {
     const addon = new FakeAddon();
     const engine = await openEngine({ models: root, addon });
     await engine.preload('pocket', SIZE, 'a red fox');
-    await engine.restore('pocket', SIZE, new Uint8Array(), 'a red fox');
+    await engine.restore('pocket', SIZE, new Uint8Array(), { prompt: 'a red fox' });
     expect(addon.encoded).toHaveLength(1);
     addon.encodeError = nativeError('INVALID_ARGUMENT', 'no such token');
     await engine.preload('pocket', SIZE, 'a blue fox');
-    await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a blue fox')).rejects.toThrow('no such token');
+    await expect(engine.restore('pocket', SIZE, new Uint8Array(), { prompt: 'a blue fox' })).rejects.toThrow('no such token');
   });
 
   it('says that a checkpoint is at fault, when it is, and trusts model and device as before', async () => {
@@ -206,13 +206,13 @@ describe('a generation', () => {
         code: 'ENGINE',
         message: expect.stringContaining('the checkpoint has impossible counters') as string,
       };
-      await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a')).rejects.toMatchObject(failure);
+      await expect(engine.restore('pocket', SIZE, new Uint8Array(), { prompt: 'a' })).rejects.toMatchObject(failure);
     }
     addon.restoreError = nativeError('OUT_OF_MEMORY', 'full');
     const full = { code: 'AT_CAPACITY' };
-    await expect(engine.restore('pocket', SIZE, new Uint8Array(), 'a')).rejects.toMatchObject(full);
+    await expect(engine.restore('pocket', SIZE, new Uint8Array(), { prompt: 'a' })).rejects.toMatchObject(full);
     addon.restoreError = undefined;
-    await engine.restore('pocket', SIZE, new Uint8Array(), 'a');
+    await engine.restore('pocket', SIZE, new Uint8Array(), { prompt: 'a' });
     await engine.open('pocket', SIZE);
   });
 
@@ -539,7 +539,7 @@ describe('packages that come and go', () => {
     await engine.refresh('none');
     expect(engine.models()).toMatchObject([{ version: '2.0.0', state: 'AVAILABLE' }]);
     expect(engine.models()[0]?.digest).not.toBe(digest);
-    await before.setPrompt('a fox', 'RECACHE');
+    await before.setPrompt({ prompt: 'a fox' }, 'RECACHE');
     expect(addon.disposed).toBe(0);
     before.dispose();
     expect(addon.disposed).toBe(1);

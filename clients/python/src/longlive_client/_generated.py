@@ -8,6 +8,7 @@ from ._errors import ServiceError
 
 __all__ = [
     "ArtifactKind",
+    "BlendKind",
     "ExportFileKind",
     "ExportState",
     "Pace",
@@ -15,6 +16,7 @@ __all__ = [
     "SessionState",
     "StateReason",
     "SwitchWhen",
+    "TransitionCurve",
     "Artifact",
     "DeletedSession",
     "Export",
@@ -34,6 +36,7 @@ __all__ = [
     "SessionParent",
     "StateEvent",
     "ReceiptFacts",
+    "Transition",
     "AtCapacityError",
     "ConflictError",
     "InvalidInputError",
@@ -44,6 +47,7 @@ __all__ = [
 ]
 
 ArtifactKind = Literal["HLS", "MP4", "POSTER", "TIMELINE"]
+BlendKind = Literal["LINEAR", "SLERP"]
 ExportFileKind = Literal["MP4", "TIMELINE"]
 ExportState = Literal["CANCELLED", "DONE", "FAILED", "QUEUED", "RUNNING"]
 Pace = Literal["FASTEST", "REALTIME"]
@@ -51,6 +55,7 @@ RecacheMode = Literal["CLEAR_CACHE", "KEEP_CACHE", "RECACHE"]
 SessionState = Literal["COMPLETED", "FAILED", "LIVE", "PAUSED", "QUEUED", "STARTING", "STOPPED"]
 StateReason = Literal["DURATION_REACHED", "ENGINE", "IDLE", "MEDIA", "MODEL", "MODEL_END", "REQUESTED", "STORAGE", "WORKER_LOST"]
 SwitchWhen = Literal["AT_BLOCK", "IMMEDIATE", "NEXT_BLOCK"]
+TransitionCurve = Literal["EVEN", "SCOPE"]
 
 
 @dataclass(frozen=True)
@@ -279,10 +284,20 @@ class ReceiptFacts:
     prompt: str
     unknown_words: list[str] | None
     mode: RecacheMode
+    transition: Transition | None
     when: SwitchWhen
     expected_block: int
     expected_seconds: float
     requested_at: str
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A prompt that comes over several chunks."""
+
+    chunks: int
+    kind: BlendKind
+    curve: TransitionCurve
 
 
 class AtCapacityError(ServiceError):
@@ -323,8 +338,8 @@ OPERATIONS = {
     "GetService": "query GetService{service{version accepting detail heartbeatSeconds}}",
     "GetSession": "query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "CreateSession": "mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "ForkSession": "mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$pace:Pace$maxSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode pace:$pace maxSeconds:$maxSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "SwitchPrompt": "mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt unknownWords mode when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "ForkSession": "mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "SwitchPrompt": "mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "PauseSession": "mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "ResumeSession": "mutation ResumeSession($id:ID!){resumeSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "StopSession": "mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",

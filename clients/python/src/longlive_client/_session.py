@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
@@ -103,18 +103,19 @@ class Session:
         prompt: str,
         *,
         mode: RecacheMode = "RECACHE",
+        transition: Mapping[str, Any] | None = None,
         when: SwitchWhen = "NEXT_BLOCK",
         at_block: int | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt:
-        """Asks for another prompt; answers as soon as the service has taken it."""
+        """Asks for another prompt; answers as soon as the service has taken it. With a transition, as {"chunks": 4}, it comes over so many."""
         key = idempotency_key or str(uuid4())
-        variables = {"sessionId": self.id, "prompt": prompt, "mode": mode, "when": when, "atBlock": at_block, "idempotencyKey": key}
+        variables = {"sessionId": self.id, "prompt": prompt, "mode": mode, "transition": transition, "when": when, "atBlock": at_block, "idempotencyKey": key}
         facts = decode(ReceiptFacts, unwrap(await self._wire.request("SwitchPrompt", variables)))
         return Receipt(facts, _Applied(self._control, facts.id))
 
     async def fork(self, **options: Any) -> Session:
-        """A new session with the video of this one up to a moment: at_chunk or at_seconds, prompt, mode, pace, max_seconds."""
+        """A new session with the video of this one up to a moment: at_chunk or at_seconds, prompt, mode, transition, pace, max_seconds."""
         variables = {camel(name): value for name, value in {"idempotency_key": str(uuid4()), **options}.items()}
         return Session(self._wire, facts_of(self._wire, await self._wire.request("ForkSession", {**variables, "sessionId": self.id})))
 

@@ -14,6 +14,13 @@ export type ArtifactKind =
   /** The prompts that took effect, one JSON object per line. */
   | 'TIMELINE';
 
+/** How what lies between two prompts is found. */
+export type BlendKind =
+  /** On the straight line from one to the other. */
+  | 'LINEAR'
+  /** On the arc from one to the other, word by word: nothing fades on the way. */
+  | 'SLERP';
+
 /** Give either `prompt` or `timeline`. */
 export type CreateSessionInput = {
   /** Default: the model's native size. */
@@ -182,6 +189,25 @@ export type TimelineEntryInput = {
   readonly mode?: RecacheMode | null | undefined;
   /** What the picture shows from there on. */
   readonly prompt: string;
+  /** Not with the first entry. Default: at once. */
+  readonly transition?: TransitionInput | null | undefined;
+};
+
+/** How far each chunk of a transition is. */
+export type TransitionCurve =
+  /** Equal steps: chunk 1 of 4 is a quarter of the way, chunk 4 is the new prompt. */
+  | 'EVEN'
+  /** As in daydream scope: the first chunk is still the old prompt. Needs at least 2 chunks. */
+  | 'SCOPE';
+
+/** Lets a prompt come over several chunks instead of at once. The KV cache is treated as `mode` says at each of them; CLEAR_CACHE is not possible. A prompt that comes meanwhile goes on from what is shown by then. */
+export type TransitionInput = {
+  /** How many, from 1 (at once) to 100; the last one is the new prompt. A chunk has `4 * Model.framesPerBlock` frames. */
+  readonly chunks: number;
+  /** How far each chunk is. */
+  readonly curve?: TransitionCurve | null | undefined;
+  /** What lies between the prompts. */
+  readonly kind?: BlendKind | null | undefined;
 };
 
 type Problem_AtCapacityError_Fragment = {
@@ -307,6 +333,7 @@ export type ForkSessionMutationVariables = Exact<{
   atSeconds?: number | null | undefined;
   prompt?: string | null | undefined;
   mode?: RecacheMode | null | undefined;
+  transition?: TransitionInput | null | undefined;
   pace?: Pace | null | undefined;
   maxSeconds?: number | null | undefined;
   idempotencyKey?: string | null | undefined;
@@ -326,6 +353,7 @@ export type SwitchPromptMutationVariables = Exact<{
   sessionId: string;
   prompt: string;
   mode?: RecacheMode | null | undefined;
+  transition?: TransitionInput | null | undefined;
   when?: SwitchWhen | null | undefined;
   atBlock?: number | null | undefined;
   idempotencyKey?: string | null | undefined;
@@ -348,6 +376,11 @@ export type SwitchPromptMutation = {
         readonly expectedBlock: number;
         readonly expectedSeconds: number;
         readonly requestedAt: string;
+        readonly transition: {
+          readonly chunks: number;
+          readonly kind: BlendKind;
+          readonly curve: TransitionCurve;
+        } | null;
       }
     | Problem_UnavailableError_Fragment;
 };
@@ -565,11 +598,11 @@ export const CreateSession: Operation<CreateSessionMutation, CreateSessionMutati
 };
 export const ForkSession: Operation<ForkSessionMutation, ForkSessionMutationVariables> = {
   name: 'ForkSession',
-  text: 'mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$pace:Pace$maxSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode pace:$pace maxSeconds:$maxSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const SwitchPrompt: Operation<SwitchPromptMutation, SwitchPromptMutationVariables> = {
   name: 'SwitchPrompt',
-  text: 'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt unknownWords mode when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const PauseSession: Operation<PauseSessionMutation, PauseSessionMutationVariables> = {
   name: 'PauseSession',

@@ -74,6 +74,7 @@ export class MockSession {
       __typename: 'SwitchReceipt',
       ...facts,
       id: receiptId,
+      transition: null,
       expectedSeconds,
       requestedAt: new Date().toISOString(),
     };
