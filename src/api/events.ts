@@ -16,7 +16,7 @@ import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, Unavailabl
 import { Failure, SessionState, StateReason } from './session.js';
 import { sessionStream, type Streamed } from './stream.js';
 import { RecacheMode, SwitchWhen, UNKNOWN_WORDS, whenBlock, whenName } from './timeline.js';
-import { TRANSITION } from './transition.js';
+import { TRANSITION, WHOLE_SECONDS } from './transition.js';
 
 const MediaDelivery = builder.enumType('MediaDelivery', {
   description: 'How a stream hands over the bytes of its chunks.',
@@ -164,6 +164,10 @@ const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').impl
     block: t.int({ description: 'The first block under the new prompt.', resolve: ({ event }) => event.block }),
     frame: t.int({ description: 'The first frame under the new prompt.', resolve: ({ event }) => event.frame }),
     seconds: t.float({ description: 'From the start of the session.', resolve: ({ event }) => event.seconds }),
+    wholeSeconds: t.float({
+      description: WHOLE_SECONDS,
+      resolve: ({ event: { wholeSeconds, seconds } }) => wholeSeconds ?? seconds,
+    }),
     recacheMilliseconds: t.float({
       description: 'Time spent on rebuilding the KV cache.',
       resolve: ({ event }) => event.recacheMilliseconds,

@@ -1,7 +1,7 @@
 import type { SwitchReceipt as Receipt, SwitchWhen as When, TimelineEntry as Entry } from '../sessions/index.js';
 import { builder } from './builder.js';
 import { weigh } from './paging.js';
-import { TRANSITION } from './transition.js';
+import { TRANSITION, WHOLE_SECONDS } from './transition.js';
 
 export const RecacheMode = builder.enumType('RecacheMode', {
   description: 'What a prompt switch does to the KV cache, which remembers the old prompt.',
@@ -40,6 +40,10 @@ export const TimelineEntry = builder.objectRef<Entry>('TimelineEntry').implement
     block: t.exposeInt('block', { description: 'The first block under it.' }),
     frame: t.exposeInt('frame', { description: 'The first frame under it.' }),
     seconds: t.exposeFloat('seconds', { description: 'From the start of the session.' }),
+    wholeSeconds: t.float({
+      description: WHOLE_SECONDS,
+      resolve: ({ wholeSeconds, seconds }) => wholeSeconds ?? seconds,
+    }),
     receiptId: t.id({ description: 'The receipt of the request.', resolve: ({ receiptId }) => receiptId }),
     recacheMilliseconds: t.exposeFloat('recacheMilliseconds', {
       description: 'Time spent on rebuilding the KV cache.',

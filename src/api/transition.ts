@@ -26,7 +26,8 @@ export const TransitionInput = builder.inputType('TransitionInput', {
   fields: (t) => ({
     chunks: t.int({
       required: true,
-      description: 'How many, from 1 (at once) to 100; the last one is the new prompt. A chunk has `4 * Model.framesPerBlock` frames.',
+      description:
+        'How many, from 1 (at once) to 100; the last one is the new prompt. A chunk has `4 * Model.framesPerBlock` frames.',
     }),
     kind: t.field({ type: BlendKind, defaultValue: 'LINEAR', description: 'What lies between the prompts.' }),
     curve: t.field({ type: TransitionCurve, defaultValue: 'EVEN', description: 'How far each chunk is.' }),
@@ -61,3 +62,6 @@ export const TRANSITION = {
   nullable: true,
   description: 'Over how many chunks the prompt comes; null when it comes at once.',
 } as const;
+
+export const WHOLE_SECONDS =
+  'Where the prompt alone is shown, from the start of the session: behind a transition; `seconds` when it came at once.';

@@ -86,12 +86,7 @@ export interface NativeModel {
   readonly refusedRecordings: number;
   encodePrompt(ids: Int32Array): Promise<NativePrompt>;
   /** The prompt `share` of the way (0 to 1) between two of this model's. */
-  blendPrompts(
-    from: NativePrompt,
-    to: NativePrompt,
-    share: number,
-    kind: 'linear' | 'slerp',
-  ): Promise<NativePrompt>;
+  blendPrompts(from: NativePrompt, to: NativePrompt, share: number, kind: 'linear' | 'slerp'): Promise<NativePrompt>;
   createSession(options: SessionOptions): Promise<NativeSession>;
   /** Continues from checkpoint() bytes, also another machine's: rebuilds the KV cache and decoder state by a recache. */
   restoreSession(options: SessionOptions, checkpoint: Uint8Array, prompt: NativePrompt): Promise<NativeSession>;

@@ -25,7 +25,8 @@ export class Course {
     private readonly turn: Turn,
   ) {}
 
-  static begin(turn: Turn): Course {
+  /** The first comes at once: there is nothing that it could come from. */
+  static begin({ transition: _, ...turn }: Turn): Course {
     return new Course({ prompt: turn.prompt }, turn);
   }
 
@@ -42,6 +43,11 @@ export class Course {
 
   get mode(): RecacheMode {
     return this.turn.mode;
+  }
+
+  /** How the newest turn really comes. */
+  get transition(): Transition | undefined {
+    return this.turn.transition;
   }
 
   at(block: number): Conditioning {

@@ -41,6 +41,8 @@ export interface PromptApplied extends Stored {
   mode: RecacheMode;
   /** The block is its first chunk. */
   transition?: Transition;
+  /** With a transition: where its last chunk begins, which is the prompt alone. */
+  wholeSeconds?: number;
   block: number;
   frame: number;
   seconds: number;

@@ -135,6 +135,8 @@ export interface TimelineEntry {
   mode: RecacheMode;
   /** Absent when it came at once. */
   transition?: Transition;
+  /** With a transition: where the prompt alone is drawn. */
+  wholeSeconds?: number;
   block: number;
   frame: number;
   seconds: number;

@@ -312,11 +312,7 @@ function checkMode(field: string, mode: RecacheMode = 'RECACHE'): RecacheMode {
 }
 
 /** One chunk is a switch at once, which has none. */
-function checkTransition(
-  field: string,
-  input: TransitionInput | undefined,
-  mode: RecacheMode,
-): Transition | undefined {
+function checkTransition(field: string, input: TransitionInput | undefined, mode: RecacheMode): Transition | undefined {
   if (input === undefined) return undefined;
   const kind = checkOneOf<BlendKind>(`${field}.kind`, input.kind ?? 'LINEAR', ['LINEAR', 'SLERP']);
   const curve = checkOneOf<TransitionCurve>(`${field}.curve`, input.curve ?? 'EVEN', ['EVEN', 'SCOPE']);

@@ -80,6 +80,14 @@ for (const { name, start, possible, patience } of WORLDS) {
       const changed = await look(page);
       expect(difference(moved.pixels, changed.pixels)).toBeGreaterThan(8);
 
+      const over = page.getByRole('slider', { name: 'Over' });
+      await over.fill('3');
+      expect(await over.getAttribute('aria-valuetext')).toBe('3 s');
+      await type('a yellow bird jumps along the sand at sunset', 'Switch');
+      const band = page.locator('.band').filter({ hasText: 'a yellow bird' });
+      await band.locator('.coming').waitFor({ timeout: patience });
+      await playsUntil(page, (await look(page)).time + 1, patience);
+
       await page.getByRole('button', { name: 'Stop', exact: true }).click();
       const download = page.getByRole('link', { name: /Download/ });
       await download.waitFor({ timeout: patience });

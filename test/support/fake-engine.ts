@@ -155,7 +155,10 @@ function historyOf({ seed, loras = [] }: GenerationOptions): string {
 
 /** The prompt, or `a > 0.25 b`: a quarter of the way from a to b. */
 function drawnFor({ prompt, blends = [] }: Conditioning): string {
-  return [prompt, ...blends.map(({ prompt: to, kind, share }) => `${share} ${kind === 'SLERP' ? 'slerp ' : ''}${to}`)].join(' > ');
+  return [
+    prompt,
+    ...blends.map(({ prompt: to, kind, share }) => `${share} ${kind === 'SLERP' ? 'slerp ' : ''}${to}`),
+  ].join(' > ');
 }
 
 function parseCheckpoint(bytes: Uint8Array): FakeState {

@@ -72,7 +72,12 @@ export class PaintingEngine implements Engine {
     checkpoint: Uint8Array,
     conditioning: Conditioning,
   ): Promise<Generation> {
-    return new Painting(options, Number(new TextDecoder().decode(checkpoint)), hueOf(conditioning), this.stepMilliseconds);
+    return new Painting(
+      options,
+      Number(new TextDecoder().decode(checkpoint)),
+      hueOf(conditioning),
+      this.stepMilliseconds,
+    );
   }
 }
 
@@ -126,9 +131,7 @@ class Painting implements Generation {
     const { width, height } = this.options;
     const firstFrame = this.block === 0 ? 0 : 12 * this.block - 3;
     const count = this.block === 0 ? 9 : 12;
-    const frames = Array.from({ length: count }, (_, index) =>
-      frame(width, height, firstFrame + index, this.hue),
-    );
+    const frames = Array.from({ length: count }, (_, index) => frame(width, height, firstFrame + index, this.hue));
     return { block: this.block, firstFrame, count, width, height, i420: Buffer.concat(frames) };
   }
 }

@@ -1,4 +1,4 @@
-import { type FrameChunk, isEnded, type StoredEvent } from '../../src/sessions/index.js';
+import { type FrameChunk, isEnded, type PromptApplied, type StoredEvent } from '../../src/sessions/index.js';
 import { pictureOf } from './fake-media.js';
 import { makeWorld, read, stored } from './fake-service.js';
 import type { Told } from './schedules.js';
@@ -16,6 +16,7 @@ export async function checkOutcome(
   const problems = [
     ...orderOf(events),
     ...chunksOf(events),
+    ...drawingOf(events),
     ...endOf(events),
     ...receiptsOf(events, told.receipts.get(id)),
   ];
@@ -40,6 +41,34 @@ function chunksOf(events: StoredEvent[]): string[] {
     if (chunk !== i) problems.push(`chunk ${chunk} stands where ${i} should`);
     else if (!data || pictureOf(data).block !== i) problems.push(`chunk ${i} is missing or another one`);
   });
+  return problems;
+}
+
+/** Whoever generated a chunk, and from whichever checkpoint: it was drawn for what the log says, transitions too. */
+function drawingOf(events: StoredEvent[]): string[] {
+  const problems: string[] = [];
+  let from = '';
+  let turn: PromptApplied | undefined;
+  const expected = (block: number): string => {
+    if (!turn) return '';
+    const share = turn.transition && from ? (block - turn.block + 1) / turn.transition.chunks : 1;
+    if (share >= 1) return turn.prompt;
+    // Few of those that interrupted each other are kept.
+    const parts = [...from.split(' > '), `${share} ${turn.prompt}`];
+    const [first = '', ...rest] = parts.slice(-9);
+    return [parts.length > 9 ? first.slice(first.indexOf(' ') + 1) : first, ...rest].join(' > ');
+  };
+  for (const event of events) {
+    if (event.type === 'PromptApplied') {
+      from = expected(event.block - 1);
+      turn = event;
+    }
+    if (event.type !== 'FrameChunk' || !event.data) continue;
+    const { prompt } = pictureOf(event.data);
+    if (prompt !== expected(event.chunk)) {
+      problems.push(`chunk ${event.chunk} was drawn for "${prompt}" and not for "${expected(event.chunk)}"`);
+    }
+  }
   return problems;
 }
 

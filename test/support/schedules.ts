@@ -36,7 +36,7 @@ type FaultKind = 'unreachable' | 'denied' | 'conflict' | 'lost answers';
 
 export type Step =
   | { do: 'create'; server: Server; key: number | null; story: number; fastest: boolean; maxSeconds: number | null }
-  | { do: 'switch'; server: Server; session: number; when: SwitchWhen; key: number | null }
+  | { do: 'switch'; server: Server; session: number; when: SwitchWhen; key: number | null; chunks: number | null }
   | { do: 'stop' | 'pause' | 'resume' | 'fork'; server: Server; session: number }
   | { do: 'watch'; server: Server; session: number }
   | { do: 'leave' }
@@ -74,6 +74,7 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
         fc.nat({ max: 8 }).map((block) => ({ block })),
       ),
       key: mostly<number | null>(null, fc.nat({ max: 1 })),
+      chunks: mostly<number | null>(null, fc.constantFrom(2, 5)),
     }),
   },
   {
@@ -269,11 +270,12 @@ export class Schedule {
       );
     }
     if (next.do === 'switch') {
-      const { when, key } = next;
+      const { when, key, chunks } = next;
       const input = {
         prompt: `p${key ?? this.asked.length}`,
         when,
         ...(key !== null && { idempotencyKey: `s${key}` }),
+        ...(chunks !== null && { transition: { chunks } }),
       };
       const noted = world.service.switchPrompt(id, input).then((receipt) => {
         this.told.receipts.set(id, (this.told.receipts.get(id) ?? new Set()).add(receipt.id));

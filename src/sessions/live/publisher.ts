@@ -1,6 +1,6 @@
 /** Frames become a chunk: encoded, stored, logged, announced, in this order, so that what is visible is durable. */
 
-import { firstFrameOf } from '../blocks.js';
+import { firstFrameOf, startSecondsOf } from '../blocks.js';
 import { storeCheckpoint } from '../stored/checkpoints.js';
 import { checksumOf } from '../stored/checksum.js';
 import type { Context } from './context.js';
@@ -111,20 +111,24 @@ export class Publisher {
     await context.vault.replace(key, bytes, () => log.confirm(), { contentType, cacheControl: IMMUTABLE });
   }
 
-  private async logPrompts(frames: Frames, { winner, superseded, recacheMilliseconds }: Taken): Promise<void> {
+  private async logPrompts(frames: Frames, { winner, superseded, recacheMilliseconds, course }: Taken): Promise<void> {
     const { log, session, context } = this.host;
     const logged = superseded.map(({ id }) => {
       const draft = { type: 'PromptSuperseded', receiptId: id, supersededBy: winner.id } as const;
       return log.append(draft, { unless: () => !this.isPending(id) });
     });
-    const { id: receiptId, prompt, mode, transition, when, requestedAt } = winner;
+    const { id: receiptId, prompt, mode, when, requestedAt } = winner;
+    const { transition } = course;
     const waitedMilliseconds = Math.max(0, context.clock.now() - requestedAt.getTime());
     const draft = {
       type: 'PromptApplied',
       receiptId,
       prompt,
       mode,
-      ...(transition && { transition }),
+      ...(transition && {
+        transition,
+        wholeSeconds: startSecondsOf(session, frames.block + transition.chunks - 1),
+      }),
       block: frames.block,
       frame: frames.firstFrame,
       seconds: frames.firstFrame / session.fps,

@@ -49,7 +49,10 @@ export class Switches {
     return this.append(randomUUID(), planned);
   }
 
-  private async append(id: string, { prompt, mode, transition, when, idempotencyKey }: SwitchRequest): Promise<SwitchReceipt> {
+  private async append(
+    id: string,
+    { prompt, mode, transition, when, idempotencyKey }: SwitchRequest,
+  ): Promise<SwitchReceipt> {
     const { log, progress, session, context } = this.host;
     const unknownWords = context.engine.unknownWords?.(session.model, session, prompt);
     const asked = { status: 'PENDING', when } as const;

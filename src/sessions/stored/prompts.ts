@@ -48,7 +48,9 @@ export async function timelineFrom(log: LogReader, session: Session, block: numb
   const known = timeline.length === prompts.applied || beginning(timeline, block) >= 0;
   const entries = known
     ? timeline
-    : (await olderEntries(log, session.lastSequence + 1, (found) => !hidesOlder(found.at(-1), found.at(-2), block))).reverse();
+    : (
+        await olderEntries(log, session.lastSequence + 1, (found) => !hidesOlder(found.at(-1), found.at(-2), block))
+      ).reverse();
   return entries.slice(Math.max(0, beginning(entries, block)));
 }
 

@@ -129,8 +129,13 @@ function endedChanges(event: SessionEnded): Partial<Session> {
 }
 
 export function entryOf(event: PromptApplied): TimelineEntry {
-  const { prompt, mode, transition, block, frame, seconds, receiptId, recacheMilliseconds, sequence } = event;
-  return { prompt, mode, ...(transition && { transition }), block, frame, seconds, receiptId, recacheMilliseconds, sequence };
+  const { prompt, mode, transition, wholeSeconds, block, frame, seconds, receiptId, recacheMilliseconds, sequence } =
+    event;
+  return {
+    ...{ prompt, mode },
+    ...(transition && { transition, wholeSeconds }),
+    ...{ block, frame, seconds, receiptId, recacheMilliseconds, sequence },
+  };
 }
 
 export function receiptOf(

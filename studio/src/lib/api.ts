@@ -5,6 +5,11 @@ export type SessionState = 'QUEUED' | 'STARTING' | 'LIVE' | 'PAUSED' | 'COMPLETE
 export type RecacheMode = 'RECACHE' | 'KEEP_CACHE' | 'CLEAR_CACHE';
 export type SwitchWhen = 'NEXT_BLOCK' | 'IMMEDIATE';
 
+/** A prompt that comes over so many chunks. */
+export interface Transition {
+  chunks: number;
+}
+
 export interface Failure {
   code: string;
   message: string;
@@ -32,7 +37,13 @@ export interface Session {
   createdAt: string;
   finishedAt: string | null;
   /** The newest prompts that took effect, in order; empty in a list of sessions. */
-  timeline: { receiptId: string; prompt: string; seconds: number; recacheMilliseconds: number }[];
+  timeline: {
+    receiptId: string;
+    prompt: string;
+    seconds: number;
+    wholeSeconds: number;
+    recacheMilliseconds: number;
+  }[];
   playlistUrl: string;
   artifacts: Artifact[];
   /** Where it branched off, when it did. */
@@ -67,6 +78,8 @@ export type PromptApplied = At & {
   prompt: string;
   block: number;
   seconds: number;
+  /** Where a transition to it ends. */
+  wholeSeconds: number;
   recacheMilliseconds: number;
   waitedMilliseconds: number | null;
 };
@@ -103,7 +116,7 @@ const FACTS = `fragment F on Session {
   artifacts { kind url bytes } parent { sessionId chunk }
 }`;
 const SESSION = `${FACTS} fragment S on Session {
-  ...F timelineEntries(first: 100) { nodes { receiptId prompt seconds recacheMilliseconds } }
+  ...F timelineEntries(first: 100) { nodes { receiptId prompt seconds wholeSeconds recacheMilliseconds } }
 }`;
 
 /** A session as the service tells it. */
@@ -200,12 +213,13 @@ export interface ForkInput {
   /** The prompt before goes on when absent. */
   prompt?: string;
   mode: RecacheMode;
+  transition?: Transition;
 }
 
 async function forkSession(input: ForkInput): Promise<Session> {
   const { forkSession: session } = await request<{ forkSession: Result<Told> }>(
-    `${SESSION} mutation ($id: ID!, $atSeconds: Float, $prompt: String, $mode: RecacheMode) {
-      forkSession(sessionId: $id, atSeconds: $atSeconds, prompt: $prompt, mode: $mode) { ...S ${ERROR} } }`,
+    `${SESSION} mutation ($id: ID!, $atSeconds: Float, $prompt: String, $mode: RecacheMode, $transition: TransitionInput) {
+      forkSession(sessionId: $id, atSeconds: $atSeconds, prompt: $prompt, mode: $mode, transition: $transition) { ...S ${ERROR} } }`,
     { ...input },
   );
   return inOrder(unwrap(session));
@@ -226,12 +240,20 @@ export async function branchOff(input: ForkInput): Promise<Session> {
 
 const GENERATING: ReadonlySet<SessionState> = new Set(['QUEUED', 'STARTING', 'LIVE']);
 
-export async function switchPrompt(id: string, prompt: string, mode: RecacheMode, when: SwitchWhen) {
+export interface SwitchInput {
+  id: string;
+  prompt: string;
+  mode: RecacheMode;
+  when: SwitchWhen;
+  transition?: Transition;
+}
+
+export async function switchPrompt(input: SwitchInput) {
   const { switchPrompt: receipt } = await request<{ switchPrompt: Result<{ id: string; expectedSeconds: number }> }>(
-    `mutation ($id: ID!, $prompt: String!, $mode: RecacheMode, $when: SwitchWhen) {
-      switchPrompt(sessionId: $id, prompt: $prompt, mode: $mode, when: $when) {
+    `mutation ($id: ID!, $prompt: String!, $mode: RecacheMode, $when: SwitchWhen, $transition: TransitionInput) {
+      switchPrompt(sessionId: $id, prompt: $prompt, mode: $mode, when: $when, transition: $transition) {
         ... on SwitchReceipt { id expectedSeconds } ${ERROR} } }`,
-    { id, prompt, mode, when },
+    { ...input },
   );
   return unwrap(receipt);
 }
@@ -250,7 +272,7 @@ const STREAM = `subscription ($id: ID!, $after: Cursor, $from: StreamStart) {
     ... on SessionEvent { cursor at }
     ... on FrameChunk { index startSeconds durationSeconds byteLength generateMilliseconds url init { mimeType url } }
     ... on PromptRequested { receiptId prompt unknownWords expectedBlock }
-    ... on PromptApplied { receiptId prompt block seconds recacheMilliseconds waitedMilliseconds }
+    ... on PromptApplied { receiptId prompt block seconds wholeSeconds recacheMilliseconds waitedMilliseconds }
     ... on PromptSuperseded { receiptId supersededBy }
     ... on StateChanged { state reason failure { code message } }
     ... on Heartbeat { state reason failure { code message } }

@@ -19,6 +19,8 @@ export interface Scene {
   unknownWords: readonly string[];
   requestedAt: number;
   seconds: number | undefined;
+  /** From here on it is shown alone. */
+  wholeSeconds: number | undefined;
   recacheMilliseconds: number | undefined;
   waitedMilliseconds: number | undefined;
   /** From sending the prompt in this page to its first picture on screen. */
@@ -40,6 +42,8 @@ export interface WatchState {
   connected: boolean;
   over: boolean;
   seconds: number;
+  /** Of a chunk; undefined before the first one. */
+  chunkSeconds: number | undefined;
   scenes: Scene[];
   figures: Figures;
   artifacts: Artifact[];
@@ -58,6 +62,7 @@ const JOIN_LIVE_AFTER_SECONDS = 10;
 const UNSEEN = {
   unknownWords: [] as readonly string[],
   requestedAt: 0,
+  wholeSeconds: undefined,
   recacheMilliseconds: undefined,
   waitedMilliseconds: undefined,
   seenMilliseconds: undefined,
@@ -84,6 +89,7 @@ export class Watching {
       connected: true,
       over,
       seconds: session.seconds,
+      chunkSeconds: undefined,
       scenes: session.timeline.map((entry) => ({ ...UNSEEN, ...entry })),
       figures: { firstPictureMilliseconds: undefined, speed: undefined, chunkKilobytes: undefined },
       artifacts: session.artifacts,
@@ -139,6 +145,7 @@ export class Watching {
         this.addScene(event.receiptId, event.prompt, Date.parse(event.at));
         this.changeScene(event.receiptId, {
           seconds: event.seconds,
+          wholeSeconds: event.wholeSeconds,
           recacheMilliseconds: event.recacheMilliseconds,
           waitedMilliseconds: event.waitedMilliseconds ?? undefined,
         });
@@ -170,6 +177,7 @@ export class Watching {
     const before = this.store.state.figures;
     this.store.update({
       seconds: Math.max(this.store.state.seconds, chunk.startSeconds + chunk.durationSeconds),
+      chunkSeconds: chunk.durationSeconds,
       figures: {
         ...before,
         speed: before.speed === undefined ? speed : before.speed * 0.8 + speed * 0.2,

@@ -4,6 +4,8 @@ import type { RecacheMode, SwitchWhen } from '../lib/api';
 export interface PromptOptions {
   mode: RecacheMode;
   when: SwitchWhen;
+  /** How long the change takes; 0: at once. */
+  overSeconds: number;
   seed?: string;
   maxSeconds?: number;
 }
@@ -22,12 +24,17 @@ export function PromptBox({ live, onSubmit, onBranch }: Props) {
   const [busy, setBusy] = useState(false);
   const [mode, setMode] = useState<RecacheMode>('RECACHE');
   const [when, setWhen] = useState<SwitchWhen>('NEXT_BLOCK');
+  const [over, setOver] = useState(0);
   const [seed, setSeed] = useState('');
   const [length, setLength] = useState('');
 
   const send = async (to: Props['onSubmit']) => {
     setBusy(true);
-    const options = { mode, when, seed: seed || undefined, maxSeconds: length ? Number(length) : undefined };
+    const overSeconds = mode === 'CLEAR_CACHE' ? 0 : over;
+    const options = {
+      ...{ mode, when, overSeconds, seed: seed || undefined },
+      maxSeconds: length ? Number(length) : undefined,
+    };
     const accepted = await to(prompt, options);
     setBusy(false);
     // What was typed meanwhile stays, too.
@@ -86,6 +93,20 @@ export function PromptBox({ live, onSubmit, onBranch }: Props) {
               ['CLEAR_CACHE', 'Cut', 'A new scene at once'],
             ]}
           />
+          <label class="over" title="How long the change from one prompt to the other takes">
+            Over
+            <input
+              type="range"
+              min={0}
+              max={LONGEST_SECONDS}
+              step={0.5}
+              value={over}
+              disabled={mode === 'CLEAR_CACHE'}
+              aria-valuetext={overText(over)}
+              onInput={(event) => setOver(Number(event.currentTarget.value))}
+            />
+            <output>{mode === 'CLEAR_CACHE' ? 'a cut' : overText(over)}</output>
+          </label>
           <Choice
             name="When"
             value={when}
@@ -121,6 +142,12 @@ export function PromptBox({ live, onSubmit, onBranch }: Props) {
       )}
     </form>
   );
+}
+
+const LONGEST_SECONDS = 12;
+
+function overText(seconds: number): string {
+  return seconds === 0 ? 'at once' : `${seconds} s`;
 }
 
 interface ChoiceProps<Value extends string> {

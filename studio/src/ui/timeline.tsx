@@ -1,4 +1,4 @@
-import type { WatchState } from '../lib/watching';
+import type { Scene, WatchState } from '../lib/watching';
 import { clock } from './format';
 
 /** A running session shows so much of its recent past; a finished one all of it. */
@@ -9,6 +9,16 @@ interface Props {
   state: WatchState;
   time: number;
   onSeek: (seconds: number) => void;
+}
+
+/** The part of a prompt's band in which it still comes. */
+function Coming({ share }: { share: number }) {
+  return share > 0 ? <i class="coming" style={{ width: `${share * 100}%` }} /> : null;
+}
+
+function comingShare({ seconds, wholeSeconds }: Scene, end: number): number {
+  if (seconds === undefined || wholeSeconds === undefined || end <= seconds) return 0;
+  return Math.min(1, (wholeSeconds - seconds) / (end - seconds));
 }
 
 /** Prompts over time: one band per prompt from the moment it took effect, the playhead, and what is on its way. */
@@ -37,6 +47,7 @@ export function Timeline({ state, time, onSeek }: Props) {
               style={{ left: `${left}%`, width: `${Math.max(0, right - left)}%` }}
               title={`${clock(scene.seconds)}  ${scene.prompt}`}
             >
+              <Coming share={comingShare(scene, applied[index + 1]?.seconds ?? state.seconds)} />
               <span>{scene.prompt}</span>
             </div>
           );

@@ -1,6 +1,6 @@
 import type { RefObject } from 'preact';
 import { useState } from 'preact/hooks';
-import { control, type CreateInput, type ForkInput, type Session, switchPrompt } from '../lib/api';
+import { control, type CreateInput, type ForkInput, type Session, switchPrompt, type Transition } from '../lib/api';
 import { useStore } from '../lib/store';
 import type { Scene, Watching, WatchState } from '../lib/watching';
 import { clock, size, span } from './format';
@@ -33,17 +33,22 @@ export function Watcher({ watching, video, onStart, onBranch, onOpen }: Props) {
       return false;
     }
   };
-  const submit = (prompt: string, { mode, when }: PromptOptions) =>
+  const submit = (prompt: string, { mode, when, overSeconds }: PromptOptions) =>
     attempt(async () => {
       if (!running) return onStart({ prompt });
       const sentAt = performance.now();
-      const receipt = await switchPrompt(session.id, prompt, mode, when);
+      const receipt = await switchPrompt({
+        ...{ id: session.id, prompt, mode, when },
+        ...transitionOver(overSeconds, state.chunkSeconds),
+      });
       watching.sentPrompt(receipt.id, sentAt);
     });
-  const branch = (prompt: string, { mode }: PromptOptions) =>
+  const branch = (text: string, { mode, overSeconds }: PromptOptions) =>
     attempt(() => {
+      const prompt = text.trim() || undefined;
+      const transition = prompt ? transitionOver(overSeconds, state.chunkSeconds) : {};
       const atSeconds = Math.min(playback.time, state.seconds);
-      return onBranch({ id: session.id, atSeconds, prompt: prompt.trim() || undefined, mode });
+      return onBranch({ id: session.id, atSeconds, prompt, mode, ...transition });
     });
   const act = (action: Parameters<typeof control>[0]) => () => void attempt(() => control(action, session.id));
 
@@ -71,6 +76,15 @@ export function Watcher({ watching, video, onStart, onBranch, onOpen }: Props) {
     </div>
   );
 }
+
+/** As many chunks as fill the time; none where they would be at most one. */
+function transitionOver(seconds: number, chunkSeconds: number | undefined): { transition?: Transition } {
+  const chunks = chunkSeconds === undefined ? 0 : Math.min(MOST_CHUNKS, Math.round(seconds / chunkSeconds));
+  return chunks > 1 ? { transition: { chunks } } : {};
+}
+
+/** The service's limit. */
+const MOST_CHUNKS = 100;
 
 function Numbers({ state, playback }: { state: WatchState; playback: Playback }) {
   const { figures, scenes, seconds } = state;

@@ -193,7 +193,9 @@ describe('a generation', () => {
     expect(addon.encoded).toHaveLength(1);
     addon.encodeError = nativeError('INVALID_ARGUMENT', 'no such token');
     await engine.preload('pocket', SIZE, 'a blue fox');
-    await expect(engine.restore('pocket', SIZE, new Uint8Array(), { prompt: 'a blue fox' })).rejects.toThrow('no such token');
+    await expect(engine.restore('pocket', SIZE, new Uint8Array(), { prompt: 'a blue fox' })).rejects.toThrow(
+      'no such token',
+    );
   });
 
   it('says that a checkpoint is at fault, when it is, and trusts model and device as before', async () => {

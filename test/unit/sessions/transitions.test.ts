@@ -39,7 +39,10 @@ describe('a transition', () => {
     expect(drawn(events)).toEqual(EXPECTED);
     expect(world.engine.told.map(({ block }) => block)).toEqual([0, 4, 5, 6, 7]);
     const applied = events.filter(({ type }) => type === 'PromptApplied');
-    expect(applied).toMatchObject([{ block: 0, prompt: 'a' }, { block: 4, prompt: 'b', transition: LINEAR }]);
+    expect(applied).toMatchObject([
+      { block: 0, prompt: 'a' },
+      { block: 4, prompt: 'b', transition: LINEAR },
+    ]);
     expect(applied[0]).not.toHaveProperty('transition');
     const session = await world.service.session(chunksOf(events)[0]?.key.split('/')[1] ?? '');
     expect(session.timeline).toMatchObject([{ block: 0 }, { block: 4, transition: LINEAR }]);
@@ -84,6 +87,16 @@ describe('a transition', () => {
     await world.clock.until(world.service.switchPrompt(id, { prompt: 'c', when: 'IMMEDIATE', transition }));
     const texts = drawn(await reading);
     expect(texts.slice(4, 9)).toEqual(['a > 0.25 b', 'a > 0.5 b', 'a > 0.5 b > 0.5 c', 'c', 'c']);
+  });
+
+  it('comes at once where it takes the place of the first prompt', async () => {
+    const world = makeWorld();
+    const id = await create(world, { prompt: 'a', pace: 'FASTEST', maxSeconds: 3 });
+    const ask = world.service.switchPrompt(id, { prompt: 'b', when: 'IMMEDIATE', transition: { chunks: 3 } });
+    expect(await world.clock.until(ask)).toMatchObject({ transition: { chunks: 3 } });
+    const events = await readToEnd(world, id);
+    expect(new Set(drawn(events))).toEqual(new Set(['b']));
+    expect(events.find(({ type }) => type === 'PromptApplied')).not.toHaveProperty('transition');
   });
 
   it('keeps few of many prompts that interrupted each other', async () => {
