@@ -21,7 +21,7 @@ import {
 import { openStore } from '../storage/index.js';
 import { type ComposedBackend, compose, openParts } from './backend.js';
 import { EXIT, Failure } from './failure.js';
-import { numberWithin, SECONDS } from './numbers.js';
+import { numberWithin, SECONDS, wholeNumber } from './numbers.js';
 import { endNotice, type Report, report, summary } from './report.js';
 import { addSettings } from './settings.js';
 import { complain, print } from './terminal.js';
@@ -35,6 +35,7 @@ interface Flags extends Record<string, unknown> {
   prompt: string;
   switch: Switch[];
   switchMode: RecacheMode;
+  switchChunks: number;
   seconds: number;
   out: string;
   seed?: bigint;
@@ -49,6 +50,12 @@ export function generateCommand(): Command {
     .requiredOption('--prompt <text>', 'the first prompt')
     .option('--switch <seconds:text>', 'switch to another prompt at this time; may be repeated', collectSwitch, [])
     .addOption(modeOption())
+    .option(
+      '--switch-chunks <number>',
+      'let each switch come over so many chunks',
+      wholeNumber(1, LIMITS.transitionChunks),
+      1,
+    )
     .option('--seconds <number>', 'length of the video', numberWithin({ least: 0.001, most: LIMITS.seconds }), 10)
     .requiredOption('--out <file>', 'the MP4 file to write')
     .option('--seed <number>', 'the same seed gives the same video (default: random)', seedNumber)
@@ -127,7 +134,8 @@ function tellUnknownWords({ receipts, model }: Session): void {
 }
 
 function inputOf(flags: Flags): CreateSessionInput {
-  const later: TimelineInput[] = flags.switch.map((entry) => ({ ...entry, mode: flags.switchMode }));
+  const { switchMode: mode, switchChunks: chunks } = flags;
+  const later: TimelineInput[] = flags.switch.map((entry) => ({ ...entry, mode, transition: { chunks } }));
   return {
     timeline: [{ prompt: flags.prompt }, ...later],
     pace: 'FASTEST',

@@ -326,7 +326,7 @@ function checkTransition(field: string, input: TransitionInput | undefined, mode
       `${field}.chunks must be a whole number between ${least} and ${most}; got ${chunks}.`,
     );
   }
-  if (mode === 'CLEAR_CACHE') {
+  if (mode === 'CLEAR_CACHE' && chunks > 1) {
     throw invalid(field, `${field} cannot clear the cache: use mode RECACHE or KEEP_CACHE, or no transition.`);
   }
   return chunks === 1 ? undefined : { kind, chunks, curve };
