@@ -14,7 +14,9 @@ import { openPage, PageServer } from '../test/support/kit-page.js';
 
 const SECONDS = Number(process.argv[2] ?? 60);
 const PROMPTS = ['a blue robot walks on the road at night', 'a red fox runs on the grass by day'];
-const SWITCH_EVERY_SECONDS = 6;
+const WHEN = ['NEXT_BLOCK', 'IMMEDIATE'] as const;
+/** No multiple of what a chunk lasts. */
+const SWITCH_EVERY_SECONDS = 4.3;
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN;
 const round = (value: number): number => Math.round(value * 1000) / 1000;
@@ -30,14 +32,31 @@ async function begin(url: string): Promise<number> {
   return (at - entered) / 1000;
 }
 
+interface Change {
+  when: 'NEXT_BLOCK' | 'IMMEDIATE';
+  seen: number;
+  waited: number;
+}
+
 /** In the page: from Enter to the first frame of another prompt that is presented, and how long generation took to begin with it. */
-async function change(prompt: string): Promise<{ seen: number; waited: number }> {
+async function change({ prompt, when }: { prompt: string; when: Change['when'] }): Promise<Change> {
   const entered = performance.now();
-  const receipt = await window.session.switch(prompt);
+  const receipt = await window.session.switch(prompt, { when });
   const seen = await window.player.seen(receipt);
   const outcome = await receipt.applied;
   if (seen.status !== 'seen' || outcome.status !== 'applied') throw new Error(seen.status);
-  return { seen: (seen.at - entered) / 1000, waited: (outcome.waitedMilliseconds ?? 0) / 1000 };
+  return { when, seen: (seen.at - entered) / 1000, waited: (outcome.waitedMilliseconds ?? 0) / 1000 };
+}
+
+/** In the page: seconds that each block of the last minute cost. */
+async function generated(): Promise<number[]> {
+  const seconds: number[] = [];
+  const { cursor } = await window.session.refresh();
+  for await (const event of window.session.events({ media: 'NONE' })) {
+    if (event.type === 'chunk') seconds.push((event.generateMilliseconds ?? 0) / 1000);
+    if (event.cursor === cursor) return seconds.slice(-80);
+  }
+  return seconds;
 }
 
 async function measure(browser: Browser, pages: PageServer, server: RunningServer): Promise<object> {
@@ -48,10 +67,14 @@ async function measure(browser: Browser, pages: PageServer, server: RunningServe
     (await devtools.send('Performance.getMetrics')).metrics.find(({ name }) => name === 'TaskDuration')?.value ?? 0;
   const firstPicture = await page.evaluate(begin, server.url);
   const [busyBefore, began] = [await busy(), Date.now()];
-  const changes: { seen: number; waited: number }[] = [];
+  const changes: Change[] = [];
   while (Date.now() - began < SECONDS * 1000) {
     await page.waitForTimeout(SWITCH_EVERY_SECONDS * 1000);
-    changes.push(await page.evaluate(change, PROMPTS[changes.length % 2] as string));
+    const turn = {
+      prompt: PROMPTS[changes.length % 2] as string,
+      when: WHEN[(changes.length >> 1) % 2] as Change['when'],
+    };
+    changes.push(await page.evaluate(change, turn));
   }
   const minutes = (Date.now() - began) / 60_000;
   const stats = await page.evaluate(() => ({
@@ -59,12 +82,25 @@ async function measure(browser: Browser, pages: PageServer, server: RunningServe
     shown: document.querySelector('video')?.currentTime ?? 0,
   }));
   const busyAfter = await busy();
+  const blocks = await page.evaluate(generated);
   await page.close();
   return {
     secondsToFirstPicture: round(firstPicture),
-    secondsToFirstChangedFrame: round(median(changes.map(({ seen }) => seen))),
-    ofThatUntilGenerationTookIt: round(median(changes.map(({ waited }) => waited))),
-    changes: changes.length,
+    secondsOfOneBlocksGeneration: round(median(blocks)),
+    toFirstChangedFrame: Object.fromEntries(
+      WHEN.map((when) => {
+        const those = changes.filter((one) => one.when === when);
+        const seconds = round(median(those.map(({ seen }) => seen)));
+        return [
+          when,
+          {
+            seconds,
+            ofThatUntilGenerationTookIt: round(median(those.map(({ waited }) => waited))),
+            changes: those.length,
+          },
+        ];
+      }),
+    ),
     stallsPerMinute: round(stats.stalls / minutes),
     stalledSecondsPerMinute: round(stats.stalledSeconds / minutes),
     latencySeconds: round(stats.latencySeconds),

@@ -19,6 +19,9 @@ declare global {
     /** Milliseconds that the picture stood still though the player said that it plays. */
     frozen: number;
     problems: string[];
+    token: string | undefined;
+    /** How often the token was asked for. */
+    asked: number;
     /** How often the browser had no room. */
     refused: number;
     /** Has the page believe that it is hidden, or visible again. */
@@ -76,13 +79,17 @@ export function watchOver(quota: number | null): void {
 export interface PlayOptions {
   url: string;
   id?: string;
+  /** Its successor is put into `window.token`. */
+  token?: string;
   create?: kit.CreateOptions;
   player?: kit.PlayerOptions;
 }
 
 /** In the page: attaches a player to a session, new or existing, and notes its states. Gives the session's id. */
-export async function attachPlayer({ url, id, create, player }: PlayOptions): Promise<string> {
-  const live = window.longlive.createClient({ url });
+export async function attachPlayer({ url, id, token, create, player }: PlayOptions): Promise<string> {
+  window.token = token;
+  window.asked = 0;
+  const live = window.longlive.createClient({ url, token: () => (window.asked++, window.token) });
   window.session = id === undefined ? await live.create(create ?? {}) : await live.session(id);
   const video = document.querySelector('video') as HTMLVideoElement;
   window.player = window.longlive.attach(window.session, video, player);
