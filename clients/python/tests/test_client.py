@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import Service
 
 import longlive_client as ll
 from longlive_client import _generated
 from longlive_client._decode import decode, service_error
-from longlive_client._log import _Order
+from longlive_client._log import _Order, read_log
+from longlive_client._wire import Wire
 
 PROMPT = "a red fox"
 
@@ -129,6 +134,21 @@ def test_errors_are_of_the_schemas_classes(service: Service) -> None:
     assert type(service_error({"__typename": "NewError", "code": "NEW", "message": "New."})) is ll.ServiceError
 
 
+def test_it_asks_again_where_there_is_no_room(service: Service) -> None:
+    def full(_: httpx.Request) -> httpx.Response:
+        told = {"__typename": "AtCapacityError", "code": "AT_CAPACITY", "message": "Full.", "retryAfterSeconds": 0.3}
+        return httpx.Response(200, json={"data": {"createSession": told}})
+
+    async def main() -> None:
+        waits: list[float] = []
+        async with httpx.AsyncClient(transport=httpx.MockTransport(full)) as http, ll.create_client("http://full", http=http) as live:
+            with pytest.raises(ll.AtCapacityError):
+                await live.create(prompt=PROMPT, patience_seconds=1, on_wait=waits.append)
+        assert waits == [0.3, 0.3, 0.3]
+
+    run(main())
+
+
 def test_a_service_that_is_killed_and_started_again_goes_on(service: Service) -> None:
     async def main() -> None:
         async with ll.create_client(service.url) as live:
@@ -145,6 +165,98 @@ def test_a_service_that_is_killed_and_started_again_goes_on(service: Service) ->
                     await session.resume()
             assert indexes(seen) == list(range((await session.refresh()).chunks))
             assert "reconnecting" in states
+
+    run(main())
+
+
+class WildProxy:
+    """Between a client and the service: delays what that sends, cuts connections after so many bytes, or lets nothing through."""
+
+    def __init__(self, url: str, delay: float = 0, cut_after: float = float("inf")) -> None:
+        self._port = int(url.rsplit(":", 1)[-1])
+        self._delay, self._cut_after = delay, cut_after
+        self._light = asyncio.Event()
+        self._light.set()
+        self.cuts = 0
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def dark(self, seconds: float) -> None:
+        self._light.clear()
+        await asyncio.sleep(seconds)
+        self._light.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        service, client = await asyncio.open_connection("127.0.0.1", self._port)
+        up = asyncio.create_task(self._pass(reader, client, float("inf")))
+        await self._pass(service, writer, self._cut_after, delay=self._delay)
+        up.cancel()
+        for end in (client, writer):
+            end.close()
+
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, left: float, delay: float = 0) -> None:
+        with contextlib.suppress(OSError):
+            while piece := await source.read(1500):
+                await self._light.wait()
+                await asyncio.sleep(random.uniform(0, delay))
+                target.write(piece[: int(min(left, len(piece)))])
+                left -= len(piece)
+                if left <= 0:
+                    self.cuts += 1
+                    return
+
+
+def test_through_a_proxy_that_delays_and_cuts_every_chunk_comes_once(service: Service) -> None:
+    async def main() -> None:
+        proxy = WildProxy(service.url, delay=0.04, cut_after=6000)
+        async with proxy as url, ll.create_client(url) as live:
+            session = await live.create(prompt=PROMPT, pace="FASTEST", max_seconds=15)
+            events = [event async for event in session.events()]
+            assert proxy.cuts > 1
+            assert indexes(events) == list(range((await session.refresh()).chunks))
+
+    run(main())
+
+
+def test_30_s_without_network_lose_nothing(service: Service) -> None:
+    async def main() -> None:
+        proxy = WildProxy(service.url)
+        async with proxy as url, ll.create_client(url) as live:
+            session = await live.create(prompt=PROMPT, max_seconds=20)
+            seen: list[ll.SessionEvent] = []
+            dark: asyncio.Task[None] | None = None
+            async for event in session.events():
+                seen.append(event)
+                if isinstance(event, ll.ChunkEvent) and event.index == 1:
+                    dark = asyncio.create_task(proxy.dark(30))
+            assert dark and dark.done()
+            assert indexes(seen) == list(range((await session.refresh()).chunks))
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+def test_a_stream_that_ends_in_the_middle_of_an_event_is_gone_on_with() -> None:
+    def event(name: str, **fields: Any) -> str:
+        told = {"__typename": name, "at": "now", **fields}
+        return f"event: next\ndata: {json.dumps({'data': {'sessionStream': told}})}\n\n"
+
+    streams = [
+        event("StateChanged", cursor="c1", state="LIVE") + event("StateChanged", cursor="c2", state="PAUSED")[:-40],
+        event("StateChanged", cursor="c2", state="PAUSED") + event("SessionEnded", cursor="c3", state="STOPPED", chunks=0, artifacts=[]),
+    ]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=streams.pop(0).encode())
+
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            seen = [event.cursor async for event in read_log(Wire("http://mock", None, http), "s")]
+        assert seen == ["c1", "c2", "c3"]
 
     run(main())
 
@@ -166,6 +278,9 @@ def test_a_token_is_asked_for_again_when_it_is_refused(service: Service) -> None
         async with ll.create_client(service.url, token="wrong") as stranger:
             with pytest.raises(ll.UnauthorizedError):
                 await stranger.service()
+        async with ll.create_client(service.url, token="…") as odd:
+            with pytest.raises(ll.UnauthorizedError, match="such characters"):
+                await odd.service()
 
     run(main())
     service.stop()

@@ -1,4 +1,5 @@
 import { ClosedError } from './errors.js';
+import { AtCapacityError } from './generated/errors.js';
 import {
   CreateSession,
   type CreateSessionInput,
@@ -9,7 +10,7 @@ import {
 import { randomKey } from './keys.js';
 import { unwrap } from './results.js';
 import { type SessionParts, Session } from './session.js';
-import { asyncDispose } from './time.js';
+import { asyncDispose, wait } from './time.js';
 import { type Fetch, HttpWire } from './wire/http.js';
 import { Token, type TokenSource } from './wire/token.js';
 import { WebSocketWire } from './wire/websocket.js';
@@ -32,7 +33,13 @@ export interface ClientOptions {
 
 type Writable<Type> = { -readonly [Key in keyof Type]?: NonNullable<Type[Key]> };
 
-export type CreateOptions = Writable<CreateSessionInput> & { signal?: AbortSignal };
+export interface CreateOptions extends Writable<CreateSessionInput> {
+  /** How long to ask again where the service has no room, in seconds; then, and at once unless it is given, `AtCapacityError`. */
+  patienceSeconds?: number;
+  /** Called before each wait for room. There is no line: whoever asks first when a place is free gets it. */
+  onWait?: (wait: { readonly seconds: number }) => void;
+  signal?: AbortSignal;
+}
 
 export interface RenderOptions extends CreateOptions {
   onProgress?: (progress: { readonly seconds: number; readonly of: number | undefined }) => void;
@@ -41,6 +48,7 @@ export interface RenderOptions extends CreateOptions {
 export type ServiceFacts = GetServiceQuery['service'];
 
 const DEFAULT_HEARTBEAT_SECONDS = 10;
+const LEAST_WAIT_MS = 250;
 
 export class LiveClient {
   private readonly closing = new AbortController();
@@ -57,9 +65,20 @@ export class LiveClient {
   }
 
   /** Starts a session; answers before anything is generated. */
-  async create({ signal, ...input }: CreateOptions): Promise<Session> {
+  async create({ patienceSeconds = 0, onWait, signal, ...input }: CreateOptions): Promise<Session> {
     const variables = { input: { idempotencyKey: randomKey(), ...input } };
-    return this.open(unwrap((await this.parts.wire.request(CreateSession, variables, signal)).createSession));
+    const giveUpAt = performance.now() + patienceSeconds * 1000;
+    for (;;) {
+      try {
+        return this.open(unwrap((await this.parts.wire.request(CreateSession, variables, signal)).createSession));
+      } catch (error) {
+        if (!(error instanceof AtCapacityError)) throw error;
+        const milliseconds = Math.max(LEAST_WAIT_MS, error.retryAfterSeconds * 1000);
+        if (performance.now() + milliseconds > giveUpAt) throw error;
+        onWait?.({ seconds: milliseconds / 1000 });
+        await wait(milliseconds, AbortSignal.any([this.parts.closed, ...(signal ? [signal] : [])]));
+      }
+    }
   }
 
   /** A session that exists. */
@@ -110,7 +129,9 @@ export const createClient = (options: ClientOptions = {}): LiveClient => new Liv
 function baseOf(url: string | URL | undefined): string {
   const here = (globalThis as { location?: { href: string } }).location?.href;
   if (url === undefined && here === undefined) throw new TypeError('Give createClient the `url` of the service.');
-  const base = new URL(url ?? '/', here);
+  const base = URL.canParse(url ?? '/', here) ? new URL(url ?? '/', here) : undefined;
+  if (!base || !/^https?:$/.test(base.protocol))
+    throw new TypeError(`The \`url\` ${String(url)} is none of a service. Begin it with http:// or https://.`);
   return base.href.endsWith('/') ? base.href : `${base.href}/`;
 }
 

@@ -17,8 +17,8 @@ export class UnauthorizedError extends Error {
   override readonly name = 'UnauthorizedError';
   readonly code = 'UNAUTHORIZED';
 
-  constructor() {
-    super('The service does not take this token. Give createClient a valid one as `token`.');
+  constructor(what = 'The service does not take this token.') {
+    super(`${what} Give createClient a valid one as \`token\`.`);
   }
 }
 

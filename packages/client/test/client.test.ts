@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { InvalidInputError } from '../src/index.js';
 import { AtCapacityError, type AnyServiceError, createClient, NotFoundError, ServiceError } from '../src/index.js';
 import { serviceError } from '../src/results.js';
@@ -115,6 +115,38 @@ describe('a session', () => {
     await expect(live.session('none')).rejects.toThrow(NotFoundError);
   });
 
+  test('waits for room as long as one likes, and asks for the same session', async () => {
+    vi.useFakeTimers();
+    try {
+      const mock = createMock({ capacity: 1 });
+      const live = mock.client();
+      const first = await live.create({ prompt: 'a red fox' });
+      const waits: number[] = [];
+      const onWait = ({ seconds }: { seconds: number }) => waits.push(seconds);
+      const second = live.create({ prompt: 'a blue robot', patienceSeconds: 60, onWait });
+      await vi.advanceTimersByTimeAsync(5000);
+      await first.stop();
+      await vi.advanceTimersByTimeAsync(2000);
+      expect((await second).facts.prompt).toBe('a blue robot');
+      expect(waits).toEqual([2, 2, 2]);
+      const asked = mock.asked
+        .filter(({ name }) => name === 'CreateSession')
+        .map(({ variables }) => variables['input']);
+      expect(new Set(asked.slice(1).map((input) => (input as { idempotencyKey: string }).idempotencyKey)).size).toBe(1);
+      const impatient = live.create({ prompt: 'a cat', patienceSeconds: 3, onWait }).catch((error: unknown) => error);
+      await vi.advanceTimersByTimeAsync(4000);
+      expect(await impatient).toBeInstanceOf(AtCapacityError);
+      const leaving = new AbortController();
+      const given = live.create({ prompt: 'a cat', patienceSeconds: 60, signal: leaving.signal });
+      const refused = expect(given).rejects.toThrow('left');
+      await vi.advanceTimersByTimeAsync(100);
+      leaving.abort(new Error('left'));
+      await refused;
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   test('renders a film and says how far it is', async () => {
     const mock = createMock();
     const progress: number[] = [];
@@ -159,6 +191,21 @@ describe('a session', () => {
 
 test('without an address there is nothing to talk to', () => {
   expect(() => createClient()).toThrow('url');
+  for (const url of ['localhost', 'localhost:4000', 'ftp://localhost/', ''])
+    expect(() => createClient({ url })).toThrow('Begin it with http:// or https://');
+});
+
+test('a token that no header carries is refused as one, at once', async () => {
+  const asked: string[] = [];
+  const fetch = async (url: string) => (asked.push(url), new Response());
+  for (const token of ['…', 'a\nb']) {
+    const live = createClient({ url: 'http://mock.invalid/', token, fetch, webSocket: false });
+    await expect(live.service()).rejects.toMatchObject({
+      code: 'UNAUTHORIZED',
+      message: expect.stringContaining('such characters') as string,
+    });
+  }
+  expect(asked).toEqual([]);
 });
 
 test('of prompts typed fast the newest is sent, one at a time', async () => {

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
@@ -8,9 +10,11 @@ from weakref import WeakSet
 import httpx
 
 from ._decode import camel, decode
-from ._generated import ChunkEvent, Pace, ServiceFacts
+from ._generated import AtCapacityError, ChunkEvent, Pace, ServiceFacts
 from ._session import Session, facts_of
 from ._wire import TokenSource, Wire
+
+LEAST_WAIT_SECONDS = 0.25
 
 
 class LiveClient:
@@ -31,8 +35,13 @@ class LiveClient:
         pace: Pace = "REALTIME",
         max_seconds: float | None = None,
         idempotency_key: str | None = None,
+        patience_seconds: float = 0,
+        on_wait: Callable[[float], None] = lambda seconds: None,
     ) -> Session:
-        """Starts a session; answers before anything is generated. Entries of the timeline: prompt, at_seconds or block, mode."""
+        """Starts a session; answers before anything is generated. Entries of the timeline: prompt, at_seconds or block, mode.
+
+        Where the service has no room it asks again for so long, and tells before each wait how many seconds that is.
+        """
         given = {
             **{"prompt": prompt, "model": model, "loras": loras, "width": width, "height": height, "pace": pace},
             **{"seed": None if seed is None else str(seed), "maxSeconds": max_seconds},
@@ -40,7 +49,16 @@ class LiveClient:
             "idempotencyKey": idempotency_key or str(uuid4()),
         }
         variables = {"input": {name: value for name, value in given.items() if value is not None}}
-        return self._open(await self._wire.request("CreateSession", variables))
+        give_up_at = time.monotonic() + patience_seconds
+        while True:
+            try:
+                return self._open(await self._wire.request("CreateSession", variables))
+            except AtCapacityError as error:
+                wait = max(LEAST_WAIT_SECONDS, error.retry_after_seconds)
+                if time.monotonic() + wait > give_up_at:
+                    raise
+                on_wait(wait)
+                await asyncio.sleep(wait)
 
     async def session(self, id: str) -> Session:
         """A session that exists."""

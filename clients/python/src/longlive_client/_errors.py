@@ -28,8 +28,8 @@ class UnauthorizedError(LongLiveError):
 
     code = "UNAUTHORIZED"
 
-    def __init__(self) -> None:
-        super().__init__("The service does not take this token. Give create_client a valid one as `token`.")
+    def __init__(self, what: str = "The service does not take this token.") -> None:
+        super().__init__(f"{what} Give create_client a valid one as `token`.")
 
 
 class ConnectionError(LongLiveError, builtins.ConnectionError):

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar, Union
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 TokenSource = Union[str, Callable[[], Union[str, None, Awaitable[Union[str, None]]]], None]
 
+# In a header.
+SENDABLE = re.compile(r"[\x21-\x7e]*")
 # Requests carry keys, so that one whose answer was lost may be sent again.
 ATTEMPTS = 3
 # The service says at least every few seconds that it is there.
@@ -77,17 +80,21 @@ class Wire:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     await response.aread()
                     raise _refusal(response.status_code, _errors_in(response))
-                event = ""
+                event, data = "", ""
                 async for line in response.aiter_lines():
                     if line.startswith("event:"):
                         event = line[6:].strip()
+                    elif line.startswith("data:"):
+                        data = line[5:]
+                    elif line == "":  # Only what came to its end counts: a connection may break anywhere.
                         if event == "complete":
                             return
-                    elif line.startswith("data:") and event == "next":
-                        answer = json.loads(line[5:])
-                        if not answer.get("data"):
-                            raise _refusal(200, answer.get("errors"))
-                        yield next(iter(answer["data"].values()))
+                        if event == "next" and data:
+                            answer = json.loads(data)
+                            if not answer.get("data"):
+                                raise _refusal(200, answer.get("errors"))
+                            yield next(iter(answer["data"].values()))
+                        event, data = "", ""
         except httpx.TransportError as error:
             raise ConnectionError("The stream broke.") from error
         raise ConnectionError("The stream broke.")
@@ -98,7 +105,10 @@ class Wire:
     async def _current(self) -> str | None:
         if not self._asked:
             source = self._source() if callable(self._source) else self._source
-            self._token = await source if inspect.isawaitable(source) else source
+            token = await source if inspect.isawaitable(source) else source
+            if token is not None and not SENDABLE.fullmatch(token):
+                raise UnauthorizedError("No token has such characters.")
+            self._token = token
             self._asked = True
         return self._token
 

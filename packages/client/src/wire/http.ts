@@ -127,7 +127,11 @@ function broken(error: unknown, signal: AbortSignal): never {
 }
 
 function refusal(response: Response, errors?: Answer<unknown>['errors']): RequestError {
-  return new RequestError(errors?.[0]?.message ?? `The service answered ${response.status}.`, response.status);
+  const elsewhere = [404, 405].includes(response.status) ? ' Check its address: without /graphql.' : '';
+  return new RequestError(
+    errors?.[0]?.message ?? `The service answered ${response.status}.${elsewhere}`,
+    response.status,
+  );
 }
 
 function take<Data>(block: string, sink: Sink<Data>): 'complete' | undefined {

@@ -2,6 +2,9 @@ import { UnauthorizedError } from '../errors.js';
 
 export type TokenSource = string | (() => string | undefined | Promise<string | undefined>);
 
+/** In a header. */
+const SENDABLE = /^[\x21-\x7e]*$/;
+
 /** The token, asked for once and again whenever the service refuses it. */
 export class Token {
   private current: Promise<string | undefined> | undefined;
@@ -24,6 +27,7 @@ export class Token {
   private async ask(): Promise<string | undefined> {
     try {
       const token = typeof this.source === 'function' ? await this.source() : this.source;
+      if (token !== undefined && !SENDABLE.test(token)) throw new UnauthorizedError('No token has such characters.');
       if (this.refused && this.refused.token === token) throw new UnauthorizedError();
       this.given = token;
       return token;
