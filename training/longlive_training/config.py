@@ -166,7 +166,7 @@ class TinyStage:
     pool: int = 48  # clips to begin with; each step brings `fresh` more, until there are `clips`
     fresh: float = 0.1
     clips: int = 400
-    films: int = 0  # of the clips, the last so many are films by the native core: the student's latents, and what the full decoder makes of them
+    film_every: int = 0  # one clip in so many is a film by the native core: the student's latents, and what the full decoder makes of them
     latent_noise: float = 0.04
     square_weight: float = 20.0
     change_weight: float = 5.0
@@ -390,9 +390,7 @@ def check_stage(stage: Any, preset: Preset, where: str) -> None:
     if isinstance(stage, ClipsStage) and stage.background and preset.latents == "encoder":
         raise ConfigError(f'{where}: key "background": clips made by the encoder have to wait for it')
     if isinstance(stage, TinyStage):
-        if stage.films > stage.clips:
-            raise ConfigError(f'{where}: key "films" must not be above "clips", of which they are a part, found {stage.films}')
-        if stage.films and stage.frames % block:
+        if stage.film_every and stage.frames % block:
             raise ConfigError(f'{where}: key "frames" must be a multiple of the block of {block} latent frames where there are films, found {stage.frames}')
     if isinstance(stage, (VaeStage, CausalStage)) and stage.init_share and not (stage.init_share < 1 and stage.init):
         raise ConfigError(f'{where}: key "init_share" must be below 1, and "init" name the weights')

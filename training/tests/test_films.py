@@ -2,13 +2,18 @@
 
 import json
 import sys
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from safetensors.torch import save_file
+
+from longlive_training.config import Loop, TinyStage
 from longlive_training.data import held_out
 from longlive_training.films import Films
-from longlive_training.stages.tiny import film_pair
+from longlive_training.stages.tiny import Pairs, film_pair
 
 # Writes each job to a file; block b has frames of 10 + b, and a window of all latents so far, which are b each.
 CORE = """
@@ -54,6 +59,27 @@ def test_a_story_of_the_pair_follows_the_seed_and_shows_nothing_held_out(films, 
     assert jobs[0] == jobs[1] != jobs[2]
     assert all(job["blocks"] == 4 and job["checkpoints"] and job["timeline"][0]["block"] == 0 for job in jobs)
     assert told and not any(held_out(scene) for scene in told)
+
+
+def test_one_clip_in_three_is_a_film_from_the_first_step_on(tmp_path, monkeypatch) -> None:
+    made = []
+
+    class Workers:
+        def submit(self, work, path, *_):
+            made.append(work.__name__)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"video": torch.zeros(1), "latents": torch.zeros(1)}, path)
+            done = Future()
+            done.set_result(None)
+            return done
+
+    monkeypatch.setattr(sys.modules["longlive_training.stages.tiny"], "ProcessPoolExecutor", lambda *_, **__: Workers())
+    preset = SimpleNamespace(package="models/pocket", video=SimpleNamespace(width=32, height=16))
+    context = SimpleNamespace(preset=preset, seed=7, path=lambda *parts: tmp_path.joinpath(*parts))
+    pairs = Pairs(context, TinyStage(Loop(), [8, 8, 8, 8], frames=3, pool=6, clips=6, film_every=3))
+    pairs.advance(0)
+    assert made == ["make_pair", "make_pair", "make_film"] * 2
+    assert len(pairs.videos) == 6
 
 
 def test_says_what_the_core_refused(films) -> None:

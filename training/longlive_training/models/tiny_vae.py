@@ -35,13 +35,16 @@ class MemoryBlock(nn.Module):
                                   nn.Conv2d(dim, dim, 3, padding=1))  # fmt: skip
 
     def forward(self, x: Tensor, batch: int, stream: Stream | None) -> Tensor:
-        frames = x.unflatten(0, (batch, -1))
+        """The first convolution over [x_t ; x_(t-1)] is one of x to both halves, of which the second comes a frame later: no pair is ever made."""
+        first, weight = self.conv[0], self.conv[0].weight
+        halves = F.conv2d(x, torch.cat(weight.chunk(2, 1)), padding=1).unflatten(0, (batch, -1))
+        now, past = halves.chunk(2, 2)
         before = None if stream is None else stream.get(self)
-        first = torch.zeros_like(frames[:, :1]) if before is None else before
         if stream is not None:
-            stream[self] = frames[:, -1:]
-        past = torch.cat([first, frames[:, :-1]], 1).flatten(0, 1)
-        return F.relu(self.conv(torch.cat([x, past], 1)) + x)
+            stream[self] = past[:, -1:]
+        past = torch.cat([torch.zeros_like(past[:, :1]) if before is None else before, past[:, :-1]], 1)
+        y = (now + past).flatten(0, 1) + first.bias.to(now.dtype)[:, None, None]
+        return F.relu(self.conv[1:](y) + x)
 
 
 class Grow(nn.Module):

@@ -68,14 +68,18 @@ class Pairs:
         self.context, self.settings = context, settings
         self.videos: list[Tensor] = []
         self.latents: list[Tensor] = []
-        if settings.films and not context.preset.package:
-            raise ConfigError('stage tiny: films are made by a model package: say which with --package, or take "films" = 0')
+        if settings.film_every and not context.preset.package:
+            raise ConfigError('stage tiny: films are made by a model package: say which with --package, or take "film_every" = 0')
         count = settings.workers or os.cpu_count() or 1
         self.workers = ProcessPoolExecutor(count, mp_context=get_context("forkserver"), initializer=prepare, initargs=(context,))
         self.ahead: dict[int, Future] = {}
 
     def path(self, index: int) -> Path:
         return self.context.path("tiny", "pairs", f"{index:06d}.safetensors")
+
+    def is_film(self, index: int) -> bool:
+        every = self.settings.film_every
+        return every > 0 and index % every == every - 1
 
     def advance(self, step: int) -> None:
         """Takes in the clips that a step chooses from, and has the next ones made."""
@@ -84,10 +88,10 @@ class Pairs:
         for index in range(len(self.videos), min(s.clips, wanted + 8)):
             if index not in self.ahead and not self.path(index).exists():
                 seed = (self.context.seed, 40, index)
-                if index < s.clips - s.films:
-                    work = make_pair, self.path(index), seed, 1 + 4 * (s.frames - 1), video.width, video.height
-                else:
+                if self.is_film(index):
                     work = make_film, self.path(index), seed, s.frames
+                else:
+                    work = make_pair, self.path(index), seed, 1 + 4 * (s.frames - 1), video.width, video.height
                 self.ahead[index] = self.workers.submit(*work)
         for index in range(len(self.videos), wanted):
             if index in self.ahead:
@@ -201,13 +205,19 @@ def tiny(context: Context, settings: TinyStage) -> dict[str, Any]:
     unseen = validation(context, settings.validation)
     pairs = Pairs(context, settings)
 
+    def loss_of(z: Tensor, x: Tensor, counts: Tensor) -> Tensor:
+        with context.precision():
+            y = model.decode(z).float()
+        return masked_loss(y, x, counts, settings.change_weight, settings.square_weight)
+
+    if context.preset.compile:
+        loss_of = torch.compile(loss_of, dynamic=False)
+
     def step(rng: Random) -> dict[str, Tensor]:
         pairs.advance(loop.step)
         windows = [window(pairs, rng, settings, (loop.step + i) % 2 == 1) for i in range(settings.loop.batch)]
         z, x, counts = (torch.stack(part).to(context.device) for part in zip(*windows))
-        with context.precision():
-            y = model.decode(z + settings.latent_noise * rng.normal_like(z)).float()
-        loss = masked_loss(y, to_videos(x), counts[:, None], settings.change_weight, settings.square_weight)
+        loss = loss_of(z + settings.latent_noise * rng.normal_like(z), to_videos(x), counts[:, None])
         loss.backward()
         for optimiser in optimisers:
             optimiser.step(loop.rate())
