@@ -133,7 +133,9 @@ builder.mutationField('forkSession', (t) =>
       atChunk: t.arg.int({
         description: "Index of the fork's first own chunk (at least 1). Default: the parent's end.",
       }),
-      atSeconds: t.arg.float({ description: 'Instead of `atChunk`: the first chunk that starts then or later.' }),
+      atSeconds: t.arg.float({
+        description: 'Instead of `atChunk`: the first chunk that starts then or later, but for the first of all.',
+      }),
       prompt: t.arg.string({ description: "Takes effect at that chunk. Default: the parent's prompt continues." }),
       mode: t.arg({ type: RecacheMode, defaultValue: 'RECACHE', description: 'What `prompt` does to the KV cache.' }),
       transition: t.arg({ type: TransitionInput, description: 'How `prompt` comes. Default: at once.' }),
@@ -234,6 +236,20 @@ controlField(
   'Continues a paused session from its last checkpoint, even if its server was lost. Repeating it has no effect.',
 );
 controlField('stopSession', 'Ends the session; its artifacts are then made. Repeating it has no effect.');
+
+builder.mutationField('remakeArtifacts', (t) =>
+  t.field({
+    type: Session,
+    description:
+      'Makes artifacts that could not be made when the session ended (`artifactStatus` FAILED), in the background. ' +
+      'Answers at once. Repeating it has no effect while they are made, and when none is missing.',
+    errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
+    args: { sessionId: t.arg.id({ required: true, description: SESSION_ID }) },
+    resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
+      sessions.remakeArtifacts(localId('Session', sessionId, 'sessionId')),
+    ),
+  }),
+);
 
 const DeletedSession = builder.objectRef<Deleted>('DeletedSession').implement({
   description: 'A session that no longer exists.',

@@ -8,12 +8,13 @@ import type {
   SessionEvent,
   StateChanged as Changed,
 } from '../sessions/index.js';
-import { Artifact, ARTIFACTS } from './artifact.js';
+import { Artifact, ARTIFACTS, ArtifactStatus, fatesOf } from './artifact.js';
 import { linkFor } from './links.js';
 import { weigh } from './paging.js';
 import { builder } from './builder.js';
 import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
-import { Failure, SessionState, StateReason } from './session.js';
+import { Failure } from './failure.js';
+import { SessionState, StateReason } from './session.js';
 import { sessionStream, type Streamed } from './stream.js';
 import { RecacheMode, SwitchWhen, UNKNOWN_WORDS, whenBlock, whenName } from './timeline.js';
 import { TRANSITION, WHOLE_SECONDS } from './transition.js';
@@ -174,7 +175,8 @@ const PromptApplied = builder.objectRef<Streamed<Applied>>('PromptApplied').impl
     }),
     waitedMilliseconds: t.float({
       nullable: true,
-      description: 'Time from the request to this event, for switches requested while live.',
+      description:
+        'Time from the request to this event; null for switches at a block, and when another server took the request.',
       resolve: ({ event }) => event.waitedMilliseconds,
     }),
   }),
@@ -237,7 +239,7 @@ const Heartbeat = builder.objectRef<Streamed<Beat>>('Heartbeat').implement({
 });
 
 const SessionEnded = builder.objectRef<Streamed<Ended>>('SessionEnded').implement({
-  description: 'The last event of a session: its artifacts are complete.',
+  description: 'The last event of a session: its artifacts are complete, but for those that could not be made.',
   interfaces: [Event],
   fields: (t) => ({
     state: t.field({
@@ -260,6 +262,12 @@ const SessionEnded = builder.objectRef<Streamed<Ended>>('SessionEnded').implemen
       type: [Artifact],
       ...weigh(ARTIFACTS),
       resolve: ({ event, sessionId }) => event.artifacts.map((artifact) => ({ ...artifact, sessionId })),
+    }),
+    artifactStatus: t.field({
+      description: 'What became of the artifact of each kind; none without video.',
+      type: [ArtifactStatus],
+      ...weigh(ARTIFACTS),
+      resolve: ({ event, sessionId }) => fatesOf({ ...event, id: sessionId, finishedAt: new Date(event.at) }),
     }),
   }),
 });

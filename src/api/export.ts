@@ -4,9 +4,9 @@ import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { absent, answering, ConflictError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { downloadFields } from './download.js';
+import { Failure } from './failure.js';
 import { GLOBAL_ID, localId } from './ids.js';
 import { weigh } from './paging.js';
-import { Failure } from './session.js';
 
 const ExportState = builder.enumType('ExportState', {
   description: 'How far an export is.',
@@ -87,11 +87,13 @@ builder.mutationField('exportSession', (t) =>
     errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
     args: {
       sessionId: t.arg.id({ required: true, description: 'The session to export a part of.' }),
-      fromSeconds: t.arg.float({ description: 'Start, rounded down to a chunk. Default: the beginning.' }),
-      toSeconds: t.arg.float({
-        description: 'End, rounded up to a chunk. Default: the end.',
+      fromSeconds: t.arg.float({
+        description: 'Start, rounded down to a chunk; before the end of what there is. Default: the beginning.',
       }),
-      fromChunk: t.arg.int({ description: 'Instead of `fromSeconds`.' }),
+      toSeconds: t.arg.float({
+        description: 'End, rounded up to a chunk; after the start, within what there is. Default: the end.',
+      }),
+      fromChunk: t.arg.int({ description: 'Instead of `fromSeconds`: index of the first chunk; one that there is.' }),
       toChunk: t.arg.int({ description: 'Instead of `toSeconds`: index of the first chunk that is left out.' }),
     },
     resolve: answering((_root: unknown, { sessionId, ...range }: ExportArgs, { sessions }: ApiContext) => {

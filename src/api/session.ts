@@ -10,16 +10,16 @@ import {
   type SessionLora as DomainLora,
   type SessionParent,
 } from '../sessions/index.js';
-import { Artifact, ARTIFACTS } from './artifact.js';
+import { Artifact, ARTIFACTS, ArtifactStatus, fatesOf } from './artifact.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { absent, answering, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { connectionOf, type Connected } from './connection.js';
 import { PAGE, pageArguments, pageItems, pageSize, READ, weigh } from './paging.js';
+import { Failure } from './failure.js';
 import { formatCursor, GLOBAL_ID, localId, parseCursor } from './ids.js';
 import { linkFor } from './links.js';
 import { Model } from './model.js';
-import { withoutPaths } from './redact.js';
 import { SwitchReceipt, TimelineEntry } from './timeline.js';
 
 export const SessionState = builder.enumType('SessionState', {
@@ -61,17 +61,6 @@ export const StateReason = builder.enumType('StateReason', {
     ENGINE: { description: 'The device or the native core failed; see `failure`.' },
     MEDIA: { description: 'The video encoder failed; see `failure`.' },
   } as const,
-});
-
-export const Failure = builder.objectRef<{ code: string; message: string }>('Failure').implement({
-  description: 'What went wrong in a session.',
-  fields: (t) => ({
-    code: t.exposeString('code', { description: 'What kind of failure it is, such as `ENGINE` or `STORAGE`.' }),
-    message: t.string({
-      description: 'What is wrong and what to do; for people.',
-      resolve: ({ message }) => withoutPaths(message),
-    }),
-  }),
 });
 
 const Parent = builder.objectRef<SessionParent>('SessionParent').implement({
@@ -134,7 +123,8 @@ builder.node(Session, {
     }),
     failure: t.expose('failure', { description: 'What went wrong, if that is why.', type: Failure, nullable: true }),
     ended: t.boolean({
-      description: 'Whether the session has ended and its artifacts are complete.',
+      description:
+        'Whether the session has ended and its artifacts are complete, but for those that could not be made.',
       resolve: ({ state, finishedAt }) => isEnded(state) && finishedAt !== undefined,
     }),
     createdAt: t.expose('createdAt', { description: 'When it was created.', type: 'DateTime' }),
@@ -144,8 +134,12 @@ builder.node(Session, {
       type: 'DateTime',
       nullable: true,
     }),
-    modelName: t.exposeString('model', { description: 'The name of its model when it was created.' }),
-    modelDigest: t.exposeString('modelDigest', { description: 'SHA-256 of the manifest of the model package.' }),
+    modelName: t.exposeString('model', {
+      description: 'What its model package was called when it was created; another package may have the name by now.',
+    }),
+    modelDigest: t.exposeString('modelDigest', {
+      description: 'SHA-256 of the manifest of its model package: the one that it was made with and goes on with.',
+    }),
     encoder: t.string({
       description: 'The video encoder of its chunks; only a server that has it can resume the session.',
       resolve: encoderOf,
@@ -157,8 +151,10 @@ builder.node(Session, {
     model: t.field({
       type: Model,
       nullable: true,
-      description: 'Null when this server no longer has it.',
-      resolve: ({ model }, _args, { sessions }) => sessions.models().find(({ name }) => name === model),
+      description:
+        'The package with `modelDigest`, under the name that it has now, such as NAME@VERSION when it was replaced. ' +
+        'Null when it is not installed.',
+      resolve: (session, _args, { sessions }) => sessions.modelOf(session),
     }),
     loras: t.field({
       type: [SessionLora],
@@ -248,9 +244,15 @@ builder.node(Session, {
     }),
     artifacts: t.field({
       type: [Artifact],
-      description: 'Downloadable files; complete when the session has ended.',
+      description: 'Downloadable files, once the session has ended. `artifactStatus` says what became of the others.',
       ...weigh(ARTIFACTS),
       resolve: ({ id, artifacts }) => artifacts.map((artifact) => ({ ...artifact, sessionId: id })),
+    }),
+    artifactStatus: t.field({
+      type: [ArtifactStatus],
+      description: 'What has become of the artifact of each kind; none of a session that ended without video.',
+      ...weigh(ARTIFACTS),
+      resolve: fatesOf,
     }),
     parent: t.expose('parent', { type: Parent, nullable: true, description: 'Set on a fork.' }),
   }),

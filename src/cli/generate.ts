@@ -114,7 +114,7 @@ async function run(backend: ComposedBackend, flags: Flags, out: string, threads:
   if (interruption.happened) throw new Failure(EXIT.interrupted, `Interrupted; ${kept(session, out)}`);
   if (session.state === 'FAILED')
     throw new Failure(EXIT.generation, `${session.failure?.message ?? 'It failed'} ${kept(session, out)}`);
-  const model = backend.sessions.models().find(({ name }) => name === session.model);
+  const model = await backend.sessions.modelOf(session);
   const startedAt = performance.timeOrigin;
   return report({ session, events, model, startedAt, requestedAt, out, threads: threads || availableParallelism() });
 }

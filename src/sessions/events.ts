@@ -1,5 +1,5 @@
 import type { RecacheMode } from './ports.js';
-import type { Artifact, SessionState, StateReason, SwitchWhen, Transition } from './session.js';
+import type { Artifact, SessionState, StateReason, SwitchWhen, Transition, UnmadeArtifact } from './session.js';
 
 /** Every stored event has its place in the session's log: `sequence` counts 1, 2, 3, ... without holes. */
 interface Stored {
@@ -86,7 +86,7 @@ export interface FrameChunk extends Stored {
   data?: Uint8Array;
 }
 
-/** The last event of a session: its artifacts are complete. */
+/** The last event of a session: its artifacts are complete, but for those that cannot be made. */
 export interface SessionEnded extends Stored {
   type: 'SessionEnded';
   state: SessionState;
@@ -96,6 +96,8 @@ export interface SessionEnded extends Stored {
   frames: number;
   seconds: number;
   artifacts: Artifact[];
+  /** Absent where all are made. */
+  unmade?: UnmadeArtifact[];
 }
 
 /** Sent to an idle subscription so that both ends know that the other is alive; not stored, so without a sequence. */

@@ -8,7 +8,6 @@ import { Delivery } from './live/delivery.js';
 import { Directory } from './live/directory.js';
 import { Exports } from './live/exporting.js';
 import { InProcessJobs } from './live/jobs.js';
-import type { ServerCommand } from './live/commands.js';
 import { Making } from './live/making.js';
 import { Identity } from './live/identity.js';
 import { generatesNothing, NoEngine } from './live/no-engine.js';
@@ -19,6 +18,7 @@ import { untilDone } from './live/persistence.js';
 import { type Loss, Presence } from './live/presence.js';
 import { type Rehearsal, rehearseHere } from './live/rehearsal.js';
 import { Removal } from './live/removal.js';
+import { Remaking } from './live/remaking.js';
 import { Standing } from './live/standing.js';
 import { Watching } from './live/watching.js';
 import { Patience } from './patience.js';
@@ -54,7 +54,6 @@ import type {
 import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { keysOf } from './stored/keys.js';
-import { unlessDeleted } from './stored/record.js';
 import { closable } from './signal.js';
 import { DeploymentSecret } from './stored/secret.js';
 import { Vault } from './stored/vault.js';
@@ -76,6 +75,7 @@ export class SessionService implements Sessions {
   private readonly removal: Removal;
   private readonly jobs: Jobs;
   private readonly exports: Exports;
+  private readonly remaking: Remaking;
   private readonly patience: Patience;
   private readonly abandonment: Abandonment;
   private joined = false;
@@ -87,7 +87,7 @@ export class SessionService implements Sessions {
     const engine = options.engine ?? new NoEngine(() => this.placement.models());
     const policy = { ...DEFAULT_POLICY, ...options.policy };
     const vault = new Vault(store, clock, policy.storeRetrySeconds);
-    const impatient = new Vault(store, clock, policy.leaseSeconds / 3);
+    const impatient = vault.impatient(policy.leaseSeconds / 3);
     const watching = new Watching(clock, () => this.presence.hurry());
     const capacity = new Capacity(() => engine.models(), policy);
     this.context = { engine, media, vault, cluster, clock, logger, policy, capacity, watching };
@@ -110,7 +110,11 @@ export class SessionService implements Sessions {
         return this.ownership.adopt(id);
       },
       session: (id) => this.session(id),
-      serve: (command) => this.serve(command),
+      serve: async (command) => {
+        this.mustBeOpen();
+        this.mustGenerate();
+        return this.making.serve(command);
+      },
     });
     this.playlists = new Playlists(this.context, new ChunkLists(this.context));
     this.mediaCheck = new MediaCheck(vault, this.playlists.lists, (id) => this.directory.at(id)?.ring);
@@ -122,6 +126,7 @@ export class SessionService implements Sessions {
     this.removal = new Removal(context, directory, this);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
     this.exports = new Exports(this.context, this.jobs);
+    this.remaking = new Remaking(this.context, this.jobs);
     this.artifactCheck = new ArtifactCheck({ vault, session, exports: this.exports });
     this.patience = new Patience(vault, clock, policy.answerSeconds);
     this.abandonment = new Abandonment(this.context, this.directory, this.ownership);
@@ -143,10 +148,15 @@ export class SessionService implements Sessions {
     return this.models();
   }
 
+  async modelOf(session: Session): Promise<ModelInfo | undefined> {
+    const found = this.placement.modelOf(session);
+    if (!found) await this.context.engine.refresh();
+    return found ?? this.placement.modelOf(session);
+  }
+
   status(): ServiceStatus {
-    const own = this.standing.status();
-    if (this.standing.hosts) return own;
-    return this.standing.closing ? own : this.placement.status();
+    const { hosts, closing } = this.standing;
+    return hosts || closing ? this.standing.status() : this.placement.status();
   }
 
   async session(id: string, signal?: AbortSignal): Promise<Session> {
@@ -160,7 +170,7 @@ export class SessionService implements Sessions {
     const vault = this.context.vault.until(options.signal);
     const find = async (id: string): Promise<Session | undefined> => {
       const owned = this.directory.at(id)?.view();
-      const stored = owned ? undefined : await findSession(vault, id).catch(unlessDeleted);
+      const stored = owned ? undefined : await findSession(vault, id);
       return owned ?? (stored && this.seenFromHere(stored));
     };
     return this.patience.answer(pageOfSessions(vault, find, options));
@@ -231,22 +241,6 @@ export class SessionService implements Sessions {
     return { ...session, viewers: this.context.watching.viewers(session.id) };
   }
 
-  /** What another server asks of this one. */
-  private async serve(command: ServerCommand): Promise<Session> {
-    this.mustBeOpen();
-    this.mustGenerate();
-    switch (command.name) {
-      case 'create':
-        return this.making.create(command.input);
-      case 'fork':
-        return this.making.fork(command.input.sessionId, command.input.input);
-      case 'takeUp':
-        // Its last owner knew that it was watched, or young; the news of that may not have come here yet.
-        await this.ownership.adopt(command.input.sessionId, true);
-        return this.session(command.input.sessionId);
-    }
-  }
-
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
     return this.patience.answer(this.delivery.command(sessionId, 'switchPrompt', input));
   }
@@ -266,6 +260,11 @@ export class SessionService implements Sessions {
   async deleteSession(sessionId: string): Promise<DeletedSession> {
     this.mustBeOpen();
     return this.patience.answer(this.removal.delete(sessionId));
+  }
+
+  remakeArtifacts(sessionId: string): Promise<Session> {
+    this.mustBeOpen();
+    return this.of(sessionId, async (session) => this.remaking.begin(session));
   }
 
   exportSession(sessionId: string, input: ExportInput = {}): Promise<SessionExport> {
@@ -376,7 +375,7 @@ export class SessionService implements Sessions {
   private seenFromHere({ session }: StoredSession): Session {
     const speed = this.placement.speedOf(session.id);
     const viewers = this.context.watching.viewers(session.id);
-    return { ...session, viewers, ...(speed !== undefined && { speed }) };
+    return this.remaking.seen({ ...session, viewers, ...(speed !== undefined && { speed }) });
   }
 
   /** What a server that is no more has left undone. */

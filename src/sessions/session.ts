@@ -180,7 +180,8 @@ export interface SwitchReceipt {
   sequence?: number;
 }
 
-export type ArtifactKind = 'MP4' | 'HLS' | 'POSTER' | 'TIMELINE';
+export const ARTIFACT_KINDS = ['MP4', 'HLS', 'POSTER', 'TIMELINE'] as const;
+export type ArtifactKind = (typeof ARTIFACT_KINDS)[number];
 
 /** An adapter that a session is generated with. */
 export interface SessionLora extends LoraChoice {
@@ -195,6 +196,12 @@ export interface Artifact {
   bytes: number;
   /** Checksum; absent in sessions that are older than checksums. */
   check?: string;
+}
+
+/** A file that could not be made although the session has ended. */
+export interface UnmadeArtifact {
+  kind: ArtifactKind;
+  failure: { code: string; message: string };
 }
 
 export interface SessionMedia {
@@ -267,6 +274,12 @@ export interface Session {
    */
   speed?: number;
   artifacts: readonly Artifact[];
+  /** Why others are not among them, once it is finished; absent where there are none, and in sessions of earlier releases. */
+  unmade?: readonly UnmadeArtifact[];
+  /** What is missing is being made again, at this server. */
+  remaking?: true;
+  /** Why the last attempt to make them failed, at the server that goes on trying. */
+  delay?: { code: string; message: string };
   /** When the last artifact was stored and SessionEnded logged: nothing changes from then on. */
   finishedAt?: Date;
   /** Set on a fork. */

@@ -91,6 +91,8 @@ export interface Sessions {
   models(): ModelInfo[];
   /** The same after looking whether some came or went. */
   findModels(): Promise<ModelInfo[]>;
+  /** The package that the session was made with, whatever it is called by now; undefined where it is not installed. */
+  modelOf(session: Session): Promise<ModelInfo | undefined>;
   status(): ServiceStatus;
 
   /** INVALID_INPUT, MODEL_UNAVAILABLE, AT_CAPACITY, CONFLICT (idempotency key reused with other input), STORAGE. */
@@ -125,6 +127,9 @@ export interface Sessions {
    * play. Repeating it has no effect. NOT_FOUND, CONFLICT while it is being completed, STORAGE.
    */
   deleteSession(sessionId: string): Promise<DeletedSession>;
+
+  /** Makes in the background what could not be made when it ended; nothing when nothing is missing. NOT_FOUND, CONFLICT, STORAGE. */
+  remakeArtifacts(sessionId: string): Promise<Session>;
 
   /** Makes a video of a part of it in the background; the same part is the same export. INVALID_INPUT, NOT_FOUND, STORAGE. */
   exportSession(sessionId: string, input?: ExportInput): Promise<SessionExport>;

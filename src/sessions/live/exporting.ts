@@ -7,7 +7,7 @@ import { startSecondsOf } from '../blocks.js';
 import { DomainError } from '../errors.js';
 import { systemClock } from '../clock.js';
 import { DEFAULT_POLICY } from '../policy.js';
-import type { Jobs, MediaFactory, ObjectStore } from '../ports.js';
+import { type Jobs, type MediaFactory, type ObjectStore, StoreError } from '../ports.js';
 import { Vault } from '../stored/vault.js';
 import { loadSession } from '../read/stored-sessions.js';
 import type { Artifact, ExportInput, ExportState, Session, SessionExport } from '../session.js';
@@ -25,6 +25,10 @@ import { EXPORTING, keysOf } from '../stored/keys.js';
 import { DeletedError, readRecord } from '../stored/record.js';
 import type { Context } from './context.js';
 import { describe } from './failure.js';
+import { untilDone } from './persistence.js';
+
+/** Between attempts while the store cannot be reached, in milliseconds. */
+const RETRY = 30_000;
 
 const RANGE = /^\d{6,12}-\d{6,12}$/;
 /** Of the files of an export. */
@@ -105,20 +109,31 @@ export class Exports {
 
   /** Never rejects; ends without a word when it is cancelled, which is for the canceller or the next process to settle. */
   private async make(made: SessionExport, signal: AbortSignal): Promise<void> {
-    try {
-      // Another server may have made it, or have been told to leave it.
-      const now = await this.read(made.sessionId, made.range);
-      if (now?.state === 'DONE' || now?.state === 'CANCELLED') return;
-      await this.write({ ...made, state: 'RUNNING' });
-      const artifacts = await this.store(made, signal);
-      await this.settle({ ...made, artifacts, progress: 1 }, 'DONE');
-      if (await this.isDeleted(made.sessionId)) await this.forget(made);
-    } catch (error) {
-      if (await this.isDeleted(made.sessionId)) await this.forget(made);
-      else if (!signal.aborted) await this.fail(made, error);
-    } finally {
-      this.progress.delete(keyOf(made));
+    const { vault, logger } = this.context;
+    const { sessionId, range } = made;
+    for (let over = false; !over && !signal.aborted;) {
+      try {
+        await this.makeOnce(made, signal);
+        over = true;
+      } catch (error) {
+        over = !isUnreachable(error);
+        logger.warn({ sessionId, range, error }, over ? 'export failed' : 'an export waits for the store');
+        if (!over) await vault.rest(RETRY, signal);
+        else if (await this.isDeleted(sessionId)) await this.forget(made);
+        else if (!signal.aborted) await this.fail(made, error, signal);
+      }
     }
+    this.progress.delete(keyOf(made));
+  }
+
+  private async makeOnce(made: SessionExport, signal: AbortSignal): Promise<void> {
+    // Another server may have made it, or have been told to leave it.
+    const now = await this.read(made.sessionId, made.range);
+    if (now?.state === 'DONE' || now?.state === 'CANCELLED') return;
+    await this.write({ ...made, state: 'RUNNING' });
+    const artifacts = await this.store(made, signal);
+    await this.settle({ ...made, artifacts, progress: 1 }, 'DONE');
+    if (await this.isDeleted(made.sessionId)) await this.forget(made);
   }
 
   private async isDeleted(sessionId: string): Promise<boolean> {
@@ -145,13 +160,10 @@ export class Exports {
     });
   }
 
-  private async fail(made: SessionExport, error: unknown): Promise<void> {
-    const { logger } = this.context;
-    logger.warn({ sessionId: made.sessionId, range: made.range, error }, 'export failed');
-    const { code, message } = describe(error);
-    await this.settle({ ...made, failure: { code, message } }, 'FAILED').catch((next: unknown) => {
-      logger.warn({ sessionId: made.sessionId, error: next }, 'could not record the failure of an export');
-    });
+  /** However long the store does not take that it failed. */
+  private fail(made: SessionExport, error: unknown, signal: AbortSignal): Promise<void> {
+    const record = async () => void (await this.settle({ ...made, failure: describe(error) }, 'FAILED'));
+    return untilDone(record, { ...this.context, what: 'could not record the failure of an export', signal });
   }
 
   private async settle(made: SessionExport, state: ExportState): Promise<SessionExport> {
@@ -180,6 +192,11 @@ export class Exports {
 /** What cannot be read any more is made again when it is asked for. */
 function asNone(error: unknown): undefined {
   if (!(error instanceof DamagedError)) throw error;
+}
+
+/** Anything else that the store answers, another attempt would not change soon; others would wait behind it. */
+function isUnreachable(error: unknown): boolean {
+  return error instanceof DomainError && error.cause instanceof StoreError && error.cause.code === 'UNREACHABLE';
 }
 
 const pad = (chunk: number): string => String(chunk).padStart(6, '0');

@@ -1,16 +1,17 @@
 /** The end of a session: its artifacts are assembled, and SessionEnded says so. */
 
-import { storeArtifacts } from '../stored/artifacts.js';
+import { type Completion, failureOf, storeArtifacts } from '../stored/artifacts.js';
 import type { SessionKeys } from '../stored/keys.js';
 import type { SessionLog } from '../stored/log.js';
 import { OwnershipLost } from '../stored/vault.js';
-import type { DomainError } from '../errors.js';
-import type { Artifact, Session } from '../session.js';
-import { isLasting } from '../stored/checksum.js';
+import { ARTIFACT_KINDS, type Session } from '../session.js';
+import { isPassing } from '../stored/checksum.js';
 import type { Context } from './context.js';
+import { describe, type Failure } from './failure.js';
 
-/** Between attempts to assemble the artifacts while the store fails. */
-const RETRY_MILLISECONDS = 30_000;
+/** Between attempts to assemble the artifacts while the store fails, in milliseconds: each may read all chunks. */
+const FIRST_RETRY = 5_000;
+const LONGEST_RETRY = 300_000;
 
 export interface FinishingHost {
   readonly context: Context;
@@ -19,38 +20,51 @@ export interface FinishingHost {
   readonly session: Session;
 }
 
-/** However often the store fails meanwhile; false when `over` came first. Rejects with OwnershipLost. */
-export async function finish(host: FinishingHost, over: AbortSignal): Promise<boolean> {
-  const { clock, logger } = host.context;
-  while (!over.aborted) {
+/**
+ * However often the store fails meanwhile, which `delayed` is told; false when `over` came first. Rejects with OwnershipLost,
+ * and where the log cannot be gone on with.
+ */
+export async function finish(
+  host: FinishingHost,
+  over: AbortSignal,
+  delayed: (failure: Failure) => void,
+): Promise<boolean> {
+  const { vault, logger } = host.context;
+  for (let wait = FIRST_RETRY; !over.aborted; wait = Math.min(2 * wait, LONGEST_RETRY)) {
     try {
       await finishOnce(host);
       return true;
     } catch (error) {
       if (error instanceof OwnershipLost) throw error;
-      if (isLasting(error)) return endWithout(host, error);
+      delayed(describe(error));
+      if (!isPassing(error)) throw error;
       logger.warn({ sessionId: host.session.id, error }, 'could not store artifacts; trying again');
-      await clock.sleep(RETRY_MILLISECONDS, over);
+      await vault.rest(wait, over);
     }
   }
   return false;
 }
 
-/** What is damaged does not get whole by trying: the session ends without artifacts, and the log of the service says why. */
-async function endWithout(host: FinishingHost, error: DomainError): Promise<boolean> {
-  host.context.logger.error({ sessionId: host.session.id, error }, 'cannot make artifacts from what is stored');
-  await logEnd(host, []);
-  return true;
-}
-
 async function finishOnce(host: FinishingHost): Promise<void> {
   if (host.session.finishedAt) return;
-  await logEnd(host, await storeArtifacts(host.context, host.keys, host.session));
+  await logEnd(host, await complete(host));
 }
 
-async function logEnd(host: FinishingHost, artifacts: Artifact[]): Promise<void> {
+/** What is damaged does not get whole by trying: without a log that can be read there are no artifacts. */
+async function complete({ context, keys }: FinishingHost): Promise<Completion> {
+  try {
+    return await storeArtifacts(context, keys);
+  } catch (error) {
+    if (isPassing(error)) throw error;
+    context.logger.error({ sessionId: keys.id, error }, 'cannot make artifacts from what is stored');
+    return { artifacts: [], unmade: ARTIFACT_KINDS.map((kind) => ({ kind, failure: failureOf(error) })) };
+  }
+}
+
+async function logEnd(host: FinishingHost, { artifacts, unmade }: Completion): Promise<void> {
   const { state, reason, failure, chunks, frames, seconds } = host.session;
   const outcome = { state, ...(reason && { reason }), ...(failure && { failure }) };
-  const draft = { type: 'SessionEnded', ...outcome, chunks, frames, seconds, artifacts } as const;
+  const made = { artifacts, ...(unmade.length > 0 && { unmade }) };
+  const draft = { type: 'SessionEnded', ...outcome, chunks, frames, seconds, ...made } as const;
   await host.log.append(draft, { unless: () => host.session.finishedAt !== undefined });
 }

@@ -18,7 +18,7 @@ import type { Context } from './context.js';
 import { describe, type Failure } from './failure.js';
 import { finish } from './finishing.js';
 import type { Holding } from './holding.js';
-import type { Phase, Resting, Stuck } from './phase.js';
+import type { Finishing, Phase, Resting, Stuck } from './phase.js';
 import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
 import type { Progress } from './prompts.js';
 import { OrderedQueue } from './queue.js';
@@ -45,6 +45,7 @@ export class Life implements ProducerHost {
   readonly queue = new OrderedQueue(PIPELINE);
   readonly wake = new Signal();
   readonly viewers: Viewers;
+  readonly askedAt = new Map<string, number>();
   phase: Phase = { kind: 'resting', over: new AbortController() };
 
   /** When generation began last, which counts as watching; by the monotonic clock. */
@@ -282,7 +283,7 @@ export class Life implements ProducerHost {
 
   private async tryAgain(stuck: Stuck): Promise<void> {
     for (let wait = FIRST_RETRY; this.phase === stuck; wait = Math.min(2 * wait, LONGEST_RETRY)) {
-      if (this.queue.stalled) await this.context.clock.sleep(wait, this.leaving);
+      if (this.queue.stalled) await this.context.vault.rest(wait, this.leaving);
       if (this.leaving.aborted) return;
       if (this.phase === stuck) await this.unstick(stuck).catch(() => undefined);
     }
@@ -325,7 +326,9 @@ export class Life implements ProducerHost {
   enter(next: Stuck['next']): void {
     if (this.gone) return;
     if (next === 'finish') {
-      this.phase = { kind: 'finishing', done: this.complete() };
+      const finishing: Finishing = { kind: 'finishing', done: Promise.resolve(), delay: undefined };
+      this.phase = finishing;
+      finishing.done = this.complete(finishing);
     } else {
       const resting: Resting = { kind: 'resting', over: new AbortController() };
       this.phase = resting;
@@ -334,11 +337,9 @@ export class Life implements ProducerHost {
   }
 
   /** Assembles the artifacts and leaves; never rejects. */
-  private async complete(): Promise<void> {
-    // The phase is set before anything is done in it.
-    await Promise.resolve();
+  private async complete(finishing: Finishing): Promise<void> {
     try {
-      if (await finish(this, this.leaving)) await this.release();
+      if (await finish(this, this.leaving, (failure) => (finishing.delay = failure))) await this.release();
     } catch (error) {
       if (await this.isLost(error)) this.lose();
       else this.context.logger.error({ sessionId: this.id, error }, 'could not complete the session');
@@ -386,7 +387,9 @@ export class Life implements ProducerHost {
   private noticed(event: StoredEvent): void {
     this.wake.notify();
     if (event.type === 'PromptRequested') void this.producer?.encodePrompts();
-    if (event.type === 'PromptApplied' || event.type === 'PromptSuperseded') this.producer?.forget(event.receiptId);
+    if (event.type !== 'PromptApplied' && event.type !== 'PromptSuperseded') return;
+    this.askedAt.delete(event.receiptId);
+    this.producer?.forget(event.receiptId);
   }
 
   inBackground(work: Promise<void>): void {

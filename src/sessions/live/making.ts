@@ -9,6 +9,7 @@ import { DeletedError, digestInput, FORMAT_VERSION } from '../stored/record.js';
 import type { DeploymentSecret } from '../stored/secret.js';
 import { initialSnapshot } from '../stored/snapshot.js';
 import { checkCreate, checkFork, type SessionRequest } from '../validation.js';
+import type { ServerCommand } from './commands.js';
 import type { Context } from './context.js';
 import type { Directory } from './directory.js';
 import type { OwnedSession } from './owned.js';
@@ -47,6 +48,20 @@ export class Making {
     const { idempotencyKey, ...rest } = input;
     const inputDigest = digestInput({ ...rest, sessionId });
     return this.beginOnce(idempotencyKey, inputDigest, request, encoderOf(parent), () => requireModel(context, parent));
+  }
+
+  /** What another server asks of this one. */
+  async serve({ name, input }: ServerCommand): Promise<Session> {
+    switch (name) {
+      case 'create':
+        return this.create(input);
+      case 'fork':
+        return this.fork(input.sessionId, input.input);
+      case 'takeUp':
+        // Its last owner knew that it was watched, or young; the news of that may not have come here yet.
+        await this.parts.ownership.adopt(input.sessionId, true);
+        return this.parts.session(input.sessionId);
+    }
   }
 
   /** The session that this key has made already, or a new one. */

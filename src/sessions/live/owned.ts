@@ -68,9 +68,10 @@ export class OwnedSession {
   view(): Session {
     const { phase, session } = this.life;
     const trouble = phase.kind === 'stuck' ? phase.trouble : {};
+    const delay = phase.kind === 'finishing' ? phase.delay : undefined;
     const { speed } = this.parts.holding;
     const viewers = this.context.watching.viewers(this.id);
-    return { ...session, ...trouble, viewers, ...(speed !== undefined && { speed }) };
+    return { ...session, ...trouble, ...(delay && { delay }), viewers, ...(speed !== undefined && { speed }) };
   }
 
   // ---- coming to life -----------------------------------------------------------------------------------------------

@@ -201,14 +201,15 @@ export class Ownership {
   }
 
   private async sweepNow(lost: Loss | undefined): Promise<void> {
-    const { clock, logger } = this.context;
+    const { clock, vault, logger } = this.context;
     for (let politely = true; !this.over.signal.aborted; politely = false) {
       try {
         if (await this.sweepOnce(lost, politely)) return;
       } catch (error) {
         logger.warn({ error, serverId: lost?.serverId }, 'could not search for unfinished sessions; trying again');
       }
-      await clock.sleep(politely ? POLITENESS : RETRY, this.over.signal);
+      if (politely) await clock.sleep(POLITENESS, this.over.signal);
+      else await vault.rest(RETRY, this.over.signal);
     }
   }
 
@@ -255,7 +256,7 @@ export class Ownership {
 
   /** After it turned out that somebody else has written: if nobody owns the session after all, it is taken up again. */
   private lookAgain(id: string): void {
-    const { clock, logger } = this.context;
+    const { clock, vault, logger } = this.context;
     const look = async () => {
       try {
         await this.adopt(id);
@@ -269,7 +270,7 @@ export class Ownership {
     };
     const what = `could not take back the lost session ${id}`;
     const { signal } = this.over;
-    void clock.sleep(RETRY, signal).then(() => untilDone(look, { clock, logger, what, signal }));
+    void clock.sleep(RETRY, signal).then(() => untilDone(look, { vault, logger, what, signal }));
   }
 
   private now(): string {

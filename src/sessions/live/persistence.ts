@@ -1,13 +1,13 @@
 /** Work that nobody waits for and that must be done all the same, however long the store fails. */
 
 import type { Logger } from '../policy.js';
-import type { Clock } from '../ports.js';
+import type { Vault } from '../stored/vault.js';
 
-/** Between two attempts, in milliseconds. */
-const RETRY = 5_000;
+/** Between two attempts, in milliseconds, unless the store is known to work before. */
+const RETRY = 30_000;
 
 export interface PersistenceParts {
-  clock: Clock;
+  vault: Pick<Vault, 'rest'>;
   logger: Logger;
   /** For the log, when an attempt failed. */
   what: string;
@@ -18,7 +18,7 @@ export interface PersistenceParts {
 /** Until an attempt succeeds. Never rejects. */
 export async function untilDone(
   work: () => Promise<void>,
-  { clock, logger, what, signal }: PersistenceParts,
+  { vault, logger, what, signal }: PersistenceParts,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
@@ -26,6 +26,6 @@ export async function untilDone(
     } catch (error) {
       logger.warn({ error }, `${what}; trying again`);
     }
-    await clock.sleep(RETRY, signal);
+    await vault.rest(RETRY, signal);
   }
 }

@@ -38,6 +38,8 @@ export interface Stuck {
 export interface Finishing {
   kind: 'finishing';
   done: Promise<void>;
+  /** Why the last attempt failed; another follows. */
+  delay: Failure | undefined;
 }
 
 /** Not owned here any more. */

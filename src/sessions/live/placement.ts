@@ -58,6 +58,14 @@ export class Placement {
     return all.filter(({ name }, index) => all.findIndex((other) => other.name === name) === index);
   }
 
+  /** The package that the session was made with, under the name that it has here now; undefined where nobody has it. */
+  modelOf(session: Pick<Session, 'modelDigest'>): ModelInfo | undefined {
+    return findModel(
+      this.workers().flatMap(({ notice }) => notice.models),
+      session,
+    );
+  }
+
   /** Of all servers together. */
   status(): ServiceStatus {
     const workers = this.workers();

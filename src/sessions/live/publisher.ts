@@ -28,6 +28,8 @@ export interface PublisherHost {
   readonly log: SessionLog;
   readonly queue: OrderedQueue;
   readonly session: Session;
+  /** When receipts were asked for here, by the monotonic clock. */
+  readonly askedAt: ReadonlyMap<string, number>;
 }
 
 const IMMUTABLE = 'public, max-age=31536000, immutable';
@@ -112,14 +114,14 @@ export class Publisher {
   }
 
   private async logPrompts(frames: Frames, { winner, superseded, recacheMilliseconds, course }: Taken): Promise<void> {
-    const { log, session, context } = this.host;
+    const { log, session, context, askedAt } = this.host;
     const logged = superseded.map(({ id }) => {
       const draft = { type: 'PromptSuperseded', receiptId: id, supersededBy: winner.id } as const;
       return log.append(draft, { unless: () => !this.isPending(id) });
     });
-    const { id: receiptId, prompt, mode, when, requestedAt } = winner;
+    const { id: receiptId, prompt, mode, when } = winner;
     const { transition } = course;
-    const waitedMilliseconds = Math.max(0, context.clock.now() - requestedAt.getTime());
+    const asked = askedAt.get(receiptId);
     const draft = {
       type: 'PromptApplied',
       receiptId,
@@ -133,7 +135,8 @@ export class Publisher {
       frame: frames.firstFrame,
       seconds: frames.firstFrame / session.fps,
       recacheMilliseconds,
-      ...(typeof when === 'string' && { waitedMilliseconds }),
+      ...(typeof when === 'string' &&
+        asked !== undefined && { waitedMilliseconds: Math.round(context.clock.monotonic() - asked) }),
     } as const;
     logged.push(log.append(draft, { unless: () => !this.isPending(receiptId) }));
     // Together they are few writes, however many there are.

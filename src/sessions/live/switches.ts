@@ -6,6 +6,7 @@ import { isEnded, type Session, type SwitchPromptInput, type SwitchReceipt } fro
 import type { SessionLog } from '../stored/log.js';
 import { checkSwitch, sameTransition, type SwitchRequest } from '../validation.js';
 import type { Context } from './context.js';
+import { findModel } from './required-model.js';
 import { expectedBlock, mustHaveRoom, type Progress } from './prompts.js';
 
 export interface SwitchesHost {
@@ -13,6 +14,8 @@ export interface SwitchesHost {
   readonly log: SessionLog;
   readonly session: Session;
   readonly progress: Progress;
+  /** When receipts were asked for here, by the monotonic clock. */
+  readonly askedAt: Map<string, number>;
 }
 
 export class Switches {
@@ -54,9 +57,11 @@ export class Switches {
     { prompt, mode, transition, when, idempotencyKey }: SwitchRequest,
   ): Promise<SwitchReceipt> {
     const { log, progress, session, context } = this.host;
-    const unknownWords = context.engine.unknownWords?.(session.model, session, prompt);
+    const model = findModel(context.engine.models(), session)?.name;
+    const unknownWords = model === undefined ? undefined : context.engine.unknownWords?.(model, session, prompt);
     const asked = { status: 'PENDING', when } as const;
     this.asked.add(asked);
+    this.host.askedAt.set(id, context.clock.monotonic());
     const draft = {
       ...({ type: 'PromptRequested', receiptId: id, prompt, mode, when } as const),
       ...(transition && { transition }),

@@ -7,7 +7,7 @@ import { isSessionId } from '../stored/ids.js';
 import { isLasting } from '../stored/checksum.js';
 import { BY_DATE, createdAtOfByDateKey, idOfByDateKey, isPageCursor, keysOf } from '../stored/keys.js';
 import { foldLog } from '../stored/fold.js';
-import { readRecord, type SessionRecord } from '../stored/record.js';
+import { DeletedError, readRecord, type SessionRecord } from '../stored/record.js';
 import { damagedSession } from '../stored/snapshot.js';
 import type { Vault } from '../stored/vault.js';
 
@@ -76,6 +76,7 @@ async function findOrName(
   try {
     return await find(id);
   } catch (error) {
+    if (error instanceof DeletedError) return undefined;
     if (!isLasting(error)) throw error;
     return damagedSession(id, createdAtOfByDateKey(key), error);
   }

@@ -1,36 +1,57 @@
 /** What remains of a session: one MP4, one playlist, one poster, one timeline, assembled from what is in the store. */
 
 import type { Context } from '../live/context.js';
+import { DomainError } from '../errors.js';
 import type { FrameChunk } from '../events.js';
-import { checksumOf, DamagedError, Summing } from './checksum.js';
+import { checksumOf, DamagedError, isPassing, Summing } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import type { SessionKeys } from './keys.js';
 import { LogReader } from './log.js';
 import { asStored } from './names.js';
 import type { Chapter } from '../ports.js';
-import type { Artifact, ArtifactKind, Session, TimelineEntry } from '../session.js';
+import {
+  ARTIFACT_KINDS,
+  type Artifact,
+  type ArtifactKind,
+  type TimelineEntry,
+  type UnmadeArtifact,
+} from '../session.js';
 import { entryOf } from './snapshot.js';
 
 /** Where stored things are written and read, and what makes media of them. */
 export type Shelf = Pick<Context, 'vault' | 'media' | 'logger'>;
 
-/**
- * Writes them all; may be repeated after a failure. A session without chunks has none, and one of which chunks are lost no
- * MP4, which the log of the service says.
- */
-export async function storeArtifacts(shelf: Shelf, keys: SessionKeys, session: Session): Promise<Artifact[]> {
+/** What was made of a session, and what could not be. */
+export interface Completion {
+  artifacts: Artifact[];
+  unmade: UnmadeArtifact[];
+}
+
+/** Writes them all, or some; may be repeated. Of a session without chunks there are none. Rejects when the store does not work. */
+export async function storeArtifacts(
+  shelf: Shelf,
+  keys: SessionKeys,
+  kinds: readonly ArtifactKind[] = ARTIFACT_KINDS,
+): Promise<Completion> {
+  const completion: Completion = { artifacts: [], unmade: [] };
   const { chunks } = await readChunks(shelf, keys);
-  if (chunks.length === 0) return [];
-  const found: Artifact[] = [];
-  for (const kind of ['MP4', 'HLS', 'POSTER', 'TIMELINE'] as const) {
-    const made = kind === 'POSTER' ? poster(shelf, keys) : storeArtifact(shelf, keys, chunks, kind);
-    const artifact = await made.catch((error: unknown) => {
-      if (!(error instanceof DamagedError)) throw error;
-      shelf.logger.error({ sessionId: session.id, kind, error }, 'cannot make an artifact');
-    });
-    if (artifact) found.push(artifact);
+  if (chunks.length === 0) return completion;
+  for (const kind of kinds) {
+    try {
+      const made = kind === 'POSTER' ? poster(shelf, keys) : storeArtifact(shelf, keys, chunks, kind);
+      completion.artifacts.push(await made);
+    } catch (error) {
+      if (isPassing(error)) throw error;
+      shelf.logger.error({ sessionId: keys.id, kind, error }, 'cannot make an artifact');
+      completion.unmade.push({ kind, failure: failureOf(error) });
+    }
   }
-  return found;
+  return completion;
+}
+
+export function failureOf(error: unknown): UnmadeArtifact['failure'] {
+  if (error instanceof DomainError) return { code: error.code, message: error.message };
+  return { code: 'MEDIA', message: error instanceof Error ? error.message : String(error) };
 }
 
 /** What follows from log and chunks: it may be made again at any time. */
@@ -50,7 +71,7 @@ export async function storeArtifact(
   return { kind, key, contentType, bytes: sum.bytes, check: sum.check };
 }
 
-const PLACES: Record<DerivedKind, (keys: SessionKeys) => { key: string; contentType: string }> = {
+export const PLACES: Record<DerivedKind, (keys: SessionKeys) => { key: string; contentType: string }> = {
   MP4: ({ video }) => ({ key: video, contentType: 'video/mp4' }),
   HLS: ({ playlist }) => ({ key: playlist, contentType: 'application/vnd.apple.mpegurl' }),
   TIMELINE: ({ timeline }) => ({ key: timeline, contentType: 'application/x-ndjson' }),
@@ -147,9 +168,9 @@ export async function* video(
   yield* (await media.progressive(init, bodies, chapters)).stream;
 }
 
-async function poster({ vault }: Shelf, { poster: key }: SessionKeys): Promise<Artifact | undefined> {
+async function poster({ vault }: Shelf, { poster: key }: SessionKeys): Promise<Artifact> {
   const stored = await vault.read(key);
-  if (!stored) return undefined;
+  if (!stored) throw new DamagedError(key, 'is missing from the store');
   const { bytes, contentType } = stored;
   return { kind: 'POSTER', key, contentType, bytes: bytes.length, check: checksumOf(bytes) };
 }

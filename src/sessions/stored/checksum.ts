@@ -29,6 +29,11 @@ export function isLasting(error: unknown): error is DomainError {
   return error instanceof DomainError && error.code === 'STORAGE' && !(error.cause instanceof StoreError);
 }
 
+/** The store is the problem, not what is stored: the same may succeed later. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof DomainError && error.code === 'STORAGE' && error.cause instanceof StoreError;
+}
+
 export function checksumOf(bytes: Uint8Array | string): string {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
 }

@@ -19,7 +19,7 @@ import { DEFAULT_POLICY, SILENT } from '../policy.js';
 import type { MediaFactory, ObjectStore } from '../ports.js';
 import type { Session } from '../session.js';
 import { systemClock } from '../clock.js';
-import { artifactBody, type DerivedKind, oldTimeline, type Shelf, storeArtifact } from './artifacts.js';
+import { artifactBody, type DerivedKind, oldTimeline, PLACES, type Shelf, storeArtifact } from './artifacts.js';
 import { DamagedError, differenceOf, sumOf, unsealBytes } from './checksum.js';
 import { readChunk, readInit } from './chunks.js';
 import { ADDED, type Finding, type Findings, REMADE, REMOVED } from './findings.js';
@@ -30,6 +30,7 @@ import { checkLineage, checkMarks, checkRemains } from './fsck-forks.js';
 import { Inheritance } from './inheritance.js';
 import { readDamagedLog, rewriteLog, withoutChunksFrom } from './log-repair.js';
 import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
+import { missingKinds, remakeArtifacts } from './remaking.js';
 import { OwnershipLost, Vault } from './vault.js';
 
 export interface SessionReport {
@@ -122,7 +123,11 @@ class SessionCheck implements Findings {
     await checkMarks(this.shelf, this.keys, this.files, this);
     await this.removeOrphans(session, chunks);
     await this.checkCheckpoints(stored.record, session);
-    for (const artifact of session.artifacts) await this.checkArtifact(chunks, artifact);
+    // Of what was made only later, the record alone tells.
+    const { snapshot } = stored.record;
+    const finished = snapshot.finishedAt ? { ...session, artifacts: snapshot.artifacts } : session;
+    for (const artifact of finished.artifacts) await this.checkArtifact(chunks, artifact);
+    for (const kind of missingKinds(finished)) if (kind !== 'POSTER') await this.checkUnmade(kind);
     await checkExports(this.shelf, session, new Set(this.files.keys()), this);
     await this.checkLists(session);
   }
@@ -273,6 +278,14 @@ class SessionCheck implements Findings {
     if (problem === undefined) return;
     if (kind === 'POSTER') return this.found({ key, problem });
     await this.found({ key, problem }, REMADE, () => storeArtifact(this.shelf, this.keys, chunks, kind));
+  }
+
+  private async checkUnmade(kind: DerivedKind): Promise<void> {
+    const { key } = PLACES[kind](this.keys);
+    await this.found({ key, problem: 'was not made when the session ended' }, REMADE, async () => {
+      const left = await remakeArtifacts(this.shelf, this.keys.id);
+      if (left.includes(kind)) throw new DamagedError(key, 'cannot be made of what is there');
+    });
   }
 
   private async problemOfArtifact(

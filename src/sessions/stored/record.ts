@@ -104,11 +104,6 @@ export class DeletedError extends DomainError {
   }
 }
 
-/** For what may have been deleted meanwhile. */
-export function unlessDeleted(error: unknown): undefined {
-  if (!(error instanceof DeletedError)) throw error;
-}
-
 /** Throws DamagedError, or STORAGE when a later release wrote it. */
 export function decodeRecord(bytes: Uint8Array, key: string): SessionRecord {
   return decode(parse(bytes, key), key);

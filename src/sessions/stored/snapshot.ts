@@ -125,7 +125,8 @@ function appliedChanges(session: Session, event: PromptApplied): Partial<Session
 }
 
 function endedChanges(event: SessionEnded): Partial<Session> {
-  return { artifacts: event.artifacts, finishedAt: new Date(event.at) };
+  const { artifacts, unmade, at } = event;
+  return { artifacts, ...(unmade && { unmade }), finishedAt: new Date(at) };
 }
 
 export function entryOf(event: PromptApplied): TimelineEntry {

@@ -1,11 +1,13 @@
 import { DomainError } from '../errors.js';
 import { type Clock, type ListOptions, type ObjectStore, type PutOptions, StoreError } from '../ports.js';
-import { OVER } from '../signal.js';
+import { OVER, Signal } from '../signal.js';
 import { DamagedError } from './checksum.js';
 import { SharedReads } from './shared-reads.js';
 import { readWhole } from './whole.js';
 
 const FIRST_WAIT = 100;
+/** The part of a wait that nothing shortens: what the store refuses although it takes other things is not asked for again at once. */
+const LEAST = 1 / 8;
 const LONGEST_WAIT = 5_000;
 
 /** An operation that takes longer than this makes whoever waits for it wait for the store. */
@@ -56,18 +58,33 @@ export class Vault {
     /** Of all views together; nobody may wait any more once it is `over`. */
     private readonly waits = { underWay: new Set<Operation>(), over: false },
     private readonly makeRoom: () => Promise<boolean> = () => Promise.resolve(false),
+    /** Of all vaults of this store: it has taken something. */
+    private readonly works = new Signal(),
   ) {
     this.reads = new SharedReads(clock);
   }
 
   /** The same store for one reader, who waits and reads no longer than the signal lets. */
   until(signal: AbortSignal | undefined): Vault {
-    return signal ? new Vault(this.store, this.clock, this.retrySeconds, signal, this.waits) : this;
+    return signal
+      ? new Vault(this.store, this.clock, this.retrySeconds, signal, this.waits, undefined, this.works)
+      : this;
+  }
+
+  /** The same store for what may as well be done later; that it waits is no trouble of others. */
+  impatient(retrySeconds: number): Vault {
+    return new Vault(this.store, this.clock, retrySeconds, undefined, undefined, undefined, this.works);
+  }
+
+  /** Before another attempt at what the store refused: as long as is said, or until it takes something of anybody again. */
+  async rest(milliseconds: number, signal?: AbortSignal): Promise<void> {
+    await this.clock.sleep(milliseconds * LEAST, signal);
+    if (!signal?.aborted) await this.works.wait(this.clock, milliseconds * (1 - LEAST), signal);
   }
 
   /** The same store for one who knows what may go when it is full: `make` removes some of it, until it says that nothing is left. */
   makingRoom(make: () => Promise<boolean>): Vault {
-    return new Vault(this.store, this.clock, this.retrySeconds, this.signal, this.waits, make);
+    return new Vault(this.store, this.clock, this.retrySeconds, this.signal, this.waits, make, this.works);
   }
 
   /** Why somebody waits for the store now; undefined while it answers. */
@@ -90,7 +107,9 @@ export class Vault {
 
   async put(key: string, body: Uint8Array, options?: PutOptions): Promise<string> {
     const conditional = options?.ifMatch !== undefined || options?.ifNoneMatch !== undefined;
-    return (await this.patiently(key, () => this.store.put(key, body, options), { conditional })).etag;
+    const { etag } = await this.patiently(key, () => this.store.put(key, body, options), { conditional });
+    this.works.notify();
+    return etag;
   }
 
   /**
@@ -101,7 +120,9 @@ export class Vault {
     const condition: PutOptions = etag === undefined ? { ifNoneMatch: '*' } : { ifMatch: etag };
     return this.patiently(key, async () => {
       try {
-        return (await this.store.put(key, body, { ...options, ...condition })).etag;
+        const written = await this.store.put(key, body, { ...options, ...condition });
+        this.works.notify();
+        return written.etag;
       } catch (error) {
         if (!isConflict(error)) throw error;
         const stored = await this.get(key);
@@ -227,7 +248,7 @@ export class Vault {
         const late = this.waits.over || this.clock.monotonic() + wait > giveUpAt;
         if (!isTransient(error) || late) throw storageError(key, error);
         operation.waiting = new AbortController();
-        await this.clock.sleep(wait, operation.waiting.signal);
+        await this.rest(wait, operation.waiting.signal);
         this.signal?.throwIfAborted();
       }
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { type SessionExport, StoreError } from '../../../src/sessions/index.js';
+import { type SessionExport, StoreError, type StoreErrorCode } from '../../../src/sessions/index.js';
 import { makeWorld, readToEnd, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
@@ -199,6 +199,33 @@ describe('an export', () => {
     world.store.fault = () => undefined;
     await next.clock.advance(10_000);
     expect(await next.clock.until(done(next, begun))).toMatchObject({ state: 'DONE' });
+  });
+
+  it('waits for a store that cannot be reached, and is told as failed where it refuses', async () => {
+    const world = makeWorld({ policy: { storeRetrySeconds: 5 } });
+    await world.clock.until(world.service.start());
+    const id = await finished(world);
+    let code: StoreErrorCode | undefined = 'UNREACHABLE';
+    world.store.fault = (_operation, key) =>
+      code && key.includes('/exports/') && key.endsWith('.mp4')
+        ? { when: 'before', error: new StoreError(code, 'gone') }
+        : undefined;
+    const begun = await world.service.exportSession(id);
+    await world.clock.advance(500_000);
+    expect(await world.service.export(id, begun.range)).toMatchObject({ state: 'RUNNING' });
+    code = undefined;
+    await world.clock.advance(15_000);
+    expect(await world.service.export(id, begun.range)).toMatchObject({ state: 'DONE' });
+    // Nothing can be written, not even that it failed.
+    const other = await world.service.exportSession(id, { toChunk: 3 });
+    world.store.fault = (operation) =>
+      operation === 'put' ? { when: 'before', error: new StoreError('DENIED', 'no') } : undefined;
+    await world.clock.advance(200_000);
+    world.store.fault = () => undefined;
+    await world.clock.advance(15_000);
+    const failed = await world.service.export(id, other.range);
+    expect(failed).toMatchObject({ state: 'FAILED', failure: { code: 'STORAGE' } });
+    expect([...world.store.objects.keys()].filter((key) => key.startsWith('exporting/'))).toEqual([]);
   });
 
   it('is gone on with by another server when the one that made it is no more', async () => {

@@ -107,6 +107,19 @@ describe('a session of a package whose name another version took', () => {
     await next.clock.until(next.service.stopSession(id));
   });
 
+  it('names the package that it was made with, and none that took its name', async () => {
+    const { id, next } = await replaced([NEW]);
+    const session = await next.service.session(id);
+    expect(session).toMatchObject({ model: 'fake', modelVersion: '1.0.0', modelDigest: 'd1' });
+    expect(await next.service.modelOf(session)).toBeUndefined();
+    next.engine.taught = ['fox'];
+    const { unknownWords } = await next.service.switchPrompt(id, { prompt: 'a wolf' });
+    expect(unknownWords).toBeUndefined();
+    next.engine.arriving.push(OLD);
+    expect(await next.service.modelOf(session)).toMatchObject({ name: 'fake@1.0.0', version: '1.0.0', digest: 'd1' });
+    expect((await next.service.switchPrompt(id, { prompt: 'a wolf' })).unknownWords).toEqual(['a', 'wolf']);
+  });
+
   it('goes on by itself when the old one is put beside it only later', async () => {
     const { id, next } = await replaced([NEW]);
     const resume = () => next.clock.until(next.service.resumeSession(id));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { patienceOf } from '../../../src/server/patience.js';
-import { StoreError } from '../../../src/sessions/index.js';
+import { type PromptApplied, type SessionEvent, StoreError } from '../../../src/sessions/index.js';
 import { chunksOf, makeWorld, read, type World } from '../../support/fake-service.js';
 
 const OUTAGE = new StoreError('UNREACHABLE', 'no network');
@@ -109,6 +109,18 @@ describe('a wall clock that somebody sets', () => {
     const beats = read(world, id, {}, (event) => event.type === 'Heartbeat');
     expect((await world.clock.until(beats, 15_000)).at(-1)).toMatchObject({ type: 'Heartbeat', state: 'PAUSED' });
   });
+});
+
+it.each([-3_600_000, 3_600_000])('a switch waits as long as it does, when the clock is set by %i ms', async (jump) => {
+  const world = makeWorld({ policy: { idleSeconds: 0 } });
+  const id = await live(world);
+  await world.service.switchPrompt(id, { prompt: 'a robot' });
+  world.clock.jump(jump);
+  const applied = (event: SessionEvent) => event.type === 'PromptApplied' && event.prompt === 'a robot';
+  const event = (await world.clock.until(read(world, id, {}, applied))).at(-1);
+  const { waitedMilliseconds } = event as PromptApplied;
+  expect(waitedMilliseconds).toBeGreaterThan(0);
+  expect(waitedMilliseconds).toBeLessThan(5_000);
 });
 
 describe('abandoned sessions', () => {

@@ -181,6 +181,29 @@ describe('when the store fails', () => {
     expect(await world.service.session(id)).toMatchObject({ state: 'STOPPED', reason: 'REQUESTED' });
   });
 
+  it.each(['UNREACHABLE', 'NO_SPACE', 'DENIED'] as const)(
+    'a stop that was refused is carried out within seconds after the store was %s for long',
+    async (code) => {
+      const world = makeWorld({ policy: { storeRetrySeconds: 1, idleSeconds: 0 } });
+      await world.clock.until(world.service.start());
+      const id = await create(world);
+      await world.clock.advance(1_000);
+      let tried = 0;
+      world.store.fault = (_operation, key) => {
+        if (key.includes('/log/')) tried = world.clock.monotonic();
+        return { when: 'before', error: new StoreError(code, 'no') };
+      };
+      await world.clock.advance(10_000);
+      await expect(world.clock.until(world.service.stopSession(id))).rejects.toMatchObject({ code: 'STORAGE' });
+      await world.clock.advance(300_000);
+      // The longest of the waits between attempts has just begun.
+      while (world.clock.monotonic() - tried < 5_000) await world.clock.advance(500);
+      world.store.fault = () => undefined;
+      await world.clock.advance(6_000);
+      expect(await world.service.session(id)).toMatchObject({ state: 'STOPPED', reason: 'REQUESTED' });
+    },
+  );
+
   it('a stop that was refused ends with the process: the session goes on, and stops when it is asked for again', async () => {
     const { world, id } = await refusedStop();
     world.crash();

@@ -234,7 +234,7 @@ class SessionFacts:
 
 @dataclass(frozen=True)
 class EndedEvent:
-    """The last event of a session: its artifacts are complete."""
+    """The last event of a session: its artifacts are complete, but for those that could not be made."""
 
     cursor: str
     at: str
