@@ -35,7 +35,7 @@ export interface OperationLimits {
 const UNKNOWN_LENGTH = 10;
 
 /** Fields of an introspection cost a part of others: nothing is read for them. The usual one must pass. */
-const INTROSPECTION_SHARE = 1 / 10;
+const INTROSPECTION_SHARE = 1 / 12;
 
 interface Measure {
   depth: number;

@@ -5,6 +5,8 @@ import type { Findings } from './findings.js';
 import { ADDED, REMOVED } from './findings.js';
 import { inheritedChunks, lineage, type MarkedForks, needsMark, NEVER_MADE, putMark } from './forks.js';
 import { DELETING, keysOf, type SessionKeys } from './keys.js';
+import { readRecordOrTombstone } from './record.js';
+import type { Vault } from './vault.js';
 
 /** At the fork: that it is marked at its parent, and that one at its own. */
 export async function checkLineage(store: MarkedForks, { id, parent }: Session, findings: Findings): Promise<void> {
@@ -64,8 +66,15 @@ async function checkMark(store: MarkedForks, parentId: string, forkId: string, f
   const { vault, clock } = store;
   const key = keysOf(parentId).forks + forkId;
   if ((await vault.head(key)) || !(await needsMark(store, parentId, forkId))) return;
+  if (await isOlderThanMarks(vault, forkId)) return;
   const problem = `is missing: the parent (${parentId}) does not know of the fork ${forkId}`;
   await findings.found({ key, problem }, ADDED, () => putMark(vault, parentId, forkId, clock.now()));
+}
+
+/** The first format's forks had none. Nothing is lost by that: before anything is removed, forks themselves are asked. */
+async function isOlderThanMarks(vault: Vault, forkId: string): Promise<boolean> {
+  const stored = await readRecordOrTombstone(vault, keysOf(forkId)).catch(() => undefined);
+  return stored !== undefined && 'record' in stored && stored.record.since < 2;
 }
 
 async function isStale(store: MarkedForks, { id, forks }: SessionKeys, forkId: string): Promise<boolean> {

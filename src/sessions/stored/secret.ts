@@ -30,9 +30,9 @@ export class DeploymentSecret {
 
   /** What a new session with this idempotency key is called; then what earlier releases called it. */
   async sessionIds(key: string | undefined): Promise<[string, ...string[]]> {
-    const secret = await this.get();
     await this.confirm();
-    return key === undefined ? [randomSessionId()] : [sessionIdOfKey(secret, key), sessionIdOfOldKey(key)];
+    if (key === undefined) return [randomSessionId()];
+    return [sessionIdOfKey(await this.get(), key), sessionIdOfOldKey(key)];
   }
 
   /** Tells servers of this store from others, and tells nothing of the secret. */
@@ -40,10 +40,10 @@ export class DeploymentSecret {
     return fingerprintOf(await this.get());
   }
 
-  /** Rejects with OtherStore when the store has lost the secret that was read from it, or has another one. */
+  /** Rejects with OtherStore when the store has lost the secret that was read from it, or has another one, or not the one expected. */
   async confirm(): Promise<void> {
-    if (!this.known) return;
-    const known = await this.known;
+    const known = await (this.expected === undefined ? this.known : this.get());
+    if (known === undefined) return;
     const stored = await this.read();
     if (stored === known) return;
     throw new OtherStore(
