@@ -15,6 +15,6 @@ export { checkViewer, LIMITS } from './validation.js';
 export type { Finding } from './stored/findings.js';
 export { Checker, type SessionReport } from './stored/fsck.js';
 export { exportParts, type ExportParts } from './live/exporting.js';
-export { InProcessJobs } from './live/jobs.js';
+export { InProcessJobs } from './live/in-process-jobs.js';
 export { type Rehearsal, rehearse } from './live/rehearsal.js';
 export { encoderOf } from './live/required-model.js';

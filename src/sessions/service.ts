@@ -7,7 +7,7 @@ import type { Context } from './live/context.js';
 import { Delivery } from './live/delivery.js';
 import { Directory } from './live/directory.js';
 import { Exports } from './live/exporting.js';
-import { InProcessJobs } from './live/jobs.js';
+import { InProcessJobs } from './live/in-process-jobs.js';
 import { Making } from './live/making.js';
 import { Identity } from './live/identity.js';
 import { generatesNothing, NoEngine } from './live/no-engine.js';
@@ -21,7 +21,7 @@ import { Removal } from './live/removal.js';
 import { Remaking } from './live/remaking.js';
 import { Standing } from './live/standing.js';
 import { Watching } from './live/watching.js';
-import { Patience } from './patience.js';
+import { AnswerDeadline } from './answer-deadline.js';
 import { DEFAULT_POLICY, type SessionServiceOptions, SILENT } from './policy.js';
 import type { Jobs, ModelInfo } from './ports.js';
 import { ArtifactCheck } from './read/artifact-check.js';
@@ -76,7 +76,7 @@ export class SessionService implements Sessions {
   private readonly jobs: Jobs;
   private readonly exports: Exports;
   private readonly remaking: Remaking;
-  private readonly patience: Patience;
+  private readonly deadline: AnswerDeadline;
   private readonly abandonment: Abandonment;
   private joined = false;
   private readonly standing: Standing;
@@ -128,7 +128,7 @@ export class SessionService implements Sessions {
     this.exports = new Exports(this.context, this.jobs);
     this.remaking = new Remaking(this.context, this.jobs);
     this.artifactCheck = new ArtifactCheck({ vault, session, exports: this.exports });
-    this.patience = new Patience(vault, clock, policy.answerSeconds);
+    this.deadline = new AnswerDeadline(vault, clock, policy.answerSeconds);
     this.abandonment = new Abandonment(this.context, this.directory, this.ownership);
   }
 
@@ -163,7 +163,7 @@ export class SessionService implements Sessions {
     const owned = this.directory.at(id)?.view();
     if (owned) return owned;
     const loading = this.identity.mustHave(loadSession(this.context.vault.until(signal), id));
-    return this.patience.answer(loading.then((stored) => this.seenFromHere(stored)));
+    return this.deadline.answer(loading.then((stored) => this.seenFromHere(stored)));
   }
 
   sessions(options: { first?: number; after?: string; signal?: AbortSignal } = {}): Promise<Page<Session>> {
@@ -173,15 +173,15 @@ export class SessionService implements Sessions {
       const stored = owned ? undefined : await findSession(vault, id);
       return owned ?? (stored && this.seenFromHere(stored));
     };
-    return this.patience.answer(pageOfSessions(vault, find, options));
+    return this.deadline.answer(pageOfSessions(vault, find, options));
   }
 
   receipts(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<SwitchReceipt>> {
-    return this.patience.answer(receiptsBefore(this.logOf(session.id, signal), session, first, before));
+    return this.deadline.answer(receiptsBefore(this.logOf(session.id, signal), session, first, before));
   }
 
   timeline(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<TimelineEntry>> {
-    return this.patience.answer(timelineBefore(this.logOf(session.id, signal), session, first, before));
+    return this.deadline.answer(timelineBefore(this.logOf(session.id, signal), session, first, before));
   }
 
   private logOf(id: string, signal?: AbortSignal): LogReader {
@@ -196,11 +196,11 @@ export class SessionService implements Sessions {
   }
 
   checkMedia(key: string, bytes: Uint8Array): Promise<void> {
-    return this.patience.answer(this.mediaCheck.check(key, bytes));
+    return this.deadline.answer(this.mediaCheck.check(key, bytes));
   }
 
   checkArtifact(key: string, etag: string): Promise<void> {
-    return this.patience.answer(this.artifactCheck.check(key, etag));
+    return this.deadline.answer(this.artifactCheck.check(key, etag));
   }
 
   // ---- mutations ----------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ export class SessionService implements Sessions {
 
   /** A session of which nobody knows, because its making took too long, is stopped; with a key it is found again. */
   private answerOfMaking(making: Promise<Session>, idempotencyKey: string | undefined): Promise<Session> {
-    return this.patience.answer(making, ({ id }) => {
+    return this.deadline.answer(making, ({ id }) => {
       if (idempotencyKey === undefined) this.inBackground(this.stopSession(id).then(() => undefined));
     });
   }
@@ -242,24 +242,24 @@ export class SessionService implements Sessions {
   }
 
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
-    return this.patience.answer(this.delivery.command(sessionId, 'switchPrompt', input));
+    return this.deadline.answer(this.delivery.command(sessionId, 'switchPrompt', input));
   }
 
   pauseSession(sessionId: string): Promise<Session> {
-    return this.patience.answer(this.delivery.command(sessionId, 'pause', null));
+    return this.deadline.answer(this.delivery.command(sessionId, 'pause', null));
   }
 
   resumeSession(sessionId: string): Promise<Session> {
-    return this.patience.answer(this.delivery.command(sessionId, 'resume', null));
+    return this.deadline.answer(this.delivery.command(sessionId, 'resume', null));
   }
 
   stopSession(sessionId: string): Promise<Session> {
-    return this.patience.answer(this.delivery.command(sessionId, 'stop', null));
+    return this.deadline.answer(this.delivery.command(sessionId, 'stop', null));
   }
 
   async deleteSession(sessionId: string): Promise<DeletedSession> {
     this.mustBeOpen();
-    return this.patience.answer(this.removal.delete(sessionId));
+    return this.deadline.answer(this.removal.delete(sessionId));
   }
 
   remakeArtifacts(sessionId: string): Promise<Session> {
@@ -282,7 +282,7 @@ export class SessionService implements Sessions {
 
   /** What is asked of a session that is there. */
   private of<T>(sessionId: string, work: (session: Session) => Promise<T>): Promise<T> {
-    return this.patience.answer(this.session(sessionId).then(work));
+    return this.deadline.answer(this.session(sessionId).then(work));
   }
 
   // ---- watching -----------------------------------------------------------------------------------------------------

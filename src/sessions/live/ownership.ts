@@ -8,6 +8,7 @@ import { OwnedSession } from './owned.js';
 import { untilDone } from './persistence.js';
 import type { Loss, Presence } from './presence.js';
 import type { Placement } from './placement.js';
+import { goesOn, wasWatched } from './recovery.js';
 import type { CommandHandler } from '../ports.js';
 import { findRecord, loadSession, type StoredSession } from '../read/stored-sessions.js';
 import type { Session } from '../session.js';
@@ -84,14 +85,14 @@ export class Ownership {
         return undefined;
       }
       await this.mustNotLiveElsewhere(loaded.record);
-      const watched = wanted || (await this.wasWatched(loaded));
+      const watched = wanted || (await wasWatched(this.context, this.presence, loaded));
       const epoch = (loaded.record.epoch ?? 0) + 1;
       const mine = { ...knownToLog(loaded), owner: cluster.serverId, ownedSince: this.now(), epoch };
       const session = await this.own(await RecordFile.sign(vault, mine, loaded.etag), holding);
       // Whoever made it may not have come to the end of that.
       if (loaded.session.state === 'QUEUED') await vault.put(byDateKey(id, loaded.session.createdAt), NOTHING);
       await session.open();
-      await session.comeBack(this.goesOn(session.session, watched));
+      await session.comeBack(goesOn(this.context, session.session, watched));
       return session;
     });
   }
@@ -183,21 +184,6 @@ export class Ownership {
       `The session belongs to server ${owner}${since ? ` since ${since.toISOString()}` : ''}, which this server cannot reach; send the request to that server.`,
       { owner: { serverId: owner, ...(since && { since }) }, retryAfterSeconds: this.context.policy.leaseSeconds },
     );
-  }
-
-  /** Whether somebody watched the session within `idleSeconds` before its last owner was lost. */
-  private async wasWatched({ record, session }: StoredSession): Promise<boolean> {
-    const { clock, policy, watching } = this.context;
-    const idle = policy.idleSeconds * 1_000;
-    if (clock.monotonic() - watching.last(session.id) <= idle) return true;
-    const loss = record.owner === null ? undefined : await this.presence.loss(record.owner);
-    if ((loss?.file?.watched[session.id] ?? Infinity) <= idle) return true;
-    const lostAt = loss?.file?.at ?? session.updatedAt.getTime();
-    return record.watchedAt !== undefined && lostAt - Date.parse(record.watchedAt) <= idle;
-  }
-
-  private goesOn({ pace, maxSeconds }: Session, watched: boolean): boolean {
-    return watched || this.context.policy.idleSeconds <= 0 || (pace === 'FASTEST' && maxSeconds !== undefined);
   }
 
   private async sweepNow(lost: Loss | undefined): Promise<void> {

@@ -10,7 +10,7 @@ const LOOK = 250;
 
 const MAY_STILL = 'It may still take effect; check the state before repeating it.';
 
-export class Patience {
+export class AnswerDeadline {
   constructor(
     private readonly vault: Pick<Vault, 'trouble'>,
     private readonly clock: Clock,
