@@ -208,6 +208,7 @@ export class ChunkPlayer extends VideoPlayer {
     if (following && !stays && lag > FAR_SECONDS) return this.go(this.liveSeconds);
     this.pace = this.pacing.next({
       ...{ now: performance.now() / 1000, ahead, complete, following, paused: rests },
+      starved: video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA,
       aheadAtMost: this.feeder?.budget.aheadSeconds ?? Infinity,
     });
     const rate = rests && !video.paused ? 0 : this.pace.rate;

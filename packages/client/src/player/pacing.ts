@@ -5,6 +5,8 @@ export interface Situation {
   readonly now: number;
   /** Seconds of video that can be played without a gap. */
   readonly ahead: number;
+  /** The element has no next picture to show. */
+  readonly starved: boolean;
   /** The buffer takes no more than so many seconds. */
   readonly aheadAtMost: number;
   /** Nothing is missing up to the end. */
@@ -28,6 +30,8 @@ const FASTEST = 1.1;
 const STEP = 0.01;
 /** What is left when playback has run out, whatever rounding says. */
 const EMPTY_SECONDS = 0.04;
+/** Of so little an element may show nothing more: Firefox stops some pictures before the end. */
+const LAST_SECONDS = 0.3;
 /** So long it plays at least between two waits. */
 const STRETCH_SECONDS = 6;
 const LONGEST_WAIT_FOR_SECONDS = 8;
@@ -65,7 +69,7 @@ export class Pacing {
     const { ahead, complete } = situation;
     if (complete) this.holding = false;
     else if (this.holding) this.holding = ahead < this.needed(situation);
-    else if (ahead < EMPTY_SECONDS && !situation.paused) this.stall(situation.now);
+    else if (hasRunOut(situation)) this.stall(situation.now);
     this.count(situation.now);
     this.wantedSeconds = this.holding ? this.needed(situation) : this.marginSeconds;
     if (!this.holding) return { rate: complete ? 1 : this.rate(situation) };
@@ -104,6 +108,11 @@ export class Pacing {
     const rate = 1 + (tooMuch > 0 ? tooMuch / 5 : tooMuch / 4);
     return Math.round(clamp(rate, SLOWEST, FASTEST) / STEP) * STEP;
   }
+}
+
+/** Not where it only decodes slowly: then there is more. */
+function hasRunOut({ ahead, starved, paused }: Situation): boolean {
+  return !paused && (ahead < EMPTY_SECONDS || (starved && ahead < LAST_SECONDS));
 }
 
 const clamp = (value: number, least: number, most: number): number => Math.min(most, Math.max(least, value));

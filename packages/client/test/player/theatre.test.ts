@@ -55,6 +55,15 @@ test.each([0.3, 0.5, 0.8])(
   },
 );
 
+test('where the screen stops some pictures before the end it notices, and says that it waits', async () => {
+  const outage = (index: number) => (index >= 20 ? 30 : 0);
+  const theatre = new Theatre({ at: inRealTime(40, outage), following: true, lastSeconds: 0.12 });
+  await theatre.run(80);
+  expect(theatre.pacing.stalls).toBe(1);
+  expect(theatre.pacing.stalledSeconds).toBeGreaterThan(25);
+  expect(theatre.frozenSeconds).toBeLessThan(0.75);
+});
+
 test('it is not misled by chunks that were there before it came', async () => {
   const theatre = new Theatre({ at: slowly(40, 0.5).map((at, index) => (index < 3 ? 0 : at - 4)), following: true });
   await theatre.run(200);

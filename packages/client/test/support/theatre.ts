@@ -17,12 +17,17 @@ export class FakeScreen implements Screen {
   ranges: readonly Range[] = [];
   duration = 0;
   ended = false;
+  starved = false;
   readonly appended: number[] = [];
   refused = 0;
   mostKept = 0;
 
   /** It takes no more video than so many seconds. */
-  constructor(private readonly quotaSeconds = Infinity) {}
+  constructor(
+    private readonly quotaSeconds = Infinity,
+    /** It stops so long before the end of what there is. */
+    private readonly lastSeconds = 0,
+  ) {}
 
   get kept(): number {
     return this.ranges.reduce((sum, { start, end }) => sum + end - start, 0);
@@ -68,7 +73,8 @@ export class FakeScreen implements Screen {
 
   /** Plays as long as there is something to play. */
   play(seconds: number): void {
-    const until = playableUntil(this.ranges, this.seconds);
+    const until = playableUntil(this.ranges, this.seconds) - (this.ended ? 0 : this.lastSeconds);
+    this.starved = this.seconds + seconds > until;
     this.seconds = Math.min(this.seconds + seconds, Math.max(until, this.seconds));
   }
 }
@@ -78,6 +84,8 @@ export interface Show {
   readonly at: readonly number[];
   readonly following?: boolean;
   readonly quotaSeconds?: number;
+  /** The screen stops so long before the end of what there is. */
+  readonly lastSeconds?: number;
   readonly budget?: Budget;
   /** How long the bytes of a chunk take, in seconds; `fail` for a network that fails. */
   readonly loads?: (index: number, now: number) => number | 'fail';
@@ -107,7 +115,7 @@ export class Theatre {
   private readonly chunks: readonly Chunk[];
 
   constructor(private readonly show: Show) {
-    this.screen = new FakeScreen(show.quotaSeconds);
+    this.screen = new FakeScreen(show.quotaSeconds, show.lastSeconds);
     this.chunks = show.at.map((_, index) => ({
       ...{ index, startSeconds: index * CHUNK_SECONDS, durationSeconds: CHUNK_SECONDS, url: `c/${index}` },
       generateMilliseconds: 1000 * ((show.at.at(-1) ?? 0) - (show.at.at(-2) ?? 0)),
@@ -188,7 +196,7 @@ export class Theatre {
     const complete = index.complete && until >= index.edgeSeconds - 0.1;
     const { rate } = this.pacing.next({
       ...{ now: this.now, ahead: until - screen.seconds, complete, following: this.show.following ?? false },
-      ...{ paused: false, aheadAtMost: feeder.budget.aheadSeconds },
+      ...{ paused: false, starved: screen.starved, aheadAtMost: feeder.budget.aheadSeconds },
     });
     if (this.pacing.stalls > this.stalledAt.length) this.stalledAt.push(this.now);
     const before = screen.seconds;
