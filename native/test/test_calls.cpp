@@ -61,7 +61,7 @@ TEST("calls: films begin, change, are saved, restored and dropped on one thread,
     const Bytes saved = ask(worker, [=] { return film->checkpoint(); }).get();
     Bytes damaged = saved;
     damaged[8] ^= 1;
-    const auto restore = [&](const Bytes& bytes) { return ask(worker, [=] { return Film(model->restoreSession(fuzz::session(), bytes, *text)); }); };
+    const auto restore = [&](const Bytes& bytes) { return ask(worker, [=] { return Film(model->restoreSession(fuzz::session(static_cast<uint64_t>(round) + 1), bytes, *text)); }); };
     CHECK(failureOf(restore(damaged)) == ErrorCode::InvalidPackage);
     // One in the middle of its block goes; the one that goes on from where it was saved takes its place.
     auto last = ask(worker, [film] { fuzz::block(*film); });

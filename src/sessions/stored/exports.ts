@@ -88,6 +88,7 @@ function rebased(timeline: readonly TimelineEntry[], { chunk, firstFrame, startS
     block: Math.max(0, entry.block - chunk),
     frame: Math.max(0, entry.frame - firstFrame),
     seconds: Math.max(0, entry.seconds - startSeconds),
+    ...(entry.wholeSeconds !== undefined && { wholeSeconds: Math.max(0, entry.wholeSeconds - startSeconds) }),
   }));
 }
 

@@ -172,6 +172,21 @@ describe('a transition is exact from the log', () => {
   });
 });
 
+it('a transition is told in the time of an export', async () => {
+  const world = makeWorld();
+  const id = await create(world);
+  await readToEnd(world, id);
+  const { range } = await world.clock.until(world.service.exportSession(id, { fromChunk: 2, toChunk: 12 }));
+  await world.clock.advance(10_000);
+  const entries = world.store
+    .text(`sessions/${id}/exports/${range}.jsonl`)
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { seconds: number; wholeSeconds?: number });
+  const [whole, second] = [7, 4].map((block) => (12 * block - 3) / 16 - 21 / 16);
+  expect(entries[1]).toMatchObject({ seconds: second, wholeSeconds: whole });
+});
+
 describe('a transition that cannot be', () => {
   const refused = async (input: Partial<SwitchPromptInput>, field: string) => {
     const world = makeWorld();
