@@ -79,7 +79,7 @@ export const BOMBS: readonly Bomb[] = [
         repeat('c_codecs\nencode\nh\x01h\x02\x86R', 20_000),
         latin('e'),
       ),
-    refusal: /There are no weights/,
+    refusal: /The file has no tensors/,
   },
   {
     name: 'a configuration of an adapter that stands under 20,000 keys',

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFolder } from '../../src/packages/sources.js';
 import { ChecksumError } from '../../src/packages/download.js';
+import { PackageError } from '../../src/packages/package.js';
 import { RemoteError, type RemoteFolder } from '../../src/packages/remote-folder.js';
 import { mutate } from './mutate.js';
 
@@ -76,12 +77,13 @@ export async function answerToPackageFile(name: string, bytes: Buffer): Promise<
     await readFolder(folder, { attempts: 1 });
     return undefined;
   } catch (error) {
-    if (error instanceof Error && (error.constructor === Error || isRefusal(error))) return error.message;
+    if (error instanceof Error && isRefusal(error)) return error.message;
     throw error;
   }
 }
 
-const isRefusal = (error: Error) => error instanceof RemoteError || error instanceof ChecksumError;
+const isRefusal = (error: Error) =>
+  error instanceof PackageError || error instanceof RemoteError || error instanceof ChecksumError;
 
 function manifestOf(config: Buffer): Buffer {
   const manifest = JSON.parse(packageFile('manifest.json').toString()) as { files: Record<string, object> };

@@ -18,7 +18,7 @@ import type { Context } from './context.js';
 import { describe, type Failure } from './failure.js';
 import { finish } from './finishing.js';
 import type { Holding } from './holding.js';
-import type { Finishing, Phase, Resting, Stuck } from './phase.js';
+import type { Finishing, Generating, Phase, Resting, Stuck } from './phase.js';
 import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
 import type { Progress } from './prompts.js';
 import { OrderedQueue } from './queue.js';
@@ -133,9 +133,9 @@ export class Life implements ProducerHost {
   start(): void {
     if (this.phase.kind === 'resting') this.phase.over.abort();
     this.startedAt = this.context.clock.monotonic();
-    const generating = { kind: 'generating' as const, control: undefined, done: Promise.resolve() };
+    const generating = { kind: 'generating' as const, control: undefined, ending: false, done: Promise.resolve() };
     this.phase = generating;
-    generating.done = this.drive();
+    generating.done = this.drive(generating);
   }
 
   /** Goes on from the last checkpoint, or from memory; a place has been taken. */
@@ -199,11 +199,11 @@ export class Life implements ProducerHost {
   // ---- life ---------------------------------------------------------------------------------------------------------
 
   /** Generates until something ends that; never rejects. */
-  private async drive(): Promise<void> {
+  private async drive(generating: Generating): Promise<void> {
     try {
       if (this.session.state === 'QUEUED') this.queue.push(() => this.transition('STARTING'));
       this.producer ??= new Producer(this);
-      await this.conclude(await this.producer.run());
+      await this.conclude(await this.producer.run().finally(() => (generating.ending = true)));
     } catch (error) {
       await this.fail(error);
     }
@@ -318,7 +318,7 @@ export class Life implements ProducerHost {
   stoppedLater(stuck: Stuck, commandId?: string): DomainError {
     this.noteStop(stuck, commandId);
     const { message } = stuck.trouble.failure;
-    return new DomainError('STORAGE', `${message} The session will be stopped once the store is writable.`);
+    return new DomainError('STORAGE', `${message} The session is stopped once that ends; ask again to be sure.`);
   }
 
   // ---- rest, end and leaving ----------------------------------------------------------------------------------------

@@ -123,6 +123,9 @@ export class OwnedSession {
   resume(commandId?: string): Promise<Session> {
     return this.life.exclusively(async () => {
       this.mustNotBeOver('cannot be resumed');
+      const { phase } = this.life;
+      // Others see that it pauses by itself before that has come to its end.
+      if (phase.kind === 'generating' && phase.ending) await phase.done;
       if (this.life.phase.kind === 'stuck') await this.life.unstick(this.life.phase);
       this.mustNotBeOver('cannot be resumed');
       if (this.life.phase.kind === 'resting') await this.goOn('REQUESTED', commandId);

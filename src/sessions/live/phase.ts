@@ -23,6 +23,8 @@ export interface Generating {
   done: Promise<void>;
   /** What the owner wants instead of going on. */
   control: Control | undefined;
+  /** It has come to an end, which is being written. */
+  ending: boolean;
 }
 
 /** The store refuses what is queued; it is tried again until it is written, or somebody else owns the session. */

@@ -150,3 +150,18 @@ describe('a session', () => {
     expect(world.media.openEncoders).toBe(0);
   });
 });
+
+it('a resume that comes while a session begins to rest by itself takes it up again', async () => {
+  for (const share of [0, 0.3, 0.6, 0.9]) {
+    const world = makeWorld({ policy: { idleSeconds: 2 } });
+    const { service, clock } = world;
+    const { id } = await clock.until(service.createSession({ prompt: 'a fox' }));
+    await clock.advance(500);
+    world.slow(300);
+    while ((await service.session(id)).state !== 'PAUSED') await clock.advance(10);
+    await clock.advance(300 * share);
+    expect((await clock.until(service.resumeSession(id))).state).toBe('LIVE');
+    await clock.advance(1_000);
+    expect((await service.session(id)).state).toBe('LIVE');
+  }
+});
