@@ -1,5 +1,6 @@
 /** Puts the service together: the one place that knows which implementation stands behind which interface. */
 
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { LocalCluster, ValkeyCluster } from '../cluster/index.js';
@@ -29,7 +30,8 @@ import {
   type SessionPolicy,
   SessionService,
 } from '../sessions/index.js';
-import { openStore } from '../storage/index.js';
+import { directoryOf, openStore } from '../storage/index.js';
+import { EXIT, Failure } from './failure.js';
 
 export interface Parts {
   /** Absent where nothing is generated. */
@@ -199,6 +201,17 @@ export function openConfiguredStore({ store, ...config }: ServerConfig): ObjectS
       `store (${environmentName('store')}): ${error instanceof Error ? error.message : String(error)}`,
     );
   }
+}
+
+/** For commands that begin none: what is not there is not an empty one. */
+export function openExistingStore(config: ServerConfig): ObjectStore {
+  const store = openConfiguredStore(config);
+  const directory = directoryOf(storeUrl(config.store));
+  if (directory === undefined || existsSync(directory)) return store;
+  throw new Failure(
+    EXIT.storage,
+    `There is no store at ${directory}. Check the path in --store (${environmentName('store')}), and that its volume is mounted.`,
+  );
 }
 
 /** A plain path is a directory on this machine. */

@@ -5,7 +5,7 @@ import { createMediaFactory } from '../media/index.js';
 import { counted } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { exportParts } from '../sessions/index.js';
-import { openConfiguredStore } from './backend.js';
+import { openExistingStore } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { numberWithin, SECONDS } from './numbers.js';
 import { addSettings } from './settings.js';
@@ -33,7 +33,7 @@ export function exportCommand(): Command {
 }
 
 async function run(session: string, { from, to, ...flags }: Flags): Promise<void> {
-  const store = openConfiguredStore(loadConfig(process.env, flags));
+  const store = openExistingStore(loadConfig(process.env, flags));
   await using media = createMediaFactory();
   const out = resolve(flags.out);
   const range = { ...(from !== undefined && { fromSeconds: from }), ...(to !== undefined && { toSeconds: to }) };

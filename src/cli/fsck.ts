@@ -3,7 +3,7 @@ import { createMediaFactory } from '../media/index.js';
 import { counted } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
 import { Checker, type Finding, isSessionId, type SessionReport } from '../sessions/index.js';
-import { openConfiguredStore } from './backend.js';
+import { openExistingStore } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { addSettings } from './settings.js';
 import { print, printable } from './terminal.js';
@@ -22,7 +22,7 @@ export function fsckCommand(): Command {
     .option('--all', 'check every session in the store and its indexes')
     .option('--repair', 'repair what can be repaired: rebuild artifacts and indexes, remove orphaned objects')
     .option('--json', 'print one JSON object per session, one per line');
-  return addSettings(command, ['store', 's3Endpoint', 's3Region']).action(fsck);
+  return addSettings(command, ['store', 's3Endpoint', 's3Region', 'deployment']).action(fsck);
 }
 
 async function fsck(ids: string[], flags: Flags): Promise<void> {
@@ -33,31 +33,52 @@ async function fsck(ids: string[], flags: Flags): Promise<void> {
   const sessions = ids.map((id) => id.replace(/^Session:/, ''));
   const unknown = sessions.find((id) => !isSessionId(id));
   if (unknown !== undefined) throw new Failure(EXIT.usage, `"${unknown}" is not a session id.`);
-  const store = openConfiguredStore(loadConfig(process.env, flags));
+  const config = loadConfig(process.env, flags);
+  const store = openExistingStore(config);
   await using media = createMediaFactory();
-  let [checked, wrong] = [0, 0];
-  const checker = new Checker({ store, media }, { repair: flags.repair === true });
+  const tally = { checked: 0, wrong: 0, newer: 0 };
+  const checker = new Checker({ store, media }, { repair: flags.repair === true, deployment: config.deployment });
+  await checker.confirm();
   for await (const report of flags.all ? checker.all() : each(checker, sessions)) {
     print(flags.json ? `${JSON.stringify(report)}\n` : textOf(report));
-    checked++;
-    if (report.findings.some(({ repaired }) => !repaired)) wrong++;
+    tally.checked++;
+    if (report.newer) tally.newer++;
+    else if (report.findings.some(({ repaired }) => !repaired)) tally.wrong++;
   }
-  if (wrong > 0) throw new Failure(EXIT.damaged, `${wrong} of ${checked} checked sessions are damaged.`);
+  // Whoever reads JSON counts lines.
+  if (tally.checked === 0 && !flags.json) print(`There are no sessions in ${config.store}.\n`);
+  const verdict = verdictOf(tally);
+  if (verdict !== '') throw new Failure(EXIT.damaged, verdict);
+}
+
+function verdictOf({ checked, wrong, newer }: { checked: number; wrong: number; newer: number }): string {
+  return [
+    wrong > 0 && `${wrong} of ${checked} checked sessions are damaged.`,
+    newer > 0 && `${newer} of ${checked} cannot be read by this release; a later one wrote them.`,
+  ]
+    .filter(Boolean)
+    .join(' ');
 }
 
 async function* each(checker: Checker, ids: readonly string[]): AsyncGenerator<SessionReport> {
   for (const id of ids) yield await checker.session(id);
 }
 
-function textOf({ sessionId, chunks, checkpoints, state, deleted, findings }: SessionReport): string {
+function textOf({ sessionId, chunks, checkpoints, state, deleted, newer, findings }: SessionReport): string {
   if (deleted && findings.length === 0) return `${sessionId}: deleted\n`;
   const what =
     state === undefined ? '' : ` (${state}, ${counted(chunks, 'chunk')}, ${counted(checkpoints, 'checkpoint')})`;
   if (findings.length === 0) return `${sessionId}: whole${what}\n`;
-  return [`${sessionId}: ${counted(findings.length, 'problem')}${what}`, ...findings.map(lineOf), ''].join('\n');
+  const verdict = newer ? 'not readable by this release' : counted(findings.length, 'problem');
+  return [`${sessionId}: ${verdict}${what}`, ...findings.map(lineOf), ''].join('\n');
 }
 
-function lineOf({ key, problem, remedy, repaired }: Finding): string {
-  const outcome = repaired ? `repaired: ${remedy}` : remedy === undefined ? 'cannot be repaired' : 'see --repair';
-  return printable(`  ${key} ${problem} (${outcome})`);
+function lineOf(finding: Finding): string {
+  return printable(`  ${finding.key} ${finding.problem} (${outcomeOf(finding)})`);
+}
+
+function outcomeOf({ remedy, obstacle, repaired }: Finding): string {
+  if (repaired) return `repaired: ${remedy}`;
+  if (obstacle !== undefined) return remedy === undefined ? obstacle : `not repaired: ${obstacle}`;
+  return remedy === undefined ? 'cannot be repaired' : 'see --repair';
 }

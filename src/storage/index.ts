@@ -1,2 +1,2 @@
-export { openStore, type StoreOptions } from './open-store.js';
+export { directoryOf, openStore, type StoreOptions } from './open-store.js';
 export { probe } from './probe.js';

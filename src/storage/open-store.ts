@@ -14,9 +14,9 @@ export type StoreOptions = Omit<S3Options, 'bucket' | 'prefix'>;
  * Throws TypeError when the URL is none of these.
  */
 export function openStore(url: string, options: StoreOptions = {}): ObjectStore {
-  if (/^file:(?!\/)./.test(url)) return fileStore(url.slice('file:'.length));
+  const directory = directoryOf(url);
+  if (directory !== undefined) return fileStore(directory);
   const parsed = parse(url);
-  if (parsed.protocol === 'file:' && parsed.host === '') return fileStore(fileURLToPath(parsed));
   if (parsed.protocol === 's3:' && parsed.host !== '' && parsed.search === '') {
     const prefix = decodeURIComponent(parsed.pathname).replace(/^\/|\/$/g, '');
     requirePrefix(prefix);
@@ -24,6 +24,13 @@ export function openStore(url: string, options: StoreOptions = {}): ObjectStore 
     return new DeferredStore(async () => new (await import('./s3-store.js')).S3Store(s3));
   }
   throw badUrl(url);
+}
+
+/** Of a store that is one. Throws TypeError when it is no URL. */
+export function directoryOf(url: string): string | undefined {
+  if (/^file:(?!\/)./.test(url)) return url.slice('file:'.length);
+  const parsed = parse(url);
+  return parsed.protocol === 'file:' && parsed.host === '' ? fileURLToPath(parsed) : undefined;
 }
 
 /** What is known at once: later it would be each session's trouble. */

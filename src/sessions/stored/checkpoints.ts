@@ -86,3 +86,19 @@ export async function listCheckpoints(
   }
   return found.sort((a, b) => a.blocks - b.blocks);
 }
+
+/** A safetensors file that ends where its header says: all that can be told of a checkpoint without a checksum. */
+export function isWholeTensorFile(bytes: Uint8Array): boolean {
+  try {
+    const file = Buffer.from(bytes);
+    const header = Number(file.readBigUInt64LE(0));
+    const tensors = JSON.parse(file.toString('utf8', 8, 8 + header)) as Record<
+      string,
+      { data_offsets?: [number, number] }
+    >;
+    const ends = Object.values(tensors).flatMap(({ data_offsets }) => data_offsets?.[1] ?? []);
+    return file.length === 8 + header + Math.max(...ends);
+  } catch {
+    return false;
+  }
+}

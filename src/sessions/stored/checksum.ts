@@ -11,18 +11,38 @@ const CHECK = /,"check":"([0-9a-f]{16})"\}$/;
 const MAGIC = Buffer.from('LLCHECK1');
 const TRAILER = MAGIC.length + 8;
 
-/** Something stored is missing, or is not what was written. Trying again does not help; `longlive fsck` may. */
-export class DamagedError extends DomainError {
+/** What is stored cannot be read, and trying again does not help. */
+export abstract class UnreadableError extends DomainError {
   constructor(
     /** Of the store. */
     readonly key: string,
     readonly problem: string,
+    advice: string,
     cause?: unknown,
   ) {
-    super('STORAGE', `${key} ${problem}; run longlive fsck to see all damage and what can be repaired.`, { cause });
-    this.name = 'DamagedError';
+    super('STORAGE', `${key} ${problem}${advice}`, { cause });
   }
 }
+
+/** Something stored is missing, or is not what was written; `longlive fsck` may help. */
+export class DamagedError extends UnreadableError {
+  override readonly name = 'DamagedError';
+
+  constructor(key: string, problem: string, cause?: unknown) {
+    super(key, problem, '; run longlive fsck to see all damage and what can be repaired.', cause);
+  }
+}
+
+/** A later release wrote it: it is whole, and not for this one to judge or to remove. */
+export class NewerFormatError extends UnreadableError {
+  override readonly name = 'NewerFormatError';
+
+  constructor(key: string, version: number, newest: number) {
+    super(key, `has format version ${version}; this release reads versions 1 to ${newest}`, `: ${NEWER_ADVICE}.`);
+  }
+}
+
+export const NEWER_ADVICE = 'use the release that wrote it, or a later one';
 
 /** What is stored is the problem, not the store: trying again does not help. */
 export function isLasting(error: unknown): error is DomainError {

@@ -7,15 +7,21 @@ export interface Finding {
   problem: string;
   /** What is done about it; absent where nothing can be. */
   remedy?: string;
+  /** Why it cannot be repaired, or not now, where there is more to say than that. */
+  obstacle?: string;
   repaired: boolean;
 }
 
 /** Where a part of the check tells what it finds. */
 export interface Findings {
   /** Notes it, and repairs it if that is possible and asked for. */
-  found(what: { key: string; problem: string }, remedy?: string, repair?: () => Promise<unknown>): Promise<void>;
-  /** DamagedError becomes a finding. */
-  attempt<T>(work: () => Promise<T>): Promise<T | 'damaged'>;
+  found(
+    what: Pick<Finding, 'key' | 'problem' | 'obstacle'>,
+    remedy?: string,
+    repair?: () => Promise<unknown>,
+  ): Promise<void>;
+  /** UnreadableError becomes a finding. */
+  attempt<T>(work: () => Promise<T>): Promise<T | 'unreadable'>;
 }
 
 /** Remedies. */

@@ -3,7 +3,7 @@
  * which a deletion must not take away. It is written before the fork's record, so that whoever deletes the parent sees it.
  */
 
-import { DamagedError } from './checksum.js';
+import { DamagedError, UnreadableError } from './checksum.js';
 import { foldLog } from './fold.js';
 import type { Inheritance } from './inheritance.js';
 import { keysOf } from './keys.js';
@@ -56,8 +56,8 @@ export async function inheritedChunks(store: MarkedForks, sessionId: string): Pr
 
 /** Whether a fork has to be marked at its parent: it lives, or forks of it do. */
 export async function needsMark(store: MarkedForks, parentId: string, forkId: string): Promise<boolean> {
-  const stored = await readUndamaged(store.vault, forkId);
-  if (stored === undefined || stored === 'damaged') return stored === 'damaged';
+  const stored = await readReadable(store.vault, forkId);
+  if (stored === undefined || stored === 'unreadable') return stored === 'unreadable';
   if (parentOf(stored)?.sessionId !== parentId) return false;
   return 'record' in stored || (await inheritedChunks(store, forkId)) !== 0;
 }
@@ -72,15 +72,15 @@ async function playedByLiving({ vault, inheritance }: MarkedForks, sessionId: st
 }
 
 async function isDeleted(vault: Vault, id: string): Promise<boolean> {
-  const stored = await readUndamaged(vault, id);
-  return stored !== undefined && stored !== 'damaged' && 'tombstone' in stored;
+  const stored = await readReadable(vault, id);
+  return stored !== undefined && stored !== 'unreadable' && 'tombstone' in stored;
 }
 
-async function readUndamaged(vault: Vault, id: string): Promise<RecordOrTombstone | undefined | 'damaged'> {
+async function readReadable(vault: Vault, id: string): Promise<RecordOrTombstone | undefined | 'unreadable'> {
   try {
     return await readRecordOrTombstone(vault, keysOf(id));
   } catch (error) {
-    if (error instanceof DamagedError) return 'damaged';
+    if (error instanceof UnreadableError) return 'unreadable';
     throw error;
   }
 }
@@ -105,11 +105,11 @@ async function chunksFor(
   counted: Set<string>,
 ): Promise<number | 'unknown'> {
   const { vault, inheritance } = store;
-  const stored = await readUndamaged(vault, forkId);
-  if (stored === undefined || stored === 'damaged') {
+  const stored = await readReadable(vault, forkId);
+  if (stored === undefined || stored === 'unreadable') {
     await inheritance.read(forkId);
     const played = inheritance.playedOf(parentId).get(forkId);
-    return played ?? (stored === 'damaged' || (await neverMade(store, parentId, forkId)) ? 0 : 'unknown');
+    return played ?? (stored === 'unreadable' || (await neverMade(store, parentId, forkId)) ? 0 : 'unknown');
   }
   const parent = parentOf(stored);
   if (parent?.sessionId !== parentId) return 0;

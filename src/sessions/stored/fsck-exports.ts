@@ -8,36 +8,43 @@ import { decodeExport, encodeExport, storeExport } from './exports.js';
 import { type Findings, REMADE, REMOVED } from './findings.js';
 import { keysOf } from './keys.js';
 
+interface Telling {
+  findings: Findings;
+  /** Why nothing can be made of these chunks. */
+  obstacleOf: (fromChunk: number, toChunk: number) => string | undefined;
+}
+
 /** `files` are all that the session has. */
 export async function checkExports(
   shelf: Shelf,
   session: Session,
   files: ReadonlySet<string>,
-  findings: Findings,
+  telling: Telling,
 ): Promise<void> {
+  const { findings } = telling;
   const keys = keysOf(session.id);
   for (const key of files) {
     if (!key.startsWith(keys.exports)) continue;
-    if (key.endsWith('.json')) await checkExport(shelf, session, key, findings);
+    if (key.endsWith('.json')) await checkExport(shelf, session, key, telling);
     else if (!files.has(key.replace(/\.\w+$/, '.json'))) {
       await findings.found({ key, problem: 'belongs to no export' }, REMOVED, () => shelf.vault.delete(key));
     }
   }
 }
 
-async function checkExport(shelf: Shelf, session: Session, key: string, findings: Findings): Promise<void> {
+async function checkExport(shelf: Shelf, session: Session, key: string, telling: Telling): Promise<void> {
   const { vault } = shelf;
   const stored = await vault.read(key);
   if (!stored) return; // It was removed meanwhile.
   const made = decoded(stored.bytes, key, session.id);
-  if (made instanceof DamagedError) return mendDescription(shelf, session, made, findings);
+  if (made instanceof DamagedError) return mendDescription(shelf, session, made, telling);
   // One that is still being made has no files yet of which anything is known.
   if (made.state !== 'DONE') return;
   const problems = await Promise.all(made.artifacts.map((artifact) => problemOf(vault, artifact)));
   for (const [i, { key: file }] of made.artifacts.entries()) {
     const problem = problems[i];
     if (problem === undefined) continue;
-    await findings.found({ key: file, problem }, REMADE, () => makeAgain(shelf, key, made));
+    await found(telling, { key: file, problem }, made, () => makeAgain(shelf, key, made));
   }
 }
 
@@ -57,17 +64,27 @@ async function mendDescription(
   shelf: Shelf,
   session: Session,
   { key, problem }: DamagedError,
-  findings: Findings,
+  telling: Telling,
 ): Promise<void> {
   const [, range = '', from, to] = /\/((\d{6,12})-(\d{6,12}))\.json$/.exec(key) ?? [];
   const [fromChunk, toChunk] = [Number(from), Number(to)];
   if (!(fromChunk < toChunk && toChunk <= session.chunks))
-    return findings.found({ key, problem }, REMOVED, () => shelf.vault.delete(key));
+    return telling.findings.found({ key, problem }, REMOVED, () => shelf.vault.delete(key));
   const made: SessionExport = {
     ...{ range, sessionId: session.id, state: 'DONE', progress: 1, createdAt: session.updatedAt, fromChunk, toChunk },
     ...{ fromSeconds: startSecondsOf(session, fromChunk), toSeconds: startSecondsOf(session, toChunk), artifacts: [] },
   };
-  await findings.found({ key, problem }, REMADE, () => makeAgain(shelf, key, made));
+  await found(telling, { key, problem }, made, () => makeAgain(shelf, key, made));
+}
+
+function found(
+  { findings, obstacleOf }: Telling,
+  what: { key: string; problem: string },
+  { fromChunk, toChunk }: SessionExport,
+  repair: () => Promise<void>,
+): Promise<void> {
+  const obstacle = obstacleOf(fromChunk, toChunk);
+  return findings.found({ ...what, ...(obstacle !== undefined && { obstacle }) }, REMADE, repair);
 }
 
 async function problemOf(vault: Shelf['vault'], artifact: Artifact): Promise<string | undefined> {

@@ -1,6 +1,7 @@
 /** Proves that every fork is marked at its parent, that no other mark is there, and that a deleted session keeps what its forks play. */
 
 import type { Session } from '../session.js';
+import { NewerFormatError, UnreadableError } from './checksum.js';
 import type { Findings } from './findings.js';
 import { ADDED, REMOVED } from './findings.js';
 import { inheritedChunks, lineage, type MarkedForks, needsMark, NEVER_MADE, putMark } from './forks.js';
@@ -13,9 +14,14 @@ export async function checkLineage(store: MarkedForks, { id, parent }: Session, 
   if (!parent) return;
   const parents: string[] = [];
   const read = await findings.attempt(async () => {
-    for await (const { sessionId } of lineage(store.vault, id, parent)) parents.push(sessionId);
+    try {
+      for await (const { sessionId } of lineage(store.vault, id, parent)) parents.push(sessionId);
+    } catch (error) {
+      // The parent is whole; whose fork it is, its own release knows.
+      if (!(error instanceof NewerFormatError)) throw error;
+    }
   });
-  if (read === 'damaged') return;
+  if (read === 'unreadable') return;
   for (const [i, parentId] of parents.entries()) await checkMark(store, parentId, parents[i - 1] ?? id, findings);
 }
 
@@ -26,7 +32,7 @@ export async function checkMarks(
   files: ReadonlyMap<string, number>,
   findings: Findings,
 ): Promise<void> {
-  await findings.attempt(() => store.inheritance.refresh());
+  await asFarAsKnown(() => store.inheritance.refresh());
   for (const forkId of store.inheritance.forksOf(keys.id)) await checkMark(store, keys.id, forkId, findings);
   for (const key of files.keys()) {
     if (!key.startsWith(keys.forks) || !(await isStale(store, keys, key.slice(keys.forks.length)))) continue;
@@ -46,7 +52,7 @@ export async function checkRemains(
   const mark = DELETING + keys.id;
   if (await vault.head(mark)) return;
   await checkMarks(store, keys, files, findings);
-  const inherited = await findings.attempt(() => inheritedChunks(store, keys.id));
+  const inherited = await asFarAsKnown(() => inheritedChunks(store, keys.id));
   if (typeof inherited !== 'number') return;
   const needed = (key: string) =>
     key === keys.record ||
@@ -62,10 +68,20 @@ export async function checkRemains(
   );
 }
 
+/** `undefined` while a session cannot be read that may be a fork of this one: that is told where that one is checked. */
+async function asFarAsKnown<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    return undefined;
+  }
+}
+
 async function checkMark(store: MarkedForks, parentId: string, forkId: string, findings: Findings): Promise<void> {
   const { vault, clock } = store;
   const key = keysOf(parentId).forks + forkId;
-  if ((await vault.head(key)) || !(await needsMark(store, parentId, forkId))) return;
+  if ((await vault.head(key)) || !(await asFarAsKnown(() => needsMark(store, parentId, forkId)))) return;
   if (await isOlderThanMarks(vault, forkId)) return;
   const problem = `is missing: the parent (${parentId}) does not know of the fork ${forkId}`;
   await findings.found({ key, problem }, ADDED, () => putMark(vault, parentId, forkId, clock.now()));
@@ -80,7 +96,8 @@ async function isOlderThanMarks(vault: Vault, forkId: string): Promise<boolean> 
 async function isStale(store: MarkedForks, { id, forks }: SessionKeys, forkId: string): Promise<boolean> {
   const { vault, clock, inheritance } = store;
   if (inheritance.playedOf(id).has(forkId) && !inheritance.forksOf(id).has(forkId)) return false;
-  if ((await needsMark(store, id, forkId)) || (await vault.head(DELETING + forkId))) return false;
+  const needed = await asFarAsKnown(() => needsMark(store, id, forkId));
+  if (needed !== false || (await vault.head(DELETING + forkId))) return false;
   if (await vault.head(keysOf(forkId).record)) return true;
   const mark = await vault.read(forks + forkId);
   const log = await vault.head(keysOf(forkId).segment(0));

@@ -17,20 +17,31 @@ import {
 import type { FrameChunk, StoredEvent } from '../events.js';
 import { DEFAULT_POLICY, SILENT } from '../policy.js';
 import type { MediaFactory, ObjectStore } from '../ports.js';
-import type { Session } from '../session.js';
+import type { Artifact, ArtifactKind, Session } from '../session.js';
 import { systemClock } from '../clock.js';
 import { artifactBody, type DerivedKind, oldTimeline, PLACES, type Shelf, storeArtifact } from './artifacts.js';
-import { DamagedError, differenceOf, sumOf, unsealBytes } from './checksum.js';
+import {
+  DamagedError,
+  differenceOf,
+  NEWER_ADVICE,
+  NewerFormatError,
+  sumOf,
+  unsealBytes,
+  UnreadableError,
+} from './checksum.js';
+import { isWholeTensorFile } from './checkpoints.js';
 import { readChunk, readInit } from './chunks.js';
 import { ADDED, type Finding, type Findings, REMADE, REMOVED } from './findings.js';
 import { foldEvents } from './fold.js';
 import type { MarkedForks } from './forks.js';
 import { checkExports } from './fsck-exports.js';
 import { checkLineage, checkMarks, checkRemains } from './fsck-forks.js';
+import { checkPoster } from './fsck-poster.js';
 import { Inheritance } from './inheritance.js';
 import { readDamagedLog, rewriteLog, withoutChunksFrom } from './log-repair.js';
 import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
 import { missingKinds, remakeArtifacts } from './remaking.js';
+import { DeploymentSecret } from './secret.js';
 import { OwnershipLost, Vault } from './vault.js';
 
 export interface SessionReport {
@@ -38,6 +49,8 @@ export interface SessionReport {
   state?: Session['state'];
   /** There is no such session any more: only what its forks play is left. */
   deleted?: true;
+  /** A later release wrote it, which alone can check it. */
+  newer?: true;
   chunks: number;
   checkpoints: number;
   findings: Finding[];
@@ -53,11 +66,16 @@ export class Checker {
 
   constructor(
     { store, media }: { store: ObjectStore; media: MediaFactory },
-    private readonly options: { repair: boolean },
+    private readonly options: { repair: boolean; deployment?: string | undefined },
   ) {
     const vault = new Vault(store, systemClock, DEFAULT_POLICY.storeRetrySeconds);
     const inheritance = new Inheritance(vault, systemClock);
     this.shelf = { vault, media, logger: SILENT, clock: systemClock, inheritance };
+  }
+
+  /** Rejects with OtherStore when the store is not of the deployment that was named. */
+  confirm(): Promise<void> {
+    return new DeploymentSecret(this.shelf.vault, this.options.deployment).confirm();
   }
 
   /** Every session of which there is anything, and the lists. */
@@ -103,7 +121,7 @@ class SessionCheck implements Findings {
   async run(): Promise<void> {
     for await (const { key, size } of this.shelf.vault.list(this.keys.prefix)) this.files.set(key, size);
     const stored = await this.attempt(() => readRecordOrTombstone(this.shelf.vault, this.keys));
-    if (stored === 'damaged') return;
+    if (stored === 'unreadable') return;
     if (stored && 'tombstone' in stored) {
       this.report.deleted = true;
       return checkRemains(this.shelf, this.keys, this.files, this);
@@ -127,33 +145,44 @@ class SessionCheck implements Findings {
     const { snapshot } = stored.record;
     const finished = snapshot.finishedAt ? { ...session, artifacts: snapshot.artifacts } : session;
     for (const artifact of finished.artifacts) await this.checkArtifact(chunks, artifact);
-    for (const kind of missingKinds(finished)) if (kind !== 'POSTER') await this.checkUnmade(kind);
-    await checkExports(this.shelf, session, new Set(this.files.keys()), this);
+    await checkPoster(this.shelf, finished, this);
+    for (const kind of missingKinds(finished)) await this.checkUnmade(chunks, kind);
+    const obstacleOf = (from: number, to: number) => this.obstacleOf(chunks.slice(from, to));
+    await checkExports(this.shelf, session, new Set(this.files.keys()), { findings: this, obstacleOf });
     await this.checkLists(session);
   }
 
   async found(
-    { key, problem }: { key: string; problem: string },
+    { key, problem, obstacle }: Pick<Finding, 'key' | 'problem' | 'obstacle'>,
     remedy?: string,
     repair?: () => Promise<unknown>,
   ): Promise<void> {
-    const finding: Finding = { key, problem, ...(repair && remedy !== undefined && { remedy }), repaired: false };
+    const finding: Finding = { key, problem, repaired: false };
     this.report.findings.push(finding);
-    if (!repair || !this.options.repair) return;
+    if (obstacle !== undefined) finding.obstacle = obstacle;
+    if (!repair || remedy === undefined || obstacle !== undefined) return;
+    finding.remedy = remedy;
+    if (!this.options.repair) return;
     try {
-      finding.repaired = (await this.attempt(repair)) !== 'damaged';
+      await repair();
+      finding.repaired = true;
     } catch (error) {
-      if (!(error instanceof OwnershipLost)) throw error; // Its owner goes on with it: not now.
+      if (error instanceof OwnershipLost) finding.obstacle = IN_USE;
+      else if (error instanceof UnreadableError) finding.obstacle = `${error.key} ${error.problem}`;
+      else throw error;
     }
   }
 
-  async attempt<T>(work: () => Promise<T>): Promise<T | 'damaged'> {
+  async attempt<T>(work: () => Promise<T>): Promise<T | 'unreadable'> {
     try {
       return await work();
     } catch (error) {
-      if (!(error instanceof DamagedError)) throw error;
-      this.report.findings.push({ key: error.key, problem: error.problem, repaired: false });
-      return 'damaged';
+      if (!(error instanceof UnreadableError)) throw error;
+      const newer = error instanceof NewerFormatError;
+      if (newer) this.report.newer = true;
+      const { key, problem } = error;
+      this.report.findings.push({ key, problem, ...(newer && { obstacle: NEWER_ADVICE }), repaired: false });
+      return 'unreadable';
     }
   }
 
@@ -270,32 +299,53 @@ class SessionCheck implements Findings {
     }
   }
 
-  // ---- artifacts and lists ------------------------------------------------------------------------------------------
-
-  private async checkArtifact(chunks: readonly FrameChunk[], artifact: Session['artifacts'][number]): Promise<void> {
-    const { kind, key } = artifact;
-    const problem = await this.problemOfArtifact(chunks, artifact);
-    if (problem === undefined) return;
-    if (kind === 'POSTER') return this.found({ key, problem });
-    await this.found({ key, problem }, REMADE, () => storeArtifact(this.shelf, this.keys, chunks, kind));
+  /** Why nothing can be made again of these. */
+  private obstacleOf(chunks: readonly FrameChunk[]): string | undefined {
+    const found = new Set(this.report.findings.map(({ key }) => key));
+    const lost = chunks.flatMap(({ initKey, key }) => [initKey, key]).find((key) => found.has(key));
+    return lost === undefined ? undefined : `cannot be made again without ${lost}`;
   }
 
-  private async checkUnmade(kind: DerivedKind): Promise<void> {
-    const { key } = PLACES[kind](this.keys);
-    await this.found({ key, problem: 'was not made when the session ended' }, REMADE, async () => {
+  // ---- artifacts and lists ------------------------------------------------------------------------------------------
+
+  private async checkArtifact(chunks: readonly FrameChunk[], artifact: Artifact): Promise<void> {
+    const { kind, key } = artifact;
+    if (kind === 'POSTER') return;
+    const problem = await this.problemOfArtifact(chunks, artifact, kind);
+    if (problem === undefined) return;
+    const found = this.derived({ key, problem }, chunks, kind);
+    await this.found(found, REMADE, () => storeArtifact(this.shelf, this.keys, chunks, kind));
+  }
+
+  private async checkUnmade(chunks: readonly FrameChunk[], kind: ArtifactKind): Promise<void> {
+    const key = kind === 'POSTER' ? this.keys.poster : PLACES[kind](this.keys).key;
+    if (kind === 'POSTER' && !(await this.shelf.vault.head(key))) return; // It is named already.
+    const found = this.derived({ key, problem: 'was not made when the session ended' }, chunks, kind);
+    await this.found(found, REMADE, async () => {
       const left = await remakeArtifacts(this.shelf, this.keys.id);
       if (left.includes(kind)) throw new DamagedError(key, 'cannot be made of what is there');
     });
   }
 
+  /** Only the video is made of media. */
+  private derived(
+    found: { key: string; problem: string },
+    chunks: readonly FrameChunk[],
+    kind: ArtifactKind,
+  ): Pick<Finding, 'key' | 'problem' | 'obstacle'> {
+    const obstacle = kind === 'MP4' ? this.obstacleOf(chunks) : undefined;
+    return { ...found, ...(obstacle !== undefined && { obstacle }) };
+  }
+
   private async problemOfArtifact(
     chunks: readonly FrameChunk[],
-    { kind, key, bytes, check }: Session['artifacts'][number],
+    { key, bytes, check }: Artifact,
+    kind: DerivedKind,
   ): Promise<string | undefined> {
     if (!this.files.has(key) && !(await this.shelf.vault.head(key))) return 'is missing from the store';
     const stored = await sumOf(this.shelf.vault.stream(key));
     const difference = differenceOf(stored, { bytes, check });
-    if (difference !== undefined || check !== undefined || kind === 'POSTER') return difference;
+    if (difference !== undefined || check !== undefined) return difference;
     const remade = differenceOf(stored, { check: await this.remadeSum(chunks, kind, bytes) });
     if (remade === undefined || kind !== 'TIMELINE') return remade;
     return differenceOf(stored, await sumOf(oldTimeline(this.shelf, this.keys)));
@@ -335,20 +385,7 @@ class SessionCheck implements Findings {
   }
 }
 
-const JSON_OBJECT = { contentType: 'application/json' };
+/** Whoever owns it has written since it was read. */
+const IN_USE = 'a server is writing the session; try again when it rests';
 
-/** A safetensors file that ends where its header says: all that can be told of a checkpoint without a checksum. */
-function isWholeTensorFile(bytes: Uint8Array): boolean {
-  try {
-    const file = Buffer.from(bytes);
-    const header = Number(file.readBigUInt64LE(0));
-    const tensors = JSON.parse(file.toString('utf8', 8, 8 + header)) as Record<
-      string,
-      { data_offsets?: [number, number] }
-    >;
-    const ends = Object.values(tensors).flatMap(({ data_offsets }) => data_offsets?.[1] ?? []);
-    return file.length === 8 + header + Math.max(...ends);
-  } catch {
-    return false;
-  }
-}
+const JSON_OBJECT = { contentType: 'application/json' };

@@ -6,7 +6,7 @@
 
 import type { Clock } from '../ports.js';
 import type { SessionParent } from '../session.js';
-import { DamagedError } from './checksum.js';
+import { DamagedError, NewerFormatError, UnreadableError } from './checksum.js';
 import { lineage, parentOf } from './forks.js';
 import { BY_DATE, byDateKey, idOfByDateKey, keysOf, mediaOfKey, UNFINISHED } from './keys.js';
 import { readDamagedLog } from './log-repair.js';
@@ -26,6 +26,8 @@ export class Inheritance {
   private readonly children = new Map<string, Set<string>>();
   /** Those that were read already and may be met again. */
   private known = new Set<string>();
+  /** Those of which nobody could tell: they are looked at again. */
+  private unread = new Set<string>();
   private readUpTo: string | undefined;
   private reading: Promise<void> = Promise.resolve();
 
@@ -44,7 +46,7 @@ export class Inheritance {
     return this.children.get(sessionId) ?? new Set();
   }
 
-  /** Rejects with DamagedError while there is a session of which nobody can tell whether it is a fork. */
+  /** Reads all that can be read; rejects with UnreadableError while there is a session of which nobody can tell whether it is a fork. */
   refresh(): Promise<void> {
     const next = this.reading.then(() => this.readNew());
     this.reading = next.catch(() => undefined);
@@ -67,14 +69,15 @@ export class Inheritance {
         note(this.played, sessionId, () => new Map<string, number>()).set(id, chunk);
       }
     } catch (error) {
-      if (!(error instanceof DamagedError)) throw error;
-      await this.readLog(id);
+      if (!(error instanceof UnreadableError)) throw error;
+      const own = error.key === keys.record;
+      await this.readLog(id, own && error instanceof NewerFormatError ? error : undefined);
     }
   }
 
   private async readNew(): Promise<void> {
     const began = this.clock.now();
-    const listed = new Set<string>();
+    const listed = new Set(this.unread);
     // The newest come first.
     for await (const { key } of this.vault.list(BY_DATE)) {
       if (this.readUpTo !== undefined && key > this.readUpTo) break;
@@ -82,31 +85,44 @@ export class Inheritance {
     }
     for await (const { key } of this.vault.list(UNFINISHED)) listed.add(key.slice(UNFINISHED.length));
     const left = [...listed].filter((id) => !this.known.has(id)).values();
+    const unreadable = new Map<string, UnreadableError>();
     const readNext = async () => {
       for (const id of left) {
-        await this.read(id);
-        this.known.add(id);
+        try {
+          await this.read(id);
+          this.known.add(id);
+        } catch (error) {
+          if (!(error instanceof UnreadableError)) throw error;
+          unreadable.set(id, error);
+        }
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, readNext));
     this.readUpTo = byDateKey('', new Date(began - RECENT));
-    this.known = listed;
+    this.unread = new Set(unreadable.keys());
+    this.known = new Set([...listed].filter((id) => !unreadable.has(id)));
+    for (const error of unreadable.values()) throw error;
   }
 
-  /** Where the record says nothing. */
-  private async readLog(id: string): Promise<void> {
-    const { owners, whole } = await inheritedByLog(this.vault, id);
+  /** Where the record says nothing. A later release may keep elsewhere what its log does not say. */
+  private async readLog(id: string, newer?: NewerFormatError): Promise<void> {
+    const { owners, whole, begun } = await inheritedByLog(this.vault, id);
     for (const [owner, chunks] of owners) note(this.played, owner, () => new Map<string, number>()).set(id, chunks);
-    if (whole) return;
-    throw new DamagedError(keysOf(id).log, 'is damaged, so that nobody knows what the session plays of others');
+    if (newer ? begun : whole) return;
+    throw (
+      newer ?? new DamagedError(keysOf(id).log, 'is damaged, so that nobody knows what the session plays of others')
+    );
   }
 }
 
-/** Whose chunks a session plays by its log, its parent's last, and up to which; `whole` unless there may be more. */
+/**
+ * Whose chunks a session plays by its log, its parent's last, and up to which; `whole` unless there may be more; `begun` when
+ * it has one of its own, behind which nothing is inherited.
+ */
 export async function inheritedByLog(
   vault: Vault,
   id: string,
-): Promise<{ owners: Map<string, number>; whole: boolean }> {
+): Promise<{ owners: Map<string, number>; whole: boolean; begun: boolean }> {
   const keys = keysOf(id);
   let newest = -1;
   for await (const { key } of vault.list(keys.log)) newest = Number(/(\d+)\.jsonl$/.exec(key)?.[1] ?? newest);
@@ -115,11 +131,10 @@ export async function inheritedByLog(
   for (const event of events) {
     if (event.type !== 'FrameChunk') continue;
     const owner = mediaOfKey(event.key)?.sessionId;
-    // Behind the first chunk of its own nothing is inherited.
-    if (owner === undefined || owner === id) return { owners, whole: true };
+    if (owner === undefined || owner === id) return { owners, whole: true, begun: true };
     owners.set(owner, event.chunk + 1);
   }
-  return { owners, whole: !cut };
+  return { owners, whole: !cut, begun: false };
 }
 
 function note<Value>(all: Map<string, Value>, key: string, make: () => Value): Value {

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { DomainError } from '../errors.js';
-import { DamagedError, sealText, unsealText } from './checksum.js';
+import { DamagedError, NewerFormatError, sealText, unsealText } from './checksum.js';
 import type { PromptCounts, Session, SessionParent, SwitchReceipt, TimelineEntry } from '../session.js';
 import type { SessionRequest } from '../validation.js';
 import { asStored, fromStored } from './names.js';
@@ -104,7 +104,7 @@ export class DeletedError extends DomainError {
   }
 }
 
-/** Throws DamagedError, or STORAGE when a later release wrote it. */
+/** Throws DamagedError, or NewerFormatError. */
 export function decodeRecord(bytes: Uint8Array, key: string): SessionRecord {
   return decode(parse(bytes, key), key);
 }
@@ -129,7 +129,7 @@ export function encodeTombstone(tombstone: Tombstone): Uint8Array {
   return new TextEncoder().encode(sealText(JSON.stringify({ formatVersion: FORMAT_VERSION, ...tombstone })));
 }
 
-/** Throws DamagedError, or STORAGE when a later release wrote it. */
+/** Throws DamagedError, or NewerFormatError. */
 function parse(bytes: Uint8Array, key: string): StoredRecord {
   let stored: Partial<StoredRecord> | null;
   try {
@@ -139,12 +139,7 @@ function parse(bytes: Uint8Array, key: string): StoredRecord {
   }
   const formatVersion = stored?.formatVersion;
   if (typeof formatVersion !== 'number') throw new DamagedError(key, 'has no format version');
-  if (formatVersion > FORMAT_VERSION) {
-    throw new DomainError(
-      'STORAGE',
-      `${key} has format version ${formatVersion}; this release reads versions 1 to ${FORMAT_VERSION}: use the release that wrote it, or a later one.`,
-    );
-  }
+  if (formatVersion > FORMAT_VERSION) throw new NewerFormatError(key, formatVersion, FORMAT_VERSION);
   return stored as StoredRecord;
 }
 

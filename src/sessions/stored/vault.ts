@@ -21,7 +21,7 @@ export class OwnershipLost extends Error {
   }
 }
 
-interface StoredBytes {
+export interface StoredBytes {
   bytes: Uint8Array;
   etag: string;
   contentType: string;

@@ -1,4 +1,13 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, unlinkSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -55,4 +64,36 @@ it('wants to know which sessions, and that they are sessions', async () => {
   await expect(fsck()).rejects.toMatchObject({ exitCode: EXIT.usage });
   await expect(fsck('--all', `${finished}`)).rejects.toMatchObject({ exitCode: EXIT.usage });
   await expect(fsck('../..')).rejects.toMatchObject({ exitCode: EXIT.usage });
+});
+
+it('says that there is nothing to check, and refuses a store that is not there or another one', async () => {
+  rmSync(join(root, 'sessions'), { recursive: true });
+  rmSync(join(root, 'by-date'), { recursive: true, force: true });
+  rmSync(join(root, 'unfinished'), { recursive: true, force: true });
+  await fsck('--all');
+  expect(printed).toBe(`There are no sessions in ${root}.\n`);
+  printed = '';
+  await fsck('--all', '--json');
+  expect(printed).toBe('');
+  const deployment = ['--deployment', 'a'.repeat(16)];
+  await expect(fsck('--all', ...deployment)).rejects.toThrow(/should have the deployment "a+", but has none/);
+  rmSync(root, { recursive: true });
+  await expect(fsck('--all')).rejects.toMatchObject({
+    exitCode: EXIT.storage,
+    message: expect.stringMatching(/^There is no store at .*Check the path in --store/) as string,
+  });
+  expect(existsSync(root)).toBe(false);
+});
+
+it('tells a session of a later release from a damaged one', async () => {
+  const record = JSON.parse(readFileSync(path(finished, 'session.json'), 'utf8')) as object;
+  writeFileSync(path(finished, 'session.json'), JSON.stringify({ ...record, formatVersion: 99 }));
+  await expect(fsck('--all')).rejects.toMatchObject({
+    exitCode: EXIT.damaged,
+    message: '1 of 6 cannot be read by this release; a later one wrote them.',
+  });
+  expect(printed).toContain(`${finished}: not readable by this release\n`);
+  expect(printed).toContain('has format version 99; this release reads versions 1 to 2 (use the release that wrote it');
+  expect(printed.split('\n').filter((line) => / whole /.test(line))).toHaveLength(5);
+  await fsck(`${paused}`);
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { Checker, type SessionReport } from '../../../src/sessions/index.js';
+import { sealText } from '../../../src/sessions/stored/checksum.js';
 import { chunksOf, makeWorld, read, readToEnd, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
@@ -37,6 +38,14 @@ const problems = (reports: SessionReport[]) =>
 
 function flip(world: World, key: string, at = 40): void {
   world.store.objects.get(key)!.bytes[at]! ^= 4;
+}
+
+/** As a later release would write it. */
+function makeNewer(world: World, id: string): void {
+  const entry = world.store.objects.get(`sessions/${id}/session.json`)!;
+  const record = JSON.parse(new TextDecoder().decode(entry.bytes)) as object;
+  const later = { ...record, formatVersion: 99, check: undefined };
+  entry.bytes = new TextEncoder().encode(sealText(JSON.stringify(later)));
 }
 
 describe('fsck', () => {
@@ -196,7 +205,6 @@ describe('fsck', () => {
   it.each([
     ['chunks/000003.m4s', 'checksum differs'],
     ['init.mp4', 'checksum differs'],
-    ['poster.webp', 'checksum differs'],
     ['session.json', 'checksum differs'],
   ])('names damage of %s, which it cannot repair', async (file, problem) => {
     const { world, id } = await sample();
@@ -425,5 +433,123 @@ describe('fsck', () => {
     const keys = [...world.store.objects.keys()];
     expect(problems(await check(world, true))).toMatchObject([{ problem: 'is damaged in event 10', repaired: false }]);
     expect([...world.store.objects.keys()]).toEqual(keys);
+  });
+
+  describe('where a later release wrote a session', () => {
+    it.each(['id', 'fork', 'paused'] as const)('names that one as such, and checks all others (%s)', async (which) => {
+      const { world, ...ids } = await sample();
+      const newer = ids[which];
+      makeNewer(world, newer);
+      flip(world, `sessions/${ids.id}/chunks/000003.m4s`, 0);
+      const wrong = (await check(world, true)).filter(({ findings }) => findings.length > 0);
+      const lines = wrong.map(({ sessionId, newer, findings }) => [sessionId, newer, findings.map(({ key }) => key)]);
+      const damaged = [ids.id, ids.fork].filter((one) => one !== newer);
+      expect(lines).toHaveLength(damaged.length + 1);
+      expect(lines).toContainEqual([newer, true, [`sessions/${newer}/session.json`]]);
+      for (const one of damaged)
+        expect(lines).toContainEqual([one, undefined, [`sessions/${ids.id}/chunks/000003.m4s`]]);
+    });
+
+    it('removes nothing that it may play, and deletes what it does not', async () => {
+      const { world, id, fork, paused } = await sample();
+      makeNewer(world, fork);
+      // Nobody can tell what it plays.
+      for (const key of [...world.store.objects.keys()])
+        if (key.startsWith(`sessions/${fork}/log/`) || key.startsWith(`sessions/${id}/forks/`))
+          world.store.objects.delete(key);
+      const next = makeWorld({ after: world });
+      const chunks = () => [...world.store.objects.keys()].filter((key) => key.startsWith(`sessions/${id}/chunks/`));
+      const before = chunks();
+      await next.clock.until(next.service.deleteSession(id));
+      await next.clock.advance(1_000);
+      expect(chunks()).toEqual(before);
+      expect((await check(next, true)).filter(({ findings }) => findings.length > 0)).toMatchObject([{ newer: true }]);
+      expect(chunks()).toEqual(before);
+      expect(world.store.objects.has(`deleting/${id}`)).toBe(true);
+      expect(await next.service.session(paused)).toMatchObject({ state: 'PAUSED' });
+    });
+
+    it('goes on deleting others where its log tells what it plays', async () => {
+      const { world, id, fork, paused } = await sample();
+      makeNewer(world, fork);
+      const next = makeWorld({ after: world });
+      for (const one of [paused, id]) await next.clock.until(next.service.deleteSession(one));
+      await next.clock.advance(1_000);
+      const left = [...world.store.objects.keys()].filter((key) => key.includes(paused));
+      expect(left).toEqual([`sessions/${paused}/session.json`]);
+      const kept = [...world.store.objects.keys()].filter((key) => key.startsWith(`sessions/${id}/chunks/`));
+      expect(kept).toHaveLength(9);
+    });
+  });
+
+  it('names a damaged chunk once, and says that the video cannot be made again without it', async () => {
+    const { world, id } = await sample();
+    const next = makeWorld({ after: world });
+    const { range } = await next.service.exportSession(id, { fromChunk: 12, toChunk: 15 });
+    const done = async () => (await next.service.export(id, range)).state === 'DONE';
+    while (!(await done())) await next.clock.advance(100);
+    const [chunk, video, part] = ['chunks/000013.m4s', 'video.mp4', `exports/${range}.mp4`].map(
+      (file) => `sessions/${id}/${file}`,
+    ) as [string, string, string];
+    flip(next, chunk, 0);
+    next.store.objects.delete(video);
+    next.store.objects.delete(part);
+    for (const repair of [true, false, true]) {
+      expect((await check(next, repair)).flatMap(({ findings }) => findings)).toEqual([
+        { key: chunk, problem: 'is damaged: its checksum differs', repaired: false },
+        ...[video, part].map((key) => ({
+          ...{ key, problem: 'is missing from the store', repaired: false },
+          obstacle: `cannot be made again without ${chunk}`,
+        })),
+      ]);
+    }
+  });
+
+  it.each(['finished', 'paused'])(
+    'takes the lost poster of a %s session from a fork, and a fork from its parent',
+    async (state) => {
+      const { world, id, fork, paused } = await sample();
+      const parent = state === 'paused' ? paused : id;
+      const next = makeWorld({ after: world });
+      const child =
+        state === 'finished'
+          ? fork
+          : (await next.clock.until(next.service.forkSession(parent, { atChunk: 9, pace: 'FASTEST', maxSeconds: 12 })))
+              .id;
+      await readToEnd(next, child);
+      const [mine, other] = [parent, child].map((one) => `sessions/${one}/poster.webp`) as [string, string];
+      const { bytes } = next.store.objects.get(mine)!;
+      for (const [lost, from] of [
+        [mine, other],
+        [other, mine],
+      ] as const) {
+        next.store.objects.delete(lost);
+        const finding = { key: lost, problem: 'is missing from the store', remedy: `copied from ${from}` };
+        expect((await check(next)).flatMap(({ findings }) => findings)).toEqual([{ ...finding, repaired: false }]);
+        expect((await check(next, true)).flatMap(({ findings }) => findings)).toEqual([{ ...finding, repaired: true }]);
+        expect(next.store.objects.get(lost)?.bytes).toEqual(bytes);
+      }
+      for (const key of [mine, other]) next.store.objects.delete(key);
+      for (const repair of [true, false]) {
+        const found = (await check(next, repair)).flatMap(({ findings }) => findings);
+        expect(found.map(({ key }) => key).sort()).toEqual([mine, other].sort());
+        for (const finding of found)
+          expect(finding).toMatchObject({
+            repaired: false,
+            obstacle: 'cannot be made again, and no parent or fork of the session has it',
+          });
+      }
+    },
+  );
+
+  it('copies no poster that is not the one that was written', async () => {
+    const { world, id, fork } = await sample();
+    flip(world, `sessions/${fork}/poster.webp`, 0);
+    world.store.objects.delete(`sessions/${id}/poster.webp`);
+    const found = problems(await check(world, true));
+    expect(found.map(({ key, repaired }) => [key.slice(-11), repaired])).toEqual([
+      ['poster.webp', false],
+      ['poster.webp', false],
+    ]);
   });
 });
