@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
 import { openEngine } from '../src/engine/index.js';
 import { toRgb } from '../src/media/poster.js';
-import { Course } from '../src/sessions/course.js';
+import { Course } from '../src/sessions/conditioning.js';
 import type { Engine, Frames, Transition } from '../src/sessions/index.js';
 
 const SEED = 3n;

@@ -4,7 +4,7 @@ import { blockSeconds, startSecondsOf } from '../blocks.js';
 import { type Checkpoint, checkpointsBefore } from '../stored/checkpoints.js';
 import { UnusableCheckpoint } from '../errors.js';
 import { Playback } from './playback.js';
-import { Course, type Turn } from '../course.js';
+import { Course, type Turn } from '../conditioning.js';
 import type { Conditioning, Frames, Generation, GenerationOptions, Step } from '../ports.js';
 import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
 import { generationOptions, modelOf } from './required-model.js';

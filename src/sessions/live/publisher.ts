@@ -9,7 +9,7 @@ import type { FrameChunk } from '../events.js';
 import type { SessionKeys } from '../stored/keys.js';
 import type { SessionLog } from '../stored/log.js';
 import type { ChunkEncoder, EncodedChunk, Frames } from '../ports.js';
-import type { Course } from '../course.js';
+import type { Course } from '../conditioning.js';
 import type { Due } from './prompts.js';
 import { encoderOf } from './required-model.js';
 import type { OrderedQueue } from './queue.js';

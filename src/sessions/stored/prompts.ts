@@ -1,6 +1,6 @@
 /** The prompts of a session: the newest are in its snapshot, those before in its log. */
 
-import { isWhole } from '../course.js';
+import { isWhole } from '../conditioning.js';
 import type { PromptApplied, PromptRequested, PromptSuperseded, StoredEvent } from '../events.js';
 import { isEnded, type Session, type SwitchReceipt, type TimelineEntry } from '../session.js';
 import { type LogReader, SEGMENT } from './log.js';

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import type { CreateSessionInput, StoredEvent, SwitchPromptInput, Transition } from '../../../src/sessions/index.js';
 import { decodeCommand, encodeCommand } from '../../../src/sessions/live/commands.js';
-import { Course } from '../../../src/sessions/course.js';
+import { Course } from '../../../src/sessions/conditioning.js';
 import { pictureOf } from '../../support/fake-media.js';
 import { chunksOf, expectWhole, makeWorld, readToEnd, successorOf, type World } from '../../support/fake-service.js';
 
