@@ -52,10 +52,10 @@ export class Course {
 
   at(block: number): Conditioning {
     const { prompt, transition } = this.turn;
-    const share = transition ? shareOf(transition, block - this.turn.block) : 1;
+    if (!transition) return { prompt };
+    const share = shareOf(transition, block - this.turn.block);
     if (share >= 1) return { prompt };
-    if (share <= 0) return this.from;
-    return blended(this.from, { prompt, kind: transition?.kind ?? 'LINEAR', share });
+    return share > 0 ? blended(this.from, { prompt, kind: transition.kind, share }) : this.from;
   }
 
   /** Whether the block is drawn under something else than the one before, though no turn begins there. */
@@ -77,7 +77,7 @@ function shareOf({ chunks, curve }: Transition, index: number): number {
 }
 
 function blended({ prompt, blends = [] }: Conditioning, blend: Blend): Conditioning {
-  const [first, ...rest] = [...blends, blend];
-  const tooMany = blends.length >= MOST_BLENDS;
-  return tooMany && first ? { prompt: first.prompt, blends: rest } : { prompt, blends: [...blends, blend] };
+  const [first, ...rest] = blends;
+  if (first && blends.length >= MOST_BLENDS) return { prompt: first.prompt, blends: [...rest, blend] };
+  return { prompt, blends: [...blends, blend] };
 }
