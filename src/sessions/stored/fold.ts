@@ -6,7 +6,7 @@ import { DamagedError } from './checksum.js';
 import { keysOf } from './keys.js';
 import { LogReader } from './log.js';
 import type { SessionRecord } from './record.js';
-import { applyEvent } from './snapshot.js';
+import { applyEvent, NOTHING_LOGGED } from './snapshot.js';
 import type { Vault } from './vault.js';
 
 /**
@@ -31,9 +31,8 @@ export async function foldLog(vault: Vault, record: SessionRecord): Promise<Sess
 export function foldEvents({ request, snapshot }: SessionRecord, events: readonly StoredEvent[]): Session {
   const beginning: Session = {
     ...{ ...snapshot, state: 'QUEUED', reason: undefined, failure: undefined, media: undefined, finishedAt: undefined },
-    ...{ prompt: request.prompts[0]?.prompt ?? '', timeline: [], receipts: [], artifacts: [] },
-    prompts: { requested: 0, inherited: 0, applied: 0 },
-    ...{ chunks: 0, frames: 0, seconds: 0, lastSequence: 0 },
+    ...NOTHING_LOGGED,
+    prompt: request.prompts[0]?.prompt ?? '',
   };
   return events.reduce(applyEvent, beginning);
 }

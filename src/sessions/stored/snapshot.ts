@@ -17,6 +17,12 @@ import type { SessionRequest } from '../validation.js';
 /** A snapshot keeps so many settled receipts, and so many entries of the timeline: those before are read from the log. */
 export const KEPT = 100;
 
+/** What a log tells of a session before its first event. */
+export const NOTHING_LOGGED = {
+  ...{ timeline: [], receipts: [], prompts: { requested: 0, inherited: 0, applied: 0 } },
+  ...{ chunks: 0, frames: 0, seconds: 0, lastSequence: 0, artifacts: [] },
+} as const;
+
 type KnownModel = Pick<ModelInfo, 'digest' | 'version' | 'fps' | 'framesPerBlock' | 'loras'>;
 
 export function initialSnapshot(
@@ -45,15 +51,8 @@ export function initialSnapshot(
     ...(request.maxSeconds === undefined ? {} : { maxSeconds: request.maxSeconds }),
     ...(request.parent && { parent: request.parent }),
     prompt: request.prompts[0]?.prompt ?? '',
-    timeline: [],
-    receipts: [],
-    prompts: { requested: 0, inherited: 0, applied: 0 },
-    chunks: 0,
-    frames: 0,
-    seconds: 0,
-    lastSequence: 0,
+    ...NOTHING_LOGGED,
     viewers: 0,
-    artifacts: [],
   };
 }
 
