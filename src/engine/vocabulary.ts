@@ -7,6 +7,10 @@ const WORD = /[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['’-][\p{L}\p{M}\p{N}]+)*/gu;
 const UNSPACED =
   /([\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]+)/u;
 
+/** What is left of 狐狸-fox and 狐狸's beside the part without spaces: a joint, which is not of the word. */
+const AT_EITHER_END = /^[-'’]+|[-'’]+$/g;
+const POSSESSIVE = /^['’]s$/i;
+
 export class Vocabulary {
   private readonly words: ReadonlySet<string>;
   private readonly longest: number;
@@ -34,7 +38,8 @@ export class Vocabulary {
 
   private strangers(part: string): string[] {
     if (UNSPACED.test(part)) return this.remainders(part);
-    return part.split(/[-'’]/).every((piece) => piece === '') || this.knows(part) ? [] : [part];
+    const word = part.replace(POSSESSIVE, '').replace(AT_EITHER_END, '');
+    return word === '' || this.knows(word) ? [] : [word];
   }
 
   private knows(word: string): boolean {

@@ -1,7 +1,7 @@
 /** What a PyTorch checkpoint says of an adapter beside its tensors, as the metadata of a safetensors file would have it. */
 
 import type { Allowance } from './limits.js';
-import { COST, Dict } from './pickle.js';
+import { COST, Dict } from './pickle-values.js';
 import type { Metadata } from './strength.js';
 
 /** Words that nothing but an adapter has: a training run's `rank` is its place among others. */

@@ -44,6 +44,7 @@ describe('Vocabulary', () => {
     expect(chinese.unknown('红色狐狸在草地上跑')).toEqual([]);
     expect(chinese.unknown('红色小猫在草地上弹钢琴')).toEqual(['小猫', '弹钢琴']);
     expect(chinese.unknown('AI狐狸 fox')).toEqual(['AI', 'fox']);
+    expect(chinese.unknown('狐狸-fox, AI-狐狸, 狐狸’s, wolf’s-狐狸')).toEqual(['fox', 'AI', 'wolf’s']);
     // The longest word first would leave a character over.
     expect(new Vocabulary(['ก', 'กข', 'ขค']).unknown('กขค')).toEqual([]);
   });
