@@ -79,7 +79,7 @@ export function importCommand(): Command {
       'longest prompt of the video network, if the files do not say',
       wholeNumber(1, 65_536),
     )
-    .option('--ema', 'use averaged weights (generator_ema) where present')
+    .option('--ema', 'use averaged (EMA) weights where present')
     .option('--dequantize', 'accept weights stored in 8 bits (fp8-scaled, for example); their rounding stays')
     .option(
       '--set <key=value>',

@@ -3,6 +3,7 @@
 import { printed } from '../files/printable.js';
 import { dequantizedNetwork, quantizedKind } from './dequantize.js';
 import { ImportError, lined, listed, quoted } from './errors.js';
+import { unfused } from './fused.js';
 import { TOKENIZER_TENSOR } from './layouts.js';
 import { type Component, referenceName } from './names.js';
 import { ditShapes, type Shapes, textEncoderShapes, tinyVaeShapes, vaeShapes } from './shapes.js';
@@ -78,7 +79,8 @@ export function readNetwork<C extends Component>(
   { dequantize = false, ...hints }: ReadOptions = {},
 ): Network<C> {
   const { used, unused } = withoutUnused(component, plain);
-  const found = rename(component, unquantized(component, used, dequantize));
+  const renamed = rename(component, unquantized(component, used, dequantize));
+  const found = component === 'dit' ? unfused(renamed) : renamed;
   const sizes = sizesOf(component, (name) => found.get(name)?.shape, hints);
   const expected = shapesOf(component, sizes);
   const tensors = new Map<string, Tensor>();

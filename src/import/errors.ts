@@ -1,4 +1,4 @@
-import { printable } from '../files/printable.js';
+import { printable, printed } from '../files/printable.js';
 
 /** A source of weights that cannot be used; the message says what is wrong and, where there is one, the way out. */
 export class ImportError extends Error {
@@ -45,4 +45,10 @@ export function shown(name: string, longest = 200): string {
 /** A text from a stranger's file, fit for a terminal. */
 export function quoted(text: string): string {
   return printable(JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text));
+}
+
+/** Refuses a file for the names that it has, if there are any. */
+export function refuse(path: string, problem: string, names: readonly string[], advice?: string): void {
+  if (names.length === 0) return;
+  throw new ImportError(lined(printed`${path} ${problem}:`, listed(names), advice ?? ''));
 }

@@ -9,6 +9,7 @@ import { componentOf, readNetwork, TITLES, type Network } from './components.js'
 import { counted, ImportError, inFile, shown } from './errors.js';
 import {
   BUNDLED,
+  EMA_KEYS,
   INDEX_FILES,
   OTHER_FILES,
   SHARD_FILE,
@@ -247,7 +248,7 @@ function hasNetwork(source: Source): boolean {
 
 async function takeNetworks(found: Found, source: Source, options: FindOptions): Promise<void> {
   const { path, tensors } = source;
-  const first = options.ema ? ['generator_ema'] : [];
+  const first = options.ema ? EMA_KEYS : [];
   const { outer, tensors: plain, left } = pickTensors(tensors, first);
   for (const [key, count] of left) found.left.push({ path, what: leftUnder(key, count) });
   const bundle = componentOf(plain) ? [plain] : bundled(pickTensors(tensors, first, unwrappedNames).tensors);

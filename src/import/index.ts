@@ -4,7 +4,7 @@ export { counted, ImportError } from './errors.js';
 export { adapterFileAt, closeAll, findWeights } from './find.js';
 export { importModel, type Imported, planImport } from './importer.js';
 export { OTHER_FILES, WEIGHT_FILES } from './layouts.js';
-export { type AddProduct, mergeAdapters } from './lora.js';
+export { type AddProduct, mergeAdapters } from './merge.js';
 export { dequantized, isQuantized, isQuantizedType, quantizeRows, valuesOf } from './quantize.js';
 export type { ImportOptions, Plan, Precision, TextPrecision } from './plan.js';
 export { lockOf, partialOf, quantizePackage, type QuantizeOptions } from './quantize-package.js';

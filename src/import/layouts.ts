@@ -19,6 +19,7 @@ export const PREFIXES = [
     'net.',
     'unet.',
   ],
+  ...['network.', 'denoiser.', 'backbone.', 'student.', 'wan.', 'wan_model.', 'video_model.', 'transformer_model.'],
   ...['vae.', 'first_stage_model.', 'text_encoder.', 'text_encoders.', 'umt5xxl.', 'cond_stage_model.'],
 ];
 
@@ -28,6 +29,17 @@ export const BUNDLED = [
   /^(?:vae|first_stage_model)\./,
   /^(?:text_encoders?|cond_stage_model)\./,
 ];
+
+/** Weights of a training run, in one dict with those that it is for: as if each stood under a key of its own. */
+export const APART =
+  /^(generator_ema|model_ema|ema_model|ema|critic|fake_score|real_score|teacher|discriminator|real_model|fake_model)\.(?=.)/;
+/** Where checkpoints keep averaged weights. */
+export const EMA_KEYS = [
+  ...['generator_ema', 'model_ema', 'ema_model', 'ema', 'ema_state_dict', 'state_dict_ema', 'params_ema', 'ema_params'],
+];
+
+/** Queries, keys and values in one matrix, as reference names call them or as Diffusers does (fuse_qkv_projections). */
+export const FUSED = /^(blocks\.\d+\.(?:self|cross)_attn)\.(?:to_)?(qkv|kv)\.(weight|bias)$/;
 
 /** Tensors that stand beside the weights in some repackagings; never part of a prefix. */
 export const TOKENIZER_TENSOR = 'spiece_model';
@@ -115,16 +127,16 @@ export type Part = 'a' | 'b' | 'alpha' | 'weight' | 'bias' | 'modulation';
 /** The first that fits; the module is what stands in front. */
 export const PARTS: readonly { pattern: RegExp; part: Part }[] = [
   {
-    pattern: /^(.+)\.(?:lora_A|lora_down|lora\.down|lora_linear_layer\.down)(?:\.(?!weight)[\w-]+)?(?:\.weight)?$/,
+    pattern: /^(.+)\.(?:lora_[Aa]|lora_down|lora\.down|lora_linear_layer\.down)(?:\.(?!weight)[\w-]+)?(?:\.weight)?$/,
     part: 'a',
   },
   {
-    pattern: /^(.+)\.(?:lora_B|lora_up|lora\.up|lora_linear_layer\.up)(?:\.(?!weight|bias)[\w-]+)?(?:\.weight)?$/,
+    pattern: /^(.+)\.(?:lora_[Bb]|lora_up|lora\.up|lora_linear_layer\.up)(?:\.(?!weight|bias)[\w-]+)?(?:\.weight)?$/,
     part: 'b',
   },
   { pattern: /^(.+\.processor\.to_(?:[qkv]|out)_lora)\.down\.weight$/, part: 'a' },
   { pattern: /^(.+\.processor\.to_(?:[qkv]|out)_lora)\.up\.weight$/, part: 'b' },
-  { pattern: /^(.+)\.alpha$/, part: 'alpha' },
+  { pattern: /^(.+)\.(?:alpha|lora_alpha|network_alpha)(?:\.(?!weight)[\w-]+)?$/, part: 'alpha' },
   // ComfyUI's differences: added as they are.
   { pattern: /^(.+)\.diff$/, part: 'weight' },
   { pattern: /^(.+)\.diff_b$/, part: 'bias' },

@@ -1,14 +1,12 @@
-/**
- * LoRA adapters, merged into the weights once and for all: W' = W + sum of weight * strength * B A (strength.ts), and where an
- * adapter has plain differences, + weight * difference. Sums are kept in double and rounded to float32 at the end.
- */
+/** LoRA adapters as they stand in files: which weights they change (names.ts), and how strongly (strength.ts). */
 
 import { printable, printed } from '../files/printable.js';
 import { toFloat32 } from './convert.js';
-import { counted, ImportError, lined, listed, shown } from './errors.js';
+import { counted, ImportError, refuse, shown } from './errors.js';
+import { partsOfFused, rowsOf } from './fused.js';
 import { ADAPTERS, MERGE_ELSEWHERE, OTHER_ADAPTERS, OTHER_NETWORKS, type Part, PARTS } from './layouts.js';
 import { adaptedModule, pickTensors, unwrappedNames } from './names.js';
-import { FLAG, idlePatterns, type Statement, type Strength, strengthOf } from './strength.js';
+import { FLAG, idlePatterns, NO_ALPHA, OWN_ALPHA, type Statement, type Strength, strengthOf } from './strength.js';
 import { countOf, type DType, type Tensor, wholeTensor } from './tensor.js';
 
 export interface AdapterOptions {
@@ -91,7 +89,13 @@ export async function readAdapter(
   refuse(path, 'has factors of an unsupported type; save it in bf16, fp16 or fp32', mistyped(found));
   if (modules.size + differences.size === 0) throw new ImportError(printed`${path} has no LoRA.`);
   const pairs = new Map<string, Pair>();
-  for (const [target, module] of modules) pairs.set(target, await pairOf(path, target, module, options, statements));
+  for (const [target, module] of modules) {
+    const pair = await pairOf(path, target, module, options, statements);
+    for (const [part, own] of partsOfPair(target, pair)) {
+      if (pairs.has(part)) throw new ImportError(twice(path, part, pair.b.name));
+      pairs.set(part, own);
+    }
+  }
   const named = [...modules].map(([target, { name }]) => namesOf(name, target));
   const notes = [...idlePatterns(statements, named), ...notesOf(pairs, statements, options, left)].map(printable);
   return { path, ...options, layout: layoutOf(names), pairs, differences, notes };
@@ -151,8 +155,18 @@ function addTo(
 }
 
 function addDifference(differences: Map<string, Tensor>, path: string, target: string, tensor: Tensor): void {
-  if (differences.has(target)) throw new ImportError(twice(path, target, tensor.name));
-  differences.set(target, tensor);
+  const parts = partsOfFused(target) ?? [target];
+  for (const [share, part] of parts.entries()) {
+    if (differences.has(part)) throw new ImportError(twice(path, part, tensor.name));
+    differences.set(part, parts.length > 1 ? rowsOf(tensor, share, parts.length) : tensor);
+  }
+}
+
+/** Of queries, keys and values in one: they share the first factor, and each has its rows of the second. */
+function partsOfPair(target: string, pair: Pair): [string, Pair][] {
+  const parts = partsOfFused(target);
+  if (!parts) return [[target, pair]];
+  return parts.map((part, share) => [part, { ...pair, b: rowsOf(pair.b, share, parts.length) }]);
 }
 
 function twice(path: string, target: string, stored: string): string {
@@ -225,25 +239,41 @@ function notesOf(
   const used = new Set([...pairs.values()].map(({ strength }) => strength.where));
   const alphas = new Set([...pairs.values()].map(({ strength }) => strength.alpha));
   const same = (said: number) => alphas.size === 1 && alphas.has(said);
-  const idle = statements.filter(({ where, alpha: said }) => said !== undefined && !used.has(where) && !same(said));
-  const unused = idle.map(({ where, alpha: said, kohya }) =>
-    kohya && !used.has('its alpha tensors')
-      ? `alpha ${said} of ${where} is not used: this layout has alpha already multiplied into its factors.`
-      : `alpha ${said} of ${where} is not used: ${[...used].join(' and ')} ${used.size > 1 || used.has('its alpha tensors') ? 'take' : 'takes'} precedence.`,
-  );
+  const unused = statements
+    .filter(({ where, kohya }) => !used.has(where) && (kohya || !used.has(NO_ALPHA)))
+    .flatMap((each) => idleWords(each, same).map((said) => `${said} of ${each.where} ${whyIdle(each, used)}`));
   const flag =
     alpha !== undefined && pairs.size > 0 && !used.has(FLAG) && !same(alpha)
       ? [`${FLAG} is not used: the adapter states its own alpha (${[...used].join(', ')}).`]
       : [];
   const ranks = new Set([...pairs.values()].map(({ rank }) => rank));
   const resized = statements
-    .filter(({ kohya, rank }) => kohya && rank !== undefined && !ranks.has(rank))
+    .filter(
+      ({ rank, where, kohya }) =>
+        rank !== undefined && ranks.size > 0 && !ranks.has(rank) && (kohya || !used.has(where)),
+    )
     .map(
-      ({ rank }) =>
-        `ss_network_dim ${rank} in its metadata is not used: the factors have rank ${[...ranks].join(', ')}.`,
+      ({ rank, kohya, where }) =>
+        `${kohya ? `ss_network_dim ${rank} in its metadata` : `rank ${rank} of ${where}`} is not used: the factors have rank ${[...ranks].join(', ')}.`,
     );
   const others = [...left].map(([key, count]) => `"${key}" in it (${counted(count, 'tensor')}) is not used.`);
   return [...unused, ...flag, ...resized, ...others];
+}
+
+/** What a statement that another one precedes says of strength. */
+function idleWords({ alpha, rslora, alphas }: Statement, same: (alpha: number) => boolean): string[] {
+  return [
+    ...(alpha !== undefined && !same(alpha) ? [`alpha ${alpha}`] : []),
+    ...(rslora ? ['use_rslora'] : []),
+    ...(alphas.length > 0 ? ['alpha_pattern'] : []),
+  ];
+}
+
+function whyIdle({ kohya }: Statement, used: ReadonlySet<string>): string {
+  const is = 'is not used:';
+  if (used.size === 0) return `${is} what the file holds are differences, which are added as they are.`;
+  if (kohya && !used.has(OWN_ALPHA)) return `${is} this layout has alpha already multiplied into its factors.`;
+  return `${is} ${[...used].join(' and ')} ${used.size > 1 || used.has(OWN_ALPHA) ? 'take' : 'takes'} precedence.`;
 }
 
 /** The title of the first layout that has such names. */
@@ -263,11 +293,6 @@ const PLACES: Record<string, string> = {
   half: '\\w+\\.[\\w.]+',
 };
 
-function refuse(path: string, problem: string, names: readonly string[], advice?: string): void {
-  if (names.length === 0) return;
-  throw new ImportError(lined(printed`${path} ${problem}:`, listed(names), advice ?? ''));
-}
-
 /** Refuses factors that hold NaN or infinity. */
 export async function checkNumbers({ path, pairs, differences }: Adapter): Promise<void> {
   const all = [...[...pairs.values()].flatMap(({ a, b }) => [a, b]), ...differences.values()];
@@ -276,125 +301,4 @@ export async function checkNumbers({ path, pairs, differences }: Adapter): Promi
     if (!values.every(Number.isFinite))
       throw new ImportError(printed`${path}: "${tensor.name}" holds NaN or infinity.`);
   }
-}
-
-// -- merging
-
-/** values [rows, columns] += b [rows, rank] a [rank, columns], summed in double and rounded once. */
-export type AddProduct = (values: Float32Array, b: Float64Array, a: Float32Array, rank: number) => Promise<void>;
-
-/** The same tensors, with those that are adapted replaced; they are computed as they are read. */
-export function mergeAdapters(
-  base: ReadonlyMap<string, Tensor>,
-  adapters: readonly Adapter[],
-  addProduct: AddProduct,
-): Map<string, Tensor> {
-  for (const { path, pairs, differences } of adapters) {
-    const factors = [...pairs].flatMap(([name, pair]) =>
-      problemOf(base.get(name), pair).map((text) => `${name} ${text}`),
-    );
-    const whole = [...differences].flatMap(([name, { shape }]) =>
-      misshapen(base.get(name), shape).map((text) => `${name} ${text}`),
-    );
-    refuse(path, 'does not fit the weights', [...factors, ...whole], FIT);
-  }
-  return new Map(
-    [...base].map(([name, tensor]) => {
-      const own = adapters.filter(({ pairs }) => pairs.has(name));
-      const changed = own.length > 0 ? merged(tensor, own, name, addProduct) : tensor;
-      const added = adapters.filter(({ differences }) => differences.has(name));
-      return [name, added.length > 0 ? raised(changed, added, name) : changed];
-    }),
-  );
-}
-
-/** Factors of a convolution are those of the matrix that it is. */
-function problemOf(base: Tensor | undefined, { a, b, rank }: Pair): string[] {
-  if (!base) return [NOT_THERE];
-  const [rows = 0, ...inner] = base.shape;
-  const fits =
-    inner.length > 0 &&
-    countOf(a.shape) === rank * countOf(inner) &&
-    b.shape[0] === rows &&
-    countOf(b.shape) === rows * rank &&
-    (a.shape.length === 2 || a.shape.slice(1).join() === inner.join() || a.shape[1] === inner[0]);
-  if (fits && a.shape.length >= 2 && b.shape.length >= 2) return [];
-  return [`[${base.shape.join(', ')}] cannot take [${b.shape.join(', ')}] x [${a.shape.join(', ')}]`];
-}
-
-const NOT_THERE = 'is not in the network';
-const FIT = 'It was trained for another model; take one for this model, such as the text-to-video one of this size.';
-
-function misshapen(base: Tensor | undefined, shape: readonly number[]): string[] {
-  if (!base) return [NOT_THERE];
-  const sizes = (of: readonly number[]) => of.filter((size) => size !== 1).join();
-  return sizes(base.shape) === sizes(shape)
-    ? []
-    : [`[${base.shape.join(', ')}] cannot take a difference [${shape.join(', ')}]`];
-}
-
-/** Those of all adapters of a matrix as one, in memory: their ranks one after another, B scaled. */
-interface Factors {
-  /** [rank, columns] */
-  a: Float32Array;
-  /** [rows, rank] */
-  b: Float64Array;
-  rank: number;
-}
-
-function merged(base: Tensor, adapters: readonly Adapter[], name: string, addProduct: AddProduct): Tensor {
-  const [rows = 0, ...inner] = base.shape;
-  const columns = countOf(inner);
-  let loaded: Promise<Factors> | undefined;
-  return {
-    ...base,
-    dtype: 'F32',
-    async read(from, to) {
-      loaded ??= factorsOf(adapters, name, rows, columns);
-      const { a, b, rank } = await loaded;
-      // Readers go from front to back; behind the end nothing is needed any more.
-      if (to === rows * columns) loaded = undefined;
-      const [first, last] = [Math.floor(from / columns), Math.ceil(to / columns)];
-      const start = first * columns;
-      const values = toFloat32(await base.read(start, last * columns), base.dtype);
-      await addProduct(values, b.subarray(first * rank, last * rank), a, rank);
-      const asked = values.subarray(from - start, to - start);
-      return new Uint8Array(asked.buffer, asked.byteOffset, asked.byteLength);
-    },
-  };
-}
-
-/** With differences added. */
-function raised(base: Tensor, adapters: readonly Adapter[], name: string): Tensor {
-  return {
-    ...base,
-    dtype: 'F32',
-    async read(from, to) {
-      const sums = Float64Array.from(toFloat32(await base.read(from, to), base.dtype));
-      for (const { weight, differences } of adapters) {
-        const difference = differences.get(name) as Tensor;
-        const values = toFloat32(await difference.read(from, to), difference.dtype);
-        for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] as number) + weight * (values[i] as number);
-      }
-      return new Uint8Array(Float32Array.from(sums).buffer);
-    },
-  };
-}
-
-async function factorsOf(adapters: readonly Adapter[], name: string, rows: number, columns: number): Promise<Factors> {
-  const pairs = adapters.map(({ pairs }) => pairs.get(name) as Pair);
-  const rank = pairs.reduce((sum, pair) => sum + pair.rank, 0);
-  const factors = { a: new Float32Array(rank * columns), b: new Float64Array(rows * rank), rank };
-  let before = 0;
-  for (const [i, pair] of pairs.entries()) {
-    const own = pair.rank;
-    const scale = (adapters[i] as Adapter).weight * pair.strength.factor;
-    factors.a.set(toFloat32(await wholeTensor(pair.a), pair.a.dtype), before * columns);
-    const b = toFloat32(await wholeTensor(pair.b), pair.b.dtype);
-    for (let at = 0; at < b.length; at++) {
-      factors.b[Math.floor(at / own) * rank + before + (at % own)] = scale * (b[at] as number);
-    }
-    before += own;
-  }
-  return factors;
 }

@@ -2,7 +2,7 @@
 
 import { printed } from '../files/printable.js';
 import { ImportError, quoted } from './errors.js';
-import { MARKS, PREFIXES } from './layouts.js';
+import { APART, EMA_KEYS, MARKS, PREFIXES } from './layouts.js';
 import type { Tensor } from './tensor.js';
 import { NESTED } from './torch.js';
 
@@ -10,7 +10,12 @@ import { NESTED } from './torch.js';
 const WRAPPERS = new Set(['_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_orig_mod']);
 
 /** Where checkpoints keep what inference needs, best first; the rest (critic, optimizers) is for training. */
-const OUTER_KEYS = ['generator', 'generator_ema', 'generator_lora', 'model', 'state_dict', 'module'];
+const OUTER_KEYS = [
+  ...['generator', 'generator_ema', 'generator_lora', 'model', 'state_dict', 'module', 'model_state_dict'],
+  ...['transformer', 'dit', 'net', 'weights', 'params', 'student', ...EMA_KEYS],
+];
+/** Around those, in what tools convert (dcp_to_torch) and trainers nest. */
+const AROUND = ['app', 'checkpoint', 'state'];
 
 export interface NamedTensors {
   /** The outer key they were found under, if any. */
@@ -28,24 +33,55 @@ export function pickTensors(
 ): NamedTensors {
   const groups = new Map<string, Tensor[]>();
   for (const tensor of tensors) {
-    const outer = tensor.name.split(NESTED).slice(0, -1).join(NESTED);
+    const keys = tensor.name.split(NESTED);
+    const name = keys.pop() as string;
+    const [, apart] = APART.exec(name) ?? [];
+    const outer = [...keys, ...(apart === undefined ? [] : [apart])].join(NESTED);
+    const own = apart === undefined ? tensor : { ...tensor, name: name.slice(apart.length + 1) };
     const group = groups.get(outer);
-    if (group) group.push(tensor);
-    else groups.set(outer, [tensor]);
+    if (group) group.push(own);
+    else groups.set(outer, [own]);
   }
-  const order = [...first, ...OUTER_KEYS];
-  const outer = order.find((key) => groups.has(key)) ?? (groups.has('') ? '' : undefined);
-  if (outer === undefined) {
-    if (groups.size === 0) throw new ImportError('The file has no tensors; save or download it again.');
-    const found = [...groups.keys()].slice(0, 5).map(quoted).join(', ');
-    throw new ImportError(printed`There are no weights under "${OUTER_KEYS.join('", "')}"; the file has ${found}.`);
-  }
+  const outer = bestOf(new Map([...groups].map(([key, { length }]) => [key, length])), first);
+  if (outer === undefined) throw noneUsable([...groups.keys()]);
   const left = new Map<string, number>();
   for (const [key, { length }] of groups) {
     const [first = ''] = key.split(NESTED);
     if (key !== outer) left.set(first, (left.get(first) ?? 0) + length);
   }
   return { outer, tensors: naming(groups.get(outer) as Tensor[]), left };
+}
+
+/**
+ * The one whose keys are all known and come first in the order; else what stands under no key, as it also does where the only
+ * others are averages of it that nobody asked for.
+ */
+function bestOf(sizes: ReadonlyMap<string, number>, first: readonly string[]): string | undefined {
+  const outers = [...sizes.keys()];
+  const order = [...first, ...OUTER_KEYS];
+  const rankOf = (outer: string) => outer.split(NESTED).map((key) => [...order, ...AROUND].indexOf(key));
+  const usable = outers.filter((outer) => outer !== '' && !rankOf(outer).includes(-1));
+  const [best] = usable.sort((a, b) => compareRanks(rankOf(a), rankOf(b)));
+  const averaged = best !== undefined && !first.includes(best) && EMA_KEYS.includes(best);
+  const whole = (sizes.get('') ?? 0) >= (sizes.get(best ?? '') ?? 0) / 2;
+  return best === undefined || (averaged && whole) ? (sizes.has('') ? '' : best) : best;
+}
+
+function compareRanks(a: readonly number[], b: readonly number[]): number {
+  const at = a.findIndex((rank, i) => rank !== b[i]);
+  return at < 0 ? a.length - b.length : (a[at] as number) - (b[at] ?? -1);
+}
+
+function noneUsable(outers: readonly string[]): ImportError {
+  if (outers.length === 0) return new ImportError('The file has no tensors; save or download it again.');
+  const found = outers
+    .slice(0, 5)
+    .map((outer) => quoted(outer.replaceAll(NESTED, '.')))
+    .join(', ');
+  return new ImportError(
+    printed`The file keeps its weights under ${found}; none of these is known to hold what a network generates with (such as "${OUTER_KEYS.slice(0, 5).join('", "')}"). ` +
+      'Save the state dict of the network by itself, and import that.',
+  );
 }
 
 /** Removes the segments of wrappers, then every prefix that all names share. */
@@ -119,13 +155,17 @@ const PROCESSOR = /^(.+)\.processor\.(to_[qkv]|to_out)_lora$/;
 /** kohya's and LyCORIS's: a word of the trainer, then the module with underscores for dots. */
 const FLAT = /^(?:lora|lycoris)_(?:(?:unet|transformer|dit|generator|wan)(?=[._]))?[._]*(.+)$/;
 const FLAT_PREFIX =
-  /^(?:(?:base_model|diffusion_model|model|transformer|pipe_dit|dit|unet)_)+(?=blocks_|head_|time_|text_|patch_|condition_|proj_)/;
+  /^(?:(?:orig_mod|module|base_model|diffusion_model|model|transformer|pipe_dit|dit|unet)_)+(?=blocks_|head_|time_|text_|patch_|condition_|proj_)/;
 
 const partsOf = (name: string, parts: readonly string[]) => parts.map((part) => `${name}.${part}`);
 /** Of a block, in both families of names. */
 const BLOCK_MODULES = [
-  ...['self_attn', 'cross_attn'].flatMap((name) => partsOf(name, ['q', 'k', 'v', 'o', 'norm_q', 'norm_k'])),
-  ...['attn1', 'attn2'].flatMap((name) => partsOf(name, ['to_q', 'to_k', 'to_v', 'to_out.0', 'norm_q', 'norm_k'])),
+  ...['self_attn', 'cross_attn'].flatMap((name) =>
+    partsOf(name, ['q', 'k', 'v', 'o', 'norm_q', 'norm_k', 'qkv', 'kv']),
+  ),
+  ...['attn1', 'attn2'].flatMap((name) =>
+    partsOf(name, ['to_q', 'to_k', 'to_v', 'to_out.0', 'norm_q', 'norm_k', 'to_qkv', 'to_kv']),
+  ),
   ...['ffn.0', 'ffn.2', 'ffn.net.0.proj', 'ffn.net.2', 'norm3', 'norm2'],
 ];
 const TOP_MODULES = [

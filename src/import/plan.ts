@@ -5,7 +5,8 @@ import { type Network, TITLES } from './components.js';
 import { ImportError, inFile, lined, listed } from './errors.js';
 import { closeAll, findWeights, type Found, type FoundTokenizer, type Left } from './find.js';
 import { json } from './json.js';
-import { type Adapter, type AdapterOptions, type AddProduct, checkNumbers, mergeAdapters } from './lora.js';
+import { type Adapter, type AdapterOptions, checkNumbers } from './lora.js';
+import { type AddProduct, mergeAdapters } from './merge.js';
 import type { Component } from './names.js';
 import { isQuantized } from './quantize.js';
 import {

@@ -8,6 +8,7 @@
 import { printed } from '../files/printable.js';
 import { RE2JS } from 're2js';
 import { ImportError, shown as printableName } from './errors.js';
+import { isIdle, isObject, NETWORK_PREFIX, parseObject, saidIn, UNSAID, withoutNetwork } from './metadata.js';
 
 export type Metadata = ReadonlyMap<string, string>;
 export type Json = Record<string, unknown>;
@@ -49,7 +50,6 @@ export interface Module {
 
 export const CONFIG_FILE = 'adapter_config.json';
 const ADAPTER_METADATA = 'lora_adapter_metadata';
-const UNSAID = /^(?:none|null|dynamic|)$/i;
 const ALPHA_KEYS = ['lora_alpha', 'alpha', 'network_alpha'];
 const RANK_KEYS = ['r', 'rank', 'lora_rank', 'network_dim', 'lora_dim'];
 const RSLORA_KEYS = ['use_rslora', 'rslora'];
@@ -57,9 +57,6 @@ const RSLORA_KEYS = ['use_rslora', 'rslora'];
 const OF_STRENGTH = /alpha|scal(?:e|ing)|strength|multiplier|rslora|dora/i;
 const UNDERSTOOD = new Set([...ALPHA_KEYS, ...RSLORA_KEYS, 'alpha_pattern', 'use_dora', ADAPTER_METADATA]);
 const MOST_PATTERNS = 2_000;
-/** The network that an adapter is for, as those who keep several in one file write it. */
-const NETWORK = /^(?:transformer|unet|dit|generator|model|diffusion_model)$/;
-const NETWORK_PREFIX = /^(?:transformer|unet|dit|generator|model|diffusion_model)\./;
 /** What an adapter may say of other networks is no business of the video network's. */
 const OTHER_NETWORK = /^(?:text_encoder|te\d|vae|image_encoder|transformer_2)/;
 
@@ -68,8 +65,7 @@ export function statementsOf(config: Json | undefined, metadata: Metadata): Stat
   if (config) found.push(statement(CONFIG_FILE, config));
   const embedded = metadata.get(ADAPTER_METADATA);
   if (embedded !== undefined) found.push(statement(`${ADAPTER_METADATA} in its metadata`, embeddedIn(embedded)));
-  const plain = plainKeys(metadata, (key) => !key.startsWith('ss_'));
-  found.push(statement('its metadata', plain));
+  found.push(statement('its metadata', saidIn(metadata, ADAPTER_METADATA).keys));
   found.push({ ...statement('ss_network_alpha in its metadata', networkKeys(metadata)), kohya: true });
   return found.filter(
     ({ alpha, alphas, ranks, rank, rslora }) =>
@@ -85,18 +81,22 @@ export function unusedWords(config: Json | undefined, metadata: Metadata, names:
       .map(
         ([key, value]) => `${printableName(key)} ${shown(value)} of ${where} is not used: it is not a known setting.`,
       );
+  const hasAlphas = names.some((name) => name.endsWith('.alpha'));
   return [
     ...strange(Object.entries(config ?? {}), CONFIG_FILE),
     ...strange(metadata, 'its metadata'),
+    ...saidIn(metadata, ADAPTER_METADATA, hasAlphas).elsewhere.map(
+      ([place, value]) =>
+        `${printableName(place)} in its metadata is ${shown(value)}; it is not used, for it is not known as the strength of this file.`,
+    ),
     ...absentParts(config, names),
   ];
 }
 
 function isStrange(key: string, value: unknown): boolean {
   const word = key.replace(NETWORK_PREFIX, '');
-  const idle = value === null || value === false || (typeof value === 'string' && UNSAID.test(value));
   const plain = ['number', 'boolean', 'string'].includes(typeof value) && !String(value).startsWith('{');
-  return plain && !idle && OF_STRENGTH.test(word) && !UNDERSTOOD.has(word) && !word.startsWith('ss_');
+  return plain && !isIdle(value) && OF_STRENGTH.test(word) && !UNDERSTOOD.has(word) && !word.startsWith('ss_');
 }
 
 /** PEFT stores whole layers and biases beside the factors, if it was told to train them. Those that are there are refused. */
@@ -147,7 +147,7 @@ export function checkConfig(config: Json, where: string): void {
 
 export function strengthOf(module: Module, statements: readonly Statement[], assumed?: number): Strength {
   const { rank, names, alpha: own } = module;
-  if (own !== undefined) return { factor: own / rank, alpha: own, where: 'its alpha tensors' };
+  if (own !== undefined) return { factor: own / rank, alpha: own, where: OWN_ALPHA };
   for (const each of statements) {
     if (each.kohya && !module.kohya) continue;
     const alpha = patternOf(each.alphas, names) ?? each.alpha;
@@ -165,10 +165,12 @@ export function strengthOf(module: Module, statements: readonly Statement[], ass
     );
   }
   if (assumed !== undefined) return strength(assumed, rank, false, FLAG);
-  return strength(rank, rank, false, 'its rank, for nothing says alpha');
+  return strength(rank, rank, false, NO_ALPHA);
 }
 
 export const FLAG = '--lora-alpha';
+export const NO_ALPHA = 'its rank, for nothing says alpha';
+export const OWN_ALPHA = 'its alpha tensors';
 
 function strength(alpha: number, rank: number, rslora: boolean, where: string): Strength {
   return { factor: alpha / (rslora ? Math.sqrt(rank) : rank), alpha, where };
@@ -210,49 +212,10 @@ function embeddedIn(text: string): Json {
   return said;
 }
 
-/** Keys without the network in front of them, be it by a dot or as an object of its own. */
-function withoutNetwork(said: Json): Json {
-  const found: Json = {};
-  for (const [key, value] of Object.entries(said)) {
-    const own = NETWORK.test(key) && isObject(value) ? value : { [key.replace(NETWORK_PREFIX, '')]: value };
-    for (const [name, each] of Object.entries(own)) found[name] ??= each;
-  }
-  return found;
-}
-
-/** Keys that say it by themselves, and the JSON of a whole configuration under any key. */
-function plainKeys(metadata: Metadata, chosen: (key: string) => boolean): Json {
-  const said: Json = {};
-  for (const [key, value] of metadata) {
-    if (!chosen(key) || key === ADAPTER_METADATA) continue;
-    said[key.replace(NETWORK_PREFIX, '')] ??= value;
-    const inner =
-      value.startsWith('{') && /"(?:[\w.]+\.)?(?:lora_alpha|use_rslora)"/.test(value) ? parseObject(value) : undefined;
-    for (const [name, each] of Object.entries(withoutNetwork(inner ?? {}))) said[name] ??= each;
-  }
-  for (const key of ['alpha_pattern', 'rank_pattern']) {
-    if (typeof said[key] === 'string') said[key] = UNSAID.test(said[key]) ? undefined : parseObject(said[key]);
-  }
-  return said;
-}
-
 /** Zero stands for the rank there, as nothing does. */
 function networkKeys(metadata: Metadata): Json {
   const alpha = metadata.get('ss_network_alpha');
   return { ...(Number(alpha) !== 0 && { alpha }), rank: metadata.get('ss_network_dim') };
-}
-
-function parseObject(text: string): Json | undefined {
-  try {
-    const json = JSON.parse(text) as unknown;
-    return isObject(json) ? json : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Of the first key that says something; text is read, for metadata knows nothing else. */

@@ -33,7 +33,7 @@ export function layoutTables(): string {
       ]),
     ),
     '',
-    'Differences (`.diff`, `.diff_b`, `.diff_m`, `.w_norm`, `.b_norm`) are added as they are. Refused by name, for they are more than two factors:',
+    'Differences (`.diff`, `.diff_b`, `.diff_m`, `.w_norm`, `.b_norm`) are added as they are. Queries, keys and values in one matrix (`qkv`, `to_qkv`, `kv`, `to_kv`) are parted, in networks too. Refused by name, for they are more than two factors:',
     `${OTHER_ADAPTERS.map(({ title }) => title).join(', ')}; and adapters for ${OTHER_NETWORKS.map(({ title }) => title).join(', ')}.`,
     '',
     table(

@@ -17,6 +17,13 @@ const SIZES = {
   BOOL: 1,
   F8_E4M3: 1,
   F8_E5M2: 1,
+  // Read past, and refused by name where a weight is one.
+  F8_E8M0: 1,
+  U16: 2,
+  U32: 4,
+  U64: 8,
+  C64: 8,
+  C128: 16,
 } as const;
 
 export type DType = keyof typeof SIZES;

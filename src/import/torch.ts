@@ -33,6 +33,8 @@ const STORAGES: Record<string, DType> = {
   BoolStorage: 'BOOL',
   Float8_e4m3fnStorage: 'F8_E4M3',
   Float8_e5m2Storage: 'F8_E5M2',
+  ComplexFloatStorage: 'C64',
+  ComplexDoubleStorage: 'C128',
 };
 
 const DTYPES: Record<string, DType> = {
@@ -48,6 +50,12 @@ const DTYPES: Record<string, DType> = {
   'torch.bool': 'BOOL',
   'torch.float8_e4m3fn': 'F8_E4M3',
   'torch.float8_e5m2': 'F8_E5M2',
+  'torch.float8_e8m0fnu': 'F8_E8M0',
+  'torch.uint16': 'U16',
+  'torch.uint32': 'U32',
+  'torch.uint64': 'U64',
+  'torch.complex64': 'C64',
+  'torch.complex128': 'C128',
 };
 
 /** What a persistent id names. */

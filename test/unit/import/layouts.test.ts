@@ -14,7 +14,8 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { readNetwork } from '../../../src/import/components.js';
 import { closeAll, findWeights } from '../../../src/import/find.js';
-import { type Adapter, type AddProduct, mergeAdapters } from '../../../src/import/lora.js';
+import type { Adapter } from '../../../src/import/lora.js';
+import { type AddProduct, mergeAdapters } from '../../../src/import/merge.js';
 import {
   type AdapterLayout,
   ADAPTERS,
