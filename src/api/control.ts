@@ -34,6 +34,9 @@ function withoutNulls<T extends object>(input: T): { [K in keyof T]: Exclude<T[K
   };
 }
 
+const WAIT =
+  'Where there is no room it waits in the line, for so long at most. Default: not at all, but AtCapacityError.';
+
 const TimelineEntryInput = builder.inputType('TimelineEntryInput', {
   description: 'A prompt and where it takes effect: at `atSeconds` or at `block`. The first entry starts at 0.',
   fields: (t) => ({
@@ -69,6 +72,7 @@ const CreateSession = builder.inputType('CreateSessionInput', {
     height: t.int({ description: "Default: the model's native size." }),
     pace: t.field({ description: 'How fast blocks are generated.', type: Pace, defaultValue: 'REALTIME' }),
     maxSeconds: t.float({ description: 'Length at which the session ends. Default: endless.' }),
+    maxWaitSeconds: t.float({ description: WAIT }),
     idempotencyKey: t.string({ description: 'The same key gives the same session.' }),
   }),
 });
@@ -87,7 +91,7 @@ type TimelineArgs = Nullable<Omit<TimelineInput, 'prompt' | 'transition'>> & {
 builder.mutationField('createSession', (t) =>
   t.field({
     type: Session,
-    description: 'Answers as soon as the session is admitted, before anything is generated.',
+    description: 'Answers as soon as the session is admitted, or stands in the line, before anything is generated.',
     errors: { types: [InvalidInputError, ConflictError, AtCapacityError, UnavailableError] },
     args: { input: t.arg({ type: CreateSession, required: true, description: 'What to generate.' }) },
     resolve: answering((_root: unknown, { input }: { input: CreateSessionArgs }, { sessions }: ApiContext) =>
@@ -118,6 +122,7 @@ interface ForkArgs {
   transition?: TransitionArgs | null;
   pace?: ForkSessionInput['pace'] | null;
   maxSeconds?: number | null;
+  maxWaitSeconds?: number | null;
   idempotencyKey?: string | null;
 }
 
@@ -143,6 +148,7 @@ builder.mutationField('forkSession', (t) =>
       maxSeconds: t.arg.float({
         description: 'Length of the whole video, inherited part included, at which the session ends. Default: endless.',
       }),
+      maxWaitSeconds: t.arg.float({ description: WAIT }),
       idempotencyKey: t.arg.string({ description: 'The same key gives the same session.' }),
     },
     resolve: answering((_root: unknown, { sessionId, transition, ...input }: ForkArgs, { sessions }: ApiContext) =>
@@ -205,7 +211,7 @@ function switchWhen({ when, atBlock }: SwitchArgs): When | undefined {
 
 const SESSION_ID = 'As `Session.id` gives it.';
 
-type Control = 'pauseSession' | 'resumeSession' | 'stopSession';
+type Control = 'pauseSession' | 'stopSession';
 
 function controlField(name: Control, description: string): void {
   builder.mutationField(name, (t) =>
@@ -231,10 +237,32 @@ controlField(
   'pauseSession',
   'Stops generating after the current block and frees the device. Repeating it has no effect.',
 );
-controlField(
-  'resumeSession',
-  'Continues a paused session from its last checkpoint, even if its server was lost. Repeating it has no effect.',
+builder.mutationField('resumeSession', (t) =>
+  t.field({
+    type: Session,
+    description:
+      'Continues a paused session from its last checkpoint, even if its server was lost. Repeating it has no effect.',
+    errors: {
+      types: [InvalidInputError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
+    },
+    args: {
+      sessionId: t.arg.id({ required: true, description: SESSION_ID }),
+      maxWaitSeconds: t.arg.float({ description: WAIT }),
+    },
+    resolve: answering((_root: unknown, { sessionId, maxWaitSeconds }: ResumeArgs, { sessions }: ApiContext) =>
+      sessions.resumeSession(
+        localId('Session', sessionId, 'sessionId'),
+        maxWaitSeconds == null ? {} : { maxWaitSeconds },
+      ),
+    ),
+  }),
 );
+
+interface ResumeArgs {
+  sessionId: string;
+  maxWaitSeconds?: number | null;
+}
+
 controlField('stopSession', 'Ends the session; its artifacts are then made. Repeating it has no effect.');
 
 builder.mutationField('remakeArtifacts', (t) =>

@@ -14,7 +14,7 @@ import { weigh } from './paging.js';
 import { builder } from './builder.js';
 import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { Failure } from './failure.js';
-import { SessionState, StateReason } from './session.js';
+import { QueuePlace, SessionState, StateReason } from './session.js';
 import { sessionStream, type Streamed } from './stream.js';
 import { RecacheMode, SwitchWhen, UNKNOWN_WORDS, whenBlock, whenName } from './timeline.js';
 import { TRANSITION, WHOLE_SECONDS } from './transition.js';
@@ -235,6 +235,12 @@ const Heartbeat = builder.objectRef<Streamed<Beat>>('Heartbeat').implement({
       resolve: ({ event }) => event.reason,
     }),
     failure: t.field(FAILURE),
+    queue: t.field({
+      description: 'Its place in the line, while it waits for room. A heartbeat also comes whenever that changes.',
+      type: QueuePlace,
+      nullable: true,
+      resolve: ({ event }) => event.queue,
+    }),
   }),
 });
 

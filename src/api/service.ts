@@ -59,8 +59,8 @@ const Service = builder.objectRef<ServiceStatus>('Service').implement({
     }),
     devices: t.expose('devices', { description: 'What generates here.', type: [Device], ...weigh(DEVICES) }),
     queued: t.int({
-      description: 'Number of sessions waiting for a device.',
-      resolve: ({ sessions }) => sessions.QUEUED ?? 0,
+      description: 'Number of sessions that wait for a device, at all servers together.',
+      resolve: ({ queued }) => queued,
     }),
     sessions: t.field({
       type: [SessionCount],

@@ -6,6 +6,7 @@ import {
   keysOf,
   pageCursorOf,
   type PromptPage,
+  type QueuePlace as Place,
   type Session as DomainSession,
   type SessionLora as DomainLora,
   type SessionParent,
@@ -23,9 +24,11 @@ import { Model } from './model.js';
 import { SwitchReceipt, TimelineEntry } from './timeline.js';
 
 export const SessionState = builder.enumType('SessionState', {
-  description: 'What a session does: `QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`.',
+  description:
+    'What a session does: `QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`. One that is resumed where there ' +
+    'is no room may be QUEUED again.',
   values: {
-    QUEUED: { description: 'Waiting for a free device.' },
+    QUEUED: { description: 'Waiting for a free device; see `queue`.' },
     STARTING: { description: 'Loading the model.' },
     LIVE: { description: 'Blocks are being generated.' },
     PAUSED: { description: 'Nothing is generated; `resumeSession` continues. See `reason`.' },
@@ -58,9 +61,22 @@ export const StateReason = builder.enumType('StateReason', {
       description:
         "The model's positions are used up (see `Model.longestSeconds`); with relative positions there is no end.",
     },
+    CAPACITY: { description: 'No device had room for it within `maxWaitSeconds`.' },
     ENGINE: { description: 'The device or the native core failed; see `failure`.' },
     MEDIA: { description: 'The video encoder failed; see `failure`.' },
   } as const,
+});
+
+export const QueuePlace = builder.objectRef<Place>('QueuePlace').implement({
+  description: 'Where a session stands that waits for room.',
+  fields: (t) => ({
+    place: t.exposeInt('place', { description: '1 for the one that is next. The line is one for all servers.' }),
+    waitSeconds: t.exposeFloat('waitSeconds', {
+      nullable: true,
+      description:
+        'How long it will be until its turn: by the sessions whose end is known, and by how long others ran. Null while nothing can be said.',
+    }),
+  }),
 });
 
 const Parent = builder.objectRef<SessionParent>('SessionParent').implement({
@@ -122,6 +138,17 @@ builder.node(Session, {
       nullable: true,
     }),
     failure: t.expose('failure', { description: 'What went wrong, if that is why.', type: Failure, nullable: true }),
+    queue: t.expose('queue', {
+      description: 'Its place in the line, while it is QUEUED because no device has room.',
+      type: QueuePlace,
+      nullable: true,
+    }),
+    queuedUntil: t.field({
+      description: 'When it leaves the line if there has been no room until then.',
+      type: 'DateTime',
+      nullable: true,
+      resolve: ({ wait }) => wait && new Date(wait.until),
+    }),
     ended: t.boolean({
       description:
         'Whether the session has ended and its artifacts are complete, but for those that could not be made.',

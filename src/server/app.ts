@@ -101,8 +101,8 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
 }
 
 function onlyDemand(sessions: Sessions): ServiceStatus {
-  const { accepting, demand } = sessions.status();
-  return { accepting, devices: [], sessions: {}, refusedRecordings: 0, ...(demand && { demand }) };
+  const { accepting, demand, queued } = sessions.status();
+  return { accepting, devices: [], sessions: {}, queued, refusedRecordings: 0, ...(demand && { demand }) };
 }
 
 function observe(metrics: Metrics, event: SessionEvent): void {

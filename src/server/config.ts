@@ -254,6 +254,13 @@ const sessions = {
     'The oldest finished sessions are deleted while the total is larger; 0 for no limit',
   ),
   exportsAtOnce: count(1).describe('Exports running at the same time; others wait'),
+  maxQueued: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(100_000)
+    .default(100)
+    .describe('Sessions that may wait in line for room, on all servers together; 0 lets none wait'),
   maxPendingPrompts: count(64).describe('Maximum number of waiting prompts per session'),
   maxSubscribers: count(64).describe('Streams per session'),
   mediaCacheMegabytes: count(64).meta(unit('MB')).describe('Memory for recent chunks'),

@@ -1,5 +1,14 @@
 import type { RecacheMode } from './ports.js';
-import type { Artifact, SessionState, StateReason, SwitchWhen, Transition, UnmadeArtifact } from './session.js';
+import type {
+  Artifact,
+  QueuePlace,
+  SessionState,
+  StateReason,
+  SwitchWhen,
+  Transition,
+  UnmadeArtifact,
+  Wait,
+} from './session.js';
 
 /** Every stored event has its place in the session's log: `sequence` counts 1, 2, 3, ... without holes. */
 interface Stored {
@@ -16,6 +25,8 @@ export interface StateChanged extends Stored {
   failure?: { code: string; message: string };
   /** The command that asked for it. */
   commandId?: string;
+  /** With QUEUED, where it waits for room. */
+  wait?: Wait;
 }
 
 /** A switch was accepted (its receipt). Seen by every subscriber, so that several people can share one session. */
@@ -107,6 +118,8 @@ export interface Heartbeat {
   state: SessionState;
   reason?: StateReason;
   failure?: { code: string; message: string };
+  /** Of one that waits for room; a Heartbeat also comes whenever its place changes. */
+  queue?: QueuePlace;
   /** The newest event there is; a subscriber that has seen it has seen all. */
   lastSequence: number;
 }

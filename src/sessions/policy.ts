@@ -24,6 +24,8 @@ export interface SessionPolicy {
   maxSeconds: number;
   /** Sessions in device memory on this server, whatever their pace. */
   maxSessions: number;
+  /** Sessions that may wait for room, of all servers together; 0 lets none wait. */
+  maxQueued: number;
   /** Maximum number of waiting prompts per session. */
   maxPendingPrompts: number;
   /** Share of a device that REALTIME sessions may plan on. */
@@ -57,6 +59,7 @@ export const DEFAULT_POLICY: SessionPolicy = {
   keepGigabytes: 0,
   maxSeconds: 0,
   maxSessions: 16,
+  maxQueued: 100,
   maxPendingPrompts: 64,
   maxLoad: 0.9,
   abandonedSeconds: 7 * 86_400,

@@ -2,12 +2,15 @@ import { systemClock } from './clock.js';
 import { DomainError } from './errors.js';
 import type { SessionEvent } from './events.js';
 import { Abandonment } from './live/abandonment.js';
+import { Admission } from './live/admission.js';
 import { Capacity } from './live/capacity.js';
 import type { Context } from './live/context.js';
+import { Creation } from './live/creation.js';
 import { Delivery } from './live/delivery.js';
 import { Directory } from './live/directory.js';
 import { Exports } from './live/exporting.js';
 import { InProcessJobs } from './live/in-process-jobs.js';
+import { Line } from './live/line.js';
 import { Making } from './live/making.js';
 import { Identity } from './live/identity.js';
 import { generatesNothing, NoEngine } from './live/no-engine.js';
@@ -19,6 +22,7 @@ import { type Loss, Presence } from './live/presence.js';
 import { type Rehearsal, rehearseHere } from './live/rehearsal.js';
 import { Removal } from './live/removal.js';
 import { Remaking } from './live/remaking.js';
+import { hasAllFor } from './live/required-model.js';
 import { Standing } from './live/standing.js';
 import { Watching } from './live/watching.js';
 import { AnswerDeadline } from './answer-deadline.js';
@@ -35,6 +39,7 @@ import {
   type ExportInput,
   type ForkSessionInput,
   isEnded,
+  type ResumeSessionInput,
   type Session,
   type SessionExport,
   type SwitchPromptInput,
@@ -57,6 +62,7 @@ import { keysOf } from './stored/keys.js';
 import { closable } from './signal.js';
 import { DeploymentSecret } from './stored/secret.js';
 import { Vault } from './stored/vault.js';
+import { checkMaxWait } from './validation.js';
 
 /** Every session of this server, and what can be said and asked of those of others. */
 export class SessionService implements Sessions {
@@ -67,6 +73,8 @@ export class SessionService implements Sessions {
   private readonly delivery: Delivery;
   private readonly placement: Placement;
   private readonly making: Making;
+  private readonly creation: Creation;
+  private readonly admission: Admission;
   private readonly playlists: Playlists;
   private readonly mediaCheck: MediaCheck;
   private readonly artifactCheck: ArtifactCheck;
@@ -89,10 +97,17 @@ export class SessionService implements Sessions {
     const vault = new Vault(store, clock, policy.storeRetrySeconds);
     const impatient = vault.impatient(policy.leaseSeconds / 3);
     const watching = new Watching(clock, () => this.presence.hurry());
-    const capacity = new Capacity(() => engine.models(), policy);
-    this.context = { engine, media, vault, cluster, clock, logger, policy, capacity, watching };
+    const capacity = new Capacity(
+      () => engine.models(),
+      policy,
+      clock,
+      () => this.admission.stir(),
+    );
+    const fits = (session: Session) => hasAllFor({ engine, media }, session);
+    const line = new Line({ vault, cluster, clock, policy, fits });
+    this.context = { engine, media, vault, cluster, clock, logger, policy, capacity, watching, line };
     this.standing = new Standing(this.context, this.directory, options.engine !== undefined);
-    this.placement = new Placement(cluster, this.standing);
+    this.placement = new Placement(cluster, this.standing, line);
     this.presence = new Presence({
       ...{ clock, cluster, logger, policy, watching },
       vault: impatient,
@@ -103,6 +118,13 @@ export class SessionService implements Sessions {
     const handler = (id: string) => (message: string) => this.delivery.receive(id, message);
     const { context, directory, placement, presence } = this;
     this.ownership = new Ownership(context, directory, presence, impatient, handler, placement);
+    this.admission = new Admission({
+      context,
+      ownership: this.ownership,
+      placement,
+      directory,
+      hosts: this.standing.hosts,
+    });
     this.delivery = new Delivery(context, directory, placement, presence, {
       takeOver: async (id) => {
         this.mustBeOpen();
@@ -123,6 +145,7 @@ export class SessionService implements Sessions {
     this.identity = new Identity(secret, this.standing, logger);
     const session = (id: string) => this.session(id);
     this.making = new Making({ context, directory, ownership, presence, secret, session });
+    this.creation = new Creation({ placement, making: this.making, session });
     this.removal = new Removal(context, directory, this);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
     this.exports = new Exports(this.context, this.jobs);
@@ -161,7 +184,7 @@ export class SessionService implements Sessions {
 
   async session(id: string, signal?: AbortSignal): Promise<Session> {
     const owned = this.directory.at(id)?.view();
-    if (owned) return owned;
+    if (owned) return this.placement.inLine(owned);
     const loading = this.identity.mustHave(loadSession(this.context.vault.until(signal), id));
     return this.deadline.answer(loading.then((stored) => this.seenFromHere(stored)));
   }
@@ -171,7 +194,7 @@ export class SessionService implements Sessions {
     const find = async (id: string): Promise<Session | undefined> => {
       const owned = this.directory.at(id)?.view();
       const stored = owned ? undefined : await findSession(vault, id);
-      return owned ?? (stored && this.seenFromHere(stored));
+      return owned ? this.placement.inLine(owned) : stored && this.seenFromHere(stored);
     };
     return this.deadline.answer(pageOfSessions(vault, find, options));
   }
@@ -206,39 +229,23 @@ export class SessionService implements Sessions {
   // ---- mutations ----------------------------------------------------------------------------------------------------
 
   createSession(input: CreateSessionInput): Promise<Session> {
-    return this.answerOfMaking(this.create(input), input.idempotencyKey);
+    return this.make(() => this.creation.create(input), input.idempotencyKey);
   }
 
   forkSession(sessionId: string, input: ForkSessionInput = {}): Promise<Session> {
-    return this.answerOfMaking(this.fork(sessionId, input), input.idempotencyKey);
+    return this.make(() => this.creation.fork(sessionId, input), input.idempotencyKey);
   }
 
   /** A session of which nobody knows, because its making took too long, is stopped; with a key it is found again. */
-  private answerOfMaking(making: Promise<Session>, idempotencyKey: string | undefined): Promise<Session> {
-    return this.deadline.answer(making, ({ id }) => {
+  private make(work: () => Promise<Session>, idempotencyKey: string | undefined): Promise<Session> {
+    const making = async () => {
+      this.mustBeOpen();
+      const session = await work();
+      return this.placement.inLine({ ...session, viewers: this.context.watching.viewers(session.id) });
+    };
+    return this.deadline.answer(making(), ({ id }) => {
       if (idempotencyKey === undefined) this.inBackground(this.stopSession(id).then(() => undefined));
     });
-  }
-
-  private create(input: CreateSessionInput): Promise<Session> {
-    const request = this.placement.onceAnywhere(input);
-    const here = () => this.making.create(request);
-    return this.make(() => this.placement.place({ model: input.model }, 'create', request, here));
-  }
-
-  private fork(sessionId: string, input: ForkSessionInput): Promise<Session> {
-    const request = this.placement.onceAnywhere(input);
-    const here = () => this.making.fork(sessionId, request);
-    return this.make(async () => {
-      if (!this.placement.hasOthers) return here();
-      return this.placement.place(await this.session(sessionId), 'fork', { sessionId, input: request }, here);
-    });
-  }
-
-  private async make(work: () => Promise<Session>): Promise<Session> {
-    this.mustBeOpen();
-    const session = await work();
-    return { ...session, viewers: this.context.watching.viewers(session.id) };
   }
 
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
@@ -249,8 +256,10 @@ export class SessionService implements Sessions {
     return this.deadline.answer(this.delivery.command(sessionId, 'pause', null));
   }
 
-  resumeSession(sessionId: string): Promise<Session> {
-    return this.deadline.answer(this.delivery.command(sessionId, 'resume', null));
+  resumeSession(sessionId: string, input: ResumeSessionInput = {}): Promise<Session> {
+    const wanted = checkMaxWait(input.maxWaitSeconds) > 0 ? input : null;
+    const resumed = this.delivery.command(sessionId, 'resume', wanted);
+    return this.deadline.answer(resumed.then((session) => this.placement.inLine(session)));
   }
 
   stopSession(sessionId: string): Promise<Session> {
@@ -323,8 +332,9 @@ export class SessionService implements Sessions {
     this.join();
     await this.presence.look();
     this.persistently(() => this.exports.resume(), 'could not search for exports that were cut short');
-    if (!this.standing.hosts) return;
+    if (!this.standing.hosts) return this.admission.begin(0);
     await this.ownership.sweep(undefined);
+    this.admission.begin(this.ownership.suspicious ? 1_500 * this.context.policy.leaseSeconds : 0);
     this.inBackground(this.abandonment.keepOn());
   }
 
@@ -343,6 +353,7 @@ export class SessionService implements Sessions {
     this.leaving.abort();
     this.ownership.close();
     this.abandonment.close();
+    await this.admission.close();
     this.context.vault.leave(this.context.policy.storeFarewellSeconds * 1_000);
     await this.leaveAll();
     // What was being opened is owned by now.
@@ -375,7 +386,7 @@ export class SessionService implements Sessions {
   private seenFromHere({ session }: StoredSession): Session {
     const speed = this.placement.speedOf(session.id);
     const viewers = this.context.watching.viewers(session.id);
-    return this.remaking.seen({ ...session, viewers, ...(speed !== undefined && { speed }) });
+    return this.placement.inLine(this.remaking.seen({ ...session, viewers, ...(speed !== undefined && { speed }) }));
   }
 
   /** What a server that is no more has left undone. */

@@ -21,11 +21,18 @@ export type StateReason =
   | 'DURATION_REACHED'
   /** The model can make no further block: its positions are used up. */
   | 'MODEL_END'
+  /** No device had room for it within `maxWaitSeconds`. */
+  | 'CAPACITY'
   /** The device, the core or the encoder failed; see `failure`. */
   | 'ENGINE'
   | 'MEDIA';
 
 export const ENDED_STATES: ReadonlySet<SessionState> = new Set(['COMPLETED', 'STOPPED', 'FAILED']);
+
+/** Whether it stands in the line: it belongs to no server, and whichever has room begins it. */
+export function isWaiting({ state, wait }: Pick<Session, 'state' | 'wait'>): boolean {
+  return state === 'QUEUED' && wait !== undefined;
+}
 
 export function isEnded(state: SessionState): boolean {
   return ENDED_STATES.has(state);
@@ -81,6 +88,8 @@ export interface CreateSessionInput {
   pace?: Pace;
   /** Ends the session after this much video, rounded up to a whole chunk; endless when absent. */
   maxSeconds?: number;
+  /** Where there is no room it waits in the line, for so long at most; refused at once when absent or 0. */
+  maxWaitSeconds?: number;
   /** The same key (per principal, the caller scopes it) gives the same session, also on another server. */
   idempotencyKey?: string;
 }
@@ -102,7 +111,14 @@ export interface ForkSessionInput {
   /** Of the whole video, the parent's part included; endless when absent. */
   maxSeconds?: number;
   /** As of createSession. */
+  maxWaitSeconds?: number;
+  /** As of createSession. */
   idempotencyKey?: string;
+}
+
+export interface ResumeSessionInput {
+  /** As of createSession. */
+  maxWaitSeconds?: number;
 }
 
 export interface SwitchPromptInput {
@@ -224,6 +240,20 @@ export interface SessionParent {
   chunk: number;
 }
 
+/** That a session waits for room: since when, which is its place in the line, and until when at most; milliseconds since the epoch. */
+export interface Wait {
+  since: number;
+  until: number;
+}
+
+/** Where a session stands that waits for room. */
+export interface QueuePlace {
+  /** 1 for the one that is next. */
+  place: number;
+  /** How long it will be, by what frees places; absent while nothing can be said. */
+  waitSeconds?: number;
+}
+
 /** A snapshot of a session; never changes after it was handed out. */
 export interface Session {
   id: string;
@@ -231,6 +261,10 @@ export interface Session {
   reason?: StateReason;
   /** What went wrong, for PAUSED by STORAGE or MODEL and for FAILED. */
   failure?: { code: string; message: string };
+  /** While it is QUEUED because there was no room. */
+  wait?: Wait;
+  /** Where it stands then, as this server knows. */
+  queue?: QueuePlace;
   createdAt: Date;
   updatedAt: Date;
   model: string;

@@ -4,6 +4,7 @@ import type {
   CreateSessionInput,
   ForkSessionInput,
   ExportInput,
+  ResumeSessionInput,
   SessionExport,
   Session,
   SwitchPromptInput,
@@ -78,6 +79,8 @@ export interface ServiceStatus {
   /** Pieces of work so far that the device refused to record, which makes it slower. */
   refusedRecordings: number;
   sessions: Partial<Record<Session['state'], number>>;
+  /** Sessions that wait for room, of all servers together. */
+  queued: number;
   /** Of all servers together; absent at one that generates itself. */
   demand?: Demand;
 }
@@ -120,7 +123,7 @@ export interface Sessions {
   /** Pausing a paused, resuming a live and stopping an ended session change nothing and answer with the session. */
   pauseSession(sessionId: string): Promise<Session>;
   /** Also continues a session whose server is gone, from its last checkpoint. ENDED, AT_CAPACITY. */
-  resumeSession(sessionId: string): Promise<Session>;
+  resumeSession(sessionId: string, input?: ResumeSessionInput): Promise<Session>;
   stopSession(sessionId: string): Promise<Session>;
   /**
    * Stops it if need be; then there is no such session any more, and its files are removed, but for the media that its forks

@@ -14,6 +14,7 @@ import type {
   TransitionCurve,
   TransitionInput,
   ViewerPosition,
+  Wait,
 } from './session.js';
 
 export const LIMITS = {
@@ -30,6 +31,7 @@ export const LIMITS = {
   loraWeight: 4,
   transitionChunks: 100,
   viewerCharacters: 100,
+  waitSeconds: 86_400,
 } as const;
 
 /** A prompt of createSession or forkSession, at the block where it is due. */
@@ -50,6 +52,8 @@ export interface SessionRequest {
   pace: Pace;
   maxSeconds?: number;
   prompts: PlannedPrompt[];
+  /** Where there was no room for it. */
+  wait?: Wait;
   /** Of a fork; its prompts come behind those it inherits. */
   parent?: SessionParent;
 }
@@ -136,6 +140,12 @@ function checkBranch({ atChunk, atSeconds }: ForkSessionInput, parent: Session):
     );
   }
   return atChunk;
+}
+
+/** How long a session may wait for room; 0 for not at all. */
+export function checkMaxWait(seconds = 0): number {
+  if (Number.isFinite(seconds) && seconds >= 0 && seconds <= LIMITS.waitSeconds) return seconds;
+  throw invalid('maxWaitSeconds', `maxWaitSeconds must be between 0 and ${LIMITS.waitSeconds}; got ${seconds}.`);
 }
 
 export function checkViewer(viewer: string): void {

@@ -5,7 +5,8 @@ import { blockSeconds } from '../blocks.js';
 import { DomainError } from '../errors.js';
 import { DeviceExecutor } from './executor.js';
 import { findModel } from './required-model.js';
-import type { ModelInfo } from '../ports.js';
+import { Runs, type Turnover } from './waiting-time.js';
+import type { Clock, ModelInfo } from '../ports.js';
 import type { SessionPolicy } from '../policy.js';
 import type { Session } from '../session.js';
 
@@ -24,6 +25,8 @@ type Measured = Pick<Session, 'modelDigest' | 'width' | 'height' | 'framesPerBlo
 /** A session's room on a device: nothing of a session is held in memory there without one. */
 export class Place {
   private state: 'running' | 'resting' | 'free' = 'running';
+  /** When it began to run, by the monotonic clock. */
+  private since: number;
   private reclaim: () => void = () => undefined;
 
   constructor(
@@ -31,7 +34,9 @@ export class Place {
     readonly device: Device,
     readonly session: () => Session,
     readonly cost: string,
-  ) {}
+  ) {
+    this.since = capacity.now();
+  }
 
   get running(): boolean {
     return this.state === 'running';
@@ -51,26 +56,51 @@ export class Place {
     return Math.round(1_000 / this.device.load()) / 1_000;
   }
 
+  /** In how many seconds it is over at the latest, if that is known. */
+  get endsIn(): number | undefined {
+    const { pace, maxSeconds, seconds } = this.session();
+    if (maxSeconds === undefined) return undefined;
+    const left = Math.max(0, maxSeconds - seconds);
+    if (pace === 'REALTIME') return left / Math.min(1, this.speed ?? 1);
+    const share = this.device.shareOf(this);
+    return share === undefined ? undefined : left * share * this.device.running().length;
+  }
+
   /** Counts for the device's load again; AT_CAPACITY when there is no room for that. */
   run(): void {
+    if (this.state === 'running') return;
     if (this.state === 'resting') this.capacity.admit(this);
     this.state = 'running';
+    this.since = this.capacity.now();
   }
 
   /** Goes on holding memory, but needs no time of the device. `reclaim` frees the place when others need it. */
   rest(reclaim: () => void): void {
     if (this.state === 'free') return;
+    this.stopRunning();
     this.state = 'resting';
     this.reclaim = reclaim;
     this.device.places.delete(this);
     this.device.places.add(this);
     this.capacity.tidy();
+    this.capacity.roomMade();
   }
 
   /** Once; whoever frees a place has let go of the memory that went with it. */
   free(): void {
+    this.stopRunning();
     this.state = 'free';
     this.device.places.delete(this);
+    this.capacity.roomMade();
+  }
+
+  /** For how long it has run. */
+  get ran(): number {
+    return this.capacity.now() - this.since;
+  }
+
+  private stopRunning(): void {
+    if (this.running) this.capacity.runs.ended(this.ran);
   }
 
   takeBack(): void {
@@ -108,10 +138,29 @@ class Device {
 export class Capacity {
   private readonly devices = new Map<string, Device>();
 
+  readonly runs = new Runs();
+
   constructor(
     private readonly models: () => ModelInfo[],
     private readonly policy: SessionPolicy,
+    private readonly clock: Pick<Clock, 'monotonic'>,
+    /** Called when there may be room that was not there before. */
+    readonly roomMade: () => void,
   ) {}
+
+  now(): number {
+    return this.clock.monotonic();
+  }
+
+  /** What frees places here. */
+  turnover(): Turnover {
+    const running = this.places().filter((place) => place.running);
+    const ends = running.flatMap((place) => place.endsIn ?? []);
+    return this.runs.turnover(
+      running.map(({ ran }) => ran),
+      ends,
+    );
+  }
 
   executor(session: Measured): DeviceExecutor {
     return this.deviceOf(session).executor;
@@ -147,6 +196,7 @@ export class Capacity {
     const key = costKey(session);
     const before = device.blockMilliseconds.get(key) ?? milliseconds;
     device.blockMilliseconds.set(key, before + SMOOTHING * (milliseconds - before));
+    this.roomMade();
     device.latest = {
       milliseconds: device.blockMilliseconds.get(key) ?? milliseconds,
       playSeconds: blockSeconds(session),

@@ -2,7 +2,7 @@
 
 import type { StoredEvent } from '../events.js';
 import { EventRing } from '../read/ring.js';
-import type { Session, SessionState, StateReason } from '../session.js';
+import { isWaiting, type Session, type SessionState, type StateReason, type Wait } from '../session.js';
 import { keysOf } from '../stored/keys.js';
 import { SessionLog } from '../stored/log.js';
 import type { RecordFile } from '../stored/record-file.js';
@@ -14,6 +14,7 @@ import type { Failure } from './failure.js';
 export interface TransitionDetails {
   failure?: Failure | undefined;
   commandId?: string | undefined;
+  wait?: Wait | undefined;
 }
 
 export class Chronicle {
@@ -43,7 +44,7 @@ export class Chronicle {
   async transition(
     state: SessionState,
     reason?: StateReason,
-    { failure, commandId }: TransitionDetails = {},
+    { failure, commandId, wait }: TransitionDetails = {},
   ): Promise<void> {
     const draft = {
       type: 'StateChanged',
@@ -52,9 +53,20 @@ export class Chronicle {
       ...(reason && { reason }),
       ...(failure && { failure }),
       ...(commandId !== undefined && { commandId }),
+      ...(wait && { wait }),
     } as const;
+    const before = this.session;
     await this.log.append(draft, { unless: () => this.session.state === state && this.session.reason === reason });
     await this.refreshRecord();
+    if (before.wait && !isWaiting(this.session)) await this.leaveLine(before.id, before.wait);
+  }
+
+  /** Whoever reads the line finds out, too. */
+  private async leaveLine(id: string, { since }: Wait): Promise<void> {
+    const { line, logger } = this.context;
+    await line.leave(id, since).catch((error: unknown) => {
+      logger.warn({ sessionId: id, error }, 'could not take a session out of the line of those that wait for room');
+    });
   }
 
   /** The log alone decides what is true; an outdated snapshot in the record merely makes loading slower. */

@@ -9,6 +9,7 @@ import { DomainError, type DomainErrorCode, invalid } from '../errors.js';
 import type {
   CreateSessionInput,
   ForkSessionInput,
+  ResumeSessionInput,
   Session,
   SwitchPromptInput,
   SwitchReceipt,
@@ -54,10 +55,16 @@ const switchInput: Codec<SwitchPromptInput> = {
   },
 };
 
+/** How a server asks another to make a session. */
+export interface Placed {
+  /** No server has room: it is to stand in the line. Earlier releases refuse it instead. */
+  inLine?: boolean;
+}
+
 /** Only the shape here, too. */
 const CREATE_INPUT = z.looseObject({ seed: z.string().optional() });
 
-const createInput: Codec<CreateSessionInput> = {
+const createInput: Codec<CreateSessionInput & Placed> = {
   decode: (json) => {
     const { seed, ...rest } = CREATE_INPUT.parse(json);
     return { ...rest, ...(seed !== undefined && { seed: BigInt(seed) }) };
@@ -66,7 +73,9 @@ const createInput: Codec<CreateSessionInput> = {
 
 const FORK_INPUT = z.object({ sessionId: z.string(), input: z.looseObject({}) });
 
-const forkInput: Codec<{ sessionId: string; input: ForkSessionInput }> = { decode: (json) => FORK_INPUT.parse(json) };
+const forkInput: Codec<{ sessionId: string; input: ForkSessionInput & Placed }> = {
+  decode: (json) => FORK_INPUT.parse(json),
+};
 
 const SESSION_ID = z.object({ sessionId: z.string() });
 
@@ -80,6 +89,16 @@ const POSITION = z.strictObject({
 });
 
 const position: Codec<ViewerPosition> = { decode: (json) => withoutAbsent(POSITION.parse(json)) };
+
+const RESUME = z.object({ maxWaitSeconds: z.number().optional() }).nullable();
+
+/** Null where it is not to wait, and from earlier releases. */
+const resumeInput: Codec<ResumeSessionInput | null> = {
+  decode: (json) => {
+    const input = RESUME.parse(json);
+    return input && withoutAbsent(input);
+  },
+};
 
 /** Whether whoever generates the session has heard it. */
 export interface Heard {
@@ -99,7 +118,7 @@ const SERVER_COMMANDS = {
 const SESSION_COMMANDS = {
   switchPrompt: { input: switchInput, output: receipt },
   pause: { input: nothing, output: session },
-  resume: { input: nothing, output: session },
+  resume: { input: resumeInput, output: session },
   stop: { input: nothing, output: session },
   acknowledge: { input: position, output: heard },
 } as const;

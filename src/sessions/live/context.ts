@@ -1,4 +1,5 @@
 import type { Capacity } from './capacity.js';
+import type { Line } from './line.js';
 import type { Logger, SessionPolicy } from '../policy.js';
 import type { Clock, Cluster, Engine, MediaFactory } from '../ports.js';
 import type { Watching } from './watching.js';
@@ -15,4 +16,5 @@ export interface Context {
   policy: SessionPolicy;
   capacity: Capacity;
   watching: Watching;
+  line: Line;
 }

@@ -158,7 +158,9 @@ const ON_THE_MOVE: ReadonlySet<string> = new Set(['OWNED_ELSEWHERE', 'SHUTTING_D
 
 async function askOwner(owned: OwnedSession, command: OwnerCommand): Promise<Answer> {
   try {
-    return await carryOut(owned, command);
+    const answer = await carryOut(owned, command);
+    await owned.stepBack();
+    return answer;
   } catch (error) {
     if (error instanceof OwnershipLost) owned.lose();
     throw error;
@@ -175,7 +177,7 @@ async function carryOut(owned: OwnedSession, command: OwnerCommand): Promise<Ans
     case 'pause':
       return owned.pause(command.id);
     case 'resume':
-      return owned.resume(command.id);
+      return owned.resume(command.id, command.input?.maxWaitSeconds);
     case 'stop':
       return owned.stop(command.id);
   }

@@ -1,5 +1,16 @@
-import type { Place } from './capacity.js';
 import type { Claim } from '../ports.js';
+import type { RecordFile } from '../stored/record-file.js';
+import type { Place } from './capacity.js';
+
+/** What an owned session is given. */
+export interface OwnedParts {
+  file: RecordFile;
+  holding: Holding;
+  /** Ends the ownership: `farewell` is the last that the session does. */
+  leave(farewell: () => Promise<void>): Promise<void>;
+  /** Called when the session turned out to be written by somebody else. */
+  onLost(): void;
+}
 
 /** What a server holds for one session: its commands are routed here, and there is room for it on a device. */
 export class Holding {
@@ -12,6 +23,11 @@ export class Holding {
   /** Of the session, on its device; see Place. */
   get speed(): number | undefined {
     return this.place?.speed;
+  }
+
+  /** Whether it has room on a device, though it may not use it. */
+  get holdsPlace(): boolean {
+    return this.place !== undefined;
   }
 
   /** Takes the claim into keeping; it is released with the rest. */

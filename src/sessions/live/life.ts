@@ -6,18 +6,17 @@
 import { DomainError } from '../errors.js';
 import type { StoredEvent } from '../events.js';
 import type { EventRing } from '../read/ring.js';
-import type { Session, SessionState, StateReason } from '../session.js';
+import type { Session, SessionState, StateReason, Wait } from '../session.js';
 import { Signal } from '../signal.js';
 import { DamagedError } from '../stored/checksum.js';
 import { keysOf, type SessionKeys, UNFINISHED } from '../stored/keys.js';
 import type { SessionLog } from '../stored/log.js';
-import type { RecordFile } from '../stored/record-file.js';
 import { OwnershipLost } from '../stored/vault.js';
 import { Chronicle, type TransitionDetails } from './chronicle.js';
 import type { Context } from './context.js';
 import { describe, type Failure } from './failure.js';
 import { finish } from './finishing.js';
-import type { Holding } from './holding.js';
+import type { OwnedParts } from './holding.js';
 import type { Finishing, Generating, Phase, Resting, Stuck } from './phase.js';
 import { type Control, type Outcome, Producer, type ProducerHost } from './producer.js';
 import type { Progress } from './prompts.js';
@@ -30,15 +29,6 @@ const PIPELINE = 2;
 /** Between attempts to write what a failing store has held up, in milliseconds. */
 const FIRST_RETRY = 1_000;
 const LONGEST_RETRY = 30_000;
-
-export interface OwnedParts {
-  file: RecordFile;
-  holding: Holding;
-  /** Ends the ownership: `farewell` is the last that the session does. */
-  leave(farewell: () => Promise<void>): Promise<void>;
-  /** Called when the session turned out to be written by somebody else. */
-  onLost(): void;
-}
 
 export class Life implements ProducerHost {
   readonly keys: SessionKeys;
@@ -140,19 +130,30 @@ export class Life implements ProducerHost {
 
   /** Goes on from the last checkpoint, or from memory; a place has been taken. */
   async goOn(reason?: StateReason, commandId?: string): Promise<void> {
-    this.queue.push(() => this.transition('LIVE', reason, { commandId }));
+    await this.write('LIVE', reason, { commandId });
+    if (this.phase.kind === 'resting') this.start();
+  }
+
+  /** Stands in the line from now on, which needs no memory. */
+  async queueUp(wait: Wait, commandId?: string): Promise<void> {
+    this.letGo();
+    await this.write('QUEUED', undefined, { wait, commandId });
+    await this.context.line.join(this.id, wait.since);
+  }
+
+  private async write(state: SessionState, reason: StateReason | undefined, details: TransitionDetails): Promise<void> {
+    this.queue.push(() => this.chronicle.transition(state, reason, details));
     try {
       await this.queue.idle();
     } catch (error) {
       await this.fail(error);
       throw error;
     }
-    if (this.phase.kind === 'resting') this.start();
   }
 
   /** Logs a pause of a session that generates nothing; never rejects. */
-  async rest(reason: StateReason, failure?: Failure): Promise<void> {
-    this.queue.push(() => this.transition('PAUSED', reason, { failure }));
+  async rest(reason: StateReason, details: TransitionDetails = {}): Promise<void> {
+    this.queue.push(() => this.chronicle.transition('PAUSED', reason, details));
     await this.drain('rest');
   }
 
@@ -201,7 +202,7 @@ export class Life implements ProducerHost {
   /** Generates until something ends that; never rejects. */
   private async drive(generating: Generating): Promise<void> {
     try {
-      if (this.session.state === 'QUEUED') this.queue.push(() => this.transition('STARTING'));
+      if (this.session.state === 'QUEUED') this.queue.push(() => this.chronicle.transition('STARTING'));
       this.producer ??= new Producer(this);
       await this.conclude(await this.producer.run().finally(() => (generating.ending = true)));
     } catch (error) {
@@ -223,7 +224,7 @@ export class Life implements ProducerHost {
 
   private async settleDown(reason: StateReason, details: TransitionDetails = {}): Promise<void> {
     await this.producer?.suspend();
-    this.queue.push(() => this.transition('PAUSED', reason, details));
+    this.queue.push(() => this.chronicle.transition('PAUSED', reason, details));
     if (reason === 'REQUESTED') this.parts.holding.restPlace(() => this.disposeProducer());
     else this.letGo();
     await this.drain('rest');
@@ -232,7 +233,7 @@ export class Life implements ProducerHost {
   /** Ends the session and has its artifacts made; never rejects. */
   async end(state: SessionState, reason: StateReason, details: TransitionDetails = {}): Promise<void> {
     this.letGo();
-    this.queue.push(() => this.transition(state, reason, details));
+    this.queue.push(() => this.chronicle.transition(state, reason, details));
     await this.drain('finish');
   }
 
@@ -267,14 +268,10 @@ export class Life implements ProducerHost {
     await this.end('FAILED', failure.code === 'MEDIA' ? 'MEDIA' : 'ENGINE', { failure });
   }
 
-  private transition(state: SessionState, reason?: StateReason, details: TransitionDetails = {}): Promise<void> {
-    return this.chronicle.transition(state, reason, details);
-  }
-
   // ---- while the store fails ----------------------------------------------------------------------------------------
 
   private getStuck(failure: Failure, next: Stuck['next']): void {
-    if (next === 'rest') this.queue.push(() => this.transition('PAUSED', 'STORAGE', { failure }));
+    if (next === 'rest') this.queue.push(() => this.chronicle.transition('PAUSED', 'STORAGE', { failure }));
     const trouble = { state: 'PAUSED', reason: 'STORAGE', failure } as const;
     const stuck: Stuck = { kind: 'stuck', trouble, next, attempt: undefined };
     this.phase = stuck;
@@ -312,7 +309,7 @@ export class Life implements ProducerHost {
   noteStop(stuck: Stuck, commandId?: string): void {
     if (stuck.next === 'finish') return;
     stuck.next = 'finish';
-    this.queue.push(() => this.transition('STOPPED', 'REQUESTED', { commandId }));
+    this.queue.push(() => this.chronicle.transition('STOPPED', 'REQUESTED', { commandId }));
   }
 
   stoppedLater(stuck: Stuck, commandId?: string): DomainError {

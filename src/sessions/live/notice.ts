@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { EncoderName, ModelInfo } from '../ports.js';
 import type { DeviceStatus, ServiceStatus } from '../sessions.js';
+import { TURNOVER } from './waiting-time.js';
 
 /** Other releases may say more. */
 const NOTICE = z.object({
@@ -13,6 +14,8 @@ const NOTICE = z.object({
   deployment: z.string(),
   /** Sessions that were refused there for want of room. */
   waiting: z.number().optional(),
+  /** What frees places there; earlier releases do not say. */
+  turnover: TURNOVER.optional(),
   /** Places that are left. */
   free: z.number(),
   models: z.custom<ModelInfo[]>(Array.isArray),

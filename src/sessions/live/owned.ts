@@ -4,13 +4,15 @@ import type { Context } from './context.js';
 import { DomainError } from '../errors.js';
 import { inherit } from './fork.js';
 import { describe } from './failure.js';
-import { Life, type OwnedParts } from './life.js';
+import type { OwnedParts } from './holding.js';
+import { Life } from './life.js';
 import { impossible, isOver } from './phase.js';
 import type { EventRing } from '../read/ring.js';
 import { requireModel } from './required-model.js';
 import { DamagedError } from '../stored/checksum.js';
 import {
   isEnded,
+  isWaiting,
   type Session,
   type StateReason,
   type SwitchPromptInput,
@@ -22,6 +24,9 @@ import { Switches } from './switches.js';
 /** Between attempts to go on after another server's end while there is no room, in seconds, unless it is known better. */
 const RETURN_RETRY = 2;
 
+/** How long a session that waits for room stays with a server that has taken it for a command, at most, in milliseconds. */
+const STEP_BACK = 1_000;
+
 /** The session is not owned any more by whoever was asked; ask anew. */
 export class SessionGone extends Error {}
 
@@ -32,6 +37,8 @@ export class SessionGone extends Error {}
 export class OwnedSession {
   private readonly life: Life;
   private readonly switches: Switches;
+  /** It was live when its last owner ended, and goes on before those that wait in the line. */
+  returning = false;
 
   constructor(
     private readonly context: Context,
@@ -79,9 +86,11 @@ export class OwnedSession {
   /** Reads what the log has beyond the record, and completes what a crash in the middle of creation left out. */
   async open(): Promise<void> {
     await this.life.openLog();
-    if (this.session.lastSequence === 0) await this.life.log.append({ type: 'StateChanged', state: 'QUEUED' });
+    const { prompts, wait } = this.parts.file.record.request;
+    if (this.session.lastSequence === 0) {
+      await this.life.log.append({ type: 'StateChanged', state: 'QUEUED', ...(wait && { wait }) });
+    }
     await inherit(this.life);
-    const { prompts } = this.parts.file.record.request;
     const { requested, inherited } = this.session.prompts;
     const missing = prompts.slice(requested - inherited);
     await Promise.all(missing.map((planned) => this.switches.plan({ ...planned, when: { block: planned.block } })));
@@ -97,12 +106,15 @@ export class OwnedSession {
     const { state, reason, finishedAt } = this.session;
     if (finishedAt) return this.life.release();
     if (isEnded(state)) return this.life.enter('finish');
+    if (isWaiting(this.session)) return this.life.inBackground(this.stepBackSoon());
     if (state === 'PAUSED' && reason !== 'WORKER_LOST') return this.life.enter('rest');
     if (goesOn && state === 'QUEUED' && (await this.startIfThereIsRoom())) return;
     const why = goesOn ? 'WORKER_LOST' : 'IDLE';
     if (state === 'PAUSED' && reason === why) this.life.enter('rest');
     else await this.life.rest(why);
-    if (goesOn) this.life.inBackground(this.returnWhenThereIsRoom());
+    if (!goesOn) return;
+    this.returning = true;
+    this.life.inBackground(this.returnWhenThereIsRoom().finally(() => (this.returning = false)));
   }
 
   // ---- commands -----------------------------------------------------------------------------------------------------
@@ -116,11 +128,13 @@ export class OwnedSession {
     return this.life.exclusively(async () => {
       this.mustNotBeOver('cannot be paused');
       if (this.life.phase.kind === 'generating') await this.life.interrupt({ kind: 'pause', reason, commandId });
+      else if (this.waits) await this.life.rest(reason, { commandId });
       return this.answer();
     });
   }
 
-  resume(commandId?: string): Promise<Session> {
+  /** Where there is no room, it stands in the line for so long at most; AT_CAPACITY when it is not to wait. */
+  resume(commandId?: string, maxWaitSeconds = 0): Promise<Session> {
     return this.life.exclusively(async () => {
       this.mustNotBeOver('cannot be resumed');
       const { phase } = this.life;
@@ -128,7 +142,7 @@ export class OwnedSession {
       if (phase.kind === 'generating' && phase.ending) await phase.done;
       if (this.life.phase.kind === 'stuck') await this.life.unstick(this.life.phase);
       this.mustNotBeOver('cannot be resumed');
-      if (this.life.phase.kind === 'resting') await this.goOn('REQUESTED', commandId);
+      if (this.life.phase.kind === 'resting' && !this.waits) await this.goOnOrWait(maxWaitSeconds, commandId);
       return this.answer();
     });
   }
@@ -152,11 +166,50 @@ export class OwnedSession {
     if (this.life.phase.kind === 'finishing') await this.life.phase.done;
   }
 
+  // ---- waiting for room ---------------------------------------------------------------------------------------------
+
+  private get waits(): boolean {
+    return this.life.phase.kind === 'resting' && isWaiting(this.session);
+  }
+
+  /** Who waits for room belongs to nobody, so that whichever server has some may begin it. */
+  stepBack(): Promise<void> {
+    return this.life.exclusively(async () => {
+      if (this.waits) await this.life.release();
+    });
+  }
+
+  private async stepBackSoon(): Promise<void> {
+    await this.context.clock.sleep(STEP_BACK, this.life.leaving);
+    await this.stepBack();
+  }
+
+  /** Without having got room: what has video may be resumed later. */
+  leaveLine(reason: StateReason): Promise<void> {
+    return this.life.exclusively(async () => {
+      if (!this.waits) return;
+      if (this.session.chunks > 0) await this.life.rest(reason);
+      else await this.life.end('STOPPED', reason);
+    });
+  }
+
+  private async goOnOrWait(maxWaitSeconds: number, commandId?: string): Promise<void> {
+    const { line } = this.context;
+    try {
+      if (!this.parts.holding.holdsPlace) line.mustNotOvertake(this.session);
+      await this.goOn('REQUESTED', commandId);
+    } catch (error) {
+      const full = error instanceof DomainError && error.code === 'AT_CAPACITY';
+      if (!full || maxWaitSeconds <= 0 || this.life.phase.kind !== 'resting') throw error;
+      await this.life.queueUp(line.placeFor(maxWaitSeconds), commandId);
+    }
+  }
+
   /** Leaves the session where another server can go on. */
   async shutdown(): Promise<void> {
     this.life.leave();
     if (this.life.phase.kind === 'stuck') await this.life.unstick(this.life.phase).catch(() => undefined);
-    await this.pause(undefined, 'WORKER_LOST').catch(() => undefined);
+    if (!this.waits) await this.pause(undefined, 'WORKER_LOST').catch(() => undefined);
     if (this.life.phase.kind === 'finishing') await this.life.phase.done;
     await this.life.release();
   }
@@ -167,7 +220,7 @@ export class OwnedSession {
       await this.life.confirm();
     } catch (error) {
       if (!(error instanceof DamagedError)) throw error;
-      await this.pause(undefined, 'STORAGE').catch(() => undefined);
+      if (!this.waits) await this.pause(undefined, 'STORAGE').catch(() => undefined);
     }
   }
 
@@ -249,8 +302,9 @@ export class OwnedSession {
       const { code, message } = describe(error);
       this.context.logger.warn({ sessionId: this.id, code, error }, 'cannot resume the session automatically');
       if (code === 'AT_CAPACITY') return (error as DomainError).retryAfterSeconds ?? RETURN_RETRY;
-      if (code === 'MODEL_UNAVAILABLE') await this.life.rest('MODEL', { code, message });
-      if (code === 'ENCODER_UNAVAILABLE') await this.life.rest('MEDIA', { code, message });
+      const failure = { code, message };
+      if (code === 'MODEL_UNAVAILABLE') await this.life.rest('MODEL', { failure });
+      if (code === 'ENCODER_UNAVAILABLE') await this.life.rest('MEDIA', { failure });
     }
     return undefined;
   }

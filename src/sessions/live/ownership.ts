@@ -11,10 +11,10 @@ import type { Placement } from './placement.js';
 import { goesOn, wasWatched } from './recovery.js';
 import type { CommandHandler } from '../ports.js';
 import { findRecord, loadSession, type StoredSession } from '../read/stored-sessions.js';
-import type { Session } from '../session.js';
+import { isWaiting, type Session } from '../session.js';
 import { markFork } from '../stored/forks.js';
 import { isLasting } from '../stored/checksum.js';
-import { byDateKey, DELETING, keysOf, UNFINISHED } from '../stored/keys.js';
+import { byDateKey, DELETING, keysOf, UNFINISHED, waitingKey } from '../stored/keys.js';
 import { RecordFile } from '../stored/record-file.js';
 import { DeletedError, type SessionRecord } from '../stored/record.js';
 import { OwnershipLost, type Vault } from '../stored/vault.js';
@@ -31,6 +31,8 @@ const RETRY = 5_000;
 export class Ownership {
   private readonly sweeping = new Map<string, Promise<void>>();
   private readonly over = new AbortController();
+  /** Sessions were found whose owners may have just died: they go on before those that wait for room. */
+  suspicious = false;
 
   constructor(
     private readonly context: Context,
@@ -47,20 +49,25 @@ export class Ownership {
     this.over.abort();
   }
 
-  /** Makes and starts a session; `undefined` when another server has made one with this id. */
+  /** Makes a session, and starts it unless it is to wait for room; `undefined` when another server has made one with this id. */
   create(record: SessionRecord): Promise<OwnedSession | undefined> {
     const { id, snapshot } = record;
     const holding = this.holding(id, snapshot);
     return this.directory.open(id, holding, async () => {
       this.mustBeOpen();
-      holding.takePlace();
+      const { wait } = record.request;
+      if (!wait) {
+        this.context.line.mustNotOvertake(snapshot);
+        holding.takePlace();
+      }
       await this.presence.begin();
       try {
         const file = await this.register(record);
         if (!file) return undefined;
         const session = await this.own(file, holding);
         await session.open();
-        session.start();
+        if (wait) await this.context.line.join(id, wait.since);
+        else session.start();
         return session;
       } catch (error) {
         await this.discard(record);
@@ -75,26 +82,43 @@ export class Ownership {
    */
   adopt(id: string, wanted = false): Promise<OwnedSession | undefined> {
     const holding = this.holding(id);
-    return this.directory.open(id, holding, async () => {
-      const { vault, cluster } = this.context;
-      this.mustBeOpen();
-      await this.presence.begin();
-      const loaded = await loadSession(vault, id);
-      if (loaded.session.finishedAt) {
-        await vault.delete(UNFINISHED + id);
-        return undefined;
-      }
-      await this.mustNotLiveElsewhere(loaded.record);
-      const watched = wanted || (await wasWatched(this.context, this.presence, loaded));
-      const epoch = (loaded.record.epoch ?? 0) + 1;
-      const mine = { ...knownToLog(loaded), owner: cluster.serverId, ownedSince: this.now(), epoch };
-      const session = await this.own(await RecordFile.sign(vault, mine, loaded.etag), holding);
-      // Whoever made it may not have come to the end of that.
-      if (loaded.session.state === 'QUEUED') await vault.put(byDateKey(id, loaded.session.createdAt), NOTHING);
-      await session.open();
-      await session.comeBack(goesOn(this.context, session.session, watched));
-      return session;
+    return this.directory.open(id, holding, () => this.take(id, holding, wanted));
+  }
+
+  /** Begins a session that waits for room; AT_CAPACITY when there is still none, OWNED_ELSEWHERE. */
+  admit(waiting: Session): Promise<OwnedSession | undefined> {
+    const { id } = waiting;
+    const holding = this.holding(id, waiting);
+    return this.directory.open(id, holding, () => {
+      holding.takePlace();
+      return this.take(id, holding, true);
     });
+  }
+
+  private async take(id: string, holding: Holding, wanted: boolean): Promise<OwnedSession | undefined> {
+    const { vault, cluster } = this.context;
+    this.mustBeOpen();
+    await this.presence.begin();
+    const loaded = await loadSession(vault, id);
+    if (loaded.session.finishedAt) {
+      await vault.delete(UNFINISHED + id);
+      return undefined;
+    }
+    await this.mustNotLiveElsewhere(loaded.record);
+    const watched = wanted || (await wasWatched(this.context, this.presence, loaded));
+    const epoch = (loaded.record.epoch ?? 0) + 1;
+    const mine = { ...knownToLog(loaded), owner: cluster.serverId, ownedSince: this.now(), epoch };
+    const session = await this.own(await RecordFile.sign(vault, mine, loaded.etag), holding);
+    // Whoever made it may not have come to the end of that.
+    if (loaded.session.state === 'QUEUED') await vault.put(byDateKey(id, loaded.session.createdAt), NOTHING);
+    await session.open();
+    if (holding.holdsPlace && isWaiting(session.session)) {
+      session.start();
+    } else {
+      holding.freePlace();
+      await session.comeBack(goesOn(this.context, session.session, watched));
+    }
+    return session;
   }
 
   /** Takes up the sessions that nobody owns, or that a server which is no more did. Tries again while the store fails. */
@@ -138,7 +162,8 @@ export class Ownership {
       if (stored.record.owner !== owner || stored.record.ownedSince !== ownedSince) return;
       const files: string[] = [];
       for await (const { key } of vault.list(keys.prefix)) if (key !== keys.record) files.push(key);
-      for (const key of [...files, byDateKey(id, snapshot.createdAt), keys.record, UNFINISHED + id]) {
+      const waiting = snapshot.wait ? [waitingKey(id, snapshot.wait.since)] : [];
+      for (const key of [...files, ...waiting, byDateKey(id, snapshot.createdAt), keys.record, UNFINISHED + id]) {
         await vault.delete(key);
       }
     } catch (error) {
@@ -222,15 +247,32 @@ export class Ownership {
       const found = await findRecord(vault, id);
       if (!found) return true;
       if (!this.mayBeTaken(found.record, lost)) return true;
+      if (isWaiting(found.record.snapshot) && (await this.keepsWaiting(id))) return true;
       if (!this.placement.mayTakeUp(found.record.snapshot, politely)) return !politely;
       await this.adopt(id);
       return true;
     } catch (error) {
       const code = error instanceof DomainError ? error.code : undefined;
-      if (code === 'OWNED_ELSEWHERE') return true;
+      if (code === 'OWNED_ELSEWHERE') {
+        this.suspect((error as DomainError).owner?.serverId);
+        return true;
+      }
       logger.warn({ sessionId: id, error }, 'could not take over an unfinished session');
       return isLasting(error) || (code !== 'STORAGE' && !(error instanceof OwnershipLost));
     }
+  }
+
+  /** Owners of which only the store tells may be no more. */
+  private suspect(serverId: string | undefined): void {
+    if (!this.context.cluster.peers().some((peer) => peer.serverId === serverId)) this.suspicious = true;
+  }
+
+  /** Whether it still waits for room: then it has its place in the line, though whoever owned it is no more. */
+  private async keepsWaiting(id: string): Promise<boolean> {
+    const { session } = await loadSession(this.context.vault, id);
+    if (!isWaiting(session) || !session.wait) return false;
+    await this.context.line.join(id, session.wait.since);
+    return true;
   }
 
   /** Sessions that rest stay where they are until somebody asks for them. */

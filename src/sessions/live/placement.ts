@@ -4,12 +4,14 @@ import { createHash, randomUUID } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { DomainError, type DomainErrorCode } from '../errors.js';
 import type { Clock, Cluster, ModelInfo } from '../ports.js';
-import type { Session } from '../session.js';
+import { isWaiting, type Session } from '../session.js';
 import type { ServiceStatus } from '../sessions.js';
 import { type Command, type CommandName, decodeReply, encodeCommand, type Input, type Output } from './commands.js';
 import { encoderOf, findModel } from './required-model.js';
 import { decodeNotice, hasRoom, joinDevices, loadOf, type Notice } from './notice.js';
+import type { Line } from './line.js';
 import type { Standing } from './standing.js';
+import { waitSecondsAt } from './waiting-time.js';
 
 /** What another server may answer better. */
 const TRY_ANOTHER: ReadonlySet<DomainErrorCode> = new Set([
@@ -31,7 +33,7 @@ interface Server {
   notice: Notice;
 }
 
-type Wanted = Pick<Session, 'modelDigest' | 'encoder'> | { model: string | undefined };
+export type Wanted = Pick<Session, 'modelDigest' | 'encoder'> | { model: string | undefined };
 
 /** Notices that are known by their text: every server repeats its own until something changes. */
 const NOTICES = 256;
@@ -45,6 +47,7 @@ export class Placement {
   constructor(
     private readonly cluster: Cluster,
     private readonly standing: Pick<Standing, 'hosts' | 'deployment' | 'notice' | 'demand'>,
+    private readonly line: Pick<Line, 'length' | 'placeOf' | 'hear'>,
   ) {}
 
   /** Whether another server could have a session as well, or instead. */
@@ -66,6 +69,16 @@ export class Placement {
     );
   }
 
+  /** With where it stands, while it waits for room. */
+  inLine(session: Session): Session {
+    if (!session.wait || !isWaiting(session)) return session;
+    this.line.hear(session.id, session.wait.since);
+    const place = this.line.placeOf(session.id) as number;
+    const turnover = this.workers().flatMap(({ notice }) => notice.turnover ?? []);
+    const waitSeconds = waitSecondsAt(place, turnover);
+    return { ...session, queue: { place, ...(waitSeconds !== undefined && { waitSeconds }) } };
+  }
+
   /** Of all servers together. */
   status(): ServiceStatus {
     const workers = this.workers();
@@ -83,9 +96,10 @@ export class Placement {
       // Theirs to report.
       refusedRecordings: 0,
       sessions,
+      queued: this.line.length,
       demand: this.standing.demand.now(
         workers.map(({ notice }) => notice),
-        this.peers().reduce((sum, { notice }) => sum + (notice.waiting ?? 0), 0),
+        this.peers().reduce((sum, { notice }) => sum + (notice.waiting ?? 0), this.line.length),
       ),
     };
   }
@@ -132,6 +146,8 @@ export class Placement {
     name: Name,
     input: Input<Name>,
     here: () => Promise<Output<Name>>,
+    /** False where something else is tried when no server does it. */
+    last = true,
   ): Promise<Output<Name>> {
     const encoded = (id: string) => encodeCommand({ id, name, input } as Command);
     const message = encoded(randomUUID());
@@ -152,7 +168,7 @@ export class Placement {
       }
     }
     refusal ??= this.nobodyThere();
-    if (refusal.code === 'AT_CAPACITY') this.standing.demand.refuse(asked());
+    if (last && refusal.code === 'AT_CAPACITY') this.standing.demand.refuse(asked());
     throw refusal;
   }
 

@@ -41,6 +41,11 @@ function requireEncoder({ encoders }: MediaFactory, session: Session): void {
   );
 }
 
+/** Whether a server has the model and the encoder of the session. */
+export function hasAllFor({ engine, media }: { engine: Engine; media: MediaFactory }, session: Session): boolean {
+  return findModel(engine.models(), session) !== undefined && media.encoders.includes(encoderOf(session));
+}
+
 /** The session's model, whatever it is called here. Throws MODEL_UNAVAILABLE. */
 export function modelOf(engine: Pick<Engine, 'models'>, session: Session): ModelInfo {
   const found = findModel(engine.models(), session);

@@ -39,6 +39,7 @@ export class Standing {
       devices: this.context.capacity.status(),
       refusedRecordings: this.context.engine.refusedRecordings ?? 0,
       sessions,
+      queued: this.context.line.length,
     };
   }
 
@@ -69,7 +70,12 @@ export class Standing {
     );
     const models = engine.models();
     const waiting = this.demand.waiting();
-    return { hosts, deployment, accepting, waiting, free: capacity.free, models, encoders, devices, speeds, sessions };
+    const { free } = capacity;
+    const turnover = capacity.turnover();
+    return {
+      ...{ hosts, deployment, accepting, waiting, turnover, free },
+      ...{ models, encoders, devices, speeds, sessions },
+    };
   }
 
   private whyNotAccepting(): string | undefined {

@@ -42,12 +42,14 @@ export async function* follow(
 class EventReader {
   private readonly log: LogReader;
   private readonly grown = new Signal();
-  private readonly unlisten: () => void;
+  private readonly unlisten: (() => void)[];
   /** What was read from the store and not handed out yet; without media bytes. */
   private fetched: StoredEvent[] = [];
   private announced = 0;
   private ended = false;
   private spokeAt: number;
+  /** Its place in the line as it was told last. */
+  private place: number | undefined;
 
   private constructor(
     private readonly source: StreamSource,
@@ -57,10 +59,14 @@ class EventReader {
   ) {
     this.log = new LogReader(source.context.vault, source.keys);
     this.spokeAt = source.context.clock.monotonic();
-    this.unlisten = source.context.cluster.onAnnounce(sessionId, (sequence) => {
-      this.announced = Math.max(this.announced, sequence);
-      this.grown.notify();
-    });
+    const { cluster, line } = source.context;
+    this.unlisten = [
+      cluster.onAnnounce(sessionId, (sequence) => {
+        this.announced = Math.max(this.announced, sequence);
+        this.grown.notify();
+      }),
+      line.onChange(() => this.grown.notify()),
+    ];
   }
 
   static async open(source: StreamSource, sessionId: string, options: SubscribeOptions): Promise<EventReader> {
@@ -71,7 +77,7 @@ class EventReader {
   }
 
   close(): void {
-    this.unlisten();
+    for (const end of this.unlisten) end();
   }
 
   /** `undefined` at the end of the session or of the subscription. */
@@ -127,20 +133,23 @@ class EventReader {
     const { clock, policy } = this.source.context;
     if (this.announced > this.cursor) return undefined;
     const rest = this.spokeAt + policy.heartbeatSeconds * 1_000 - clock.monotonic();
-    if (rest > 0) {
+    const place = this.source.context.line.placeOf(this.source.keys.id);
+    if (rest > 0 && place === this.place) {
       await this.grown.wait(clock, Math.min(rest, this.patience()), this.options.signal);
       return undefined;
     }
     const session = await this.source.load();
-    const { state, reason, failure, lastSequence } = session;
+    const { state, reason, failure, queue, lastSequence } = session;
     this.ended = this.isComplete(session);
     if (this.ended || lastSequence > this.cursor) return undefined;
+    this.place = place;
     return {
       type: 'Heartbeat',
       at: clock.now(),
       state,
       ...(reason && { reason }),
       ...(failure && { failure }),
+      ...(queue && { queue }),
       lastSequence,
     };
   }

@@ -32,6 +32,7 @@ export function foldEvents({ request, snapshot }: SessionRecord, events: readonl
   const beginning: Session = {
     ...{ ...snapshot, state: 'QUEUED', reason: undefined, failure: undefined, media: undefined, finishedAt: undefined },
     ...NOTHING_LOGGED,
+    wait: request.wait,
     prompt: request.prompts[0]?.prompt ?? '',
   };
   return events.reduce(applyEvent, beginning);

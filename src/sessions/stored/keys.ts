@@ -55,6 +55,19 @@ export function keysOf(sessionId: string): SessionKeys {
 /** One empty object per session that is not finished, so that a restart finds them without reading all sessions. */
 export const UNFINISHED = 'unfinished/';
 
+/** One empty object per session that waits for room, in the order of the line. */
+export const WAITING = 'waiting/';
+
+export function waitingKey(sessionId: string, since: number): string {
+  return `${WAITING}${String(since).padStart(13, '0')}-${sessionId}`;
+}
+
+/** Undefined for what is none. */
+export function waitingOfKey(key: string): { id: string; since: number } | undefined {
+  const [, since, id = ''] = /^waiting\/(\d{13})-(.*)$/.exec(key) ?? [];
+  return isSessionId(id) ? { id, since: Number(since) } : undefined;
+}
+
 /** One object per server that lives on this store; it writes its own again and again. */
 export const SERVERS = 'servers/';
 
@@ -76,7 +89,7 @@ export const DEPLOYMENT_SECRET = `${DEPLOYMENT}secret`;
 export const BY_DATE = 'by-date/';
 
 /** Everything that the service reads, writes, lists and deletes: what a role for it must allow. */
-export const STORE_PREFIXES = [SESSIONS, UNFINISHED, SERVERS, EXPORTING, DELETING, BY_DATE, DEPLOYMENT];
+export const STORE_PREFIXES = [SESSIONS, UNFINISHED, WAITING, SERVERS, EXPORTING, DELETING, BY_DATE, DEPLOYMENT];
 
 const LAST_MILLISECOND = 9_999_999_999_999;
 

@@ -49,6 +49,7 @@ export function initialSnapshot(
     framesPerBlock: model.framesPerBlock,
     pace: request.pace,
     ...(request.maxSeconds === undefined ? {} : { maxSeconds: request.maxSeconds }),
+    ...(request.wait && { wait: request.wait }),
     ...(request.parent && { parent: request.parent }),
     prompt: request.prompts[0]?.prompt ?? '',
     ...NOTHING_LOGGED,
@@ -102,7 +103,7 @@ function stateChanges(session: Session, event: StateChanged): Partial<Session> {
         ),
       )
     : session.receipts;
-  return { state: event.state, reason: event.reason, failure: event.failure, receipts };
+  return { state: event.state, reason: event.reason, failure: event.failure, wait: event.wait, receipts };
 }
 
 function requestedChanges(session: Session, event: PromptRequested): Partial<Session> {

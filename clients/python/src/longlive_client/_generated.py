@@ -53,7 +53,7 @@ ExportState = Literal["CANCELLED", "DONE", "FAILED", "QUEUED", "RUNNING"]
 Pace = Literal["FASTEST", "REALTIME"]
 RecacheMode = Literal["CLEAR_CACHE", "KEEP_CACHE", "RECACHE"]
 SessionState = Literal["COMPLETED", "FAILED", "LIVE", "PAUSED", "QUEUED", "STARTING", "STOPPED"]
-StateReason = Literal["DURATION_REACHED", "ENGINE", "IDLE", "MEDIA", "MODEL", "MODEL_END", "REQUESTED", "STORAGE", "WORKER_LOST"]
+StateReason = Literal["CAPACITY", "DURATION_REACHED", "ENGINE", "IDLE", "MEDIA", "MODEL", "MODEL_END", "REQUESTED", "STORAGE", "WORKER_LOST"]
 SwitchWhen = Literal["AT_BLOCK", "IMMEDIATE", "NEXT_BLOCK"]
 TransitionCurve = Literal["EVEN", "SCOPE"]
 

@@ -31,6 +31,8 @@ export type CreateSessionInput = {
   readonly loras?: ReadonlyArray<LoraInput> | null | undefined;
   /** Length at which the session ends. Default: endless. */
   readonly maxSeconds?: number | null | undefined;
+  /** Where there is no room it waits in the line, for so long at most. Default: not at all, but AtCapacityError. */
+  readonly maxWaitSeconds?: number | null | undefined;
   /** The `name` of a model. Default: the service's default model. */
   readonly model?: string | null | undefined;
   /** How fast blocks are generated. */
@@ -125,7 +127,7 @@ export type RecacheMode =
   /** Rebuild it from the recent frames under the new prompt: the new story, without a cut. */
   | 'RECACHE';
 
-/** What a session does: `QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`. */
+/** What a session does: `QUEUED -> STARTING -> LIVE <-> PAUSED -> COMPLETED | STOPPED | FAILED`. One that is resumed where there is no room may be QUEUED again. */
 export type SessionState =
   /** Ended at `maxSeconds`, or where the model ends. See `reason`. */
   | 'COMPLETED'
@@ -135,7 +137,7 @@ export type SessionState =
   | 'LIVE'
   /** Nothing is generated; `resumeSession` continues. See `reason`. */
   | 'PAUSED'
-  /** Waiting for a free device. */
+  /** Waiting for a free device; see `queue`. */
   | 'QUEUED'
   /** Loading the model. */
   | 'STARTING'
@@ -144,6 +146,8 @@ export type SessionState =
 
 /** Why a session is in its state, where the state alone does not say. */
 export type StateReason =
+  /** No device had room for it within `maxWaitSeconds`. */
+  | 'CAPACITY'
   /** `maxSeconds` is reached. */
   | 'DURATION_REACHED'
   /** The device or the native core failed; see `failure`. */
