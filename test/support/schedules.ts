@@ -19,6 +19,7 @@ import { quiescence, VirtualClock } from './virtual-clock.js';
 
 export const POLICY = {
   maxSessions: 3,
+  maxQueued: 3,
   idleSeconds: 40,
   storeRetrySeconds: 8,
   leaseSeconds: 6,
@@ -35,9 +36,18 @@ type Server = 0 | 1;
 type FaultKind = 'unreachable' | 'denied' | 'conflict' | 'lost answers';
 
 export type Step =
-  | { do: 'create'; server: Server; key: number | null; story: number; fastest: boolean; maxSeconds: number | null }
+  | {
+      do: 'create';
+      server: Server;
+      key: number | null;
+      story: number;
+      fastest: boolean;
+      maxSeconds: number | null;
+      wait: number | null;
+    }
   | { do: 'switch'; server: Server; session: number; when: SwitchWhen; key: number | null; chunks: number | null }
-  | { do: 'stop' | 'pause' | 'resume' | 'fork'; server: Server; session: number }
+  | { do: 'stop' | 'pause'; server: Server; session: number }
+  | { do: 'resume' | 'fork'; server: Server; session: number; wait: number | null }
   | { do: 'watch'; server: Server; session: number }
   | { do: 'leave' }
   | { do: 'crash' | 'restart'; server: Server }
@@ -51,6 +61,9 @@ const server = fc.constantFrom<Server>(0, 1);
 const session = fc.nat({ max: 3 });
 const mostly = <T>(value: T, other: fc.Arbitrary<T>) => fc.oneof({ weight: 2, arbitrary: fc.constant(value) }, other);
 
+/** How long something may wait for room, in seconds. */
+const wait = mostly<number | null>(null, fc.constantFrom(5, 500));
+
 export const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
@@ -61,6 +74,7 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
       story: fc.nat({ max: 1 }),
       fastest: fc.boolean(),
       maxSeconds: mostly<number | null>(null, fc.constantFrom(10, 40)),
+      wait,
     }),
   },
   {
@@ -78,18 +92,20 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   {
-    weight: 7,
+    weight: 4,
     arbitrary: fc.record({
-      do: fc.constantFrom(
-        'stop' as const,
-        'pause' as const,
-        'resume' as const,
-        'resume' as const,
-        'fork' as const,
-        'watch' as const,
-      ),
+      do: fc.constantFrom('stop' as const, 'pause' as const, 'watch' as const),
       server,
       session,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constantFrom('resume' as const, 'resume' as const, 'fork' as const),
+      server,
+      session,
+      wait,
     }),
   },
   { weight: 1, arbitrary: fc.constant({ do: 'leave' as const }) },
@@ -123,7 +139,7 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 /** Steps that ask a server for something and get an answer. */
-type Asking = Extract<Step, { do: 'create' | 'switch' }> | { do: Command | 'fork'; server: Server; session: number };
+type Asking = Extract<Step, { do: 'create' | 'switch' | Command | 'fork' }>;
 type Command = 'stop' | 'pause' | 'resume';
 
 /** What the clients of a schedule were told. */
@@ -266,7 +282,7 @@ export class Schedule {
       return this.track(
         next,
         world,
-        world.service.forkSession(id).then((made) => void this.told.ids.add(made.id)),
+        world.service.forkSession(id, mayWait(next.wait)).then((made) => void this.told.ids.add(made.id)),
       );
     }
     if (next.do === 'switch') {
@@ -283,8 +299,11 @@ export class Schedule {
       return this.track(next, world, noted);
     }
     const stops = next.do === 'stop';
-    const command = ({ stop: 'stopSession', pause: 'pauseSession', resume: 'resumeSession' } as const)[next.do];
-    const noted = world.service[command](id).then(({ state }) => {
+    const answer =
+      next.do === 'resume'
+        ? world.service.resumeSession(id, mayWait(next.wait))
+        : world.service[stops ? 'stopSession' : 'pauseSession'](id);
+    const noted = answer.then(({ state }) => {
       if (stops && state !== 'STOPPED' && state !== 'COMPLETED' && state !== 'FAILED') {
         this.problems.push(`stop was answered with ${state}`);
       }
@@ -295,11 +314,12 @@ export class Schedule {
   }
 
   private create(world: World, next: Extract<Step, { do: 'create' }>): void {
-    const { key, story, fastest, maxSeconds } = next;
+    const { key, story, fastest, maxSeconds, wait } = next;
     const creating = world.service.createSession({
       prompt: `story ${story}`,
       pace: fastest ? 'FASTEST' : 'REALTIME',
       seed: 1n,
+      ...mayWait(wait),
       ...(maxSeconds !== null && { maxSeconds }),
       ...(key !== null && { idempotencyKey: `k${key}` }),
     });
@@ -365,8 +385,9 @@ export class Schedule {
     const open = this.asked.filter(({ settled, by }) => !settled && !this.crashed.has(by));
     for (const { step: asked } of open) this.problems.push(`never answered: ${JSON.stringify(asked)}`);
     this.checkOwners();
-    this.complain();
     const all = await this.allSessions();
+    this.checkLine(all);
+    this.complain();
     for (const { id } of all) await this.stop(id);
     await this.clock.advance(60_000);
     for (const world of this.servers) {
@@ -393,8 +414,24 @@ export class Schedule {
     }
   }
 
+  /** Nobody waits for what is there; the line is of those that wait, and no other. */
+  private checkLine(all: readonly Session[]): void {
+    const waiting = all.filter(({ state, wait }) => state === 'QUEUED' && wait !== undefined);
+    const inLine = [...this.store.objects.keys()].filter((key) => key.startsWith('waiting/'));
+    const expected = waiting.map(({ id, wait }) => `waiting/${wait?.since}-${id}`).sort();
+    if (expected.join() !== inLine.sort().join()) {
+      this.problems.push(`the line is ${inLine.join()}, those that wait are ${expected.join()}`);
+    }
+    const idle = this.alive().filter((world) => runningAt(world) === 0);
+    if (waiting.length > 0 && idle.length > 0) this.problems.push('a session waits though a server has nothing to do');
+    const places = waiting.map(({ queue }) => queue?.place).sort();
+    if (places.join() !== waiting.map((_, index) => index + 1).join()) {
+      this.problems.push(`those that wait are at the places ${places.join()}`);
+    }
+  }
+
   private async allSessions(): Promise<Session[]> {
-    const { items } = await this.servers[0].service.sessions({ first: 100 });
+    const { items } = await this.clock.until(this.servers[0].service.sessions({ first: 100 }));
     return items;
   }
 
@@ -416,6 +453,8 @@ export class Schedule {
     this.problems.push(`${id} could not be stopped though everything works`);
   }
 }
+
+const mayWait = (wait: number | null) => (wait === null ? {} : { maxWaitSeconds: wait });
 
 function runningAt(world: World): number {
   return world.service

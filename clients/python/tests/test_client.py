@@ -140,11 +140,11 @@ def test_it_asks_again_where_there_is_no_room(service: Service) -> None:
         return httpx.Response(200, json={"data": {"createSession": told}})
 
     async def main() -> None:
-        waits: list[float] = []
+        waits: list[ll.RoomWait] = []
         async with httpx.AsyncClient(transport=httpx.MockTransport(full)) as http, ll.create_client("http://full", http=http) as live:
             with pytest.raises(ll.AtCapacityError):
                 await live.create(prompt=PROMPT, patience_seconds=1, on_wait=waits.append)
-        assert waits == [0.3, 0.3, 0.3]
+        assert waits == [ll.RoomWait(0.3)] * 3
 
     run(main())
 

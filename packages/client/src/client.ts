@@ -1,3 +1,4 @@
+import { admitted, type RoomWait } from './admitted.js';
 import { ClosedError } from './errors.js';
 import { AtCapacityError } from './generated/errors.js';
 import {
@@ -34,10 +35,13 @@ export interface ClientOptions {
 type Writable<Type> = { -readonly [Key in keyof Type]?: NonNullable<Type[Key]> };
 
 export interface CreateOptions extends Writable<CreateSessionInput> {
-  /** How long to ask again where the service has no room, in seconds; then, and at once unless it is given, `AtCapacityError`. */
+  /**
+   * How long to wait for room, in seconds: `create` answers when there is some. Then, and at once unless it is given, `AtCapacityError`. With
+   * `maxWaitSeconds` instead, `create` answers at once, with a session that may be `queued`.
+   */
   patienceSeconds?: number;
-  /** Called before each wait for room. There is no line: whoever asks first when a place is free gets it. */
-  onWait?: (wait: { readonly seconds: number }) => void;
+  /** Called whenever the place in the line, or what is known of the wait, has changed. */
+  onWait?: (wait: RoomWait) => void;
   signal?: AbortSignal;
 }
 
@@ -49,6 +53,7 @@ export type ServiceFacts = GetServiceQuery['service'];
 
 const DEFAULT_HEARTBEAT_SECONDS = 10;
 const LEAST_WAIT_MS = 250;
+const LONGEST_WAIT_SECONDS = 86_400;
 
 export class LiveClient {
   private readonly closing = new AbortController();
@@ -66,16 +71,19 @@ export class LiveClient {
 
   /** Starts a session; answers before anything is generated. */
   async create({ patienceSeconds = 0, onWait, signal, ...input }: CreateOptions): Promise<Session> {
-    const variables = { input: { idempotencyKey: randomKey(), ...input } };
+    const waits = patienceSeconds > 0 && { maxWaitSeconds: Math.min(LONGEST_WAIT_SECONDS, patienceSeconds) };
+    const variables = { input: { idempotencyKey: randomKey(), ...waits, ...input } };
     const giveUpAt = performance.now() + patienceSeconds * 1000;
     for (;;) {
       try {
-        return this.open(unwrap((await this.parts.wire.request(CreateSession, variables, signal)).createSession));
+        const { createSession } = await this.parts.wire.request(CreateSession, variables, signal);
+        const session = this.open(unwrap(createSession));
+        return waits ? await admitted(session, onWait, signal) : session;
       } catch (error) {
         if (!(error instanceof AtCapacityError)) throw error;
         const milliseconds = Math.max(LEAST_WAIT_MS, error.retryAfterSeconds * 1000);
         if (performance.now() + milliseconds > giveUpAt) throw error;
-        onWait?.({ seconds: milliseconds / 1000 });
+        onWait?.({ seconds: milliseconds / 1000, place: null });
         await wait(milliseconds, AbortSignal.any([this.parts.closed, ...(signal ? [signal] : [])]));
       }
     }

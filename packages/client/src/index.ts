@@ -1,3 +1,4 @@
+export { type RoomWait } from './admitted.js';
 export {
   type ClientOptions,
   createClient,

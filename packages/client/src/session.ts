@@ -153,8 +153,9 @@ export class Session {
     return this.command(PauseSession, ({ pauseSession }) => unwrap(pauseSession), signal);
   }
 
-  resume({ signal }: Cancellable = {}): Promise<void> {
-    return this.command(ResumeSession, ({ resumeSession }) => unwrap(resumeSession), signal);
+  /** Where there is no room, it may wait for `maxWaitSeconds`; `state` then says at which place. */
+  resume({ maxWaitSeconds, signal }: { maxWaitSeconds?: number } & Cancellable = {}): Promise<void> {
+    return this.command(ResumeSession, ({ resumeSession }) => unwrap(resumeSession), signal, { maxWaitSeconds });
   }
 
   stop({ signal }: Cancellable = {}): Promise<void> {
@@ -220,12 +221,14 @@ export class Session {
     };
   }
 
-  private async command<Data>(
-    operation: Operation<Data, { id: string }>,
+  private async command<Data, Given extends object>(
+    operation: Operation<Data, { id: string } & Given>,
     read: (data: Data) => SessionFacts,
     signal: AbortSignal | undefined,
+    given: Given = {} as Given,
   ): Promise<void> {
-    this.control.learn(this.take(read(await this.parts.wire.request(operation, { id: this.id }, this.with(signal)))));
+    const variables = { ...given, id: this.id };
+    this.control.learn(this.take(read(await this.parts.wire.request(operation, variables, this.with(signal)))));
   }
 
   private take(told: SessionFacts): SessionFacts {

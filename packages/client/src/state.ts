@@ -9,8 +9,8 @@ export interface Failure {
 export type State =
   /** Asked for, and nothing was heard yet. */
   | { readonly status: 'connecting' }
-  /** It waits for a device. */
-  | { readonly status: 'queued' }
+  /** It waits for a device: at which place in the line (1 is next), and for about how long, as far as that is known. */
+  | { readonly status: 'queued'; readonly place: number | null; readonly waitSeconds: number | null }
   /** Its model is being loaded. */
   | { readonly status: 'starting' }
   | { readonly status: 'live' }
@@ -30,12 +30,14 @@ export interface ToldState {
   readonly state: Told;
   readonly reason: StateReason | null;
   readonly failure: Failure | null;
+  /** What happens does not say where in the line a session stands; heartbeats and answers do. */
+  readonly queue?: { readonly place: number; readonly waitSeconds: number | null } | null;
 }
 
-export function toState({ state, reason, failure }: ToldState): State {
+export function toState({ state, reason, failure, queue }: ToldState): State {
   switch (state) {
     case 'QUEUED':
-      return { status: 'queued' };
+      return { status: 'queued', place: queue?.place ?? null, waitSeconds: queue?.waitSeconds ?? null };
     case 'STARTING':
       return { status: 'starting' };
     case 'LIVE':

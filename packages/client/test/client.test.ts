@@ -115,14 +115,38 @@ describe('a session', () => {
     await expect(live.session('none')).rejects.toThrow(NotFoundError);
   });
 
-  test('waits for room as long as one likes, and asks for the same session', async () => {
+  test('waits in the line for room, and knows its place', async () => {
+    const mock = createMock({ capacity: 1 });
+    const live = mock.client();
+    const first = await live.create({ prompt: 'a red fox' });
+    const second = await live.create({ prompt: 'a blue robot', maxWaitSeconds: 60 });
+    expect(second.state).toEqual({ status: 'queued', place: 1, waitSeconds: null });
+    const places: (number | null)[] = [];
+    const third = live.create({ prompt: 'a cat', patienceSeconds: 60, onWait: ({ place }) => places.push(place) });
+    await soon();
+    await second.stop();
+    await soon();
+    expect(places).toEqual([2, 1]);
+    await first.stop();
+    expect((await third).state).toEqual({ status: 'live' });
+    const leaving = new AbortController();
+    const fourth = live.create({ prompt: 'a dog', patienceSeconds: 60, signal: leaving.signal });
+    const refused = expect(fourth).rejects.toThrow('left');
+    await soon();
+    leaving.abort(new Error('left'));
+    await refused;
+    await soon();
+    expect([...mock.sessions.values()].at(-1)?.ended).toBe(true);
+  });
+
+  test('without a line waits for room as long as one likes, and asks for the same session', async () => {
     vi.useFakeTimers();
     try {
-      const mock = createMock({ capacity: 1 });
+      const mock = createMock({ capacity: 1, maxQueued: 0 });
       const live = mock.client();
       const first = await live.create({ prompt: 'a red fox' });
       const waits: number[] = [];
-      const onWait = ({ seconds }: { seconds: number }) => waits.push(seconds);
+      const onWait = ({ seconds }: { seconds: number | null }) => waits.push(seconds ?? 0);
       const second = live.create({ prompt: 'a blue robot', patienceSeconds: 60, onWait });
       await vi.advanceTimersByTimeAsync(5000);
       await first.stop();

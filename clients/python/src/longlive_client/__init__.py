@@ -1,5 +1,6 @@
 """The client kit of the LongLive service, for asyncio."""
 
+from ._admitted import RoomWait as RoomWait
 from ._client import LiveClient as LiveClient
 from ._client import create_client as create_client
 from ._control import Applied as Applied

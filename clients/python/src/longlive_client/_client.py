@@ -9,12 +9,14 @@ from weakref import WeakSet
 
 import httpx
 
+from ._admitted import RoomWait, admitted
 from ._decode import camel, decode
 from ._generated import AtCapacityError, ChunkEvent, Pace, ServiceFacts
 from ._session import Session, facts_of
 from ._wire import TokenSource, Wire
 
 LEAST_WAIT_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 86_400
 
 
 class LiveClient:
@@ -34,30 +36,34 @@ class LiveClient:
         height: int | None = None,
         pace: Pace = "REALTIME",
         max_seconds: float | None = None,
+        max_wait_seconds: float | None = None,
         idempotency_key: str | None = None,
         patience_seconds: float = 0,
-        on_wait: Callable[[float], None] = lambda seconds: None,
+        on_wait: Callable[[RoomWait], None] = lambda wait: None,
     ) -> Session:
         """Starts a session; answers before anything is generated. Entries of the timeline: prompt, at_seconds or block, mode.
 
-        Where the service has no room it asks again for so long, and tells before each wait how many seconds that is.
+        With `patience_seconds` it answers when there is room, or raises AtCapacityError when there has been none for so long; `on_wait` is told
+        the place in the line and about how long it takes. With `max_wait_seconds` instead it answers at once, with a session that may be queued.
         """
         given = {
             **{"prompt": prompt, "model": model, "loras": loras, "width": width, "height": height, "pace": pace},
             **{"seed": None if seed is None else str(seed), "maxSeconds": max_seconds},
             "timeline": timeline and [{camel(name): value for name, value in entry.items()} for entry in timeline],
+            "maxWaitSeconds": min(LONGEST_WAIT_SECONDS, patience_seconds) if patience_seconds > 0 else max_wait_seconds,
             "idempotencyKey": idempotency_key or str(uuid4()),
         }
         variables = {"input": {name: value for name, value in given.items() if value is not None}}
         give_up_at = time.monotonic() + patience_seconds
         while True:
             try:
-                return self._open(await self._wire.request("CreateSession", variables))
+                session = self._open(await self._wire.request("CreateSession", variables))
+                return await admitted(session, on_wait) if patience_seconds > 0 else session
             except AtCapacityError as error:
                 wait = max(LEAST_WAIT_SECONDS, error.retry_after_seconds)
                 if time.monotonic() + wait > give_up_at:
                     raise
-                on_wait(wait)
+                on_wait(RoomWait(wait))
                 await asyncio.sleep(wait)
 
     async def session(self, id: str) -> Session:

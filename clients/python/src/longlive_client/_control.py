@@ -25,13 +25,15 @@ from ._wire import Wire
 
 @dataclass(frozen=True)
 class State:
-    """What a session is doing. `as_` says how it ended."""
+    """What a session is doing. `as_` says how it ended; `place` (1 is next) and `wait_seconds`, where it stands while it is queued, if that is known."""
 
     status: Literal["connecting", "queued", "starting", "live", "paused", "reconnecting", "ended", "lost"]
     reason: str | None = None
     failure: Failure | None = None
     as_: str | None = None
     error: BaseException | None = None
+    place: int | None = None
+    wait_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,4 +180,7 @@ def _state(told: SessionFacts | StateEvent | HeartbeatEvent | EndedEvent) -> Sta
     if told.state in ENDED:
         return State("ended", told.reason, told.failure, told.state)
     status: Any = told.state.lower()
+    if status == "queued":
+        queue = getattr(told, "queue", None)
+        return State(status, place=queue and queue.place, wait_seconds=queue and queue.wait_seconds)
     return State(status, told.reason, told.failure) if status == "paused" else State(status)

@@ -115,15 +115,16 @@ class Session:
         return Receipt(facts, _Applied(self._control, facts.id))
 
     async def fork(self, **options: Any) -> Session:
-        """A new session with the video of this one up to a moment: at_chunk or at_seconds, prompt, mode, transition, pace, max_seconds."""
+        """A new session with the video of this one up to a moment: at_chunk or at_seconds, prompt, mode, transition, pace, max_seconds, max_wait_seconds."""
         variables = {camel(name): value for name, value in {"idempotency_key": str(uuid4()), **options}.items()}
         return Session(self._wire, facts_of(self._wire, await self._wire.request("ForkSession", {**variables, "sessionId": self.id})))
 
     async def pause(self) -> None:
         await self._command("PauseSession")
 
-    async def resume(self) -> None:
-        await self._command("ResumeSession")
+    async def resume(self, *, max_wait_seconds: float | None = None) -> None:
+        """Where there is no room, it may wait so long; `state` then says at which place."""
+        await self._command("ResumeSession", {"maxWaitSeconds": max_wait_seconds})
 
     async def stop(self) -> None:
         await self._command("StopSession")
@@ -176,8 +177,8 @@ class Session:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    async def _command(self, name: str) -> None:
-        self.facts = facts_of(self._wire, await self._wire.request(name, {"id": self.id}))
+    async def _command(self, name: str, more: dict[str, Any] | None = None) -> None:
+        self.facts = facts_of(self._wire, await self._wire.request(name, {"id": self.id, **(more or {})}))
         self._control.learn(self.facts)
 
 

@@ -7,7 +7,7 @@ export interface Position {
   readonly aheadSeconds?: number;
 }
 
-type State = 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED';
+type State = 'QUEUED' | 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED';
 
 /** A session of the mock: its log is a list, and a cursor the place in it. */
 export class MockSession {
@@ -27,13 +27,29 @@ export class MockSession {
     readonly id: string,
     private readonly input: Readonly<Record<string, unknown>>,
     private readonly chunkSeconds: number,
+    /** In the line; 0 outside. */
+    private place = 0,
   ) {
     this.prompt = (input['prompt'] as string | undefined) ?? '';
-    this.add({ __typename: 'StateChanged', state: 'LIVE', previous: 'STARTING', reason: null, failure: null });
+    if (place > 0) this.state = 'QUEUED';
+    const previous = place > 0 ? null : 'STARTING';
+    this.add({ __typename: 'StateChanged', state: this.state, previous, reason: null, failure: null });
+  }
+
+  get queued(): boolean {
+    return this.state === 'QUEUED';
+  }
+
+  /** Its place in the line has become this; 0 when it has room. */
+  moveUp(place: number): void {
+    if (place === this.place) return;
+    this.place = place;
+    if (place === 0) return void this.become('LIVE');
+    for (const sink of [...this.sinks]) sink.next({ sessionStream: this.heartbeat() } as never);
   }
 
   step(): void {
-    if (this.ended) return;
+    if (this.ended || this.queued) return;
     if (this.pending !== undefined) this.apply(this.pending);
     const index = this.chunks++;
     const init = {
@@ -117,6 +133,8 @@ export class MockSession {
         state: this.state,
         reason: null,
         failure: null,
+        queue: this.queue,
+        queuedUntil: null,
         ended: this.ended,
       },
       ...{
@@ -150,10 +168,20 @@ export class MockSession {
     for (const event of this.log.slice(after === null ? 0 : Number(after) + 1))
       sink.next({ sessionStream: event } as never);
     if (this.ended) sink.complete();
+    else if (this.queued) sink.next({ sessionStream: this.heartbeat() } as never);
   }
 
   leave(sink: Sink<never>): void {
     this.sinks.delete(sink);
+  }
+
+  private get queue(): object | null {
+    return this.queued ? { place: this.place, waitSeconds: null } : null;
+  }
+
+  private heartbeat(): object {
+    const { state, queue, cursor } = this;
+    return { __typename: 'Heartbeat', cursor, at: new Date().toISOString(), state, reason: null, failure: null, queue };
   }
 
   private get seconds(): number {

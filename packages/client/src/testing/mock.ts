@@ -4,8 +4,10 @@ import type { Operation, Sink, Stop, Wire } from '../wire/wire.js';
 import { MockSession, type Position } from './mock-session.js';
 
 export interface MockOptions {
-  /** Sessions that may run at once; beyond them `create` meets `AtCapacityError`. */
+  /** Sessions that may run at once; beyond them a session waits, or `create` meets `AtCapacityError`. */
   capacity?: number;
+  /** Sessions that may wait for room, all where it is not given. */
+  maxQueued?: number;
   /** What one chunk lasts. */
   chunkSeconds?: number;
 }
@@ -33,6 +35,7 @@ export class MockService implements Wire {
 
   end(id: string): void {
     this.find(id)?.end('COMPLETED');
+    this.moveUp();
   }
 
   /** Breaks every connection that is open; what reads resumes by itself. */
@@ -53,7 +56,9 @@ export class MockService implements Wire {
     const refusal = this.refusal;
     this.refusal = undefined;
     if (refusal) throw refusal;
-    return this.answer(operation.name, variables) as Data;
+    const answer = this.answer(operation.name, variables) as Data;
+    this.moveUp();
+    return answer;
   }
 
   async file(url: string): Promise<Uint8Array<ArrayBuffer>> {
@@ -121,9 +126,25 @@ export class MockService implements Wire {
     }
   }
 
+  private get running(): number {
+    return [...this.sessions.values()].filter(({ ended, queued }) => !ended && !queued).length;
+  }
+
+  private get line(): MockSession[] {
+    return [...this.sessions.values()].filter(({ queued }) => queued);
+  }
+
+  /** Who waits gets what room there is. */
+  private moveUp(): void {
+    while (this.running < (this.options.capacity ?? Infinity) && this.line[0]) this.line[0].moveUp(0);
+    this.line.forEach((session, index) => session.moveUp(index + 1));
+  }
+
   private create(input: Variables): object {
-    const running = [...this.sessions.values()].filter(({ ended }) => !ended).length;
-    if (running >= (this.options.capacity ?? Infinity)) {
+    const { capacity = Infinity, maxQueued = Infinity, chunkSeconds = 0.75 } = this.options;
+    const full = this.running >= capacity;
+    const place = full ? this.line.length + 1 : 0;
+    if (full && (!input['maxWaitSeconds'] || place > maxQueued)) {
       return {
         __typename: 'AtCapacityError',
         code: 'AT_CAPACITY',
@@ -131,7 +152,7 @@ export class MockService implements Wire {
         retryAfterSeconds: 2,
       };
     }
-    const session = new MockSession(`mock-${this.sessions.size + 1}`, input, this.options.chunkSeconds ?? 0.75);
+    const session = new MockSession(`mock-${this.sessions.size + 1}`, input, chunkSeconds, place);
     this.sessions.set(session.id, session);
     return session.facts();
   }
