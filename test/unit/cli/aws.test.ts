@@ -49,7 +49,9 @@ describe('the protection of a task', () => {
     const stopping = new AbortController();
     const devices = () => [{ device: 'gpu', realtimeSessions: running, fastestSessions: 0, load: 0 }];
     const done = protectTask({
-      sessions: { status: () => ({ accepting: true, devices: devices(), refusedRecordings: 0, sessions: {}, queued: 0 }) },
+      sessions: {
+        status: () => ({ accepting: true, devices: devices(), refusedRecordings: 0, sessions: {}, queued: 0 }),
+      },
       agent: `http://127.0.0.1:${(agent.address() as AddressInfo).port}/api/x`,
       log: { warn: (_: unknown, text?: string) => void warnings.push(String(text)) },
       signal: stopping.signal,

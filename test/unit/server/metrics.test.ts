@@ -15,7 +15,14 @@ it('counts what a GPU driver refuses to record', async () => {
 it('reports the wanted workers where they are known, and nothing elsewhere', async () => {
   const figures = async (demand?: { waiting: number; live: number; workers: number; wanted: number }) => {
     const metrics = new Metrics();
-    const status = { accepting: true, devices: [], sessions: {}, queued: 0, refusedRecordings: 0, ...(demand && { demand }) };
+    const status = {
+      accepting: true,
+      devices: [],
+      sessions: {},
+      queued: 0,
+      refusedRecordings: 0,
+      ...(demand && { demand }),
+    };
     metrics.observe({ status: () => status }, () => 0);
     const text = await metrics.registry.metrics();
     return ['wanted_workers', 'workers', 'waiting_sessions'].map(
