@@ -118,13 +118,7 @@ export class SessionService implements Sessions {
     const handler = (id: string) => (message: string) => this.delivery.receive(id, message);
     const { context, directory, placement, presence } = this;
     this.ownership = new Ownership(context, directory, presence, impatient, handler, placement);
-    this.admission = new Admission({
-      context,
-      ownership: this.ownership,
-      placement,
-      directory,
-      hosts: this.standing.hosts,
-    });
+    this.admission = new Admission(context, directory, this.ownership, placement);
     this.delivery = new Delivery(context, directory, placement, presence, {
       takeOver: async (id) => {
         this.mustBeOpen();

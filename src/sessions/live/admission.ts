@@ -23,15 +23,6 @@ const POLITENESS = 1_000;
 /** Looks at the line per lease, besides those that somebody asks for. */
 const LOOKS = 3;
 
-export interface AdmissionParts {
-  context: Context;
-  ownership: Pick<Ownership, 'admit' | 'adopt'>;
-  placement: Pick<Placement, 'mayTakeUp'>;
-  directory: Pick<Directory, 'owned'>;
-  /** Whether this server generates; another only keeps its copy of the line. */
-  hosts: boolean;
-}
-
 type Outcome = 'gone' | 'left' | 'full';
 
 export class Admission {
@@ -41,7 +32,12 @@ export class Admission {
   private begun = false;
   private loop: Promise<void> = Promise.resolve();
 
-  constructor(private readonly parts: AdmissionParts) {}
+  constructor(
+    private readonly context: Context,
+    private readonly directory: Pick<Directory, 'owned'>,
+    private readonly ownership: Pick<Ownership, 'admit' | 'adopt'>,
+    private readonly placement: Pick<Placement, 'mayTakeUp' | 'hosts'>,
+  ) {}
 
   /** There may be room, or somebody new in the line. */
   stir(): void {
@@ -53,7 +49,7 @@ export class Admission {
   begin(delay: number): void {
     if (this.begun) return;
     this.begun = true;
-    const { line } = this.parts.context;
+    const { line } = this.context;
     const unlisten = line.onChange(() => this.stir());
     this.loop = this.keepOn(delay).finally(unlisten);
   }
@@ -64,7 +60,7 @@ export class Admission {
   }
 
   private async keepOn(delay: number): Promise<void> {
-    const { clock, policy, logger } = this.parts.context;
+    const { clock, policy, logger } = this.context;
     const period = (policy.leaseSeconds * 1_000) / LOOKS;
     const beginsAt = clock.monotonic() + delay;
     let lookedAt = -Infinity;
@@ -73,27 +69,27 @@ export class Admission {
       const due = clock.monotonic() - lookedAt >= period;
       if (due) lookedAt = clock.monotonic();
       try {
-        await this.parts.context.line.look(due);
-        if (this.parts.hosts && clock.monotonic() >= beginsAt) await this.turn();
+        await this.context.line.look(due);
+        if (this.placement.hosts && clock.monotonic() >= beginsAt) await this.turn();
       } catch (error) {
         logger.warn({ error }, 'could not look after the sessions that wait for room; trying again');
       }
-      const wait = this.parts.context.line.length > 0 ? Math.min(POLITENESS, period) : period;
+      const wait = this.context.line.length > 0 ? Math.min(POLITENESS, period) : period;
       if (!this.stirring) await this.stirred.wait(clock, wait, this.over.signal);
     }
   }
 
   /** From the first on, until there is no room for one: those behind it wait for it. */
   private async turn(): Promise<void> {
-    if (this.parts.directory.owned().some(({ returning }) => returning)) return;
-    for (const waiting of [...this.parts.context.line.all()]) {
+    if (this.directory.owned().some(({ returning }) => returning)) return;
+    for (const waiting of [...this.context.line.all()]) {
       if (this.over.signal.aborted) return;
       if ((await this.serve(waiting)) === 'full') return;
     }
   }
 
   private async serve(waiting: Waiting): Promise<Outcome> {
-    const { context } = this.parts;
+    const { context } = this;
     const { line } = context;
     const session = waiting.session ?? (await this.read(waiting));
     if (!session) {
@@ -103,14 +99,14 @@ export class Admission {
     const why = this.whyNotAnyLonger(waiting, session);
     if (why) return this.sendAway(waiting, why);
     if (waiting.notHere || !line.fits(session)) return 'left';
-    const another = !this.parts.placement.mayTakeUp(session, true);
+    const another = !this.placement.mayTakeUp(session, true);
     if (another && context.clock.monotonic() - waiting.knownAt < POLITENESS) return 'full';
     return this.start(waiting, session);
   }
 
   /** Undefined when it waits no more, or cannot be read. */
   private async read(waiting: Waiting): Promise<Session | undefined> {
-    const { vault } = this.parts.context;
+    const { vault } = this.context;
     const found = await findSession(vault, waiting.id).catch((error: unknown) => {
       if (isLasting(error) || error instanceof DeletedError) return undefined;
       throw error;
@@ -121,7 +117,7 @@ export class Admission {
   }
 
   private whyNotAnyLonger({ knownAt }: Waiting, session: Session): StateReason | undefined {
-    const { context } = this.parts;
+    const { context } = this;
     const { clock, policy, watching } = context;
     if (clock.now() >= (session.wait?.until ?? Infinity)) return 'CAPACITY';
     const watchedAt = Math.max(knownAt, watching.last(session.id));
@@ -131,7 +127,7 @@ export class Admission {
 
   private async sendAway({ id }: Waiting, reason: StateReason): Promise<Outcome> {
     try {
-      const owned = await this.parts.ownership.adopt(id);
+      const owned = await this.ownership.adopt(id);
       await owned?.leaveLine(reason);
       return 'gone';
     } catch (error) {
@@ -140,7 +136,7 @@ export class Admission {
   }
 
   private async start(waiting: Waiting, session: Session): Promise<Outcome> {
-    const { context, ownership } = this.parts;
+    const { context, ownership } = this;
     try {
       await requireModel(context, session);
       await ownership.admit(session);
@@ -158,8 +154,7 @@ export class Admission {
   private notNow(id: string, error: unknown): Outcome {
     const code = error instanceof DomainError ? error.code : undefined;
     const usual = code === 'OWNED_ELSEWHERE' || code === 'CONFLICT' || code === 'SHUTTING_DOWN';
-    if (!usual)
-      this.parts.context.logger.warn({ sessionId: id, error }, 'could not begin a session that waits for room');
+    if (!usual) this.context.logger.warn({ sessionId: id, error }, 'could not begin a session that waits for room');
     return 'left';
   }
 }

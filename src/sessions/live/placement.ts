@@ -50,6 +50,11 @@ export class Placement {
     private readonly line: Pick<Line, 'length' | 'placeOf' | 'hear'>,
   ) {}
 
+  /** Whether this server generates. */
+  get hosts(): boolean {
+    return this.standing.hosts;
+  }
+
   /** Whether another server could have a session as well, or instead. */
   get hasOthers(): boolean {
     return !this.standing.hosts || this.others().length > 0;
