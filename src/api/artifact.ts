@@ -6,7 +6,7 @@ import {
   type Session as DomainSession,
   type UnmadeArtifact,
 } from '../sessions/index.js';
-import { absent, answering, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import { absent, answering, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { downloadFields } from './download.js';
@@ -101,7 +101,7 @@ builder.queryField('artifact', (t) =>
   t.field({
     type: Artifact,
     description: 'One file of a session, by its id.',
-    errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, UnavailableError] },
     args: { id: t.arg.id({ required: true, description: 'As `Artifact.id` gives it.' }) },
     resolve: answering((_root: unknown, { id }: { id: string }, context: ApiContext) =>
       find(localId('Artifact', id, 'id'), context),

@@ -1,4 +1,4 @@
-import type { DomainError, SessionEvent, Sessions } from '../sessions/index.js';
+import type { CallerSessions, DomainError, Principal, SessionEvent } from '../sessions/index.js';
 import type { MediaLinks } from './links.js';
 
 /** Bounds the subscriptions that one session may have at this server. */
@@ -20,7 +20,10 @@ export interface ServiceFacts {
 
 /** What resolvers work with. The server makes one per operation. */
 export interface ApiContext {
-  sessions: Sessions;
+  /** Who asks. */
+  principal: Principal;
+  /** As whoever asks may see and change them. */
+  sessions: CallerSessions;
   links: MediaLinks;
   media: MediaReader;
   gate: SubscriberGate;

@@ -2,7 +2,7 @@ import type {
   CreateSessionInput,
   DeletedSession as Deleted,
   ForkSessionInput,
-  Sessions,
+  CallerSessions,
   SwitchPromptInput,
   SwitchWhen as When,
   TimelineInput,
@@ -14,6 +14,7 @@ import {
   answering,
   AtCapacityError,
   ConflictError,
+  ForbiddenError,
   InvalidInputError,
   NotFoundError,
   SessionEndedError,
@@ -92,7 +93,7 @@ builder.mutationField('createSession', (t) =>
   t.field({
     type: Session,
     description: 'Answers as soon as the session is admitted, or stands in the line, before anything is generated.',
-    errors: { types: [InvalidInputError, ConflictError, AtCapacityError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, ConflictError, AtCapacityError, UnavailableError] },
     args: { input: t.arg({ type: CreateSession, required: true, description: 'What to generate.' }) },
     resolve: answering((_root: unknown, { input }: { input: CreateSessionArgs }, { sessions }: ApiContext) =>
       sessions.createSession(createInput(input)),
@@ -132,7 +133,9 @@ builder.mutationField('forkSession', (t) =>
     description:
       'A new session with the model, adapters, seed and size of another, and its video up to a chunk; from there on it goes its own ' +
       'way. The other one may be in any state and stays as it is. Prompts that have not taken effect by then are not inherited.',
-    errors: { types: [InvalidInputError, NotFoundError, ConflictError, AtCapacityError, UnavailableError] },
+    errors: {
+      types: [InvalidInputError, ForbiddenError, NotFoundError, ConflictError, AtCapacityError, UnavailableError],
+    },
     args: {
       sessionId: t.arg.id({ required: true, description: 'The session to branch off from.' }),
       atChunk: t.arg.int({
@@ -177,7 +180,15 @@ builder.mutationField('switchPrompt', (t) =>
       'Answers at once with the expected block. The stream then carries exactly one of `PromptApplied` or `PromptSuperseded` with ' +
       'the id of the receipt, unless the session ends first. On a paused session the switch takes effect after resume.',
     errors: {
-      types: [InvalidInputError, NotFoundError, ConflictError, SessionEndedError, AtCapacityError, UnavailableError],
+      types: [
+        InvalidInputError,
+        ForbiddenError,
+        NotFoundError,
+        ConflictError,
+        SessionEndedError,
+        AtCapacityError,
+        UnavailableError,
+      ],
     },
     args: {
       sessionId: t.arg.id({ required: true, description: 'The session to steer.' }),
@@ -219,7 +230,7 @@ function controlField(name: Control, description: string): void {
       type: Session,
       description,
       errors: {
-        types: [InvalidInputError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
+        types: [InvalidInputError, ForbiddenError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
       },
       args: { sessionId: t.arg.id({ required: true, description: SESSION_ID }) },
       resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
@@ -229,7 +240,7 @@ function controlField(name: Control, description: string): void {
   );
 }
 
-function control(sessions: Sessions, name: Control, id: string) {
+function control(sessions: CallerSessions, name: Control, id: string) {
   return sessions[name](id);
 }
 
@@ -271,7 +282,7 @@ builder.mutationField('remakeArtifacts', (t) =>
     description:
       'Makes artifacts that could not be made when the session ended (`artifactStatus` FAILED), in the background. ' +
       'Answers at once. Repeating it has no effect while they are made, and when none is missing.',
-    errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, ConflictError, UnavailableError] },
     args: { sessionId: t.arg.id({ required: true, description: SESSION_ID }) },
     resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
       sessions.remakeArtifacts(localId('Session', sessionId, 'sessionId')),
@@ -293,7 +304,7 @@ builder.mutationField('deleteSession', (t) =>
     description:
       'Stops the session if necessary and deletes it with everything that was generated. Its forks stay complete. ' +
       'Repeating it has no effect.',
-    errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, ConflictError, UnavailableError] },
     args: { sessionId: t.arg.id({ required: true, description: SESSION_ID }) },
     resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
       sessions.deleteSession(localId('Session', sessionId, 'sessionId')),

@@ -19,6 +19,7 @@ export abstract class ApiError {
 
 export class InvalidInputError extends ApiError {}
 export class NotFoundError extends ApiError {}
+export class ForbiddenError extends ApiError {}
 export class ConflictError extends ApiError {}
 export class SessionEndedError extends ApiError {}
 export class AtCapacityError extends ApiError {}
@@ -29,6 +30,7 @@ type ErrorClass = new (error: DomainError) => ApiError;
 const CLASSES: Record<DomainErrorCode, ErrorClass> = {
   INVALID_INPUT: InvalidInputError,
   NOT_FOUND: NotFoundError,
+  FORBIDDEN: ForbiddenError,
   CONFLICT: ConflictError,
   ENDED: SessionEndedError,
   AT_CAPACITY: AtCapacityError,
@@ -73,6 +75,7 @@ const ErrorCode = builder.enumType('ErrorCode', {
   values: {
     INVALID_INPUT: { description: 'An argument is empty, too long, out of range, or contradicts another one.' },
     NOT_FOUND: { description: 'There is no such session, receipt or artifact.' },
+    FORBIDDEN: { description: 'The credential does not have the scope that this needs; the message names it.' },
     CONFLICT: {
       description: 'The request conflicts with existing state, e.g. an idempotency key reused with different input.',
     },
@@ -115,6 +118,11 @@ builder.objectType(InvalidInputError, {
 builder.objectType(NotFoundError, {
   name: 'NotFoundError',
   description: 'There is no such session, artifact, export or receipt.',
+  interfaces: [ErrorInterface],
+});
+builder.objectType(ForbiddenError, {
+  name: 'ForbiddenError',
+  description: 'The credential may not do this: it lacks a scope, which the message names.',
   interfaces: [ErrorInterface],
 });
 builder.objectType(ConflictError, {

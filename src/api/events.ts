@@ -12,7 +12,14 @@ import { Artifact, ARTIFACTS, ArtifactStatus, fatesOf } from './artifact.js';
 import { linkFor } from './links.js';
 import { weigh } from './paging.js';
 import { builder } from './builder.js';
-import { ApiError, AtCapacityError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import {
+  ApiError,
+  AtCapacityError,
+  ForbiddenError,
+  InvalidInputError,
+  NotFoundError,
+  UnavailableError,
+} from './errors.js';
 import { Failure } from './failure.js';
 import { QueuePlace, SessionState, StateReason } from './session.js';
 import { sessionStream, type Streamed } from './stream.js';
@@ -288,7 +295,7 @@ const EVENTS = {
   SessionEnded,
 } satisfies Record<SessionEvent['type'], object>;
 
-const FAILURES = [InvalidInputError, NotFoundError, AtCapacityError, UnavailableError];
+const FAILURES = [InvalidInputError, ForbiddenError, NotFoundError, AtCapacityError, UnavailableError];
 
 const StreamItem = builder.unionType('SessionStreamResult', {
   description: 'An event; or, once and last, why there is no stream.',

@@ -2,7 +2,15 @@ import { DomainError, type Artifact as Stored, type SessionExport } from '../ses
 import { ARTIFACTS } from './artifact.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
-import { absent, answering, ConflictError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import {
+  absent,
+  answering,
+  ConflictError,
+  ForbiddenError,
+  InvalidInputError,
+  NotFoundError,
+  UnavailableError,
+} from './errors.js';
 import { downloadFields } from './download.js';
 import { Failure } from './failure.js';
 import { GLOBAL_ID, localId } from './ids.js';
@@ -84,7 +92,7 @@ builder.mutationField('exportSession', (t) =>
     description:
       'Exports a part of a session as a video in the background: whole chunks, not re-encoded. Answers at once. ' +
       'The session may be in any state. The same part is the same export: repeating it has no effect.',
-    errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, UnavailableError] },
     args: {
       sessionId: t.arg.id({ required: true, description: 'The session to export a part of.' }),
       fromSeconds: t.arg.float({
@@ -107,7 +115,7 @@ builder.mutationField('cancelExport', (t) =>
   t.field({
     type: Export,
     description: 'Cancels an export that is not done. Repeating it has no effect.',
-    errors: { types: [InvalidInputError, NotFoundError, ConflictError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, ConflictError, UnavailableError] },
     args: { id: t.arg.id({ required: true, description: 'As `Export.id` gives it.' }) },
     resolve: answering((_root: unknown, { id }: { id: string }, { sessions }: ApiContext) =>
       sessions.cancelExport(...partsOf(localId('Export', id, 'id'))),
@@ -119,7 +127,7 @@ builder.queryField('export', (t) =>
   t.field({
     type: Export,
     description: 'One export, by its id; ask again to follow its progress.',
-    errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, UnavailableError] },
     args: { id: t.arg.id({ required: true, description: 'As `Export.id` gives it.' }) },
     resolve: answering((_root: unknown, { id }: { id: string }, context: ApiContext) =>
       find(localId('Export', id, 'id'), context),

@@ -3,4 +3,5 @@ export type { ApiContext, MediaReader, ServiceFacts, SubscriberGate } from './co
 export type { Link, MediaLinks } from './links.js';
 export type { ListSize } from './paging.js';
 export { withoutPaths } from './redact.js';
+export { scopeOfOperation } from './scopes.js';
 export { printContract, schema } from './schema.js';

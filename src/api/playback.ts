@@ -1,7 +1,7 @@
 import type { ViewerPosition } from '../sessions/index.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
-import { answering, InvalidInputError, UnavailableError } from './errors.js';
+import { answering, ForbiddenError, InvalidInputError, UnavailableError } from './errors.js';
 import { localId } from './ids.js';
 
 const PlaybackAcknowledged = builder.objectRef<{ heard: boolean }>('PlaybackAcknowledged').implement({
@@ -26,7 +26,7 @@ builder.mutationField('acknowledgePlayback', (t) =>
       'How far a viewer has seen, so that REALTIME generation does not run ahead of that: a new prompt is seen soon, and nothing is ' +
       'generated for a picture that stands still. Say it about once a second while the picture moves, and whenever it stops, ' +
       'starts or goes elsewhere. Nothing is stored.',
-    errors: { types: [InvalidInputError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, UnavailableError] },
     args: {
       sessionId: t.arg.id({ required: true, description: 'The session that is watched.' }),
       viewer: t.arg.id({ required: true, description: 'As its `sessionStream` was told; 1 to 100 characters.' }),

@@ -14,7 +14,7 @@ import {
 import { Artifact, ARTIFACTS, ArtifactStatus, fatesOf } from './artifact.js';
 import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
-import { absent, answering, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
+import { absent, answering, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { connectionOf, type Connected } from './connection.js';
 import { PAGE, pageArguments, pageItems, pageSize, READ, weigh } from './paging.js';
 import { Failure } from './failure.js';
@@ -289,7 +289,7 @@ builder.queryField('session', (t) =>
   t.field({
     type: Session,
     description: 'One session, by its id.',
-    errors: { types: [InvalidInputError, NotFoundError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, UnavailableError] },
     args: { id: t.arg.id({ required: true, description: 'As `Session.id` gives it.' }) },
     ...weigh(1, READ),
     resolve: answering((_root: unknown, { id }: { id: string }, { sessions, signal }: ApiContext) =>
@@ -304,7 +304,7 @@ builder.queryField('sessions', (t) =>
   t.field({
     type: SessionConnection,
     description: 'All sessions that are stored, newest first.',
-    errors: { types: [InvalidInputError, UnavailableError] },
+    errors: { types: [InvalidInputError, ForbiddenError, UnavailableError] },
     args: {
       first: t.arg.int({ description: pageArguments.first }),
       after: t.arg.string({ description: pageArguments.after }),

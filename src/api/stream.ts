@@ -47,6 +47,8 @@ async function* follow(
   try {
     const sessionId = localId('Session', args.sessionId, 'sessionId');
     const options = subscribeOptions(sessionId, args, signal);
+    // First: that another's session is full is not for everybody.
+    await context.sessions.mayWatch(sessionId, signal);
     const leave = enter(sessionId, context);
     try {
       yield* decorate(context, sessionId, args, options);

@@ -1,6 +1,7 @@
 import { ImportError } from '../import/errors.js';
 import { ConfigError } from '../server/config.js';
 import { DomainError } from '../sessions/errors.js';
+import { StoreError } from '../sessions/ports.js';
 
 /** Exit codes, stable for scripts. */
 export const EXIT = {
@@ -52,6 +53,7 @@ export function explain(error: unknown): { exitCode: number; message: string } {
     const cause = error.cause instanceof Error && error.code === 'STORAGE' ? ` ${error.cause.message}` : '';
     return { exitCode: OF_DOMAIN[error.code] ?? EXIT.bug, message: `${error.message}${cause}` };
   }
+  if (error instanceof StoreError) return { exitCode: EXIT.storage, message: error.message };
   if (isListenError(error)) return { exitCode: EXIT.usage, message: error.message };
   return { exitCode: EXIT.bug, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }

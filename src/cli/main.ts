@@ -15,6 +15,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   fsck: async () => (await import('./fsck.js')).fsckCommand(),
   models: async () => (await import('./models.js')).modelsCommand(),
   doctor: async () => (await import('./doctor.js')).doctorCommand(),
+  keys: async () => (await import('./keys.js')).keysCommand(),
   secrets: async () => (await import('./secrets.js')).secretsCommand(),
 };
 

@@ -1,10 +1,11 @@
 import { Command } from 'commander';
 import type { Logger } from 'pino';
 import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
-import { checkExposure } from '../server/exposure.js';
+import { KeyFile } from '../server/credentials/key-file.js';
+import { checkExposure, needsCredential } from '../server/exposure.js';
 import type { RunningServer } from '../server/index.js';
 import { type KeptSecret, withSecrets } from '../server/secrets.js';
-import { type ComposedBackend, openBackend } from './backend.js';
+import { type ComposedBackend, openBackend, openConfiguredStore } from './backend.js';
 import { endWhenUnforeseen } from './crash.js';
 import { logDemand } from './embedded-metrics.js';
 import { EXIT } from './failure.js';
@@ -23,7 +24,7 @@ export function serveCommand(): Command {
 
 async function runServer(flags: Record<string, unknown>): Promise<void> {
   const { config, token } = await withSecrets(loadConfig(process.env, flags));
-  checkExposure(config);
+  checkExposure(config, needsCredential(config) && (await hasKeys(config)));
   const log = createLog(config.logLevel);
   const open: { backend?: ComposedBackend; running?: RunningServer } = {};
   endWhenUnforeseen({
@@ -61,6 +62,11 @@ async function runServer(flags: Record<string, unknown>): Promise<void> {
   await open.running.close();
   // A request to a store that does not answer would keep the process alive.
   process.exit(EXIT.ok);
+}
+
+async function hasKeys(config: ServerConfig): Promise<boolean> {
+  const { keys } = await new KeyFile(openConfiguredStore(config)).read();
+  return keys.length > 0;
 }
 
 /** What is not as one might expect. */

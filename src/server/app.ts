@@ -6,8 +6,17 @@ import type { Server } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ApiContext } from '../api/index.js';
-import type { Logger, ObjectStore, ServiceStatus, SessionEvent, Sessions } from '../sessions/index.js';
+import {
+  GuardedSessions,
+  type Logger,
+  type ObjectStore,
+  type ServiceStatus,
+  type SessionEvent,
+  type Sessions,
+} from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
+import type { Login } from './credentials/authenticator.js';
+import { openCredentials } from './credentials/credentials.js';
 import { Edge } from './edge.js';
 import { CountingGate } from './gate.js';
 import { createGraphQL, noteFailure } from './graphql.js';
@@ -68,29 +77,32 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
   // What a server without a device knows of the others is theirs to report.
   const observed = config.role === 'api' ? { status: () => onlyDemand(sessions) } : sessions;
   metrics.observe(observed, () => gate.total);
-  const context: ApiContext = {
-    sessions,
+  const context = ({ principal }: Login): ApiContext => ({
+    principal,
+    sessions: new GuardedSessions(sessions, principal),
     links,
     gate,
     media: cache,
     failed: (error) => noteFailure(log, error),
     observe: (event) => observe(metrics, event),
     facts: { version, heartbeatSeconds: config.heartbeatSeconds, maxSubscribersPerSession: config.maxSubscribers },
-  };
+  });
   const { requestSeconds, maxBodyBytes, maxAnswerBytes } = config;
   const yoga = createGraphQL({ context, limits: config, requestSeconds, maxBodyBytes, maxAnswerBytes, metrics, log });
   const media = new MediaRoutes({ sessions, store, cache, links, log });
   const files = await StaticFiles.load(config.studio ?? builtStudio());
-  const edge = new Edge(config);
+  const credentials = await openCredentials(config, store, log);
+  const edge = new Edge(config, () => credentials.asks);
   const refusals = new RefusalLog(log);
   const readiness = new Readiness({ sessions, store, seconds: config.readySeconds, log });
-  const common = { config, edge, refusals, turns: new Turns(), yoga, metrics, log };
+  const common = { config, edge, credentials, refusals, turns: new Turns(), yoga, metrics, log };
   const http = createHttpServer({ ...common, sessions, readiness, media, files });
   const { server, connections } = http;
   const webSocket = serveWebSocket(server, { ...common, connections });
   await listen(server, config);
   let closed: Promise<void> | undefined;
-  const closeOnce = () => (closed ??= close(config, backend, server, webSocket, log));
+  const closeOnce = () =>
+    (closed ??= close(config, backend, server, webSocket, log).finally(() => credentials.close()));
   return {
     url: address(server, config),
     sessions,

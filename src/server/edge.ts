@@ -83,7 +83,11 @@ export class Edge {
   private readonly origins: Set<string>;
   private readonly trusts: (address: string, index: number) => boolean;
 
-  constructor(private readonly options: EdgeOptions) {
+  /** `asks`: whether a caller without a credential is turned away. */
+  constructor(
+    private readonly options: EdgeOptions,
+    private readonly asks: () => boolean = () => options.token !== undefined,
+  ) {
     const { publicUrl, hosts, corsOrigins, trustedProxies, host } = options;
     const known = publicUrl === undefined ? undefined : new URL(publicUrl);
     this.hosts = new Set([...hosts, host, ...(known ? [known.host] : [])].map((name) => listedHost(name) ?? name));
@@ -131,7 +135,7 @@ export class Edge {
 
   /** Where no credential is asked for, only who is known by host and origin is served (against DNS rebinding). */
   private stranger({ path, hostName, originAllowed }: Incoming, request: IncomingMessage): Refusal | undefined {
-    if (this.options.token !== undefined || FREE_PATHS.has(path)) return undefined;
+    if (this.asks() || FREE_PATHS.has(path)) return undefined;
     if (!this.isOurs(hostName, request.socket.localAddress)) {
       return refuse(
         421,

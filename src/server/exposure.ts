@@ -3,17 +3,23 @@ import { ConfigError, environmentName, type ServerConfig } from './config.js';
 
 type Exposing = Pick<ServerConfig, 'host' | 'token' | 'open' | 'store' | 'redis' | 'signingKey' | 'role'>;
 
-/** Refuses, with the ways out, to start what would give away what it has, or could not keep what it promises. */
-export function checkExposure({ host, token, open, store, redis, signingKey, role }: Exposing): void {
+/** Whether others can reach it, and no setting says who may call. */
+export function needsCredential({ host, token, open }: Pick<Exposing, 'host' | 'token' | 'open'>): boolean {
+  return !isLoopback(host.toLowerCase()) && token === undefined && !open;
+}
+
+/** `hasKeys`: whether API keys are in its store. Refuses, with the ways out, to start what would give away what it has, or could not keep what it promises. */
+export function checkExposure(settings: Exposing, hasKeys = false): void {
+  const { store, redis, signingKey, role } = settings;
   if (role !== 'all' && redis === undefined) {
     throw new ConfigError(
       `role (${environmentName('role')}): a server with the role ${role} needs others. Set redis (${environmentName('redis')}), through which they reach each other.`,
     );
   }
-  if (!isLoopback(host.toLowerCase()) && token === undefined && !open) {
+  if (needsCredential(settings) && !hasKeys) {
     throw new ConfigError(
-      `host (${environmentName('host')}): ${host} can be reached from other machines, and without a token anyone may call it. ` +
-        `Set a token (${environmentName('token')}), or --open (${environmentName('open')}=true) to serve everybody.`,
+      `host (${environmentName('host')}): ${settings.host} can be reached from other machines, and without a token anyone may call it. ` +
+        `Set a token (${environmentName('token')}), create an API key in the store (longlive keys create), or use --open (${environmentName('open')}=true) to serve everybody.`,
     );
   }
   const shared = redis !== undefined ? 'with Redis' : /^s3:/i.test(store) ? 'on S3' : undefined;

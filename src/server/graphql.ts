@@ -13,6 +13,7 @@ import {
 import { createLRUCache, createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga';
 import { type ApiContext, schema, withoutPaths } from '../api/index.js';
 import { DomainError, type DomainErrorCode, type Logger } from '../sessions/index.js';
+import type { Login } from './credentials/authenticator.js';
 import { boundingAnswers } from './answers.js';
 import { type OperationLimits, refusals } from './limits.js';
 import { eventIds } from './event-stream.js';
@@ -20,7 +21,7 @@ import type { Metrics } from './metrics.js';
 import { currentRequestId } from './request.js';
 
 export interface GraphQLOptions {
-  context: ApiContext;
+  context: (login: Login) => ApiContext;
   limits: OperationLimits;
   requestSeconds: number;
   maxBodyBytes: number;
@@ -32,7 +33,12 @@ export interface GraphQLOptions {
 /** Texts of operations whose parsed form is kept. */
 const CACHED_DOCUMENTS = 128;
 
-export type Yoga = YogaServerInstance<object, ApiContext>;
+/** What whoever serves an operation says of who asks. */
+export interface Asked {
+  login: Login;
+}
+
+export type Yoga = YogaServerInstance<Asked, ApiContext>;
 
 /** GraphQL over HTTP and SSE; its `getEnveloped` serves the WebSocket with the same limits and masking. */
 export function createGraphQL({
@@ -45,9 +51,9 @@ export function createGraphQL({
   log,
 }: GraphQLOptions): Yoga {
   const masked = new WeakSet<object>();
-  return createYoga<object, ApiContext>({
+  return createYoga<Asked, ApiContext>({
     schema,
-    context,
+    context: ({ login }) => context(login),
     graphqlEndpoint: '/graphql',
     graphiql: false,
     landingPage: false,

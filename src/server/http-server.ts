@@ -9,6 +9,7 @@ import type { Socket } from 'node:net';
 import type { Sessions, Logger } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
 import { Connections } from './connections.js';
+import type { Credentials } from './credentials/credentials.js';
 import { type Edge, type Incoming, type Refusal, UNKNOWN_ORIGIN } from './edge.js';
 import { sendGraphiQL } from './graphiql.js';
 import type { Yoga } from './graphql.js';
@@ -17,7 +18,7 @@ import type { MediaRoutes } from './media-routes.js';
 import type { Metrics } from './metrics.js';
 import type { Readiness } from './readiness.js';
 import { hangUp, type RefusalLog, refuseSocket, stopListening } from './refusals.js';
-import { authorized, currentRequestId, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
+import { currentRequestId, requestIdOf, sendError, sendJson, withRequestId } from './request.js';
 import type { StaticFiles } from './static.js';
 import type { Turns } from './turns.js';
 import { boundedRequest, EXCESS } from './upgrade.js';
@@ -25,6 +26,7 @@ import { boundedRequest, EXCESS } from './upgrade.js';
 export interface HttpParts {
   config: ServerConfig;
   edge: Edge;
+  credentials: Credentials;
   sessions: Sessions;
   readiness: Readiness;
   yoga: Yoga;
@@ -205,18 +207,14 @@ class Routes {
     response: ServerResponse,
     { address, foreign }: Incoming,
   ): Promise<void> {
-    const { config, turns, yoga } = this.parts;
+    const { config, credentials, turns, yoga } = this.parts;
     const accept = request.headers.accept ?? '';
-    const admitted = authorized(config.token, request.headers.authorization);
-    if (request.method === 'GET' && accept.includes('text/html') && (config.graphiql ?? admitted))
+    const login = await credentials.login(request.headers.authorization);
+    if (request.method === 'GET' && accept.includes('text/html') && (config.graphiql ?? login !== undefined))
       return sendGraphiQL(request, response);
-    if (!admitted) {
-      response.setHeader('www-authenticate', 'Bearer');
-      return sendError(response, 401, 'UNAUTHORIZED', 'Send the header "Authorization: Bearer <token>".');
-    }
-    // Nobody but who has the token can send it, a page of another site least of all.
-    if (foreign && config.token === undefined)
-      return this.refuse(request, response, UNKNOWN_ORIGIN, currentRequestId());
+    if (!login) return this.unauthorized(response);
+    // Nobody but who has a credential can send it, a page of another site least of all.
+    if (foreign && login.anonymous) return this.refuse(request, response, UNKNOWN_ORIGIN, currentRequestId());
     // Only types that a foreign page cannot send without asking first (CORS), so that no form can act for a visitor.
     if (request.method === 'POST' && !/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
       return sendError(response, 415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the operation as application/json.');
@@ -226,13 +224,30 @@ class Routes {
     }
     await turns.next(address);
     if (response.destroyed) return; // Whoever asked has left: nobody pays for the work.
-    await yoga(request, response);
+    if (accept.includes('text/event-stream'))
+      response.once(
+        'close',
+        credentials.watch(
+          () => login,
+          () => response.destroy(),
+        ),
+      );
+    await yoga(request, response, { login });
   }
 
-  /** Strangers hear whether it is ready and in general why not; what the store said is for who has the token, and the log. */
+  /** In the same words whatever is wrong with a credential. */
+  private unauthorized(response: ServerResponse): void {
+    if (this.parts.credentials.undecided)
+      return sendError(response, 503, 'STORAGE', 'The store, which has the API keys, does not answer; try again.');
+    response.setHeader('www-authenticate', 'Bearer');
+    sendError(response, 401, 'UNAUTHORIZED', 'Send the header "Authorization: Bearer <token>".');
+  }
+
+  /** Strangers hear whether it is ready and in general why not; what the store said is for the operator, and the log. */
   private async ready(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { config, readiness } = this.parts;
-    const trusted = config.token !== undefined && authorized(config.token, request.headers.authorization);
+    const { credentials, readiness } = this.parts;
+    const login = await credentials.login(request.headers.authorization);
+    const trusted = login !== undefined && !login.anonymous && login.principal.scopes.has('admin');
     const problems = await readiness.problems(trusted);
     const warnings = readiness.warnings();
     sendJson(response, problems.length === 0 ? 200 : 503, {
@@ -243,10 +258,11 @@ class Routes {
   }
 
   private async metrics(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { config, metrics } = this.parts;
-    if (!authorized(config.token, request.headers.authorization)) {
-      return sendError(response, 401, 'UNAUTHORIZED', 'Send the header "Authorization: Bearer <token>".');
-    }
+    const { credentials, metrics } = this.parts;
+    const login = await credentials.login(request.headers.authorization);
+    if (!login) return this.unauthorized(response);
+    if (!login.principal.scopes.has('admin'))
+      return sendError(response, 403, 'FORBIDDEN', 'This needs a credential with the scope admin.');
     response.writeHead(200, { 'content-type': metrics.registry.contentType }).end(await metrics.registry.metrics());
   }
 

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { randomUUID, timingSafeEqual, createHash } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { errorBody } from './refusals.js';
 
@@ -18,13 +18,6 @@ export function withRequestId<T>(id: string, work: () => T): T {
 export function requestIdOf(request: IncomingMessage): string {
   const given = request.headers['x-request-id'];
   return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
-}
-
-/** Whether an `Authorization` value carries the token. Takes the same time whatever is wrong. */
-export function authorized(token: string | undefined, authorization: unknown): boolean {
-  if (token === undefined) return true;
-  const digest = (value: string) => createHash('sha256').update(value).digest();
-  return timingSafeEqual(digest(typeof authorization === 'string' ? authorization : ''), digest(`Bearer ${token}`));
 }
 
 export function sendJson(response: ServerResponse, status: number, body: object): void {

@@ -12,6 +12,8 @@ import { handleProtocols, makeServer, type Server as Protocol } from 'graphql-ws
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import type { ServerConfig } from './config.js';
 import type { Connections } from './connections.js';
+import type { Login } from './credentials/authenticator.js';
+import type { Credentials } from './credentials/credentials.js';
 import { type Edge, type Incoming, type Refusal, UNKNOWN_ORIGIN } from './edge.js';
 import { CountingGate } from './gate.js';
 import type { Logger } from '../sessions/index.js';
@@ -19,13 +21,13 @@ import type { Yoga } from './graphql.js';
 import type { Metrics } from './metrics.js';
 import { type Operation, Operations } from './operations.js';
 import { type RefusalLog, refuseSocket } from './refusals.js';
-import { authorized } from './request.js';
 import type { Turns } from './turns.js';
 import { WebSocketClient } from './websocket-client.js';
 
 export interface WebSocketOptions {
   config: ServerConfig;
   edge: Edge;
+  credentials: Credentials;
   connections: Connections;
   refusals: RefusalLog;
   turns: Turns;
@@ -39,6 +41,8 @@ interface Extra {
   client: WebSocketClient;
   socket: WebSocket;
   request: IncomingMessage;
+  /** Who it is, once that is known. */
+  login?: Login;
   operations: Operations;
   /** What the client waits for, by id: kept by the protocol's library, known when the client has logged in. */
   subscriptions: Readonly<Record<string, unknown>>;
@@ -122,14 +126,22 @@ function unfitUpgrade({ path, originAllowed, method }: Incoming): Refusal | unde
   return originAllowed ? undefined : UNKNOWN_ORIGIN;
 }
 
-function protocolOf({ config, turns, yoga }: WebSocketOptions): Protocol<Extra> {
+function protocolOf({ config, credentials, turns, yoga }: WebSocketOptions): Protocol<Extra> {
   return makeServer<Record<string, unknown>, Extra>({
     connectionInitWaitTimeout: config.loginSeconds * 1000,
-    onConnect: ({ connectionParams, extra, subscriptions }) => {
+    onConnect: async ({ connectionParams, extra, subscriptions }) => {
       extra.subscriptions = subscriptions;
-      const admitted = authorized(config.token, connectionParams?.['authorization']);
-      if (admitted) extra.client.loggedIn();
-      return admitted;
+      const login = await credentials.login(connectionParams?.['authorization']);
+      if (!login && credentials.undecided) extra.client.close(TRY_AGAIN_LATER, 'The store does not answer');
+      if (!login) return false;
+      extra.login = login;
+      const leave = credentials.watch(
+        () => extra.login ?? login,
+        () => extra.client.close(FORBIDDEN, 'Forbidden'),
+      );
+      extra.socket.once('close', leave);
+      extra.client.loggedIn();
+      return true;
     },
     onSubscribe: async ({ extra }, id, params) => {
       const operation = extra.operations.begin(id);
@@ -154,6 +166,10 @@ function protocolOf({ config, turns, yoga }: WebSocketOptions): Protocol<Extra> 
     subscribe: (args: ExecutionArgs) => (args as Running).rootValue.subscribe(args),
   });
 }
+
+/** What graphql-ws says to who has no credential, and so to who has none any more. */
+const FORBIDDEN = 4403;
+const TRY_AGAIN_LATER = 1013;
 
 const COMPLETED = new GraphQLError('The operation was completed before it began.');
 
@@ -182,7 +198,7 @@ function open(protocol: Protocol<Extra>, extra: Extra, metrics: Metrics): void {
 
 async function prepare(
   yoga: Yoga,
-  { socket, request }: Extra,
+  { socket, request, login }: Extra,
   params: { query: string; operationName?: string | null; variables?: Record<string, unknown> | null },
   operation: Operation,
 ) {
@@ -190,6 +206,7 @@ async function prepare(
     ...{ socket, params },
     req: request,
     left: operation.left,
+    login: login as Login,
   }) as Enveloped;
   try {
     const document = parse(params.query);

@@ -2,6 +2,8 @@
 export type DomainErrorCode =
   | 'INVALID_INPUT'
   | 'NOT_FOUND'
+  /** The caller's credential does not have the scope that this needs. */
+  | 'FORBIDDEN'
   /** The request contradicts what is already there, e.g. an idempotency key reused with other input. */
   | 'CONFLICT'
   /** The session has ended and cannot change any more. */

@@ -1,12 +1,14 @@
 /** The session domain: what a session is, how it changes and who may see what when. Knows no transport and no vendor. */
 export * from './sessions.js';
+export * from './access/principal.js';
+export { type CallerSessions, GuardedSessions, SCOPE_OF } from './access/guarded.js';
 export { systemClock } from './clock.js';
 export * from './errors.js';
 export * from './events.js';
 export { DamagedError } from './stored/checksum.js';
 export { isSessionId } from './stored/ids.js';
 export { readWhole } from './stored/whole.js';
-export { keysOf, pageCursorOf, SESSIONS, STORE_PREFIXES } from './stored/keys.js';
+export { ACCESS, keysOf, pageCursorOf, SESSIONS, STORE_PREFIXES } from './stored/keys.js';
 export * from './policy.js';
 export * from './ports.js';
 export { SessionService } from './service.js';

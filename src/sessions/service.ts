@@ -1,3 +1,4 @@
+import { Tenancy } from './access/tenancy.js';
 import { systemClock } from './clock.js';
 import { DomainError } from './errors.js';
 import type { SessionEvent } from './events.js';
@@ -53,6 +54,7 @@ import type {
   PromptPage,
   PromptPageOptions,
   ServiceStatus,
+  SessionPageOptions,
   Sessions,
   SubscribeOptions,
 } from './sessions.js';
@@ -81,6 +83,7 @@ export class SessionService implements Sessions {
   private readonly secret: DeploymentSecret;
   private readonly identity: Identity;
   private readonly removal: Removal;
+  private readonly tenancy: Tenancy;
   private readonly jobs: Jobs;
   private readonly exports: Exports;
   private readonly remaking: Remaking;
@@ -121,14 +124,12 @@ export class SessionService implements Sessions {
     this.admission = new Admission(context, directory, this.ownership, placement);
     this.delivery = new Delivery(context, directory, placement, presence, {
       takeOver: async (id) => {
-        this.mustBeOpen();
-        this.mustGenerate();
+        this.mustBeOpen(true);
         return this.ownership.adopt(id);
       },
       session: (id) => this.session(id),
       serve: async (command) => {
-        this.mustBeOpen();
-        this.mustGenerate();
+        this.mustBeOpen(true);
         return this.making.serve(command);
       },
     });
@@ -137,6 +138,7 @@ export class SessionService implements Sessions {
     this.secret = new DeploymentSecret(vault, options.deployment);
     const { ownership, secret } = this;
     this.identity = new Identity(secret, this.standing, logger);
+    this.tenancy = new Tenancy(vault, directory, this.identity);
     const session = (id: string) => this.session(id);
     this.making = new Making({ context, directory, ownership, presence, secret, session });
     this.creation = new Creation({ placement, making: this.making, session });
@@ -183,14 +185,20 @@ export class SessionService implements Sessions {
     return this.deadline.answer(loading.then((stored) => this.seenFromHere(stored)));
   }
 
-  sessions(options: { first?: number; after?: string; signal?: AbortSignal } = {}): Promise<Page<Session>> {
+  mustBeOf(tenant: string, sessionId: string, signal?: AbortSignal): Promise<void> {
+    return this.deadline.answer(this.tenancy.mustBeOf(tenant, sessionId, signal));
+  }
+
+  sessions(options: SessionPageOptions = {}): Promise<Page<Session>> {
+    const { tenant, signal } = options;
+    const isOne = tenant === undefined ? undefined : (id: string) => this.tenancy.isOf(tenant, id, signal);
     const vault = this.context.vault.until(options.signal);
     const find = async (id: string): Promise<Session | undefined> => {
       const owned = this.directory.at(id)?.view();
       const stored = owned ? undefined : await findSession(vault, id);
       return owned ? this.placement.inLine(owned) : stored && this.seenFromHere(stored);
     };
-    return this.deadline.answer(pageOfSessions(vault, find, options));
+    return this.deadline.answer(pageOfSessions(vault, find, { ...options, isOne }));
   }
 
   receipts(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<SwitchReceipt>> {
@@ -368,13 +376,10 @@ export class SessionService implements Sessions {
     );
   }
 
-  private mustBeOpen(): void {
+  private mustBeOpen(toGenerate = false): void {
     if (this.standing.closing)
       throw new DomainError('SHUTTING_DOWN', 'This server is shutting down; try again in a moment.');
-  }
-
-  private mustGenerate(): void {
-    if (!this.standing.hosts) throw generatesNothing();
+    if (toGenerate && !this.standing.hosts) throw generatesNothing();
   }
 
   private seenFromHere({ session }: StoredSession): Session {

@@ -1,3 +1,4 @@
+import type { Caller } from './access/principal.js';
 import type { BlendKind, EncoderName, LoraChoice, RecacheMode } from './ports.js';
 
 export type SessionState = 'QUEUED' | 'STARTING' | 'LIVE' | 'PAUSED' | 'COMPLETED' | 'STOPPED' | 'FAILED';
@@ -90,8 +91,10 @@ export interface CreateSessionInput {
   maxSeconds?: number;
   /** Where there is no room it waits in the line, for so long at most; refused at once when absent or 0. */
   maxWaitSeconds?: number;
-  /** The same key (per principal, the caller scopes it) gives the same session, also on another server. */
+  /** The same key of the same caller gives the same session, also on another server. */
   idempotencyKey?: string;
+  /** Whose it is to be; the operator's when absent. */
+  caller?: Caller;
 }
 
 /** A fork has its parent's model, adapters, seed and size; its story is the parent's up to `atChunk`. */
@@ -114,6 +117,8 @@ export interface ForkSessionInput {
   maxWaitSeconds?: number;
   /** As of createSession. */
   idempotencyKey?: string;
+  /** Who asks; the fork is its parent's tenant's. */
+  caller?: Caller;
 }
 
 export interface ResumeSessionInput {
@@ -257,6 +262,8 @@ export interface QueuePlace {
 /** A snapshot of a session; never changes after it was handed out. */
 export interface Session {
   id: string;
+  /** Whose it is; absent for the default tenant, and so in sessions of releases without tenants. */
+  tenant?: string;
   state: SessionState;
   reason?: StateReason;
   /** What went wrong, for PAUSED by STORAGE or MODEL and for FAILED. */

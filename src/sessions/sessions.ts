@@ -33,6 +33,13 @@ export interface Page<T> {
   next?: string;
 }
 
+export interface SessionPageOptions {
+  first?: number;
+  after?: string;
+  tenant?: string;
+  signal?: AbortSignal;
+}
+
 export interface PromptPageOptions {
   first: number;
   /** `sequence` of the last item of the page before. */
@@ -107,8 +114,12 @@ export interface Sessions {
   forkSession(sessionId: string, input?: ForkSessionInput): Promise<Session>;
   /** NOT_FOUND. Like all that only reads, it reads no more once the signal is aborted, and rejects with its reason. */
   session(id: string, signal?: AbortSignal): Promise<Session>;
-  /** Newest first. */
-  sessions(options?: { first?: number; after?: string; signal?: AbortSignal }): Promise<Page<Session>>;
+  /** Newest first; of this tenant only, if one is given. A page may then have fewer items than asked for although more follow. */
+  sessions(options?: SessionPageOptions): Promise<Page<Session>>;
+  /**
+   * NOT_FOUND unless there is, or was, such a session of this tenant. That of another takes the same time and words as none.
+   */
+  mustBeOf(tenant: string, sessionId: string, signal?: AbortSignal): Promise<void>;
   /** Every request for a prompt, those of createSession included; newest first. */
   receipts(session: Session, options: PromptPageOptions): Promise<PromptPage<SwitchReceipt>>;
   /** Every prompt that took effect; newest first. */

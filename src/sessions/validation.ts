@@ -1,3 +1,4 @@
+import { storedTenant } from './access/principal.js';
 import { blockAtOrAfter, startSecondsOf } from './blocks.js';
 import { DomainError, invalid } from './errors.js';
 import type { BlendKind, LoraChoice, ModelInfo, RecacheMode } from './ports.js';
@@ -44,6 +45,8 @@ export interface PlannedPrompt {
 
 /** createSession's or forkSession's input with every default filled in. */
 export interface SessionRequest {
+  /** As of `Session`. */
+  tenant?: string;
   model: string;
   loras?: LoraChoice[];
   seed: bigint;
@@ -76,6 +79,7 @@ export function checkCreate(
   checkIdempotencyKey(input.idempotencyKey);
   const loras = checkLoras(input.loras ?? []);
   return {
+    ...storedTenant(input.caller?.tenant),
     model: model.name,
     ...(loras.length > 0 && { loras }),
     seed: checkSeed(input.seed ?? defaults.seed()),
@@ -106,6 +110,7 @@ export function checkFork(
     throw invalid('maxSeconds', `maxSeconds must be greater than ${begins}, where the fork begins; got ${maxSeconds}.`);
   }
   return {
+    ...storedTenant(parent.tenant),
     ...{ model, seed, width, height, maxSeconds },
     ...(loras.length > 0 && { loras: loras.map(({ name, weight }) => ({ name, weight })) }),
     pace: checkPace(input.pace),

@@ -66,7 +66,7 @@ export class Making {
 
   /** The session that this key has made already, or a new one. */
   private async beginOnce(
-    { idempotencyKey, maxWaitSeconds, inLine = false, ...input }: (CreateSessionInput | ForkSessionInput) & Placed,
+    { idempotencyKey, caller, maxWaitSeconds, inLine = false, ...input }: (CreateSessionInput | ForkSessionInput) & Placed,
     more: object,
     request: SessionRequest,
     encoder: EncoderName | undefined,
@@ -76,7 +76,7 @@ export class Making {
     const { clock, cluster, vault, line } = this.parts.context;
     // How long it may wait is not what is made.
     const inputDigest = digestInput({ ...input, ...more });
-    const [id, ...old] = await secret.sessionIds(idempotencyKey);
+    const [id, ...old] = await secret.sessionIds(idempotencyKey, caller);
     for (const known of idempotencyKey === undefined ? [] : [id, ...old]) {
       const owned = await directory.find(known);
       if (owned) return repeated(owned, inputDigest);

@@ -40,11 +40,22 @@ export async function findRecord(vault: Vault, id: string): Promise<Omit<StoredS
   return isSessionId(id) ? readRecord(vault, keysOf(id)) : undefined;
 }
 
+/** Entries of the list that are looked at for one page of one tenant, and how many of them at once. */
+const LOOKED_AT = 1_000;
+const AT_ONCE = 20;
+
+interface PageOptions {
+  first?: number;
+  after?: string;
+  /** Leaves out the others. */
+  isOne?: ((id: string) => Promise<boolean>) | undefined;
+}
+
 /** A page of sessions, newest first; `find` may know one better than the store, or not at all. */
 export async function pageOfSessions(
   vault: Vault,
   find: (id: string) => Promise<Session | undefined>,
-  { first = PAGE, after }: { first?: number; after?: string } = {},
+  { first = PAGE, after, isOne }: PageOptions = {},
 ): Promise<Page<Session>> {
   if (!Number.isInteger(first) || first < 1 || first > LARGEST_PAGE) {
     throw invalid('first', `first must be between 1 and ${LARGEST_PAGE}; got ${first}.`);
@@ -55,16 +66,61 @@ export async function pageOfSessions(
       'after is not a cursor of this list; pass a cursor as the API returned it, or leave it out to begin at the newest.',
     );
   }
+  const listed = vault.list(BY_DATE, after === undefined ? {} : { after: BY_DATE + after });
+  const { page, last } = isOne ? await keysOfSome(listed, first, isOne) : await keysOfAll(listed, first);
+  const found = await Promise.all(page.map((key) => findOrName(key, find)));
+  return {
+    items: found.filter((item) => item !== undefined),
+    ...(last !== undefined && { next: last.slice(BY_DATE.length) }),
+  };
+}
+
+/** `last`: behind which the next page begins, if there is one. */
+interface PageOfKeys {
+  page: string[];
+  last: string | undefined;
+}
+
+async function keysOfAll(listed: AsyncIterable<{ key: string }>, first: number): Promise<PageOfKeys> {
   const keys: string[] = [];
-  for await (const { key } of vault.list(BY_DATE, after === undefined ? {} : { after: BY_DATE + after })) {
+  for await (const { key } of listed) {
     keys.push(key);
     if (keys.length > first) break;
   }
   const page = keys.slice(0, first);
-  const found = await Promise.all(page.map((key) => findOrName(key, find)));
-  const last = page.at(-1);
-  const more = keys.length > first && last !== undefined;
-  return { items: found.filter((item) => item !== undefined), ...(more && { next: last.slice(BY_DATE.length) }) };
+  return { page, last: keys.length > first ? page.at(-1) : undefined };
+}
+
+/** Of a tenant's: what others have is passed over, for so long only. */
+async function keysOfSome(
+  listed: AsyncIterable<{ key: string }>,
+  first: number,
+  isOne: (id: string) => Promise<boolean>,
+): Promise<PageOfKeys> {
+  const page: string[] = [];
+  let looked = 0;
+  for await (const keys of batches(listed, AT_ONCE)) {
+    const which = await Promise.all(keys.map((key) => isOne(idOfByDateKey(key))));
+    for (const [index, key] of keys.entries()) {
+      if (!which[index]) continue;
+      if (page.length === first) return { page, last: page.at(-1) };
+      page.push(key);
+    }
+    looked += keys.length;
+    if (looked >= LOOKED_AT) return { page, last: keys.at(-1) };
+  }
+  return { page, last: undefined };
+}
+
+async function* batches(listed: AsyncIterable<{ key: string }>, size: number): AsyncGenerator<string[]> {
+  let batch: string[] = [];
+  for await (const { key } of listed) {
+    batch.push(key);
+    if (batch.length < size) continue;
+    yield batch;
+    batch = [];
+  }
+  if (batch.length > 0) yield batch;
 }
 
 /** A session that cannot be read harms no other: it is listed as damaged. */

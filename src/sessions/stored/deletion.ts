@@ -4,6 +4,7 @@
  * stays, so that its id is never used again. Whatever is left to do is found in `deleting/`.
  */
 
+import { storedTenant } from '../access/principal.js';
 import { DomainError } from '../errors.js';
 import type { Logger, SessionPolicy } from '../policy.js';
 import type { Clock } from '../ports.js';
@@ -62,7 +63,8 @@ export class Deletions {
     if ('tombstone' in stored) return stored.tombstone;
     const snapshot = stored.record?.snapshot;
     const parent = snapshot ? snapshot.parent : await this.parentByLog(id);
-    const tombstone: Tombstone = { id, deletedAt: new Date(this.store.clock.now()), ...(parent && { parent }) };
+    const whose = { ...storedTenant(snapshot?.tenant), ...(parent && { parent }) };
+    const tombstone: Tombstone = { id, deletedAt: new Date(this.store.clock.now()), ...whose };
     const expendable = this.expendable(keys);
     const vault = this.store.vault.makingRoom(async () => {
       const next = await expendable.next();

@@ -85,11 +85,14 @@ export const DELETING = 'deleting/';
 export const DEPLOYMENT = 'deployment/';
 export const DEPLOYMENT_SECRET = `${DEPLOYMENT}secret`;
 
+/** Who may call the service: written by the operator's commands, and when a credential was used. */
+export const ACCESS = 'access/';
+
 /** One empty object per session, newest first in a listing. */
 export const BY_DATE = 'by-date/';
 
 /** Everything that the service reads, writes, lists and deletes: what a role for it must allow. */
-export const STORE_PREFIXES = [SESSIONS, UNFINISHED, WAITING, SERVERS, EXPORTING, DELETING, BY_DATE, DEPLOYMENT];
+export const STORE_PREFIXES = [SESSIONS, UNFINISHED, WAITING, SERVERS, EXPORTING, DELETING, BY_DATE, DEPLOYMENT, ACCESS];
 
 const LAST_MILLISECOND = 9_999_999_999_999;
 

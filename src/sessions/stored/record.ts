@@ -55,6 +55,7 @@ interface StoredRecord extends Omit<SessionRecord, 'request' | 'snapshot' | 'sin
   since?: number;
   /** Of a tombstone, which has nothing else but an id and perhaps a parent. */
   deletedAt?: string;
+  tenant?: string;
   parent?: SessionParent;
   request: Omit<SessionRequest, 'seed'> & { seed: string };
   snapshot: StoredSnapshot;
@@ -93,6 +94,8 @@ export async function readRecord(
 export interface Tombstone {
   id: string;
   deletedAt: Date;
+  /** As of `Session`. */
+  tenant?: string;
   /** Whose media its forks may need. */
   parent?: SessionParent;
 }
@@ -121,8 +124,9 @@ export async function readRecordOrTombstone(
   const { etag } = stored;
   if (parsed.id !== sessionId) throw new DamagedError(key, 'is the record of another session');
   if (parsed.deletedAt === undefined) return { record: decode(parsed, key), etag };
-  const { id, deletedAt, parent } = parsed;
-  return { tombstone: { id, deletedAt: new Date(deletedAt), ...(parent && { parent }) }, etag };
+  const { id, deletedAt, tenant, parent } = parsed;
+  const whose = { ...(tenant !== undefined && { tenant }), ...(parent && { parent }) };
+  return { tombstone: { id, deletedAt: new Date(deletedAt), ...whose }, etag };
 }
 
 export function encodeTombstone(tombstone: Tombstone): Uint8Array {

@@ -4,6 +4,7 @@
  */
 
 import { createHash, randomBytes } from 'node:crypto';
+import { type Caller, callerKey } from '../access/principal.js';
 import { DomainError } from '../errors.js';
 import { randomSessionId, sessionIdOfKey, sessionIdOfOldKey } from './ids.js';
 import { BY_DATE, DEPLOYMENT_SECRET } from './keys.js';
@@ -28,11 +29,12 @@ export class DeploymentSecret {
     private readonly expected?: string,
   ) {}
 
-  /** What a new session with this idempotency key is called; then what earlier releases called it. */
-  async sessionIds(key: string | undefined): Promise<[string, ...string[]]> {
+  /** What a new session with this idempotency key of the caller is called; then what releases without callers called it. */
+  async sessionIds(key: string | undefined, caller?: Caller): Promise<[string, ...string[]]> {
     await this.confirm();
     if (key === undefined) return [randomSessionId()];
-    return [sessionIdOfKey(await this.get(), key), sessionIdOfOldKey(key)];
+    const id = sessionIdOfKey(await this.get(), key, callerKey(caller));
+    return caller === undefined ? [id, sessionIdOfOldKey(key)] : [id];
   }
 
   /** Tells servers of this store from others, and tells nothing of the secret. */

@@ -34,6 +34,7 @@ export function initialSnapshot(
 ): Session {
   return {
     id,
+    ...(request.tenant !== undefined && { tenant: request.tenant }),
     state: 'QUEUED',
     createdAt: new Date(now),
     updatedAt: new Date(now),

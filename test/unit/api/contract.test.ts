@@ -13,6 +13,7 @@ import {
   isSpecifiedScalarType,
 } from 'graphql';
 import { describe, expect, test } from 'vitest';
+import { withScopeTable } from '../../../scripts/scope-table.js';
 import { graphqlPage } from '../../../scripts/graphql-reference.js';
 import { printContract, schema } from '../../../src/api/index.js';
 
@@ -25,6 +26,11 @@ test('the code breaks no client of the committed contract', () => {
 test('the committed contract is the one of the code', () => {
   const dangerous = findDangerousChanges(buildSchema(committed), schema).map(({ description }) => description);
   expect(printContract(), `run "npm run schema" and review the difference\n${dangerous.join('\n')}`).toBe(committed);
+});
+
+test('the table of scopes is the one of the code (npm run schema)', () => {
+  const page = readFileSync(new URL('../../../docs/security.md', import.meta.url), 'utf8');
+  expect(withScopeTable(page, schema)).toBe(page);
 });
 
 describe('the reference of the schema', () => {

@@ -25,7 +25,7 @@ async function ask(query: string, failure: DomainError) {
   } as unknown as ApiContext;
   const limits = loadConfig({}, {});
   const yoga = createGraphQL({
-    context,
+    context: () => context,
     limits,
     requestSeconds: 5,
     maxBodyBytes: 10_000,

@@ -4,7 +4,6 @@ import { CountingGate } from '../../../src/server/gate.js';
 import { SignedLinks } from '../../../src/server/links.js';
 import { MediaCache } from '../../../src/server/media-cache.js';
 import { parseRange } from '../../../src/server/range.js';
-import { authorized } from '../../../src/server/request.js';
 import { MemoryStore } from '../../support/memory-store.js';
 
 describe('ranges', () => {
@@ -143,15 +142,6 @@ describe('the gate', () => {
     leave?.();
     expect(gate.total).toBe(1);
     expect(gate.enter('a')).toBeDefined();
-  });
-});
-
-describe('who may call', () => {
-  test('the token, all of it, and nothing else', () => {
-    expect(authorized(undefined, undefined)).toBe(true);
-    expect(authorized('secret', 'Bearer secret')).toBe(true);
-    for (const wrong of [undefined, '', 'Bearer ', 'Bearer secrets', 'secret', 7])
-      expect(authorized('secret', wrong)).toBe(false);
   });
 });
 

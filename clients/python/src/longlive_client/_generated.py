@@ -40,6 +40,7 @@ __all__ = [
     "Transition",
     "AtCapacityError",
     "ConflictError",
+    "ForbiddenError",
     "InvalidInputError",
     "NotFoundError",
     "SessionEndedError",
@@ -322,6 +323,10 @@ class ConflictError(ServiceError):
     """The request conflicts with what already exists or is under way."""
 
 
+class ForbiddenError(ServiceError):
+    """The credential may not do this: it lacks a scope, which the message names."""
+
+
 class InvalidInputError(ServiceError):
     """An argument cannot be used."""
 
@@ -344,7 +349,7 @@ SessionEvent = Union[ChunkEvent, AppliedEvent, RequestedEvent, SupersededEvent, 
 
 EVENTS = {"FrameChunk": ChunkEvent, "Heartbeat": HeartbeatEvent, "PromptApplied": AppliedEvent, "PromptRequested": RequestedEvent, "PromptSuperseded": SupersededEvent, "SessionEnded": EndedEvent, "StateChanged": StateEvent}
 
-ERRORS = {"AtCapacityError": AtCapacityError, "ConflictError": ConflictError, "InvalidInputError": InvalidInputError, "NotFoundError": NotFoundError, "SessionEndedError": SessionEndedError, "UnavailableError": UnavailableError}
+ERRORS = {"AtCapacityError": AtCapacityError, "ConflictError": ConflictError, "ForbiddenError": ForbiddenError, "InvalidInputError": InvalidInputError, "NotFoundError": NotFoundError, "SessionEndedError": SessionEndedError, "UnavailableError": UnavailableError}
 
 OPERATIONS = {
     "GetService": "query GetService{service{version accepting detail heartbeatSeconds}}",

@@ -22,6 +22,16 @@ export class ConflictError extends ServiceError {
   }
 }
 
+/** The credential may not do this: it lacks a scope, which the message names. */
+export class ForbiddenError extends ServiceError {
+  override readonly name = 'ForbiddenError';
+  declare readonly code: 'FORBIDDEN';
+
+  constructor(told: { code: 'FORBIDDEN'; message: string }) {
+    super(told.code, told.message);
+  }
+}
+
 /** An argument cannot be used. */
 export class InvalidInputError extends ServiceError {
   override readonly name = 'InvalidInputError';
@@ -77,4 +87,10 @@ export class UnavailableError extends ServiceError {
 
 /** Every error that the service answers with; `switch (error.code)` narrows it. */
 export type AnyServiceError =
-  AtCapacityError | ConflictError | InvalidInputError | NotFoundError | SessionEndedError | UnavailableError;
+  | AtCapacityError
+  | ConflictError
+  | ForbiddenError
+  | InvalidInputError
+  | NotFoundError
+  | SessionEndedError
+  | UnavailableError;

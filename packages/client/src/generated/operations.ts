@@ -59,6 +59,8 @@ export type ErrorCode =
   | 'ENDED'
   /** The device or the native core failed. */
   | 'ENGINE'
+  /** The credential does not have the scope that this needs; the message names it. */
+  | 'FORBIDDEN'
   /** An argument is empty, too long, out of range, or contradicts another one. */
   | 'INVALID_INPUT'
   /** The video encoder failed. */
@@ -227,6 +229,12 @@ type Problem_ConflictError_Fragment = {
   readonly message: string;
 };
 
+type Problem_ForbiddenError_Fragment = {
+  readonly __typename: 'ForbiddenError';
+  readonly code: ErrorCode;
+  readonly message: string;
+};
+
 type Problem_InvalidInputError_Fragment = {
   readonly __typename: 'InvalidInputError';
   readonly field: string | null;
@@ -255,6 +263,7 @@ type Problem_UnavailableError_Fragment = {
 export type ProblemFragment =
   | Problem_AtCapacityError_Fragment
   | Problem_ConflictError_Fragment
+  | Problem_ForbiddenError_Fragment
   | Problem_InvalidInputError_Fragment
   | Problem_NotFoundError_Fragment
   | Problem_SessionEndedError_Fragment
@@ -314,6 +323,7 @@ export type GetSessionQueryVariables = Exact<{
 
 export type GetSessionQuery = {
   readonly session:
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | SessionFieldsFragment
@@ -328,6 +338,7 @@ export type CreateSessionMutation = {
   readonly createSession:
     | Problem_AtCapacityError_Fragment
     | Problem_ConflictError_Fragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | SessionFieldsFragment
     | Problem_UnavailableError_Fragment;
@@ -350,6 +361,7 @@ export type ForkSessionMutation = {
   readonly forkSession:
     | Problem_AtCapacityError_Fragment
     | Problem_ConflictError_Fragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | SessionFieldsFragment
@@ -370,6 +382,7 @@ export type SwitchPromptMutation = {
   readonly switchPrompt:
     | Problem_AtCapacityError_Fragment
     | Problem_ConflictError_Fragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | Problem_SessionEndedError_Fragment
@@ -399,6 +412,7 @@ export type PauseSessionMutationVariables = Exact<{
 export type PauseSessionMutation = {
   readonly pauseSession:
     | Problem_AtCapacityError_Fragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | SessionFieldsFragment
@@ -414,6 +428,7 @@ export type ResumeSessionMutationVariables = Exact<{
 export type ResumeSessionMutation = {
   readonly resumeSession:
     | Problem_AtCapacityError_Fragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | SessionFieldsFragment
@@ -428,6 +443,7 @@ export type StopSessionMutationVariables = Exact<{
 export type StopSessionMutation = {
   readonly stopSession:
     | Problem_AtCapacityError_Fragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | SessionFieldsFragment
@@ -443,6 +459,7 @@ export type DeleteSessionMutation = {
   readonly deleteSession:
     | Problem_ConflictError_Fragment
     | { readonly __typename: 'DeletedSession'; readonly deletedAt: string }
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | Problem_UnavailableError_Fragment;
@@ -458,6 +475,7 @@ export type AcknowledgePlaybackMutationVariables = Exact<{
 
 export type AcknowledgePlaybackMutation = {
   readonly acknowledgePlayback:
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | { readonly __typename: 'PlaybackAcknowledged'; readonly heard: boolean }
     | Problem_UnavailableError_Fragment;
@@ -481,6 +499,7 @@ export type ExportSessionMutationVariables = Exact<{
 export type ExportSessionMutation = {
   readonly exportSession:
     | ExportFieldsFragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | Problem_UnavailableError_Fragment;
@@ -493,6 +512,7 @@ export type GetExportQueryVariables = Exact<{
 export type GetExportQuery = {
   readonly export:
     | ExportFieldsFragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | Problem_UnavailableError_Fragment;
@@ -509,6 +529,7 @@ export type SessionStreamSubscriptionVariables = Exact<{
 export type SessionStreamSubscription = {
   readonly sessionStream:
     | Problem_AtCapacityError_Fragment
+    | Problem_ForbiddenError_Fragment
     | {
         readonly __typename: 'FrameChunk';
         readonly cursor: string;

@@ -1,0 +1,292 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import WebSocket from 'ws';
+import { schema } from '../../../src/api/index.js';
+import { KeyFile } from '../../../src/server/credentials/key-file.js';
+import { ALL_SCOPES, type Scope, SCOPE_OF } from '../../../src/sessions/index.js';
+import { MemoryStore } from '../../support/memory-store.js';
+import { createSession, startTestServer, type TestServer, until } from '../../support/test-server.js';
+
+const TOKEN = 'the-token-of-the-operator';
+const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
+
+let server: TestServer;
+let store: MemoryStore;
+let keys: KeyFile;
+
+beforeEach(async () => {
+  store = new MemoryStore();
+  keys = new KeyFile(store);
+});
+afterEach(() => server.close());
+
+const start = async (settings = {}) =>
+  void (server = await startTestServer({ store, settings: { token: TOKEN, ...settings } }));
+const keyOf = async (tenant: string, scopes: readonly Scope[] = ALL_SCOPES.filter((scope) => scope !== 'admin')) =>
+  (await keys.create({ tenant, scopes })).key;
+const as = (key: string) => ({
+  query: <T>(text: string, variables?: object) => server.query<T>(text, variables, bearer(key)),
+});
+const make = async (key: string, input: object = {}) =>
+  (
+    await as(key).query<{ createSession: { id: string; playlistUrl: string; cursor: string } }>(
+      `mutation ($input: CreateSessionInput!) {
+        createSession(input: $input) { ... on Session { id cursor playlistUrl } ... on Error { message } }
+      }`,
+      { input: { prompt: 'a red fox', pace: 'FASTEST', maxSeconds: 2, ...input } },
+    )
+  ).createSession;
+
+/** Everything that takes a session's id, as one answer each. */
+const ABOUT = {
+  session: 'query ($id: ID!) { it: session(id: $id) { ...A } }',
+  node: 'query ($id: ID!) { it: node(id: $id) { id } }',
+  nodes: 'query ($id: ID!) { it: nodes(ids: [$id]) { id } }',
+  artifact: 'query ($artifact: ID!) { it: artifact(id: $artifact) { ...A } }',
+  export: 'query ($export: ID!) { it: export(id: $export) { ...A } }',
+  switchPrompt: 'mutation ($id: ID!) { it: switchPrompt(sessionId: $id, prompt: "a cat") { ...A } }',
+  pauseSession: 'mutation ($id: ID!) { it: pauseSession(sessionId: $id) { ...A } }',
+  resumeSession: 'mutation ($id: ID!) { it: resumeSession(sessionId: $id) { ...A } }',
+  stopSession: 'mutation ($id: ID!) { it: stopSession(sessionId: $id) { ...A } }',
+  remakeArtifacts: 'mutation ($id: ID!) { it: remakeArtifacts(sessionId: $id) { ...A } }',
+  forkSession: 'mutation ($id: ID!) { it: forkSession(sessionId: $id) { ...A } }',
+  exportSession: 'mutation ($id: ID!) { it: exportSession(sessionId: $id) { ...A } }',
+  cancelExport: 'mutation ($export: ID!) { it: cancelExport(id: $export) { ...A } }',
+  acknowledgePlayback:
+    'mutation ($id: ID!) { it: acknowledgePlayback(sessionId: $id, viewer: "v", seconds: 0) { ... on PlaybackAcknowledged { heard } ...A } }',
+  deleteSession: 'mutation ($id: ID!) { it: deleteSession(sessionId: $id) { ...A } }',
+};
+const A = ' fragment A on Error { __typename code message }';
+const textOf = (name: keyof typeof ABOUT) =>
+  name.startsWith('node') ? ABOUT[name] : `${ABOUT[name].replaceAll('...A', '__typename ...A')}${A}`;
+const variablesOf = (id: string) => ({
+  id,
+  artifact: `${id.replace('Session', 'Artifact')}/MP4`,
+  export: `${id.replace('Session', 'Export')}/000000-000001`,
+});
+
+const NOBODY = 'Session:0123456789abcdefghjkmnpqrs';
+
+describe("another tenant's session", () => {
+  test.each(Object.keys(ABOUT) as (keyof typeof ABOUT)[])('is answered by %s like one that never was', async (name) => {
+    await start();
+    const [mine, other] = [await keyOf('acme'), await keyOf('zenith')];
+    const { id } = await make(mine);
+    await until(async () => (await server.service.session(id.slice(8))).finishedAt !== undefined, 'it has ended');
+    const ask = (of: string) => as(other).query(textOf(name), variablesOf(of));
+    const before = [...store.objects.keys()].filter((key) => !key.startsWith('access/')).sort();
+    const answer = await ask(id);
+    expect(answer).toEqual(await ask(NOBODY));
+    expect(answer).toEqual(await ask(id));
+    expect([...store.objects.keys()].filter((key) => !key.startsWith('access/')).sort()).toEqual(before);
+    if (name === 'acknowledgePlayback') return; // Nobody generates one that has ended.
+    const own = await as(mine).query<{ it: { code?: string } }>(textOf(name), variablesOf(id));
+    expect(own).not.toEqual(answer);
+  });
+
+  test('is in no list, and its idempotency keys are its own', async () => {
+    await start();
+    const [mine, other] = [await keyOf('acme'), await keyOf('zenith')];
+    const made = [await make(mine, { idempotencyKey: 'order' }), await make(other, { idempotencyKey: 'order' })];
+    const third = await createSessionOfOperator({ idempotencyKey: 'order' });
+    expect(new Set([...made.map(({ id }) => id), third]).size).toBe(3);
+    expect((await make(mine, { idempotencyKey: 'order' })).id).toBe(made[0]?.id);
+    expect(await list(mine)).toEqual([made[0]?.id]);
+    expect(await list(other)).toEqual([made[1]?.id]);
+    expect((await list(TOKEN)).sort()).toEqual([...made.map(({ id }) => id), third].sort());
+  });
+
+  test('is passed over page by page', async () => {
+    await start();
+    const [mine, other] = [await keyOf('acme'), await keyOf('zenith')];
+    const made: string[] = [];
+    for (const key of [mine, other, other, mine, other, mine]) {
+      const { id } = await make(key);
+      if (key === mine) made.unshift(id);
+      await until(async () => (await server.service.session(id.slice(8))).finishedAt !== undefined, 'it has ended');
+    }
+    expect(await list(mine, 1)).toEqual(made);
+  });
+
+  test('cannot be told from none by its deletion', async () => {
+    await start();
+    const [mine, other] = [await keyOf('acme'), await keyOf('zenith')];
+    const { id } = await make(mine);
+    await until(async () => (await server.service.session(id.slice(8))).finishedAt !== undefined, 'it has ended');
+    const ask = (key: string, of: string) =>
+      as(key).query<{ it: { deletedAt?: string } }>(
+        `mutation ($id: ID!) { it: deleteSession(sessionId: $id) { ... on DeletedSession { deletedAt } ...A } }${A}`,
+        { id: of },
+      );
+    const deleted = await ask(mine, id);
+    expect(deleted.it.deletedAt).toBeDefined();
+    expect(await ask(mine, id)).toEqual(deleted);
+    expect(await ask(other, id)).toEqual(await ask(other, NOBODY));
+    expect(await as(other).query(textOf('session'), { id })).toEqual(
+      await as(other).query(textOf('session'), { id: NOBODY }),
+    );
+  });
+
+  const createSessionOfOperator = async (input: object) => (await make(TOKEN, input)).id;
+
+  async function list(key: string, first = 20): Promise<string[]> {
+    const ids: string[] = [];
+    for (let after: string | null = null; ;) {
+      const {
+        sessions,
+      }: { sessions: { edges: { node: { id: string } }[]; pageInfo: { endCursor: string; hasNextPage: boolean } } } =
+        await as(key).query(
+          'query ($first: Int, $after: String) { sessions(first: $first, after: $after) { ... on SessionConnection { edges { node { id } } pageInfo { endCursor hasNextPage } } } }',
+          { first, after },
+        );
+      ids.push(...sessions.edges.map(({ node }) => node.id));
+      if (!sessions.pageInfo.hasNextPage) return ids;
+      after = sessions.pageInfo.endCursor;
+    }
+  }
+});
+
+describe('a scope', () => {
+  test('is tried for every operation that there is', () => {
+    const roots = [schema.getQueryType(), schema.getMutationType(), schema.getSubscriptionType()];
+    const operations = roots.flatMap((root) => Object.keys(root?.getFields() ?? {}));
+    const tried = [...Object.keys(ABOUT), 'createSession', 'sessions', 'models', 'service', 'sessionStream'];
+    expect(operations.sort()).toEqual(tried.sort());
+  });
+
+  /** Which scope each operation needs, as the domain has it. */
+  const NEEDED = {
+    ...SCOPE_OF,
+    node: 'session:watch',
+    nodes: 'session:watch',
+    artifact: 'session:watch',
+    acknowledgePlayback: 'session:watch',
+  } as const;
+
+  test.each(Object.keys(ABOUT) as (keyof typeof ABOUT)[])('is needed for %s, and no other one', async (name) => {
+    await start();
+    const { id } = await make(await keyOf('acme'));
+    await until(async () => (await server.service.session(id.slice(8))).finishedAt !== undefined, 'it has ended');
+    const scope = NEEDED[name];
+    const others = ALL_SCOPES.filter((each) => each !== scope && each !== 'admin');
+    const without = await keyOf('acme', others);
+    const text = textOf(name);
+    const variables = variablesOf(id);
+    const body = await raw(without, text, variables);
+    expect(body).toContain('FORBIDDEN');
+    expect(body).toContain(scope);
+    expect(await raw(await keyOf('acme', [scope]), text, variables)).not.toContain('FORBIDDEN');
+  });
+
+  test.each([
+    [
+      'createSession',
+      'session:create',
+      'mutation { createSession(input: {prompt: "a", maxSeconds: 1}) { __typename ... on Error { message code } } }',
+    ],
+    ['sessions', 'session:list', '{ sessions { __typename ... on Error { message code } } }'],
+    ['models', 'models:read', '{ models { name } }'],
+    ['node of a model', 'models:read', '{ node(id: "Model:fake") { id } }'],
+  ] as const)('is needed for %s', async (_name, scope, text) => {
+    await start();
+    const others = ALL_SCOPES.filter((each) => each !== scope && each !== 'admin');
+    expect(await raw(await keyOf('acme', others), text, {})).toContain('FORBIDDEN');
+    expect(await raw(await keyOf('acme', [scope]), text, {})).not.toContain('FORBIDDEN');
+  });
+
+  test('admin is needed for metrics, and to see how busy others are', async () => {
+    await start();
+    const [key, admin] = [await keyOf('acme'), await keyOf('acme', ['admin'])];
+    await make(key);
+    const status = async (of?: string) =>
+      (await fetch(`${server.url}/metrics`, of === undefined ? {} : { headers: bearer(of) })).status;
+    expect([await status(), await status(key), await status(admin), await status(TOKEN)]).toEqual([401, 403, 200, 200]);
+    const text = '{ service { accepting devices { load } sessions { count } } }';
+    expect(await as(key).query(text)).toEqual({ service: { accepting: true, devices: [], sessions: [] } });
+    expect(await as(admin).query<{ service: { devices: object[] } }>(text)).toMatchObject({
+      service: { devices: [{}] },
+    });
+  });
+
+  async function raw(key: string, text: string, variables: object): Promise<string> {
+    const response = await fetch(`${server.url}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...bearer(key) },
+      body: JSON.stringify({ query: text, variables }),
+    });
+    return response.text();
+  }
+});
+
+const STREAM = 'subscription ($id: ID!) { sessionStream(sessionId: $id) { __typename ... on Error { code message } } }';
+
+/** A stream over a WebSocket: what came, and how it was closed. */
+function socketOf(key: string | undefined, id: string) {
+  const seen: string[] = [];
+  const socket = new WebSocket(`${server.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws');
+  const closed = new Promise<number>((resolve) => socket.once('close', resolve));
+  socket.on('open', () =>
+    socket.send(JSON.stringify({ type: 'connection_init', payload: key === undefined ? {} : bearer(key) })),
+  );
+  socket.on('message', (bytes: Buffer) => {
+    const { type } = JSON.parse(bytes.toString()) as { type: string };
+    seen.push(bytes.toString());
+    if (type === 'connection_ack')
+      socket.send(JSON.stringify({ id: '1', type: 'subscribe', payload: { query: STREAM, variables: { id } } }));
+  });
+  return { seen, closed, socket };
+}
+
+describe('a stream', () => {
+  const endless = { maxSeconds: undefined, pace: 'REALTIME' };
+
+  test("of another tenant's session is one error, over either transport, in the words for none", async () => {
+    await start();
+    const [mine, other] = [await keyOf('acme'), await keyOf('zenith')];
+    const { id } = await make(mine, endless);
+    const answers = await Promise.all(
+      [id, NOBODY].map(async (of) => {
+        const { seen, socket } = socketOf(other, of);
+        await until(() => seen.length === 3, 'the stream has ended');
+        socket.close();
+        const sse = await fetch(`${server.url}/graphql`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', accept: 'text/event-stream', ...bearer(other) },
+          body: JSON.stringify({ query: STREAM, variables: { id: of } }),
+        });
+        return [...seen, await sse.text()];
+      }),
+    );
+    expect(answers[0]).toEqual(answers[1]);
+    expect(answers[0]?.[1]).toContain('NOT_FOUND');
+  });
+
+  test('is closed with 4403, or cut off, soon after its key is revoked; others go on', async () => {
+    await start();
+    const { key, record } = await keys.create({ tenant: 'acme', scopes: ['session:watch', 'session:create'] });
+    const { id } = await make(key, endless);
+    const other = await keyOf('acme', ['session:watch']);
+    const [ended, goesOn] = [socketOf(key, id), socketOf(other, id)];
+    const sse = await fetch(`${server.url}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', accept: 'text/event-stream', ...bearer(key) },
+      body: JSON.stringify({ query: STREAM, variables: { id } }),
+    });
+    await until(() => ended.seen.length > 2 && goesOn.seen.length > 2, 'both have events');
+    await keys.revoke(record.id);
+    expect(await ended.closed).toBe(4403);
+    await expect(sse.text()).rejects.toThrow();
+    expect(goesOn.socket.readyState).toBe(WebSocket.OPEN);
+    goesOn.socket.close();
+    expect(await socketOf(key, id).closed).toBe(4403);
+  });
+
+  test('without a credential is for nobody as soon as there are keys', async () => {
+    await start({ token: undefined });
+    const { id } = await createSession(server, endless);
+    const stream = socketOf(undefined, id);
+    await until(() => stream.seen.length > 2, 'it has events');
+    await keyOf('acme');
+    expect(await stream.closed).toBe(4403);
+    expect((await fetch(`${server.url}/graphql?query={__typename}`)).status).toBe(401);
+  });
+});
