@@ -44,6 +44,7 @@ describe('errors', () => {
         case 'INVALID_INPUT':
           return error.field ?? 'input';
         case 'NOT_FOUND':
+        case 'FORBIDDEN':
         case 'CONFLICT':
         case 'ENDED':
           return error.name;
