@@ -185,20 +185,16 @@ export class SessionService implements Sessions {
     return this.deadline.answer(loading.then((stored) => this.seenFromHere(stored)));
   }
 
-  mustBeOf(tenant: string, sessionId: string, signal?: AbortSignal): Promise<void> {
-    return this.deadline.answer(this.tenancy.mustBeOf(tenant, sessionId, signal));
-  }
+  mustBeOf: Sessions['mustBeOf'] = (...asked) => this.deadline.answer(this.tenancy.mustBeOf(...asked));
 
   sessions(options: SessionPageOptions = {}): Promise<Page<Session>> {
-    const { tenant, signal } = options;
-    const isOne = tenant === undefined ? undefined : (id: string) => this.tenancy.isOf(tenant, id, signal);
     const vault = this.context.vault.until(options.signal);
     const find = async (id: string): Promise<Session | undefined> => {
       const owned = this.directory.at(id)?.view();
       const stored = owned ? undefined : await findSession(vault, id);
       return owned ? this.placement.inLine(owned) : stored && this.seenFromHere(stored);
     };
-    return this.deadline.answer(pageOfSessions(vault, find, { ...options, isOne }));
+    return this.deadline.answer(pageOfSessions(vault, find, { ...options, isOne: this.tenancy.only(options) }));
   }
 
   receipts(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<SwitchReceipt>> {

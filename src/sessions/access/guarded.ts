@@ -7,6 +7,7 @@ import type {
   CreateSessionInput,
   ExportInput,
   ForkSessionInput,
+  ResumeSessionInput,
   Session,
   SessionExport,
   SwitchPromptInput,
@@ -91,8 +92,15 @@ export class GuardedSessions implements CallerSessions {
   status(): ServiceStatus {
     const status = this.inner.status();
     if (this.isOperator) return status;
-    const { accepting, detail } = status;
-    return { accepting, ...(detail !== undefined && { detail }), devices: [], refusedRecordings: 0, sessions: {} };
+    const { accepting, detail, queued } = status;
+    return {
+      accepting,
+      queued,
+      ...(detail !== undefined && { detail }),
+      devices: [],
+      refusedRecordings: 0,
+      sessions: {},
+    };
   }
 
   // ---- making -------------------------------------------------------------------------------------------------------
@@ -158,9 +166,9 @@ export class GuardedSessions implements CallerSessions {
     return this.inner.pauseSession(sessionId);
   }
 
-  async resumeSession(sessionId: string): Promise<Session> {
+  async resumeSession(sessionId: string, input?: ResumeSessionInput): Promise<Session> {
     await this.may('resumeSession', sessionId);
-    return this.inner.resumeSession(sessionId);
+    return this.inner.resumeSession(sessionId, input);
   }
 
   async stopSession(sessionId: string): Promise<Session> {

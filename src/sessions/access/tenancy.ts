@@ -31,9 +31,10 @@ export class Tenancy {
     await this.identity.mustHave(this.find(tenant, id, signal));
   }
 
-  /** The same for lists, where what belongs to others is left out; what is remembered costs no reading. */
-  async isOf(tenant: string, id: string, signal?: AbortSignal): Promise<boolean> {
-    return (this.remembered(id) ?? (await this.read(id, signal))) === tenant;
+  /** For lists, which leave out what belongs to others; what is remembered costs no reading. None is left out without a tenant. */
+  only({ tenant, signal }: { tenant?: string; signal?: AbortSignal }): ((id: string) => Promise<boolean>) | undefined {
+    if (tenant === undefined) return undefined;
+    return async (id) => (this.remembered(id) ?? (await this.read(id, signal))) === tenant;
   }
 
   private remembered(id: string): string | undefined {

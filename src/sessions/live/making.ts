@@ -66,7 +66,13 @@ export class Making {
 
   /** The session that this key has made already, or a new one. */
   private async beginOnce(
-    { idempotencyKey, caller, maxWaitSeconds, inLine = false, ...input }: (CreateSessionInput | ForkSessionInput) & Placed,
+    {
+      idempotencyKey,
+      caller,
+      maxWaitSeconds,
+      inLine = false,
+      ...input
+    }: (CreateSessionInput | ForkSessionInput) & Placed,
     more: object,
     request: SessionRequest,
     encoder: EncoderName | undefined,

@@ -428,7 +428,6 @@ export type ResumeSessionMutationVariables = Exact<{
 export type ResumeSessionMutation = {
   readonly resumeSession:
     | Problem_AtCapacityError_Fragment
-    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | SessionFieldsFragment
