@@ -254,7 +254,7 @@ builder.mutationField('resumeSession', (t) =>
     description:
       'Continues a paused session from its last checkpoint, even if its server was lost. Repeating it has no effect.',
     errors: {
-      types: [InvalidInputError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
+      types: [InvalidInputError, ForbiddenError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
     },
     args: {
       sessionId: t.arg.id({ required: true, description: SESSION_ID }),

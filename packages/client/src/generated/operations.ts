@@ -428,6 +428,7 @@ export type ResumeSessionMutationVariables = Exact<{
 export type ResumeSessionMutation = {
   readonly resumeSession:
     | Problem_AtCapacityError_Fragment
+    | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | SessionFieldsFragment
