@@ -146,13 +146,13 @@ int main(int argc, char** argv) {
   std::printf("\n%-22s %-20s", "linear, kernel", "");
   for (const auto& s : shapes) std::printf(" %5ldx%ldx%ld", static_cast<long>(s[0]), static_cast<long>(s[1]), static_cast<long>(s[2]));
   std::printf("\n");
-  for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16, Isa::Amx}) {
+  for (Isa isa : kLevels) {
     if (isa > top || (!only.empty() && only != nameOf(isa))) continue;
     Context c(pool, isa);
     for (Precision p : {Precision::FP32, Precision::BF16, Precision::INT8}) {
       // A level is listed where it brings a kernel of its own.
       const auto kernel = [p](Isa i) -> const GemmKernel& { return gemmKernel(i, operandOf(i, p)); };
-      if (isa > Isa::Portable && &kernel(isa) == &kernel(static_cast<Isa>(static_cast<int>(isa) - 1)) && only.empty()) continue;
+      if (isa > Isa::Portable && &kernel(isa) == &kernel(below(isa)) && only.empty()) continue;
       std::printf("%-22s %-20s", nameOf(isa), kernel(isa).name);
       for (const auto& s : shapes) {
         if (isa == Isa::Portable && s[0] * s[1] * s[2] > 4e8) {
@@ -173,8 +173,8 @@ int main(int argc, char** argv) {
   for (const auto& s : attentions)
     std::printf(" %ldx%ld %ldx%ld", static_cast<long>(s[0]), static_cast<long>(s[1]), static_cast<long>(s[2]), static_cast<long>(s[3]));
   std::printf("\n");
-  for (Isa isa : {Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx}) {
-    if (isa > top || (!only.empty() && only != nameOf(isa))) continue;
+  for (Isa isa : kLevels) {
+    if (isa == Isa::Portable || isa > top || (!only.empty() && only != nameOf(isa))) continue;
     Context c(pool, isa);
     for (DType type : {DType::F32, DType::BF16}) {
       std::printf("%-22s %-20s", nameOf(isa), longlive::nameOf(type));

@@ -82,7 +82,7 @@ struct Worst {
 
 inline std::vector<Isa> levels() {
   std::vector<Isa> all;
-  for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16, Isa::Amx}) {
+  for (Isa isa : kLevels) {
     if (isa <= detectIsa()) all.push_back(isa);
   }
   return all;
@@ -90,7 +90,7 @@ inline std::vector<Isa> levels() {
 
 // Levels that share the code of the level below need no second test.
 inline bool hasOwnVectorOps(Isa isa) {
-  return isa == Isa::Portable || &vectorOps(isa) != &vectorOps(static_cast<Isa>(static_cast<int>(isa) - 1));
+  return isa == Isa::Portable || &vectorOps(isa) != &vectorOps(below(isa));
 }
 
 inline const char* nameOf(Precision p) { return p == Precision::FP32 ? "fp32" : p == Precision::BF16 ? "bf16" : "int8"; }

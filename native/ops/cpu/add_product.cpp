@@ -15,6 +15,8 @@ const ProductKernel& kernelOf(Isa isa) {
 #if defined(__x86_64__)
   if (isa >= Isa::Avx512) return avx512::productKernel;
   if (isa >= Isa::Avx2) return avx2::productKernel;
+#elif defined(__aarch64__)
+  if (isa >= Isa::Neon) return neon::productKernel;
 #endif
   (void)isa;
   return portable::productKernel;

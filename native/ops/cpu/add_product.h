@@ -30,6 +30,8 @@ namespace portable { extern const ProductKernel productKernel; }
 #if defined(__x86_64__)
 namespace avx2 { extern const ProductKernel productKernel; }
 namespace avx512 { extern const ProductKernel productKernel; }
+#elif defined(__aarch64__)
+namespace neon { extern const ProductKernel productKernel; }
 #endif
 
 }  // namespace longlive::cpu

@@ -20,7 +20,11 @@ const ConvKernels& kernelsFor(Isa isa, Precision precision, bool bounded) {
   // Not on AMX: convolutions have no kernel for its tiles, and processors that have them multiply F32 faster than by VDPBF16PS.
   if (isa == Isa::Avx512Bf16 && precision != Precision::FP32) return avx512Bf16ConvKernels();
   if (isa >= Isa::Avx512) return avx512ConvKernels();
+  if (isa >= Isa::Avx2 && precision != Precision::FP32 && bounded) return avx2ByteConvKernels();
   if (isa >= Isa::Avx2) return avx2ConvKernels();
+#elif defined(__aarch64__)
+  if (isa >= Isa::NeonDot && precision != Precision::FP32 && bounded) return neonDotConvKernels();
+  if (isa >= Isa::Neon) return neonConvKernels();
 #endif
   return portableConvKernels();
 }
@@ -167,7 +171,7 @@ Packing pack(ThreadPool& pool, const ConvKernels& kernels, const PhaseWeights& s
   if (p.bytes()) {
     p.scale.reserve(p.biasBytes());
     p.offset.reserve(p.offsetBytes());
-    for (int64_t c = 0; c < p.channels; ++c) p.scale.as<float>()[c] = std::max(largestOf(source, c % source.out) / 127.0f, 1e-30f);
+    for (int64_t c = 0; c < p.channels; ++c) p.scale.as<float>()[c] = std::max(largestOf(source, c % source.out) / kernels.largestWeight, 1e-30f);
   }
   pool.parallelFor(0, static_cast<int64_t>(p.phases) * p.groups * rows, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {

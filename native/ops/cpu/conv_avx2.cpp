@@ -1,40 +1,31 @@
-// Convolution kernels for AVX2 and FMA: six pixels by 16 channels in twelve registers, F32.
-#include <immintrin.h>
-
-#include "conv_scalar.h"
+// Convolution kernels for AVX2 and FMA: of 16 registers, twelve hold six pixels by 16 channels in F32, ten five pixels in bytes.
+#define SIMD avx2
+#include "conv_simd.h"
 
 namespace longlive::cpu {
-namespace {
+namespace avx2 {
 
-constexpr int kPixels = 6;
-
-void accumulate(const ConvTile& t, float* acc) {
-  __m256 lo[kPixels], hi[kPixels];
-  for (int p = 0; p < kPixels; ++p) lo[p] = hi[p] = _mm256_setzero_ps();
-  for (int r = 0; r < t.rowCount; ++r) {
-    const float* in = static_cast<const float*>(t.rows[r]);
-    const float* w = static_cast<const float*>(t.weights[r]);
-    for (int k = 0; k < t.run; ++k, w += kConvLanes) {
-      const __m256 w0 = _mm256_loadu_ps(w), w1 = _mm256_loadu_ps(w + 8);
-#pragma GCC unroll 6
-      for (int p = 0; p < kPixels; ++p) {
-        const __m256 x = _mm256_broadcast_ss(in + p * t.pixelStride + k);
-        lo[p] = _mm256_fmadd_ps(x, w0, lo[p]);
-        hi[p] = _mm256_fmadd_ps(x, w1, hi[p]);
-      }
-    }
+// Four bytes, unsigned in A, signed and at most 63 in B, so that VPMADDUBSW's sums of two products never saturate: 2 * 255 * 63 < 2^15.
+struct DotSmallWeights {
+  static constexpr float kLargestWeight = 63;
+  using Acc = I;
+  using Operand = U;
+  static inline Operand loadVector(const uint32_t* b) { return load(b); }
+  static inline Operand broadcast(const void* a) { return broadcastWord(a); }
+  static inline Acc dot(Acc acc, Operand a, Operand b) {
+    return acc + (I)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)a, (__m256i)b), _mm256_set1_epi16(1));
   }
-  for (int p = 0; p < kPixels; ++p) {
-    _mm256_storeu_ps(acc + p * kConvLanes, lo[p]);
-    _mm256_storeu_ps(acc + p * kConvLanes + 8, hi[p]);
-  }
-}
+};
 
-}  // namespace
+}  // namespace avx2
 
 const ConvKernels& avx2ConvKernels() {
-  static const ConvKernels k = {"avx2", DType::F32, 1,           1,         {kPixels, 0},
-                                {accumulate, nullptr}, finishScalar, normScalar};
+  static const ConvKernels k = avx2::floatKernels<6>("avx2");
+  return k;
+}
+
+const ConvKernels& avx2ByteConvKernels() {
+  static const ConvKernels k = avx2::byteKernels<avx2::DotSmallWeights, 5>("avx2 u8 by i7");
   return k;
 }
 

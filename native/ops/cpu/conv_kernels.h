@@ -60,14 +60,19 @@ struct ConvKernels {
   void (*accumulate[kMaxConvBlocks])(const ConvTile&, float* acc);
   void (*finish)(const ConvFinish&, const float* acc);
   void (*norm)(const NormRows&);
+  float largestWeight = 127;    // of bytes: less where sums of two products have only 16 bits
 };
 
 const ConvKernels& portableConvKernels();
 #if defined(__x86_64__)
 const ConvKernels& avx2ConvKernels();
+const ConvKernels& avx2ByteConvKernels();
 const ConvKernels& avx512ConvKernels();
 const ConvKernels& avx512Bf16ConvKernels();
 const ConvKernels& avx512VnniConvKernels();
+#elif defined(__aarch64__)
+const ConvKernels& neonConvKernels();
+const ConvKernels& neonDotConvKernels();
 #endif
 
 }  // namespace longlive::cpu

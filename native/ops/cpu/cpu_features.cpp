@@ -1,6 +1,7 @@
 #include "cpu_features.h"
 
 #include <cstring>
+#include <iterator>
 
 #include "../../include/longlive/error.h"
 
@@ -10,6 +11,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace longlive::cpu {
@@ -65,6 +71,23 @@ bool isIntel() {
   return vendor.ebx == signature_INTEL_ebx && vendor.ecx == signature_INTEL_ecx && vendor.edx == signature_INTEL_edx;
 }
 
+#elif defined(__aarch64__)
+
+bool hasDotProduct() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#elif defined(__APPLE__)
+  int has = 0;
+  size_t size = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has == 1;
+#else
+  return false;
+#endif
+}
+
+Isa probe() { return hasDotProduct() ? Isa::NeonDot : Isa::Neon; }
+bool isIntel() { return false; }
+
 #else
 
 Isa probe() { return Isa::Portable; }
@@ -87,15 +110,15 @@ Isa fastestIsa() {
 Isa chooseIsa(const std::string& name) {
   if (name.empty()) return fastestIsa();
   const Isa best = detectIsa();
-  for (Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16, Isa::Amx}) {
-    if (name != nameOf(isa)) continue;
-    if (isa > best) {
-      throw Error(ErrorCode::Unavailable, "this processor does not support " + name + "; the best it supports is " + nameOf(best));
-    }
-    return isa;
+  for (Isa isa : kLevels)
+    if (name == nameOf(isa) && isa <= best) return isa;
+  for (int known = 0; known <= static_cast<int>(Isa::Amx); ++known) {
+    if (name != nameOf(static_cast<Isa>(known))) continue;
+    throw Error(ErrorCode::Unavailable, "this processor does not support " + name + "; the best it supports is " + nameOf(best));
   }
-  throw Error(ErrorCode::InvalidArgument,
-              "unknown isa '" + name + "'; use portable, avx2, avx512, avx512vnni, avx512bf16 or amx");
+  std::string names;
+  for (Isa isa : kLevels) names += names.empty() ? nameOf(isa) : std::string(isa == kLevels[std::size(kLevels) - 1] ? " or " : ", ") + nameOf(isa);
+  throw Error(ErrorCode::InvalidArgument, "unknown isa '" + name + "'; use " + names);
 }
 
 std::string processorName() {
@@ -110,6 +133,10 @@ std::string processorName() {
     const auto first = name.find_first_not_of(' '), last = name.find_last_not_of(' ');
     if (first != std::string::npos) return name.substr(first, last - first + 1);
   }
+#elif defined(__APPLE__)
+  char text[128] = {};
+  size_t size = sizeof text - 1;
+  if (sysctlbyname("machdep.cpu.brand_string", text, &size, nullptr, 0) == 0 && text[0]) return text;
 #endif
   return "unknown";
 }

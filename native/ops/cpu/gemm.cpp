@@ -26,7 +26,7 @@
 namespace longlive::cpu {
 
 Precision operandOf(Isa isa, Precision format) {
-  return format == Precision::BF16 && isa >= Isa::Avx2 && isa < Isa::Avx512Bf16 ? Precision::FP32 : format;
+  return format == Precision::BF16 && isa > Isa::Portable && isa < Isa::Avx512Bf16 ? Precision::FP32 : format;
 }
 
 const GemmKernel& gemmKernel(Isa isa, Precision p) {
@@ -43,6 +43,9 @@ const GemmKernel& gemmKernel(Isa isa, Precision p) {
       return isa >= Isa::Avx512 ? avx512::gemmInt8 : isa >= Isa::Avx2 ? avx2::gemmInt8 : portable::gemmInt8;
     case Precision::FP8: break;  // refused by the backend
   }
+#elif defined(__aarch64__)
+  if (isa >= Isa::Neon && p == Precision::FP32) return neon::gemmF32;
+  if (isa >= Isa::Neon && p == Precision::INT8) return isa >= Isa::NeonDot ? neondot::gemmInt8 : neon::gemmInt8;
 #endif
   (void)isa;
   return p == Precision::FP32 ? portable::gemmF32 : p == Precision::BF16 ? portable::gemmBf16 : portable::gemmInt8;

@@ -53,6 +53,9 @@ namespace avx512 { extern const GemmKernel gemmF32, gemmInt8; }
 namespace avx512bf16 { extern const GemmKernel gemmBf16; }
 namespace avx512vnni { extern const GemmKernel gemmInt8; }
 namespace amx { extern const GemmKernel gemmBf16, gemmInt8; }
+#elif defined(__aarch64__)
+namespace neon { extern const GemmKernel gemmF32, gemmInt8; }
+namespace neondot { extern const GemmKernel gemmInt8; }
 #endif
 
 }  // namespace longlive::cpu

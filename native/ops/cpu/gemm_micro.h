@@ -1,5 +1,5 @@
 // The register-blocked micro-kernel, written once: R rows by V vectors of accumulators stay in registers over the whole
-// block of words; each step loads V vectors of B and broadcasts one word of each row of A. A Dot says what a word means.
+// block of words; each step loads V vectors of B and broadcasts one word of each row of A (simd_dot.h).
 #pragma once
 
 #include <type_traits>
@@ -7,66 +7,9 @@
 
 #include "gemm_kernels.h"
 #include "simd.h"
+#include "simd_dot.h"
 
 namespace longlive::cpu::SIMD {
-
-// A word is a float.
-struct DotF32 {
-  using Acc = F;
-  using Operand = F;
-  static inline Operand loadVector(const uint32_t* b) { return load(reinterpret_cast<const float*>(b)); }
-  static inline Operand broadcast(const uint32_t* a) { return set1(*reinterpret_cast<const float*>(a)); }
-  static inline Acc dot(Acc acc, Operand a, Operand b) { return fma(a, b, acc); }
-};
-
-// A word is two bf16, multiplied as floats: products of bf16 are exact in F32.
-struct DotBf16 {
-  using Acc = F;
-  struct Operand { F low, high; };
-  static inline Operand split(U v) { return {(F)(v << 16), (F)(v & 0xffff0000u)}; }
-  static inline Operand loadVector(const uint32_t* b) { return split(load(b)); }
-  static inline Operand broadcast(const uint32_t* a) { return split(U{} + *a); }
-  static inline Acc dot(Acc acc, Operand a, Operand b) { return fma(a.high, b.high, fma(a.low, b.low, acc)); }
-};
-
-// A word is four bytes, unsigned in A and signed in B. VPMADDUBSW would saturate, so the even and the odd bytes are
-// widened to 16 bits and multiplied by VPMADDWD, which is exact.
-struct DotInt8 {
-  using Acc = I;
-#if defined(__AVX2__)
-  struct Operand { U even, odd; };
-#if defined(__AVX512F__)
-  static inline U signedEven(U v) { return (U)_mm512_srai_epi16(_mm512_slli_epi16((__m512i)v, 8), 8); }
-  static inline U signedOdd(U v) { return (U)_mm512_srai_epi16((__m512i)v, 8); }
-  static inline I multiplyAdd(U a, U b) { return (I)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
-#else
-  static inline U signedEven(U v) { return (U)_mm256_srai_epi16(_mm256_slli_epi16((__m256i)v, 8), 8); }
-  static inline U signedOdd(U v) { return (U)_mm256_srai_epi16((__m256i)v, 8); }
-  static inline I multiplyAdd(U a, U b) { return (I)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
-#endif
-  static inline Operand loadVector(const uint32_t* b) { const U v = load(b); return {signedEven(v), signedOdd(v)}; }
-  static inline Operand broadcast(const uint32_t* a) {
-    const uint32_t even = *a & 0x00ff00ffu, odd = *a >> 8 & 0x00ff00ffu;
-    return {U{} + even, U{} + odd};
-  }
-  static inline Acc dot(Acc acc, Operand a, Operand b) { return acc + multiplyAdd(a.even, b.even) + multiplyAdd(a.odd, b.odd); }
-#else
-  struct Operand { I byte[4]; };
-  static inline Operand loadVector(const uint32_t* b) {
-    const U v = load(b);
-    return {{(I)(v << 24) >> 24, (I)(v << 16) >> 24, (I)(v << 8) >> 24, (I)v >> 24}};
-  }
-  static inline Operand broadcast(const uint32_t* a) {
-    Operand o;
-    for (int i = 0; i < 4; ++i) o.byte[i] = I{} + static_cast<int32_t>(*a >> 8 * i & 0xff);
-    return o;
-  }
-  static inline Acc dot(Acc acc, Operand a, Operand b) {
-    for (int i = 0; i < 4; ++i) acc += a.byte[i] * b.byte[i];
-    return acc;
-  }
-#endif
-};
 
 template <class Dot, int R, int V>
 static void microKernel(int words, const uint32_t* a, const uint32_t* b, void* out, int64_t ldc, bool accumulate) {
@@ -79,10 +22,12 @@ static void microKernel(int words, const uint32_t* a, const uint32_t* b, void* o
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[r][v] = accumulate ? load(c + r * ldc + v * W) : Acc{};
 
+  Missing<Dot, V> missing;
   for (int w = 0; w < words; ++w, ++a, b += kPanel) {
     typename Dot::Operand vector[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) vector[v] = Dot::loadVector(b + v * W);
+    missing.add(vector);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const typename Dot::Operand scalar = Dot::broadcast(a + r * kStride);
@@ -93,7 +38,7 @@ static void microKernel(int words, const uint32_t* a, const uint32_t* b, void* o
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) store(c + r * ldc + v * W, acc[r][v]);
+    for (int v = 0; v < V; ++v) store(c + r * ldc + v * W, missing.with(acc[r][v], v));
 }
 
 using MicroKernel = void (*)(int, const uint32_t*, const uint32_t*, void*, int64_t, bool);

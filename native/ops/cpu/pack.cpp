@@ -109,7 +109,7 @@ class PanelPacker {
     const bool zero = !std::isfinite(inverse);  // also where the row is too small to be divided by
     w_.scale.as<float>()[row] = zero ? 0.0f : highest / 127.0f;
     if (zero) std::memset(out, 0, static_cast<size_t>(w_.in));
-    else if (isa_ >= Isa::Avx2) signedBytes(out, values, inverse);
+    else if (isa_ > Isa::Portable) signedBytes(out, values, inverse);
     else for (int64_t k = 0; k < w_.in; ++k) out[k] = static_cast<int8_t>(std::nearbyint(static_cast<double>(values[k]) * inverse));
     addUp(row, out);
   }

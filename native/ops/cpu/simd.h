@@ -18,6 +18,8 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace longlive::cpu::SIMD {
@@ -71,7 +73,11 @@ static inline F loadPart(const float* p, int64_t n) { return _mm256_maskload_ps(
 static inline void storePart(float* p, F v, int64_t n) { _mm256_maskstore_ps(p, (__m256i)firstLanes(n), v); }
 static inline F swapPairs(F v) { return _mm256_permute_ps(v, 0xb1); }
 #else
+#if defined(__aarch64__)
+static inline F fma(F a, F b, F c) { return (F)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
 static inline F fma(F a, F b, F c) { return a * b + c; }
+#endif
 static inline F max(F a, F b) { return a > b ? a : b; }
 static inline F min(F a, F b) { return a < b ? a : b; }
 static inline F loadPart(const float* p, int64_t n) {

@@ -9,6 +9,8 @@ const VectorOps& vectorOps(Isa isa) {
   if (isa >= Isa::Avx512Bf16) return avx512bf16::vectorOps;
   if (isa >= Isa::Avx512) return avx512::vectorOps;
   if (isa >= Isa::Avx2) return avx2::vectorOps;
+#elif defined(__aarch64__)
+  if (isa >= Isa::Neon) return neon::vectorOps;
 #endif
   (void)isa;
   return portable::vectorOps;

@@ -85,6 +85,8 @@ namespace portable { extern const VectorOps vectorOps; }
 namespace avx2 { extern const VectorOps vectorOps; }
 namespace avx512 { extern const VectorOps vectorOps; }
 namespace avx512bf16 { extern const VectorOps vectorOps; }
+#elif defined(__aarch64__)
+namespace neon { extern const VectorOps vectorOps; }
 #endif
 
 }  // namespace longlive::cpu

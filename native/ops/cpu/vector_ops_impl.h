@@ -1,13 +1,10 @@
 // The source of every VectorOps table; see vector_ops.h for the contracts and simd.h for how it is compiled.
-//
-//   GELU   x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3): the same as 0.5 x (1 + tanh u), but without the
-//          cancellation of 1 + tanh u at the negative end
-//   SiLU   x / (1 + e^(-x))
 #pragma once
 
 #include <cmath>
 
 #include "simd.h"
+#include "simd_values.h"
 #include "vector_ops.h"
 
 namespace longlive::cpu::SIMD {
@@ -21,47 +18,6 @@ static inline void forEachVector(int64_t count, Whole whole, Part part) {
 }
 
 // -- conversions ----------------------------------------------------------------------------------------------------------
-
-// Upper half of the float, nearest even; the lower 16 bits of each lane of the result.
-static inline U roundToBf16(F v) {
-  const U bits = (U)v;
-  const U rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-  const U nan = bits >> 16 | 0x40u;
-  const I isNan = v != v;
-  return (rounded & ~(U)isNan) | (nan & (U)isNan);
-}
-
-static inline void storeBf16(bf16* p, F v) {
-#if defined(__AVX512BF16__)
-  const __m256bh r = _mm512_cvtneps_pbh(v);  // the same, but denormals become 0
-  __builtin_memcpy(p, &r, sizeof r);
-#elif defined(__AVX512F__)
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)roundToBf16(v)));
-#else
-  const U r = roundToBf16(v);
-  for (int i = 0; i < W; ++i) p[i] = static_cast<bf16>(r[i]);
-#endif
-}
-static inline F loadBf16(const bf16* p) {
-#if defined(__AVX512F__)
-  return (F)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16);
-#elif defined(__AVX2__)
-  return (F)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16);
-#else
-  U v;
-  for (int i = 0; i < W; ++i) v[i] = static_cast<uint32_t>(p[i]) << 16;
-  return (F)v;
-#endif
-}
-static inline void storeBf16Part(bf16* p, F v, int64_t n) {
-  const U r = roundToBf16(v);
-  for (int64_t i = 0; i < n; ++i) p[i] = static_cast<bf16>(r[i]);
-}
-static inline F loadBf16Part(const bf16* p, int64_t n) {
-  U v{};
-  for (int64_t i = 0; i < n; ++i) v[i] = static_cast<uint32_t>(p[i]) << 16;
-  return (F)v;
-}
 
 static void toBf16(bf16* out, const float* in, int64_t n) {
   forEachVector(n, [&](int64_t i) { storeBf16(out + i, load(in + i)); },
@@ -148,37 +104,11 @@ static void floatBytes(uint32_t* out, const uint32_t* in, int64_t words) {
 static void quantize(uint8_t* out, const float* in, int64_t n, float inverse) {
   const F magic = set1(12582912.0f);  // rounds to nearest even; the low byte of the sum is the integer
   const auto byte = [&](F v) { return (U)(fma(v, set1(inverse), magic)) + 128u; };
-  forEachVector(
-      n,
-      [&](int64_t i) {
-        const U q = byte(load(in + i));
-#if defined(__AVX512F__)
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_cvtepi32_epi8((__m512i)q));
-#else
-        for (int j = 0; j < W; ++j) out[i + j] = static_cast<uint8_t>(q[j]);
-#endif
-      },
-      [&](int64_t i, int64_t left) {
-        const U q = byte(loadPart(in + i, left));
-        for (int64_t j = 0; j < left; ++j) out[i + j] = static_cast<uint8_t>(q[j]);
-      });
+  forEachVector(n, [&](int64_t i) { writeBytes(out + i, byte(load(in + i)), W); },
+                [&](int64_t i, int64_t left) { writeBytes(out + i, byte(loadPart(in + i, left)), left); });
 }
 
 // -- linear epilogue ------------------------------------------------------------------------------------------------------
-
-template <Activation A>
-static inline F activated(F x) {
-  if constexpr (A == Activation::GeluTanh) {
-    const F u = x * fma(x * x, set1(-2.0f * 0.7978845608f * 0.044715f), set1(-2.0f * 0.7978845608f));
-    return x / (set1(1.0f) + exp(u));
-  } else if constexpr (A == Activation::Silu) {
-    return x / (set1(1.0f) + exp(-x));
-  } else if constexpr (A == Activation::Relu) {
-    return max(F{}, x);
-  } else {
-    return x;
-  }
-}
 
 template <Activation A>
 static void finishTile(const LinearFinish& f) {
@@ -367,19 +297,16 @@ static inline void packValues(uint32_t* out, int64_t used, int64_t headDim, int6
   }
 }
 
-static inline F readValues(const float* p, int64_t n) { return n == W ? load(p) : loadPart(p, n); }
-static inline F readValues(const bf16* p, int64_t n) { return n == W ? loadBf16(p) : loadBf16Part(p, n); }
-
 static void packValuesF32(uint32_t* out, const float* const* rows, int64_t keys, int64_t headDim, int64_t words) {
-  packValues(out, keys, headDim, words, [&](int64_t j, int64_t d, int64_t n) { return (U)readValues(rows[j] + d, n); });
+  packValues(out, keys, headDim, words, [&](int64_t j, int64_t d, int64_t n) { return (U)read(rows[j] + d, n); });
 }
 static void packValuesWidened(uint32_t* out, const bf16* const* rows, int64_t keys, int64_t headDim, int64_t words) {
-  packValues(out, keys, headDim, words, [&](int64_t j, int64_t d, int64_t n) { return (U)readValues(rows[j] + d, n); });
+  packValues(out, keys, headDim, words, [&](int64_t j, int64_t d, int64_t n) { return (U)read(rows[j] + d, n); });
 }
 static void packValuesPairs(uint32_t* out, const bf16* const* rows, int64_t keys, int64_t headDim, int64_t words) {
   packValues(out, (keys + 1) / 2, headDim, words, [&](int64_t j, int64_t d, int64_t n) {
-    const U low = (U)readValues(rows[2 * j] + d, n);
-    return 2 * j + 1 < keys ? low >> 16 | (U)readValues(rows[2 * j + 1] + d, n) : low >> 16;
+    const U low = (U)read(rows[2 * j] + d, n);
+    return 2 * j + 1 < keys ? low >> 16 | (U)read(rows[2 * j + 1] + d, n) : low >> 16;
   });
 }
 

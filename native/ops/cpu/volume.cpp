@@ -21,6 +21,8 @@ const ConvKernels& normKernels(Isa isa) {
   if (isa >= Isa::Avx512Bf16) return avx512Bf16ConvKernels();
   if (isa >= Isa::Avx512) return avx512ConvKernels();
   if (isa >= Isa::Avx2) return avx2ConvKernels();
+#elif defined(__aarch64__)
+  if (isa >= Isa::Neon) return neonConvKernels();
 #endif
   return portableConvKernels();
 }

@@ -1,7 +1,7 @@
 // The AMX kernels on machines without AMX: gemm_amx.cpp compiled once more with its tile instructions replaced by their
 // definition in the architecture manual, and compared with the portable kernels on the same packed operands. What this
 // cannot show is that the instructions themselves are issued and timed well; where the machine has AMX, test_kernels_linear.cpp
-// runs the real ones.
+// runs the real ones. The name of this file does not end in _amx: it would be compiled for AVX-512, which the machine may lack, too.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
