@@ -2,6 +2,8 @@ import type {
   FrameChunk as Chunk,
   Heartbeat as Beat,
   PromptApplied as Applied,
+  PromptCancelled as Cancelled,
+  PromptMoved as Moved,
   PromptRequested as Requested,
   PromptSuperseded as Superseded,
   SessionEnded as Ended,
@@ -198,6 +200,47 @@ const PromptSuperseded = builder.objectRef<Streamed<Superseded>>('PromptSupersed
   }),
 });
 
+const PromptMoved = builder.objectRef<Streamed<Moved>>('PromptMoved').implement({
+  description: 'A prompt that waits was given another block, text or way to come. It says all of what it is now.',
+  interfaces: [Event],
+  fields: (t) => ({
+    receiptId: t.id({ description: 'The id of its receipt.', resolve: ({ event }) => event.receiptId }),
+    prompt: t.string({ description: 'The prompt as it is now.', resolve: ({ event }) => event.prompt }),
+    mode: t.field({
+      description: 'What the switch does to the KV cache.',
+      type: RecacheMode,
+      resolve: ({ event }) => event.mode,
+    }),
+    transition: t.field({ ...TRANSITION, resolve: ({ event }) => event.transition }),
+    when: t.field({
+      description: 'When it is to take effect.',
+      type: SwitchWhen,
+      resolve: ({ event }) => whenName(event.when),
+    }),
+    atBlock: t.int({
+      description: 'The block, with `when: AT_BLOCK`.',
+      nullable: true,
+      resolve: ({ event }) => whenBlock(event.when),
+    }),
+    unknownWords: t.field({
+      ...UNKNOWN_WORDS,
+      resolve: ({ event: { unknownWords } }) => unknownWords && [...unknownWords],
+    }),
+    expectedBlock: t.int({
+      description: 'The block before which it is expected to take effect.',
+      resolve: ({ event }) => event.expectedBlock,
+    }),
+  }),
+});
+
+const PromptCancelled = builder.objectRef<Streamed<Cancelled>>('PromptCancelled').implement({
+  description: 'A prompt that waited will not come.',
+  interfaces: [Event],
+  fields: (t) => ({
+    receiptId: t.id({ description: 'The id of its receipt.', resolve: ({ event }) => event.receiptId }),
+  }),
+});
+
 const FAILURE = {
   description: 'What went wrong, if that is why.',
   type: Failure,
@@ -290,6 +333,8 @@ const EVENTS = {
   PromptRequested,
   PromptApplied,
   PromptSuperseded,
+  PromptMoved,
+  PromptCancelled,
   StateChanged,
   Heartbeat,
   SessionEnded,

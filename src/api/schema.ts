@@ -7,6 +7,7 @@ import './timeline.js';
 import './artifact.js';
 import './session.js';
 import './control.js';
+import './plans.js';
 import './export.js';
 import './playback.js';
 import './service.js';

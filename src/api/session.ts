@@ -1,4 +1,5 @@
 import {
+  askedAt,
   encoderOf,
   invalid,
   isEnded,
@@ -8,6 +9,7 @@ import {
   type PromptPage,
   type QueuePlace as Place,
   type Session as DomainSession,
+  type SwitchReceipt as Receipt,
   type SessionLora as DomainLora,
   type SessionParent,
 } from '../sessions/index.js';
@@ -121,6 +123,12 @@ async function promptPage<Item extends { sequence?: number }>(
   const { items, more } = await read({ first: pageSize(first), before });
   const edges = items.map((node) => ({ node, cursor: formatCursor(id, node.sequence ?? 0) }));
   return { edges, next: more ? edges.at(-1)?.cursor : undefined };
+}
+
+/** Those of one block in the order in which they were asked for. */
+function plannedOf({ receipts }: DomainSession): Receipt[] {
+  const waiting = receipts.filter(({ status, when }) => status === 'PENDING' && typeof when === 'object');
+  return waiting.sort((a, b) => a.expectedBlock - b.expectedBlock || askedAt(a) - askedAt(b));
 }
 
 export const Session = builder.objectRef<DomainSession>('Session');
@@ -238,6 +246,12 @@ builder.node(Session, {
       ...weigh(pageItems),
       resolve: (session, args, { sessions, signal }) =>
         promptPage(session, args, (page) => sessions.receipts(session, { ...page, signal })),
+    }),
+    planned: t.field({
+      type: [SwitchReceipt],
+      description: 'Prompts that wait for blocks to come, in the order in which they will take effect.',
+      ...weigh(LIMITS.timelineEntries),
+      resolve: plannedOf,
     }),
     chunks: t.exposeInt('chunks', { description: 'Durable chunks so far.' }),
     frames: t.exposeInt('frames', { description: 'Durable frames so far.' }),

@@ -27,6 +27,7 @@ const ReceiptStatus = builder.enumType('SwitchStatus', {
     PENDING: { description: 'It waits for its block.' },
     APPLIED: { description: 'It took effect; see `appliedBlock`.' },
     SUPERSEDED: { description: 'A later switch took its place before its block began.' },
+    CANCELLED: { description: 'A client took it back.' },
     DISCARDED: { description: 'The session ended first.' },
   } as const,
 });
@@ -65,7 +66,7 @@ export const whenBlock = (when: When) => (typeof when === 'object' ? when.block 
 
 export const SwitchReceipt = builder.objectRef<Receipt>('SwitchReceipt').implement({
   description:
-    'The answer to a prompt switch. The outcome follows in the stream, as `PromptApplied` or `PromptSuperseded`.',
+    'A prompt that was asked for. The outcome follows in the stream, as `PromptApplied`, `PromptSuperseded` or `PromptCancelled`.',
   fields: (t) => ({
     id: t.exposeID('id', { description: 'What `PromptApplied.receiptId` and the other events say.' }),
     accepted: t.exposeBoolean('accepted', { description: 'Always true: what is refused is an error.' }),

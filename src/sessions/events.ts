@@ -69,6 +69,24 @@ export interface PromptSuperseded extends Stored {
   supersededBy: string;
 }
 
+/** A prompt that waits was given another block, text or way to come; all of what it is now. */
+export interface PromptMoved extends Stored {
+  type: 'PromptMoved';
+  receiptId: string;
+  prompt: string;
+  mode: RecacheMode;
+  transition?: Transition;
+  when: SwitchWhen;
+  expectedBlock: number;
+  unknownWords?: readonly string[];
+}
+
+/** A prompt that waited will not come. */
+export interface PromptCancelled extends Stored {
+  type: 'PromptCancelled';
+  receiptId: string;
+}
+
 /** One playable chunk, durable in the store under `key` before this is announced. Strictly ordered by `chunk`. */
 export interface FrameChunk extends Stored {
   type: 'FrameChunk';
@@ -124,5 +142,12 @@ export interface Heartbeat {
   lastSequence: number;
 }
 
-export type StoredEvent = StateChanged | PromptRequested | PromptApplied | PromptSuperseded | FrameChunk | SessionEnded;
+/** What becomes of a request for a prompt, once. */
+export type PromptSettled = PromptApplied | PromptSuperseded | PromptCancelled;
+
+export function isSettled(event: StoredEvent): event is PromptSettled {
+  return event.type === 'PromptApplied' || event.type === 'PromptSuperseded' || event.type === 'PromptCancelled';
+}
+
+export type StoredEvent = StateChanged | PromptRequested | PromptMoved | PromptSettled | FrameChunk | SessionEnded;
 export type SessionEvent = StoredEvent | Heartbeat;

@@ -1,6 +1,5 @@
 import { Tenancy } from './access/tenancy.js';
 import { systemClock } from './clock.js';
-import { DomainError } from './errors.js';
 import type { SessionEvent } from './events.js';
 import { Abandonment } from './live/abandonment.js';
 import { Admission } from './live/admission.js';
@@ -14,11 +13,12 @@ import { InProcessJobs } from './live/in-process-jobs.js';
 import { Line } from './live/line.js';
 import { Making } from './live/making.js';
 import { Identity } from './live/identity.js';
-import { generatesNothing, NoEngine } from './live/no-engine.js';
+import { NoEngine } from './live/no-engine.js';
 import { encodeNotice } from './live/notice.js';
 import { Ownership } from './live/ownership.js';
 import { Placement } from './live/placement.js';
 import { untilDone } from './live/persistence.js';
+import { Planning } from './live/planning.js';
 import { type Loss, Presence } from './live/presence.js';
 import { type Rehearsal, rehearseHere } from './live/rehearsal.js';
 import { Removal } from './live/removal.js';
@@ -34,12 +34,14 @@ import { ChunkLists } from './read/chunk-lists.js';
 import { MediaCheck } from './read/media-check.js';
 import { Playlists } from './read/playlists.js';
 import { findSession, loadSession, pageOfSessions, type StoredSession } from './read/stored-sessions.js';
-import { follow } from './read/stream.js';
+import { watch } from './read/stream.js';
 import {
   type CreateSessionInput,
   type ExportInput,
   type ForkSessionInput,
   isEnded,
+  type MovePromptInput,
+  type PlanPromptInput,
   type ResumeSessionInput,
   type Session,
   type SessionExport,
@@ -76,6 +78,7 @@ export class SessionService implements Sessions {
   private readonly placement: Placement;
   private readonly making: Making;
   private readonly creation: Creation;
+  private readonly planning: Planning;
   private readonly admission: Admission;
   private readonly playlists: Playlists;
   private readonly mediaCheck: MediaCheck;
@@ -124,12 +127,12 @@ export class SessionService implements Sessions {
     this.admission = new Admission(context, directory, this.ownership, placement);
     this.delivery = new Delivery(context, directory, placement, presence, {
       takeOver: async (id) => {
-        this.mustBeOpen(true);
+        this.standing.mustBeOpen(true);
         return this.ownership.adopt(id);
       },
       session: (id) => this.session(id),
       serve: async (command) => {
-        this.mustBeOpen(true);
+        this.standing.mustBeOpen(true);
         return this.making.serve(command);
       },
     });
@@ -141,6 +144,7 @@ export class SessionService implements Sessions {
     this.tenancy = new Tenancy(vault, directory, this.identity);
     const session = (id: string) => this.session(id);
     this.making = new Making({ context, directory, ownership, presence, secret, session });
+    this.planning = new Planning(this.delivery, session);
     this.creation = new Creation({ placement, making: this.making, session });
     this.removal = new Removal(context, directory, this);
     this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
@@ -237,7 +241,7 @@ export class SessionService implements Sessions {
   /** A session of which nobody knows, because its making took too long, is stopped; with a key it is found again. */
   private make(work: () => Promise<Session>, idempotencyKey: string | undefined): Promise<Session> {
     const making = async () => {
-      this.mustBeOpen();
+      this.standing.mustBeOpen();
       const session = await work();
       return this.placement.inLine({ ...session, viewers: this.context.watching.viewers(session.id) });
     };
@@ -248,6 +252,18 @@ export class SessionService implements Sessions {
 
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
     return this.deadline.answer(this.delivery.command(sessionId, 'switchPrompt', input));
+  }
+
+  planPrompt(sessionId: string, input: PlanPromptInput): Promise<SwitchReceipt> {
+    return this.deadline.answer(this.planning.plan(sessionId, input));
+  }
+
+  movePrompt(sessionId: string, receiptId: string, input: MovePromptInput): Promise<SwitchReceipt> {
+    return this.deadline.answer(this.planning.move(sessionId, receiptId, input));
+  }
+
+  cancelPrompt(sessionId: string, receiptId: string): Promise<SwitchReceipt> {
+    return this.deadline.answer(this.planning.cancel(sessionId, receiptId));
   }
 
   pauseSession(sessionId: string): Promise<Session> {
@@ -265,17 +281,17 @@ export class SessionService implements Sessions {
   }
 
   async deleteSession(sessionId: string): Promise<DeletedSession> {
-    this.mustBeOpen();
+    this.standing.mustBeOpen();
     return this.deadline.answer(this.removal.delete(sessionId));
   }
 
   remakeArtifacts(sessionId: string): Promise<Session> {
-    this.mustBeOpen();
+    this.standing.mustBeOpen();
     return this.of(sessionId, async (session) => this.remaking.begin(session));
   }
 
   exportSession(sessionId: string, input: ExportInput = {}): Promise<SessionExport> {
-    this.mustBeOpen();
+    this.standing.mustBeOpen();
     return this.of(sessionId, (session) => this.exports.begin(session, input));
   }
 
@@ -295,7 +311,13 @@ export class SessionService implements Sessions {
   // ---- watching -----------------------------------------------------------------------------------------------------
 
   subscribe(sessionId: string, options: SubscribeOptions = {}): AsyncGenerator<SessionEvent, void, undefined> {
-    return closable(options.signal, (signal) => this.watch(sessionId, { ...options, signal }));
+    const { context, directory } = this;
+    const source = {
+      ...{ context, keys: keysOf(sessionId) },
+      ring: () => directory.at(sessionId)?.ring,
+      load: () => this.session(sessionId),
+    };
+    return closable(options.signal, (signal) => watch(source, { ...options, signal }));
   }
 
   acknowledge(sessionId: string, position: ViewerPosition): Promise<boolean> {
@@ -304,21 +326,6 @@ export class SessionService implements Sessions {
 
   touch(sessionId: string): void {
     this.context.watching.touch(sessionId);
-  }
-
-  private async *watch(id: string, options: SubscribeOptions): AsyncGenerator<SessionEvent, void, undefined> {
-    const source = {
-      context: this.context,
-      keys: keysOf(id),
-      ring: () => this.directory.at(id)?.ring,
-      load: () => this.session(id),
-    };
-    const end = this.context.watching.begin(id, options.byClock);
-    try {
-      yield* follow(source, id, options);
-    } finally {
-      end();
-    }
   }
 
   // ---- beginning and end of the server ------------------------------------------------------------------------------
@@ -370,12 +377,6 @@ export class SessionService implements Sessions {
         .owned()
         .map((session) => session.shutdown().then(() => this.placement.handOver(session.session, clock))),
     );
-  }
-
-  private mustBeOpen(toGenerate = false): void {
-    if (this.standing.closing)
-      throw new DomainError('SHUTTING_DOWN', 'This server is shutting down; try again in a moment.');
-    if (toGenerate && !this.standing.hosts) throw generatesNothing();
   }
 
   private seenFromHere({ session }: StoredSession): Session {

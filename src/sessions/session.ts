@@ -138,6 +138,34 @@ export interface SwitchPromptInput {
   idempotencyKey?: string;
 }
 
+/** Where in the log it was asked for as it is now. */
+export function askedAt({ moved, sequence = 0 }: SwitchReceipt): number {
+  return moved ?? sequence;
+}
+
+/** A prompt for a time to come: at the block, or at the first one that starts at or after the time. */
+export interface PlanPromptInput {
+  prompt: string;
+  atSeconds?: number;
+  atBlock?: number;
+  /** Default RECACHE. */
+  mode?: RecacheMode;
+  /** At once when absent; not with CLEAR_CACHE. */
+  transition?: TransitionInput;
+  /** The same key within a session gives the same receipt. */
+  idempotencyKey?: string;
+}
+
+/** What is to change of a prompt that waits; what is absent stays. */
+export interface MovePromptInput {
+  prompt?: string;
+  atSeconds?: number;
+  atBlock?: number;
+  mode?: RecacheMode;
+  /** Null takes it away. */
+  transition?: TransitionInput | null;
+}
+
 /** Where somebody who watches is in the video. */
 export interface ViewerPosition {
   /** A name of the viewer's own choice. */
@@ -173,6 +201,8 @@ export type ReceiptStatus =
   | 'APPLIED'
   /** A later request took its place before its block began. */
   | 'SUPERSEDED'
+  /** A client took it back. */
+  | 'CANCELLED'
   /** The session ended first. */
   | 'DISCARDED';
 
@@ -197,6 +227,8 @@ export interface SwitchReceipt {
   appliedBlock?: number;
   /** Set when SUPERSEDED: the id of the receipt that won. */
   supersededBy?: string;
+  /** Of the event that made it what it is, where it was moved: of those due at one block, the one asked for last wins. */
+  moved?: number;
   /** Of its event in the log; absent in what earlier releases stored. */
   sequence?: number;
 }

@@ -4,6 +4,8 @@ import type {
   CreateSessionInput,
   ForkSessionInput,
   ExportInput,
+  MovePromptInput,
+  PlanPromptInput,
   ResumeSessionInput,
   SessionExport,
   Session,
@@ -130,6 +132,12 @@ export interface Sessions {
    * after resume.
    */
   switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt>;
+
+  /** A prompt for a time to come, which waits like any other; it may be moved and cancelled until its block is made. As switchPrompt. */
+  planPrompt(sessionId: string, input: PlanPromptInput): Promise<SwitchReceipt>;
+  /** The same again changes nothing. INVALID_INPUT, NOT_FOUND, CONFLICT when it takes effect or has done so, ENDED. */
+  movePrompt(sessionId: string, receiptId: string, input: MovePromptInput): Promise<SwitchReceipt>;
+  cancelPrompt(sessionId: string, receiptId: string): Promise<SwitchReceipt>;
 
   /** Pausing a paused, resuming a live and stopping an ended session change nothing and answer with the session. */
   pauseSession(sessionId: string): Promise<Session>;

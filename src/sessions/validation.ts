@@ -309,7 +309,7 @@ function checkOrder(before: PlannedPrompt | undefined, entry: PlannedPrompt, ind
   }
 }
 
-function checkPrompt(field: string, prompt: string): string {
+export function checkPrompt(field: string, prompt: string): string {
   if (typeof prompt !== 'string' || prompt.trim() === '') throw invalid(field, `${field} must not be empty.`);
   const length = [...prompt].length;
   if (length > LIMITS.promptCharacters) {
@@ -322,12 +322,16 @@ function checkPace(pace: Pace = 'REALTIME'): Pace {
   return checkOneOf('pace', pace, ['REALTIME', 'FASTEST']);
 }
 
-function checkMode(field: string, mode: RecacheMode = 'RECACHE'): RecacheMode {
+export function checkMode(field: string, mode: RecacheMode = 'RECACHE'): RecacheMode {
   return checkOneOf(field, mode, ['RECACHE', 'KEEP_CACHE', 'CLEAR_CACHE']);
 }
 
 /** One chunk is a switch at once, which has none. */
-function checkTransition(field: string, input: TransitionInput | undefined, mode: RecacheMode): Transition | undefined {
+export function checkTransition(
+  field: string,
+  input: TransitionInput | undefined,
+  mode: RecacheMode,
+): Transition | undefined {
   if (input === undefined) return undefined;
   const kind = checkOneOf<BlendKind>(`${field}.kind`, input.kind ?? 'LINEAR', ['LINEAR', 'SLERP']);
   const curve = checkOneOf<TransitionCurve>(`${field}.curve`, input.curve ?? 'EVEN', ['EVEN', 'SCOPE']);
@@ -354,7 +358,7 @@ export function sameTransition(transition: Transition | undefined, input: Transi
   return transition?.kind === kind && transition.curve === curve && transition.chunks === chunks;
 }
 
-function checkWhen(when: SwitchWhen, nextBlock: number): SwitchWhen {
+export function checkWhen(when: SwitchWhen, nextBlock: number): SwitchWhen {
   if (typeof when === 'string')
     return checkOneOf<'NEXT_BLOCK' | 'IMMEDIATE'>('when', when, ['NEXT_BLOCK', 'IMMEDIATE']);
   const block = checkBlock('when.block', when.block);
@@ -364,7 +368,7 @@ function checkWhen(when: SwitchWhen, nextBlock: number): SwitchWhen {
   return { block };
 }
 
-function checkBlock(field: string, block: number): number {
+export function checkBlock(field: string, block: number): number {
   if (!Number.isInteger(block) || block < 0 || block > LIMITS.block) {
     throw invalid(field, `${field} must be a whole number between 0 and ${LIMITS.block}; got ${block}.`);
   }

@@ -1,4 +1,4 @@
-import { type FrameChunk, isEnded, type PromptApplied, type StoredEvent } from '../../src/sessions/index.js';
+import { type FrameChunk, isEnded, isSettled, type PromptApplied, type StoredEvent } from '../../src/sessions/index.js';
 import { pictureOf } from './fake-media.js';
 import { makeWorld, read, stored } from './fake-service.js';
 import type { Told } from './schedules.js';
@@ -19,6 +19,7 @@ export async function checkOutcome(
     ...drawingOf(events),
     ...endOf(events),
     ...receiptsOf(events, told.receipts.get(id)),
+    ...plansOf(events, told.moved),
   ];
   const chunks = events.filter(({ type }) => type === 'FrameChunk').length;
   const prefix = `sessions/${id}/checkpoints/`;
@@ -83,14 +84,32 @@ function endOf(events: StoredEvent[]): string[] {
 /** What was acknowledged was logged once, and has one outcome at most; without one, the session ended first. */
 function receiptsOf(events: StoredEvent[], acknowledged: ReadonlySet<string> = new Set()): string[] {
   const requested = events.flatMap((event) => (event.type === 'PromptRequested' ? [event.receiptId] : []));
-  const settled = events.flatMap((event) =>
-    event.type === 'PromptApplied' || event.type === 'PromptSuperseded' ? [event.receiptId] : [],
-  );
+  const settled = events.flatMap((event) => (isSettled(event) ? [event.receiptId] : []));
   const problems: string[] = [];
   if (new Set(requested).size < requested.length) problems.push('a request is logged twice');
   if (new Set(settled).size < settled.length) problems.push('a receipt is settled twice');
   for (const id of settled) if (!requested.includes(id)) problems.push('an outcome has no request');
   for (const id of acknowledged)
     if (!requested.includes(id)) problems.push('an acknowledged request is not in the log');
+  return problems;
+}
+
+/** Nothing comes before its block; what was taken back does not come at all, and what was moved comes as it was told. */
+function plansOf(events: StoredEvent[], moved: Told['moved']): string[] {
+  const problems: string[] = [];
+  const asked = new Map<string, { block: number; prompt: string }>();
+  for (const event of events) {
+    if (event.type === 'PromptRequested' || event.type === 'PromptMoved') {
+      const block = typeof event.when === 'object' ? event.when.block : 0;
+      asked.set(event.receiptId, { block, prompt: event.prompt });
+    }
+    if (event.type !== 'PromptApplied') continue;
+    const last = moved.get(event.receiptId);
+    if (last === null) problems.push(`"${event.prompt}" took effect though it was taken back`);
+    if (typeof last === 'number' && event.block < last) problems.push(`"${event.prompt}" took effect before ${last}`);
+    if (last !== undefined && asked.get(event.receiptId)?.prompt !== event.prompt) {
+      problems.push(`"${event.prompt}" took effect, which was not asked for last`);
+    }
+  }
   return problems;
 }

@@ -48,6 +48,7 @@ export type Step =
   | { do: 'switch'; server: Server; session: number; when: SwitchWhen; key: number | null; chunks: number | null }
   | { do: 'stop' | 'pause'; server: Server; session: number }
   | { do: 'resume' | 'fork'; server: Server; session: number; wait: number | null }
+  | { do: 'move'; server: Server; session: number; prompt: number; block: number | null }
   | { do: 'watch'; server: Server; session: number }
   | { do: 'leave' }
   | { do: 'crash' | 'restart'; server: Server }
@@ -108,6 +109,17 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
       wait,
     }),
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('move' as const),
+      server,
+      session,
+      prompt: fc.nat({ max: 2 }),
+      /** Null takes it back. */
+      block: fc.option(fc.nat({ max: 8 })),
+    }),
+  },
   { weight: 1, arbitrary: fc.constant({ do: 'leave' as const }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('crash' as const, 'restart' as const), server }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('cut' as const), server, cut: fc.boolean() }) },
@@ -139,7 +151,7 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 /** Steps that ask a server for something and get an answer. */
-type Asking = Extract<Step, { do: 'create' | 'switch' | Command | 'fork' }>;
+type Asking = Extract<Step, { do: 'create' | 'switch' | 'move' | Command | 'fork' }>;
 type Command = 'stop' | 'pause' | 'resume';
 
 /** What the clients of a schedule were told. */
@@ -150,6 +162,8 @@ export interface Told {
   readonly stopped: Set<string>;
   /** Receipts by session. */
   readonly receipts: Map<string, Set<string>>;
+  /** Where prompts were moved to last, or null where they were taken back, as far as that was answered; by receipt. */
+  readonly moved: Map<string, number | null>;
 }
 
 interface Asked {
@@ -173,11 +187,13 @@ const EXPECTED: ReadonlySet<DomainErrorCode> = new Set<DomainErrorCode>([
 export class Schedule {
   readonly clock = new VirtualClock();
   readonly store = new MemoryStore();
-  readonly told: Told = { keyed: new Map(), ids: new Set(), stopped: new Set(), receipts: new Map() };
+  readonly told: Told = { keyed: new Map(), ids: new Set(), stopped: new Set(), receipts: new Map(), moved: new Map() };
   private readonly servers: [World, World];
   private readonly asked: Asked[] = [];
   private readonly crashed = new Set<World>();
   private readonly problems: string[] = [];
+  /** How often each was to be moved: what several ask for at once is known by the log alone. */
+  private readonly moves = new Map<string, number>();
   private watchers: AbortController[] = [];
 
   constructor() {
@@ -298,6 +314,7 @@ export class Schedule {
       });
       return this.track(next, world, noted);
     }
+    if (next.do === 'move') return this.move(world, id, next);
     const stops = next.do === 'stop';
     const answer =
       next.do === 'resume'
@@ -309,6 +326,27 @@ export class Schedule {
       }
       if (stops) this.told.stopped.add(id);
       if (!stops && this.told.stopped.has(id) && state === 'LIVE') this.problems.push('a stopped session went on');
+    });
+    this.track(next, world, noted);
+  }
+
+  private move(world: World, id: string, next: Extract<Step, { do: 'move' }>): void {
+    const receipts = [...(this.told.receipts.get(id) ?? [])];
+    const receiptId = receipts[next.prompt % Math.max(1, receipts.length)];
+    if (receiptId === undefined) return;
+    const { block } = next;
+    const { service } = world;
+    const moving =
+      block === null
+        ? service.cancelPrompt(id, receiptId)
+        : service.movePrompt(id, receiptId, { atBlock: block, prompt: `m${this.asked.length}` });
+    // What is not answered may have been done all the same; so nothing is known of it.
+    this.told.moved.delete(receiptId);
+    const unknown = this.moves.get(receiptId) ?? 0;
+    this.moves.set(receiptId, unknown + 1);
+    const noted = moving.then(({ status }) => {
+      if (this.moves.get(receiptId) !== 1 && status !== 'CANCELLED') return;
+      this.told.moved.set(receiptId, status === 'CANCELLED' ? null : block);
     });
     this.track(next, world, noted);
   }

@@ -22,6 +22,8 @@ const NAMES: Readonly<Record<string, string>> = {
   PromptRequested: 'RequestedEvent',
   PromptApplied: 'AppliedEvent',
   PromptSuperseded: 'SupersededEvent',
+  PromptMoved: 'MovedEvent',
+  PromptCancelled: 'CancelledEvent',
   StateChanged: 'StateEvent',
   Heartbeat: 'HeartbeatEvent',
   SessionEnded: 'EndedEvent',

@@ -15,6 +15,8 @@ export type Outcome =
     >)
   /** A later one took its place. */
   | { readonly status: 'superseded'; readonly by: string }
+  /** Somebody took it back. */
+  | { readonly status: 'cancelled' }
   /** The session ended before. */
   | { readonly status: 'discarded' };
 
@@ -136,6 +138,7 @@ export class Control {
     if (event.type === 'state') this.told = toState(event);
     if (event.type === 'applied') this.settle(event.receiptId, { ...event, status: 'applied' });
     if (event.type === 'superseded') this.settle(event.receiptId, { status: 'superseded', by: event.supersededBy });
+    if (event.type === 'cancelled') this.settle(event.receiptId, { status: 'cancelled' });
     if (event.type === 'ended') {
       this.told = toState(event);
       this.over = true;

@@ -9,18 +9,23 @@ export type ChunkEvent = { readonly type: 'chunk' } & Of<'FrameChunk'>;
 export type RequestedEvent = { readonly type: 'requested' } & Of<'PromptRequested'>;
 export type AppliedEvent = { readonly type: 'applied' } & Of<'PromptApplied'>;
 export type SupersededEvent = { readonly type: 'superseded' } & Of<'PromptSuperseded'>;
+export type MovedEvent = { readonly type: 'moved' } & Of<'PromptMoved'>;
+export type CancelledEvent = { readonly type: 'cancelled' } & Of<'PromptCancelled'>;
 export type StateEvent = { readonly type: 'state' } & Of<'StateChanged'>;
 export type HeartbeatEvent = { readonly type: 'heartbeat' } & Of<'Heartbeat'>;
 export type EndedEvent = { readonly type: 'ended' } & Of<'SessionEnded'>;
 
 /** What stands in the log of a session, in its order. */
-export type SessionEvent = ChunkEvent | RequestedEvent | AppliedEvent | SupersededEvent | StateEvent | EndedEvent;
+export type SessionEvent =
+  ChunkEvent | RequestedEvent | AppliedEvent | SupersededEvent | MovedEvent | CancelledEvent | StateEvent | EndedEvent;
 
 const TYPES: Readonly<Record<string, SessionEvent['type'] | 'heartbeat'>> = {
   FrameChunk: 'chunk',
   PromptRequested: 'requested',
   PromptApplied: 'applied',
   PromptSuperseded: 'superseded',
+  PromptMoved: 'moved',
+  PromptCancelled: 'cancelled',
   StateChanged: 'state',
   Heartbeat: 'heartbeat',
   SessionEnded: 'ended',

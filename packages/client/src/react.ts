@@ -56,8 +56,13 @@ function promptsAfter(prompts: readonly WatchedPrompt[], event: SessionEvent): r
   switch (event.type) {
     case 'requested':
       return [...prompts, { receiptId: event.receiptId, prompt: event.prompt, outcome: 'pending' }];
+    case 'moved':
+      return prompts.map((prompt) =>
+        prompt.receiptId === event.receiptId ? { ...prompt, prompt: event.prompt } : prompt,
+      );
     case 'applied':
     case 'superseded':
+    case 'cancelled':
       return prompts.map((prompt) =>
         prompt.receiptId === event.receiptId ? { ...prompt, outcome: event.type } : prompt,
       );

@@ -13,6 +13,12 @@ import {
   ResumeSession,
   type SessionFieldsFragment,
   StopSession,
+  CancelPrompt,
+  GetPlanned,
+  MovePrompt,
+  type MovePromptMutationVariables,
+  PlanPrompt,
+  type PlanPromptMutationVariables,
   SwitchPrompt,
   type SwitchPromptMutation,
   type SwitchPromptMutationVariables,
@@ -48,6 +54,11 @@ interface Cancellable {
 }
 
 export type SwitchOptions = Given<SwitchPromptMutationVariables, 'sessionId' | 'prompt'> & Cancellable;
+export type PlanOptions = Given<PlanPromptMutationVariables, 'sessionId' | 'prompt'> & Cancellable;
+/** What is to change; what is left out stays. A transition of null takes it away. */
+export type MoveOptions = Given<MovePromptMutationVariables, 'sessionId' | 'receiptId' | 'transition'> &
+  Pick<MovePromptMutationVariables, 'transition'> &
+  Cancellable;
 export type ForkOptions = Given<ForkSessionMutationVariables, 'sessionId'> & Cancellable;
 
 export type Position = Given<AcknowledgePlaybackMutationVariables, 'sessionId' | 'viewer' | 'seconds'> &
@@ -60,6 +71,9 @@ export interface SessionParts {
   readonly closed: AbortSignal;
   silenceMilliseconds(): number;
 }
+
+const idOf = (receipt: string | { readonly id: string }): string =>
+  typeof receipt === 'string' ? receipt : receipt.id;
 
 /** How far apart prompts are sent that are typed while the video plays. */
 const TYPING_MS = 300;
@@ -125,6 +139,32 @@ export class Session {
     const variables = { idempotencyKey: randomKey(), ...options, sessionId: this.id, prompt };
     const { switchPrompt } = await this.parts.wire.request(SwitchPrompt, variables, this.with(signal));
     return this.receipt(unwrap(switchPrompt));
+  }
+
+  /** A prompt for a time to come: `atSeconds` of the video, or `atBlock`. Every client sees it, and may move or cancel it. */
+  async plan(prompt: string, { signal, ...options }: PlanOptions): Promise<Receipt> {
+    const variables = { idempotencyKey: randomKey(), ...options, sessionId: this.id, prompt };
+    const { planPrompt } = await this.parts.wire.request(PlanPrompt, variables, this.with(signal));
+    return this.receipt(unwrap(planPrompt));
+  }
+
+  /** Changes a prompt that waits: its time, its text, or how it comes. `ConflictError` once it is being drawn. */
+  async move(receipt: string | { readonly id: string }, { signal, ...options }: MoveOptions): Promise<Receipt> {
+    const variables = { ...options, sessionId: this.id, receiptId: idOf(receipt) };
+    const { movePrompt } = await this.parts.wire.request(MovePrompt, variables, this.with(signal));
+    return this.receipt(unwrap(movePrompt));
+  }
+
+  /** Takes back a prompt that waits. `ConflictError` once it is being drawn. */
+  async cancel(receipt: string | { readonly id: string }, { signal }: Cancellable = {}): Promise<void> {
+    const variables = { sessionId: this.id, receiptId: idOf(receipt) };
+    unwrap((await this.parts.wire.request(CancelPrompt, variables, this.with(signal))).cancelPrompt);
+  }
+
+  /** The prompts that wait for blocks to come, in their order; the events `requested`, `moved` and `cancelled` say when to ask again. */
+  async planned({ signal }: Cancellable = {}): Promise<Receipt[]> {
+    const { session } = await this.parts.wire.request(GetPlanned, { id: this.id }, this.with(signal));
+    return unwrap(session).planned.map((facts) => this.receipt(facts));
   }
 
   /** Like `switch`, for a prompt that is being typed: only the newest is sent, a few a second. Undefined when a newer one took its place. */

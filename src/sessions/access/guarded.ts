@@ -7,6 +7,8 @@ import type {
   CreateSessionInput,
   ExportInput,
   ForkSessionInput,
+  MovePromptInput,
+  PlanPromptInput,
   ResumeSessionInput,
   Session,
   SessionExport,
@@ -52,6 +54,9 @@ export const SCOPE_OF = {
   receipts: 'session:watch',
   timeline: 'session:watch',
   switchPrompt: 'session:prompt',
+  planPrompt: 'session:prompt',
+  movePrompt: 'session:prompt',
+  cancelPrompt: 'session:prompt',
   pauseSession: 'session:control',
   resumeSession: 'session:control',
   stopSession: 'session:control',
@@ -159,6 +164,21 @@ export class GuardedSessions implements CallerSessions {
   async switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
     await this.may('switchPrompt', sessionId);
     return this.inner.switchPrompt(sessionId, input);
+  }
+
+  async planPrompt(sessionId: string, input: PlanPromptInput): Promise<SwitchReceipt> {
+    await this.may('planPrompt', sessionId);
+    return this.inner.planPrompt(sessionId, input);
+  }
+
+  async movePrompt(sessionId: string, receiptId: string, input: MovePromptInput): Promise<SwitchReceipt> {
+    await this.may('movePrompt', sessionId);
+    return this.inner.movePrompt(sessionId, receiptId, input);
+  }
+
+  async cancelPrompt(sessionId: string, receiptId: string): Promise<SwitchReceipt> {
+    await this.may('cancelPrompt', sessionId);
+    return this.inner.cancelPrompt(sessionId, receiptId);
   }
 
   async pauseSession(sessionId: string): Promise<Session> {

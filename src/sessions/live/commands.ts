@@ -9,6 +9,7 @@ import { DomainError, type DomainErrorCode, invalid } from '../errors.js';
 import type {
   CreateSessionInput,
   ForkSessionInput,
+  MovePromptInput,
   ResumeSessionInput,
   Session,
   SwitchPromptInput,
@@ -100,6 +101,22 @@ const resumeInput: Codec<ResumeSessionInput | null> = {
   },
 };
 
+const MOVE_INPUT = z.strictObject({
+  receiptId: z.string(),
+  prompt: z.string().optional(),
+  atBlock: z.number().optional(),
+  mode: z.string().optional(),
+  transition: SWITCH_INPUT.shape.transition.nullable(),
+});
+
+export type MoveInput = Omit<MovePromptInput, 'atSeconds'> & { receiptId: string };
+
+const moveInput: Codec<MoveInput> = { decode: (json) => withoutAbsent(MOVE_INPUT.parse(json)) as MoveInput };
+
+const RECEIPT_ID = z.object({ receiptId: z.string() });
+
+const receiptId: Codec<{ receiptId: string }> = { decode: (json) => RECEIPT_ID.parse(json) };
+
 /** Whether whoever generates the session has heard it. */
 export interface Heard {
   heard: boolean;
@@ -117,6 +134,8 @@ const SERVER_COMMANDS = {
 
 const SESSION_COMMANDS = {
   switchPrompt: { input: switchInput, output: receipt },
+  movePrompt: { input: moveInput, output: receipt },
+  cancelPrompt: { input: receiptId, output: receipt },
   pause: { input: nothing, output: session },
   resume: { input: resumeInput, output: session },
   stop: { input: nothing, output: session },

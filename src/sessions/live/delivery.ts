@@ -174,6 +174,12 @@ async function carryOut(owned: OwnedSession, command: OwnerCommand): Promise<Ans
   switch (command.name) {
     case 'switchPrompt':
       return owned.switchPrompt(command.id, command.input);
+    case 'movePrompt': {
+      const { receiptId, ...input } = command.input;
+      return owned.movePrompt(receiptId, input);
+    }
+    case 'cancelPrompt':
+      return owned.cancelPrompt(command.input.receiptId);
     case 'pause':
       return owned.pause(command.id);
     case 'resume':

@@ -4,7 +4,7 @@
  */
 
 import { DomainError } from '../errors.js';
-import type { StoredEvent } from '../events.js';
+import { isSettled, type StoredEvent } from '../events.js';
 import type { EventRing } from '../read/ring.js';
 import type { Session, SessionState, StateReason, Wait } from '../session.js';
 import { Signal } from '../signal.js';
@@ -27,8 +27,7 @@ import { Viewers } from './viewers.js';
 const PIPELINE = 2;
 
 /** Between attempts to write what a failing store has held up, in milliseconds. */
-const FIRST_RETRY = 1_000;
-const LONGEST_RETRY = 30_000;
+const [FIRST_RETRY, LONGEST_RETRY] = [1_000, 30_000];
 
 export class Life implements ProducerHost {
   readonly keys: SessionKeys;
@@ -36,6 +35,7 @@ export class Life implements ProducerHost {
   readonly wake = new Signal();
   readonly viewers: Viewers;
   readonly askedAt = new Map<string, number>();
+  readonly changing = new Set<string>();
   phase: Phase = { kind: 'resting', over: new AbortController() };
 
   /** When generation began last, which counts as watching; by the monotonic clock. */
@@ -96,6 +96,11 @@ export class Life implements ProducerHost {
 
   get progress(): Progress {
     return this.producer?.progress ?? { block: this.session.chunks, begun: false, decoded: false };
+  }
+
+  /** Whether the block of the request is being made: too late for another one. */
+  isDecided(receiptId: string): boolean {
+    return this.producer?.isDecided(receiptId) ?? false;
   }
 
   /** Reads what the log has beyond the record. */
@@ -383,15 +388,14 @@ export class Life implements ProducerHost {
 
   private noticed(event: StoredEvent): void {
     this.wake.notify();
-    if (event.type === 'PromptRequested') void this.producer?.encodePrompts();
-    if (event.type !== 'PromptApplied' && event.type !== 'PromptSuperseded') return;
+    if (event.type === 'PromptRequested' || event.type === 'PromptMoved') void this.producer?.encodePrompts();
+    if (!isSettled(event)) return;
     this.askedAt.delete(event.receiptId);
     this.producer?.forget(event.receiptId);
   }
 
   inBackground(work: Promise<void>): void {
-    work.catch((error: unknown) => {
-      this.context.logger.error({ sessionId: this.id, error }, 'background task failed');
-    });
+    const { logger } = this.context;
+    work.catch((error: unknown) => logger.error({ sessionId: this.id, error }, 'background task failed'));
   }
 }

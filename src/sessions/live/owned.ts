@@ -7,12 +7,14 @@ import { describe } from './failure.js';
 import type { OwnedParts } from './holding.js';
 import { Life } from './life.js';
 import { impossible, isOver } from './phase.js';
+import { Plans } from './plans.js';
 import type { EventRing } from '../read/ring.js';
 import { requireModel } from './required-model.js';
 import { DamagedError } from '../stored/checksum.js';
 import {
   isEnded,
   isWaiting,
+  type MovePromptInput,
   type Session,
   type StateReason,
   type SwitchPromptInput,
@@ -37,6 +39,7 @@ export class SessionGone extends Error {}
 export class OwnedSession {
   private readonly life: Life;
   private readonly switches: Switches;
+  private readonly plans: Plans;
   /** It was live when its last owner ended, and goes on before those that wait in the line. */
   returning = false;
 
@@ -46,6 +49,7 @@ export class OwnedSession {
   ) {
     this.life = new Life(context, parts);
     this.switches = new Switches(this.life);
+    this.plans = new Plans(this.life);
   }
 
   // ---- what others see ----------------------------------------------------------------------------------------------
@@ -122,6 +126,16 @@ export class OwnedSession {
   switchPrompt(commandId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
     if (this.gone) throw new SessionGone();
     return this.switches.request(commandId, input, () => this.mustNotBeOver('accepts no more prompts'));
+  }
+
+  movePrompt(receiptId: string, input: MovePromptInput): Promise<SwitchReceipt> {
+    if (this.gone) throw new SessionGone();
+    return this.plans.move(receiptId, input, () => this.mustNotBeOver('has no more prompts to come'));
+  }
+
+  cancelPrompt(receiptId: string): Promise<SwitchReceipt> {
+    if (this.gone) throw new SessionGone();
+    return this.plans.cancel(receiptId, () => this.mustNotBeOver('has no more prompts to come'));
   }
 
   pause(commandId?: string, reason: StateReason = 'REQUESTED'): Promise<Session> {

@@ -6,7 +6,7 @@ import { UnusableCheckpoint } from '../errors.js';
 import { Playback } from './playback.js';
 import { Course, type Turn } from '../conditioning.js';
 import type { Conditioning, Frames, Generation, GenerationOptions, Step } from '../ports.js';
-import { dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
+import { type Due, dueAt, expectedBlock, idsOf, interrupts, type Progress, upcoming } from './prompts.js';
 import { generationOptions, modelOf } from './required-model.js';
 import { Publisher, type PublisherHost, type Taken } from './publisher.js';
 import type { StateReason, TimelineEntry } from '../session.js';
@@ -29,6 +29,8 @@ export interface ProducerHost extends PublisherHost {
   /** When somebody last watched, or generation began; by the monotonic clock. */
   readonly lastWatched: number;
   readonly viewers: Viewers;
+  /** Requests that are being moved or cancelled: until that is logged they take effect nowhere. */
+  readonly changing: ReadonlySet<string>;
   /** Whether somebody watches who does not say how far. */
   isByClock(): boolean;
 }
@@ -49,6 +51,8 @@ export class Producer {
   private generation: Generation | undefined;
   private publisher: Publisher | undefined;
   private taken: Taken | undefined;
+  /** What is being told for the block that comes next. */
+  private deciding: Due | undefined;
   /** Of the prompts that took effect in blocks that are published. */
   private course: Course | undefined;
   /** The block that the generation was told last what to draw in. */
@@ -75,7 +79,7 @@ export class Producer {
   get progress(): Progress {
     const block = Math.max(this.generation?.block ?? 0, this.firstNew, this.host.session.chunks);
     const current = block === this.generation?.block;
-    return { block, begun: current && this.begun, decoded: current && this.decoded };
+    return { block, begun: current && (this.begun || this.deciding !== undefined), decoded: current && this.decoded };
   }
 
   /** Generates until there is a reason not to; always returns between blocks. */
@@ -110,6 +114,16 @@ export class Producer {
     this.preparing = false;
   }
 
+  /** Whether the request belongs to a block that is being made, or was. */
+  isDecided(receiptId: string): boolean {
+    return this.settled.has(receiptId) || [...idsOf(this.taken), ...idsOf(this.deciding)].includes(receiptId);
+  }
+
+  private get closed(): ReadonlySet<string> {
+    const { changing } = this.host;
+    return changing.size === 0 ? this.settled : new Set([...this.settled, ...changing]);
+  }
+
   /** The log has the outcome of a request. */
   forget(receiptId: string): void {
     this.settled.delete(receiptId);
@@ -117,7 +131,7 @@ export class Producer {
 
   private nextPrompt(): string | undefined {
     const block = expectedBlock('NEXT_BLOCK', this.progress);
-    return upcoming(this.host.session.receipts, block, this.taken, this.settled)?.prompt;
+    return upcoming(this.host.session.receipts, block, this.taken, this.closed)?.prompt;
   }
 
   /** Saves where we are, so that the session can go on elsewhere. */
@@ -240,15 +254,20 @@ export class Producer {
 
   private async takePrompts(generation: Generation): Promise<void> {
     if (generation.block < this.firstNew) return this.replayPrompts(generation);
-    const due = dueAt(this.host.session.receipts, generation.block, this.settled);
+    const due = dueAt(this.host.session.receipts, generation.block, this.closed);
     if (!due) return this.moveOn(generation);
     if (due.winner.id === this.taken?.winner.id) {
       this.taken = { ...this.taken, ...due };
       return;
     }
-    const course = this.turnTo({ ...due.winner, block: generation.block });
-    const { milliseconds } = await this.tell(generation, course);
-    this.taken = { ...due, course, recacheMilliseconds: milliseconds };
+    this.deciding = due;
+    try {
+      const course = this.turnTo({ ...due.winner, block: generation.block });
+      const { milliseconds } = await this.tell(generation, course);
+      this.taken = { ...due, course, recacheMilliseconds: milliseconds };
+    } finally {
+      this.deciding = undefined;
+    }
   }
 
   private async replayPrompts(generation: Generation): Promise<void> {
@@ -302,7 +321,7 @@ export class Producer {
     if (step.kind !== 'denoise') return false;
     if (this.host.control) return true;
     if (step.block < this.firstNew) return false;
-    return interrupts(this.host.session.receipts, this.taken, this.settled);
+    return interrupts(this.host.session.receipts, this.taken, this.closed);
   }
 
   private deliver(frames: Frames, milliseconds: number): void {

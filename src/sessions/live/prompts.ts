@@ -1,7 +1,7 @@
 /** Which of the requested prompts takes effect at a block. */
 
 import { DomainError } from '../errors.js';
-import type { SwitchReceipt, SwitchWhen } from '../session.js';
+import { askedAt, type SwitchReceipt, type SwitchWhen } from '../session.js';
 import { LIMITS } from '../validation.js';
 
 export interface Due {
@@ -15,7 +15,9 @@ export function dueAt(
   block: number,
   settled: ReadonlySet<string>,
 ): Due | undefined {
-  const due = receipts.filter((receipt) => isOpen(receipt, settled) && earliestBlock(receipt.when) <= block);
+  const due = receipts
+    .filter((receipt) => isOpen(receipt, settled) && earliestBlock(receipt.when) <= block)
+    .sort((a, b) => askedAt(a) - askedAt(b));
   const winner = due.at(-1);
   return winner && { winner, superseded: due.slice(0, -1) };
 }

@@ -1,9 +1,11 @@
 /** How this server stands: what it has, how busy it is, and whether it takes more. */
 
+import { DomainError } from '../errors.js';
 import type { ServiceStatus } from '../sessions.js';
 import type { Context } from './context.js';
 import { DemandForWorkers } from './demand.js';
 import type { Directory } from './directory.js';
+import { generatesNothing } from './no-engine.js';
 import type { Notice } from './notice.js';
 
 export class Standing {
@@ -41,6 +43,11 @@ export class Standing {
       sessions,
       queued: this.context.line.length,
     };
+  }
+
+  mustBeOpen(toGenerate = false): void {
+    if (this.closing) throw new DomainError('SHUTTING_DOWN', 'This server is shutting down; try again in a moment.');
+    if (toGenerate && !this.hosts) throw generatesNothing();
   }
 
   notice(): Notice {

@@ -57,8 +57,7 @@ export class Switches {
     { prompt, mode, transition, when, idempotencyKey }: SwitchRequest,
   ): Promise<SwitchReceipt> {
     const { log, progress, session, context } = this.host;
-    const model = findModel(context.engine.models(), session)?.name;
-    const unknownWords = model === undefined ? undefined : context.engine.unknownWords?.(model, session, prompt);
+    const unknownWords = unknownWordsOf(context, session, prompt);
     const asked = { status: 'PENDING', when } as const;
     this.asked.add(asked);
     this.host.askedAt.set(id, context.clock.monotonic());
@@ -82,12 +81,20 @@ export class Switches {
   }
 }
 
+/** See `Engine.unknownWords`. */
+export function unknownWordsOf({ engine }: Context, session: Session, prompt: string): readonly string[] | undefined {
+  const model = findModel(engine.models(), session)?.name;
+  return model === undefined ? undefined : engine.unknownWords?.(model, session, prompt);
+}
+
 export function receiptOfKey({ receipts }: Session, key: string): SwitchReceipt | undefined {
   return receipts.find(({ idempotencyKey }) => idempotencyKey === key);
 }
 
 /** The receipt, unless the input is not the one it was given for. */
 export function sameRequest(receipt: SwitchReceipt, input: SwitchPromptInput): SwitchReceipt {
+  // It is what somebody has made of it since.
+  if (receipt.moved !== undefined) return receipt;
   const { prompt, mode = 'RECACHE', transition, when = 'NEXT_BLOCK' } = input;
   const sameText = receipt.prompt === prompt.trim() && receipt.mode === mode;
   if (sameText && sameTransition(receipt.transition, transition) && sameWhen(receipt.when, when)) return receipt;

@@ -22,7 +22,7 @@ export interface StreamSource {
   load(): Promise<Session>;
 }
 
-export async function* follow(
+async function* follow(
   source: StreamSource,
   sessionId: string,
   options: SubscribeOptions,
@@ -36,6 +36,20 @@ export async function* follow(
     }
   } finally {
     reader.close();
+  }
+}
+
+/** The same, which counts as watching while it lasts. */
+export async function* watch(
+  source: StreamSource,
+  options: SubscribeOptions,
+): AsyncGenerator<SessionEvent, void, undefined> {
+  const { id } = source.keys;
+  const end = source.context.watching.begin(id, options.byClock);
+  try {
+    yield* follow(source, id, options);
+  } finally {
+    end();
   }
 }
 

@@ -1,10 +1,10 @@
 /** The prompts of a session: the newest are in its snapshot, those before in its log. */
 
 import { isWhole } from '../conditioning.js';
-import type { PromptApplied, PromptRequested, PromptSuperseded, StoredEvent } from '../events.js';
+import { isSettled, type PromptMoved, type PromptRequested, type PromptSettled, type StoredEvent } from '../events.js';
 import { isEnded, type Session, type SwitchReceipt, type TimelineEntry } from '../session.js';
 import { type LogReader, SEGMENT } from './log.js';
-import { entryOf, receiptOf, settled } from './snapshot.js';
+import { entryOf, moved, receiptOf, settled } from './snapshot.js';
 
 /** Newest first. */
 export interface PromptPage<Item> {
@@ -104,9 +104,11 @@ async function olderReceipts(
   count: number,
 ): Promise<SwitchReceipt[]> {
   const requests: PromptRequested[] = [];
-  const outcomes = new Map<string, PromptApplied | PromptSuperseded>();
+  const outcomes = new Map<string, PromptSettled>();
+  const moves = new Map<string, PromptMoved>();
   for await (const event of backwards(log, before)) {
-    if (isOutcome(event)) outcomes.set(event.receiptId, event);
+    if (isSettled(event)) outcomes.set(event.receiptId, event);
+    if (event.type === 'PromptMoved' && !moves.has(event.receiptId)) moves.set(event.receiptId, event);
     if (event.type === 'PromptRequested' && requests.push(event) === count) break;
   }
   const known = new Map(session.receipts.map((receipt) => [receipt.id, receipt]));
@@ -115,12 +117,13 @@ async function olderReceipts(
   // What was asked for before may have taken effect long after.
   if (open.size > 0) {
     for await (const event of log.all(before - 1)) {
-      if (isOutcome(event) && open.delete(event.receiptId)) outcomes.set(event.receiptId, event);
+      if (event.type === 'PromptMoved' && open.has(event.receiptId)) moves.set(event.receiptId, event);
+      if (isSettled(event) && open.delete(event.receiptId)) outcomes.set(event.receiptId, event);
       if (open.size === 0) break;
     }
   }
   return requests.map((request) => ({
-    ...(known.get(request.receiptId) ?? outcomeOf(session, request, outcomes.get(request.receiptId))),
+    ...(known.get(request.receiptId) ?? outcomeOf(session, request, moves, outcomes)),
     sequence: request.sequence,
   }));
 }
@@ -128,15 +131,15 @@ async function olderReceipts(
 function outcomeOf(
   session: Session,
   request: PromptRequested,
-  outcome: PromptApplied | PromptSuperseded | undefined,
+  moves: ReadonlyMap<string, PromptMoved>,
+  outcomes: ReadonlyMap<string, PromptSettled>,
 ): SwitchReceipt {
-  const receipt = receiptOf(session, request);
+  const move = moves.get(request.receiptId);
+  const outcome = outcomes.get(request.receiptId);
+  const asked = receiptOf(session, request);
+  const receipt = move ? moved(session, asked, move) : asked;
   if (outcome) return settled(receipt, outcome);
   return isEnded(session.state) ? { ...receipt, status: 'DISCARDED' } : receipt;
-}
-
-function isOutcome(event: StoredEvent): event is PromptApplied | PromptSuperseded {
-  return event.type === 'PromptApplied' || event.type === 'PromptSuperseded';
 }
 
 /** Newest first, as long as `wanted` says so of those found. */

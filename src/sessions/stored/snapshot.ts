@@ -2,9 +2,10 @@
 
 import { firstFrameOf, startSecondsOf } from '../blocks.js';
 import type {
+  PromptMoved,
   PromptApplied,
   PromptRequested,
-  PromptSuperseded,
+  PromptSettled,
   SessionEnded,
   StateChanged,
   StoredEvent,
@@ -82,7 +83,14 @@ function changes(session: Session, event: StoredEvent): Partial<Session> {
       return requestedChanges(session, event);
     case 'PromptApplied':
       return appliedChanges(session, event);
+    case 'PromptMoved':
+      return {
+        receipts: session.receipts.map((receipt) =>
+          receipt.id === event.receiptId ? moved(session, receipt, event) : receipt,
+        ),
+      };
     case 'PromptSuperseded':
+    case 'PromptCancelled':
       return { receipts: settle(session, event) };
     case 'FrameChunk':
       return {
@@ -163,13 +171,37 @@ export function receiptOf(
   };
 }
 
-export function settled(receipt: SwitchReceipt, event: PromptApplied | PromptSuperseded): SwitchReceipt {
-  return event.type === 'PromptApplied'
-    ? { ...receipt, status: 'APPLIED', appliedBlock: event.block }
-    : { ...receipt, status: 'SUPERSEDED', supersededBy: event.supersededBy };
+/** As it is after it was moved; what has come to its outcome stays. */
+export function moved(
+  session: Pick<Session, 'fps' | 'framesPerBlock'>,
+  receipt: SwitchReceipt,
+  event: PromptMoved,
+): SwitchReceipt {
+  if (receipt.status !== 'PENDING') return receipt;
+  const { prompt, mode, transition, when, expectedBlock, unknownWords, sequence } = event;
+  const { transition: _transition, unknownWords: _words, ...rest } = receipt;
+  return {
+    ...rest,
+    ...{ prompt, mode, when, expectedBlock, moved: sequence },
+    ...(transition && { transition }),
+    ...(unknownWords && { unknownWords }),
+    expectedFrame: firstFrameOf(session, expectedBlock),
+    expectedSeconds: startSecondsOf(session, expectedBlock),
+  };
 }
 
-function settle({ receipts }: Session, event: PromptApplied | PromptSuperseded): SwitchReceipt[] {
+export function settled(receipt: SwitchReceipt, event: PromptSettled): SwitchReceipt {
+  switch (event.type) {
+    case 'PromptApplied':
+      return { ...receipt, status: 'APPLIED', appliedBlock: event.block };
+    case 'PromptSuperseded':
+      return { ...receipt, status: 'SUPERSEDED', supersededBy: event.supersededBy };
+    case 'PromptCancelled':
+      return { ...receipt, status: 'CANCELLED' };
+  }
+}
+
+function settle({ receipts }: Session, event: PromptSettled): SwitchReceipt[] {
   return newest(receipts.map((receipt) => (receipt.id === event.receiptId ? settled(receipt, event) : receipt)));
 }
 

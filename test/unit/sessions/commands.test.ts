@@ -75,8 +75,14 @@ const INPUTS: { [Name in CommandName]: Command & { name: Name } } = {
     name: 'switchPrompt',
     input: { prompt: RECEIPT.prompt, mode: 'CLEAR_CACHE', when: { block: 7 }, idempotencyKey: 'k' },
   },
+  movePrompt: {
+    id: 'c9',
+    name: 'movePrompt',
+    input: { receiptId: 'r1', prompt: 'a bear', atBlock: 9, mode: 'RECACHE', transition: null },
+  },
+  cancelPrompt: { id: 'c10', name: 'cancelPrompt', input: { receiptId: 'r1' } },
   pause: { id: 'c2', name: 'pause', input: null },
-  resume: { id: 'c3', name: 'resume', input: null },
+  resume: { id: 'c3', name: 'resume', input: { maxWaitSeconds: 30 } },
   stop: { id: 'c4', name: 'stop', input: null },
   acknowledge: {
     id: 'c8',
@@ -93,6 +99,7 @@ const INPUTS: { [Name in CommandName]: Command & { name: Name } } = {
 };
 
 const OUTPUTS = {
+  ...{ movePrompt: RECEIPT, cancelPrompt: RECEIPT },
   ...{ switchPrompt: RECEIPT, pause: SESSION, resume: SESSION, stop: SESSION },
   ...{ create: SESSION, fork: SESSION, takeUp: SESSION, acknowledge: { heard: true } },
 };

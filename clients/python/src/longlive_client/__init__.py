@@ -4,6 +4,7 @@ from ._admitted import RoomWait as RoomWait
 from ._client import LiveClient as LiveClient
 from ._client import create_client as create_client
 from ._control import Applied as Applied
+from ._control import Cancelled as Cancelled
 from ._control import Discarded as Discarded
 from ._control import Outcome as Outcome
 from ._control import State as State

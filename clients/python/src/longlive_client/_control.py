@@ -11,6 +11,7 @@ from typing import Any, Literal, Union
 from ._errors import ClosedError
 from ._generated import (
     AppliedEvent,
+    CancelledEvent,
     EndedEvent,
     Failure,
     HeartbeatEvent,
@@ -61,7 +62,14 @@ class Discarded:
     status: Literal["discarded"] = "discarded"
 
 
-Outcome = Union[Applied, Superseded, Discarded]
+@dataclass(frozen=True)
+class Cancelled:
+    """Somebody took it back."""
+
+    status: Literal["cancelled"] = "cancelled"
+
+
+Outcome = Union[Applied, Superseded, Cancelled, Discarded]
 Listener = Callable[[Union[SessionEvent, None]], None]
 
 OUTCOMES_KEPT = 500
@@ -162,6 +170,8 @@ class Control:
             self._settle(event.receipt_id, Applied(**{name: getattr(event, name) for name in names}))
         if isinstance(event, SupersededEvent):
             self._settle(event.receipt_id, Superseded(event.superseded_by))
+        if isinstance(event, CancelledEvent):
+            self._settle(event.receipt_id, Cancelled())
         if isinstance(event, EndedEvent):
             self._over = True
         self._tell(event)

@@ -15,6 +15,7 @@ __all__ = [
     "RecacheMode",
     "SessionState",
     "StateReason",
+    "SwitchStatus",
     "SwitchWhen",
     "TransitionCurve",
     "Artifact",
@@ -27,6 +28,8 @@ __all__ = [
     "InitSegment",
     "PlaybackAcknowledged",
     "AppliedEvent",
+    "CancelledEvent",
+    "MovedEvent",
     "RequestedEvent",
     "SupersededEvent",
     "QueuePlace",
@@ -56,6 +59,7 @@ Pace = Literal["FASTEST", "REALTIME"]
 RecacheMode = Literal["CLEAR_CACHE", "KEEP_CACHE", "RECACHE"]
 SessionState = Literal["COMPLETED", "FAILED", "LIVE", "PAUSED", "QUEUED", "STARTING", "STOPPED"]
 StateReason = Literal["CAPACITY", "DURATION_REACHED", "ENGINE", "IDLE", "MEDIA", "MODEL", "MODEL_END", "REQUESTED", "STORAGE", "WORKER_LOST"]
+SwitchStatus = Literal["APPLIED", "CANCELLED", "DISCARDED", "PENDING", "SUPERSEDED"]
 SwitchWhen = Literal["AT_BLOCK", "IMMEDIATE", "NEXT_BLOCK"]
 TransitionCurve = Literal["EVEN", "SCOPE"]
 
@@ -172,6 +176,31 @@ class AppliedEvent:
 
 
 @dataclass(frozen=True)
+class CancelledEvent:
+    """A prompt that waited will not come."""
+
+    cursor: str
+    at: str
+    receipt_id: str
+    type: ClassVar[Literal["cancelled"]] = "cancelled"
+
+
+@dataclass(frozen=True)
+class MovedEvent:
+    """A prompt that waits was given another block, text or way to come. It says all of what it is now."""
+
+    cursor: str
+    at: str
+    receipt_id: str
+    prompt: str
+    mode: RecacheMode
+    when: SwitchWhen
+    at_block: int | None
+    expected_block: int
+    type: ClassVar[Literal["moved"]] = "moved"
+
+
+@dataclass(frozen=True)
 class RequestedEvent:
     """A client requested a prompt switch."""
 
@@ -181,6 +210,7 @@ class RequestedEvent:
     prompt: str
     mode: RecacheMode
     when: SwitchWhen
+    at_block: int | None
     expected_block: int
     type: ClassVar[Literal["requested"]] = "requested"
 
@@ -243,6 +273,7 @@ class SessionFacts:
     playlist_url: str
     artifacts: list[Artifact]
     parent: SessionParent | None
+    planned: list[ReceiptFacts]
 
 
 @dataclass(frozen=True)
@@ -291,7 +322,7 @@ class StateEvent:
 
 @dataclass(frozen=True)
 class ReceiptFacts:
-    """The answer to a prompt switch. The outcome follows in the stream, as `PromptApplied` or `PromptSuperseded`."""
+    """A prompt that was asked for. The outcome follows in the stream, as `PromptApplied`, `PromptSuperseded` or `PromptCancelled`."""
 
     id: str
     prompt: str
@@ -299,6 +330,8 @@ class ReceiptFacts:
     mode: RecacheMode
     transition: Transition | None
     when: SwitchWhen
+    at_block: int | None
+    status: SwitchStatus
     expected_block: int
     expected_seconds: float
     requested_at: str
@@ -345,9 +378,9 @@ class UnavailableError(ServiceError):
     """A part of the service is unavailable: model package, object store, engine, encoder, or this server."""
 
 
-SessionEvent = Union[ChunkEvent, AppliedEvent, RequestedEvent, SupersededEvent, EndedEvent, StateEvent]
+SessionEvent = Union[ChunkEvent, AppliedEvent, CancelledEvent, MovedEvent, RequestedEvent, SupersededEvent, EndedEvent, StateEvent]
 
-EVENTS = {"FrameChunk": ChunkEvent, "Heartbeat": HeartbeatEvent, "PromptApplied": AppliedEvent, "PromptRequested": RequestedEvent, "PromptSuperseded": SupersededEvent, "SessionEnded": EndedEvent, "StateChanged": StateEvent}
+EVENTS = {"FrameChunk": ChunkEvent, "Heartbeat": HeartbeatEvent, "PromptApplied": AppliedEvent, "PromptCancelled": CancelledEvent, "PromptMoved": MovedEvent, "PromptRequested": RequestedEvent, "PromptSuperseded": SupersededEvent, "SessionEnded": EndedEvent, "StateChanged": StateEvent}
 
 ERRORS = {"AtCapacityError": AtCapacityError, "ConflictError": ConflictError, "ForbiddenError": ForbiddenError, "InvalidInputError": InvalidInputError, "NotFoundError": NotFoundError, "SessionEndedError": SessionEndedError, "UnavailableError": UnavailableError}
 
@@ -356,7 +389,11 @@ OPERATIONS = {
     "GetSession": "query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "CreateSession": "mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "ForkSession": "mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$maxWaitSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds maxWaitSeconds:$maxWaitSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "SwitchPrompt": "mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "SwitchPrompt": "mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "PlanPrompt": "mutation PlanPrompt($sessionId:ID!$prompt:String!$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput$idempotencyKey:String){planPrompt(sessionId:$sessionId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "MovePrompt": "mutation MovePrompt($sessionId:ID!$receiptId:ID!$prompt:String$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput){movePrompt(sessionId:$sessionId receiptId:$receiptId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "CancelPrompt": "mutation CancelPrompt($sessionId:ID!$receiptId:ID!){cancelPrompt(sessionId:$sessionId receiptId:$receiptId){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "GetPlanned": "query GetPlanned($id:ID!){session(id:$id){...on Session{__typename planned{...ReceiptFields}}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "PauseSession": "mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "ResumeSession": "mutation ResumeSession($id:ID!$maxWaitSeconds:Float){resumeSession(sessionId:$id maxWaitSeconds:$maxWaitSeconds){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "StopSession": "mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
@@ -364,5 +401,5 @@ OPERATIONS = {
     "AcknowledgePlayback": "mutation AcknowledgePlayback($sessionId:ID!$viewer:ID!$seconds:Float!$playing:Boolean$aheadSeconds:Float){acknowledgePlayback(sessionId:$sessionId viewer:$viewer seconds:$seconds playing:$playing aheadSeconds:$aheadSeconds){...on PlaybackAcknowledged{__typename heard}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "ExportSession": "mutation ExportSession($sessionId:ID!$fromSeconds:Float$toSeconds:Float){exportSession(sessionId:$sessionId fromSeconds:$fromSeconds toSeconds:$toSeconds){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "GetExport": "query GetExport($id:ID!){export(id:$id){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "SessionStream": "subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "SessionStream": "subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on PromptMoved{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptCancelled{__typename cursor at receiptId}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
 }

@@ -111,7 +111,40 @@ class Session:
         """Asks for another prompt; answers as soon as the service has taken it. With a transition, as {"chunks": 4}, it comes over so many."""
         key = idempotency_key or str(uuid4())
         variables = {"sessionId": self.id, "prompt": prompt, "mode": mode, "transition": transition, "when": when, "atBlock": at_block, "idempotencyKey": key}
-        facts = decode(ReceiptFacts, unwrap(await self._wire.request("SwitchPrompt", variables)))
+        return await self._receipt("SwitchPrompt", variables)
+
+    async def plan(
+        self,
+        prompt: str,
+        *,
+        at_seconds: float | None = None,
+        at_block: int | None = None,
+        mode: RecacheMode = "RECACHE",
+        transition: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """A prompt for a time to come: at_seconds of the video, or at_block. Every client sees it, and may move or cancel it."""
+        variables = {"sessionId": self.id, "prompt": prompt, "atSeconds": at_seconds, "atBlock": at_block, "mode": mode, "transition": transition}
+        return await self._receipt("PlanPrompt", {**variables, "idempotencyKey": idempotency_key or str(uuid4())})
+
+    async def move(self, receipt: Receipt | str, **changes: Any) -> Receipt:
+        """Changes a prompt that waits: prompt, at_seconds or at_block, mode, transition (None for at once). ConflictError once it is being drawn."""
+        changed = {camel(name): value for name, value in changes.items()}
+        return await self._receipt("MovePrompt", {**changed, "sessionId": self.id, "receiptId": _id_of(receipt)})
+
+    async def cancel(self, receipt: Receipt | str) -> None:
+        """Takes back a prompt that waits. ConflictError once it is being drawn."""
+        unwrap(await self._wire.request("CancelPrompt", {"sessionId": self.id, "receiptId": _id_of(receipt)}))
+
+    async def planned(self) -> list[Receipt]:
+        """The prompts that wait for blocks to come, in their order. The events say when to ask again: requested, moved, cancelled."""
+        told = unwrap(await self._wire.request("GetPlanned", {"id": self.id}))
+        return [self._receipt_of(decode(ReceiptFacts, facts)) for facts in told["planned"]]
+
+    async def _receipt(self, name: str, variables: dict[str, Any]) -> Receipt:
+        return self._receipt_of(decode(ReceiptFacts, unwrap(await self._wire.request(name, variables))))
+
+    def _receipt_of(self, facts: ReceiptFacts) -> Receipt:
         return Receipt(facts, _Applied(self._control, facts.id))
 
     async def fork(self, **options: Any) -> Session:
@@ -180,6 +213,10 @@ class Session:
     async def _command(self, name: str, more: dict[str, Any] | None = None) -> None:
         self.facts = facts_of(self._wire, await self._wire.request(name, {"id": self.id, **(more or {})}))
         self._control.learn(self.facts)
+
+
+def _id_of(receipt: Receipt | str) -> str:
+    return receipt if isinstance(receipt, str) else receipt.facts.id
 
 
 def facts_of(wire: Wire, result: dict[str, Any]) -> SessionFacts:

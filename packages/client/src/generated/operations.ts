@@ -176,6 +176,19 @@ export type StreamStart =
   /** The session's first event. */
   | 'START';
 
+/** What became of a prompt switch. */
+export type SwitchStatus =
+  /** It took effect; see `appliedBlock`. */
+  | 'APPLIED'
+  /** A client took it back. */
+  | 'CANCELLED'
+  /** The session ended first. */
+  | 'DISCARDED'
+  /** It waits for its block. */
+  | 'PENDING'
+  /** A later switch took its place before its block began. */
+  | 'SUPERSEDED';
+
 /** When a prompt switch takes effect. */
 export type SwitchWhen =
   /** At the block given as `atBlock`. */
@@ -368,6 +381,21 @@ export type ForkSessionMutation = {
     | Problem_UnavailableError_Fragment;
 };
 
+export type ReceiptFieldsFragment = {
+  readonly __typename: 'SwitchReceipt';
+  readonly id: string;
+  readonly prompt: string;
+  readonly unknownWords: ReadonlyArray<string> | null;
+  readonly mode: RecacheMode;
+  readonly when: SwitchWhen;
+  readonly atBlock: number | null;
+  readonly status: SwitchStatus;
+  readonly expectedBlock: number;
+  readonly expectedSeconds: number;
+  readonly requestedAt: string;
+  readonly transition: { readonly chunks: number; readonly kind: BlendKind; readonly curve: TransitionCurve } | null;
+};
+
 export type SwitchPromptMutationVariables = Exact<{
   sessionId: string;
   prompt: string;
@@ -386,22 +414,80 @@ export type SwitchPromptMutation = {
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
     | Problem_SessionEndedError_Fragment
-    | {
-        readonly __typename: 'SwitchReceipt';
-        readonly id: string;
-        readonly prompt: string;
-        readonly unknownWords: ReadonlyArray<string> | null;
-        readonly mode: RecacheMode;
-        readonly when: SwitchWhen;
-        readonly expectedBlock: number;
-        readonly expectedSeconds: number;
-        readonly requestedAt: string;
-        readonly transition: {
-          readonly chunks: number;
-          readonly kind: BlendKind;
-          readonly curve: TransitionCurve;
-        } | null;
-      }
+    | ReceiptFieldsFragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type PlanPromptMutationVariables = Exact<{
+  sessionId: string;
+  prompt: string;
+  atSeconds?: number | null | undefined;
+  atBlock?: number | null | undefined;
+  mode?: RecacheMode | null | undefined;
+  transition?: TransitionInput | null | undefined;
+  idempotencyKey?: string | null | undefined;
+}>;
+
+export type PlanPromptMutation = {
+  readonly planPrompt:
+    | Problem_AtCapacityError_Fragment
+    | Problem_ConflictError_Fragment
+    | Problem_ForbiddenError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | Problem_SessionEndedError_Fragment
+    | ReceiptFieldsFragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type MovePromptMutationVariables = Exact<{
+  sessionId: string;
+  receiptId: string;
+  prompt?: string | null | undefined;
+  atSeconds?: number | null | undefined;
+  atBlock?: number | null | undefined;
+  mode?: RecacheMode | null | undefined;
+  transition?: TransitionInput | null | undefined;
+}>;
+
+export type MovePromptMutation = {
+  readonly movePrompt:
+    | Problem_AtCapacityError_Fragment
+    | Problem_ConflictError_Fragment
+    | Problem_ForbiddenError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | Problem_SessionEndedError_Fragment
+    | ReceiptFieldsFragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type CancelPromptMutationVariables = Exact<{
+  sessionId: string;
+  receiptId: string;
+}>;
+
+export type CancelPromptMutation = {
+  readonly cancelPrompt:
+    | Problem_ConflictError_Fragment
+    | Problem_ForbiddenError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | Problem_SessionEndedError_Fragment
+    | ReceiptFieldsFragment
+    | Problem_UnavailableError_Fragment;
+};
+
+export type GetPlannedQueryVariables = Exact<{
+  id: string;
+}>;
+
+export type GetPlannedQuery = {
+  readonly session:
+    | Problem_ForbiddenError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | { readonly __typename: 'Session'; readonly planned: ReadonlyArray<ReceiptFieldsFragment> }
     | Problem_UnavailableError_Fragment;
 };
 
@@ -574,6 +660,23 @@ export type SessionStreamSubscription = {
         readonly waitedMilliseconds: number | null;
       }
     | {
+        readonly __typename: 'PromptCancelled';
+        readonly cursor: string;
+        readonly at: string;
+        readonly receiptId: string;
+      }
+    | {
+        readonly __typename: 'PromptMoved';
+        readonly cursor: string;
+        readonly at: string;
+        readonly receiptId: string;
+        readonly prompt: string;
+        readonly mode: RecacheMode;
+        readonly when: SwitchWhen;
+        readonly atBlock: number | null;
+        readonly expectedBlock: number;
+      }
+    | {
         readonly __typename: 'PromptRequested';
         readonly cursor: string;
         readonly at: string;
@@ -581,6 +684,7 @@ export type SessionStreamSubscription = {
         readonly prompt: string;
         readonly mode: RecacheMode;
         readonly when: SwitchWhen;
+        readonly atBlock: number | null;
         readonly expectedBlock: number;
       }
     | {
@@ -632,7 +736,23 @@ export const ForkSession: Operation<ForkSessionMutation, ForkSessionMutationVari
 };
 export const SwitchPrompt: Operation<SwitchPromptMutation, SwitchPromptMutationVariables> = {
   name: 'SwitchPrompt',
-  text: 'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when expectedBlock expectedSeconds requestedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const PlanPrompt: Operation<PlanPromptMutation, PlanPromptMutationVariables> = {
+  name: 'PlanPrompt',
+  text: 'mutation PlanPrompt($sessionId:ID!$prompt:String!$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput$idempotencyKey:String){planPrompt(sessionId:$sessionId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const MovePrompt: Operation<MovePromptMutation, MovePromptMutationVariables> = {
+  name: 'MovePrompt',
+  text: 'mutation MovePrompt($sessionId:ID!$receiptId:ID!$prompt:String$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput){movePrompt(sessionId:$sessionId receiptId:$receiptId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const CancelPrompt: Operation<CancelPromptMutation, CancelPromptMutationVariables> = {
+  name: 'CancelPrompt',
+  text: 'mutation CancelPrompt($sessionId:ID!$receiptId:ID!){cancelPrompt(sessionId:$sessionId receiptId:$receiptId){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const GetPlanned: Operation<GetPlannedQuery, GetPlannedQueryVariables> = {
+  name: 'GetPlanned',
+  text: 'query GetPlanned($id:ID!){session(id:$id){...on Session{__typename planned{...ReceiptFields}}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const PauseSession: Operation<PauseSessionMutation, PauseSessionMutationVariables> = {
   name: 'PauseSession',
@@ -664,5 +784,5 @@ export const GetExport: Operation<GetExportQuery, GetExportQueryVariables> = {
 };
 export const SessionStream: Operation<SessionStreamSubscription, SessionStreamSubscriptionVariables> = {
   name: 'SessionStream',
-  text: 'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on PromptMoved{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptCancelled{__typename cursor at receiptId}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
