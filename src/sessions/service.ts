@@ -313,9 +313,8 @@ export class SessionService implements Sessions {
   subscribe(sessionId: string, options: SubscribeOptions = {}): AsyncGenerator<SessionEvent, void, undefined> {
     const { context, directory } = this;
     const source = {
-      ...{ context, keys: keysOf(sessionId) },
+      ...{ context, keys: keysOf(sessionId), load: () => this.session(sessionId) },
       ring: () => directory.at(sessionId)?.ring,
-      load: () => this.session(sessionId),
     };
     return closable(options.signal, (signal) => watch(source, { ...options, signal }));
   }

@@ -63,7 +63,6 @@ export class Life implements ProducerHost {
     return this.chronicle.ring;
   }
 
-  /** The fold of the log. */
   get session(): Session {
     return this.chronicle.session;
   }
