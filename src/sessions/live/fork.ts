@@ -7,10 +7,11 @@
 import { type Checkpoint, latestCheckpoint, storeCheckpoint } from '../stored/checkpoints.js';
 import type { Context } from './context.js';
 import { DomainError } from '../errors.js';
-import type { PromptMoved, PromptRequested, StoredEvent } from '../events.js';
+import type { PromptRequested, StoredEvent } from '../events.js';
 import { lineage } from '../stored/forks.js';
 import { keysOf, type SessionKeys } from '../stored/keys.js';
 import { type Draft, LogReader, SEGMENT, type SessionLog } from '../stored/log.js';
+import { asMoved } from '../stored/snapshot.js';
 import type { Session, SessionParent } from '../session.js';
 
 export interface Heir {
@@ -51,8 +52,8 @@ async function* historyOf(context: Context, { sessionId, chunk }: SessionParent)
   for await (const event of new LogReader(context.vault, keysOf(sessionId)).all()) {
     if (event.type === 'PromptRequested') requests.set(event.receiptId, event);
     if (event.type === 'PromptSuperseded' || event.type === 'PromptCancelled') requests.delete(event.receiptId);
-    const changed = event.type === 'PromptMoved' && movedRequest(requests.get(event.receiptId), event);
-    if (changed) requests.set(changed.receiptId, changed);
+    const asked = event.type === 'PromptMoved' ? requests.get(event.receiptId) : undefined;
+    if (asked && event.type === 'PromptMoved') requests.set(asked.receiptId, asMoved(asked, event));
     if (event.type === 'PromptApplied' && event.block < chunk) {
       const request = requests.get(event.receiptId);
       requests.delete(event.receiptId);
@@ -63,19 +64,6 @@ async function* historyOf(context: Context, { sessionId, chunk }: SessionParent)
     if (event.chunk >= chunk) return;
     yield draftOf(event);
   }
-}
-
-/** As it was asked for last. */
-function movedRequest(request: PromptRequested | undefined, move: PromptMoved): PromptRequested | undefined {
-  if (!request) return undefined;
-  const { prompt, mode, transition, when, expectedBlock, unknownWords } = move;
-  const { transition: _transition, unknownWords: _words, ...rest } = request;
-  return {
-    ...rest,
-    ...{ prompt, mode, when, expectedBlock },
-    ...(transition && { transition }),
-    ...(unknownWords && { unknownWords }),
-  };
 }
 
 function draftOf({ sequence: _sequence, at: _at, ...draft }: StoredEvent): Draft {

@@ -171,22 +171,31 @@ export function receiptOf(
   };
 }
 
-/** As it is after it was moved; what has come to its outcome stays. */
+/** What was asked for, as it is after it was moved. */
+export function asMoved<Asked extends Pick<PromptMoved, 'transition' | 'unknownWords'>>(
+  { transition: _transition, unknownWords: _words, ...rest }: Asked,
+  { prompt, mode, transition, when, expectedBlock, unknownWords }: PromptMoved,
+) {
+  return {
+    ...rest,
+    ...{ prompt, mode, when, expectedBlock },
+    ...(transition && { transition }),
+    ...(unknownWords && { unknownWords }),
+  };
+}
+
+/** What has come to its outcome stays. */
 export function moved(
   session: Pick<Session, 'fps' | 'framesPerBlock'>,
   receipt: SwitchReceipt,
   event: PromptMoved,
 ): SwitchReceipt {
   if (receipt.status !== 'PENDING') return receipt;
-  const { prompt, mode, transition, when, expectedBlock, unknownWords, sequence } = event;
-  const { transition: _transition, unknownWords: _words, ...rest } = receipt;
   return {
-    ...rest,
-    ...{ prompt, mode, when, expectedBlock, moved: sequence },
-    ...(transition && { transition }),
-    ...(unknownWords && { unknownWords }),
-    expectedFrame: firstFrameOf(session, expectedBlock),
-    expectedSeconds: startSecondsOf(session, expectedBlock),
+    ...asMoved(receipt, event),
+    moved: event.sequence,
+    expectedFrame: firstFrameOf(session, event.expectedBlock),
+    expectedSeconds: startSecondsOf(session, event.expectedBlock),
   };
 }
 
