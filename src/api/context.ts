@@ -1,4 +1,4 @@
-import type { CallerSessions, DomainError, Principal, SessionEvent } from '../sessions/index.js';
+import type { CallerSessions, Delegate, DomainError, Principal, SessionEvent } from '../sessions/index.js';
 import type { MediaLinks } from './links.js';
 
 /** Bounds the subscriptions that one session may have at this server. */
@@ -18,12 +18,19 @@ export interface ServiceFacts {
   maxSubscribersPerSession: number;
 }
 
+export interface ClientTokenIssuer {
+  issue(delegate: Delegate, ttlSeconds: number): Promise<{ token: string; expiresAt: Date }>;
+  /** Of the WebSocket that asks; until when. INVALID_INPUT. */
+  prolong(token: string): Promise<Date>;
+}
+
 /** What resolvers work with. The server makes one per operation. */
 export interface ApiContext {
   /** Who asks. */
   principal: Principal;
   /** As whoever asks may see and change them. */
   sessions: CallerSessions;
+  clientTokens: ClientTokenIssuer;
   links: MediaLinks;
   media: MediaReader;
   gate: SubscriberGate;

@@ -1,5 +1,5 @@
 /** The GraphQL schema over the session domain. Maps between the two and decides nothing. */
-export type { ApiContext, MediaReader, ServiceFacts, SubscriberGate } from './context.js';
+export type { ApiContext, ClientTokenIssuer, MediaReader, ServiceFacts, SubscriberGate } from './context.js';
 export type { Link, MediaLinks } from './links.js';
 export type { ListSize } from './paging.js';
 export { withoutPaths } from './redact.js';

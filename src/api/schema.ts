@@ -10,6 +10,7 @@ import './control.js';
 import './plans.js';
 import './export.js';
 import './playback.js';
+import './client-token.js';
 import './service.js';
 import './events.js';
 

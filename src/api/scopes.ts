@@ -7,6 +7,8 @@ const NAMED_OTHERWISE = {
   models: SCOPE_OF.findModels,
   service: SCOPE_OF.status,
   acknowledgePlayback: SCOPE_OF.acknowledge,
+  createClientToken: SCOPE_OF.delegate,
+  refreshClientToken: null,
   sessionStream: SCOPE_OF.subscribe,
 } as const;
 

@@ -15,11 +15,10 @@ import {
   type Sessions,
 } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
-import type { Login } from './credentials/authenticator.js';
 import { openCredentials } from './credentials/credentials.js';
 import { Edge } from './edge.js';
 import { CountingGate } from './gate.js';
-import { createGraphQL, noteFailure } from './graphql.js';
+import { type Asked, createGraphQL, noteFailure } from './graphql.js';
 import { createHttpServer } from './http-server.js';
 import { SignedLinks } from './links.js';
 import { MediaCache } from './media-cache.js';
@@ -62,12 +61,9 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
   const { sessions, store } = backend;
   const metrics = new Metrics();
   const gate = new CountingGate(config.maxSubscribers);
-  const links = new SignedLinks(
-    config.signingKey ?? randomBytes(32).toString('base64url'),
-    config.mediaUrlSeconds,
-    Date.now,
-    config.publicUrl,
-  );
+  const signingKey = config.signingKey ?? randomBytes(32).toString('base64url');
+  const credentials = await openCredentials({ ...config, signingKey }, store, log);
+  const links = new SignedLinks(signingKey, config.mediaUrlSeconds, Date.now, config.publicUrl);
   const cache = new MediaCache(
     store,
     config.mediaCacheMegabytes * 2 ** 20,
@@ -77,9 +73,10 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
   // What a server without a device knows of the others is theirs to report.
   const observed = config.role === 'api' ? { status: () => onlyDemand(sessions) } : sessions;
   metrics.observe(observed, () => gate.total);
-  const context = ({ principal }: Login): ApiContext => ({
-    principal,
-    sessions: new GuardedSessions(sessions, principal),
+  const context = ({ login, socketLogin }: Asked): ApiContext => ({
+    principal: login.principal,
+    clientTokens: credentials.issuer(login, socketLogin),
+    sessions: new GuardedSessions(sessions, login.principal),
     links,
     gate,
     media: cache,
@@ -91,7 +88,6 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
   const yoga = createGraphQL({ context, limits: config, requestSeconds, maxBodyBytes, maxAnswerBytes, metrics, log });
   const media = new MediaRoutes({ sessions, store, cache, links, log });
   const files = await StaticFiles.load(config.studio ?? builtStudio());
-  const credentials = await openCredentials(config, store, log);
   const edge = new Edge(config, () => credentials.asks);
   const refusals = new RefusalLog(log);
   const readiness = new Readiness({ sessions, store, seconds: config.readySeconds, log });

@@ -14,6 +14,7 @@ import { createLRUCache, createYoga, type Plugin, type YogaServerInstance } from
 import { type ApiContext, schema, withoutPaths } from '../api/index.js';
 import { DomainError, type DomainErrorCode, type Logger } from '../sessions/index.js';
 import type { Login } from './credentials/authenticator.js';
+import type { LoginOfSocket } from './credentials/credentials.js';
 import { boundingAnswers } from './answers.js';
 import { type OperationLimits, refusals } from './limits.js';
 import { eventIds } from './event-stream.js';
@@ -21,7 +22,7 @@ import type { Metrics } from './metrics.js';
 import { currentRequestId } from './request.js';
 
 export interface GraphQLOptions {
-  context: (login: Login) => ApiContext;
+  context: (asked: Asked) => ApiContext;
   limits: OperationLimits;
   requestSeconds: number;
   maxBodyBytes: number;
@@ -36,6 +37,8 @@ const CACHED_DOCUMENTS = 128;
 /** What whoever serves an operation says of who asks. */
 export interface Asked {
   login: Login;
+  /** Of a WebSocket. */
+  socketLogin?: LoginOfSocket;
 }
 
 export type Yoga = YogaServerInstance<Asked, ApiContext>;
@@ -53,7 +56,7 @@ export function createGraphQL({
   const masked = new WeakSet<object>();
   return createYoga<Asked, ApiContext>({
     schema,
-    context: ({ login }) => context(login),
+    context: ({ login, socketLogin }) => context({ login, ...(socketLogin && { socketLogin }) }),
     graphqlEndpoint: '/graphql',
     graphiql: false,
     landingPage: false,

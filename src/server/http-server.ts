@@ -9,6 +9,7 @@ import type { Socket } from 'node:net';
 import type { Sessions, Logger } from '../sessions/index.js';
 import type { ServerConfig } from './config.js';
 import { Connections } from './connections.js';
+import { looksLikeClientToken } from './credentials/client-tokens.js';
 import type { Credentials } from './credentials/credentials.js';
 import { type Edge, type Incoming, type Refusal, UNKNOWN_ORIGIN } from './edge.js';
 import { sendGraphiQL } from './graphiql.js';
@@ -202,14 +203,14 @@ class Routes {
     sendError(response, 404, 'NOT_FOUND', 'Not found. The API is at /graphql, the studio at /.');
   }
 
-  private async graphql(
-    request: IncomingMessage,
-    response: ServerResponse,
-    { address, foreign }: Incoming,
-  ): Promise<void> {
+  private async graphql(request: IncomingMessage, response: ServerResponse, incoming: Incoming): Promise<void> {
+    const { address, foreign } = incoming;
     const { config, credentials, turns, yoga } = this.parts;
     const accept = request.headers.accept ?? '';
-    const login = await credentials.login(request.headers.authorization);
+    const inQuery = tokenInQuery(request, incoming);
+    if (inQuery !== undefined && (foreign || !incoming.originAllowed))
+      return this.refuse(request, response, UNKNOWN_ORIGIN, currentRequestId());
+    const login = await credentials.login(inQuery ?? request.headers.authorization);
     if (request.method === 'GET' && accept.includes('text/html') && (config.graphiql ?? login !== undefined))
       return sendGraphiQL(request, response);
     if (!login) return this.unauthorized(response);
@@ -295,6 +296,20 @@ class Routes {
       this.parts.log.debug(details, 'request');
     });
   }
+}
+
+/**
+ * `EventSource` sends no headers, so a stream may have its client token, and no other credential, in the query. It is taken out of the
+ * request, for whoever reads or writes down what comes after.
+ */
+function tokenInQuery(request: IncomingMessage, { path, query }: Incoming): string | undefined {
+  const streams = request.method === 'GET' && (request.headers.accept ?? '').includes('text/event-stream');
+  const tokens = query.getAll('token');
+  if (!streams || tokens.length === 0) return undefined;
+  query.delete('token');
+  request.url = `${path}?${query.toString()}`;
+  const [token = ''] = tokens;
+  return `Bearer ${tokens.length === 1 && looksLikeClientToken(token) ? token : 'none'}`;
 }
 
 function isPlainText({ 'content-encoding': encoding = 'identity', 'content-type': type = '' }: IncomingHttpHeaders) {

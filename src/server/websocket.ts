@@ -198,15 +198,16 @@ function open(protocol: Protocol<Extra>, extra: Extra, metrics: Metrics): void {
 
 async function prepare(
   yoga: Yoga,
-  { socket, request, login }: Extra,
+  extra: Extra,
   params: { query: string; operationName?: string | null; variables?: Record<string, unknown> | null },
   operation: Operation,
 ) {
   const { schema, execute, subscribe, contextFactory, parse, validate } = yoga.getEnveloped({
-    ...{ socket, params },
-    req: request,
+    ...{ socket: extra.socket, params },
+    req: extra.request,
     left: operation.left,
-    login: login as Login,
+    login: extra.login as Login,
+    socketLogin: extra,
   }) as Enveloped;
   try {
     const document = parse(params.query);

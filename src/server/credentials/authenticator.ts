@@ -3,6 +3,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { ALL_SCOPES, DEFAULT_TENANT, OPERATOR, type Principal } from '../../sessions/index.js';
 import { looksLikeKey, parseKey, principalOfKey } from './api-key.js';
+import { type ClientTokens, looksLikeClientToken, type Maker } from './client-tokens.js';
 import type { KeyRing } from './key-ring.js';
 
 /** A caller that was recognized. */
@@ -10,6 +11,8 @@ export interface Login {
   principal: Principal;
   /** Nothing was shown for it. */
   anonymous?: true;
+  /** The API key that it is, which what it makes ends with. */
+  maker?: Maker;
   /** False once its credential is expired or revoked: what is open for it is closed then. */
   valid(): boolean;
 }
@@ -22,6 +25,8 @@ export interface AuthenticatorParts {
   /** Only this machine reaches the service. */
   loopback: boolean;
   keys: KeyRing;
+  clientTokens: ClientTokens;
+  now?: () => number;
 }
 
 /** Where there are credentials, whoever has none is nobody's operator. */
@@ -53,6 +58,7 @@ export class Authenticator {
     const { token, keys } = this.parts;
     if (token !== undefined && same(given, token)) return { principal: OPERATOR, valid: () => true };
     if (looksLikeKey(given)) return this.byKey(given);
+    if (looksLikeClientToken(given)) return this.byClientToken(given);
     // Where nothing is asked for, it may have been meant for another service.
     return token === undefined && keys.any === false ? this.anonymous() : undefined;
   }
@@ -63,7 +69,17 @@ export class Authenticator {
     const use = parsed && (await keys.use(parsed));
     if (!use) return undefined;
     const { record, hash } = use;
-    return { principal: principalOfKey(record), valid: () => keys.holds({ id: record.id, hash }) };
+    const maker = { id: record.id, hash };
+    return { principal: principalOfKey(record), valid: () => keys.holds(maker), maker };
+  }
+
+  private async byClientToken(text: string): Promise<Login | undefined> {
+    const { keys, clientTokens, now = Date.now } = this.parts;
+    const read = await clientTokens.read(text);
+    if (!read) return undefined;
+    const { principal, maker } = read;
+    const valid = () => now() < principal.expires.getTime() && (maker === undefined || keys.holds(maker));
+    return valid() ? { principal, valid } : undefined;
   }
 
   /** Who is alone with the service is its operator; where others have credentials, that is for them to say. */

@@ -1,12 +1,18 @@
 /** The credentials that this server takes, and what is open for them. */
 
-import type { Logger, ObjectStore } from '../../sessions/index.js';
+import type { ClientTokenIssuer } from '../../api/index.js';
+import { invalid, type Logger, type ObjectStore } from '../../sessions/index.js';
 import { isLoopback } from '../addresses.js';
 import type { ServerConfig } from '../config.js';
 import { Authenticator, type Login } from './authenticator.js';
+import { ClientTokens } from './client-tokens.js';
 import { KeyFile } from './key-file.js';
 import { KeyRing } from './key-ring.js';
 import { OpenLogins } from './open-logins.js';
+
+export interface LoginOfSocket {
+  login?: Login;
+}
 
 export class Credentials {
   private readonly opened = new OpenLogins();
@@ -14,6 +20,7 @@ export class Credentials {
   constructor(
     private readonly authenticator: Authenticator,
     private readonly keys: KeyRing,
+    private readonly clientTokens: ClientTokens,
   ) {
     keys.onChange = () => this.opened.look();
   }
@@ -35,6 +42,34 @@ export class Credentials {
     return this.opened.watch(login, end);
   }
 
+  /** What resolvers make client tokens with. `socket`: the login of a WebSocket, where it is one that asks. */
+  issuer(login: Login, socket?: LoginOfSocket): ClientTokenIssuer {
+    const { maker } = login;
+    return {
+      issue: (delegate, ttlSeconds) =>
+        this.clientTokens.issue(delegate, ttlSeconds, maker && { id: maker.id, hash: maker.hash.slice(0, 16) }),
+      prolong: (token) => this.prolong(token, socket),
+    };
+  }
+
+  private async prolong(token: string, socket: LoginOfSocket | undefined): Promise<Date> {
+    const now = socket?.login?.principal;
+    if (!socket || now?.sessionId === undefined)
+      throw invalid(
+        'token',
+        'Only a WebSocket that logged in with a client token can be prolonged; log in with this one.',
+      );
+    const login = await this.login(`Bearer ${token}`);
+    const { tenant, sessionId, expires } = login?.principal ?? {};
+    if (!login || !expires || tenant !== now.tenant || sessionId !== now.sessionId)
+      throw invalid(
+        'token',
+        'token must be a valid client token of the same session; ask your server for another one.',
+      );
+    socket.login = login;
+    return expires;
+  }
+
   close(): void {
     this.keys.close();
     this.opened.close();
@@ -42,10 +77,21 @@ export class Credentials {
 }
 
 /** Resolves when the store has said which keys there are, or has not answered. */
-export async function openCredentials(config: ServerConfig, store: ObjectStore, log: Logger): Promise<Credentials> {
+export async function openCredentials(
+  config: ServerConfig & { signingKey: string },
+  store: ObjectStore,
+  log: Logger,
+): Promise<Credentials> {
   const keys = new KeyRing(new KeyFile(store), log);
   await keys.start();
   const { token, open, host } = config;
-  const authenticator = new Authenticator({ token, open, loopback: isLoopback(host.toLowerCase()), keys });
-  return new Credentials(authenticator, keys);
+  const clientTokens = new ClientTokens(config.signingKey);
+  const authenticator = new Authenticator({
+    token,
+    open,
+    loopback: isLoopback(host.toLowerCase()),
+    keys,
+    clientTokens,
+  });
+  return new Credentials(authenticator, keys, clientTokens);
 }

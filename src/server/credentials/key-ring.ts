@@ -67,7 +67,7 @@ export class KeyRing {
   holds({ id, hash }: { id: string; hash?: string }): boolean {
     const record = this.keys?.get(id);
     if (!record || stateOf(record, this.now()) !== 'active') return false;
-    return hash === undefined || record.secrets.some((secret) => secret.hash === hash);
+    return hash === undefined || record.secrets.some((secret) => secret.hash.startsWith(hash));
   }
 
   /** All who ask meanwhile wait for the same look. */

@@ -1,6 +1,6 @@
 /** Sessions as one caller sees them: every transport asks here, so that all of them agree on who may do what. */
 
-import { DomainError } from '../errors.js';
+import { DomainError, invalid } from '../errors.js';
 import type { SessionEvent } from '../events.js';
 import type { ModelInfo } from '../ports.js';
 import type {
@@ -27,7 +27,16 @@ import type {
   SubscribeOptions,
 } from '../sessions.js';
 import { closable } from '../signal.js';
-import { callerOf, maySee, mustHaveScope, type Principal, type Scope, tenantOf } from './principal.js';
+import {
+  callerOf,
+  DELEGABLE,
+  type Delegate,
+  maySee,
+  mustHaveScope,
+  type Principal,
+  type Scope,
+  tenantOf,
+} from './principal.js';
 import { noSuchSession } from './tenancy.js';
 
 /** What is for the service itself, and not for callers. */
@@ -39,6 +48,8 @@ type Asked = Omit<Sessions, ForTheServer>;
 export interface CallerSessions extends Asked {
   /** FORBIDDEN or NOT_FOUND where the caller may not watch it, before anything is held for it. */
   mayWatch(sessionId: string, signal?: AbortSignal): Promise<void>;
+  /** What may be handed on to somebody else. INVALID_INPUT, FORBIDDEN, NOT_FOUND. */
+  delegate(sessionId: string, scopes: readonly Scope[]): Promise<Delegate>;
 }
 
 /** The scope that each needs; null for what every caller may. */
@@ -67,6 +78,7 @@ export const SCOPE_OF = {
   cancelExport: 'session:control',
   subscribe: 'session:watch',
   mayWatch: 'session:watch',
+  delegate: 'session:watch',
   acknowledge: 'session:watch',
 } as const satisfies Record<keyof CallerSessions, Scope | null>;
 
@@ -246,6 +258,17 @@ export class GuardedSessions implements CallerSessions {
 
   async mayWatch(sessionId: string, signal?: AbortSignal): Promise<void> {
     await this.may('mayWatch', sessionId, signal);
+  }
+
+  async delegate(sessionId: string, scopes: readonly Scope[]): Promise<Delegate> {
+    await this.may('delegate', sessionId);
+    if (this.principal.sessionId !== undefined)
+      throw new DomainError('FORBIDDEN', 'A client token makes no others; ask your server for another one.');
+    const unfit = scopes.find((scope) => !DELEGABLE.includes(scope));
+    if (scopes.length === 0 || unfit !== undefined)
+      throw invalid('scopes', `scopes must have one or more of ${DELEGABLE.join(', ')}.`);
+    for (const scope of scopes) mustHaveScope(this.principal, scope);
+    return { tenant: tenantOf(await this.inner.session(sessionId)), sessionId, scopes: new Set(scopes) };
   }
 
   // ---- who may ------------------------------------------------------------------------------------------------------

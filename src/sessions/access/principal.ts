@@ -44,6 +44,22 @@ export interface Principal {
   sessionId?: string;
 }
 
+/** What a caller hands on: some of its scopes, for one session. */
+export interface Delegate {
+  tenant: string;
+  sessionId: string;
+  scopes: ReadonlySet<Scope>;
+}
+
+/** What concerns one session. */
+export const DELEGABLE: readonly Scope[] = [
+  'session:watch',
+  'session:prompt',
+  'session:control',
+  'session:fork',
+  'models:read',
+];
+
 /** Whoever runs the service. Idempotency keys are shared by all who are it, as before there were callers. */
 export const OPERATOR: Principal = {
   tenant: DEFAULT_TENANT,

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import WebSocket from 'ws';
+import { createClient } from '../../../packages/client/src/index.js';
 import { schema } from '../../../src/api/index.js';
 import { KeyFile } from '../../../src/server/credentials/key-file.js';
 import { ALL_SCOPES, type Scope, SCOPE_OF } from '../../../src/sessions/index.js';
@@ -146,10 +147,20 @@ describe("another tenant's session", () => {
 });
 
 describe('a scope', () => {
-  test('is tried for every operation that there is', () => {
+  test('is tried for every operation that there is', async () => {
+    await start();
     const roots = [schema.getQueryType(), schema.getMutationType(), schema.getSubscriptionType()];
     const operations = roots.flatMap((root) => Object.keys(root?.getFields() ?? {}));
-    const tried = [...Object.keys(ABOUT), 'createSession', 'sessions', 'models', 'service', 'sessionStream'];
+    const tried = [
+      ...Object.keys(ABOUT),
+      'createSession',
+      'sessions',
+      'models',
+      'service',
+      'sessionStream',
+      'createClientToken',
+      'refreshClientToken',
+    ];
     expect(operations.sort()).toEqual(tried.sort());
   });
 
@@ -288,5 +299,119 @@ describe('a stream', () => {
     await keyOf('acme');
     expect(await stream.closed).toBe(4403);
     expect((await fetch(`${server.url}/graphql?query={__typename}`)).status).toBe(401);
+  });
+});
+
+describe('a client token', () => {
+  const MINT = `mutation ($id: ID!, $scopes: [String!]!, $ttl: Int) {
+    it: createClientToken(sessionId: $id, scopes: $scopes, ttlSeconds: $ttl) { ... on ClientToken { token expiresAt } ...A }
+  }${A}`;
+  type Minted = { it: { token: string; code?: string } };
+  const mint = async (key: string, id: string, scopes = ['session:watch'], ttl = 300) =>
+    (await as(key).query<Minted>(MINT, { id, scopes, ttl })).it;
+  const endless = { maxSeconds: undefined, pace: 'REALTIME' };
+
+  test('reaches its session in its scopes, and nothing else; it makes no others', async () => {
+    await start();
+    const key = await keyOf('acme');
+    const [{ id }, other] = [await make(key, endless), await make(key)];
+    const { token } = await mint(key, id);
+    const ask = (name: keyof typeof ABOUT, of: string) => as(token).query(textOf(name), variablesOf(of));
+    expect(await ask('session', id)).toMatchObject({ it: { __typename: 'Session' } });
+    expect(await ask('session', other.id)).toEqual(await ask('session', NOBODY));
+    expect(await ask('pauseSession', id)).toMatchObject({ it: { code: 'FORBIDDEN' } });
+    expect(await as(token).query(`{ sessions { __typename } }`)).toMatchObject({
+      sessions: { __typename: 'ForbiddenError' },
+    });
+    expect(await mint(token, id)).toMatchObject({ code: 'FORBIDDEN' });
+  });
+
+  test('has no more than who makes it has, and is of the tenant of its session', async () => {
+    await start();
+    const [key, watcher, other] = [await keyOf('acme'), await keyOf('acme', ['session:watch']), await keyOf('zenith')];
+    const { id } = await make(key, endless);
+    expect(await mint(watcher, id, ['session:watch', 'session:prompt'])).toMatchObject({ code: 'FORBIDDEN' });
+    expect(await mint(other, id)).toMatchObject({ code: 'NOT_FOUND' });
+    for (const scopes of [['admin'], ['session:list'], [], ['dream']])
+      expect(await mint(TOKEN, id, scopes), String(scopes)).toMatchObject({ code: 'INVALID_INPUT' });
+    for (const ttl of [0, 601]) expect(await mint(key, id, undefined, ttl)).toMatchObject({ code: 'INVALID_INPUT' });
+    const { token } = await mint(TOKEN, id);
+    expect(await as(token).query(textOf('session'), { id })).toMatchObject({ it: { __typename: 'Session' } });
+  });
+
+  test('closes its WebSocket with 4403 at its end, unless the socket is given another one', async () => {
+    await start();
+    const key = await keyOf('acme');
+    const { id } = await make(key, endless);
+    const [short, prolonged] = [await mint(key, id, undefined, 3), await mint(key, id, undefined, 3)];
+    const [ends, stays] = [socketOf(short.token, id), socketOf(prolonged.token, id)];
+    await until(() => ends.seen.length > 2 && stays.seen.length > 2, 'both have events');
+    const refresh = async (token: string) => {
+      const query = 'mutation ($token: String!) { it: refreshClientToken(token: $token) { __typename ...A } }' + A;
+      stays.socket.send(JSON.stringify({ id: token, type: 'subscribe', payload: { query, variables: { token } } }));
+      await until(() => stays.seen.some((text) => text.includes(`"${token}"`)), 'it is answered');
+      return stays.seen.find((text) => text.includes(`"${token}"`));
+    };
+    const elsewhere = await mint(key, (await make(key)).id);
+    for (const wrong of [elsewhere.token, key, 'x']) expect(await refresh(wrong)).toContain('INVALID_INPUT');
+    expect(await refresh((await mint(key, id)).token)).toContain('ClientTokenRefreshed');
+    expect(await ends.closed).toBe(4403);
+    expect(stays.socket.readyState).toBe(WebSocket.OPEN);
+    stays.socket.close();
+    expect(await socketOf(short.token, id).closed).toBe(4403);
+  });
+
+  test('ends with the key that made it', async () => {
+    await start();
+    const { key, record } = await keys.create({ tenant: 'acme', scopes: ['session:watch', 'session:create'] });
+    const { id } = await make(key, endless);
+    const { token } = await mint(key, id);
+    const stream = socketOf(token, id);
+    await until(() => stream.seen.length > 2, 'it has events');
+    await keys.revoke(record.id);
+    expect(await stream.closed).toBe(4403);
+    await expect(as(token).query(textOf('session'), { id })).rejects.toThrow(/401/);
+  });
+
+  test('may stand in the query of a stream over GET, where no other credential is taken, for pages that may call', async () => {
+    await start();
+    const key = await keyOf('acme');
+    const { id } = await make(key, endless);
+    const { token } = await mint(key, id);
+    const url = (given: string) =>
+      `${server.url}/graphql?${new URLSearchParams({ query: STREAM, variables: JSON.stringify({ id }), token: given }).toString()}`;
+    const status = async (given: string, headers: object = {}) => {
+      const stop = new AbortController();
+      const response = await fetch(url(given), {
+        headers: { accept: 'text/event-stream', ...headers },
+        signal: stop.signal,
+      });
+      stop.abort();
+      return response.status;
+    };
+    expect(await status(token)).toBe(200);
+    expect(await status(token, { origin: server.url })).toBe(200);
+    expect(await status(token, { origin: 'https://elsewhere.example' })).toBe(403);
+    expect(await status(token, { 'sec-fetch-site': 'cross-site' })).toBe(403);
+    expect([await status(key), await status(TOKEN), await status(`${token}x`)]).toEqual([401, 401, 401]);
+    expect((await fetch(url(token), { headers: { accept: 'application/json' } })).status).toBe(401);
+  });
+
+  test('that ends in the middle costs a client kit no chunk: it asks for another one', async () => {
+    await start();
+    const key = await keyOf('acme');
+    const { id } = await make(key, { pace: 'REALTIME', maxSeconds: 8 });
+    let asked = 0;
+    await using client = createClient({
+      url: server.url,
+      webSocket: WebSocket,
+      token: async () => (asked++, (await mint(key, id, undefined, 2)).token),
+    });
+    const indexes: number[] = [];
+    for await (const event of (await client.session(id)).events())
+      if (event.type === 'chunk') indexes.push(event.index);
+    expect(indexes).toEqual(Array.from({ length: indexes.length }, (_, index) => index));
+    expect(indexes.length).toBeGreaterThan(8);
+    expect(asked).toBeGreaterThan(2);
   });
 });

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { Authenticator, type AuthenticatorParts } from '../../../src/server/credentials/authenticator.js';
+import { ClientTokens } from '../../../src/server/credentials/client-tokens.js';
 import { KeyFile, KEYS } from '../../../src/server/credentials/key-file.js';
 import { KeyRing } from '../../../src/server/credentials/key-ring.js';
 import { type Scope, SILENT } from '../../../src/sessions/index.js';
@@ -10,11 +11,13 @@ let store: MemoryStore;
 let now: number;
 let file: KeyFile;
 let ring: KeyRing;
+let clientTokens: ClientTokens;
 
 beforeEach(async () => {
   store = new MemoryStore();
   now = Date.parse('2026-11-30T12:00:00Z');
   file = new KeyFile(store, () => new Date(now));
+  clientTokens = new ClientTokens('the key that signs', () => now);
   ring = new KeyRing(file, SILENT, () => now);
 });
 
@@ -26,7 +29,15 @@ const later = () => void (now += 5_000);
 async function authenticator(parts: Partial<AuthenticatorParts> = {}): Promise<Authenticator> {
   await ring.start();
   ring.close();
-  return new Authenticator({ token: undefined, open: false, loopback: true, keys: ring, ...parts });
+  return new Authenticator({
+    token: undefined,
+    open: false,
+    loopback: true,
+    keys: ring,
+    clientTokens,
+    now: () => now,
+    ...parts,
+  });
 }
 
 describe('an API key', () => {
