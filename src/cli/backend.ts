@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { LocalCluster, ValkeyCluster } from '../cluster/index.js';
+import { BullJobs, LocalCluster, ValkeyCluster } from '../cluster/index.js';
 import type { NativeEngine } from '../engine/index.js';
 import {
   arithmeticOf,
@@ -24,6 +24,7 @@ import { patienceOf } from '../server/patience.js';
 import {
   type Cluster,
   type EncoderName,
+  type Jobs,
   type Logger,
   type ObjectStore,
   type PictureEncoder,
@@ -44,6 +45,8 @@ export interface Parts {
   deployment?: string | undefined;
   /** None but this server when absent. */
   cluster?: Cluster | undefined;
+  /** In this process when absent. */
+  jobs?: Jobs | undefined;
 }
 
 export interface ComposedBackend extends Backend, AsyncDisposable {
@@ -65,6 +68,7 @@ export async function openBackend(config: ServerConfig, logger: Logger): Promise
     logger,
     policy: policyOf(config),
     cluster: openCluster(config, logger),
+    jobs: config.redis === undefined ? undefined : new BullJobs({ url: config.redis }),
   });
 }
 
@@ -121,8 +125,9 @@ export function compose({
   logger,
   deployment,
   cluster = new LocalCluster(),
+  jobs,
 }: Parts): ComposedBackend {
-  const sessions = new SessionService({ engine, media, store, cluster, policy, logger, deployment });
+  const sessions = new SessionService({ engine, media, store, cluster, jobs, policy, logger, deployment });
   const close = async () => {
     await media.close();
     await engine?.close();

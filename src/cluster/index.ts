@@ -1,2 +1,3 @@
 export { LocalCluster, LocalWire } from './local.js';
 export { ValkeyCluster, type ValkeyOptions } from './valkey/cluster.js';
+export { BullJobs, type BullJobsOptions } from './valkey/bull-jobs.js';

@@ -96,7 +96,7 @@ export interface SessionServiceOptions {
   /** Of the store, as its first server logged it; another one is refused. */
   deployment?: string | undefined;
   /** In this process when absent. */
-  jobs?: Jobs;
+  jobs?: Jobs | undefined;
   clock?: Clock;
   logger?: Logger;
   policy?: Partial<SessionPolicy>;

@@ -355,14 +355,36 @@ export interface Cluster {
 
 // ---- jobs -----------------------------------------------------------------------------------------------------------
 
-/** Work that nobody waits for. What is to be done is in the store: after a crash it is started again from there. */
+/** One of a kind under a key is one job, on however many servers it is started. */
+export interface Job {
+  kind: 'export' | 'artifacts' | 'retention';
+  /** Without a colon. */
+  key: string;
+}
+
+export interface JobRun {
+  key: string;
+  signal: AbortSignal;
+  /** From 0 to 1; what is told too often is not passed on. */
+  progress: (share: number) => void;
+}
+
+/**
+ * Work in the background that the store remembers, on this server or on one of several. What Jobs knows may be lost at any time
+ * with what it is kept in, and a job may run twice: so each can be done again, and whoever needs one can start it again.
+ */
 export interface Jobs {
-  /** Begins the work, or queues it; nothing when a job with this key is there already. `work` tells of its own failures. */
-  start(key: string, work: (signal: AbortSignal) => Promise<void>): void;
-  has(key: string): boolean;
-  /** Resolves when the job is over. */
-  cancel(key: string): Promise<void>;
-  /** Cancels what there is and takes no more. */
+  /** How jobs of a kind are done here, `atOnce` at a time; said before any is started. `work` tells of its own failures. */
+  handle(kind: Job['kind'], atOnce: number, work: (run: JobRun) => Promise<void>): void;
+  /** Nothing when it is there already, or when one like it was begun within the milliseconds. */
+  start(job: Job, options?: { notWithin?: number }): void;
+  /** What this server knows of a job that waits or runs anywhere; `undefined` when there is none. */
+  find(job: Job): { progress?: number } | undefined;
+  /** Resolves when the job is over, or after a while in which nobody answered for it. */
+  cancel(job: Job): Promise<void>;
+  /** Whenever jobs may have been lost: what is to be done is then started again. */
+  onLost(listener: () => void): void;
+  /** Ends what runs here, leaving it to others where there are any, and takes no more. */
   close(): Promise<void>;
 }
 

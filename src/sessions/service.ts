@@ -146,10 +146,11 @@ export class SessionService implements Sessions {
     this.making = new Making({ context, directory, ownership, presence, secret, session });
     this.planning = new Planning(this.delivery, session);
     this.creation = new Creation({ placement, making: this.making, session });
-    this.removal = new Removal(context, directory, this);
-    this.jobs = options.jobs ?? new InProcessJobs(policy.exportsAtOnce);
+    this.jobs = options.jobs ?? new InProcessJobs(clock);
+    this.removal = new Removal(context, directory, this, this.jobs);
     this.exports = new Exports(this.context, this.jobs);
-    this.remaking = new Remaking(this.context, this.jobs);
+    this.remaking = new Remaking(this.context, this.jobs, policy.exportsAtOnce);
+    this.jobs.onLost(() => this.resumeExports());
     this.artifactCheck = new ArtifactCheck({ vault, session, exports: this.exports });
     this.deadline = new AnswerDeadline(vault, clock, policy.answerSeconds);
     this.abandonment = new Abandonment(this.context, this.directory, this.ownership);
@@ -335,7 +336,7 @@ export class SessionService implements Sessions {
     await this.presence.begin();
     this.join();
     await this.presence.look();
-    this.persistently(() => this.exports.resume(), 'could not search for exports that were cut short');
+    this.resumeExports();
     if (!this.standing.hosts) return this.admission.begin(0);
     await this.ownership.sweep(undefined);
     this.admission.begin(this.ownership.suspicious ? 1_500 * this.context.policy.leaseSeconds : 0);
@@ -387,6 +388,11 @@ export class SessionService implements Sessions {
   /** What a server that is no more has left undone. */
   private takeOverFrom(loss: Loss): void {
     if (this.standing.hosts) this.inBackground(this.ownership.sweep(loss));
+    this.resumeExports();
+  }
+
+  /** What the store says is to be made, whatever became of the jobs. */
+  private resumeExports(): void {
     this.persistently(() => this.exports.resume(), 'could not search for exports that were cut short');
   }
 

@@ -4,6 +4,7 @@ import {
   DEFAULT_POLICY,
   type EncoderName,
   type FrameChunk,
+  type Jobs,
   type ModelInfo,
   type SessionEvent,
   type SessionPolicy,
@@ -42,6 +43,8 @@ export interface WorldOptions {
   wire?: LocalWire;
   /** False for a server that generates nothing. */
   hosts?: boolean;
+  /** In this process when absent. */
+  jobs?: Jobs | undefined;
   /** Continue where another world's process died. */
   after?: { clock: VirtualClock; store: MemoryStore };
 }
@@ -55,6 +58,7 @@ export function makeWorld({
   after,
   wire = new LocalWire(),
   hosts = true,
+  jobs,
 }: WorldOptions = {}): World {
   const clock = after?.clock ?? new VirtualClock();
   const store = after?.store ?? new MemoryStore();
@@ -69,6 +73,7 @@ export function makeWorld({
     // Its process is the test's, which outlives it, and need not be looked up at every beat.
     cluster: new LocalCluster(wire, ''),
     clock: process.clock(clock),
+    jobs,
     policy,
   });
   return {

@@ -7,7 +7,7 @@ import { startSecondsOf } from '../blocks.js';
 import { DomainError } from '../errors.js';
 import { systemClock } from '../clock.js';
 import { DEFAULT_POLICY } from '../policy.js';
-import { type Jobs, type MediaFactory, type ObjectStore, StoreError } from '../ports.js';
+import { type Job, type JobRun, type Jobs, type MediaFactory, type ObjectStore, StoreError } from '../ports.js';
 import { Vault } from '../stored/vault.js';
 import { loadSession } from '../read/stored-sessions.js';
 import type { Artifact, ExportInput, ExportState, Session, SessionExport } from '../session.js';
@@ -36,13 +36,12 @@ const ENDINGS = ['.mp4', '.jsonl', '.json'];
 const JSON_OBJECT = { contentType: 'application/json' };
 
 export class Exports {
-  /** Of those that are being made here. */
-  private readonly progress = new Map<string, number>();
-
   constructor(
-    private readonly context: Pick<Context, 'vault' | 'media' | 'clock' | 'logger'>,
+    private readonly context: Pick<Context, 'vault' | 'media' | 'clock' | 'logger' | 'policy'>,
     private readonly jobs: Jobs,
-  ) {}
+  ) {
+    jobs.handle('export', context.policy.exportsAtOnce, (run) => this.make(run));
+  }
 
   /** The export of this part, begun if there is none that is good. INVALID_INPUT. */
   async begin(session: Session, input: ExportInput): Promise<SessionExport> {
@@ -86,7 +85,7 @@ export class Exports {
   /** Repeating it, or cancelling one that is done, changes nothing. NOT_FOUND */
   async cancel(sessionId: string, range: string): Promise<SessionExport> {
     const found = await this.find(sessionId, range);
-    await this.jobs.cancel(keyOf(found));
+    await this.jobs.cancel(jobOf(found));
     const now = await this.find(sessionId, range);
     if (now.state !== 'QUEUED' && now.state !== 'RUNNING') return now;
     return this.settle(now, 'CANCELLED');
@@ -95,45 +94,45 @@ export class Exports {
   /** Goes on with what was to be made when the process before ended. */
   async resume(): Promise<void> {
     for await (const { key } of this.context.vault.list(EXPORTING)) {
-      const name = key.slice(EXPORTING.length);
-      const dash = name.indexOf('-');
-      const found = await this.read(name.slice(0, dash), name.slice(dash + 1)).catch(asNone);
+      const found = await this.read(...partsOf(key.slice(EXPORTING.length))).catch(asNone);
       if (found?.state === 'QUEUED' || found?.state === 'RUNNING') this.start(found);
       else await this.context.vault.delete(key);
     }
   }
 
   private start(made: SessionExport): void {
-    this.jobs.start(keyOf(made), (signal) => this.make(made, signal));
+    this.jobs.start(jobOf(made));
   }
 
   /** Never rejects; ends without a word when it is cancelled, which is for the canceller or the next process to settle. */
-  private async make(made: SessionExport, signal: AbortSignal): Promise<void> {
+  private async make(run: JobRun): Promise<void> {
     const { vault, logger } = this.context;
-    const { sessionId, range } = made;
+    const { signal } = run;
+    const [sessionId, range] = partsOf(run.key);
     for (let over = false; !over && !signal.aborted;) {
       try {
-        await this.makeOnce(made, signal);
+        await this.makeOnce(sessionId, range, run);
         over = true;
       } catch (error) {
         over = !isUnreachable(error);
         logger.warn({ sessionId, range, error }, over ? 'export failed' : 'an export waits for the store');
         if (!over) await vault.rest(RETRY, signal);
-        else if (await this.isDeleted(sessionId)) await this.forget(made);
-        else if (!signal.aborted) await this.fail(made, error, signal);
+        else if (await this.isDeleted(sessionId)) await this.forget({ sessionId, range });
+        else if (!signal.aborted) await this.fail(sessionId, range, error, signal);
       }
     }
-    this.progress.delete(keyOf(made));
   }
 
-  private async makeOnce(made: SessionExport, signal: AbortSignal): Promise<void> {
+  private async makeOnce(sessionId: string, range: string, run: JobRun): Promise<void> {
     // Another server may have made it, or have been told to leave it.
-    const now = await this.read(made.sessionId, made.range);
-    if (now?.state === 'DONE' || now?.state === 'CANCELLED') return;
+    const made = await this.read(sessionId, range);
+    if (!made || isSettled(made)) return;
     await this.write({ ...made, state: 'RUNNING' });
-    const artifacts = await this.store(made, signal);
+    const artifacts = await this.store(made, run);
+    // Of a canceller elsewhere that was not heard here.
+    if ((await this.read(sessionId, range))?.state === 'CANCELLED') return;
     await this.settle({ ...made, artifacts, progress: 1 }, 'DONE');
-    if (await this.isDeleted(made.sessionId)) await this.forget(made);
+    if (await this.isDeleted(sessionId)) await this.forget(made);
   }
 
   private async isDeleted(sessionId: string): Promise<boolean> {
@@ -142,7 +141,7 @@ export class Exports {
   }
 
   /** Of a session that was deleted meanwhile nothing is left, whatever was written behind the deletion's back. */
-  private async forget(made: SessionExport): Promise<void> {
+  private async forget(made: Pick<SessionExport, 'sessionId' | 'range'>): Promise<void> {
     const { vault, logger } = this.context;
     try {
       const { exports } = keysOf(made.sessionId);
@@ -153,16 +152,19 @@ export class Exports {
     }
   }
 
-  private async store(made: SessionExport, signal: AbortSignal): Promise<Artifact[]> {
+  private async store(made: SessionExport, { signal, progress }: JobRun): Promise<Artifact[]> {
     return storeExport(this.context, keysOf(made.sessionId), made, (read, of) => {
       signal.throwIfAborted();
-      this.progress.set(keyOf(made), Math.min(0.99, read / of));
+      progress(Math.min(0.99, read / of));
     });
   }
 
   /** However long the store does not take that it failed. */
-  private fail(made: SessionExport, error: unknown, signal: AbortSignal): Promise<void> {
-    const record = async () => void (await this.settle({ ...made, failure: describe(error) }, 'FAILED'));
+  private fail(sessionId: string, range: string, error: unknown, signal: AbortSignal): Promise<void> {
+    const record = async () => {
+      const made = await this.read(sessionId, range).catch(asNone);
+      if (made && !isSettled(made)) await this.settle({ ...made, failure: describe(error) }, 'FAILED');
+    };
     return untilDone(record, { ...this.context, what: 'could not record the failure of an export', signal });
   }
 
@@ -184,8 +186,8 @@ export class Exports {
   }
 
   private seen(made: SessionExport): SessionExport {
-    const progress = this.progress.get(keyOf(made));
-    return progress === undefined || made.state === 'DONE' ? made : { ...made, state: 'RUNNING', progress };
+    const progress = isSettled(made) ? undefined : this.jobs.find(jobOf(made))?.progress;
+    return progress === undefined ? made : { ...made, state: 'RUNNING', progress };
   }
 }
 
@@ -200,7 +202,14 @@ function isUnreachable(error: unknown): boolean {
 }
 
 const pad = (chunk: number): string => String(chunk).padStart(6, '0');
-const keyOf = ({ sessionId, range }: SessionExport): string => `${sessionId}-${range}`;
+const keyOf = ({ sessionId, range }: Pick<SessionExport, 'sessionId' | 'range'>): string => `${sessionId}-${range}`;
+const jobOf = (made: SessionExport): Job => ({ kind: 'export', key: keyOf(made) });
+const isSettled = ({ state }: SessionExport): boolean => state === 'DONE' || state === 'CANCELLED';
+
+function partsOf(key: string): [sessionId: string, range: string] {
+  const dash = key.indexOf('-');
+  return [key.slice(0, dash), key.slice(dash + 1)];
+}
 const fileOf = (sessionId: string, range: string): string => `${keysOf(sessionId).exports}${range}.json`;
 
 export interface ExportParts {

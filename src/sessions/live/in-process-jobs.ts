@@ -1,56 +1,93 @@
-/** Work in the background of this process: one job per key, a few at once, in order of arrival. */
+/** Work in the background of this process: one job per key, of each kind a few at once, in order of arrival. */
 
-import type { Jobs } from '../ports.js';
+import type { Clock, Job, JobRun, Jobs } from '../ports.js';
 
-interface Job {
-  key: string;
+interface Running {
   cancelled: AbortController;
-  work: (signal: AbortSignal) => Promise<void>;
+  done: Promise<void>;
+  progress?: number;
+}
+
+/** What is done of one kind. */
+interface Lane {
+  atOnce: number;
+  work: (run: JobRun) => Promise<void>;
+  waiting: string[];
+  running: Map<string, Running>;
+  /** When jobs were last begun, for those that are not to be begun too often. */
+  begun: Map<string, number>;
 }
 
 export class InProcessJobs implements Jobs {
-  private readonly waiting: Job[] = [];
-  private readonly running = new Map<string, { job: Job; done: Promise<void> }>();
+  private readonly lanes = new Map<Job['kind'], Lane>();
   private closed = false;
 
-  constructor(private readonly atOnce = 1) {}
+  constructor(private readonly clock: Pick<Clock, 'monotonic'>) {}
 
-  start(key: string, work: Job['work']): void {
-    if (this.closed || this.has(key)) return;
-    this.waiting.push({ key, cancelled: new AbortController(), work });
-    this.next();
+  handle(kind: Job['kind'], atOnce: number, work: Lane['work']): void {
+    this.lanes.set(kind, { atOnce, work, waiting: [], running: new Map(), begun: new Map() });
   }
 
-  has(key: string): boolean {
-    return this.running.has(key) || this.waiting.some((job) => job.key === key);
+  start(job: Job, { notWithin = 0 }: { notWithin?: number } = {}): void {
+    const lane = this.lane(job.kind);
+    if (this.closed || this.find(job)) return;
+    const now = this.clock.monotonic();
+    if (notWithin > 0 && now - (lane.begun.get(job.key) ?? -Infinity) < notWithin) return;
+    if (notWithin > 0) lane.begun.set(job.key, now);
+    lane.waiting.push(job.key);
+    this.next(lane);
   }
 
-  async cancel(key: string): Promise<void> {
-    const at = this.waiting.findIndex((job) => job.key === key);
-    if (at >= 0) this.waiting.splice(at, 1);
-    const running = this.running.get(key);
-    running?.job.cancelled.abort();
-    await running?.done;
+  find({ kind, key }: Job): { progress?: number } | undefined {
+    const { running, waiting } = this.lane(kind);
+    const found = running.get(key);
+    if (!found) return waiting.includes(key) ? {} : undefined;
+    return found.progress === undefined ? {} : { progress: found.progress };
+  }
+
+  async cancel({ kind, key }: Job): Promise<void> {
+    const { waiting, running } = this.lane(kind);
+    const at = waiting.indexOf(key);
+    if (at >= 0) waiting.splice(at, 1);
+    const found = running.get(key);
+    found?.cancelled.abort();
+    await found?.done;
+  }
+
+  /** What this process forgets ends with it. */
+  onLost(listener: () => void): void {
+    void listener;
   }
 
   async close(): Promise<void> {
     this.closed = true;
-    this.waiting.length = 0;
-    await Promise.all([...this.running.keys()].map((key) => this.cancel(key)));
+    const ends = [...this.lanes].flatMap(([kind, { waiting, running }]) => {
+      waiting.length = 0;
+      return [...running.keys()].map((key) => this.cancel({ kind, key }));
+    });
+    await Promise.all(ends);
   }
 
-  private next(): void {
-    while (this.running.size < this.atOnce) {
-      const job = this.waiting.shift();
-      if (!job) return;
-      const done = job
-        .work(job.cancelled.signal)
+  private lane(kind: Job['kind']): Lane {
+    const lane = this.lanes.get(kind);
+    if (!lane) throw new Error(`nobody does jobs of the kind ${kind}`);
+    return lane;
+  }
+
+  private next(lane: Lane): void {
+    while (lane.running.size < lane.atOnce) {
+      const key = lane.waiting.shift();
+      if (key === undefined) return;
+      const cancelled = new AbortController();
+      const running: Running = { cancelled, done: Promise.resolve() };
+      lane.running.set(key, running);
+      running.done = lane
+        .work({ key, signal: cancelled.signal, progress: (share) => void (running.progress = share) })
         .catch(() => undefined)
         .then(() => {
-          this.running.delete(job.key);
-          this.next();
+          lane.running.delete(key);
+          this.next(lane);
         });
-      this.running.set(job.key, { job, done });
     }
   }
 }

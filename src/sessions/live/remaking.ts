@@ -1,7 +1,7 @@
 /** Files that could not be made when a session ended are made in the background, when somebody asks for it. */
 
 import { DomainError } from '../errors.js';
-import type { Jobs } from '../ports.js';
+import type { Job, Jobs } from '../ports.js';
 import { isEnded, type Session } from '../session.js';
 import { isPassing } from '../stored/checksum.js';
 import { missingKinds, remakeArtifacts } from '../stored/remaking.js';
@@ -12,11 +12,14 @@ export class Remaking {
   constructor(
     private readonly context: Pick<Context, 'vault' | 'media' | 'logger'>,
     private readonly jobs: Jobs,
-  ) {}
+    atOnce: number,
+  ) {
+    jobs.handle('artifacts', atOnce, ({ key, signal }) => this.make(key, signal));
+  }
 
   /** The session, and whether it is under way here, or waits for other work. */
   seen(session: Session): Session {
-    return this.jobs.has(keyOf(session.id)) ? { ...session, remaking: true } : session;
+    return this.jobs.find(jobOf(session.id)) ? { ...session, remaking: true } : session;
   }
 
   /** Begins it; nothing when nothing is missing, or it is under way. CONFLICT while the session has not ended. */
@@ -25,7 +28,7 @@ export class Remaking {
       throw new DomainError('CONFLICT', 'The session has not ended; its artifacts are made when it does.');
     }
     if (missingKinds(session).length === 0) return session;
-    this.jobs.start(keyOf(session.id), (signal) => this.make(session.id, signal));
+    this.jobs.start(jobOf(session.id));
     return this.seen(session);
   }
 
@@ -43,4 +46,4 @@ export class Remaking {
   }
 }
 
-const keyOf = (sessionId: string): string => `artifacts-${sessionId}`;
+const jobOf = (sessionId: string): Job => ({ kind: 'artifacts', key: sessionId });

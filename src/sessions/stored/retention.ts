@@ -14,9 +14,6 @@ import { BY_DATE, idOfByDateKey, keysOf } from './keys.js';
 import { readRecordOrTombstone } from './record.js';
 import type { Vault } from './vault.js';
 
-/** Between two rounds, in milliseconds. */
-const ROUND = 300_000;
-
 /** Sessions that one round ends at most; the next goes on. */
 const MOST_PER_ROUND = 50;
 
@@ -35,16 +32,16 @@ export class Retention {
 
   constructor(private readonly parts: RetentionParts) {}
 
-  /** Until the signal; nothing when nothing is to be done. Never rejects. */
-  async run(signal: AbortSignal): Promise<void> {
+  get keepsAll(): boolean {
     const { keepDays, keepGigabytes } = this.parts.policy;
-    if (keepDays <= 0 && keepGigabytes <= 0) return;
-    while (!signal.aborted) {
-      await this.round(signal).catch((error: unknown) => {
-        this.parts.logger.warn({ error }, 'could not search for sessions to delete');
-      });
-      await this.parts.clock.sleep(ROUND, signal);
-    }
+    return keepDays <= 0 && keepGigabytes <= 0;
+  }
+
+  /** One round. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    await this.round(signal).catch((error: unknown) => {
+      this.parts.logger.warn({ error }, 'could not search for sessions to delete');
+    });
   }
 
   async round(signal?: AbortSignal): Promise<void> {

@@ -1,5 +1,12 @@
 import { describe, expect, it, vi } from 'vitest';
-import { type SessionExport, StoreError, type StoreErrorCode } from '../../../src/sessions/index.js';
+import {
+  InProcessJobs,
+  type Job,
+  type SessionExport,
+  StoreError,
+  type StoreErrorCode,
+  systemClock,
+} from '../../../src/sessions/index.js';
 import { makeWorld, readToEnd, type World } from '../../support/fake-service.js';
 
 // Virtual time costs little, but a crowded machine may take its time over it.
@@ -39,7 +46,39 @@ function slowDown({ store, clock }: World): void {
   };
 }
 
+/** Jobs on another machine that forgets everything, and then says so. */
+class Forgetful extends InProcessJobs {
+  forgets = true;
+  private readonly listeners: (() => void)[] = [];
+
+  override start(job: Job): void {
+    if (!this.forgets) super.start(job);
+  }
+
+  override onLost(listener: () => void): void {
+    this.listeners.push(listener);
+  }
+
+  remember(): void {
+    this.forgets = false;
+    for (const listener of this.listeners) listener();
+  }
+}
+
 describe('an export', () => {
+  it('is in the store, so that it is made though its job is forgotten', async () => {
+    const jobs = new Forgetful(systemClock);
+    const world = makeWorld({ jobs });
+    await world.clock.until(world.service.start());
+    const id = await finished(world);
+    const begun = await world.service.exportSession(id, { fromSeconds: 3, toSeconds: 6 });
+    await world.clock.advance(1_000);
+    expect(await world.service.export(id, begun.range)).toMatchObject({ state: 'QUEUED' });
+    jobs.remember();
+    expect(await done(world, begun)).toMatchObject({ state: 'DONE' });
+    await world.clock.until(world.service.shutdown());
+  });
+
   it('has the chunks of its part and a timeline of its own, and is made once', async () => {
     const world = makeWorld();
     const id = await finished(world);
