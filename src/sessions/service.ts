@@ -17,7 +17,6 @@ import { NoEngine } from './live/no-engine.js';
 import { encodeNotice } from './live/notice.js';
 import { Ownership } from './live/ownership.js';
 import { Placement } from './live/placement.js';
-import { untilDone } from './live/persistence.js';
 import { Planning } from './live/planning.js';
 import { type Loss, Presence } from './live/presence.js';
 import { type Rehearsal, rehearseHere } from './live/rehearsal.js';
@@ -150,7 +149,7 @@ export class SessionService implements Sessions {
     this.removal = new Removal(context, directory, this, this.jobs);
     this.exports = new Exports(this.context, this.jobs);
     this.remaking = new Remaking(this.context, this.jobs, policy.exportsAtOnce);
-    this.jobs.onLost(() => this.resumeExports());
+    this.jobs.onLost(() => this.exports.keepUp(this.leaving.signal));
     this.artifactCheck = new ArtifactCheck({ vault, session, exports: this.exports });
     this.deadline = new AnswerDeadline(vault, clock, policy.answerSeconds);
     this.abandonment = new Abandonment(this.context, this.directory, this.ownership);
@@ -336,7 +335,7 @@ export class SessionService implements Sessions {
     await this.presence.begin();
     this.join();
     await this.presence.look();
-    this.resumeExports();
+    this.exports.keepUp(this.leaving.signal);
     if (!this.standing.hosts) return this.admission.begin(0);
     await this.ownership.sweep(undefined);
     this.admission.begin(this.ownership.suspicious ? 1_500 * this.context.policy.leaseSeconds : 0);
@@ -388,16 +387,7 @@ export class SessionService implements Sessions {
   /** What a server that is no more has left undone. */
   private takeOverFrom(loss: Loss): void {
     if (this.standing.hosts) this.inBackground(this.ownership.sweep(loss));
-    this.resumeExports();
-  }
-
-  /** What the store says is to be made, whatever became of the jobs. */
-  private resumeExports(): void {
-    this.persistently(() => this.exports.resume(), 'could not search for exports that were cut short');
-  }
-
-  private persistently(work: () => Promise<void>, what: string): void {
-    this.inBackground(untilDone(work, { ...this.context, what, signal: this.leaving.signal }));
+    this.exports.keepUp(this.leaving.signal);
   }
 
   private inBackground(work: Promise<void>): void {

@@ -91,6 +91,14 @@ export class Exports {
     return this.settle(now, 'CANCELLED');
   }
 
+  /** `resume`, until it succeeds: the store may be away just then. */
+  keepUp(signal: AbortSignal): void {
+    const what = 'could not search for exports that were cut short';
+    void untilDone(() => this.resume(), { ...this.context, what, signal }).catch((error: unknown) => {
+      this.context.logger.error({ error }, what);
+    });
+  }
+
   /** Goes on with what was to be made when the process before ended. */
   async resume(): Promise<void> {
     for await (const { key } of this.context.vault.list(EXPORTING)) {
