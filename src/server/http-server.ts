@@ -200,6 +200,7 @@ class Routes {
     if (path === '/metrics') return this.metrics(request, response);
     if (await this.parts.media.handle(request, response, incoming)) return;
     if (this.parts.files.handle(path, response)) return;
+    if (String(request.headers.accept).includes('text/html')) return this.parts.files.lost(response);
     sendError(response, 404, 'NOT_FOUND', 'Not found. The API is at /graphql, the studio at /.');
   }
 

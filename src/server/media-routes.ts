@@ -134,10 +134,11 @@ export class MediaRoutes {
   }
 
   private async artifact(media: MediaRequest): Promise<void> {
-    const { request, response, sessionId, file, key, type, secondsLeft } = media;
+    const { request, response, sessionId, file, key, type, query, secondsLeft } = media;
     const stored = await this.parts.store.head(key);
     if (!stored) throw new StoreError('NOT_FOUND', key);
-    const downloadName = `${sessionId}-${file.replace('/', '-')}`;
+    const wanted = nameFor(query.get('name'), file);
+    const downloadName = wanted ?? `${sessionId}-${file.replace('/', '-')}`;
     // A signed URL is good for one method: a HEAD is answered here.
     const elsewhere =
       request.method === 'HEAD'
@@ -152,6 +153,8 @@ export class MediaRoutes {
     }
     // Parts of it, too, are sent only when all of it is right.
     if (request.method !== 'HEAD') await this.parts.sessions.checkArtifact(key, stored.etag);
+    // Whoever gives a name wants to keep it; without one a browser may show it, and knows what to call it.
+    response.setHeader('content-disposition', disposition(wanted ? 'attachment' : 'inline', downloadName));
     const range = head(request, response, {
       size: stored.size,
       type,
@@ -161,6 +164,25 @@ export class MediaRoutes {
     if (request.method === 'HEAD' || stored.size === 0) response.end();
     else await pipeline((await this.parts.store.get(key, range)).body, response);
   }
+}
+
+const LONGEST_NAME = 120;
+
+/** The name that `?name=` asks for, as long as it is one of a file of this kind and of no folder. */
+function nameFor(asked: string | null, file: string): string | undefined {
+  const ending = file.slice(file.lastIndexOf('.'));
+  if (asked === null || asked.length > LONGEST_NAME || !asked.endsWith(ending)) return undefined;
+  return /^[\p{L}\p{N}][\p{L}\p{N}\p{M}._ -]*$/u.test(asked) ? asked : undefined;
+}
+
+/** RFC 6266: in ASCII for everybody, and as it is for those who read UTF-8. */
+function disposition(type: 'attachment' | 'inline', name: string): string {
+  const plain = name.replace(/[^\x20-\x7e]/g, '_');
+  const full = encodeURIComponent(name).replace(
+    /['()*]/g,
+    (letter) => `%${letter.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  return `${type}; filename="${plain}"${plain === name ? '' : `; filename*=UTF-8''${full}`}`;
 }
 
 /** Shorter texts are not worth it. */

@@ -1,5 +1,5 @@
 import { render } from 'preact';
-import { takeTokenFromAddress } from './lib/graphql';
+import { takeTokenFromAddress } from './lib/live';
 import { App } from './ui/app';
 import './styles.css';
 

@@ -35,16 +35,24 @@ const NAMES: Readonly<Record<string, string>> = {
 const SCALARS: Readonly<Record<string, string>> = { Float: 'float', Int: 'int', Boolean: 'bool' };
 const ROOTS: ReadonlySet<string> = new Set(['Query', 'Mutation', 'Subscription']);
 
+/** `session.prompts()` joins two lists of a session, which programs in Python have in its events. */
+const LEFT_OUT = 'GetPrompts';
+
 const snake = (name: string) => name.replace(/(?<=[a-z0-9])(?=[A-Z])/g, '_').toLowerCase();
 const nameOf = (name: string) => NAMES[name] ?? name;
 const eventType = (name: string) => nameOf(name).replace('Event', '').toLowerCase();
 
 export function pythonModule(
   schema: GraphQLSchema,
-  document: DocumentNode,
+  operations: DocumentNode,
   texts: Readonly<Record<string, string>>,
   errors: ReadonlyMap<GraphQLObjectType, readonly string[]>,
 ): string {
+  const isWanted = (name: string | undefined) => name !== LEFT_OUT;
+  const document: DocumentNode = {
+    ...operations,
+    definitions: operations.definitions.filter((each) => !('name' in each) || isWanted(each.name?.value)),
+  };
   const types = [...selected(schema, document)].sort(([a], [b]) => (a.name < b.name ? -1 : 1));
   const plain = types.filter(([type]) => !errors.has(type));
   const enums = new Set(plain.flatMap(([type, fields]) => [...fields].map((field) => getNamedType(type.getFields()[field]!.type)))); // prettier-ignore
@@ -76,7 +84,9 @@ export function pythonModule(
     `ERRORS = {${[...errors.keys()].map(({ name }) => `"${name}": ${name}`).join(', ')}}`,
     '',
     'OPERATIONS = {',
-    ...Object.entries(texts).map(([name, text]) => `    "${name}": ${JSON.stringify(text)},`),
+    ...Object.entries(texts)
+      .filter(([name]) => isWanted(name))
+      .map(([name, text]) => `    "${name}": ${JSON.stringify(text)},`),
     '}',
     '',
   ].join('\n');

@@ -4,9 +4,12 @@ import { AtCapacityError } from './generated/errors.js';
 import {
   CreateSession,
   type CreateSessionInput,
+  GetModels,
+  type GetModelsQuery,
   GetService,
   type GetServiceQuery,
   GetSession,
+  ListSessions,
 } from './generated/operations.js';
 import { randomKey } from './keys.js';
 import { unwrap } from './results.js';
@@ -50,6 +53,13 @@ export interface RenderOptions extends CreateOptions {
 }
 
 export type ServiceFacts = GetServiceQuery['service'];
+export type ModelFacts = GetModelsQuery['models'][number];
+
+export interface SessionPage {
+  readonly sessions: readonly Session[];
+  /** Pass it as `after` to get those that follow; undefined when none do. */
+  readonly next: string | undefined;
+}
 
 const DEFAULT_HEARTBEAT_SECONDS = 10;
 const LEAST_WAIT_MS = 250;
@@ -94,6 +104,22 @@ export class LiveClient {
     return this.open(unwrap((await this.parts.wire.request(GetSession, { id }, signal)).session));
   }
 
+  /** Those that are stored, the newest first: a page of them. */
+  async sessions({
+    signal,
+    ...page
+  }: { first?: number; after?: string; signal?: AbortSignal } = {}): Promise<SessionPage> {
+    const variables = { first: page.first ?? null, after: page.after ?? null };
+    const { nodes, pageInfo } = unwrap((await this.parts.wire.request(ListSessions, variables, signal)).sessions);
+    const next = pageInfo.hasNextPage ? (pageInfo.endCursor ?? undefined) : undefined;
+    return { sessions: nodes.map((facts) => this.open(facts)), next };
+  }
+
+  /** Those that sessions can be made with; the default one first. */
+  async models({ signal }: { signal?: AbortSignal } = {}): Promise<readonly ModelFacts[]> {
+    return (await this.parts.wire.request(GetModels, {}, signal)).models;
+  }
+
   /** Makes a film as fast as the device allows, and answers when it is complete. */
   async render({ onProgress, ...options }: RenderOptions): Promise<Session> {
     const session = await this.create({ pace: 'FASTEST', ...options });
@@ -119,7 +145,7 @@ export class LiveClient {
   }
 
   private open(facts: ConstructorParameters<typeof Session>[1]): Session {
-    return new Session(this.parts, { ...facts, playlistUrl: new URL(facts.playlistUrl, this.parts.base).href });
+    return new Session(this.parts, facts);
   }
 
   /** Three heartbeats. How far apart those are is asked once; until it is known, they are thought to be as usual. */

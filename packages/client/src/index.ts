@@ -4,8 +4,10 @@ export {
   createClient,
   type CreateOptions,
   LiveClient,
+  type ModelFacts,
   type RenderOptions,
   type ServiceFacts,
+  type SessionPage,
 } from './client.js';
 export type { Outcome } from './control.js';
 export type { DownloadOptions } from './download.js';
@@ -28,11 +30,13 @@ export type { Player, PlayerOptions, PlayerState, PlayerStats } from './player/p
 export {
   type ForkOptions,
   type Position,
+  type PromptFacts,
   type Receipt,
   type ReceiptFacts,
   Session,
   type SessionFacts,
+  type StoredChunk,
   type SwitchOptions,
 } from './session.js';
-export type { State } from './state.js';
+export type { Failure, State } from './state.js';
 export type { TokenSource } from './wire/token.js';

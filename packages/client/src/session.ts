@@ -8,6 +8,7 @@ import {
   DeleteSession,
   ForkSession,
   type ForkSessionMutationVariables,
+  GetPrompts,
   GetSession,
   PauseSession,
   ResumeSession,
@@ -26,6 +27,9 @@ import {
 import { randomKey } from './keys.js';
 import { latest } from './latest.js';
 import { type Events, type LogOptions, type LogSource, readLog } from './log.js';
+import type { Chunk } from './player/chunk-index.js';
+import { parsePlaylist } from './player/playlist.js';
+import { type PromptFacts, promptsOf } from './prompts.js';
 import { unwrap } from './results.js';
 import type { State } from './state.js';
 import { asyncDispose } from './time.js';
@@ -41,6 +45,10 @@ type Told<Result extends { __typename: string }, Name extends string> = Omit<
 type Given<Variables, Left extends string> = {
   -readonly [Key in keyof Omit<Variables, Left>]?: NonNullable<Variables[Key & keyof Variables]>;
 };
+
+export type { PromptFacts };
+/** A chunk with a fresh URL. */
+export type StoredChunk = Chunk;
 
 export type ReceiptFacts = Told<SwitchPromptMutation['switchPrompt'], 'SwitchReceipt'>;
 
@@ -94,7 +102,7 @@ export class Session {
     facts: SessionFacts,
   ) {
     this.id = facts.id;
-    this.facts = facts;
+    this.facts = this.take(facts);
     this.closed = AbortSignal.any([parts.closed, this.closing.signal]);
     this.source = {
       wire: parts.wire,
@@ -211,6 +219,19 @@ export class Session {
     return this.take(unwrap((await this.parts.wire.request(GetSession, { id: this.id }, this.with(signal))).session));
   }
 
+  /** The newest 100 prompts that were asked for, in that order, with what became of each so far. */
+  async prompts({ signal }: Cancellable = {}): Promise<readonly PromptFacts[]> {
+    const { session } = await this.parts.wire.request(GetPrompts, { id: this.id }, this.with(signal));
+    return promptsOf(unwrap(session));
+  }
+
+  /** Every chunk that there is. */
+  async chunks({ signal }: Cancellable = {}): Promise<readonly StoredChunk[]> {
+    const { playlistUrl } = await this.refresh({ signal });
+    const bytes = await this.load({ data: null, url: playlistUrl }, { signal });
+    return parsePlaylist(new TextDecoder().decode(bytes), playlistUrl);
+  }
+
   /** Resolves with the facts when the session has ended and its files are complete. */
   async finished({ signal }: Cancellable = {}): Promise<SessionFacts> {
     for await (const event of this.events({ after: this.facts.cursor, media: 'NONE', signal })) void event;
@@ -272,7 +293,10 @@ export class Session {
   }
 
   private take(told: SessionFacts): SessionFacts {
-    this.facts = { ...told, playlistUrl: new URL(told.playlistUrl, this.parts.base).href };
+    const { base } = this.parts;
+    const { playlistUrl, initUrl } = told;
+    const init = initUrl === null ? null : new URL(initUrl, base).href;
+    this.facts = { ...told, playlistUrl: new URL(playlistUrl, base).href, initUrl: init };
     return this.facts;
   }
 

@@ -1,155 +1,84 @@
-import { useEffect, useRef, useState } from 'preact/hooks';
-import {
-  branchOff,
-  createSession,
-  type CreateInput,
-  fetchService,
-  fetchSession,
-  type ForkInput,
-  type Model,
-  type Session,
-} from '../lib/api';
-import { RequestError, setToken } from '../lib/graphql';
-import { Watching } from '../lib/watching';
+import type { ModelFacts, ServiceFacts } from '@longlive/client';
+import { useEffect, useState } from 'preact/hooks';
+import { gate, live, withToken } from '../lib/live';
+import { go, route } from '../lib/route';
+import { chosenModel, NO_SETUP, type Setup } from '../lib/setup';
+import { useStore } from '../lib/store';
+import { type Problem, problemOf } from '../lib/words';
 import { Home } from './home';
-import { type Choice, choiceInput, chosenModel, ModelPicker } from './model-picker';
-import { PromptBox } from './prompt-box';
-import { Stage } from './stage';
+import { SessionPage } from './session-page';
 import { TokenForm } from './token-form';
-import { Watcher } from './watcher';
-
-type Service = Awaited<ReturnType<typeof fetchService>>;
 
 export function App() {
-  const video = useRef<HTMLVideoElement>(null);
-  const [service, setService] = useState<Service>();
-  const [watching, setWatching] = useState<Watching>();
-  const [problem, setProblem] = useState<string>();
-  const [locked, setLocked] = useState(false);
-  const [choice, setChoice] = useState<Choice>({ loras: {} });
-  const models = service?.models ?? [];
-
-  const report = (error: unknown) => {
-    if (error instanceof RequestError && error.status === 401) setLocked(true);
-    else setProblem((error as Error).message);
-  };
-
-  const watch = (session: Session, heartbeatSeconds: number, askedAt?: number) => {
-    watching?.close();
-    history.replaceState(null, '', `?session=${encodeURIComponent(session.id)}`);
-    setProblem(undefined);
-    setWatching(new Watching(session, video.current as HTMLVideoElement, { heartbeatSeconds, askedAt }));
-  };
-
-  const leave = () => {
-    watching?.close();
-    setWatching(undefined);
-    setProblem(undefined);
-    history.replaceState(null, '', location.pathname);
-    void arrive(); // What there is to choose from may be another.
-  };
-
-  /** Whether the session was made. */
-  const begin = async (create: () => Promise<Session>): Promise<boolean> => {
-    const askedAt = performance.now();
-    setProblem(undefined);
-    try {
-      watch(await create(), service?.heartbeatSeconds ?? 10, askedAt);
-      return true;
-    } catch (error) {
-      report(error);
-      return false;
-    }
-  };
-  const start = (input: CreateInput) => begin(() => createSession({ ...choiceInput(models, choice), ...input }));
-  const branch = (input: ForkInput) => begin(() => branchOff(input));
-
-  const open = async (id: string, heartbeatSeconds: number) => {
-    try {
-      watch(await fetchSession(id), heartbeatSeconds);
-    } catch (error) {
-      report(error);
-    }
-  };
-
-  const arrive = async () => {
-    try {
-      const found = await fetchService();
-      setLocked(false);
-      setService(found);
-      const id = new URLSearchParams(location.search).get('session');
-      if (id) await open(id, found.heartbeatSeconds);
-    } catch (error) {
-      report(error);
-    }
-  };
-  useEffect(() => void arrive(), []);
-
-  if (locked) {
-    return (
-      <TokenForm
-        onToken={(token) => {
-          setToken(token);
-          void arrive();
-        }}
-      />
-    );
-  }
+  const { now } = useStore(route);
+  const { asking } = useStore(gate.store);
+  const { service, models, problem } = useService(now.session === undefined);
+  const [setup, setSetup] = useState<Setup>(NO_SETUP);
+  const model = chosenModel(models, setup);
+  const watching = now.session !== undefined;
   return (
     <main class={watching ? 'watching' : 'home'}>
       <header>
-        <button class="wordmark" onClick={leave} aria-label="LongLive, start page">
-          <img src="/favicon.svg" alt="" width="26" height="26" />
-          LongLive
-        </button>
-        <span class="muted">
-          {watching ? made(watching.store.state.session, models) : runs(chosenModel(models, choice))}
-        </span>
-        <nav>
-          {watching && <button onClick={leave}>New session</button>}
+        <h1>
+          <button class="wordmark" onClick={() => watching && go({})} title="To the start page">
+            <img src="/favicon.svg" alt="" width="26" height="26" />
+            LongLive
+          </button>
+        </h1>
+        {!watching && model && (
+          <span class="muted">
+            {model.title} · {model.device} · {model.precision}
+          </span>
+        )}
+        <nav aria-label="Pages">
+          {watching && <button onClick={() => go({})}>New session</button>}
           <a href="/graphql">API</a>
         </nav>
       </header>
-      <Stage video={video} watching={watching} />
-      {watching ? (
-        <Watcher
-          watching={watching}
-          video={video}
-          onStart={start}
-          onBranch={branch}
-          onOpen={(id) => void open(id, service?.heartbeatSeconds ?? 10)}
-        />
-      ) : (
-        <>
-          <div class="beginning">
-            <PromptBox live={false} onSubmit={(prompt, { seed, maxSeconds }) => start({ prompt, seed, maxSeconds })} />
-            <ModelPicker models={models} choice={choice} onChange={setChoice} />
-          </div>
-          {service && (
-            <Home
-              guide={chosenModel(models, choice)?.guide ?? null}
-              onOpen={(id) => void open(id, service.heartbeatSeconds)}
-              onPrompt={(prompt) => void start({ prompt })}
-            />
-          )}
-        </>
-      )}
-      {problem && (
+      {service && !service.accepting && (
         <p class="problem" role="alert">
-          {problem}
+          The service takes no sessions now. {service.detail}
         </p>
       )}
-      {service && !service.accepting && <p class="problem">The service takes no sessions now. {service.detail}</p>}
+      {now.session ? (
+        <SessionPage
+          key="session"
+          {...{ id: now.session, at: now.at, compare: now.compare, models, setup }}
+          onSetup={setSetup}
+        />
+      ) : (
+        <Home key="home" {...{ models, setup, problem }} onSetup={setSetup} />
+      )}
+      {asking && <div class="veil" />}
+      <TokenForm />
     </main>
   );
 }
 
-function runs(model: Model | undefined): string {
-  return model ? `${model.title} · ${model.device} · ${model.precision}` : '';
-}
+const AGAIN_MS = 2000;
 
-/** What a session is made with. */
-function made({ modelName, loras }: Session, models: Model[]): string {
-  const model = models.find(({ name }) => name === modelName);
-  return [model ? runs(model) : modelName, ...loras.map(({ name, weight }) => `${name} ${weight}`)].join(' · ');
+/** Asked again until it answers, and whenever somebody comes to the start page: what there is to choose from may be another. */
+function useService(home: boolean) {
+  const [service, setService] = useState<ServiceFacts>();
+  const [models, setModels] = useState<readonly ModelFacts[]>([]);
+  const [problem, setProblem] = useState<Problem>();
+  useEffect(() => {
+    let left = false;
+    const look = async (): Promise<void> => {
+      try {
+        const [facts, found] = await withToken(() => Promise.all([live.service(), live.models()]));
+        if (left) return;
+        setService(facts);
+        setModels(found);
+        setProblem(undefined);
+      } catch (error) {
+        if (left) return;
+        setProblem(problemOf(error));
+        setTimeout(() => void look(), AGAIN_MS);
+      }
+    };
+    void look();
+    return () => void (left = true);
+  }, [home]);
+  return { service, models, problem };
 }

@@ -1,172 +1,141 @@
-import { useState } from 'preact/hooks';
-import type { RecacheMode, SwitchWhen } from '../lib/api';
+import type { ComponentChildren, RefObject } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { draft, keepDraft, remember, rest, sentPrompts } from '../lib/history';
+import { PROMPT_CHARACTERS, promptFault } from '../lib/setup';
+import { type Problem, problemOf } from '../lib/words';
 
-export interface PromptOptions {
-  mode: RecacheMode;
-  when: SwitchWhen;
-  /** How long the change takes; 0: at once. */
-  overSeconds: number;
-  seed?: string;
-  maxSeconds?: number;
-}
+/** Does what the text asks for. What was refused is thrown, and stays in the box. */
+export type Send = (prompt: string) => Promise<void>;
 
 interface Props {
-  /** A session is running: the prompt switches it instead of starting one. */
-  live: boolean;
-  /** Whether the prompt was accepted; what was not stays in the box. */
-  onSubmit: (prompt: string, options: PromptOptions) => Promise<boolean>;
+  box: RefObject<HTMLTextAreaElement | null>;
+  placeholder: string;
+  action: string;
+  onSend: Send;
   /** Absent where there is nothing to branch off from. The prompt may be empty. */
-  onBranch?: (prompt: string, options: PromptOptions) => Promise<boolean>;
+  onBranch?: Send | undefined;
+  /** What is wrong and was not caused here. */
+  problem?: Problem | undefined;
+  /** Problems of these settings are told beside them. */
+  onField?: (problem: Problem | undefined) => void;
+  children?: ComponentChildren;
 }
 
-export function PromptBox({ live, onSubmit, onBranch }: Props) {
-  const [prompt, setPrompt] = useState('');
-  const [busy, setBusy] = useState(false);
-  const [mode, setMode] = useState<RecacheMode>('RECACHE');
-  const [when, setWhen] = useState<SwitchWhen>('NEXT_BLOCK');
-  const [over, setOver] = useState(0);
-  const [seed, setSeed] = useState('');
-  const [length, setLength] = useState('');
+/** From here on it is said how many characters there are. */
+const COUNTED_FROM = PROMPT_CHARACTERS * 0.9;
 
-  const send = async (to: Props['onSubmit']) => {
+export function PromptBox({ box, placeholder, action, onSend, onBranch, problem: told, onField, children }: Props) {
+  const [text, setText] = useText();
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<Problem>();
+  const recall = useRecall(text, setText);
+  const fault = promptFault(text);
+  const count = [...text].length;
+
+  const send = async (work: Send) => {
+    if (busy) return;
+    if (fault) return setProblem(fault);
     setBusy(true);
-    const overSeconds = mode === 'CLEAR_CACHE' ? 0 : over;
-    const options = {
-      ...{ mode, when, overSeconds, seed: seed || undefined },
-      maxSeconds: length ? Number(length) : undefined,
-    };
-    const accepted = await to(prompt, options);
-    setBusy(false);
-    // What was typed meanwhile stays, too.
-    if (accepted) setPrompt((now) => (now === prompt ? '' : now));
+    try {
+      await work(text.trim());
+      if (text.trim()) remember(text.trim());
+      setText((now) => rest(now, text));
+      setProblem(undefined);
+      onField?.(undefined);
+    } catch (error) {
+      const found = problemOf(error);
+      const elsewhere = found.field !== undefined && found.field !== 'prompt' && onField;
+      if (elsewhere) onField(found);
+      setProblem(elsewhere ? undefined : found);
+    } finally {
+      setBusy(false);
+    }
   };
-  const submit = async () => {
-    if (prompt.trim() && !busy) await send(onSubmit);
-  };
+  const submit = () => void (text.trim() && send(onSend));
+  const shown = problem ?? (fault && { text: fault.text }) ?? told;
 
   return (
     <form
       class="prompt"
+      aria-busy={busy}
       onSubmit={(event) => {
         event.preventDefault();
-        void submit();
+        submit();
       }}
     >
       <div class="line">
         <textarea
+          ref={box}
           aria-label="Prompt"
+          aria-invalid={shown ? true : undefined}
+          aria-describedby={shown ? 'prompt-problem' : undefined}
+          aria-keyshortcuts="/"
           rows={1}
-          autofocus
-          maxLength={2000}
-          placeholder={live ? 'What happens next?' : 'Describe what you want to see'}
-          value={prompt}
-          onInput={(event) => setPrompt(event.currentTarget.value)}
+          placeholder={placeholder}
+          value={text}
+          onInput={(event) => {
+            setText(event.currentTarget.value);
+            if (problem && problem === shown) setProblem(undefined);
+          }}
           onKeyDown={(event) => {
-            if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+            if (event.isComposing) return;
+            if (event.key === 'Escape') return event.currentTarget.blur();
+            if (recall(event)) return event.preventDefault();
+            if (event.key !== 'Enter' || event.shiftKey) return;
             event.preventDefault();
-            void submit();
+            submit();
           }}
         />
         {onBranch && (
           <button
             type="button"
-            title="A new session that goes on from the picture you see, with this prompt if there is one; this session stays as it is"
+            title="A new session that goes on from the picture you see, with this prompt if there is one"
             disabled={busy}
             onClick={() => void send(onBranch)}
           >
             Branch
           </button>
         )}
-        <button class="primary" type="submit" disabled={busy || !prompt.trim()}>
-          {live ? 'Switch' : 'Start'}
+        <button class="primary" type="submit" disabled={busy || !text.trim()}>
+          {action}
         </button>
       </div>
-      {live ? (
-        <div class="options">
-          <Choice
-            name="Change"
-            value={mode}
-            onChange={(value: RecacheMode) => setMode(value)}
-            options={[
-              ['RECACHE', 'Blend', 'The new story, without a cut'],
-              ['KEEP_CACHE', 'Linger', 'The old story fades slowly'],
-              ['CLEAR_CACHE', 'Cut', 'A new scene at once'],
-            ]}
-          />
-          <label class="over" title="How long the change from one prompt to the other takes">
-            Over
-            <input
-              type="range"
-              min={0}
-              max={LONGEST_SECONDS}
-              step={0.5}
-              value={over}
-              disabled={mode === 'CLEAR_CACHE'}
-              aria-valuetext={overText(over)}
-              onInput={(event) => setOver(Number(event.currentTarget.value))}
-            />
-            <output>{mode === 'CLEAR_CACHE' ? 'a cut' : overText(over)}</output>
-          </label>
-          <Choice
-            name="When"
-            value={when}
-            onChange={(value: SwitchWhen) => setWhen(value)}
-            options={[
-              ['NEXT_BLOCK', 'Next block', 'Before the next block is made'],
-              ['IMMEDIATE', 'Now', 'Abandons the block that is being made'],
-            ]}
-          />
-        </div>
-      ) : (
-        <div class="options">
-          <label>
-            Seed
-            <input
-              inputMode="numeric"
-              placeholder="random"
-              value={seed}
-              onInput={(event) => setSeed(event.currentTarget.value)}
-            />
-          </label>
-          <label>
-            Length
-            <input
-              inputMode="decimal"
-              placeholder="endless"
-              value={length}
-              onInput={(event) => setLength(event.currentTarget.value)}
-            />
-            {length && 's'}
-          </label>
-        </div>
+      {count >= COUNTED_FROM && (
+        <small class={fault ? 'count bad' : 'count'}>
+          {count} of {PROMPT_CHARACTERS} characters
+        </small>
       )}
+      {shown && (
+        <p class="problem" role="alert" id="prompt-problem">
+          {shown.text}
+        </p>
+      )}
+      {children}
     </form>
   );
 }
 
-const LONGEST_SECONDS = 12;
-
-function overText(seconds: number): string {
-  return seconds === 0 ? 'at once' : `${seconds} s`;
+/** What is in the box. It outlives the page. */
+function useText(): [string, (change: string | ((now: string) => string)) => void] {
+  const [text, setText] = useState(draft);
+  useEffect(() => keepDraft(text), [text]);
+  return [text, setText];
 }
 
-interface ChoiceProps<Value extends string> {
-  name: string;
-  value: Value;
-  options: [Value, string, string][];
-  onChange: (value: Value) => void;
-}
-
-function Choice<Value extends string>({ name, value, options, onChange }: ChoiceProps<Value>) {
-  return (
-    <fieldset class="choice">
-      <legend>{name}</legend>
-      {options.map(([option, label, title]) => (
-        <label key={option} title={title} class={option === value ? 'chosen' : ''}>
-          <input type="radio" name={name} checked={option === value} onChange={() => onChange(option)} />
-          {label}
-        </label>
-      ))}
-    </fieldset>
-  );
+/** Up and Down go through what was sent before. True when the key did that. */
+function useRecall(text: string, setText: (text: string) => void): (event: KeyboardEvent) => boolean {
+  const place = useRef<{ back: number; typed: string; shown: string } | undefined>(undefined);
+  return ({ key, currentTarget }) => {
+    const { selectionStart, selectionEnd } = currentTarget as HTMLTextAreaElement;
+    const atEdge = selectionStart === selectionEnd && (selectionStart === 0 || selectionStart === text.length);
+    if ((key !== 'ArrowUp' && key !== 'ArrowDown') || !atEdge) return false;
+    const now = place.current?.shown === text ? place.current : { back: 0, typed: text, shown: text };
+    const sent = sentPrompts();
+    const back = Math.min(sent.length, now.back + (key === 'ArrowUp' ? 1 : -1));
+    if (back < 0 || back === now.back) return false;
+    const shown = back === 0 ? now.typed : (sent.at(-back) ?? '');
+    place.current = { back, typed: now.typed, shown };
+    setText(shown);
+    return true;
+  };
 }

@@ -1,113 +1,148 @@
 import type { RefObject } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
+import { shownAt } from '../lib/prompts';
+import { linkTo } from '../lib/route';
 import { useStore } from '../lib/store';
-import type { Watching, WatchState } from '../lib/watching';
+import type { Watch } from '../lib/watch';
+import { type Headline, headline, LATE_SECONDS } from '../lib/words';
+import { clock } from './format';
+import { Icon } from './icons';
+import { fullScreen, pictureInPicture, type Playback, toggle } from './playback';
 
-/** The player. The video element is always there, so that a session can be given to it. */
-export function Stage({
-  video,
-  watching,
-}: {
+interface Props {
   video: RefObject<HTMLVideoElement | null>;
-  watching: Watching | undefined;
-}) {
+  watch: Watch | undefined;
+  playback: Playback;
+  /** Shown until the session has pictures of its own: where it branched off. */
+  held: string | undefined;
+  captions: boolean;
+  onCaptions: () => void;
+}
+
+/** The picture, and what is said over it. The video element is always there, so that a session can be given to it. */
+export function Stage({ video, watch, playback, held, captions, onCaptions }: Props) {
   return (
-    <section class="stage" hidden={!watching} aria-label="Player">
-      <video ref={video} muted playsInline onClick={() => toggle(video.current)} />
-      {watching && <Overlay video={video} watching={watching} />}
+    <section class="stage" aria-label="Player">
+      <video ref={video} muted playsInline onClick={() => watch && toggle(watch)} />
+      {watch ? (
+        <Overlay {...{ watch, playback, held, captions, onCaptions }} />
+      ) : (
+        <p class="waiting">Looking for the session</p>
+      )}
     </section>
   );
 }
 
-const WORDS: Record<WatchState['state'], string> = {
-  QUEUED: 'Queued',
-  STARTING: 'Starting',
-  LIVE: 'Live',
-  PAUSED: 'Paused',
-  COMPLETED: 'Complete',
-  STOPPED: 'Stopped',
-  FAILED: 'Failed',
-};
-
-const WAITING: Partial<Record<WatchState['state'], string>> = {
-  QUEUED: 'Waiting for a free place on the device',
-  STARTING: 'Preparing the first pictures',
-};
-
-const LATE_SECONDS = 5;
-
-function Overlay({ video, watching }: { video: RefObject<HTMLVideoElement | null>; watching: Watching }) {
-  const { state, connected, over, seconds, session } = useStore(watching.store);
-  const { time, ahead, paused } = usePlayback(video, watching);
-  const shown = currentScene(watching.store.state, time);
-  const waiting =
-    time === 0 && !over ? (WAITING[state] ?? (state === 'LIVE' ? WAITING.STARTING : undefined)) : undefined;
+function Overlay({ watch, playback, held, captions, onCaptions }: Omit<Props, 'video' | 'watch'> & { watch: Watch }) {
+  const state = useStore(watch.store);
+  const { time, paused, following, stats } = playback;
+  const { facts, seconds, prompts, shown } = state;
+  const running = !['ended', 'lost'].includes(state.state.status);
+  const said = headline(state.state, state.player, stats);
+  const prompt = shownAt(prompts, time);
+  const late = running && !following && stats.latencySeconds > LATE_SECONDS;
   useEffect(() => {
-    const ratio = `${session.width} / ${session.height}`;
-    video.current?.parentElement?.style.setProperty('--ratio', ratio);
-  }, [session.id]);
+    watch.video.parentElement?.style.setProperty('--ratio', `${facts.width} / ${facts.height}`);
+  }, [watch]);
   return (
     <>
+      {held && !shown && <img class="held" src={held} alt="" />}
       <div class="top">
-        <span class={`state ${state.toLowerCase()}`}>{connected ? WORDS[state] : 'Reconnecting'}</span>
-        {!over && ahead > LATE_SECONDS && (
-          <button class="pill" onClick={() => watching.player.goLive()}>
-            {Math.round(ahead)} s behind · go live
+        <span class={`state ${said.tone}`}>{said.text}</span>
+        {late && (
+          <button class="pill" onClick={() => watch.player.goLive()}>
+            {Math.round(stats.latencySeconds)} s behind · go live
           </button>
         )}
       </div>
-      {waiting && <p class="waiting">{waiting}</p>}
-      {paused && time > 0 && (
-        <button class="play" aria-label="Play" onClick={() => toggle(video.current)}>
-          <svg viewBox="0 0 24 24" width="30" height="30" aria-hidden="true">
-            <path d="M8 5.500v13l11-6.500z" fill="currentColor" />
-          </svg>
+      <Notice said={said} empty={!shown && !held} failed={state.player} />
+      {paused && (shown || time > 0) && (
+        <button class="play" aria-label="Play" onClick={() => toggle(watch)}>
+          <Icon name="play" large />
         </button>
       )}
-      <div class="bottom">
-        {shown && <p class="caption">{shown.prompt}</p>}
-        <button class="icon" aria-label="Full screen" onClick={() => fullScreen(video.current)}>
-          <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true">
-            <path d="M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5" fill="none" stroke="currentColor" stroke-width="2" />
-          </svg>
+      {captions && prompt && <p class="caption">{prompt.prompt}</p>}
+      <div class="bar">
+        <button class="icon" aria-label={paused ? 'Play' : 'Pause'} title="Space" onClick={() => toggle(watch)}>
+          <Icon name={paused ? 'play' : 'pause'} />
+        </button>
+        <span class="time">
+          {clock(time)} / {clock(seconds)}
+        </span>
+        <Meter running={running} playback={playback} />
+        <span class="rest" />
+        <CopyLink id={facts.id} time={time} />
+        <button class="icon" aria-label="Caption" aria-pressed={captions} title="C" onClick={onCaptions}>
+          <Icon name="caption" />
+        </button>
+        {document.pictureInPictureEnabled && (
+          <button class="icon" aria-label="Picture in picture" title="I" onClick={() => pictureInPicture(watch)}>
+            <Icon name="pip" />
+          </button>
+        )}
+        <button class="icon" aria-label="Full screen" title="F" onClick={() => fullScreen(watch.video)}>
+          <Icon name="full" />
         </button>
       </div>
-      <span class="sr" aria-live="polite">
-        {WORDS[state]}, {Math.round(seconds)} seconds
-      </span>
+      <Speaker said={said} prompt={prompt?.prompt} />
     </>
   );
 }
 
-/** The scene whose pictures are on screen. */
-export function currentScene({ scenes }: WatchState, time: number) {
-  return scenes.findLast(({ seconds }) => seconds !== undefined && seconds <= time + 0.05);
+/** In the middle where there is no picture yet, at the top otherwise. */
+function Notice({
+  said,
+  empty,
+  failed,
+}: {
+  said: Headline;
+  empty: boolean;
+  failed: { status: string; error?: Error };
+}) {
+  if (failed.status === 'failed' && said.tone !== 'bad')
+    return <p class="notice bad">{failed.error?.message ?? 'The video cannot be played.'}</p>;
+  if (empty && (said.tone === 'wait' || said.tone === 'live'))
+    return <p class="waiting">{said.detail ?? 'The first pictures are made.'}</p>;
+  return said.detail ? <p class={`notice ${said.tone}`}>{said.detail}</p> : null;
 }
 
-export interface Playback {
-  time: number;
-  ahead: number;
-  paused: boolean;
+/** How far behind the newest picture, and how much is there to play. */
+function Meter({ running, playback: { stats } }: { running: boolean; playback: Playback }) {
+  if (!running) return null;
+  const { latencySeconds, bufferedSeconds } = stats;
+  return (
+    <span class="meter" title="Behind the newest picture · video that is here to be played">
+      {latencySeconds.toFixed(1)} s behind · {bufferedSeconds.toFixed(1)} s here
+    </span>
+  );
 }
 
-export function usePlayback(video: RefObject<HTMLVideoElement | null>, watching: Watching): Playback {
-  const [playback, setPlayback] = useState<Playback>({ time: 0, ahead: 0, paused: false });
-  useEffect(() => {
-    const timer = setInterval(() => {
-      const element = video.current;
-      if (element) setPlayback({ time: element.currentTime, ahead: watching.player.ahead, paused: element.paused });
-    }, 200);
-    return () => clearInterval(timer);
-  }, [watching]);
-  return playback;
+function CopyLink({ id, time }: { id: string; time: number }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    const link = linkTo(id, time);
+    await navigator.clipboard?.writeText(link).catch(() => undefined);
+    setCopied(true);
+    setTimeout(() => setCopied(false), 2000);
+  };
+  return (
+    <button
+      class="icon"
+      aria-label="Copy a link to this moment"
+      title="A link to this moment"
+      onClick={() => void copy()}
+    >
+      {copied ? <small>copied</small> : <Icon name="link" />}
+    </button>
+  );
 }
 
-function toggle(video: HTMLVideoElement | null): void {
-  if (video?.paused) void video.play();
-  else video?.pause();
-}
-
-function fullScreen(video: HTMLVideoElement | null): void {
-  if (document.fullscreenElement) void document.exitFullscreen();
-  else void video?.parentElement?.requestFullscreen();
+/** Speaks states and prompts to those who do not see them, and nothing else. */
+function Speaker({ said: { text, detail }, prompt }: { said: Headline; prompt: string | undefined }) {
+  const state = text.replace(/ ?[\d.]+×?,? ?s?/g, ' ').trim();
+  return (
+    <span class="sr" role="status">
+      {[state, detail, prompt && `On the screen: ${prompt}`].filter(Boolean).join('. ')}
+    </span>
+  );
 }

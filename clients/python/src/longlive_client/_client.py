@@ -3,15 +3,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 from weakref import WeakSet
 
 import httpx
 
 from ._admitted import RoomWait, admitted
-from ._decode import camel, decode
-from ._generated import AtCapacityError, ChunkEvent, Pace, ServiceFacts
+from ._decode import camel, decode, unwrap
+from ._generated import AtCapacityError, ChunkEvent, Model, Pace, ServiceFacts
 from ._session import Session, facts_of
 from ._wire import TokenSource, Wire
 
@@ -78,6 +78,16 @@ class LiveClient:
                 on_progress(event.start_seconds + event.duration_seconds, options.get("max_seconds"))
         await session.refresh()
         return session
+
+    async def sessions(self, *, first: int | None = None, after: str | None = None) -> tuple[list[Session], str | None]:
+        """Those that are stored, the newest first: a page of them, and what to pass as `after` for the next one."""
+        told = unwrap(await self._wire.request("ListSessions", {"first": first, "after": after}))
+        page = told["pageInfo"]
+        return [self._open(facts) for facts in told["nodes"]], page["endCursor"] if page["hasNextPage"] else None
+
+    async def models(self) -> list[Model]:
+        """Those that sessions can be made with; the default one first."""
+        return [decode(Model, told) for told in cast(Any, await self._wire.request("GetModels", {}))]
 
     async def service(self) -> ServiceFacts:
         return decode(ServiceFacts, await self._wire.request("GetService", {}))

@@ -11,6 +11,7 @@ __all__ = [
     "BlendKind",
     "ExportFileKind",
     "ExportState",
+    "ModelState",
     "Pace",
     "RecacheMode",
     "SessionState",
@@ -26,6 +27,10 @@ __all__ = [
     "ChunkEvent",
     "HeartbeatEvent",
     "InitSegment",
+    "Lora",
+    "Model",
+    "ModelGuide",
+    "PageInfo",
     "PlaybackAcknowledged",
     "AppliedEvent",
     "CancelledEvent",
@@ -35,6 +40,7 @@ __all__ = [
     "QueuePlace",
     "ServiceFacts",
     "SessionFacts",
+    "SessionConnection",
     "EndedEvent",
     "SessionLora",
     "SessionParent",
@@ -55,6 +61,7 @@ ArtifactKind = Literal["HLS", "MP4", "POSTER", "TIMELINE"]
 BlendKind = Literal["LINEAR", "SLERP"]
 ExportFileKind = Literal["MP4", "TIMELINE"]
 ExportState = Literal["CANCELLED", "DONE", "FAILED", "QUEUED", "RUNNING"]
+ModelState = Literal["AVAILABLE", "LOADED", "LOADING"]
 Pace = Literal["FASTEST", "REALTIME"]
 RecacheMode = Literal["CLEAR_CACHE", "KEEP_CACHE", "RECACHE"]
 SessionState = Literal["COMPLETED", "FAILED", "LIVE", "PAUSED", "QUEUED", "STARTING", "STOPPED"]
@@ -152,6 +159,50 @@ class InitSegment:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """An adapter that can be merged into a model."""
+
+    name: str
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model package that this server can run."""
+
+    name: str
+    title: str
+    description: str
+    license: str
+    device: str
+    precision: str
+    bytes: float
+    width: int
+    height: int
+    fps: float
+    state: ModelState
+    longest_seconds: float | None
+    guide: ModelGuide | None
+    loras: list[Lora]
+
+
+@dataclass(frozen=True)
+class ModelGuide:
+    """What a model can draw, for whoever writes a prompt."""
+
+    about: str
+    examples: list[str]
+
+
+@dataclass(frozen=True)
+class PageInfo:
+    """Where a page ends, and whether more follows."""
+
+    has_next_page: bool
+    end_cursor: str | None
+
+
+@dataclass(frozen=True)
 class PlaybackAcknowledged:
     """How far a viewer has seen was told."""
 
@@ -170,6 +221,7 @@ class AppliedEvent:
     block: int
     frame: int
     seconds: float
+    whole_seconds: float
     recache_milliseconds: float
     waited_milliseconds: float | None
     type: ClassVar[Literal["applied"]] = "applied"
@@ -211,6 +263,7 @@ class RequestedEvent:
     mode: RecacheMode
     when: SwitchWhen
     at_block: int | None
+    unknown_words: list[str] | None
     expected_block: int
     type: ClassVar[Literal["requested"]] = "requested"
 
@@ -271,9 +324,18 @@ class SessionFacts:
     created_at: str
     finished_at: str | None
     playlist_url: str
+    init_url: str | None
     artifacts: list[Artifact]
     parent: SessionParent | None
     planned: list[ReceiptFacts]
+
+
+@dataclass(frozen=True)
+class SessionConnection:
+    """Newest first. Pages forward only."""
+
+    nodes: list[SessionFacts]
+    page_info: PageInfo
 
 
 @dataclass(frozen=True)
@@ -385,21 +447,23 @@ EVENTS = {"FrameChunk": ChunkEvent, "Heartbeat": HeartbeatEvent, "PromptApplied"
 ERRORS = {"AtCapacityError": AtCapacityError, "ConflictError": ConflictError, "ForbiddenError": ForbiddenError, "InvalidInputError": InvalidInputError, "NotFoundError": NotFoundError, "SessionEndedError": SessionEndedError, "UnavailableError": UnavailableError}
 
 OPERATIONS = {
+    "GetModels": "query GetModels{models{...ModelFields}}fragment ModelFields on Model{name title description license device precision bytes width height fps state longestSeconds guide{about examples}loras{name bytes}}",
+    "ListSessions": "query ListSessions($first:Int$after:String){sessions(first:$first after:$after){...on SessionConnection{__typename nodes{...SessionFields}pageInfo{hasNextPage endCursor}}...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "GetService": "query GetService{service{version accepting detail heartbeatSeconds}}",
-    "GetSession": "query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "CreateSession": "mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "ForkSession": "mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$maxWaitSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds maxWaitSeconds:$maxWaitSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "GetSession": "query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "CreateSession": "mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "ForkSession": "mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$maxWaitSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds maxWaitSeconds:$maxWaitSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "SwitchPrompt": "mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "PlanPrompt": "mutation PlanPrompt($sessionId:ID!$prompt:String!$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput$idempotencyKey:String){planPrompt(sessionId:$sessionId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "MovePrompt": "mutation MovePrompt($sessionId:ID!$receiptId:ID!$prompt:String$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput){movePrompt(sessionId:$sessionId receiptId:$receiptId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "CancelPrompt": "mutation CancelPrompt($sessionId:ID!$receiptId:ID!){cancelPrompt(sessionId:$sessionId receiptId:$receiptId){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "GetPlanned": "query GetPlanned($id:ID!){session(id:$id){...on Session{__typename planned{...ReceiptFields}}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "PauseSession": "mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "ResumeSession": "mutation ResumeSession($id:ID!$maxWaitSeconds:Float){resumeSession(sessionId:$id maxWaitSeconds:$maxWaitSeconds){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "StopSession": "mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "PauseSession": "mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "ResumeSession": "mutation ResumeSession($id:ID!$maxWaitSeconds:Float){resumeSession(sessionId:$id maxWaitSeconds:$maxWaitSeconds){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "StopSession": "mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "DeleteSession": "mutation DeleteSession($id:ID!){deleteSession(sessionId:$id){...on DeletedSession{__typename deletedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "AcknowledgePlayback": "mutation AcknowledgePlayback($sessionId:ID!$viewer:ID!$seconds:Float!$playing:Boolean$aheadSeconds:Float){acknowledgePlayback(sessionId:$sessionId viewer:$viewer seconds:$seconds playing:$playing aheadSeconds:$aheadSeconds){...on PlaybackAcknowledged{__typename heard}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "ExportSession": "mutation ExportSession($sessionId:ID!$fromSeconds:Float$toSeconds:Float){exportSession(sessionId:$sessionId fromSeconds:$fromSeconds toSeconds:$toSeconds){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
     "GetExport": "query GetExport($id:ID!){export(id:$id){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
-    "SessionStream": "subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on PromptMoved{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptCancelled{__typename cursor at receiptId}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
+    "SessionStream": "subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when atBlock unknownWords expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds wholeSeconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on PromptMoved{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptCancelled{__typename cursor at receiptId}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}",
 }

@@ -221,4 +221,5 @@ def _id_of(receipt: Receipt | str) -> str:
 
 def facts_of(wire: Wire, result: dict[str, Any]) -> SessionFacts:
     told = unwrap(result)
-    return decode(SessionFacts, {**told, "playlistUrl": wire.absolute(told["playlistUrl"])})
+    init = told.get("initUrl") and wire.absolute(told["initUrl"])
+    return decode(SessionFacts, {**told, "playlistUrl": wire.absolute(told["playlistUrl"]), "initUrl": init})

@@ -113,6 +113,15 @@ export type MediaDelivery =
   /** As a signed URL, fit for caches and ranges. */
   | 'URL';
 
+/** Where a model is. */
+export type ModelState =
+  /** Not on the device yet; fetched if necessary and loaded when first requested. */
+  | 'AVAILABLE'
+  /** On the device: a session starts at once. */
+  | 'LOADED'
+  /** On its way to the device. */
+  | 'LOADING';
+
 /** How fast a session generates. */
 export type Pace =
   /** As fast as the device allows. */
@@ -312,11 +321,91 @@ export type SessionFieldsFragment = {
   readonly createdAt: string;
   readonly finishedAt: string | null;
   readonly playlistUrl: string;
+  readonly initUrl: string | null;
   readonly failure: { readonly code: string; readonly message: string } | null;
   readonly queue: { readonly place: number; readonly waitSeconds: number | null } | null;
   readonly loras: ReadonlyArray<{ readonly name: string; readonly weight: number }>;
   readonly artifacts: ReadonlyArray<ArtifactFieldsFragment>;
   readonly parent: { readonly sessionId: string; readonly chunk: number } | null;
+};
+
+export type ModelFieldsFragment = {
+  readonly name: string;
+  readonly title: string;
+  readonly description: string;
+  readonly license: string;
+  readonly device: string;
+  readonly precision: string;
+  readonly bytes: number;
+  readonly width: number;
+  readonly height: number;
+  readonly fps: number;
+  readonly state: ModelState;
+  readonly longestSeconds: number | null;
+  readonly guide: { readonly about: string; readonly examples: ReadonlyArray<string> } | null;
+  readonly loras: ReadonlyArray<{ readonly name: string; readonly bytes: number }>;
+};
+
+export type GetModelsQueryVariables = Exact<{ [key: string]: never }>;
+
+export type GetModelsQuery = { readonly models: ReadonlyArray<ModelFieldsFragment> };
+
+export type ListSessionsQueryVariables = Exact<{
+  first?: number | null | undefined;
+  after?: string | null | undefined;
+}>;
+
+export type ListSessionsQuery = {
+  readonly sessions:
+    | Problem_ForbiddenError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | {
+        readonly __typename: 'SessionConnection';
+        readonly nodes: ReadonlyArray<SessionFieldsFragment>;
+        readonly pageInfo: { readonly hasNextPage: boolean; readonly endCursor: string | null };
+      }
+    | Problem_UnavailableError_Fragment;
+};
+
+export type GetPromptsQueryVariables = Exact<{
+  id: string;
+}>;
+
+export type GetPromptsQuery = {
+  readonly session:
+    | Problem_ForbiddenError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | {
+        readonly __typename: 'Session';
+        readonly promptReceipts: {
+          readonly nodes: ReadonlyArray<{
+            readonly id: string;
+            readonly prompt: string;
+            readonly unknownWords: ReadonlyArray<string> | null;
+            readonly requestedAt: string;
+            readonly status: SwitchStatus;
+            readonly supersededBy: string | null;
+          }>;
+        } | null;
+        readonly timelineEntries: {
+          readonly nodes: ReadonlyArray<{
+            readonly receiptId: string;
+            readonly prompt: string;
+            readonly mode: RecacheMode;
+            readonly block: number;
+            readonly seconds: number;
+            readonly wholeSeconds: number;
+            readonly recacheMilliseconds: number;
+            readonly transition: {
+              readonly chunks: number;
+              readonly kind: BlendKind;
+              readonly curve: TransitionCurve;
+            } | null;
+          }>;
+        } | null;
+      }
+    | Problem_UnavailableError_Fragment;
 };
 
 export type GetServiceQueryVariables = Exact<{ [key: string]: never }>;
@@ -656,6 +745,7 @@ export type SessionStreamSubscription = {
         readonly block: number;
         readonly frame: number;
         readonly seconds: number;
+        readonly wholeSeconds: number;
         readonly recacheMilliseconds: number;
         readonly waitedMilliseconds: number | null;
       }
@@ -685,6 +775,7 @@ export type SessionStreamSubscription = {
         readonly mode: RecacheMode;
         readonly when: SwitchWhen;
         readonly atBlock: number | null;
+        readonly unknownWords: ReadonlyArray<string> | null;
         readonly expectedBlock: number;
       }
     | {
@@ -718,21 +809,33 @@ export type SessionStreamSubscription = {
 };
 
 import type { Operation } from '../wire/wire.js';
+export const GetModels: Operation<GetModelsQuery, GetModelsQueryVariables> = {
+  name: 'GetModels',
+  text: 'query GetModels{models{...ModelFields}}fragment ModelFields on Model{name title description license device precision bytes width height fps state longestSeconds guide{about examples}loras{name bytes}}',
+};
+export const ListSessions: Operation<ListSessionsQuery, ListSessionsQueryVariables> = {
+  name: 'ListSessions',
+  text: 'query ListSessions($first:Int$after:String){sessions(first:$first after:$after){...on SessionConnection{__typename nodes{...SessionFields}pageInfo{hasNextPage endCursor}}...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
+export const GetPrompts: Operation<GetPromptsQuery, GetPromptsQueryVariables> = {
+  name: 'GetPrompts',
+  text: 'query GetPrompts($id:ID!){session(id:$id){...on Session{__typename promptReceipts(first:100){nodes{id prompt unknownWords requestedAt status supersededBy}}timelineEntries(first:100){nodes{receiptId prompt mode transition{chunks kind curve}block seconds wholeSeconds recacheMilliseconds}}}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+};
 export const GetService: Operation<GetServiceQuery, GetServiceQueryVariables> = {
   name: 'GetService',
   text: 'query GetService{service{version accepting detail heartbeatSeconds}}',
 };
 export const GetSession: Operation<GetSessionQuery, GetSessionQueryVariables> = {
   name: 'GetSession',
-  text: 'query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const CreateSession: Operation<CreateSessionMutation, CreateSessionMutationVariables> = {
   name: 'CreateSession',
-  text: 'mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const ForkSession: Operation<ForkSessionMutation, ForkSessionMutationVariables> = {
   name: 'ForkSession',
-  text: 'mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$maxWaitSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds maxWaitSeconds:$maxWaitSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$maxWaitSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds maxWaitSeconds:$maxWaitSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const SwitchPrompt: Operation<SwitchPromptMutation, SwitchPromptMutationVariables> = {
   name: 'SwitchPrompt',
@@ -756,15 +859,15 @@ export const GetPlanned: Operation<GetPlannedQuery, GetPlannedQueryVariables> = 
 };
 export const PauseSession: Operation<PauseSessionMutation, PauseSessionMutationVariables> = {
   name: 'PauseSession',
-  text: 'mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const ResumeSession: Operation<ResumeSessionMutation, ResumeSessionMutationVariables> = {
   name: 'ResumeSession',
-  text: 'mutation ResumeSession($id:ID!$maxWaitSeconds:Float){resumeSession(sessionId:$id maxWaitSeconds:$maxWaitSeconds){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation ResumeSession($id:ID!$maxWaitSeconds:Float){resumeSession(sessionId:$id maxWaitSeconds:$maxWaitSeconds){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const StopSession: Operation<StopSessionMutation, StopSessionMutationVariables> = {
   name: 'StopSession',
-  text: 'mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };
 export const DeleteSession: Operation<DeleteSessionMutation, DeleteSessionMutationVariables> = {
   name: 'DeleteSession',
@@ -784,5 +887,5 @@ export const GetExport: Operation<GetExportQuery, GetExportQueryVariables> = {
 };
 export const SessionStream: Operation<SessionStreamSubscription, SessionStreamSubscriptionVariables> = {
   name: 'SessionStream',
-  text: 'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on PromptMoved{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptCancelled{__typename cursor at receiptId}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when atBlock unknownWords expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds wholeSeconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on PromptMoved{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptCancelled{__typename cursor at receiptId}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
 };

@@ -9,7 +9,6 @@ import { type Chunk, ChunkIndex } from './chunk-index.js';
 import { Feeder } from './feeder.js';
 import { Pacing, type Pace } from './pacing.js';
 import type { PlayerOptions, PlayerState, PlayerStats } from './player.js';
-import { parsePlaylist } from './playlist.js';
 import { playableUntil, SLACK_SECONDS } from './ranges.js';
 import { type Place, Reports } from './reports.js';
 import { MediaSourceScreen, sourceClass } from './screen.js';
@@ -150,7 +149,7 @@ export class ChunkPlayer extends VideoPlayer {
       {
         ...{ screen, index: this.index, arrivals: this.arrivals },
         load: (url, signal) => this.session.load({ data: null, url }, { signal }),
-        lookUp: (signal) => this.lookUp(signal),
+        lookUp: (signal) => this.session.chunks({ signal }),
         now: () => performance.now() / 1000,
         onChange: () => this.tick(),
       },
@@ -167,12 +166,6 @@ export class ChunkPlayer extends VideoPlayer {
         await wait(backoff(attempt), this.signal);
       }
     }
-  }
-
-  private async lookUp(signal: AbortSignal): Promise<readonly Chunk[]> {
-    const { playlistUrl } = await this.session.refresh({ signal });
-    const bytes = await this.session.load({ data: null, url: playlistUrl }, { signal });
-    return parsePlaylist(new TextDecoder().decode(bytes), playlistUrl);
   }
 
   private go(seconds: number): void {

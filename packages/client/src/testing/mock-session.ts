@@ -79,7 +79,10 @@ export class MockSession {
   request(prompt: string): object {
     if (this.ended) return { __typename: 'SessionEndedError', code: 'ENDED', message: 'The session has ended.' };
     const receiptId = `${this.id}-${++this.receipts}`;
-    const facts = { receiptId, prompt, mode: 'RECACHE', when: 'NEXT_BLOCK', expectedBlock: this.chunks };
+    const facts = {
+      ...{ receiptId, prompt, mode: 'RECACHE', when: 'NEXT_BLOCK', expectedBlock: this.chunks },
+      unknownWords: null,
+    };
     this.asked.set(receiptId, prompt);
     this.add({ __typename: 'PromptRequested', ...facts });
     if (this.pending !== undefined)
@@ -157,9 +160,19 @@ export class MockSession {
         createdAt: new Date(0).toISOString(),
         finishedAt: this.ended ? new Date(0).toISOString() : null,
         playlistUrl: `sessions/${this.id}/index.m3u8`,
+        initUrl: this.chunks > 0 ? `sessions/${this.id}/init.mp4` : null,
       },
       ...{ artifacts: this.artifacts(), parent: null },
     };
+  }
+
+  /** As `GetPrompts` tells them; the mock does not keep what took effect. */
+  prompts(): object {
+    const nodes = [...this.asked].reverse().map(([id, prompt]) => {
+      const status = id === this.pending ? 'PENDING' : 'APPLIED';
+      return { id, prompt, unknownWords: null, requestedAt: new Date(0).toISOString(), status, supersededBy: null };
+    });
+    return { __typename: 'Session', promptReceipts: { nodes }, timelineEntries: { nodes: [] } };
   }
 
   /** Everything behind the cursor, now and as it comes. */
@@ -210,7 +223,7 @@ export class MockSession {
         block: this.chunks,
         frame: this.chunks * 12,
       },
-      ...{ seconds: this.seconds, recacheMilliseconds: 10, waitedMilliseconds: 100 },
+      ...{ seconds: this.seconds, wholeSeconds: this.seconds, recacheMilliseconds: 10, waitedMilliseconds: 100 },
     });
   }
 

@@ -105,6 +105,12 @@ export class MockService implements Wire {
             ? this.create({ ...variables, prompt: variables['prompt'] ?? session.prompt })
             : notFound(),
         };
+      case 'GetModels':
+        return { models: [] };
+      case 'ListSessions':
+        return { sessions: this.list() };
+      case 'GetPrompts':
+        return { session: session?.prompts() ?? notFound() };
       case 'GetSession':
         return { session: session?.facts() ?? notFound() };
       case 'SwitchPrompt':
@@ -138,6 +144,12 @@ export class MockService implements Wire {
   private moveUp(): void {
     while (this.running < (this.options.capacity ?? Infinity) && this.line[0]) this.line[0].moveUp(0);
     this.line.forEach((session, index) => session.moveUp(index + 1));
+  }
+
+  /** All of them on one page. */
+  private list(): object {
+    const nodes = [...this.sessions.values()].reverse().map((session) => session.facts());
+    return { __typename: 'SessionConnection', nodes, pageInfo: { hasNextPage: false, endCursor: null } };
   }
 
   private create(input: Variables): object {
