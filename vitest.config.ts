@@ -1,7 +1,13 @@
 import { defineConfig } from 'vitest/config';
 
 /** Vite would load graphql's `.mjs` for our sources while Node loads its `.js` for packages: two copies of every class. */
-const resolve = { alias: [{ find: /^graphql$/, replacement: 'graphql/index.js' }] };
+const resolve = {
+  alias: [
+    { find: /^graphql$/, replacement: 'graphql/index.js' },
+    // As the studio is built: with the kit as it stands here.
+    { find: '@longlive/client', replacement: new URL('packages/client/src/index.ts', import.meta.url).pathname },
+  ],
+};
 
 export default defineConfig({
   test: {
@@ -15,6 +21,7 @@ export default defineConfig({
             'src/**/*.test.ts',
             'packages/*/test/*.test.ts',
             'packages/*/test/player/*.test.ts',
+            'studio/test/*.test.ts',
           ],
           environment: 'node',
         },

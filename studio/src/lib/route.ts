@@ -1,4 +1,5 @@
 /** What the address says: the gallery, a session at a moment, or two of them side by side. */
+import { secondsOf } from './moment';
 import { Store } from './store';
 
 export interface Route {
@@ -31,12 +32,4 @@ function read(): Route {
   const [session, compare, t] = ['session', 'compare', 't'].map((name) => query.get(name) ?? undefined);
   const at = secondsOf(t);
   return { ...(session && { session }), ...(compare && { compare }), ...(at !== undefined && { at }) };
-}
-
-/** `90`, `90.5`, `90s`, `1m30s`. */
-export function secondsOf(text: string | undefined): number | undefined {
-  const [whole, hours, minutes, seconds] =
-    /^(?:(\d{1,3})h)?(?:(\d{1,5})m)?(?:(\d{1,6}(?:\.\d{1,3})?)s?)?$/.exec(text ?? '') ?? [];
-  if (!whole) return undefined;
-  return Number(hours ?? 0) * 3600 + Number(minutes ?? 0) * 60 + Number(seconds ?? 0);
 }

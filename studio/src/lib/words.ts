@@ -93,12 +93,14 @@ export interface Problem {
   readonly text: string;
   /** The setting that is wrong. */
   readonly field?: string;
+  /** It is over when the service can be reached again. */
+  readonly passing?: boolean;
 }
 
 /** An error, for the person who caused it. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof ConnectionError)
-    return { text: 'The service cannot be reached. Your text is kept: try again in a moment.' };
+    return { text: 'The service cannot be reached. Your text is kept: try again in a moment.', passing: true };
   if (error instanceof AtCapacityError)
     return { text: `${error.message} Your text is kept: try again in ${Math.ceil(error.retryAfterSeconds)} s.` };
   const { message, field } = error as Error & { field?: string | null };

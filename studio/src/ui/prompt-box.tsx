@@ -1,6 +1,7 @@
 import type { ComponentChildren, RefObject } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { draft, keepDraft, remember, rest, sentPrompts } from '../lib/history';
+import { live } from '../lib/live';
 import { PROMPT_CHARACTERS, promptFault } from '../lib/setup';
 import { type Problem, problemOf } from '../lib/words';
 
@@ -26,16 +27,18 @@ const COUNTED_FROM = PROMPT_CHARACTERS * 0.9;
 
 export function PromptBox({ box, placeholder, action, onSend, onBranch, problem: told, onField, children }: Props) {
   const [text, setText] = useText();
-  const [busy, setBusy] = useState(false);
+  const [underWay, setUnderWay] = useState<readonly string[]>([]);
   const [problem, setProblem] = useState<Problem>();
+  useEffect(() => (problem?.passing ? whenReachable(() => setProblem(undefined)) : undefined), [problem]);
+  const busy = underWay.includes(text);
   const recall = useRecall(text, setText);
   const fault = promptFault(text);
   const count = [...text].length;
 
   const send = async (work: Send) => {
-    if (busy) return;
+    if (underWay.includes(text)) return; // Enter was pressed twice.
     if (fault) return setProblem(fault);
-    setBusy(true);
+    setUnderWay((all) => [...all, text]);
     try {
       await work(text.trim());
       if (text.trim()) remember(text.trim());
@@ -48,7 +51,7 @@ export function PromptBox({ box, placeholder, action, onSend, onBranch, problem:
       if (elsewhere) onField(found);
       setProblem(elsewhere ? undefined : found);
     } finally {
-      setBusy(false);
+      setUnderWay((all) => all.filter((each) => each !== text));
     }
   };
   const submit = () => void (text.trim() && send(onSend));
@@ -57,7 +60,7 @@ export function PromptBox({ box, placeholder, action, onSend, onBranch, problem:
   return (
     <form
       class="prompt"
-      aria-busy={busy}
+      aria-busy={underWay.length > 0}
       onSubmit={(event) => {
         event.preventDefault();
         submit();
@@ -113,6 +116,14 @@ export function PromptBox({ box, placeholder, action, onSend, onBranch, problem:
       {children}
     </form>
   );
+}
+
+const AGAIN_MS = 1500;
+
+/** Looks now and then until the service answers. Ends by the function it gives. */
+function whenReachable(done: () => void): () => void {
+  const timer = setInterval(() => void live.service().then(done, () => undefined), AGAIN_MS);
+  return () => clearInterval(timer);
 }
 
 /** What is in the box. It outlives the page. */
