@@ -1,4 +1,6 @@
 /** Prompts that were sent, to be recalled; and the one that is being written, which outlives the page. */
+import { Store } from './store';
+
 const KEPT = 50;
 const SENT = 'longlive-prompts';
 const DRAFT = 'longlive-draft';
@@ -17,8 +19,13 @@ export function remember(prompt: string): void {
   keep(localStorage, SENT, JSON.stringify([...others, prompt].slice(-KEPT)));
 }
 
-export const draft = (): string => sessionStorage.getItem(DRAFT) ?? '';
-export const keepDraft = (text: string): void => keep(sessionStorage, DRAFT, text);
+/** One text for every box of the page: what was not sent stays, wherever one goes. */
+export const written = new Store<{ text: string }>({ text: read() });
+written.watch(() => keep(sessionStorage, DRAFT, written.state.text));
+
+function read(): string {
+  return (globalThis as { sessionStorage?: Storage }).sessionStorage?.getItem(DRAFT) ?? '';
+}
 
 /** Where there is no room for it, it is not kept. */
 function keep(storage: Storage, name: string, text: string): void {

@@ -36,9 +36,9 @@ export function faultOf({ seed, length }: Setup): Problem | undefined {
 export function promptFault(prompt: string): Problem | undefined {
   const count = [...prompt].length;
   if (count <= PROMPT_CHARACTERS) return undefined;
-  const { format } = new Intl.NumberFormat('en');
+  const numbers = new Intl.NumberFormat('en');
   return {
-    text: `The prompt has ${format(count)} characters; at most ${format(PROMPT_CHARACTERS)} are taken. Shorten it.`,
+    text: `The prompt has ${numbers.format(count)} characters; at most ${numbers.format(PROMPT_CHARACTERS)} are taken. Shorten it.`,
   };
 }
 

@@ -117,7 +117,7 @@ function lines([first]: unknown[]): Timeline | undefined {
   const lists = isObject(first) ? Object.values(first) : [first];
   const prompts = lists.find((list) => Array.isArray(list) && list.every((each) => typeof each === 'string'));
   if (!Array.isArray(prompts)) return undefined;
-  const entries = (prompts as string[]).map((prompt, index) => ({ prompt, atSeconds: index * LONGLIVE_SECONDS }));
+  const entries = prompts.map((prompt, index) => ({ prompt, atSeconds: index * LONGLIVE_SECONDS }));
   return { entries, maxSeconds: entries.length * LONGLIVE_SECONDS };
 }
 

@@ -1,12 +1,15 @@
 import type { ComponentChildren, RefObject } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { draft, keepDraft, remember, rest, sentPrompts } from '../lib/history';
+import { remember, rest, sentPrompts, written } from '../lib/history';
 import { live } from '../lib/live';
+import { useStore } from '../lib/store';
 import { PROMPT_CHARACTERS, promptFault } from '../lib/setup';
 import { type Problem, problemOf } from '../lib/words';
 
 /** Does what the text asks for. What was refused is thrown, and stays in the box. */
 export type Send = (prompt: string) => Promise<void>;
+
+const write = (text: string): void => written.update({ text });
 
 interface Props {
   box: RefObject<HTMLTextAreaElement | null>;
@@ -26,12 +29,12 @@ interface Props {
 const COUNTED_FROM = PROMPT_CHARACTERS * 0.9;
 
 export function PromptBox({ box, placeholder, action, onSend, onBranch, problem: told, onField, children }: Props) {
-  const [text, setText] = useText();
+  const { text } = useStore(written);
   const [underWay, setUnderWay] = useState<readonly string[]>([]);
   const [problem, setProblem] = useState<Problem>();
   useEffect(() => (problem?.passing ? whenReachable(() => setProblem(undefined)) : undefined), [problem]);
   const busy = underWay.includes(text);
-  const recall = useRecall(text, setText);
+  const recall = useRecall(text, write);
   const fault = promptFault(text);
   const count = [...text].length;
 
@@ -42,7 +45,7 @@ export function PromptBox({ box, placeholder, action, onSend, onBranch, problem:
     try {
       await work(text.trim());
       if (text.trim()) remember(text.trim());
-      setText((now) => rest(now, text));
+      write(rest(written.state.text, text));
       setProblem(undefined);
       onField?.(undefined);
     } catch (error) {
@@ -77,7 +80,7 @@ export function PromptBox({ box, placeholder, action, onSend, onBranch, problem:
           placeholder={placeholder}
           value={text}
           onInput={(event) => {
-            setText(event.currentTarget.value);
+            write(event.currentTarget.value);
             if (problem && problem === shown) setProblem(undefined);
           }}
           onKeyDown={(event) => {
@@ -126,15 +129,8 @@ function whenReachable(done: () => void): () => void {
   return () => clearInterval(timer);
 }
 
-/** What is in the box. It outlives the page. */
-function useText(): [string, (change: string | ((now: string) => string)) => void] {
-  const [text, setText] = useState(draft);
-  useEffect(() => keepDraft(text), [text]);
-  return [text, setText];
-}
-
 /** Up and Down go through what was sent before. True when the key did that. */
-function useRecall(text: string, setText: (text: string) => void): (event: KeyboardEvent) => boolean {
+function useRecall(text: string, write: (text: string) => void): (event: KeyboardEvent) => boolean {
   const place = useRef<{ back: number; typed: string; shown: string } | undefined>(undefined);
   return ({ key, currentTarget }) => {
     const { selectionStart, selectionEnd } = currentTarget as HTMLTextAreaElement;
@@ -146,7 +142,7 @@ function useRecall(text: string, setText: (text: string) => void): (event: Keybo
     if (back < 0 || back === now.back) return false;
     const shown = back === 0 ? now.typed : (sent.at(-back) ?? '');
     place.current = { back, typed: now.typed, shown };
-    setText(shown);
+    write(shown);
     return true;
   };
 }

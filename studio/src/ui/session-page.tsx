@@ -56,7 +56,8 @@ export function SessionPage({ id, at, compare, models, setup, onSetup }: Props) 
   const [captions, setCaptions] = useState(true);
   const [sheet, setSheet] = useState<Sheet>();
   useKeys(watch, { caption: () => setCaptions((on) => !on), write: () => box.current?.focus() });
-  useEffect(() => box.current?.focus({ preventScroll: true }), [id]);
+  const found = watch !== undefined;
+  useEffect(() => box.current?.focus({ preventScroll: true }), [id, found]);
   if (missing) return <Missing text={missing} />;
   return (
     <div class="session" data-sheet={sheet}>

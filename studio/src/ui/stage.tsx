@@ -63,7 +63,12 @@ function Overlay({ watch, playback, held, captions, onCaptions }: Omit<Props, 'v
       )}
       {captions && prompt && <p class="caption">{prompt.prompt}</p>}
       <div class="bar">
-        <button class="icon" aria-label={paused ? 'Play' : 'Pause'} title="Space" onClick={() => toggle(watch)}>
+        <button
+          class="icon"
+          aria-label={paused ? 'Play' : 'Pause playback'}
+          title="Space"
+          onClick={() => toggle(watch)}
+        >
           <Icon name={paused ? 'play' : 'pause'} />
         </button>
         <span class="time">
@@ -137,12 +142,21 @@ function CopyLink({ id, time }: { id: string; time: number }) {
   );
 }
 
+/** What is over sooner is not worth a word. */
+const LASTS_MS = 800;
+
 /** Speaks states and prompts to those who do not see them, and nothing else. */
 function Speaker({ said: { text, detail }, prompt }: { said: Headline; prompt: string | undefined }) {
   const state = text.replace(/ ?[\d.]+×?,? ?s?/g, ' ').trim();
+  const now = [state, detail, prompt && `On the screen: ${prompt}`].filter(Boolean).join('. ');
+  const [spoken, speak] = useState('');
+  useEffect(() => {
+    const timer = setTimeout(() => speak(now), LASTS_MS);
+    return () => clearTimeout(timer);
+  }, [now]);
   return (
     <span class="sr" role="status">
-      {[state, detail, prompt && `On the screen: ${prompt}`].filter(Boolean).join('. ')}
+      {spoken}
     </span>
   );
 }
