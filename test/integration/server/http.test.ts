@@ -1,9 +1,16 @@
-import { get, type IncomingHttpHeaders, type RequestOptions } from 'node:http';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, get, type IncomingHttpHeaders, type IncomingMessage, type RequestOptions } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { gunzipSync } from 'node:zlib';
+import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { serverAudits } from 'graphql-http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import WebSocket from 'ws';
+import { StaticFiles } from '../../../src/server/static.js';
 import { StoreError } from '../../../src/sessions/index.js';
 import { createSession, playlistUris, startTestServer, type TestServer, until } from '../../support/test-server.js';
 import { collect, TRANSPORTS } from '../../support/transports.js';
@@ -482,3 +489,57 @@ function fetchRaw(url: string, options: RequestOptions): Promise<{ headers: Inco
     }).on('error', reject);
   });
 }
+
+describe('what browsers are sent', () => {
+  test.each([
+    ['a-red-fox-4f.mp4', 'attachment; filename="a-red-fox-4f.mp4"'],
+    ['rävar.mp4', 'attachment; filename="r_var.mp4"; filename*=UTF-8\'\'r%C3%A4var.mp4'],
+    ['../secret.mp4', undefined],
+    ['evil".mp4', undefined],
+    ['a\r\nx-header: 1.mp4', undefined],
+    ['page.html', undefined],
+    [`${'x'.repeat(200)}.mp4`, undefined],
+  ])('a file under the name that was asked for, if it is one: %j', async (name, expected) => {
+    const answer = await fetch(`${finished.videoUrl}&name=${encodeURIComponent(name)}`);
+    await answer.arrayBuffer();
+    const told = answer.headers.get('content-disposition');
+    expect(told).toBe(expected ?? `inline; filename="${videoName()}"`);
+  });
+
+  const videoName = () => `${/sessions\/([^/]+)\//.exec(finished.videoUrl)?.[1]}-video.mp4`;
+
+  test('a page for a wrong address, where programs get JSON', async () => {
+    const page = await fetch(`${server.url}/nowhere`, { headers: { accept: 'text/html,*/*' } });
+    expect([page.status, page.headers.get('content-type')]).toEqual([404, 'text/html; charset=utf-8']);
+    const text = await page.text();
+    const [, style = ''] = /<style>(.*?)<\/style>/s.exec(text) ?? [];
+    const hash = createHash('sha256').update(style).digest('base64');
+    expect(page.headers.get('content-security-policy')).toContain(`style-src 'sha256-${hash}'`);
+    const other = await fetch(`${server.url}/nowhere`);
+    expect([other.status, other.headers.get('content-type')?.split(';')[0]]).toEqual([404, 'application/json']);
+  });
+
+  test('the studio compressed, for whoever takes that', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'longlive-studio-'));
+    const html = `<!doctype html><title>LongLive</title>${'<p>words</p>'.repeat(200)}`;
+    await writeFile(join(folder, 'index.html'), html);
+    const files = await StaticFiles.load(folder);
+    const small = createServer((_, response) => void files.handle('/', response)).listen(0, '127.0.0.1');
+    await once(small, 'listening');
+    const { port } = small.address() as AddressInfo;
+    const ask = async (encoding: string) => {
+      const [response] = (await once(
+        get({ port, host: '127.0.0.1', headers: { 'accept-encoding': encoding } }),
+        'response',
+      )) as [IncomingMessage];
+      return { encoding: response.headers['content-encoding'], bytes: await buffer(response) };
+    };
+    const zipped = await ask('gzip, deflate');
+    expect([zipped.encoding, gunzipSync(zipped.bytes).toString()]).toEqual(['gzip', html]);
+    expect((await ask('br;q=0, gzip;q=0')).bytes.toString()).toBe(html);
+    const brotli = await ask('gzip, br');
+    expect([brotli.encoding, brotliDecompressSync(brotli.bytes).toString()]).toEqual(['br', html]);
+    await new Promise((resolve) => small.close(resolve));
+    await rm(folder, { recursive: true });
+  });
+});
