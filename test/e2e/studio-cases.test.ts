@@ -201,8 +201,8 @@ describe.skipIf(!hasBrowser)('the studio', () => {
       await studio.send(prompt);
       await studio.story.getByText(prompt, { exact: true }).waitFor();
     }
-    await studio.story.getByText('a later prompt took its place').nth(1).waitFor();
     await studio.button('Resume').click();
+    await studio.story.getByText('a later prompt took its place').nth(1).waitFor();
     await studio.story.getByText(/took effect after/).waitFor();
     await studio.button('Pause').click();
     await studio.state.getByText('Paused').waitFor();
