@@ -16,6 +16,14 @@ describe('what the page says', () => {
     expect(say({ status: 'live' }).text).toBe('Live');
   });
 
+  test('says the place in the line, and about how long it takes', () => {
+    const queued = (place: number | null, waitSeconds: number | null) => say({ status: 'queued', place, waitSeconds });
+    expect(queued(2, 200)).toMatchObject({ text: 'Waiting in line, place 2' });
+    expect(queued(2, 200).detail).toContain('about 3 minutes');
+    expect(queued(null, null)).toMatchObject({ text: 'Waiting in line' });
+    expect(queued(1, null).detail).not.toContain('about');
+  });
+
   test('gives the reason of a pause and of an end', () => {
     const paused = (reason: never) =>
       say({ status: 'paused', reason, failure: { code: 'STORAGE', message: 'Disk full.' } });
@@ -33,6 +41,7 @@ describe('what the page says', () => {
     expect(problemOf(new ConnectionError('Failed to fetch')).text).not.toContain('fetch');
     const full = new AtCapacityError({ message: 'No room.', code: 'AT_CAPACITY', retryAfterSeconds: 2.2 } as never);
     expect(problemOf(full).text).toBe('No room. Your text is kept: try again in 3 s.');
+    expect(problemOf(full).full).toBe(true);
     expect(problemOf(Object.assign(new Error('no'), { field: 'seed' }))).toEqual({ text: 'no', field: 'seed' });
   });
 });

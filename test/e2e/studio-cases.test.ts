@@ -94,6 +94,10 @@ describe.skipIf(!hasBrowser)('the studio', () => {
     await other.send(RAIN);
     await other.problem.getByText('Your text is kept').waitFor();
     expect(await other.prompt.inputValue()).toBe(RAIN);
+    await other.button('Wait in line').click();
+    await other.state.getByText('Waiting in line, place 1').waitFor();
+    await other.button('Stop').click();
+    await other.state.getByText('Stopped').waitFor();
     await studio.page.context().setOffline(true);
     await studio.send(RAIN);
     await studio.problem.getByText('The service cannot be reached').waitFor({ timeout: PATIENCE });

@@ -15,6 +15,8 @@ export const NO_SETUP: Setup = { loras: {}, seed: '', length: '' };
 /** The service's limits. */
 export const PROMPT_CHARACTERS = 2000;
 const LONGEST_SECONDS = 3600;
+/** Whoever waits for room may leave at any time. */
+export const PATIENCE_SECONDS = 3600;
 const LARGEST_SEED = 2n ** 64n - 1n;
 
 export function chosenModel(models: readonly ModelFacts[], { model }: Setup): ModelFacts | undefined {

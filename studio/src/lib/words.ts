@@ -26,10 +26,7 @@ export function headline(state: State, player: PlayerState, stats: Pick<PlayerSt
     case 'connecting':
       return { text: 'Connecting', tone: 'wait' };
     case 'queued':
-      return {
-        ...{ text: 'Waiting in line', tone: 'wait' },
-        detail: 'All places are taken. It begins by itself as soon as one is free.',
-      };
+      return queued(state);
     case 'starting':
       return { text: 'Starting', tone: 'wait', detail: 'The model is loaded, and the first pictures are made.' };
     case 'live':
@@ -47,6 +44,18 @@ export function headline(state: State, player: PlayerState, stats: Pick<PlayerSt
       return { text: 'Gone', tone: 'bad', detail: lostWords(state.error) };
   }
 }
+
+function queued({ place, waitSeconds }: Extract<State, { status: 'queued' }>): Headline {
+  const where = place === null ? '' : `, place ${place}`;
+  const long = waitSeconds === null ? '' : ` That takes about ${aboutSeconds(waitSeconds)}.`;
+  return {
+    ...{ text: `Waiting in line${where}`, tone: 'wait' },
+    detail: `All places are taken. It begins by itself as soon as one is free.${long}`,
+  };
+}
+
+const aboutSeconds = (seconds: number): string =>
+  seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} minutes`;
 
 function playing(player: PlayerState, { speed }: Pick<PlayerStats, 'speed'>): Headline {
   if (player.status !== 'buffering') return { text: 'Live', tone: 'live' };
@@ -93,6 +102,8 @@ export interface Problem {
   readonly text: string;
   /** The setting that is wrong. */
   readonly field?: string;
+  /** There is a line in which one may wait for what was refused. */
+  readonly full?: boolean;
   /** It is over when the service can be reached again. */
   readonly passing?: boolean;
 }
@@ -102,7 +113,10 @@ export function problemOf(error: unknown): Problem {
   if (error instanceof ConnectionError)
     return { text: 'The service cannot be reached. Your text is kept: try again in a moment.', passing: true };
   if (error instanceof AtCapacityError)
-    return { text: `${error.message} Your text is kept: try again in ${Math.ceil(error.retryAfterSeconds)} s.` };
+    return {
+      text: `${error.message} Your text is kept: try again in ${Math.ceil(error.retryAfterSeconds)} s.`,
+      full: true,
+    };
   const { message, field } = error as Error & { field?: string | null };
   return field ? { text: message, field } : { text: message };
 }

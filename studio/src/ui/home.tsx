@@ -2,7 +2,7 @@ import type { CreateOptions, ModelFacts, Session } from '@longlive/client';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { create } from '../lib/actions';
 import { withToken } from '../lib/live';
-import { chosenModel, faultOf, optionsOf, type Setup } from '../lib/setup';
+import { chosenModel, faultOf, optionsOf, PATIENCE_SECONDS, type Setup } from '../lib/setup';
 import { type Entry, readTimeline } from '../lib/timeline-files';
 import { type Problem, problemOf } from '../lib/words';
 import { Gallery } from './gallery';
@@ -80,6 +80,7 @@ export function Home({ models, setup, onSetup, problem }: Props) {
           placeholder="Describe what you want to see"
           action="Start"
           onSend={start}
+          onWait={(prompt) => begin({ prompt, maxWaitSeconds: PATIENCE_SECONDS })}
           onField={setField}
           problem={failed ?? problem}
         >

@@ -18,6 +18,8 @@ interface Props {
   onSend: Send;
   /** Absent where there is nothing to branch off from. The prompt may be empty. */
   onBranch?: Send | undefined;
+  /** Sends it again, to wait in line where there was no room. */
+  onWait?: Send | undefined;
   /** What is wrong and was not caused here. */
   problem?: Problem | undefined;
   /** Problems of these settings are told beside them. */
@@ -28,7 +30,17 @@ interface Props {
 /** From here on it is said how many characters there are. */
 const COUNTED_FROM = PROMPT_CHARACTERS * 0.9;
 
-export function PromptBox({ box, placeholder, action, onSend, onBranch, problem: told, onField, children }: Props) {
+export function PromptBox({
+  box,
+  placeholder,
+  action,
+  onSend,
+  onBranch,
+  onWait,
+  problem: told,
+  onField,
+  children,
+}: Props) {
   const { text } = useStore(written);
   const [underWay, setUnderWay] = useState<readonly string[]>([]);
   const [problem, setProblem] = useState<Problem>();
@@ -113,7 +125,12 @@ export function PromptBox({ box, placeholder, action, onSend, onBranch, problem:
       )}
       {shown && (
         <p class="problem" role="alert" id="prompt-problem">
-          {shown.text}
+          {shown.text}{' '}
+          {shown.full && onWait && (
+            <button type="button" onClick={() => void send(onWait)}>
+              Wait in line
+            </button>
+          )}
         </p>
       )}
       {children}

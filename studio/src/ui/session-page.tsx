@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { create, fork, leave, comeBack, type Made } from '../lib/actions';
 import { live, withToken } from '../lib/live';
 import { go } from '../lib/route';
-import { type Setup, faultOf, optionsOf } from '../lib/setup';
+import { faultOf, optionsOf, PATIENCE_SECONDS, type Setup } from '../lib/setup';
 import { useStore } from '../lib/store';
 import { Watch } from '../lib/watch';
 import { headline, type Problem, problemOf } from '../lib/words';
@@ -109,13 +109,14 @@ function Below({ watch, box, models, setup, onSetup, playback, note }: BelowProp
   const running = status !== 'ended' && status !== 'lost';
   const transition = transitionOf(change, state.chunkSeconds);
 
-  const start: Send = async (prompt) => {
+  const begin = async (prompt: string, more: { maxWaitSeconds?: number } = {}) => {
     const askedAt = performance.now();
     const fault = faultOf(setup);
     if (fault) throw fieldError(fault);
     setField(undefined);
-    arrive({ ...noted(await create({ ...optionsOf(models, setup), prompt })), askedAt });
+    arrive({ ...noted(await create({ ...optionsOf(models, setup), prompt, ...more })), askedAt });
   };
+  const start: Send = (prompt) => begin(prompt);
   const switchTo: Send = async (prompt) => {
     const sentAt = performance.now();
     const { mode, when } = change;
@@ -145,6 +146,7 @@ function Below({ watch, box, models, setup, onSetup, playback, note }: BelowProp
         placeholder={running ? 'What happens next?' : 'Describe what you want to see'}
         action={running ? 'Switch' : 'Start'}
         onSend={running ? switchTo : start}
+        onWait={running ? undefined : (prompt) => begin(prompt, { maxWaitSeconds: PATIENCE_SECONDS })}
         onBranch={state.seconds > 0 && status !== 'lost' ? branch : undefined}
         onField={setField}
       >
