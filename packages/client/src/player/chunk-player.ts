@@ -78,6 +78,7 @@ export class ChunkPlayer extends VideoPlayer {
 
   seek(seconds: number): void {
     const target = Math.min(Math.max(0, seconds), this.index.edgeSeconds);
+    this.went = -1;
     if (this.screen) this.screen.seconds = target;
     else this.begin = seconds;
   }
@@ -187,6 +188,8 @@ export class ChunkPlayer extends VideoPlayer {
 
   private tick(): void {
     if (this.signal.aborted) return;
+    // Of where the player went while it was there already, the element says nothing.
+    if (!this.video.seeking) this.went = -1;
     if (this.screen && !this.failure) this.keepPace(this.screen);
     this.tell();
   }
