@@ -16,6 +16,8 @@ class TokenGate {
   readonly store = new Store<Asking>({ asking: false, refused: false });
   private begun = false;
   private last: string | undefined;
+  /** One for all who wait. */
+  private waiting: Promise<string> | undefined;
   private give: ((token: string) => void) | undefined;
 
   readonly source = (): string | undefined | Promise<string> => {
@@ -25,7 +27,8 @@ class TokenGate {
       return this.last;
     }
     this.store.update({ asking: true, refused: this.last !== undefined });
-    return new Promise((resolve) => (this.give = resolve));
+    this.waiting ??= new Promise((resolve) => (this.give = resolve));
+    return this.waiting;
   };
 
   /** False for one that cannot be right: empty, or refused a moment ago. */
@@ -37,6 +40,7 @@ class TokenGate {
     this.last = token;
     sessionStorage.setItem(TOKEN, token);
     this.store.update({ asking: false });
+    this.waiting = undefined;
     this.give?.(token);
     return true;
   }
