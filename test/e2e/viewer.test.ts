@@ -151,7 +151,7 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
     if (maxSessions === 1) await page.getByRole('button', { name: 'Pause it and branch' }).click();
     await page.waitForFunction((id) => new URL(location.href).searchParams.get('session') !== id, first);
     const branches = page.getByRole('navigation', { name: 'Branches' });
-    await branches.getByText('a bar that moves').waitFor({ timeout: 30_000 });
+    await branches.getByText('a bar that moves').first().waitFor({ timeout: 30_000 });
     const [fork, parent] = (await server.sessions.sessions()).items;
     expect(`Session:${parent?.id}`).toBe(first);
     expect(fork?.parent).toEqual({ sessionId: parent?.id, chunk: expect.any(Number) as number });
@@ -166,7 +166,10 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
     ]);
     const left = await server.sessions.session(parent?.id ?? '');
     expect([left.state, left.timeline.length]).toEqual([state, 1]);
-    await branches.getByRole('button', { name: 'a bar that moves' }).click();
+    await branches
+      .getByRole('button', { name: /^a bar that moves/ })
+      .first()
+      .click();
     await page.waitForFunction((id) => new URL(location.href).searchParams.get('session') === id, first);
     await branches.locator('[aria-current=page]').getByText('a bar that moves').waitFor();
     await page.close();
@@ -193,7 +196,7 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
     const server = await startPaintingServer({ token: 'open-sesame' });
     const page = await browser.newPage();
     await page.goto(server.url);
-    await page.getByLabel('This service asks for its token').fill('open-sesame');
+    await page.locator('#token').fill('open-sesame');
     await page.getByRole('button', { name: 'Enter' }).click();
     await page.getByRole('dialog').waitFor({ state: 'hidden' });
     await page.close();

@@ -10,6 +10,10 @@ export interface Setup {
   readonly length: string;
 }
 
+/** Problems of these are told beside them; all others beside the prompt. */
+export const isSetting = (field: string | undefined): boolean =>
+  field !== undefined && ['seed', 'length', 'maxSeconds'].includes(field);
+
 export const NO_SETUP: Setup = { loras: {}, seed: '', length: '' };
 
 /** The service's limits. */

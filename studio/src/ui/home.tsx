@@ -2,7 +2,7 @@ import type { CreateOptions, ModelFacts, Session } from '@longlive/client';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { create } from '../lib/actions';
 import { withToken } from '../lib/live';
-import { chosenModel, faultOf, optionsOf, PATIENCE_SECONDS, type Setup } from '../lib/setup';
+import { chosenModel, faultOf, isSetting, optionsOf, PATIENCE_SECONDS, type Setup } from '../lib/setup';
 import { type Entry, readTimeline } from '../lib/timeline-files';
 import { type Problem, problemOf } from '../lib/words';
 import { Gallery } from './gallery';
@@ -44,7 +44,7 @@ export function Home({ models, setup, onSetup, problem }: Props) {
   const told = (work: () => Promise<void>) => {
     work().catch((error: unknown) => {
       const found = problemOf(error);
-      if (found.field && found.field !== 'prompt' && !found.field.startsWith('timeline')) setField(found);
+      if (isSetting(found.field)) setField(found);
       else setFailed(found);
     });
   };

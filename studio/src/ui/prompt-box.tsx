@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { remember, rest, sentPrompts, written } from '../lib/history';
 import { live } from '../lib/live';
 import { useStore } from '../lib/store';
-import { PROMPT_CHARACTERS, promptFault } from '../lib/setup';
+import { isSetting, PROMPT_CHARACTERS, promptFault } from '../lib/setup';
 import { type Problem, problemOf } from '../lib/words';
 
 /** Does what the text asks for. What was refused is thrown, and stays in the box. */
@@ -62,7 +62,7 @@ export function PromptBox({
       onField?.(undefined);
     } catch (error) {
       const found = problemOf(error);
-      const elsewhere = found.field !== undefined && found.field !== 'prompt' && onField;
+      const elsewhere = isSetting(found.field) && onField;
       if (elsewhere) onField(found);
       setProblem(elsewhere ? undefined : found);
     } finally {
