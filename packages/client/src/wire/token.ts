@@ -5,10 +5,13 @@ export type TokenSource = string | (() => string | undefined | Promise<string | 
 /** In a header. */
 const SENDABLE = /^[\x21-\x7e]*$/;
 
+const ASKED = Symbol('asked');
+
 /** The token, asked for once and again whenever the service refuses it. */
 export class Token {
   private current: Promise<string | undefined> | undefined;
-  private given: string | undefined;
+  /** What the source gave last; a symbol while it is asked, so that a late refusal of an earlier token asks it no second time. */
+  private given: string | undefined | typeof ASKED;
   private refused: { readonly token: string | undefined } | undefined;
 
   constructor(private readonly source: TokenSource | undefined) {}
@@ -25,6 +28,7 @@ export class Token {
   }
 
   private async ask(): Promise<string | undefined> {
+    this.given = ASKED;
     try {
       const token = typeof this.source === 'function' ? await this.source() : this.source;
       if (token !== undefined && !SENDABLE.test(token)) throw new UnauthorizedError('No token has such characters.');
