@@ -41,6 +41,7 @@ describe.skipIf(!hasBrowser)('the studio, by keyboard and by file', () => {
     await page.keyboard.press('Home');
     await expect.poll(() => studio.time()).toBe(0);
     const position = page.getByRole('slider', { name: 'Position' });
+    await expect.poll(() => position.inputValue()).toBe('0'); // It shows where playback is a few times a second.
     await position.focus();
     for (let press = 0; press < 20; press++) await page.keyboard.press('ArrowRight');
     await expect.poll(() => studio.time()).toBeCloseTo(2, 1);

@@ -46,7 +46,7 @@ describe.skipIf(!hasBrowser)('every state of the studio', () => {
   async function look({ page }: Studio, state: string): Promise<void> {
     for (const { name, ...size } of SIZES) {
       await page.setViewportSize(size);
-      await page.emulateMedia({ colorScheme: name === 'laptop' ? 'light' : 'dark' });
+      await page.emulateMedia({ colorScheme: name === 'laptop' ? 'light' : 'dark', reducedMotion: 'reduce' });
       const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       expect(excess, `${state} sticks out, ${name}`).toBeLessThanOrEqual(0);
       if (['laptop', 'small'].includes(name)) expect(await violations({ page }), `${state}, ${name}`).toEqual([]);

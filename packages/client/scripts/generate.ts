@@ -53,8 +53,8 @@ function typesOf(): Promise<string> {
   });
 }
 
-/** An operation with the fragments that it uses, as one short string. */
-function textOf(operation: OperationDefinitionNode, fragments: ReadonlyMap<string, FragmentDefinitionNode>): string {
+/** Of the operation, then of each fragment that it needs. */
+function partsOf(operation: OperationDefinitionNode, fragments: ReadonlyMap<string, FragmentDefinitionNode>): string[] {
   const used = new Map<string, FragmentDefinitionNode>();
   const follow = (node: OperationDefinitionNode | FragmentDefinitionNode): unknown =>
     visit(node, {
@@ -66,26 +66,34 @@ function textOf(operation: OperationDefinitionNode, fragments: ReadonlyMap<strin
       },
     });
   follow(operation);
-  return stripIgnoredCharacters([operation, ...used.values()].map(print).join('\n'));
+  return [operation, ...used.values()].map((node) => stripIgnoredCharacters(print(node)));
 }
 
-function operationsOf({ definitions }: DocumentNode): { name: string; kind: string; text: string }[] {
+function operationsOf({ definitions }: DocumentNode): { name: string; kind: string; parts: string[] }[] {
   const fragments = definitions.filter((node) => node.kind === Kind.FRAGMENT_DEFINITION);
   const byName = new Map(fragments.map((fragment) => [fragment.name.value, fragment]));
   return definitions
     .filter((node) => node.kind === Kind.OPERATION_DEFINITION)
     .map((operation) => {
       const kind = operation.operation[0]?.toUpperCase() + operation.operation.slice(1);
-      return { name: operation.name?.value as string, kind, text: textOf(operation, byName) };
+      return { name: operation.name?.value as string, kind, parts: partsOf(operation, byName) };
     });
 }
 
+/** Fragments are written once: what operations share would be in a page for each of them. */
 function textsOf(document: DocumentNode): string {
-  const lines = operationsOf(document).map(
-    ({ name, kind, text }) =>
-      `export const ${name}: Operation<${name}${kind}, ${name}${kind}Variables> = { name: '${name}', text: ${JSON.stringify(text)} };`,
-  );
-  return `import type { Operation } from '../wire/wire.js';\n${lines.join('\n')}\n`;
+  const operations = operationsOf(document);
+  const fragments = [...new Set(operations.flatMap(({ parts }) => parts.slice(1)))].sort();
+  const nameOf = (fragment: string) => /^fragment (\w+)/.exec(fragment)?.[1] as string;
+  return [
+    `import type { Operation } from '../wire/wire.js';`,
+    ...fragments.map((fragment) => `const ${nameOf(fragment)}Text = ${JSON.stringify(fragment)};`),
+    ...operations.map(({ name, kind, parts: [own, ...shared] }) => {
+      const text = [JSON.stringify(own), ...shared.map((fragment) => `${nameOf(fragment)}Text`)].join(' + ');
+      return `export const ${name}: Operation<${name}${kind}, ${name}${kind}Variables> = { text: ${text} };`;
+    }),
+    '',
+  ].join('\n');
 }
 
 const constantCase = (name: string) => name.replace(/(?<=[a-z])(?=[A-Z])/g, '_').toUpperCase();
@@ -168,7 +176,7 @@ for (const [name, text] of Object.entries(files)) {
   const path = here(`../src/generated/${name}`);
   keep(path, await format(HEAD + text, { ...(await resolveConfig(path)), parser: 'typescript' }));
 }
-const texts = Object.fromEntries(operationsOf(document).map(({ name, text }) => [name, text]));
+const texts = Object.fromEntries(operationsOf(document).map(({ name, parts }) => [name, parts.join('')]));
 keep(
   here('../../../clients/python/src/longlive_client/_generated.py'),
   pythonModule(schema, document, texts, codesByClass(errorTypes)),

@@ -809,83 +809,129 @@ export type SessionStreamSubscription = {
 };
 
 import type { Operation } from '../wire/wire.js';
+const ArtifactFieldsText = 'fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}';
+const ExportFieldsText =
+  'fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}';
+const ModelFieldsText =
+  'fragment ModelFields on Model{name title description license device precision bytes width height fps state longestSeconds guide{about examples}loras{name bytes}}';
+const ProblemText =
+  'fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}';
+const ReceiptFieldsText =
+  'fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}';
+const SessionFieldsText =
+  'fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}';
 export const GetModels: Operation<GetModelsQuery, GetModelsQueryVariables> = {
-  name: 'GetModels',
-  text: 'query GetModels{models{...ModelFields}}fragment ModelFields on Model{name title description license device precision bytes width height fps state longestSeconds guide{about examples}loras{name bytes}}',
+  text: 'query GetModels{models{...ModelFields}}' + ModelFieldsText,
 };
 export const ListSessions: Operation<ListSessionsQuery, ListSessionsQueryVariables> = {
-  name: 'ListSessions',
-  text: 'query ListSessions($first:Int$after:String){sessions(first:$first after:$after){...on SessionConnection{__typename nodes{...SessionFields}pageInfo{hasNextPage endCursor}}...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'query ListSessions($first:Int$after:String){sessions(first:$first after:$after){...on SessionConnection{__typename nodes{...SessionFields}pageInfo{hasNextPage endCursor}}...Problem}}' +
+    SessionFieldsText +
+    ArtifactFieldsText +
+    ProblemText,
 };
 export const GetPrompts: Operation<GetPromptsQuery, GetPromptsQueryVariables> = {
-  name: 'GetPrompts',
-  text: 'query GetPrompts($id:ID!){session(id:$id){...on Session{__typename promptReceipts(first:100){nodes{id prompt unknownWords requestedAt status supersededBy}}timelineEntries(first:100){nodes{receiptId prompt mode transition{chunks kind curve}block seconds wholeSeconds recacheMilliseconds}}}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'query GetPrompts($id:ID!){session(id:$id){...on Session{__typename promptReceipts(first:100){nodes{id prompt unknownWords requestedAt status supersededBy}}timelineEntries(first:100){nodes{receiptId prompt mode transition{chunks kind curve}block seconds wholeSeconds recacheMilliseconds}}}...Problem}}' +
+    ProblemText,
 };
 export const GetService: Operation<GetServiceQuery, GetServiceQueryVariables> = {
-  name: 'GetService',
   text: 'query GetService{service{version accepting detail heartbeatSeconds}}',
 };
 export const GetSession: Operation<GetSessionQuery, GetSessionQueryVariables> = {
-  name: 'GetSession',
-  text: 'query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'query GetSession($id:ID!){session(id:$id){...SessionFields ...Problem}}' +
+    SessionFieldsText +
+    ArtifactFieldsText +
+    ProblemText,
 };
 export const CreateSession: Operation<CreateSessionMutation, CreateSessionMutationVariables> = {
-  name: 'CreateSession',
-  text: 'mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation CreateSession($input:CreateSessionInput!){createSession(input:$input){...SessionFields ...Problem}}' +
+    SessionFieldsText +
+    ArtifactFieldsText +
+    ProblemText,
 };
 export const ForkSession: Operation<ForkSessionMutation, ForkSessionMutationVariables> = {
-  name: 'ForkSession',
-  text: 'mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$maxWaitSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds maxWaitSeconds:$maxWaitSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation ForkSession($sessionId:ID!$atChunk:Int$atSeconds:Float$prompt:String$mode:RecacheMode$transition:TransitionInput$pace:Pace$maxSeconds:Float$maxWaitSeconds:Float$idempotencyKey:String){forkSession(sessionId:$sessionId atChunk:$atChunk atSeconds:$atSeconds prompt:$prompt mode:$mode transition:$transition pace:$pace maxSeconds:$maxSeconds maxWaitSeconds:$maxWaitSeconds idempotencyKey:$idempotencyKey){...SessionFields ...Problem}}' +
+    SessionFieldsText +
+    ArtifactFieldsText +
+    ProblemText,
 };
 export const SwitchPrompt: Operation<SwitchPromptMutation, SwitchPromptMutationVariables> = {
-  name: 'SwitchPrompt',
-  text: 'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation SwitchPrompt($sessionId:ID!$prompt:String!$mode:RecacheMode$transition:TransitionInput$when:SwitchWhen$atBlock:Int$idempotencyKey:String){switchPrompt(sessionId:$sessionId prompt:$prompt mode:$mode transition:$transition when:$when atBlock:$atBlock idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}' +
+    ReceiptFieldsText +
+    ProblemText,
 };
 export const PlanPrompt: Operation<PlanPromptMutation, PlanPromptMutationVariables> = {
-  name: 'PlanPrompt',
-  text: 'mutation PlanPrompt($sessionId:ID!$prompt:String!$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput$idempotencyKey:String){planPrompt(sessionId:$sessionId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation PlanPrompt($sessionId:ID!$prompt:String!$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput$idempotencyKey:String){planPrompt(sessionId:$sessionId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition idempotencyKey:$idempotencyKey){...on SwitchReceipt{...ReceiptFields}...Problem}}' +
+    ReceiptFieldsText +
+    ProblemText,
 };
 export const MovePrompt: Operation<MovePromptMutation, MovePromptMutationVariables> = {
-  name: 'MovePrompt',
-  text: 'mutation MovePrompt($sessionId:ID!$receiptId:ID!$prompt:String$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput){movePrompt(sessionId:$sessionId receiptId:$receiptId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation MovePrompt($sessionId:ID!$receiptId:ID!$prompt:String$atSeconds:Float$atBlock:Int$mode:RecacheMode$transition:TransitionInput){movePrompt(sessionId:$sessionId receiptId:$receiptId prompt:$prompt atSeconds:$atSeconds atBlock:$atBlock mode:$mode transition:$transition){...on SwitchReceipt{...ReceiptFields}...Problem}}' +
+    ReceiptFieldsText +
+    ProblemText,
 };
 export const CancelPrompt: Operation<CancelPromptMutation, CancelPromptMutationVariables> = {
-  name: 'CancelPrompt',
-  text: 'mutation CancelPrompt($sessionId:ID!$receiptId:ID!){cancelPrompt(sessionId:$sessionId receiptId:$receiptId){...on SwitchReceipt{...ReceiptFields}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation CancelPrompt($sessionId:ID!$receiptId:ID!){cancelPrompt(sessionId:$sessionId receiptId:$receiptId){...on SwitchReceipt{...ReceiptFields}...Problem}}' +
+    ReceiptFieldsText +
+    ProblemText,
 };
 export const GetPlanned: Operation<GetPlannedQuery, GetPlannedQueryVariables> = {
-  name: 'GetPlanned',
-  text: 'query GetPlanned($id:ID!){session(id:$id){...on Session{__typename planned{...ReceiptFields}}...Problem}}fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'query GetPlanned($id:ID!){session(id:$id){...on Session{__typename planned{...ReceiptFields}}...Problem}}' +
+    ReceiptFieldsText +
+    ProblemText,
 };
 export const PauseSession: Operation<PauseSessionMutation, PauseSessionMutationVariables> = {
-  name: 'PauseSession',
-  text: 'mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation PauseSession($id:ID!){pauseSession(sessionId:$id){...SessionFields ...Problem}}' +
+    SessionFieldsText +
+    ArtifactFieldsText +
+    ProblemText,
 };
 export const ResumeSession: Operation<ResumeSessionMutation, ResumeSessionMutationVariables> = {
-  name: 'ResumeSession',
-  text: 'mutation ResumeSession($id:ID!$maxWaitSeconds:Float){resumeSession(sessionId:$id maxWaitSeconds:$maxWaitSeconds){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation ResumeSession($id:ID!$maxWaitSeconds:Float){resumeSession(sessionId:$id maxWaitSeconds:$maxWaitSeconds){...SessionFields ...Problem}}' +
+    SessionFieldsText +
+    ArtifactFieldsText +
+    ProblemText,
 };
 export const StopSession: Operation<StopSessionMutation, StopSessionMutationVariables> = {
-  name: 'StopSession',
-  text: 'mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}' +
+    SessionFieldsText +
+    ArtifactFieldsText +
+    ProblemText,
 };
 export const DeleteSession: Operation<DeleteSessionMutation, DeleteSessionMutationVariables> = {
-  name: 'DeleteSession',
-  text: 'mutation DeleteSession($id:ID!){deleteSession(sessionId:$id){...on DeletedSession{__typename deletedAt}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation DeleteSession($id:ID!){deleteSession(sessionId:$id){...on DeletedSession{__typename deletedAt}...Problem}}' +
+    ProblemText,
 };
 export const AcknowledgePlayback: Operation<AcknowledgePlaybackMutation, AcknowledgePlaybackMutationVariables> = {
-  name: 'AcknowledgePlayback',
-  text: 'mutation AcknowledgePlayback($sessionId:ID!$viewer:ID!$seconds:Float!$playing:Boolean$aheadSeconds:Float){acknowledgePlayback(sessionId:$sessionId viewer:$viewer seconds:$seconds playing:$playing aheadSeconds:$aheadSeconds){...on PlaybackAcknowledged{__typename heard}...Problem}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation AcknowledgePlayback($sessionId:ID!$viewer:ID!$seconds:Float!$playing:Boolean$aheadSeconds:Float){acknowledgePlayback(sessionId:$sessionId viewer:$viewer seconds:$seconds playing:$playing aheadSeconds:$aheadSeconds){...on PlaybackAcknowledged{__typename heard}...Problem}}' +
+    ProblemText,
 };
 export const ExportSession: Operation<ExportSessionMutation, ExportSessionMutationVariables> = {
-  name: 'ExportSession',
-  text: 'mutation ExportSession($sessionId:ID!$fromSeconds:Float$toSeconds:Float){exportSession(sessionId:$sessionId fromSeconds:$fromSeconds toSeconds:$toSeconds){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'mutation ExportSession($sessionId:ID!$fromSeconds:Float$toSeconds:Float){exportSession(sessionId:$sessionId fromSeconds:$fromSeconds toSeconds:$toSeconds){...ExportFields ...Problem}}' +
+    ExportFieldsText +
+    ProblemText,
 };
 export const GetExport: Operation<GetExportQuery, GetExportQueryVariables> = {
-  name: 'GetExport',
-  text: 'query GetExport($id:ID!){export(id:$id){...ExportFields ...Problem}}fragment ExportFields on Export{__typename id state progress failure{code message}files{kind url bytes}}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text: 'query GetExport($id:ID!){export(id:$id){...ExportFields ...Problem}}' + ExportFieldsText + ProblemText,
 };
 export const SessionStream: Operation<SessionStreamSubscription, SessionStreamSubscriptionVariables> = {
-  name: 'SessionStream',
-  text: 'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when atBlock unknownWords expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds wholeSeconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on PromptMoved{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptCancelled{__typename cursor at receiptId}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}fragment ArtifactFields on Artifact{kind url bytes contentType expiresAt}fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}',
+  text:
+    'subscription SessionStream($id:ID!$after:Cursor$from:StreamStart$media:MediaDelivery$viewer:ID){sessionStream(sessionId:$id after:$after from:$from media:$media viewer:$viewer){...on FrameChunk{__typename cursor at index startSeconds durationSeconds byteLength keyframe generateMilliseconds url data init{codec mimeType url data}}...on PromptRequested{__typename cursor at receiptId prompt mode when atBlock unknownWords expectedBlock}...on PromptApplied{__typename cursor at receiptId prompt mode block frame seconds wholeSeconds recacheMilliseconds waitedMilliseconds}...on PromptSuperseded{__typename cursor at receiptId supersededBy}...on PromptMoved{__typename cursor at receiptId prompt mode when atBlock expectedBlock}...on PromptCancelled{__typename cursor at receiptId}...on StateChanged{__typename cursor at state previous reason failure{code message}}...on Heartbeat{__typename cursor at state reason failure{code message}queue{place waitSeconds}}...on SessionEnded{__typename cursor at state reason failure{code message}chunks seconds artifacts{...ArtifactFields}}...Problem}}' +
+    ArtifactFieldsText +
+    ProblemText,
 };

@@ -52,11 +52,12 @@ export class MockService implements Wire {
   async request<Data, Given>(operation: Operation<Data, Given>, given: Given, signal?: AbortSignal): Promise<Data> {
     signal?.throwIfAborted();
     const variables = given as Variables;
-    this.asked.push({ name: operation.name, variables });
+    const name = nameOf(operation.text);
+    this.asked.push({ name, variables });
     const refusal = this.refusal;
     this.refusal = undefined;
     if (refusal) throw refusal;
-    const answer = this.answer(operation.name, variables) as Data;
+    const answer = this.answer(name, variables) as Data;
     this.moveUp();
     return answer;
   }
@@ -173,3 +174,5 @@ export class MockService implements Wire {
 const notFound = () => ({ __typename: 'NotFoundError', code: 'NOT_FOUND', message: 'There is no such session.' });
 
 export const createMock = (options?: MockOptions): MockService => new MockService(options);
+
+const nameOf = (text: string): string => /^\w+ (\w+)/.exec(text)?.[1] as string;

@@ -87,7 +87,7 @@ export class HttpWire implements Carrier {
     accept: string,
     signal: AbortSignal,
   ): Promise<Response> {
-    const body = JSON.stringify({ query: operation.text, operationName: operation.name, variables });
+    const body = JSON.stringify({ query: operation.text, variables });
     for (let first = true; ; first = false) {
       const token = await this.token.get();
       const headers = {

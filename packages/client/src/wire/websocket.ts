@@ -51,7 +51,6 @@ export class WebSocketWire implements Carrier {
     else this.opening.add(open);
     const payload = {
       query: operation.text,
-      operationName: operation.name,
       variables: variables as Record<string, unknown>,
     };
     const unsubscribe = this.client.subscribe<Data>(payload, {

@@ -1,6 +1,6 @@
 /** An operation of `operations.graphql`, with the types of what goes in and comes out. */
 export interface Operation<Data, Variables> {
-  readonly name: string;
+  /** Of this one operation, and of what it needs. */
   readonly text: string;
   readonly types?: (variables: Variables) => Data;
 }
