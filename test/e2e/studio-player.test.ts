@@ -45,7 +45,7 @@ describe.skipIf(!hasBrowser)('the studio, by keyboard and by file', () => {
     await position.focus();
     for (let press = 0; press < 20; press++) await page.keyboard.press('ArrowRight');
     await expect.poll(() => studio.time()).toBeCloseTo(2, 1);
-    expect(await position.getAttribute('aria-valuetext')).toMatch(/^00:0[12] of 00:/);
+    await expect.poll(() => position.getAttribute('aria-valuetext')).toMatch(/^00:0[12] of 00:/);
     await studio.button('Play').first().focus();
     await page.keyboard.press('k');
     await expect.poll(paused).toBe(false);

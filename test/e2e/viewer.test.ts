@@ -258,7 +258,8 @@ describe.skipIf(!hasBrowser)('the viewer', () => {
       await page.getByRole('textbox', { name: 'Prompt', exact: true }).fill('a bar that moves');
       await page.getByRole('button', { name: 'Start', exact: true }).click();
       await playsUntil(page, 0.5, 30_000);
-      await page.getByText('Painting, large · cpu · int8 · ink 0.5').waitFor();
+      await page.getByText('Painting, large · cpu · int8', { exact: true }).waitFor();
+      await page.getByText('ink 0.5', { exact: true }).waitFor();
       const [session] = (await server.sessions.sessions()).items;
       expect(session).toMatchObject({ model: 'large', loras: [{ name: 'ink', weight: 0.5, digest: 'i1' }] });
       await page.close();

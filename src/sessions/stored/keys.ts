@@ -92,7 +92,17 @@ export const ACCESS = 'access/';
 export const BY_DATE = 'by-date/';
 
 /** Everything that the service reads, writes, lists and deletes: what a role for it must allow. */
-export const STORE_PREFIXES = [SESSIONS, UNFINISHED, WAITING, SERVERS, EXPORTING, DELETING, BY_DATE, DEPLOYMENT, ACCESS];
+export const STORE_PREFIXES = [
+  SESSIONS,
+  UNFINISHED,
+  WAITING,
+  SERVERS,
+  EXPORTING,
+  DELETING,
+  BY_DATE,
+  DEPLOYMENT,
+  ACCESS,
+];
 
 const LAST_MILLISECOND = 9_999_999_999_999;
 

@@ -82,7 +82,7 @@ export class HttpWire implements Carrier {
   }
 
   private async post(
-    operation: { name: string; text: string },
+    operation: Pick<Operation<never, never>, 'text'>,
     variables: unknown,
     accept: string,
     signal: AbortSignal,
