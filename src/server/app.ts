@@ -90,7 +90,7 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
   const files = await StaticFiles.load(config.studio ?? builtStudio());
   const edge = new Edge(config, () => credentials.asks);
   const refusals = new RefusalLog(log);
-  const readiness = new Readiness({ sessions, store, seconds: config.readySeconds, log });
+  const readiness = new Readiness({ sessions, store, credentials, seconds: config.readySeconds, log });
   const common = { config, edge, credentials, refusals, turns: new Turns(), yoga, metrics, log };
   const http = createHttpServer({ ...common, sessions, readiness, media, files });
   const { server, connections } = http;

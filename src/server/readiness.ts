@@ -4,6 +4,8 @@ import type { ObjectStore, Sessions, Logger } from '../sessions/index.js';
 /** What strangers hear when the store does not answer; what it said has paths, buckets and addresses in it. */
 const STORE_FAILS = 'The store cannot be reached or written to; see the log for the reason.';
 
+const KEYS_UNREAD = 'The API keys have not been read from the store yet; that is tried again by itself.';
+
 /** A store that takes longer does not answer. */
 const CHECK_SECONDS = 5;
 
@@ -12,6 +14,8 @@ const monotonic = (): number => performance.now();
 export interface ReadinessParts {
   sessions: Pick<Sessions, 'status'>;
   store: Pick<ObjectStore, 'check'>;
+  /** While it is not known who may call, callers without the token are turned away. */
+  credentials: { readonly undecided: boolean };
   /** How long an answer of the store holds. */
   seconds: number;
   log: Logger;
@@ -38,11 +42,13 @@ export class Readiness {
   /** Nothing when ready. `trusted` hears what the store itself says. */
   async problems(trusted: boolean): Promise<string[]> {
     if (this.dropped !== undefined) return [this.dropped];
+    const { credentials } = this.parts;
     const { accepting, detail, warning } = this.parts.sessions.status();
     const store = await this.store();
     return [
       ...(accepting || warning !== undefined ? [] : [withoutPaths(detail ?? 'Not accepting sessions.')]),
       ...(store === undefined ? [] : [trusted ? `Store: ${store}` : STORE_FAILS]),
+      ...(store === undefined && credentials.undecided ? [KEYS_UNREAD] : []),
     ];
   }
 
