@@ -8,7 +8,7 @@ export * from './events.js';
 export { DamagedError } from './stored/checksum.js';
 export { isSessionId } from './stored/ids.js';
 export { readWhole } from './stored/whole.js';
-export { ACCESS, keysOf, pageCursorOf, SESSIONS, STORE_PREFIXES } from './stored/keys.js';
+export { ACCESS, KEY_USES, keysOf, pageCursorOf, SESSIONS, STORE_PREFIXES } from './stored/keys.js';
 export * from './policy.js';
 export * from './ports.js';
 export { SessionService } from './service.js';

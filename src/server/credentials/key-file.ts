@@ -1,12 +1,11 @@
 /** All API keys of a deployment, in one object of its store that is changed as a whole. */
 
 import { z } from 'zod';
-import { ACCESS, type ObjectStore, readWhole, StoreError } from '../../sessions/index.js';
+import { ACCESS, KEY_USES, type ObjectStore, readWhole, StoreError } from '../../sessions/index.js';
 import { ConfigError } from '../config.js';
 import { keyRecord, type KeyRecord, newKeyId, newSecret } from './api-key.js';
 
 export const KEYS = `${ACCESS}keys.json`;
-const USED = `${ACCESS}used/`;
 const FORMAT_VERSION = 1;
 /** A change that others were faster with is made again. */
 const MOST_ATTEMPTS = 8;
@@ -83,12 +82,12 @@ export class KeyFile {
   // ---- last use -------------------------------------------------------------------------------------------------------
 
   async noteUse(id: string): Promise<void> {
-    await this.store.put(USED + id, Buffer.from(this.now().toISOString()), { contentType: 'text/plain' });
+    await this.store.put(KEY_USES + id, Buffer.from(this.now().toISOString()), { contentType: 'text/plain' });
   }
 
   async lastUse(id: string): Promise<Date | undefined> {
     try {
-      const text = Buffer.from(await readWhole(USED + id, await this.store.get(USED + id))).toString();
+      const text = Buffer.from(await readWhole(KEY_USES + id, await this.store.get(KEY_USES + id))).toString();
       return Number.isNaN(Date.parse(text)) ? undefined : new Date(text);
     } catch (error) {
       if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;

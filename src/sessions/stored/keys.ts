@@ -87,6 +87,8 @@ export const DEPLOYMENT_SECRET = `${DEPLOYMENT}secret`;
 
 /** Who may call the service: written by the operator's commands, and when a credential was used. */
 export const ACCESS = 'access/';
+/** One object per API key: when it was used last. */
+export const KEY_USES = `${ACCESS}used/`;
 
 /** One empty object per session, newest first in a listing. */
 export const BY_DATE = 'by-date/';

@@ -13,12 +13,15 @@ import { Watcher } from '../../support/watcher.js';
 
 const LIMIT_MS = 180_000;
 const PATIENT_MS = 60_000;
+const MOST_PLACES = 4;
 
-/** What is needed when an answer gets lost, an upload fails, or `fsck` looks. */
+/** What is needed when an answer gets lost, an upload fails, a key is used, or `fsck` looks. */
 const RARE = [
   's3:GetObject unfinished/*',
+  's3:GetObject waiting/*',
   's3:GetObject exporting/*',
   's3:GetObject by-date/*',
+  's3:PutObject access/used/*',
   's3:AbortMultipartUpload sessions/*',
 ];
 
@@ -51,7 +54,7 @@ async function start(role: 'api' | 'worker'): Promise<ServiceProcess> {
   const { accessKeyId, secretAccessKey } = s3.credentials;
   const server = await ServiceProcess.start({
     store: `s3://${bucket}`,
-    settings: { ROLE: role, REDIS: redis.url, S3_ENDPOINT: proxy.endpoint, S3_REGION: s3.region },
+    settings: { ROLE: role, REDIS: redis.url, MAX_SESSIONS: 2, S3_ENDPOINT: proxy.endpoint, S3_REGION: s3.region },
     environment: { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
   });
   running.push(server);
@@ -114,7 +117,15 @@ it(
     await start('worker');
     await until(async () => (await control(api.url, 'resume', endless)).state === 'LIVE', 'it goes on', PATIENT_MS);
 
-    for (const each of [id, fork.id, endless]) {
+    // As many as there is room for, and one that waits.
+    const others: string[] = [];
+    for (let reason: string | null | undefined; reason !== 'CAPACITY' && others.length < MOST_PLACES;) {
+      const other = await create(api.url, { prompt: 'a car', maxWaitSeconds: 600 });
+      reason = other.reason;
+      others.push(other.id as string);
+    }
+
+    for (const each of [id, fork.id, endless, ...others]) {
       const remove =
         'mutation ($id: ID!) { answer: deleteSession(sessionId: $id) { ... on DeletedSession { sessionId } ... on Error { code message } } }';
       expect(await api.query(remove, { id: each })).toEqual({ answer: { sessionId: each } });
