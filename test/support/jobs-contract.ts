@@ -97,8 +97,22 @@ export function describeJobs(open: () => Jobs, begin?: () => Promise<void>): voi
       expect([hands.jobs.find(film('a')), hands.jobs.find(film('b'))]).toEqual([undefined, undefined]);
       await hands.jobs.cancel(film('a'));
       expect(hands.begun).toEqual(['a']);
-      hands.jobs.start(film('a'));
-      await until(() => hands.begun.length === 2, 'it is begun again', SOON);
+      for (let times = 2; times < 8; times++) {
+        hands.jobs.start(film('a'));
+        await until(() => hands.begun.length === times, 'it is begun again', SOON);
+        await sleep(7 * times); // Wherever a look at the other side may be.
+        await hands.jobs.cancel(film('a'));
+      }
+    });
+
+    it('asked for at any moment are not forgotten', async () => {
+      const keys = Array.from({ length: 24 }, (_, n) => `k${n}`);
+      for (const [n, key] of keys.entries()) {
+        hands.jobs.start(film(key));
+        await sleep(n % 5);
+      }
+      await sleep(1_000);
+      expect(keys.filter((key) => hands.jobs.find(film(key)) === undefined)).toEqual([]);
     });
 
     it('that fail keep no other from being done', async () => {

@@ -52,9 +52,9 @@ export class BullLane {
 
   constructor(private readonly options: LaneOptions) {}
 
-  /** Whether it is new. */
+  /** Whether it is new here. What others have is offered again, which changes nothing: the last look may be older than its end. */
   want(key: string, notWithin: number): boolean {
-    if (this.find(key)) return false;
+    if (this.wanted.has(key) || this.running.has(key)) return false;
     this.wanted.set(key, { notWithin, added: false });
     return true;
   }
@@ -84,7 +84,9 @@ export class BullLane {
     const progress = new Map(active.flatMap((job) => (job?.id === undefined ? [] : [[job.id, shareOf(job)] as const])));
     this.seen = new Map(keys.map((key) => [key, progress.get(key)]));
     const fresh = new Set(offered.map(([key]) => key));
-    for (const key of this.wanted.keys()) if (!this.seen.has(key) && !fresh.has(key)) this.wanted.delete(key);
+    // What was asked for during this look has not been offered yet.
+    for (const [key, { added }] of this.wanted)
+      if (added && !this.seen.has(key) && !fresh.has(key)) this.wanted.delete(key);
     for (const job of active) if (job) await this.exchange(job);
   }
 
