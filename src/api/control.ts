@@ -17,23 +17,16 @@ import {
   ForbiddenError,
   InvalidInputError,
   NotFoundError,
+  PROMPT_FAILURES,
   SessionEndedError,
   UnavailableError,
 } from './errors.js';
-import { localId } from './ids.js';
+import { localId, SESSION_ID } from './ids.js';
+import { type Nullable, withoutNulls } from './nulls.js';
 import { seedFrom } from './scalars.js';
 import { Pace, Session } from './session.js';
 import { RecacheMode, SwitchReceipt, SwitchWhen } from './timeline.js';
 import { type TransitionArgs, TransitionInput, transitionOf } from './transition.js';
-
-/** GraphQL says null where the domain says nothing. */
-type Nullable<T> = { [K in keyof T]: T[K] | null | undefined };
-
-function withoutNulls<T extends object>(input: T): { [K in keyof T]: Exclude<T[K], null> } {
-  return Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null)) as {
-    [K in keyof T]: Exclude<T[K], null>;
-  };
-}
 
 const WAIT =
   'Where there is no room it waits in the line, for so long at most. Default: not at all, but AtCapacityError.';
@@ -179,17 +172,7 @@ builder.mutationField('switchPrompt', (t) =>
     description:
       'Answers at once with the expected block. The stream then carries exactly one of `PromptApplied` or `PromptSuperseded` with ' +
       'the id of the receipt, unless the session ends first. On a paused session the switch takes effect after resume.',
-    errors: {
-      types: [
-        InvalidInputError,
-        ForbiddenError,
-        NotFoundError,
-        ConflictError,
-        SessionEndedError,
-        AtCapacityError,
-        UnavailableError,
-      ],
-    },
+    errors: { types: PROMPT_FAILURES },
     args: {
       sessionId: t.arg.id({ required: true, description: 'The session to steer.' }),
       prompt: t.arg.string({ required: true, description: 'What the picture shows from the switch on.' }),
@@ -219,8 +202,6 @@ function switchWhen({ when, atBlock }: SwitchArgs): When | undefined {
   if (atBlock != null) throw invalid('atBlock', 'atBlock goes with when: AT_BLOCK only; leave one of them out.');
   return when ?? undefined;
 }
-
-const SESSION_ID = 'As `Session.id` gives it.';
 
 type Control = 'pauseSession' | 'stopSession';
 
@@ -260,11 +241,8 @@ builder.mutationField('resumeSession', (t) =>
       sessionId: t.arg.id({ required: true, description: SESSION_ID }),
       maxWaitSeconds: t.arg.float({ description: WAIT }),
     },
-    resolve: answering((_root: unknown, { sessionId, maxWaitSeconds }: ResumeArgs, { sessions }: ApiContext) =>
-      sessions.resumeSession(
-        localId('Session', sessionId, 'sessionId'),
-        maxWaitSeconds == null ? {} : { maxWaitSeconds },
-      ),
+    resolve: answering((_root: unknown, { sessionId, ...input }: ResumeArgs, { sessions }: ApiContext) =>
+      sessions.resumeSession(localId('Session', sessionId, 'sessionId'), withoutNulls(input)),
     ),
   }),
 );

@@ -25,6 +25,17 @@ export class SessionEndedError extends ApiError {}
 export class AtCapacityError extends ApiError {}
 export class UnavailableError extends ApiError {}
 
+/** Of what asks for a prompt or changes one that waits. */
+export const PROMPT_FAILURES = [
+  InvalidInputError,
+  ForbiddenError,
+  NotFoundError,
+  ConflictError,
+  SessionEndedError,
+  AtCapacityError,
+  UnavailableError,
+];
+
 type ErrorClass = new (error: DomainError) => ApiError;
 
 const CLASSES: Record<DomainErrorCode, ErrorClass> = {

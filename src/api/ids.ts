@@ -4,6 +4,9 @@ import { invalid } from '../sessions/index.js';
 /** What the contract says of each of them. */
 export const GLOBAL_ID = 'Opaque and global: `node` reads it again.';
 
+/** Of arguments. */
+export const SESSION_ID = 'As `Session.id` gives it.';
+
 /** Relay global ids are `Type:id`: opaque to clients, readable in logs. */
 export function formatGlobalId(typename: string, id: string): string {
   return `${typename}:${id}`;

@@ -5,19 +5,19 @@ import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import {
   answering,
-  AtCapacityError,
   ConflictError,
   ForbiddenError,
   InvalidInputError,
   NotFoundError,
+  PROMPT_FAILURES,
   SessionEndedError,
   UnavailableError,
 } from './errors.js';
-import { localId } from './ids.js';
+import { localId, SESSION_ID } from './ids.js';
+import { withoutNulls } from './nulls.js';
 import { RecacheMode, SwitchReceipt } from './timeline.js';
 import { type TransitionArgs, TransitionInput, transitionOf } from './transition.js';
 
-const SESSION_ID = 'As `Session.id` gives it.';
 const RECEIPT_ID = 'The `id` of its receipt.';
 const AT_SECONDS = 'At the first block that starts at or after this time of the video.';
 const AT_BLOCK = 'At this block. Instead of `atSeconds`.';
@@ -30,31 +30,13 @@ interface PlaceArgs {
   transition?: TransitionArgs | null;
 }
 
-function placeOf({ atSeconds, atBlock, mode }: PlaceArgs): Pick<PlanPromptInput, 'atSeconds' | 'atBlock' | 'mode'> {
-  return {
-    ...(atSeconds != null && { atSeconds }),
-    ...(atBlock != null && { atBlock }),
-    ...(mode != null && { mode }),
-  };
-}
-
 builder.mutationField('planPrompt', (t) =>
   t.field({
     type: SwitchReceipt,
     description:
       'A prompt for a time to come, seen by every client (`PromptRequested`, `Session.planned`). Until its block is made it can be ' +
       'moved and cancelled. The same as `switchPrompt` with `when: AT_BLOCK`, by time or by block.',
-    errors: {
-      types: [
-        InvalidInputError,
-        ForbiddenError,
-        NotFoundError,
-        ConflictError,
-        SessionEndedError,
-        AtCapacityError,
-        UnavailableError,
-      ],
-    },
+    errors: { types: PROMPT_FAILURES },
     args: {
       sessionId: t.arg.id({ required: true, description: SESSION_ID }),
       prompt: t.arg.string({ required: true, description: 'What the picture shows from there on.' }),
@@ -64,12 +46,10 @@ builder.mutationField('planPrompt', (t) =>
       transition: t.arg({ type: TransitionInput, description: 'How it comes. Default: at once.' }),
       idempotencyKey: t.arg.string({ description: 'The same key within a session gives the same receipt.' }),
     },
-    resolve: answering((_root: unknown, args: PlanArgs, { sessions }: ApiContext) =>
-      sessions.planPrompt(localId('Session', args.sessionId, 'sessionId'), {
-        prompt: args.prompt,
-        ...placeOf(args),
-        ...transitionOf(args.transition),
-        ...(args.idempotencyKey != null && { idempotencyKey: args.idempotencyKey }),
+    resolve: answering((_root: unknown, { sessionId, transition, ...input }: PlanArgs, { sessions }: ApiContext) =>
+      sessions.planPrompt(localId('Session', sessionId, 'sessionId'), {
+        ...withoutNulls(input),
+        ...transitionOf(transition),
       }),
     ),
   }),
@@ -86,17 +66,7 @@ builder.mutationField('movePrompt', (t) =>
     description:
       'Changes a prompt that waits: its time, its text, or how it comes; what is left out stays. `PromptMoved` tells every client. A ' +
       'conflict once its block is being made. Repeating it has no effect.',
-    errors: {
-      types: [
-        InvalidInputError,
-        ForbiddenError,
-        NotFoundError,
-        ConflictError,
-        SessionEndedError,
-        AtCapacityError,
-        UnavailableError,
-      ],
-    },
+    errors: { types: PROMPT_FAILURES },
     args: {
       sessionId: t.arg.id({ required: true, description: SESSION_ID }),
       receiptId: t.arg.id({ required: true, description: RECEIPT_ID }),
@@ -106,12 +76,12 @@ builder.mutationField('movePrompt', (t) =>
       mode: t.arg({ type: RecacheMode, description: 'What it does to the KV cache.' }),
       transition: t.arg({ type: TransitionInput, description: 'How it comes; null for at once.' }),
     },
-    resolve: answering((_root: unknown, args: MoveArgs, { sessions }: ApiContext) =>
-      sessions.movePrompt(localId('Session', args.sessionId, 'sessionId'), args.receiptId, {
-        ...(args.prompt != null && { prompt: args.prompt }),
-        ...placeOf(args),
-        ...changeOf(args.transition),
-      }),
+    resolve: answering(
+      (_root: unknown, { sessionId, receiptId, transition, ...input }: MoveArgs, { sessions }: ApiContext) =>
+        sessions.movePrompt(localId('Session', sessionId, 'sessionId'), receiptId, {
+          ...withoutNulls(input),
+          ...changeOf(transition),
+        }),
     ),
   }),
 );

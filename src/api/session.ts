@@ -20,7 +20,7 @@ import { absent, answering, ForbiddenError, InvalidInputError, NotFoundError, Un
 import { connectionOf, type Connected } from './connection.js';
 import { PAGE, pageArguments, pageItems, pageSize, READ, weigh } from './paging.js';
 import { Failure } from './failure.js';
-import { formatCursor, GLOBAL_ID, localId, parseCursor } from './ids.js';
+import { formatCursor, GLOBAL_ID, localId, parseCursor, SESSION_ID } from './ids.js';
 import { linkFor } from './links.js';
 import { Model } from './model.js';
 import { SwitchReceipt, TimelineEntry } from './timeline.js';
@@ -304,7 +304,7 @@ builder.queryField('session', (t) =>
     type: Session,
     description: 'One session, by its id.',
     errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, UnavailableError] },
-    args: { id: t.arg.id({ required: true, description: 'As `Session.id` gives it.' }) },
+    args: { id: t.arg.id({ required: true, description: SESSION_ID }) },
     ...weigh(1, READ),
     resolve: answering((_root: unknown, { id }: { id: string }, { sessions, signal }: ApiContext) =>
       sessions.session(localId('Session', id, 'id'), signal),
