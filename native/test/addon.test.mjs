@@ -209,13 +209,20 @@ test('garbage is collected, also with calls under way', async () => {
       void s.step();
     }
   };
-  for (let i = 0; i < 12; ++i) await round();
-  await collect();
-  const before = process.memoryUsage().rss;
-  for (let i = 0; i < 24; ++i) await round();
-  await collect();
-  const grown = process.memoryUsage().rss - before;
-  assert.ok(grown < 48e6, `grew by ${grown} bytes`);
+  // One reading swings by 75 MB, by what is under way at that moment; the lowest of four swings by 30. A model forgotten
+  // in each round shows as 100 MB, a session as 250.
+  const lowest = async () => {
+    let bytes = Infinity;
+    for (let reading = 0; reading < 4; ++reading) {
+      for (let i = 0; i < 12; ++i) await round();
+      await collect();
+      bytes = Math.min(bytes, process.memoryUsage().rss);
+    }
+    return bytes;
+  };
+  const before = await lowest();
+  const grown = (await lowest()) - before;
+  assert.ok(grown < 64e6, `grew by ${grown} bytes`);
 });
 
 test('worker threads may come and go in the middle of a call', async () => {
