@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import proxyAddress from 'proxy-addr';
 import { z } from 'zod';
 import { listedHost, listedOrigin, webAddress } from './addresses.js';
+import { issuerSettings } from './credentials/issuer-settings.js';
 
 /** What the reference says of a setting beside its description; `shown` stands for a default that is not a constant. */
 export type SettingFacts = { unit?: string; shown?: string };
@@ -70,7 +71,9 @@ const network = {
   host: z
     .string()
     .default('127.0.0.1')
-    .describe('Address to listen on; any but a loopback address needs a token or --open'),
+    .describe(
+      'Address to listen on; any but a loopback address needs a credential (token, API key, identity provider) or --open',
+    ),
   port: z.coerce.number().int().min(0).max(65_535).default(4000).describe('Port to listen on; 0 picks one'),
   open: yesOrNo(false).describe('Serve without a token, even on addresses that other machines can reach'),
   publicUrl: webUrl().describe('Base address of the service for clients, used in media URLs; relative URLs if not set'),
@@ -349,6 +352,7 @@ const pages = {
 export const settingGroups = {
   Network: network,
   Secrets: secrets,
+  'Identity provider': issuerSettings,
   Storage: storage,
   Models: models,
   Sessions: sessions,
@@ -361,6 +365,7 @@ export const settingGroups = {
 export const configSchema = z.strictObject({
   ...network,
   ...secrets,
+  ...issuerSettings,
   ...storage,
   ...models,
   ...sessions,

@@ -1,11 +1,13 @@
 import { isLoopback } from './addresses.js';
 import { ConfigError, environmentName, type ServerConfig } from './config.js';
+import { issuerIn } from './credentials/issuer-settings.js';
 
-type Exposing = Pick<ServerConfig, 'host' | 'token' | 'open' | 'store' | 'redis' | 'signingKey' | 'role'>;
+type Asking = Pick<ServerConfig, 'host' | 'token' | 'open' | 'jwtIssuer' | 'jwtAudience' | 'jwtJwks'>;
+type Exposing = Asking & Pick<ServerConfig, 'store' | 'redis' | 'signingKey' | 'role'>;
 
 /** Whether others can reach it, and no setting says who may call. */
-export function needsCredential({ host, token, open }: Pick<Exposing, 'host' | 'token' | 'open'>): boolean {
-  return !isLoopback(host.toLowerCase()) && token === undefined && !open;
+export function needsCredential({ host, token, open, ...settings }: Asking): boolean {
+  return !isLoopback(host.toLowerCase()) && token === undefined && !open && !issuerIn(settings).complete;
 }
 
 /** `hasKeys`: whether API keys are in its store. Refuses, with the ways out, to start what would give away what it has, or could not keep what it promises. */
@@ -16,10 +18,16 @@ export function checkExposure(settings: Exposing, hasKeys = false): void {
       `role (${environmentName('role')}): a server with the role ${role} needs others. Set redis (${environmentName('redis')}), through which they reach each other.`,
     );
   }
+  const { missing } = issuerIn(settings);
+  if (missing[0] !== undefined) {
+    throw new ConfigError(
+      `${missing[0]} (${environmentName(missing[0])}): is missing. To take JWTs, set jwtIssuer, jwtAudience and jwtJwks.`,
+    );
+  }
   if (needsCredential(settings) && !hasKeys) {
     throw new ConfigError(
       `host (${environmentName('host')}): ${settings.host} can be reached from other machines, and without a token anyone may call it. ` +
-        `Set a token (${environmentName('token')}), create an API key in the store (longlive keys create), or use --open (${environmentName('open')}=true) to serve everybody.`,
+        `Set a token (${environmentName('token')}), create an API key in the store (longlive keys create), take JWTs (${environmentName('jwtIssuer')}), or use --open (${environmentName('open')}=true) to serve everybody.`,
     );
   }
   const shared = redis !== undefined ? 'with Redis' : /^s3:/i.test(store) ? 'on S3' : undefined;

@@ -239,8 +239,8 @@ class Routes {
 
   /** In the same words whatever is wrong with a credential. */
   private unauthorized(response: ServerResponse): void {
-    if (this.parts.credentials.undecided)
-      return sendError(response, 503, 'STORAGE', 'The store, which has the API keys, does not answer; try again.');
+    const { unknownYet } = this.parts.credentials;
+    if (unknownYet) return sendError(response, 503, unknownYet.code, `${unknownYet.message}; try again.`);
     response.setHeader('www-authenticate', 'Bearer');
     sendError(response, 401, 'UNAUTHORIZED', 'Send the header "Authorization: Bearer <token>".');
   }

@@ -6,6 +6,9 @@ const STORE_FAILS = 'The store cannot be reached or written to; see the log for 
 
 const KEYS_UNREAD = 'The API keys have not been read from the store yet; that is tried again by itself.';
 
+const ISSUER_UNREAD =
+  "The identity provider's keys (jwtJwks) have not been fetched yet, so its tokens are not taken; that is tried again by itself.";
+
 /** A store that takes longer does not answer. */
 const CHECK_SECONDS = 5;
 
@@ -15,7 +18,7 @@ export interface ReadinessParts {
   sessions: Pick<Sessions, 'status'>;
   store: Pick<ObjectStore, 'check'>;
   /** While it is not known who may call, callers without the token are turned away. */
-  credentials: { readonly undecided: boolean };
+  credentials: { readonly undecided: boolean; readonly issuerSilent?: boolean };
   /** How long an answer of the store holds. */
   seconds: number;
   log: Logger;
@@ -55,7 +58,10 @@ export class Readiness {
   /** What is wrong elsewhere: another server would do no better, so it is no reason to send it no work. */
   warnings(): string[] {
     const { warning } = this.parts.sessions.status();
-    return warning === undefined ? [] : [withoutPaths(warning)];
+    return [
+      ...(warning === undefined ? [] : [withoutPaths(warning)]),
+      ...(this.parts.credentials.issuerSilent === true ? [ISSUER_UNREAD] : []),
+    ];
   }
 
   private async store(): Promise<string | undefined> {

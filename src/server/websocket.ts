@@ -132,7 +132,8 @@ function protocolOf({ config, credentials, turns, yoga }: WebSocketOptions): Pro
     onConnect: async ({ connectionParams, extra, subscriptions }) => {
       extra.subscriptions = subscriptions;
       const login = await credentials.login(connectionParams?.['authorization']);
-      if (!login && credentials.undecided) extra.client.close(TRY_AGAIN_LATER, 'The store does not answer');
+      const { unknownYet } = credentials;
+      if (!login && unknownYet !== undefined) extra.client.close(TRY_AGAIN_LATER, unknownYet.message);
       if (!login) return false;
       extra.login = login;
       const leave = credentials.watch(

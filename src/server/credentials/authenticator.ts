@@ -4,6 +4,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { ALL_SCOPES, DEFAULT_TENANT, OPERATOR, type Principal } from '../../sessions/index.js';
 import { looksLikeKey, parseKey, principalOfKey } from './api-key.js';
 import { type ClientTokens, looksLikeClientToken, type Maker } from './client-tokens.js';
+import { type IssuerTokens, looksLikeJwt } from './issuer-tokens.js';
 import type { KeyRing } from './key-ring.js';
 
 /** A caller that was recognized. */
@@ -26,6 +27,8 @@ export interface AuthenticatorParts {
   loopback: boolean;
   keys: KeyRing;
   clientTokens: ClientTokens;
+  /** Of the customer's identity provider, where there is one. */
+  issuerTokens?: IssuerTokens | undefined;
   now?: () => number;
 }
 
@@ -41,9 +44,9 @@ export class Authenticator {
 
   /** Whether a caller without a credential is turned away. While the store has not told of keys, there may be some. */
   get asks(): boolean {
-    const { token, open, loopback, keys } = this.parts;
+    const { token, open, loopback, keys, issuerTokens } = this.parts;
     if (token !== undefined) return true;
-    return !open && (!loopback || keys.any !== false);
+    return !open && (!loopback || issuerTokens !== undefined || keys.any !== false);
   }
 
   /** Whether it is not known yet who may call, because the store does not answer. */
@@ -55,12 +58,13 @@ export class Authenticator {
   async login(authorization: unknown): Promise<Login | undefined> {
     const given = bearer(authorization);
     if (given === undefined) return this.anonymous();
-    const { token, keys } = this.parts;
+    const { token } = this.parts;
     if (token !== undefined && same(given, token)) return { principal: OPERATOR, valid: () => true };
     if (looksLikeKey(given)) return this.byKey(given);
     if (looksLikeClientToken(given)) return this.byClientToken(given);
+    if (this.parts.issuerTokens && looksLikeJwt(given)) return this.byIssuer(this.parts.issuerTokens, given);
     // Where nothing is asked for, it may have been meant for another service.
-    return token === undefined && keys.any === false ? this.anonymous() : undefined;
+    return token === undefined && this.alone ? this.anonymous() : undefined;
   }
 
   private async byKey(text: string): Promise<Login | undefined> {
@@ -82,11 +86,21 @@ export class Authenticator {
     return valid() ? { principal, valid } : undefined;
   }
 
+  private async byIssuer(tokens: IssuerTokens, text: string): Promise<Login | undefined> {
+    const { now = Date.now } = this.parts;
+    const principal = await tokens.read(text);
+    return principal && { principal, valid: () => now() < principal.expires.getTime() };
+  }
+
+  /** Whether nobody else has a credential of any kind but the operator's. */
+  private get alone(): boolean {
+    return this.parts.keys.any === false && !this.parts.issuerTokens;
+  }
+
   /** Who is alone with the service is its operator; where others have credentials, that is for them to say. */
   private anonymous(): Login | undefined {
     if (this.asks) return undefined;
-    const alone = this.parts.keys.any === false;
-    return { principal: alone ? OPERATOR : ANYBODY, valid: () => !this.asks, anonymous: true };
+    return { principal: this.alone ? OPERATOR : ANYBODY, valid: () => !this.asks, anonymous: true };
   }
 }
 

@@ -1,11 +1,14 @@
 /** The credentials that this server takes, and what is open for them. */
 
 import type { ClientTokenIssuer } from '../../api/index.js';
-import { invalid, type Logger, type ObjectStore } from '../../sessions/index.js';
+import { invalid, type Logger, type ObjectStore, type Principal } from '../../sessions/index.js';
 import { isLoopback } from '../addresses.js';
 import type { ServerConfig } from '../config.js';
 import { Authenticator, type Login } from './authenticator.js';
 import { ClientTokens } from './client-tokens.js';
+import { IssuerKeys, keySetAt } from './issuer-keys.js';
+import { issuerIn } from './issuer-settings.js';
+import { IssuerTokens } from './issuer-tokens.js';
 import { KeyFile } from './key-file.js';
 import { KeyRing } from './key-ring.js';
 import { OpenLogins } from './open-logins.js';
@@ -14,6 +17,12 @@ export interface LoginOfSocket {
   login?: Login;
 }
 
+/** Short enough for the reason with which a WebSocket is closed. */
+const ISSUER_SILENT = {
+  code: 'UNAVAILABLE',
+  message: 'The identity provider, which has the keys of its tokens, does not answer',
+};
+
 export class Credentials {
   private readonly opened = new OpenLogins();
 
@@ -21,6 +30,7 @@ export class Credentials {
     private readonly authenticator: Authenticator,
     private readonly keys: KeyRing,
     private readonly clientTokens: ClientTokens,
+    private readonly issuerKeys?: IssuerKeys,
   ) {
     keys.onChange = () => this.opened.look();
   }
@@ -31,6 +41,17 @@ export class Credentials {
 
   get undecided(): boolean {
     return this.authenticator.undecided;
+  }
+
+  /** Whether there is an identity provider, and none of its keys have been had yet. */
+  get issuerSilent(): boolean {
+    return this.issuerKeys?.known === false;
+  }
+
+  /** Why a caller that was not recognized may be known a moment later; for the caller. */
+  get unknownYet(): { code: string; message: string } | undefined {
+    if (this.undecided) return { code: 'STORAGE', message: 'The store, which has the API keys, does not answer' };
+    return this.issuerSilent ? ISSUER_SILENT : undefined;
   }
 
   login(authorization: unknown): Promise<Login | undefined> {
@@ -44,10 +65,14 @@ export class Credentials {
 
   /** What resolvers make client tokens with. `socket`: the login of a WebSocket, where it is one that asks. */
   issuer(login: Login, socket?: LoginOfSocket): ClientTokenIssuer {
-    const { maker } = login;
+    const { maker, principal } = login;
     return {
       issue: (delegate, ttlSeconds) =>
-        this.clientTokens.issue(delegate, ttlSeconds, maker && { id: maker.id, hash: maker.hash.slice(0, 16) }),
+        this.clientTokens.issue(
+          delegate,
+          withinLifeOf(principal, ttlSeconds),
+          maker && { id: maker.id, hash: maker.hash.slice(0, 16) },
+        ),
       prolong: (token) => this.prolong(token, socket),
     };
   }
@@ -72,8 +97,15 @@ export class Credentials {
 
   close(): void {
     this.keys.close();
+    this.issuerKeys?.close();
     this.opened.close();
   }
+}
+
+/** What it hands on ends with its own time. */
+function withinLifeOf({ expires }: Principal, ttlSeconds: number): number {
+  if (!expires) return ttlSeconds;
+  return Math.max(1, Math.min(ttlSeconds, Math.floor((expires.getTime() - Date.now()) / 1000)));
 }
 
 /** Resolves when the store has said which keys there are, or has not answered. */
@@ -86,12 +118,24 @@ export async function openCredentials(
   await keys.start();
   const { token, open, host } = config;
   const clientTokens = new ClientTokens(config.signingKey);
+  const issuer = openIssuer(config, log);
   const authenticator = new Authenticator({
     token,
     open,
     loopback: isLoopback(host.toLowerCase()),
     keys,
     clientTokens,
+    issuerTokens: issuer?.tokens,
   });
-  return new Credentials(authenticator, keys, clientTokens);
+  return new Credentials(authenticator, keys, clientTokens, issuer?.keys);
+}
+
+function openIssuer(config: ServerConfig, log: Logger): { keys: IssuerKeys; tokens: IssuerTokens } | undefined {
+  const { complete } = issuerIn(config);
+  if (!complete) return undefined;
+  const { jwtIssuer, jwtAudience, jwtJwks, jwtTenantClaim, jwtScopeClaim } = complete;
+  const keys = new IssuerKeys(keySetAt(jwtJwks), log);
+  keys.start();
+  const claims = { tenantClaim: jwtTenantClaim, scopeClaim: jwtScopeClaim };
+  return { keys, tokens: new IssuerTokens({ issuer: jwtIssuer, audience: jwtAudience, find: keys.find, ...claims }) };
 }

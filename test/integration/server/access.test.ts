@@ -4,6 +4,7 @@ import { createClient } from '../../../packages/client/src/index.js';
 import { schema } from '../../../src/api/index.js';
 import { KeyFile } from '../../../src/server/credentials/key-file.js';
 import { ALL_SCOPES, type Scope, SCOPE_OF } from '../../../src/sessions/index.js';
+import { answering, sign, type SigningKey, signingKey } from '../../support/issuer.js';
 import { MemoryStore } from '../../support/memory-store.js';
 import { createSession, startTestServer, type TestServer, until } from '../../support/test-server.js';
 
@@ -302,6 +303,85 @@ describe('a stream', () => {
     await keyOf('acme');
     expect(await stream.closed).toBe(4403);
     expect((await fetch(`${server.url}/graphql?query={__typename}`)).status).toBe(401);
+  });
+});
+
+describe("a token of the customer's identity provider", () => {
+  const STARTED = Math.floor(Date.now() / 1000);
+  const claims = { iss: 'https://login.example/', aud: 'longlive', sub: 'ann', scope: 'session:create session:watch' };
+  let provider: Awaited<ReturnType<typeof answering>>;
+  let signing: SigningKey;
+  let down = false;
+
+  beforeEach(async () => {
+    signing = await signingKey('one');
+    down = false;
+    provider = await answering((_request, response) =>
+      down ? response.writeHead(500).end() : response.end(JSON.stringify({ keys: [signing.jwk] })),
+    );
+  });
+  afterEach(() => provider.close());
+
+  const startWithProvider = () =>
+    start({ token: undefined, jwtIssuer: claims.iss, jwtAudience: 'longlive', jwtJwks: provider.url });
+  const tokenOf = (tenant: string, exp = STARTED + 600) => sign(signing, { ...claims, tenant, exp });
+
+  test('is its tenant, in its scopes, over HTTP and WebSocket; at its end the socket is closed with 4403', async () => {
+    await startWithProvider();
+    const [mine, other] = [await tokenOf('acme'), await tokenOf('zenith')];
+    const { id } = await make(mine, { maxSeconds: undefined, pace: 'REALTIME' });
+    const ask = (name: keyof typeof ABOUT, token: string, of: string) => as(token).query(textOf(name), variablesOf(of));
+    expect(await ask('session', mine, id)).toMatchObject({ it: { __typename: 'Session' } });
+    expect(await ask('session', other, id)).toEqual(await ask('session', other, NOBODY));
+    expect(await ask('pauseSession', mine, id)).toMatchObject({ it: { code: 'FORBIDDEN' } });
+    // Within the minute that clocks may differ by.
+    const [ends, stays] = [socketOf(await tokenOf('acme', Math.floor(Date.now() / 1000) - 57), id), socketOf(mine, id)];
+    await until(() => ends.seen.length > 2 && stays.seen.length > 2, 'both have events');
+    expect(await ends.closed).toBe(4403);
+    expect(stays.socket.readyState).toBe(WebSocket.OPEN);
+    stays.socket.close();
+  });
+
+  test('that is not right is refused like none at all', async () => {
+    await startWithProvider();
+    const answerTo = async (headers: Record<string, string>) => {
+      const response = await fetch(`${server.url}/graphql?query={__typename}`, { headers });
+      return [response.status, response.headers.get('www-authenticate'), await response.text()];
+    };
+    const none = await answerTo({});
+    expect(none[0]).toBe(401);
+    const stranger = await signingKey('one');
+    for (const wrong of [
+      await sign(stranger, { ...claims, tenant: 'acme', exp: STARTED + 600 }),
+      await sign(signing, { ...claims, tenant: 'acme' }),
+      await sign(signing, { ...claims, tenant: 'a b', exp: STARTED + 600 }),
+      await tokenOf('acme', STARTED - 600),
+    ]) {
+      expect(await answerTo(bearer(wrong))).toEqual(none);
+      expect(await socketOf(wrong, NOBODY).closed).toBe(4403);
+    }
+    expect((await answerTo(bearer(await tokenOf('acme'))))[0]).toBe(200);
+  });
+
+  test('is told to try again while the provider has not said which keys it has', async () => {
+    down = true;
+    await startWithProvider();
+    const response = await fetch(`${server.url}/graphql?query={__typename}`, {
+      headers: bearer(await tokenOf('acme')),
+    });
+    expect([response.status, await response.text()]).toEqual([503, expect.stringContaining('identity provider')]);
+    expect(await socketOf(await tokenOf('acme'), NOBODY).closed).toBe(1013);
+    const ready = await fetch(`${server.url}/readyz`);
+    expect([ready.status, await ready.text()]).toEqual([200, expect.stringContaining('jwtJwks')]);
+  });
+
+  test('makes client tokens that end no later than it does', async () => {
+    await startWithProvider();
+    const { id } = await make(await tokenOf('acme'), { maxSeconds: undefined, pace: 'REALTIME' });
+    const query = `mutation ($id: ID!) { it: createClientToken(sessionId: $id, scopes: ["session:watch"], ttlSeconds: 600) { ... on ClientToken { expiresAt } } }`;
+    const exp = Math.floor(Date.now() / 1000) + 30;
+    const { it } = await as(await tokenOf('acme', exp)).query<{ it: { expiresAt: string } }>(query, { id });
+    expect(Date.parse(it.expiresAt)).toBeLessThanOrEqual((exp + 60) * 1000);
   });
 });
 

@@ -138,6 +138,45 @@ describe('a start', () => {
     },
   );
 
+  const provider = {
+    jwtIssuer: 'https://login.example/',
+    jwtAudience: 'longlive',
+    jwtJwks: 'https://login.example/keys',
+  };
+
+  test('elsewhere may do with an identity provider, all of it', () => {
+    start({ host: '0.0.0.0', ...provider })();
+    for (const [missing, variable] of [
+      ['jwtIssuer', 'LONGLIVE_JWT_ISSUER'],
+      ['jwtAudience', 'LONGLIVE_JWT_AUDIENCE'],
+      ['jwtJwks', 'LONGLIVE_JWT_JWKS'],
+    ] as const)
+      for (const host of ['0.0.0.0', '127.0.0.1'])
+        expect(start({ host, token: 'a-token', ...provider, [missing]: undefined })).toThrow(variable);
+  });
+
+  test.each([
+    'http://login.example/keys',
+    'https://user:secret@login.example/keys',
+    'https://login.example/keys#1',
+    'ftp://login.example/keys',
+    'file:///etc/keys',
+    'login.example/keys',
+    'http://127.0.0.1.login.example/keys',
+  ])('takes no keys of a provider from %s', (jwtJwks) => {
+    expect(start({ ...provider, jwtJwks })).toThrow(/LONGLIVE_JWT_JWKS[^]*https:/);
+  });
+
+  test('takes keys of a provider over TLS, and from this machine', () => {
+    for (const jwtJwks of [
+      'https://login.example/keys?policy=1',
+      'http://127.0.0.1:8080/k',
+      'http://[::1]/k',
+      'http://localhost/k',
+    ])
+      start({ ...provider, jwtJwks })();
+  });
+
   test('of one among several needs what they reach each other through', () => {
     const redis = 'redis://user:secret@cache.example:6380/1';
     for (const role of ['api', 'worker']) {
