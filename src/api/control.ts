@@ -254,6 +254,31 @@ interface ResumeArgs {
 
 controlField('stopSession', 'Ends the session; its artifacts are then made. Repeating it has no effect.');
 
+interface UpdateArgs {
+  sessionId: string;
+  title?: string | null;
+  favourite?: boolean | null;
+}
+
+builder.mutationField('updateSession', (t) =>
+  t.field({
+    type: Session,
+    description: 'Changes what people say of a session, whatever state it is in. What is left out stays as it is.',
+    errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, ConflictError, UnavailableError] },
+    args: {
+      sessionId: t.arg.id({ required: true, description: SESSION_ID }),
+      title: t.arg.string({ description: 'What to call it; null for no title any more. At most 200 characters.' }),
+      favourite: t.arg.boolean({ description: 'Whether to find it again among the favourites.' }),
+    },
+    resolve: answering((_root: unknown, { sessionId, title, favourite }: UpdateArgs, { sessions }: ApiContext) =>
+      sessions.updateSession(localId('Session', sessionId, 'sessionId'), {
+        ...(title !== undefined && { title }),
+        ...(favourite != null && { favourite }),
+      }),
+    ),
+  }),
+);
+
 builder.mutationField('remakeArtifacts', (t) =>
   t.field({
     type: Session,

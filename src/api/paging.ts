@@ -18,8 +18,15 @@ export function weigh(items: ListSize, each = 0): { extensions: { items: ListSiz
 export const READ = 10;
 
 /** Of a field that is a connection: as many as are asked for. */
-export const pageItems: ListSize = ({ first }) =>
-  typeof first === 'number' ? Math.min(Math.max(first, 1), PAGE.most) : PAGE.usual;
+export const pageItems: ListSize = pageItemsOf;
+
+function pageItemsOf({ first }: Record<string, unknown>): number {
+  return typeof first === 'number' ? Math.min(Math.max(first, 1), PAGE.most) : PAGE.usual;
+}
+
+/** Of a list that may have to look through many to find some. */
+export const searchedItems: ListSize = (args) =>
+  args.search == null && args.favourite == null ? pageItemsOf(args) : PAGE.most;
 
 /** Of a field whose argument lists ids. */
 export const idItems: ListSize = ({ ids }) => Math.min(Array.isArray(ids) ? ids.length : 1, PAGE.most);

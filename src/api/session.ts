@@ -18,10 +18,11 @@ import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { absent, answering, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { connectionOf, type Connected } from './connection.js';
-import { PAGE, pageArguments, pageItems, pageSize, READ, weigh } from './paging.js';
+import { PAGE, pageArguments, pageItems, pageSize, READ, searchedItems, weigh } from './paging.js';
 import { Failure } from './failure.js';
 import { formatCursor, GLOBAL_ID, localId, parseCursor, SESSION_ID } from './ids.js';
 import { linkFor } from './links.js';
+import { withoutNulls } from './nulls.js';
 import { Model } from './model.js';
 import { SwitchReceipt, TimelineEntry } from './timeline.js';
 
@@ -161,6 +162,15 @@ builder.node(Session, {
       description:
         'Whether the session has ended and its artifacts are complete, but for those that could not be made.',
       resolve: ({ state, finishedAt }) => isEnded(state) && finishedAt !== undefined,
+    }),
+    title: t.string({
+      nullable: true,
+      description: 'What people call it, as `updateSession` said; null until they do.',
+      resolve: async (session, _args, { sessions, signal }) => (await sessions.label(session, signal)).title,
+    }),
+    favourite: t.boolean({
+      description: 'Whether people want to find it again, as `updateSession` said.',
+      resolve: async (session, _args, { sessions, signal }) => (await sessions.label(session, signal)).favourite,
     }),
     createdAt: t.expose('createdAt', { description: 'When it was created.', type: 'DateTime' }),
     updatedAt: t.expose('updatedAt', { description: 'When it last changed.', type: 'DateTime' }),
@@ -312,21 +322,32 @@ builder.queryField('session', (t) =>
   }),
 );
 
+interface ListArgs extends PageArgs {
+  search?: string | null | undefined;
+  favourite?: boolean | null | undefined;
+}
+
 const SessionConnection = connectionOf('Session', Session, 'Newest first. Pages forward only.');
 
 builder.queryField('sessions', (t) =>
   t.field({
     type: SessionConnection,
-    description: 'All sessions that are stored, newest first.',
+    description: 'The sessions that are stored, newest first.',
     errors: { types: [InvalidInputError, ForbiddenError, UnavailableError] },
     args: {
       first: t.arg.int({ description: pageArguments.first }),
       after: t.arg.string({ description: pageArguments.after }),
+      search: t.arg.string({
+        description:
+          'Only those in whose title or newest prompts all these words are, in any order; case does not matter. ' +
+          'A page may then have fewer than `first` although more follow.',
+      }),
+      favourite: t.arg.boolean({ description: 'Only those that are favourites, or are none.' }),
     },
-    ...weigh(pageItems, READ),
-    resolve: answering(async (_root: unknown, args: PageArgs, { sessions, signal }: ApiContext) => {
-      const page = { first: pageSize(args.first), after: args.after ?? undefined, signal };
-      const { items, next } = await sessions.sessions(page);
+    ...weigh(searchedItems, READ),
+    resolve: answering(async (_root: unknown, args: ListArgs, { sessions, signal }: ApiContext) => {
+      const { first, ...rest } = args;
+      const { items, next } = await sessions.sessions({ first: pageSize(first), ...withoutNulls(rest), signal });
       return { edges: items.map((node) => ({ node, cursor: pageCursorOf(node) })), next };
     }),
   }),

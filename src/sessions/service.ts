@@ -11,6 +11,7 @@ import { Directory } from './live/directory.js';
 import { Exports } from './live/exporting.js';
 import { InProcessJobs } from './live/in-process-jobs.js';
 import { Line } from './live/line.js';
+import { Lookup } from './live/lookup.js';
 import { Making } from './live/making.js';
 import { Identity } from './live/identity.js';
 import { NoEngine } from './live/no-engine.js';
@@ -32,7 +33,6 @@ import { ArtifactCheck } from './read/artifact-check.js';
 import { ChunkLists } from './read/chunk-lists.js';
 import { MediaCheck } from './read/media-check.js';
 import { Playlists } from './read/playlists.js';
-import { findSession, loadSession, pageOfSessions, type StoredSession } from './read/stored-sessions.js';
 import { watch } from './read/stream.js';
 import {
   type CreateSessionInput,
@@ -44,6 +44,7 @@ import {
   type ResumeSessionInput,
   type Session,
   type SessionExport,
+  type SessionLabel,
   type SwitchPromptInput,
   type SwitchReceipt,
   type TimelineEntry,
@@ -62,9 +63,11 @@ import type {
 import { LogReader } from './stored/log.js';
 import { receiptsBefore, timelineBefore } from './stored/prompts.js';
 import { keysOf } from './stored/keys.js';
+import { changeLabel, readLabel } from './stored/label.js';
 import { closable } from './signal.js';
 import { DeploymentSecret } from './stored/secret.js';
 import { Vault } from './stored/vault.js';
+import { checkLabelChanges } from './label-validation.js';
 import { checkMaxWait } from './validation.js';
 
 /** Every session of this server, and what can be said and asked of those of others. */
@@ -86,6 +89,7 @@ export class SessionService implements Sessions {
   private readonly identity: Identity;
   private readonly removal: Removal;
   private readonly tenancy: Tenancy;
+  private readonly lookup: Lookup;
   private readonly jobs: Jobs;
   private readonly exports: Exports;
   private readonly remaking: Remaking;
@@ -149,6 +153,8 @@ export class SessionService implements Sessions {
     this.removal = new Removal(context, directory, this, this.jobs);
     this.exports = new Exports(this.context, this.jobs);
     this.remaking = new Remaking(this.context, this.jobs, policy.exportsAtOnce);
+    const { identity, remaking, tenancy } = this;
+    this.lookup = new Lookup({ context, directory, identity, placement, remaking, tenancy });
     this.jobs.onLost(() => this.exports.keepUp(this.leaving.signal));
     this.artifactCheck = new ArtifactCheck({ vault, session, exports: this.exports });
     this.deadline = new AnswerDeadline(vault, clock, policy.answerSeconds);
@@ -182,23 +188,18 @@ export class SessionService implements Sessions {
     return hosts || closing ? this.standing.status() : this.placement.status();
   }
 
-  async session(id: string, signal?: AbortSignal): Promise<Session> {
-    const owned = this.directory.at(id)?.view();
-    if (owned) return this.placement.inLine(owned);
-    const loading = this.identity.mustHave(loadSession(this.context.vault.until(signal), id));
-    return this.deadline.answer(loading.then((stored) => this.seenFromHere(stored)));
+  session(id: string, signal?: AbortSignal): Promise<Session> {
+    return this.deadline.answer(this.lookup.session(id, signal));
   }
 
   mustBeOf: Sessions['mustBeOf'] = (...asked) => this.deadline.answer(this.tenancy.mustBeOf(...asked));
 
   sessions(options: SessionPageOptions = {}): Promise<Page<Session>> {
-    const vault = this.context.vault.until(options.signal);
-    const find = async (id: string): Promise<Session | undefined> => {
-      const owned = this.directory.at(id)?.view();
-      const stored = owned ? undefined : await findSession(vault, id);
-      return owned ? this.placement.inLine(owned) : stored && this.seenFromHere(stored);
-    };
-    return this.deadline.answer(pageOfSessions(vault, find, { ...options, isOne: this.tenancy.only(options) }));
+    return this.deadline.answer(this.lookup.page(options));
+  }
+
+  label({ id }: Session, signal?: AbortSignal): Promise<SessionLabel> {
+    return this.deadline.answer(readLabel(this.context.vault.until(signal), keysOf(id)));
   }
 
   receipts(session: Session, { first, before, signal }: PromptPageOptions): Promise<PromptPage<SwitchReceipt>> {
@@ -290,6 +291,15 @@ export class SessionService implements Sessions {
     return this.of(sessionId, async (session) => this.remaking.begin(session));
   }
 
+  updateSession(sessionId: string, changes: Partial<SessionLabel>): Promise<Session> {
+    this.standing.mustBeOpen();
+    const checked = checkLabelChanges(changes);
+    return this.of(sessionId, async (session) => {
+      await changeLabel(this.context.vault, keysOf(sessionId), checked);
+      return session;
+    });
+  }
+
   exportSession(sessionId: string, input: ExportInput = {}): Promise<SessionExport> {
     this.standing.mustBeOpen();
     return this.of(sessionId, (session) => this.exports.begin(session, input));
@@ -376,12 +386,6 @@ export class SessionService implements Sessions {
         .owned()
         .map((session) => session.shutdown().then(() => this.placement.handOver(session.session, clock))),
     );
-  }
-
-  private seenFromHere({ session }: StoredSession): Session {
-    const speed = this.placement.speedOf(session.id);
-    const viewers = this.context.watching.viewers(session.id);
-    return this.placement.inLine(this.remaking.seen({ ...session, viewers, ...(speed !== undefined && { speed }) }));
   }
 
   /** What a server that is no more has left undone. */

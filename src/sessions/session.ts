@@ -360,6 +360,15 @@ export interface Session {
 }
 
 /** Which part of a session: whole chunks, so that nothing is encoded again. */
+/** What people say of a session. */
+export interface SessionLabel {
+  /** What they call it; null until somebody named it. */
+  title: string | null;
+  favourite: boolean;
+}
+
+export const NO_LABEL: SessionLabel = { title: null, favourite: false };
+
 export interface ExportInput {
   /** Start, rounded down to a chunk. Default: the beginning. Exclusive with `fromChunk`. */
   fromSeconds?: number;

@@ -8,6 +8,7 @@ import type {
   PlanPromptInput,
   ResumeSessionInput,
   SessionExport,
+  SessionLabel,
   Session,
   SwitchPromptInput,
   SwitchReceipt,
@@ -35,7 +36,13 @@ export interface Page<T> {
   next?: string;
 }
 
-export interface SessionPageOptions {
+export interface SessionFilter {
+  /** Words, all of which are in the title or in the newest prompts, in any order; case does not matter. */
+  search?: string;
+  favourite?: boolean;
+}
+
+export interface SessionPageOptions extends SessionFilter {
   first?: number;
   after?: string;
   tenant?: string;
@@ -116,12 +123,16 @@ export interface Sessions {
   forkSession(sessionId: string, input?: ForkSessionInput): Promise<Session>;
   /** NOT_FOUND. Like all that only reads, it reads no more once the signal is aborted, and rejects with its reason. */
   session(id: string, signal?: AbortSignal): Promise<Session>;
-  /** Newest first; of this tenant only, if one is given. A page may then have fewer items than asked for although more follow. */
+  /** Newest first; of this tenant only, if one is given. A page of some may have fewer items than asked for although more follow. */
   sessions(options?: SessionPageOptions): Promise<Page<Session>>;
   /**
    * NOT_FOUND unless there is, or was, such a session of this tenant. That of another takes the same time and words as none.
    */
   mustBeOf(tenant: string, sessionId: string, signal?: AbortSignal): Promise<void>;
+  /** What people say of it. */
+  label(session: Session, signal?: AbortSignal): Promise<SessionLabel>;
+  /** What is undefined stays as it is. INVALID_INPUT, NOT_FOUND, CONFLICT, STORAGE. */
+  updateSession(sessionId: string, changes: Partial<SessionLabel>): Promise<Session>;
   /** Every request for a prompt, those of createSession included; newest first. */
   receipts(session: Session, options: PromptPageOptions): Promise<PromptPage<SwitchReceipt>>;
   /** Every prompt that took effect; newest first. */

@@ -32,6 +32,8 @@ export const LIMITS = {
   loraWeight: 4,
   transitionChunks: 100,
   viewerCharacters: 100,
+  titleCharacters: 200,
+  searchCharacters: 200,
   waitSeconds: 86_400,
 } as const;
 

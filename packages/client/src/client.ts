@@ -55,6 +55,16 @@ export interface RenderOptions extends CreateOptions {
 export type ServiceFacts = GetServiceQuery['service'];
 export type ModelFacts = GetModelsQuery['models'][number];
 
+export interface ListOptions {
+  first?: number;
+  after?: string;
+  /** Words of the title and of the newest prompts. */
+  search?: string;
+  /** Only favourites, or only the others. */
+  favourite?: boolean;
+  signal?: AbortSignal;
+}
+
 export interface SessionPage {
   readonly sessions: readonly Session[];
   /** Pass it as `after` to get those that follow; undefined when none do. */
@@ -104,13 +114,9 @@ export class LiveClient {
     return this.open(unwrap((await this.parts.wire.request(GetSession, { id }, signal)).session));
   }
 
-  /** Those that are stored, the newest first: a page of them. */
-  async sessions({
-    signal,
-    ...page
-  }: { first?: number; after?: string; signal?: AbortSignal } = {}): Promise<SessionPage> {
-    const variables = { first: page.first ?? null, after: page.after ?? null };
-    const { nodes, pageInfo } = unwrap((await this.parts.wire.request(ListSessions, variables, signal)).sessions);
+  /** Those that are stored, the newest first: a page of them. One of a search may be short although more follow. */
+  async sessions({ signal, ...wanted }: ListOptions = {}): Promise<SessionPage> {
+    const { nodes, pageInfo } = unwrap((await this.parts.wire.request(ListSessions, wanted, signal)).sessions);
     const next = pageInfo.hasNextPage ? (pageInfo.endCursor ?? undefined) : undefined;
     return { sessions: nodes.map((facts) => this.open(facts)), next };
   }

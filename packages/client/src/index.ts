@@ -3,6 +3,7 @@ export {
   type ClientOptions,
   createClient,
   type CreateOptions,
+  type ListOptions,
   LiveClient,
   type ModelFacts,
   type RenderOptions,
@@ -29,6 +30,7 @@ export type { Seen } from './player/first-frames.js';
 export type { Player, PlayerOptions, PlayerState, PlayerStats } from './player/player.js';
 export {
   type ForkOptions,
+  type LabelChanges,
   type Position,
   type PromptFacts,
   type Receipt,

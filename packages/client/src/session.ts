@@ -14,6 +14,7 @@ import {
   ResumeSession,
   type SessionFieldsFragment,
   StopSession,
+  UpdateSession,
   CancelPrompt,
   GetPlanned,
   MovePrompt,
@@ -67,6 +68,7 @@ export type PlanOptions = Given<PlanPromptMutationVariables, 'sessionId' | 'prom
 export type MoveOptions = Given<MovePromptMutationVariables, 'sessionId' | 'receiptId' | 'transition'> &
   Pick<MovePromptMutationVariables, 'transition'> &
   Cancellable;
+export type LabelChanges = { title?: string | null; favourite?: boolean } & Cancellable;
 export type ForkOptions = Given<ForkSessionMutationVariables, 'sessionId'> & Cancellable;
 
 export type Position = Given<AcknowledgePlaybackMutationVariables, 'sessionId' | 'viewer' | 'seconds'> &
@@ -208,6 +210,11 @@ export class Session {
 
   stop({ signal }: Cancellable = {}): Promise<void> {
     return this.command(StopSession, ({ stopSession }) => unwrap(stopSession), signal);
+  }
+
+  /** Says what people call it (null: nothing any more), or that they want to find it again; what is left out stays. */
+  update({ signal, ...changes }: LabelChanges): Promise<void> {
+    return this.command(UpdateSession, ({ updateSession }) => unwrap(updateSession), signal, changes);
   }
 
   /** Removes it for good, with everything that was generated. */

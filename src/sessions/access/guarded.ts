@@ -12,6 +12,7 @@ import type {
   ResumeSessionInput,
   Session,
   SessionExport,
+  SessionLabel,
   SwitchPromptInput,
   SwitchReceipt,
   TimelineEntry,
@@ -62,6 +63,7 @@ export const SCOPE_OF = {
   forkSession: 'session:fork',
   session: 'session:watch',
   sessions: 'session:list',
+  label: 'session:watch',
   receipts: 'session:watch',
   timeline: 'session:watch',
   switchPrompt: 'session:prompt',
@@ -72,6 +74,7 @@ export const SCOPE_OF = {
   resumeSession: 'session:control',
   stopSession: 'session:control',
   deleteSession: 'session:control',
+  updateSession: 'session:control',
   remakeArtifacts: 'session:control',
   exportSession: 'session:control',
   export: 'session:watch',
@@ -163,6 +166,11 @@ export class GuardedSessions implements CallerSessions {
     return this.inner.sessions(this.isOperator ? options : { ...options, tenant: this.principal.tenant });
   }
 
+  async label(session: Session, signal?: AbortSignal): Promise<SessionLabel> {
+    await this.may('label', session.id, signal);
+    return this.inner.label(session, signal);
+  }
+
   async receipts(session: Session, options: PromptPageOptions): Promise<PromptPage<SwitchReceipt>> {
     await this.may('receipts', session.id, options.signal);
     return this.inner.receipts(session, options);
@@ -211,6 +219,11 @@ export class GuardedSessions implements CallerSessions {
   async deleteSession(sessionId: string): Promise<DeletedSession> {
     await this.may('deleteSession', sessionId);
     return this.inner.deleteSession(sessionId);
+  }
+
+  async updateSession(sessionId: string, changes: Partial<SessionLabel>): Promise<Session> {
+    await this.may('updateSession', sessionId);
+    return this.inner.updateSession(sessionId, changes);
   }
 
   async remakeArtifacts(sessionId: string): Promise<Session> {

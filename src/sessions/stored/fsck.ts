@@ -38,6 +38,7 @@ import { checkExports } from './fsck-exports.js';
 import { checkLineage, checkMarks, checkRemains } from './fsck-forks.js';
 import { checkPoster } from './fsck-poster.js';
 import { Inheritance } from './inheritance.js';
+import { checkLabel } from './label.js';
 import { readDamagedLog, rewriteLog, withoutChunksFrom } from './log-repair.js';
 import { encodeRecord, readRecordOrTombstone, type SessionRecord } from './record.js';
 import { missingKinds, remakeArtifacts } from './remaking.js';
@@ -146,6 +147,7 @@ class SessionCheck implements Findings {
     const finished = snapshot.finishedAt ? { ...session, artifacts: snapshot.artifacts } : session;
     for (const artifact of finished.artifacts) await this.checkArtifact(chunks, artifact);
     await checkPoster(this.shelf, finished, this);
+    await checkLabel(this.shelf.vault, this.keys, this.files, this);
     for (const kind of missingKinds(finished)) await this.checkUnmade(chunks, kind);
     const obstacleOf = (from: number, to: number) => this.obstacleOf(chunks.slice(from, to));
     await checkExports(this.shelf, session, new Set(this.files.keys()), { findings: this, obstacleOf });

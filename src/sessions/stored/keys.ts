@@ -13,6 +13,8 @@ export interface SessionKeys {
   video: string;
   playlist: string;
   timeline: string;
+  /** What people say of it; absent until they do. */
+  label: string;
   /** Empty: the session is to be deleted, and media of it may be gone before its record could say so. */
   condemned: string;
   /** Folders. */
@@ -40,6 +42,7 @@ export function keysOf(sessionId: string): SessionKeys {
     video: `${prefix}video.mp4`,
     playlist: `${prefix}index.m3u8`,
     timeline: `${prefix}timeline.jsonl`,
+    label: `${prefix}label.json`,
     condemned: `${prefix}condemned`,
     checkpoints: `${prefix}checkpoints/`,
     chunks: `${prefix}chunks/`,

@@ -1,36 +1,41 @@
-import type { Session } from '@longlive/client';
-import { useEffect, useState } from 'preact/hooks';
+import type { ListOptions, Session } from '@longlive/client';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { live, withToken } from '../lib/live';
-import { go } from '../lib/route';
 import { problemOf } from '../lib/words';
-import { Picture } from './branches';
-import { Confirm } from './confirm';
-import { clock } from './format';
+import { Card } from './card';
 
 const PAGE = 12;
 const AGAIN_MS = 10_000;
+/** Behind the last letter typed. */
+const SEARCH_MS = 300;
+const LONGEST_SEARCH = 200;
 
 interface Props {
   onRemix: (session: Session) => void;
 }
 
-/** The sessions that there are, the newest first. */
+/** The sessions that there are, the newest first; all of them, or those that are searched for. */
 export function Gallery({ onRemix }: Props) {
-  const { sessions, next, problem, more, drop } = useSessions();
-  const [wanted, setWanted] = useState('');
-  const words = wanted.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = sessions.filter(({ facts }) => words.every((word) => facts.prompt.toLowerCase().includes(word)));
-  if (sessions.length === 0 && !problem) return null;
+  const [typed, setTyped] = useState('');
+  const [favourites, setFavourites] = useState(false);
+  const search = useSettled(typed.trim());
+  const { sessions, next, problem, more, drop, looking } = useSessions(search, favourites);
+  const wanted = search !== '' || favourites;
+  if (sessions.length === 0 && !problem && !wanted && typed === '') return null;
   return (
     <section class="recent" aria-label="Recent sessions">
       <div class="head">
         <h2>Recent</h2>
+        <button class="plain" aria-pressed={favourites} onClick={() => setFavourites(!favourites)}>
+          Favourites
+        </button>
         <input
           type="search"
           aria-label="Search the sessions"
-          placeholder="Search"
-          value={wanted}
-          onInput={(event) => setWanted(event.currentTarget.value)}
+          placeholder="Search titles and prompts"
+          maxLength={LONGEST_SEARCH}
+          value={typed}
+          onInput={(event) => setTyped(event.currentTarget.value)}
         />
       </div>
       {problem && (
@@ -39,132 +44,88 @@ export function Gallery({ onRemix }: Props) {
         </p>
       )}
       <ul>
-        {found.map((session) => (
+        {sessions.map((session) => (
           <Card
             key={session.id}
             session={session}
             onRemix={() => onRemix(session)}
-            onDeleted={() => drop(session.id)}
+            onGone={() => drop(session.id)}
+            onUnstarred={() => favourites && drop(session.id)}
           />
         ))}
       </ul>
-      {words.length > 0 && found.length === 0 && <p class="muted">None of those that are shown has these words.</p>}
-      {next && <button onClick={() => void more()}>Show more</button>}
+      {wanted && sessions.length === 0 && !problem && (
+        <p class="muted" role="status">
+          {nothing(looking, search, next !== undefined)}
+        </p>
+      )}
+      {next && <button onClick={() => void more()}>{wanted ? 'Look further back' : 'Show more'}</button>}
     </section>
   );
 }
 
-/** A title, and a picture that belongs to it: of the first prompt when it has ended, else of the one that is shown now. */
-function Card({ session, onRemix, onDeleted }: { session: Session; onRemix: () => void; onDeleted: () => void }) {
-  const { facts } = session;
-  const [asked, setAsked] = useState(false);
-  const [problem, setProblem] = useState<string>();
-  const title = useTitle(session);
-  const remove = async () => {
-    setAsked(false);
-    try {
-      await withToken(() => session.delete());
-      onDeleted();
-    } catch (error) {
-      setProblem(problemOf(error).text);
-    }
-  };
-  return (
-    <li class="card">
-      <button class="open" onClick={() => go({ session: session.id })}>
-        {title && <CardPicture session={session} />}
-        {!title && <span class="poster" />}
-        <p>{title ?? '…'}</p>
-        <small>
-          {facts.ended ? clock(facts.seconds) : `${clock(facts.seconds)} · ${facts.state.toLowerCase()}`} ·{' '}
-          {facts.modelName}
-        </small>
-      </button>
-      <div class="buttons">
-        <button class="plain" title="The same seed and prompts, yours to change" onClick={onRemix}>
-          Remix
-        </button>
-        <button class="plain" onClick={() => setAsked(true)}>
-          Delete
-        </button>
-      </div>
-      {problem && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
-      {asked && (
-        <Confirm title="Delete this session?" yes="Delete it" onYes={() => void remove()} onNo={() => setAsked(false)}>
-          <p>“{title}” and all that was made of it are gone then. Sessions that branched off from it stay whole.</p>
-        </Confirm>
-      )}
-    </li>
-  );
+function nothing(looking: boolean, search: string, more: boolean): string {
+  if (looking) return 'Looking…';
+  if (more) return 'None of the newest ones. There are older ones.';
+  return search === '' ? 'No favourites yet: the star of a session makes it one.' : 'No session has these words.';
 }
 
-function CardPicture({ session }: { session: Session }) {
-  const poster = session.facts.ended ? session.facts.artifacts.find(({ kind }) => kind === 'POSTER') : undefined;
-  if (!poster) return <Picture session={session} />;
-  return (
-    <span class="poster">
-      <img src={poster.url} alt="" loading="lazy" />
-    </span>
-  );
-}
-
-/** Of what has ended, the prompt that its still was made of: the first one. */
-function useTitle(session: Session): string | undefined {
-  const { ended, prompt } = session.facts;
-  const [first, setFirst] = useState<string>();
+/** What was typed, once the typing rests. */
+function useSettled(value: string): string {
+  const [settled, setSettled] = useState(value);
   useEffect(() => {
-    if (!ended) return;
-    const closing = new AbortController();
-    session.prompts({ signal: closing.signal }).then(
-      (prompts) => setFirst(prompts.find(({ applied }) => applied?.block === 0)?.prompt ?? prompt),
-      () => !closing.signal.aborted && setFirst(prompt),
-    );
-    return () => closing.abort();
-  }, [session.id, ended]);
-  return ended ? first : prompt;
+    const timer = setTimeout(() => setSettled(value), SEARCH_MS);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return settled;
 }
 
-function useSessions() {
+function useSessions(search: string, favourites: boolean) {
   const [sessions, setSessions] = useState<readonly Session[]>([]);
   const [next, setNext] = useState<string>();
   const [problem, setProblem] = useState<string>();
-  const read = async (after?: string) => {
+  const [looking, setLooking] = useState(true);
+  /** Of the newest search: what an earlier one brings comes too late. */
+  const current = useRef(0);
+  const filter = { ...(search !== '' && { search }), ...(favourites && { favourite: true }) };
+  const read = async (more: ListOptions = {}) => {
+    const mine = current.current;
     try {
-      const page = await withToken(() => live.sessions({ first: PAGE, ...(after !== undefined && { after }) }));
+      const page = await withToken(() => live.sessions({ first: PAGE, ...filter, ...more }));
+      if (mine !== current.current) return undefined;
       setProblem(undefined);
       return page;
     } catch (error) {
-      setProblem(problemOf(error).text);
+      if (mine === current.current) setProblem(problemOf(error).text);
       return undefined;
     }
   };
   useEffect(() => {
-    let left = false;
-    const look = async () => {
+    const mine = ++current.current;
+    const isFirst = () => mine === current.current;
+    const look = async (begin: boolean) => {
       const page = await read();
-      if (!page || left) return;
-      setSessions((before) => merged(page.sessions, before));
-      setNext((before) => before ?? page.next);
+      if (isFirst()) setLooking(false);
+      if (!page) return;
+      setSessions((before) => (begin ? page.sessions : merged(page.sessions, before)));
+      setNext((before) => (begin ? page.next : (before ?? page.next)));
     };
-    void look();
-    const timer = setInterval(() => document.visibilityState === 'visible' && void look(), AGAIN_MS);
+    setLooking(true);
+    void look(true);
+    const timer = setInterval(() => document.visibilityState === 'visible' && void look(false), AGAIN_MS);
     return () => {
-      left = true;
+      current.current++;
       clearInterval(timer);
     };
-  }, []);
+  }, [search, favourites]);
   const more = async () => {
-    const page = await read(next);
+    const page = await read(next === undefined ? {} : { after: next });
     if (!page) return;
     setSessions((before) => merged(before, page.sessions));
     setNext(page.next);
   };
   const drop = (id: string) => setSessions((before) => before.filter((each) => each.id !== id));
-  return { sessions, next, problem, more, drop };
+  return { sessions, next, problem, more, drop, looking };
 }
 
 /** Each once, as the first list has it. */

@@ -74,7 +74,7 @@ function Files({ watch, state }: { watch: Watch; state: WatchState }) {
   const { facts, state: now, prompts } = state;
   const [progress, setProgress] = useState<string>();
   const video = facts.artifacts.find(({ kind }) => kind === 'MP4');
-  const name = fileName(prompts[0]?.prompt ?? facts.prompt, facts.id);
+  const name = fileName(facts.title ?? prompts[0]?.prompt ?? facts.prompt, facts.id);
   const make = async () => {
     setProgress('Making the video…');
     const onProgress = (share: number) => setProgress(`Making the video: ${Math.round(share * 100)} %`);

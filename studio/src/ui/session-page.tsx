@@ -204,7 +204,7 @@ function Panels({ watch, playback, models, box, sheet }: PanelsProps) {
   const state = useStore(watch.store);
   useEffect(() => {
     const { text } = headline(state.state, { status: 'playing' }, { speed: 1 });
-    document.title = `${state.prompts.findLast(({ seconds }) => seconds !== undefined)?.prompt ?? state.facts.prompt} · ${text} · LongLive`;
+    document.title = `${state.facts.title ?? state.prompts.findLast(({ seconds }) => seconds !== undefined)?.prompt ?? state.facts.prompt} · ${text} · LongLive`;
   }, [state.state, state.prompts]);
   return (
     <>

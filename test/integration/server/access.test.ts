@@ -52,6 +52,7 @@ const ABOUT = {
   pauseSession: 'mutation ($id: ID!) { it: pauseSession(sessionId: $id) { ...A } }',
   resumeSession: 'mutation ($id: ID!) { it: resumeSession(sessionId: $id) { ...A } }',
   stopSession: 'mutation ($id: ID!) { it: stopSession(sessionId: $id) { ...A } }',
+  updateSession: 'mutation ($id: ID!) { it: updateSession(sessionId: $id, title: "t") { ...A } }',
   remakeArtifacts: 'mutation ($id: ID!) { it: remakeArtifacts(sessionId: $id) { ...A } }',
   forkSession: 'mutation ($id: ID!) { it: forkSession(sessionId: $id) { ...A } }',
   exportSession: 'mutation ($id: ID!) { it: exportSession(sessionId: $id) { ...A } }',

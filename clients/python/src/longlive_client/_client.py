@@ -79,9 +79,18 @@ class LiveClient:
         await session.refresh()
         return session
 
-    async def sessions(self, *, first: int | None = None, after: str | None = None) -> tuple[list[Session], str | None]:
-        """Those that are stored, the newest first: a page of them, and what to pass as `after` for the next one."""
-        told = unwrap(await self._wire.request("ListSessions", {"first": first, "after": after}))
+    async def sessions(
+        self,
+        *,
+        first: int | None = None,
+        after: str | None = None,
+        search: str | None = None,
+        favourite: bool | None = None,
+    ) -> tuple[list[Session], str | None]:
+        """Those that are stored, the newest first: a page of them, and what to pass as `after` for the next one. `search`: words of
+        the title and of the newest prompts. A page of a search may be short although more follow."""
+        wanted = {"first": first, "after": after, "search": search, "favourite": favourite}
+        told = unwrap(await self._wire.request("ListSessions", wanted))
         page = told["pageInfo"]
         return [self._open(facts) for facts in told["nodes"]], page["endCursor"] if page["hasNextPage"] else None
 

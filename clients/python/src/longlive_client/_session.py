@@ -162,6 +162,10 @@ class Session:
     async def stop(self) -> None:
         await self._command("StopSession")
 
+    async def update(self, **changes: Any) -> None:
+        """Says what people call it (`title`, None: nothing any more), or that they want to find it again (`favourite`)."""
+        await self._command("UpdateSession", changes)
+
     async def delete(self) -> None:
         """Removes it for good, with everything that was generated."""
         unwrap(await self._wire.request("DeleteSession", {"id": self.id}))

@@ -302,6 +302,8 @@ export type ArtifactFieldsFragment = {
 export type SessionFieldsFragment = {
   readonly __typename: 'Session';
   readonly id: string;
+  readonly title: string | null;
+  readonly favourite: boolean;
   readonly cursor: string;
   readonly state: SessionState;
   readonly reason: StateReason | null;
@@ -353,6 +355,8 @@ export type GetModelsQuery = { readonly models: ReadonlyArray<ModelFieldsFragmen
 export type ListSessionsQueryVariables = Exact<{
   first?: number | null | undefined;
   after?: string | null | undefined;
+  search?: string | null | undefined;
+  favourite?: boolean | null | undefined;
 }>;
 
 export type ListSessionsQuery = {
@@ -626,6 +630,22 @@ export type StopSessionMutation = {
     | Problem_UnavailableError_Fragment;
 };
 
+export type UpdateSessionMutationVariables = Exact<{
+  id: string;
+  title?: string | null | undefined;
+  favourite?: boolean | null | undefined;
+}>;
+
+export type UpdateSessionMutation = {
+  readonly updateSession:
+    | Problem_ConflictError_Fragment
+    | Problem_ForbiddenError_Fragment
+    | Problem_InvalidInputError_Fragment
+    | Problem_NotFoundError_Fragment
+    | SessionFieldsFragment
+    | Problem_UnavailableError_Fragment;
+};
+
 export type DeleteSessionMutationVariables = Exact<{
   id: string;
 }>;
@@ -819,13 +839,13 @@ const ProblemText =
 const ReceiptFieldsText =
   'fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}';
 const SessionFieldsText =
-  'fragment SessionFields on Session{__typename id cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}';
+  'fragment SessionFields on Session{__typename id title favourite cursor state reason failure{code message}queue{place waitSeconds}queuedUntil ended prompt seed width height fps pace seconds chunks maxSeconds modelName loras{name weight}viewers createdAt finishedAt playlistUrl initUrl artifacts{...ArtifactFields}parent{sessionId chunk}}';
 export const GetModels: Operation<GetModelsQuery, GetModelsQueryVariables> = {
   text: 'query GetModels{models{...ModelFields}}' + ModelFieldsText,
 };
 export const ListSessions: Operation<ListSessionsQuery, ListSessionsQueryVariables> = {
   text:
-    'query ListSessions($first:Int$after:String){sessions(first:$first after:$after){...on SessionConnection{__typename nodes{...SessionFields}pageInfo{hasNextPage endCursor}}...Problem}}' +
+    'query ListSessions($first:Int$after:String$search:String$favourite:Boolean){sessions(first:$first after:$after search:$search favourite:$favourite){...on SessionConnection{__typename nodes{...SessionFields}pageInfo{hasNextPage endCursor}}...Problem}}' +
     SessionFieldsText +
     ArtifactFieldsText +
     ProblemText,
@@ -906,6 +926,13 @@ export const ResumeSession: Operation<ResumeSessionMutation, ResumeSessionMutati
 export const StopSession: Operation<StopSessionMutation, StopSessionMutationVariables> = {
   text:
     'mutation StopSession($id:ID!){stopSession(sessionId:$id){...SessionFields ...Problem}}' +
+    SessionFieldsText +
+    ArtifactFieldsText +
+    ProblemText,
+};
+export const UpdateSession: Operation<UpdateSessionMutation, UpdateSessionMutationVariables> = {
+  text:
+    'mutation UpdateSession($id:ID!$title:String$favourite:Boolean){updateSession(sessionId:$id title:$title favourite:$favourite){...SessionFields ...Problem}}' +
     SessionFieldsText +
     ArtifactFieldsText +
     ProblemText,

@@ -15,6 +15,7 @@ export class MockSession {
   prompt: string;
   /** Of each viewer, what it said last. */
   readonly positions = new Map<string, Position>();
+  readonly label: { title: string | null; favourite: boolean } = { title: null, favourite: false };
   private state: State = 'LIVE';
   private readonly log: { readonly cursor: string }[] = [];
   private readonly sinks = new Set<Sink<never>>();
@@ -127,11 +128,18 @@ export class MockSession {
     return this.facts();
   }
 
+  update({ title, favourite }: { title?: string | null; favourite?: boolean }): object {
+    if (title !== undefined) this.label.title = title;
+    if (favourite !== undefined) this.label.favourite = favourite;
+    return this.facts();
+  }
+
   facts(): object {
     return {
       ...{
         __typename: 'Session',
         id: this.id,
+        ...this.label,
         cursor: this.cursor,
         state: this.state,
         reason: null,

@@ -109,7 +109,7 @@ export class MockService implements Wire {
       case 'GetModels':
         return { models: [] };
       case 'ListSessions':
-        return { sessions: this.list() };
+        return { sessions: this.list(variables) };
       case 'GetPrompts':
         return { session: session?.prompts() ?? notFound() };
       case 'GetSession':
@@ -125,6 +125,8 @@ export class MockService implements Wire {
         return { resumeSession: session?.become('LIVE') ?? notFound() };
       case 'StopSession':
         return { stopSession: session?.end('STOPPED') ?? notFound() };
+      case 'UpdateSession':
+        return { updateSession: session?.update(variables) ?? notFound() };
       case 'DeleteSession':
         this.sessions.delete(variables['id'] as string);
         return { deleteSession: { __typename: 'DeletedSession', deletedAt: new Date().toISOString() } };
@@ -148,8 +150,15 @@ export class MockService implements Wire {
   }
 
   /** All of them on one page. */
-  private list(): object {
-    const nodes = [...this.sessions.values()].reverse().map((session) => session.facts());
+  /** Words are looked for as they are. */
+  private list({ search, favourite }: Variables): object {
+    const words = ((search as string | undefined) ?? '').split(/\s+/);
+    const found = [...this.sessions.values()].filter(
+      ({ label, prompt }) =>
+        (favourite == null || label.favourite === favourite) &&
+        words.every((word) => `${label.title ?? ''} ${prompt}`.includes(word)),
+    );
+    const nodes = found.reverse().map((session) => session.facts());
     return { __typename: 'SessionConnection', nodes, pageInfo: { hasNextPage: false, endCursor: null } };
   }
 
