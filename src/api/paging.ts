@@ -8,25 +8,24 @@ export type ListSize = number | ((args: Record<string, unknown>) => number);
 
 /**
  * For the cost of an operation: `items` of a list, and `each` for what has to be read to find one of them, beyond the
- * field itself.
+ * field itself; `once` for what finding them takes, however many they are.
  */
-export function weigh(items: ListSize, each = 0): { extensions: { items: ListSize; each: number } } {
-  return { extensions: { items, each } };
+export function weigh(items: ListSize, each = 0, once: ListSize = 0): { extensions: FieldWeight } {
+  return { extensions: { items, each, once } };
 }
+
+// Not an interface, which lacks the index signature that fields' extensions have.
+export type FieldWeight = { items: ListSize; each: number; once: ListSize };
 
 /** `each` of a stored session: it takes reading a few objects of the store. */
 export const READ = 10;
 
 /** Of a field that is a connection: as many as are asked for. */
-export const pageItems: ListSize = pageItemsOf;
+export const pageItems: ListSize = ({ first }) =>
+  typeof first === 'number' ? Math.min(Math.max(first, 1), PAGE.most) : PAGE.usual;
 
-function pageItemsOf({ first }: Record<string, unknown>): number {
-  return typeof first === 'number' ? Math.min(Math.max(first, 1), PAGE.most) : PAGE.usual;
-}
-
-/** Of a list that may have to look through many to find some. */
-export const searchedItems: ListSize = (args) =>
-  args.search == null && args.favourite == null ? pageItemsOf(args) : PAGE.most;
+/** `once` of a list that may have to look through many to find some. */
+export const searching: ListSize = ({ search, favourite }) => (search == null && favourite == null ? 0 : 500);
 
 /** Of a field whose argument lists ids. */
 export const idItems: ListSize = ({ ids }) => Math.min(Array.isArray(ids) ? ids.length : 1, PAGE.most);

@@ -18,7 +18,7 @@ import { builder } from './builder.js';
 import type { ApiContext } from './context.js';
 import { absent, answering, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError } from './errors.js';
 import { connectionOf, type Connected } from './connection.js';
-import { PAGE, pageArguments, pageItems, pageSize, READ, searchedItems, weigh } from './paging.js';
+import { PAGE, pageArguments, pageItems, pageSize, READ, searching, weigh } from './paging.js';
 import { Failure } from './failure.js';
 import { formatCursor, GLOBAL_ID, localId, parseCursor, SESSION_ID } from './ids.js';
 import { linkFor } from './links.js';
@@ -344,7 +344,7 @@ builder.queryField('sessions', (t) =>
       }),
       favourite: t.arg.boolean({ description: 'Only those that are favourites, or are none.' }),
     },
-    ...weigh(searchedItems, READ),
+    ...weigh(pageItems, READ, searching),
     resolve: answering(async (_root: unknown, args: ListArgs, { sessions, signal }: ApiContext) => {
       const { first, ...rest } = args;
       const { items, next } = await sessions.sessions({ first: pageSize(first), ...withoutNulls(rest), signal });

@@ -20,7 +20,7 @@ import {
   type SelectionNode,
   type SelectionSetNode,
 } from 'graphql';
-import type { ListSize } from '../api/index.js';
+import type { FieldWeight, ListSize } from '../api/index.js';
 
 export interface OperationLimits {
   maxDocumentBytes: number;
@@ -115,14 +115,16 @@ class Measurer {
     const aliases = node.alias ? 1 : 0;
     const field = isObjectType(type) || isInterfaceType(type) ? type.getFields()[node.name.value] : undefined;
     const inner = node.selectionSet ? this.set(node.selectionSet, field && getNamedType(field.type)) : NOTHING;
-    const { items, each } = field ? this.weight(field, node) : { items: 1, each: 0 };
-    return { depth: inner.depth + 1, aliases: aliases + inner.aliases, cost: 1 + items * (each + inner.cost) };
+    const { items, each, once } = field ? this.weight(field, node) : { items: 1, each: 0, once: 0 };
+    const cost = 1 + once + items * (each + inner.cost);
+    return { depth: inner.depth + 1, aliases: aliases + inner.aliases, cost };
   }
 
-  private weight(field: GraphQLField<unknown, unknown>, node: FieldNode): { items: number; each: number } {
-    const { items, each = 0 } = field.extensions as { items?: ListSize; each?: number };
-    if (typeof items === 'function') return { items: items(getArgumentValues(field, node, this.variables)), each };
-    return { items: items ?? (isList(field) ? UNKNOWN_LENGTH : 1), each };
+  private weight(field: GraphQLField<unknown, unknown>, node: FieldNode): Record<keyof FieldWeight, number> {
+    const { items, each = 0, once = 0 } = field.extensions as Partial<FieldWeight>;
+    const asked = (size: ListSize) =>
+      typeof size === 'function' ? size(getArgumentValues(field, node, this.variables)) : size;
+    return { items: asked(items ?? (isList(field) ? UNKNOWN_LENGTH : 1)), each, once: asked(once) };
   }
 
   /** Nesting is bounded by a rule of GraphQL itself (MaxIntrospectionDepthRule), and types of types are many levels. */

@@ -32,7 +32,7 @@ export function Gallery({ onRemix }: Props) {
         <input
           type="search"
           aria-label="Search the sessions"
-          placeholder="Search titles and prompts"
+          placeholder="Title or prompt"
           maxLength={LONGEST_SEARCH}
           value={typed}
           onInput={(event) => setTyped(event.currentTarget.value)}

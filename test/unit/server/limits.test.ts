@@ -42,6 +42,7 @@ test('counts what stands under a list once per item, as the variables say', () =
     1 + 7 * one,
   );
   expect(cost('{ sessions { ... on SessionConnection { nodes { id } } } }')).toBe(1 + 20 * one);
+  expect(cost('{ sessions(search: "fox") { ... on SessionConnection { nodes { id } } } }')).toBe(501 + 20 * one);
   const nodes = 'query ($i: [ID!]!) { nodes(ids: $i) { id } }';
   expect(cost(nodes, { i: ['Session:a', 'Session:b', 'Session:a'] })).toBe(1 + 3 * 11);
   expect(cost(nodes, { i: Array(7000).fill('Session:a') })).toBe(1 + 100 * 11);
