@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { basename, relative } from 'node:path';
 import cliProgress from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
@@ -87,7 +88,10 @@ export function importCommand(): Command {
       settingOf,
       [],
     )
-    .option('--dry-run', 'check everything and print what would be read, merged and left out; write nothing')
+    .option(
+      '--dry-run',
+      'check names, shapes and adapters, and print what would be read, merged and left out; write nothing',
+    )
     .option('--quiet', 'do not show a progress bar')
     .action(run);
 }
@@ -223,9 +227,11 @@ export function verifyHint(directory: string): string {
   return `Next: longlive models verify --models ${relative('', directory) || '.'}`;
 }
 
-/** A weight is what follows the last colon, if that looks like a number. */
+/** A weight is what follows the last colon, if that looks like a number, and is not the end of a file's name. */
 export function loraOf(text: string, before: { path: string; weight: number }[]): { path: string; weight: number }[] {
   const [, path, weight] = /^(.+?)(?::([-+]?(?:\d|\.\d)[\d.eE+-]*))?$/s.exec(text) ?? [];
+  if (path !== undefined && weight !== undefined && existsSync(text) && !existsSync(path))
+    return [...before, { path: text, weight: 1 }];
   if (!path) throw new InvalidArgumentError('Expected a file, or file:weight, for example style.safetensors:0.8.');
   return [...before, { path, weight: weight === undefined ? 1 : weightOf(weight) }];
 }

@@ -13,6 +13,7 @@ import {
   installPackage,
   isRemote,
   openFolder,
+  type PackageProblem,
   type PackageSource,
   pinnedName,
   readFolder,
@@ -299,13 +300,18 @@ async function runVerify(names: string[], flags: VerifyFlags): Promise<void> {
   const unknown = names.filter((name) => !sources.some((source) => source.name === name));
   const complaints = [
     ...(names.length === 0 ? problems.map(({ message }) => message) : []),
-    ...unknown.map(
-      (name) => `No usable model package "${name}" in ${config.models.join(', ')}; see: longlive models list`,
-    ),
+    ...unknown.map((name) => unusable(name, config.models, problems)),
   ];
   for (const source of chosen) complaints.push(...(await verify(source, config)));
   if (complaints.length > 0) throw new Failure(EXIT.unavailable, complaints.join('\n'));
   if (names.length > 0 && !flags.files) await verifyFilms(names, config, flags);
+}
+
+/** What stands at its place and cannot be read is probably what was meant. */
+function unusable(name: string, places: readonly string[], problems: readonly PackageProblem[]): string {
+  const own = problems.filter(({ directory }) => basename(directory) === name).map(({ message }) => message);
+  if (own.length > 0) return own.join('\n');
+  return `No usable model package "${name}" in ${places.join(', ')}; see: longlive models list`;
 }
 
 async function verify(source: PackageSource, config: ServerConfig): Promise<string[]> {
@@ -329,11 +335,13 @@ async function verify(source: PackageSource, config: ServerConfig): Promise<stri
 async function runConfigure(name: string, texts: string[], flags: Record<string, unknown>): Promise<void> {
   const config = loadConfig(process.env, flags);
   const settings = texts.map(parseSetting);
-  const { sources } = await findSources(
+  const { sources, problems } = await findSources(
     config.models.filter((place) => !isRemote(place)),
     modelCache(config),
   );
   const found = sources.find((source) => source.name === name && !source.remote);
+  if (!found && problems.some(({ directory }) => basename(directory) === name))
+    throw new Failure(EXIT.unavailable, unusable(name, config.models, problems));
   if (!found) {
     throw new Failure(
       EXIT.usage,

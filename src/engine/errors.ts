@@ -18,6 +18,7 @@ const RETRY_AFTER_SECONDS = 30;
 
 /** While opening: the request or the package may be at fault. */
 export function openingError(error: unknown): DomainError {
+  if (error instanceof DomainError) return error;
   const code = MEANING[nativeCode(error) ?? 'INTERNAL'];
   const retryAfterSeconds = code === 'AT_CAPACITY' ? RETRY_AFTER_SECONDS : undefined;
   return new DomainError(code, messageOf(error), { cause: error, ...(retryAfterSeconds && { retryAfterSeconds }) });

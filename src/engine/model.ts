@@ -1,8 +1,6 @@
 /** One model package, which is loaded when it is needed: its native model, its tokenizer and the prompts it has encoded lately. */
 
 import { LRUCache } from 'lru-cache';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type {
   Conditioning,
   Generation,
@@ -30,7 +28,8 @@ import { bytesOf, type HeldPackage } from '../packages/package.js';
 import type { PackageSource } from '../packages/sources.js';
 import { endSeconds } from '../import/sampling.js';
 import { cleanPrompt, simplified } from './text.js';
-import { Tokenizer } from './tokenizer.js';
+import type { Tokenizer } from './tokenizer.js';
+import { readTokenizer } from './tokenizer-file.js';
 import { Vocabulary } from './vocabulary.js';
 
 /** Prompts whose embeddings are kept. */
@@ -234,7 +233,7 @@ export class Model implements Pooled {
     const held = await this.source.hold();
     try {
       const { directory } = held;
-      const tokenizer = Tokenizer.parse(await readFile(join(directory, 'tokenizer.json'), 'utf8'));
+      const tokenizer = await readTokenizer(this.source.name, directory);
       const native = await this.loadNative(directory);
       this.tellPrecision();
       this.measuredBytes = native.weightBytes || undefined;

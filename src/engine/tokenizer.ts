@@ -6,6 +6,8 @@
  */
 
 import { z } from 'zod';
+import { printed } from '../files/printable.js';
+import { problemsOf } from '../files/schema-problems.js';
 import { type Normalize, normalizerOf, normalizerSchema, splitWhiteSpace } from './normalizer.js';
 
 /** `add_prefix_space` is what older files say instead of `prepend_scheme`. */
@@ -68,6 +70,17 @@ interface Cut {
   score: number;
 }
 
+/** With or without a mark of byte order. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text.replace(/^\ufeff/, ''));
+  } catch (error) {
+    throw new Error(
+      printed`tokenizer.json is not JSON: ${error instanceof Error ? error.message : ''}. Download it again.`,
+    );
+  }
+}
+
 /** How much worse than the worst piece an unknown character is. */
 const UNKNOWN_PENALTY = 10;
 
@@ -93,9 +106,12 @@ export class Tokenizer {
 
   /** Throws an Error that names what this tokenizer cannot do. */
   static parse(json: string): Tokenizer {
-    const parsed = schema.safeParse(JSON.parse(json));
+    const value = jsonOf(json);
+    const parsed = schema.safeParse(value);
     if (parsed.success) return new Tokenizer(parsed.data);
-    throw new Error(`tokenizer.json is not supported:\n${z.prettifyError(parsed.error)}`);
+    throw new Error(
+      `tokenizer.json is not supported: ${problemsOf(parsed.error, value)}. Take that of umT5, a Unigram model with Metaspace.`,
+    );
   }
 
   /** Ids of a text with its special tokens; cut so that these still end it when longer than `limit` or than the file allows. */

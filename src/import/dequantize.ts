@@ -6,7 +6,7 @@
 import { printed } from '../files/printable.js';
 import { toFloat32 } from './convert.js';
 import { ImportError } from './errors.js';
-import { PLAIN_FP8, QUANTIZED, UNKNOWN_BITS } from './layouts.js';
+import { BLOCK_SCALES, PLAIN_FP8, QUANTIZED, UNKNOWN_BITS } from './layouts.js';
 import { numbersOf } from './quantize.js';
 import { countOf, type DType, type Tensor, wholeTensor } from './tensor.js';
 
@@ -19,10 +19,20 @@ const BESIDE = /(?:^|\.)(?:scaled_fp8|scale_input|input_scale|comfy_quant)$/;
 export function quantizedKind(tensors: ReadonlyMap<string, Tensor>): { title: string; read: boolean } | undefined {
   const names = [...tensors.keys()];
   const kind = QUANTIZED.find(({ sign }) => names.some((name) => sign.test(name)));
-  if (kind) return kind;
+  if (kind) return kind.read && hasBlockScales(tensors) ? { title: BLOCK_SCALES, read: false } : kind;
   const types = new Set([...tensors].filter(([name]) => name.endsWith('.weight')).map(([, { dtype }]) => dtype));
   if (types.has('F8_E4M3') || types.has('F8_E5M2')) return { title: PLAIN_FP8, read: true };
   return types.has('I8') || types.has('U8') ? { title: UNKNOWN_BITS, read: false } : undefined;
+}
+
+/** More scales than one to each row are not known here. */
+function hasBlockScales(tensors: ReadonlyMap<string, Tensor>): boolean {
+  return [...tensors].some(([name, { shape }]) => {
+    const module = SCALES.exec(name)?.[1];
+    const weight = module === undefined ? undefined : tensors.get(`${module}.weight`);
+    const count = countOf(shape);
+    return weight !== undefined && count !== 1 && count !== weight.shape[0];
+  });
 }
 
 /** The same tensors without scales, those of 8 bits as F32. */

@@ -84,12 +84,17 @@ export async function findWeights(paths: readonly string[], options: FindOptions
       const source = await open(found, path);
       found.adapters.push(await adapterOf(source, adapter));
     }
+    const joined: string[] = [];
     const inside = async (given: string) =>
-      (await filesIn(given, 0, found.left)).map((path) => ({ path, named: path === given }));
+      (await filesIn(given, 0, { left: found.left, joined })).map((path) => ({ path, named: path === given }));
     for (const { path, named } of (await Promise.all(paths.map(inside))).flat()) {
       if (seen.has(await realpathOf(path))) continue;
       const files = await take(found, path, named, options);
       for (const file of [path, ...files]) seen.add(await realpathOf(file));
+    }
+    for (const path of joined) {
+      if (!seen.has(await realpath(path).catch(() => path)))
+        found.left.push({ path, what: 'a shard that the index beside it does not name' });
     }
   } catch (error) {
     await closeAll(found);
@@ -116,8 +121,15 @@ function absent(path: string): ImportError {
 
 // -- folders
 
+interface Listing {
+  left: Left[];
+  /** Shards that are read with the file that stands for them. */
+  joined: string[];
+}
+
 /** A file itself; of a folder, what may be weights or a tokenizer. Files with weights of another kind are told. */
-async function filesIn(path: string, depth: number, left: Left[]): Promise<string[]> {
+async function filesIn(path: string, depth: number, listing: Listing): Promise<string[]> {
+  const { left } = listing;
   const found = await stat(path).catch(() => undefined);
   if (!found) throw absent(path);
   if (!found.isDirectory()) return [path];
@@ -129,13 +141,17 @@ async function filesIn(path: string, depth: number, left: Left[]): Promise<strin
     return [];
   }
   const there = new Set(all);
-  const names = byUse(firstShards(all)).filter((name) => !name.startsWith('.') && !isOldTwin(name, there));
+  const taken = firstShards(all);
+  const joined = all.filter((name) => !taken.includes(name) && !isOldTwin(name, there));
+  listing.joined.push(...joined.map((name) => join(path, name)));
+  const names = byUse(taken).filter((name) => !name.startsWith('.'));
   const inner: string[] = [];
   for (const name of names) {
     const file = join(path, name);
     const entry = await stat(file).catch(() => undefined);
     if (!entry) left.push({ path: file, what: 'broken link' });
-    else if (entry.isDirectory()) inner.push(...(await folderIn(file, depth + 1, left)));
+    else if (entry.isDirectory()) inner.push(...(await folderIn(file, depth + 1, listing)));
+    else if (isOldTwin(name, there)) left.push({ path: file, what: 'the safetensors beside it are used' });
     else if (TRAINING_STATE.test(name)) left.push({ path: file, what: 'state of a training run' });
     else if (TOKENIZERS.includes(name) || WEIGHT_FILES.test(name) || INDEX_FILES.test(name)) inner.push(file);
     else if (OTHER_FILES.some((other) => other.name.test(name))) left.push({ path: file, what: otherFile(file) ?? '' });
@@ -143,9 +159,12 @@ async function filesIn(path: string, depth: number, left: Left[]): Promise<strin
   return inner;
 }
 
-async function folderIn(path: string, depth: number, left: Left[]): Promise<string[]> {
-  if (depth <= DEEPEST) return filesIn(path, depth, left);
-  left.push({ path, what: `folders nested deeper than ${DEEPEST} are not searched; pass it as a source of its own` });
+async function folderIn(path: string, depth: number, listing: Listing): Promise<string[]> {
+  if (depth <= DEEPEST) return filesIn(path, depth, listing);
+  listing.left.push({
+    path,
+    what: `folders nested deeper than ${DEEPEST} are not searched; pass it as a source of its own`,
+  });
   return [];
 }
 

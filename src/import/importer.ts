@@ -9,7 +9,7 @@ import { rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeDirectory } from '../files/make-directory.js';
 import { printed } from '../files/printable.js';
-import { ImportError } from './errors.js';
+import { ImportError, inFile } from './errors.js';
 import { json } from './json.js';
 import { withLock } from './lock.js';
 import { PACKAGE_NAME } from './package-name.js';
@@ -99,10 +99,13 @@ async function writeFiles(
   const state = await openState(partial, await fingerprint(found, options));
   await checkSpace(partial, total - state.bytes());
   options.onStart?.(total);
-  for (const [file, { tensors, typeOf }] of parts) {
+  for (const [file, { component, tensors, typeOf }] of parts) {
     const onBytes = (bytes: number) => options.onProgress?.(bytes, file);
     if (state.files[file]) onBytes(bodyBytes(tensors, typeOf));
-    else await state.add(file, await writeSafeTensors(join(partial, file), tensors, typeOf, onBytes));
+    else
+      await inFile(found.networks.get(component)?.path ?? file, async () =>
+        state.add(file, await writeSafeTensors(join(partial, file), tensors, typeOf, onBytes)),
+      );
   }
   await state.add('tokenizer.json', await writeText(join(partial, 'tokenizer.json'), tokenizer));
   await state.add('config.json', await writeText(join(partial, 'config.json'), json(config)));

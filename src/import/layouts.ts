@@ -127,16 +127,18 @@ export type Part = 'a' | 'b' | 'alpha' | 'weight' | 'bias' | 'modulation';
 /** The first that fits; the module is what stands in front. */
 export const PARTS: readonly { pattern: RegExp; part: Part }[] = [
   {
-    pattern: /^(.+)\.(?:lora_[Aa]|lora_down|lora\.down|lora_linear_layer\.down)(?:\.(?!weight)[\w-]+)?(?:\.weight)?$/,
+    pattern:
+      /^(.+)\.(?:lora_[Aa]|lora_down|lora\.down|lora_linear_layer\.down)(?:\.(?!weight(?:\.|$))[^.]+)?(?:\.weight)?$/,
     part: 'a',
   },
   {
-    pattern: /^(.+)\.(?:lora_[Bb]|lora_up|lora\.up|lora_linear_layer\.up)(?:\.(?!weight|bias)[\w-]+)?(?:\.weight)?$/,
+    pattern:
+      /^(.+)\.(?:lora_[Bb]|lora_up|lora\.up|lora_linear_layer\.up)(?:\.(?!(?:weight|bias)(?:\.|$))[^.]+)?(?:\.weight)?$/,
     part: 'b',
   },
   { pattern: /^(.+\.processor\.to_(?:[qkv]|out)_lora)\.down\.weight$/, part: 'a' },
   { pattern: /^(.+\.processor\.to_(?:[qkv]|out)_lora)\.up\.weight$/, part: 'b' },
-  { pattern: /^(.+)\.(?:alpha|lora_alpha|network_alpha)(?:\.(?!weight)[\w-]+)?$/, part: 'alpha' },
+  { pattern: /^(.+)\.(?:alpha|lora_alpha|network_alpha)(?:\.(?!weight$)[^.]+)?$/, part: 'alpha' },
   // ComfyUI's differences: added as they are.
   { pattern: /^(.+)\.diff$/, part: 'weight' },
   { pattern: /^(.+)\.diff_b$/, part: 'bias' },
@@ -177,7 +179,7 @@ export const OTHER_ADAPTERS: readonly { title: string; example: string; sign: Re
   {
     title: 'LoRA with biases of its own',
     example: 'base_model.model.blocks.0.self_attn.q.lora_B.bias',
-    sign: /\.lora_(?:A|B|up|down)(?:\.[\w-]+)?\.bias$/,
+    sign: /\.lora_(?:A|B|up|down)(?:\.[^.]+)?\.bias$/,
   },
   { title: 'LoRA of an embedding', example: 'base_model.model.embed.lora_embedding_A', sign: /\.lora_embedding_[AB]/ },
   {
@@ -313,6 +315,8 @@ export const QUANTIZED: readonly QuantizedKind[] = [
 ];
 /** Weights that were only cast. */
 export const PLAIN_FP8 = 'plain fp8 (E4M3 or E5M2, without scales)';
+/** Of 8 bits or fewer, with more scales than rows. */
+export const BLOCK_SCALES = 'numbers with scales for parts of rows (MXFP8 and the like)';
 /** Weights of type I8 or U8 whose scales nobody here knows. */
 export const UNKNOWN_BITS = 'whole numbers of 8 bits or less, in an unknown layout';
 

@@ -284,7 +284,7 @@ function layoutOf(names: readonly string[]): string {
       .replace(/\{(\w+)\}/g, (_, key: string) => PLACES[key] ?? '.+');
     return names.some((name) => new RegExp(`^${pattern}$`).test(name));
   })?.title;
-  return title ?? 'names of Wan';
+  return title ?? (names.some((name) => /[._]attn[12][._]/.test(name)) ? 'names of Diffusers' : 'names of Wan');
 }
 
 const PLACES: Record<string, string> = {

@@ -46,7 +46,10 @@ export async function readSafeTensorsFile(
     const parsed = entrySchema.safeParse(value);
     if (!parsed.success) throw new ImportError(printed`The header describes ${quoted(name)} in an unknown form.`);
     const { dtype, shape, data_offsets } = parsed.data;
-    if (!isDType(dtype)) throw new ImportError(printed`Tensor ${quoted(name)} has the unknown type ${quoted(dtype)}.`);
+    if (!isDType(dtype))
+      throw new ImportError(
+        printed`Tensor ${quoted(name)} is stored as ${quoted(dtype)}, which is not read. Take the bf16, fp16 or fp32 file.`,
+      );
     const [from, to] = data_offsets;
     if (countOf(shape, `Tensor ${quoted(name)}`) * sizeOf(dtype) !== to - from) {
       throw new ImportError(printed`Tensor ${quoted(name)} has a byte count that does not match its shape.`);

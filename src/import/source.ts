@@ -5,7 +5,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ByteSource } from './bytes.js';
 import { openBytes } from './bytes.js';
-import { counted, ImportError, lined, inFile, listed, shown } from './errors.js';
+import { counted, ImportError, lined, inFile, listed, quoted, shown } from './errors.js';
 import { INDEX_FILES, OTHER_FILES, SHARD_FILE } from './layouts.js';
 import { isSafeTensors, readIndex, readSafeTensorsFile } from './safetensors.js';
 import type { Metadata } from './strength.js';
@@ -87,7 +87,10 @@ async function openFile(path: string): Promise<Source> {
 async function openIndexed(path: string): Promise<Source> {
   const shards = await readIndex(path);
   const missing = (await Promise.all([...shards.keys()].map(absent))).flat();
-  if (missing.length > 0) throw new ImportError(lined(printed`${path} names missing files:`, listed(missing)));
+  if (missing.length > 0)
+    throw new ImportError(
+      lined(printed`${path} names missing files:`, listed(missing), 'Download them into the same folder.'),
+    );
   return openAll(path, shards);
 }
 
@@ -111,7 +114,11 @@ async function shardsOf(path: string): Promise<string[] | undefined> {
   if (missing.length > 0) {
     const names = missing.map((i) => `shard ${i} of ${total}`);
     throw new ImportError(
-      lined(printed`${join(dirname(path), `${stem}-…-of-${count}${ending}`)} is incomplete; missing:`, listed(names)),
+      lined(
+        printed`${join(dirname(path), `${stem}-…-of-${count}${ending}`)} is incomplete; missing:`,
+        listed(names),
+        'Download them into the same folder.',
+      ),
     );
   }
   return [...byIndex].sort(([a], [b]) => a - b).map(([, name]) => join(dirname(path), name));
@@ -130,12 +137,21 @@ async function absent(path: string): Promise<string[]> {
 /** With the tensors that are expected in each file, where somebody says so. */
 async function openAll(path: string, shards: ReadonlyMap<string, readonly string[]>): Promise<Source> {
   const sources: Source[] = [];
+  const places = new Map<string, string>();
   const close = async () => void (await Promise.all(sources.map((source) => source.close())));
   try {
     for (const [file, expected] of shards) {
       const source = await inFile(file, () => openFile(file));
       sources.push(source);
       const found = new Set(source.tensors.map(({ name }) => name));
+      for (const name of found) {
+        const other = places.get(name);
+        if (other !== undefined)
+          throw new ImportError(
+            printed`${file} and ${basename(other)} both hold ${quoted(name)}: they are not shards of one checkpoint. Download all shards again.`,
+          );
+        places.set(name, file);
+      }
       const missing = expected.filter((name) => !found.has(name));
       if (missing.length > 0)
         throw new ImportError(

@@ -2,6 +2,7 @@
 
 import {
   ADAPTERS,
+  BLOCK_SCALES,
   NETWORKS,
   OTHER_ADAPTERS,
   OTHER_FILES,
@@ -15,6 +16,7 @@ export const TABLES_BEGIN = '<!-- layouts: made by scripts/print-layouts.ts -->'
 export const TABLES_END = '<!-- end of layouts -->';
 
 const PLAIN_KIND = { title: PLAIN_FP8, example: 'a weight of type F8_E4M3', read: true };
+const BLOCK_KIND = { title: BLOCK_SCALES, example: 'a weight_scale of more than one number a row', read: false };
 const UNKNOWN_KIND = { title: UNKNOWN_BITS, example: 'a weight of type I8 beside ….scale', read: false };
 
 const NETWORK_TITLES = { dit: 'video network', textEncoder: 'text encoder', vae: 'VAE', tinyVae: 'tiny decoder' };
@@ -43,7 +45,7 @@ export function layoutTables(): string {
     '',
     table(
       ['quantized weights', 'for example', ''],
-      [...QUANTIZED, PLAIN_KIND, UNKNOWN_KIND].map(({ title, example, read }) => [
+      [...QUANTIZED, PLAIN_KIND, BLOCK_KIND, UNKNOWN_KIND].map(({ title, example, read }) => [
         title,
         `\`${example}\``,
         read ? 'read with `--dequantize`' : 'refused',

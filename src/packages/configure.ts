@@ -4,7 +4,7 @@ import { printed } from '../files/printable.js';
 import { open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { applySettings, ImportError, type Setting } from '../import/index.js';
-import { digestOf, parseConfig, parseManifest } from './package.js';
+import { digestOf, parseConfig, parseManifest, parseText } from './package.js';
 
 export interface Change {
   /** `sampling.rope`. */
@@ -32,7 +32,7 @@ export async function configurePackage(directory: string, settings: readonly Set
   const [configBytes, manifestBytes] = await Promise.all([readFile(configPath), readFile(manifestPath)]);
   const manifest = parseManifest(manifestBytes);
   parseConfig(configBytes);
-  const before = JSON.parse(configBytes.toString('utf8')) as Config;
+  const before = parseText(configBytes) as Config;
   const after = applySettings(before, settings);
   const changes = changesOf(before, after);
   const bytes = changes.length > 0 ? json(after) : configBytes;

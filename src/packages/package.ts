@@ -6,6 +6,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { printable, printed } from '../files/printable.js';
+import { problemsOf } from '../files/schema-problems.js';
 import { readSmall } from '../import/bytes.js';
 import { PACKAGE_NAME } from '../import/package-name.js';
 import { pictureSide } from '../import/sampling.js';
@@ -14,8 +15,6 @@ const MOST_FILES = 256;
 
 /** Of manifest.json and config.json. */
 export const MOST_JSON_BYTES = 1 << 20;
-/** Told of what is wrong with one file. */
-const MOST_ISSUES = 5;
 /** Of a text that people read. */
 const LONGEST_TEXT = 10_000;
 
@@ -183,25 +182,21 @@ async function tryRead(directory: string): Promise<ModelPackage | PackageProblem
   }
 }
 
+/** With or without a mark of byte order, which some editors write. Throws what JSON.parse does. */
+export function parseText(bytes: Uint8Array): unknown {
+  return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+}
+
 function parse<T>(file: string, bytes: Uint8Array, schema: z.ZodType<T>): T {
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    json = parseText(bytes);
   } catch (error) {
     throw new PackageError(printed`${file} is not JSON: ${error instanceof Error ? error.message : error}`);
   }
   const parsed = schema.safeParse(json);
   if (parsed.success) return parsed.data;
-  const { issues } = parsed.error;
-  const more = issues.length > MOST_ISSUES ? `\nand ${issues.length - MOST_ISSUES} more` : '';
-  throw new PackageError(`${file}: ${z.prettifyError({ issues: issues.slice(0, MOST_ISSUES).map(brief) })}${more}`);
-}
-
-/** Keys and values of a stranger's file may be long, and forge lines. */
-function brief<T extends { message: string; path: PropertyKey[] }>(issue: T): T {
-  const cut = (words: string) => printable(words.length > 200 ? `${words.slice(0, 200)}…` : words);
-  const path = issue.path.map((key) => (typeof key === 'string' ? cut(key) : key));
-  return { ...issue, message: cut(issue.message), path };
+  throw new PackageError(`${file} cannot be used: ${problemsOf(parsed.error, json)}.`);
 }
 
 async function sha256(path: string): Promise<string> {

@@ -74,6 +74,22 @@ describe('longlive models configure', () => {
     expect(await run('configure', 'mine', 'rope=relative')).toBe(`${join(models, 'mine')}: nothing to change\n`);
   });
 
+  it('reads a config.json with a mark of byte order, and writes it without', async () => {
+    write();
+    writeFileSync(join(models, 'mine/config.json'), `\ufeff${JSON.stringify(DEEP)}`);
+    await run('configure', 'mine', 'rope=relative');
+    expect(stored().sampling.rope).toBe('relative');
+  });
+
+  it.each(['configure', 'verify'])('says what is wrong with a package that cannot be read: %s', async (command) => {
+    write();
+    writeFileSync(join(models, 'mine/config.json'), JSON.stringify({ ...DEEP, video: { ...DEEP.video, fps: 500 } }));
+    expect(await failure(command, 'mine')).toMatchObject({
+      exitCode: EXIT.unavailable,
+      message: 'Model package mine: config.json cannot be used: video.fps is 500, but must be at most 240.',
+    });
+  });
+
   it('accepts a config.json that was edited, and says so', async () => {
     write();
     writeFileSync(join(models, 'mine/config.json'), JSON.stringify({ ...DEEP, video: { ...DEEP.video, fps: 24 } }));

@@ -57,7 +57,7 @@ describe('openEngine', () => {
   ])('refuses a guide with %s', async (_what, prompts) => {
     writePackage('alpha', (manifest) => Object.assign(manifest, { prompts }));
     await expect(openEngine({ models: root, addon: new FakeAddon() })).rejects.toThrow(
-      /manifest\.json: ✖[^]*at prompts/,
+      /manifest\.json cannot be used: .*prompts/,
     );
   });
 

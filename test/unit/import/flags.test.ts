@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -53,6 +53,20 @@ describe('the flags of longlive import', () => {
         { path: 'less.pt', weight: -1, alpha: 64 },
       ],
     });
+  });
+
+  it('take a file whose name ends like a weight for what it is', () => {
+    const root = mkdtempSync(join(tmpdir(), 'longlive-flags-'));
+    try {
+      writeFileSync(join(root, 'style:2'), '');
+      const [file, both] = [join(root, 'style:2'), `${join(root, 'style:2')}:0.5`];
+      expect(parse('a.pt', '--out', 'm', '--lora', file, '--lora', both).loras).toEqual([
+        { path: file, weight: 1 },
+        { path: file, weight: 0.5 },
+      ]);
+    } finally {
+      rmSync(root, { recursive: true, force: true });
+    }
   });
 
   it.each([

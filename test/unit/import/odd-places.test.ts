@@ -206,6 +206,19 @@ describe('names of an adapter', () => {
     );
   });
 
+  it.each(['my style', '水墨', 'weights_v2', 'ink-1'])('may hold the name of the adapter: %s', async (name) => {
+    const named = Object.fromEntries(
+      Object.entries(plain('base_model.model.')).map(([key, each]) => [key.replace(/weight$/, `${name}.weight`), each]),
+    );
+    const found = await read(adapter(named));
+    expect([...found.pairs.keys()]).toEqual(MODULES.map((module) => `${module}.weight`));
+  });
+
+  it('of the family that they are of are told', async () => {
+    const named = factors('base_model.model.transformer.blocks.0.attn1.to_q');
+    expect((await read(adapter(named))).layout).toBe('names of Diffusers');
+  });
+
   it('of its factors may be small letters', async () => {
     expect((await read(adapter(factors('blocks.0.self_attn.q', WIDTH, ['lora_a', 'lora_b'])))).pairs.size).toBe(1);
   });

@@ -131,13 +131,56 @@ describe('shards', () => {
     const folder = join(root, 'dit');
     await writeShards(folder, ['model-00001-of-00003.safetensors', 'model-00003-of-00003.safetensors']);
     await expect(importModel(options([folder, ...others()]))).rejects.toThrow(
-      /model-…-of-00003\.safetensors is incomplete; missing:\n {4}shard 2 of 3/,
+      /model-…-of-00003\.safetensors is incomplete; missing:\n {4}shard 2 of 3\nDownload them into the same folder\./,
     );
     const weight_map = { a: 'model-00001-of-00003.safetensors', b: 'model-00002-of-00003.safetensors' };
     writeFileSync(join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map }));
     await expect(importModel(options([folder, ...others()]))).rejects.toThrow(
-      /model\.safetensors\.index\.json names missing files:\n {4}.*model-00002-of-00003/,
+      /model\.safetensors\.index\.json names missing files:\n {4}.*model-00002-of-00003\.safetensors\nDownload them into the same folder\./,
     );
+  });
+
+  describe('files beside shards', () => {
+    const NAMES = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
+    const stray = 'model-00003-of-00003.safetensors';
+
+    async function indexed(): Promise<string> {
+      const folder = join(root, 'dit');
+      await writeShards(folder, NAMES);
+      const { tensors } = await readShards(folder);
+      const weight_map = Object.fromEntries(tensors);
+      writeFileSync(join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map }));
+      return folder;
+    }
+
+    async function readShards(folder: string): Promise<{ tensors: [string, string][] }> {
+      const all = await Promise.all(NAMES.map(async (name) => [name, await storedIn(join(folder, name))] as const));
+      return {
+        tensors: all.flatMap(([name, held]) => Object.keys(held).map((tensor): [string, string] => [tensor, name])),
+      };
+    }
+
+    it('that no index names are told, and so is what is there as safetensors, too', async () => {
+      const folder = await indexed();
+      writeCheckpoint(join(folder, stray), { other: stored([1], [1]) });
+      writeFileSync(join(folder, 'pytorch_model.bin'), 'x');
+      const { left } = await planImport(options([folder, ...others()]));
+      expect(left).toEqual([
+        { path: join(folder, 'pytorch_model.bin'), what: 'the safetensors beside it are used' },
+        { path: join(folder, stray), what: 'a shard that the index beside it does not name' },
+      ]);
+    });
+
+    it('are refused by both names where they hold the same tensor', async () => {
+      const folder = await indexed();
+      const [first = '', second = ''] = NAMES;
+      const held = await storedIn(join(folder, second));
+      const [name = ''] = Object.keys(await storedIn(join(folder, first)));
+      writeCheckpoint(join(folder, second), { ...held, [name]: stored([1], [1]) });
+      await expect(planImport(options([folder, ...others()]))).rejects.toThrow(
+        new RegExp(`${second} and ${first} both hold "${name}": they are not shards of one checkpoint`),
+      );
+    });
   });
 });
 
@@ -364,6 +407,16 @@ describe('weights in 8 bits', () => {
     expect(stored.size).toBe(69);
   });
 
+  it('scales for parts of rows are refused at once, with what to take', async () => {
+    const scales = (rows: number) => ({ ...empty('U8', [rows, 2]) });
+    const weights = await scaledNetwork(scales, (matrix) => matrix.replace(/weight$/, 'weight_scale'));
+    const path = writeCheckpoint(join(root, 'fp8.safetensors'), weights);
+    for (const dequantize of [false, true])
+      await expect(planImport(options([path, ...others()], { dequantize }))).rejects.toThrow(
+        /fp8\.safetensors: The video network \(DiT\) is quantized: numbers with scales for parts of rows \(MXFP8 and the like\); use the bf16 or fp16 file\.$/,
+      );
+  });
+
   it('a scale without its weight is refused by name', async () => {
     const weights = {
       ...(await scaledNetwork(
@@ -376,6 +429,23 @@ describe('weights in 8 bits', () => {
     await expect(importModel(options([path, ...others()], { dequantize: true }))).rejects.toThrow(
       '"blocks.9.x.scale_weight" is a scale without a weight.',
     );
+  });
+});
+
+describe('numbers that are none', () => {
+  it('are refused by file and tensor, and nothing is left', async () => {
+    const weights = await dit();
+    const name = 'blocks.0.ffn.0.bias';
+    const shape = (weights[name] as Stored).shape;
+    const count = shape.reduce((product, size) => product * size, 1);
+    const path = writeCheckpoint(join(root, 'nan.safetensors'), {
+      ...weights,
+      [name]: stored(new Array<number>(count).fill(NaN), shape),
+    });
+    await expect(importModel(options([path, ...others()]))).rejects.toThrow(
+      `${path}: "${name}" cannot be used. It contains NaN, infinity`,
+    );
+    expect(existsSync(join(root, 'out'))).toBe(false);
   });
 });
 
