@@ -9,11 +9,11 @@ const MOST_BYTES = 16 << 20;
 /** Successes that every S3 says with an entity tag. */
 const TAGGED = ['GetObjectCommand', 'HeadObjectCommand', 'PutObjectCommand', 'UploadPartCommand'];
 
-/** What stands in the others, besides refusals that come with a status of success. */
+/** What stands in the others. */
 const ROOTS: Readonly<Record<string, RegExp>> = {
   ListObjectsV2Command: /<(?:\w+:)?ListBucketResult[\s>/]/,
   CreateMultipartUploadCommand: /<(?:\w+:)?InitiateMultipartUploadResult[\s>/]/,
-  CompleteMultipartUploadCommand: /<(?:\w+:)?(?:CompleteMultipartUploadResult|Error)[\s>/]/,
+  CompleteMultipartUploadCommand: /<(?:\w+:)?CompleteMultipartUploadResult[\s>/]/,
 };
 
 interface Answer {
@@ -33,18 +33,27 @@ export function boundAnswers(client: S3Client): void {
         const result = await next(args);
         const response = result.response as Answer;
         const succeeded = response.statusCode < 300;
-        if (succeeded && TAGGED.includes(commandName) && response.headers['etag'] === undefined) refuse(response);
-        const isObject = commandName === 'GetObjectCommand' && succeeded;
+        const untagged = succeeded && TAGGED.includes(commandName) && response.headers['etag'] === undefined;
+        const isObject = commandName === 'GetObjectCommand' && succeeded && !untagged;
         if (!isObject && isBody(response.body)) {
           const text = await textOf(response.body);
           response.body = text;
-          const root = ROOTS[commandName];
-          if (succeeded && (root ? !root.test(text.toString('latin1')) : isPage(response))) refuse(response);
+          if (succeeded && REFUSAL.test(text.toString('latin1', 0, 1000))) response.statusCode = 503;
+          else if (succeeded && isForeign(commandName, response, text)) refuse(response);
         }
+        if (untagged && response.statusCode < 300) refuse(response);
         return result;
       },
     { name: 'boundAnswers', step: 'deserialize', priority: 'low' },
   );
+}
+
+/** S3 may refuse with a status of success, once it has begun to answer. */
+const REFUSAL = /^\s*(?:<\?xml[^>]*\?>\s*)?<(?:\w+:)?Error[\s>]/;
+
+function isForeign(commandName: string, response: Answer, text: Buffer): boolean {
+  const root = ROOTS[commandName];
+  return root ? !root.test(text.toString('latin1')) : isPage(response);
 }
 
 const isPage = ({ headers }: Answer): boolean => /^text\/html/i.test(headers['content-type'] ?? '');

@@ -58,7 +58,7 @@ const MEANINGS: readonly Meaning[] = [
     code: 'UNREACHABLE',
     hint: 'the server redirects to another address: check s3Endpoint (LONGLIVE_S3_ENDPOINT) and s3Region (LONGLIVE_S3_REGION)',
   },
-  { names: ['CredentialsProviderError'], statuses: [401, 403], code: 'DENIED' },
+  { names: ['CredentialsProviderError', 'AccessDenied'], statuses: [401, 403], code: 'DENIED' },
   { names: [], statuses: [404], code: 'NOT_FOUND' },
   { names: [], statuses: [412], code: 'CONFLICT' },
   { names: ['NotImplemented'], statuses: [501], code: 'UNUSABLE' },
@@ -128,8 +128,13 @@ const MOST_WORDS = 500;
 
 /** A conditional write that the server does not know, said as what it is; everything else unchanged. */
 export function conditionalWriteError(error: unknown, key: string): unknown {
-  if (!(error instanceof StoreError) || statusOf(error) !== 501) return error;
+  if (!(error instanceof StoreError) || !refusesConditions(causeOf(error) ?? {})) return error;
   return new StoreError('UNUSABLE', `${key}: ${NO_CONDITIONAL_WRITES}`, { cause: error.cause });
+}
+
+function refusesConditions({ name = '', message = '', $metadata }: S3Failure): boolean {
+  const status = $metadata?.httpStatusCode;
+  return status === 501 || name === 'NotImplemented' || (status === 400 && /if-(?:none-)?match/i.test(message));
 }
 
 /** The server asks to try the same write again. */
@@ -137,10 +142,6 @@ export function isBusy(error: unknown): boolean {
   const failure = causeOf(error);
   if (failure?.$metadata?.httpStatusCode !== 409) return false;
   return BUSY.includes(failure.name ?? '') || !/^(Bucket|Invalid)/.test(failure.name ?? '');
-}
-
-function statusOf(error: unknown): number | undefined {
-  return causeOf(error)?.$metadata?.httpStatusCode;
 }
 
 function causeOf(error: unknown): S3Failure | undefined {

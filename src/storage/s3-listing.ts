@@ -20,20 +20,26 @@ export async function* listed(
   client: S3Client,
   { Bucket, root, prefix, after }: Listing,
 ): AsyncGenerator<{ key: string; size: number }> {
-  const question = { Bucket, Prefix: root + prefix, ...(after !== undefined && { StartAfter: root + after }) };
+  const question = { Bucket, Prefix: root + prefix };
+  let StartAfter = after === undefined ? undefined : root + after;
   const progress = new Progress(prefix);
   let ContinuationToken: string | undefined;
-  do {
-    const page = await client.send(new ListObjectsV2Command({ ...question, ContinuationToken }));
+  for (;;) {
+    const page = await client.send(new ListObjectsV2Command({ ...question, StartAfter, ContinuationToken }));
+    let last = '';
     for (const { Key: stored = '', Size = 0 } of page.Contents ?? []) {
       const Key = page.EncodingType === 'url' ? decoded(stored) : stored;
       const key = Key.slice(root.length);
+      last = Key;
       if (!Key.startsWith(question.Prefix) || !isKey(key) || (after !== undefined && !isBehind(key, after))) continue;
       progress.saw(key);
       yield { key, size: Math.max(0, Size) };
     }
     ContinuationToken = progress.next(page);
-  } while (ContinuationToken !== undefined);
+    if (ContinuationToken !== undefined) continue;
+    if (page.IsTruncated !== true) return;
+    StartAfter = progress.behind(last, StartAfter);
+  }
 }
 
 /** Some servers escape names though nobody asked them to. */
@@ -58,6 +64,15 @@ class Progress {
     if (this.last !== undefined && !isBehind(key, this.last)) return;
     this.last = key;
     this.moved = true;
+  }
+
+  /** Where to go on when the server says that there is more and not how: behind the last key, if that leads anywhere. */
+  behind(last: string, before: string | undefined): string {
+    if (last !== '' && (before === undefined || isBehind(last, before))) return last;
+    throw new StoreError(
+      'UNUSABLE',
+      `${this.prefix}: the server cuts its listing off and does not say how to go on; use a server that knows ListObjectsV2`,
+    );
   }
 
   /** The token of the next page, if there is to be one. */
