@@ -84,7 +84,7 @@ export function fatesOf(session: Completing): ArtifactFate[] {
 /** Earlier releases did not keep why. */
 const UNKNOWN = {
   code: 'STORAGE',
-  message: 'It was not made when the session ended; the log of the service says why.',
+  message: 'It was not created when the session ended. The log of the service says why.',
 };
 
 export const ArtifactStatus = builder.objectRef<ArtifactFate>('ArtifactStatus').implement({

@@ -27,8 +27,8 @@ builder.mutationField('createClientToken', (t) =>
   t.field({
     type: ClientToken,
     description:
-      'A token for a browser, to be asked for by your own server. It ends with its time, and with the key that made it. ' +
-      'A client token makes no others.',
+      'A token for a browser, requested by your own server. It expires after its lifetime, or when the key that created it is revoked. ' +
+      'A client token cannot create tokens.',
     errors: { types: [InvalidInputError, ForbiddenError, NotFoundError, UnavailableError] },
     args: {
       sessionId: t.arg.id({ required: true, description: 'The one session that it reaches.' }),

@@ -28,8 +28,7 @@ import { Pace, Session } from './session.js';
 import { RecacheMode, SwitchReceipt, SwitchWhen } from './timeline.js';
 import { type TransitionArgs, TransitionInput, transitionOf } from './transition.js';
 
-const WAIT =
-  'Where there is no room it waits in the line, for so long at most. Default: not at all, but AtCapacityError.';
+const WAIT = 'Longest wait in line when there is no free capacity. Default: no wait; the answer is AtCapacityError.';
 
 const TimelineEntryInput = builder.inputType('TimelineEntryInput', {
   description: 'A prompt and where it takes effect: at `atSeconds` or at `block`. The first entry starts at 0.',
@@ -196,10 +195,10 @@ builder.mutationField('switchPrompt', (t) =>
 
 function switchWhen({ when, atBlock }: SwitchArgs): When | undefined {
   if (when === 'AT_BLOCK') {
-    if (atBlock == null) throw invalid('atBlock', 'when: AT_BLOCK needs atBlock: at which block?');
+    if (atBlock == null) throw invalid('atBlock', 'when: AT_BLOCK needs atBlock, the number of the block.');
     return { block: atBlock };
   }
-  if (atBlock != null) throw invalid('atBlock', 'atBlock goes with when: AT_BLOCK only; leave one of them out.');
+  if (atBlock != null) throw invalid('atBlock', 'atBlock requires when: AT_BLOCK. Set it, or leave atBlock out.');
   return when ?? undefined;
 }
 

@@ -96,10 +96,12 @@ builder.mutationField('exportSession', (t) =>
     args: {
       sessionId: t.arg.id({ required: true, description: 'The session to export a part of.' }),
       fromSeconds: t.arg.float({
-        description: 'Start, rounded down to a chunk; before the end of what there is. Default: the beginning.',
+        description:
+          'Start, rounded down to a chunk; must lie within the video generated so far. Default: the beginning.',
       }),
       toSeconds: t.arg.float({
-        description: 'End, rounded up to a chunk; after the start, within what there is. Default: the end.',
+        description:
+          'End, rounded up to a chunk; after the start, within the video generated so far. Default: the end.',
       }),
       fromChunk: t.arg.int({ description: 'Instead of `fromSeconds`: index of the first chunk; one that there is.' }),
       toChunk: t.arg.int({ description: 'Instead of `toSeconds`: index of the first chunk that is left out.' }),

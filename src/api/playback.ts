@@ -8,7 +8,7 @@ const PlaybackAcknowledged = builder.objectRef<{ heard: boolean }>('PlaybackAckn
   description: 'How far a viewer has seen was told.',
   fields: (t) => ({
     heard: t.exposeBoolean('heard', {
-      description: 'Whether whoever generates the session has heard it; false when nobody does now.',
+      description: 'Whether the server that generates the session received it; false when none generates it now.',
     }),
   }),
 });

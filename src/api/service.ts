@@ -45,7 +45,8 @@ const SessionCount = builder
   });
 
 const Service = builder.objectRef<ServiceStatus>('Service').implement({
-  description: 'The server that answers; one that generates nothing tells of those that do, together.',
+  description:
+    'The server that answers. A server that does not generate video reports on all servers that do, together.',
   fields: (t) => ({
     version: t.string({
       description: 'Version of the service.',

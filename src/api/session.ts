@@ -77,7 +77,7 @@ export const QueuePlace = builder.objectRef<Place>('QueuePlace').implement({
     waitSeconds: t.exposeFloat('waitSeconds', {
       nullable: true,
       description:
-        'How long it will be until its turn: by the sessions whose end is known, and by how long others ran. Null while nothing can be said.',
+        'Estimated time until its turn, from sessions whose end is known and from how long others ran. Null while there is no estimate.',
     }),
   }),
 });
@@ -180,7 +180,7 @@ builder.node(Session, {
       nullable: true,
     }),
     modelName: t.exposeString('model', {
-      description: 'What its model package was called when it was created; another package may have the name by now.',
+      description: 'Name of its model package when the session was created; another package may have that name now.',
     }),
     modelDigest: t.exposeString('modelDigest', {
       description: 'SHA-256 of the manifest of its model package: the one that it was made with and goes on with.',
@@ -301,7 +301,7 @@ builder.node(Session, {
     }),
     artifactStatus: t.field({
       type: [ArtifactStatus],
-      description: 'What has become of the artifact of each kind; none of a session that ended without video.',
+      description: 'State of each kind of artifact; empty for a session that ended without video.',
       ...weigh(ARTIFACTS),
       resolve: fatesOf,
     }),

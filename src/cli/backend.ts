@@ -111,9 +111,7 @@ function nativeEncoders(wanted: EncoderName, threads: number): PictureEncoder[] 
   } catch (error) {
     if (wanted !== 'openh264') return [];
     const message = error instanceof Error ? error.message : String(error);
-    throw new ConfigError(
-      `encoder (${environmentName('encoder')}): ${message}; or choose minih264, which needs nothing`,
-    );
+    throw new ConfigError(`encoder (${environmentName('encoder')}): ${message}; or choose minih264, which is built in`);
   }
 }
 

@@ -215,7 +215,7 @@ async function cacheFindings(config: ServerConfig): Promise<Finding[]> {
   } catch (error) {
     const needed = config.loras !== undefined || config.models.some(isRemote);
     const why = error instanceof Error ? error.message : String(error);
-    const detail = `${directory} cannot be written to (${why}); set --model-cache (LONGLIVE_MODEL_CACHE), without which no session can use a LoRA or a model from elsewhere.`;
+    const detail = `${directory} cannot be written to (${why}); set --model-cache (LONGLIVE_MODEL_CACHE), otherwise sessions cannot use LoRAs or remote models.`;
     return [{ topic: 'Model cache', status: needed ? 'missing' : 'note', detail }];
   }
 }

@@ -128,9 +128,7 @@ function tellEnd(backend: ComposedBackend, { seconds }: Flags): void {
 function tellUnknownWords({ receipts, model }: Session): void {
   const words = [...new Set(receipts.flatMap(({ unknownWords = [] }) => unknownWords))];
   if (words.length === 0) return;
-  complain(
-    `${printable(model)} was never taught: ${words.map(printable).join(', ')}. Use other words for what should be seen.\n`,
-  );
+  complain(`${printable(model)} was never taught: ${words.map(printable).join(', ')}. Describe it in other words.\n`);
 }
 
 function inputOf(flags: Flags): CreateSessionInput {

@@ -115,7 +115,7 @@ const storage = {
     .regex(/^[\w-]{16}$/, 'must be the 16 characters that the first start logged as deployment')
     .optional()
     .describe(
-      'What the first start with the store logged as deployment; a store that is empty or another one is refused, as where a volume is not mounted',
+      'Deployment id that the first start with the store logged; a store that is empty or has another id is refused, for example when a volume is not mounted',
     ),
   s3Endpoint: webUrl().describe('Endpoint of an S3-compatible store; AWS if not set'),
   s3PublicEndpoint: webUrl().describe('Address at which clients reach that store, if not its endpoint'),
@@ -127,14 +127,12 @@ const storage = {
     })
     .optional()
     .describe(
-      'Valkey or Redis through which the servers of one store reach each other; only this server if not set. See docs/operations.md',
+      'Valkey or Redis that connects the servers of one store; if not set, this server runs alone. See docs/operations.md',
     ),
   role: z
     .enum(['all', 'api', 'worker'])
     .default('all')
-    .describe(
-      'What this server does: api serves clients and generates nothing, worker generates and serves no clients; both need redis',
-    ),
+    .describe('What this server does: api serves clients, worker generates, all does both; api and worker need redis'),
   storeRetrySeconds: limitSeconds(60).describe(
     'How long a session waits for a failing store before it is paused; requests wait less, see requestSeconds',
   ),
@@ -156,13 +154,7 @@ const models = {
   ),
   modelMemoryGigabytes: gigabytes(0).describe("Device memory for loaded models; 0 for 60 % of the device's memory"),
   device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where models run'),
-  deviceIndex: z.coerce
-    .number()
-    .int()
-    .min(0)
-    .max(1023)
-    .default(0)
-    .describe('Which GPU models run on where there are several, from 0'),
+  deviceIndex: z.coerce.number().int().min(0).max(1023).default(0).describe('Index of the GPU to use, from 0'),
   precision: z
     .enum(['auto', 'fp32', 'bf16', 'int8', 'fp8'])
     .default('auto')
@@ -175,10 +167,10 @@ const models = {
   rope: z
     .enum(['package', 'absolute', 'relative'])
     .default('package')
-    .describe('Frame positions: as in the package; with relative positions a video never has to end'),
+    .describe('Frame positions: as in the package, or relative, which allows endless videos'),
   threads: z.coerce.number().int().min(0).max(1024).default(0).describe('CPU threads for the model; 0 for all'),
   rehearsalSeconds: seconds(5).describe(
-    'How long a start and doctor try how fast the default model runs here; 0 for not at all',
+    'How long the start and doctor measure the speed of the default model; 0 to skip it',
   ),
   encoderThreads: count(Math.max(1, Math.floor(availableParallelism() / 4)))
     .meta({ shown: 'a quarter of the cores' } satisfies SettingFacts)
@@ -187,7 +179,7 @@ const models = {
     .enum(['minih264', 'openh264'])
     .default('minih264')
     .describe(
-      'What encodes new sessions: minih264 needs nothing, openh264 a library (Debian: libopenh264-7) and is faster',
+      'Video encoder of new sessions: minih264 is built in; openh264 is faster and needs a library (Debian: libopenh264-7)',
     ),
   maxMegabits: z.coerce
     .number()
@@ -201,7 +193,7 @@ const models = {
 const sessions = {
   leadSeconds: seconds(2).describe('How far REALTIME generation runs ahead of playback'),
   idleSeconds: seconds(60).describe(
-    'A session without viewers is paused after this, unless it is FASTEST and has an end; 0 for never',
+    'A session without viewers is paused after this time, unless it is FASTEST and has an end; 0 for never',
   ),
   pausedInMemory: z.coerce
     .number()
@@ -252,20 +244,20 @@ const sessions = {
     .max(36_500)
     .default(0)
     .meta(unit('days'))
-    .describe('Finished sessions are deleted after this; 0 keeps them'),
+    .describe('Finished sessions are deleted after this time; 0 keeps them'),
   keepGigabytes: gigabytes(0).describe(
     'The oldest finished sessions are deleted while the total is larger; 0 for no limit',
   ),
-  exportsAtOnce: count(1).describe('Exports running at the same time; others wait'),
+  exportsAtOnce: count(1).describe('Maximum number of exports at the same time; others wait'),
   maxQueued: z.coerce
     .number()
     .int()
     .min(0)
     .max(100_000)
     .default(100)
-    .describe('Sessions that may wait in line for room, on all servers together; 0 lets none wait'),
+    .describe('Maximum number of sessions waiting in line, on all servers together; 0 turns the line off'),
   maxPendingPrompts: count(64).describe('Maximum number of waiting prompts per session'),
-  maxSubscribers: count(64).describe('Streams per session'),
+  maxSubscribers: count(64).describe('Maximum number of streams per session'),
   mediaCacheMegabytes: count(64).meta(unit('MB')).describe('Memory for recent chunks'),
 };
 
@@ -293,7 +285,7 @@ const connections = {
     'Maximum number of connections (fewer if the open-files limit is lower); beyond it the longest idle one is closed',
   ),
   maxPipelined: count(16).describe(
-    'Maximum number of requests of an HTTP connection that wait for answers; they are served one after the other',
+    'Maximum number of waiting requests per HTTP connection; they are served one after the other',
   ),
   maxHeaderBytes: bytes(16 * 1024).describe('Maximum size of the request line and headers'),
   headerSeconds: limitSeconds(10).describe(
@@ -323,7 +315,7 @@ const connections = {
   maxUnreadMegabytes: count(256)
     .meta(unit('MB'))
     .describe(
-      'Unread answers and unfinished requests of all connections together; beyond it those of the address that has most of them are closed, the longest stalled first',
+      'Unread answers and unfinished requests of all connections together; beyond it, connections of the address that holds most are closed, the longest stalled first',
     ),
   readySeconds: seconds(5).describe('How long /readyz reuses the result of a store check'),
   shutdownSeconds: limitSeconds(25).describe(
@@ -340,12 +332,12 @@ const pages = {
     .meta({ shown: 'yes without a token, else only with it' } satisfies SettingFacts)
     .describe('Serve GraphiQL to browsers on /graphql; "yes" serves the page (not the data) without a token'),
   cloudwatchNamespace: text.describe(
-    'CloudWatch namespace under which an api server logs how many workers are wanted, every 10 s, for scaling on AWS; needs log level info. Not logged if not set',
+    'CloudWatch namespace for scaling on AWS: an api server logs the number of workers needed every 10 s, at log level info. Not logged if not set',
   ),
   logLevel: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
-    .describe('Least log level'),
+    .describe('Minimum level of logged messages'),
 };
 
 /** The settings by heading, as the reference page has them. */

@@ -14,7 +14,7 @@ const LOOK_BYTES = 2 ** 20;
 const UNREAD = {
   status: 503,
   code: 'UNREAD',
-  message: 'All connections together leave more unread and unfinished than maxUnreadMegabytes; one was closed.',
+  message: 'The unread data of all connections exceeds maxUnreadMegabytes; one connection was closed.',
 };
 
 export interface ConnectionLimits {

@@ -130,7 +130,7 @@ export class Edge {
 
   private notHere({ path }: Incoming): Refusal | undefined {
     if (this.options.role !== 'worker' || WORKER_PATHS.has(path)) return undefined;
-    return refuse(404, 'NOT_FOUND', 'This server only generates; the API is at servers with the role api or all.');
+    return refuse(404, 'NOT_FOUND', 'This server has no API. Use a server with the role api or all.');
   }
 
   /** Where no credential is asked for, only who is known by host and origin is served (against DNS rebinding). */

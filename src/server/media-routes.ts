@@ -93,7 +93,7 @@ export class MediaRoutes {
   private refuse(response: ServerResponse, error: unknown): void {
     const code = error instanceof StoreError || error instanceof DomainError ? error.code : undefined;
     if (code === 'NOT_FOUND' || code === 'INVALID_KEY')
-      return sendError(response, 404, 'NOT_FOUND', 'No such file, or not yet.');
+      return sendError(response, 404, 'NOT_FOUND', 'No such file, or it is not ready yet.');
     if ((error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE') return void response.destroy(); // The client left.
     if (code === undefined) throw error;
     if (error instanceof DamagedError) {

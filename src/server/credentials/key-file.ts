@@ -98,7 +98,7 @@ export class KeyFile {
   private async changeOne(id: string, change: (record: KeyRecord) => KeyRecord): Promise<void> {
     await this.change((keys) => {
       if (!keys.some((record) => record.id === id))
-        throw new ConfigError(`There is no key "${id}" in this store; longlive keys list shows those that there are.`);
+        throw new ConfigError(`There is no key "${id}" in this store; to see all keys: longlive keys list`);
       return keys.map((record) => (record.id === id ? change(record) : record));
     });
   }

@@ -92,7 +92,7 @@ export class KeyRing {
       this.take(etag === undefined ? { keys: [], etag } : await this.file.read());
       this.calm();
     } catch (error) {
-      if (!this.troubled) this.log.error({ error }, 'the API keys cannot be read; those that are known go on');
+      if (!this.troubled) this.log.error({ error }, 'the API keys cannot be read; the keys read last stay valid');
       this.troubled = true;
     }
   }

@@ -276,7 +276,7 @@ export class GuardedSessions implements CallerSessions {
   async delegate(sessionId: string, scopes: readonly Scope[]): Promise<Delegate> {
     await this.may('delegate', sessionId);
     if (this.principal.sessionId !== undefined)
-      throw new DomainError('FORBIDDEN', 'A client token makes no others; ask your server for another one.');
+      throw new DomainError('FORBIDDEN', 'A client token cannot create tokens. Ask your server for one.');
     const unfit = scopes.find((scope) => !DELEGABLE.includes(scope));
     if (scopes.length === 0 || unfit !== undefined)
       throw invalid('scopes', `scopes must have one or more of ${DELEGABLE.join(', ')}.`);

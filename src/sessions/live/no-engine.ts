@@ -31,5 +31,8 @@ export class NoEngine implements Engine {
 }
 
 export function generatesNothing(): DomainError {
-  return new DomainError('MODEL_UNAVAILABLE', 'This server generates nothing; send the request to another one.');
+  return new DomainError(
+    'MODEL_UNAVAILABLE',
+    'This server does not generate video. Send the request to a server that does.',
+  );
 }

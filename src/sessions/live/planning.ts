@@ -41,6 +41,9 @@ async function inTheirWords<T>(session: Session, { atSeconds }: Place, work: Pro
     if (!(error instanceof DomainError) || error.field !== 'when.block') throw error;
     if (atSeconds === undefined) throw invalid('atBlock', error.message);
     const done = startSecondsOf(session, session.chunks).toFixed(2);
-    throw invalid('atSeconds', `The video has come past ${atSeconds} seconds already (to ${done}); plan for later.`);
+    throw invalid(
+      'atSeconds',
+      `atSeconds ${atSeconds} has passed: ${done} seconds are generated already. Choose a later time.`,
+    );
   }
 }

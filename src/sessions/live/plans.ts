@@ -70,7 +70,7 @@ export class Plans {
   private find(receiptId: string): SwitchReceipt {
     const receipt = this.host.session.receipts.find(({ id }) => id === receiptId);
     if (receipt) return receipt;
-    throw new DomainError('NOT_FOUND', 'No prompt of this session with that receipt waits, or did a short while ago.', {
+    throw new DomainError('NOT_FOUND', 'There is no planned prompt with this receipt in this session.', {
       field: 'receiptId',
     });
   }

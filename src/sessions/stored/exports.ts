@@ -59,7 +59,7 @@ function mustBe(
 ): void {
   if (value === undefined) return;
   if (fits(value) && (field.endsWith('Seconds') || Number.isInteger(value))) return;
-  throw invalid(field, `${field} must be ${what}, of what there is so far; got ${value}.`);
+  throw invalid(field, `${field} must be ${what}, within what has been generated so far; got ${value}.`);
 }
 
 export async function readSource(

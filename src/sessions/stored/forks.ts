@@ -140,7 +140,7 @@ export async function* lineage(vault: Vault, id: string, parent: SessionParent):
   while (at) {
     const { sessionId, chunk }: SessionParent = at;
     const { record } = keysOf(sessionId);
-    if (met.has(sessionId)) throw new DamagedError(record, 'says that the session is its own ancestor');
+    if (met.has(sessionId)) throw new DamagedError(record, 'names the session as its own ancestor');
     met.add(sessionId);
     yield at;
     const stored = await readRecordOrTombstone(vault, keysOf(sessionId));

@@ -325,7 +325,7 @@ class SessionCheck implements Findings {
     const found = this.derived({ key, problem: 'was not made when the session ended' }, chunks, kind);
     await this.found(found, REMADE, async () => {
       const left = await remakeArtifacts(this.shelf, this.keys.id);
-      if (left.includes(kind)) throw new DamagedError(key, 'cannot be made of what is there');
+      if (left.includes(kind)) throw new DamagedError(key, 'cannot be rebuilt from what is stored');
     });
   }
 

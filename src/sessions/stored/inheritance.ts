@@ -110,7 +110,8 @@ export class Inheritance {
     for (const [owner, chunks] of owners) note(this.played, owner, () => new Map<string, number>()).set(id, chunks);
     if (newer ? begun : whole) return;
     throw (
-      newer ?? new DamagedError(keysOf(id).log, 'is damaged, so that nobody knows what the session plays of others')
+      newer ??
+      new DamagedError(keysOf(id).log, 'is damaged: the chunks that the session shares with others are unknown')
     );
   }
 }

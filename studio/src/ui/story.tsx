@@ -47,8 +47,7 @@ export function Unknown({ words }: { words: readonly string[] }) {
   if (words.length === 0) return null;
   return (
     <p class="unknown" role="note">
-      This model was never taught: {words.map((word) => `“${word}”`).join(', ')}. Use other words for what should be
-      seen.
+      This model was never taught: {words.map((word) => `“${word}”`).join(', ')}. Describe it in other words.
     </p>
   );
 }

@@ -188,7 +188,7 @@ describe('is refused', () => {
     expect(await refusal(plan({ prompt: 'x', atBlock: 0 }))).toMatchObject({ code: 'INVALID_INPUT', field: 'atBlock' });
     expect(await refusal(plan({ prompt: 'x', atSeconds: 0 }))).toMatchObject({
       field: 'atSeconds',
-      message: expect.stringContaining('come past 0 seconds') as string,
+      message: expect.stringContaining('atSeconds 0 has passed') as string,
     });
     expect(await refusal(plan({ prompt: ' ', atBlock: 9 }))).toMatchObject({ field: 'prompt' });
     const dusk = await plan({ prompt: 'dusk', atBlock: 5 });

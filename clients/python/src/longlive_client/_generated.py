@@ -289,7 +289,7 @@ class QueuePlace:
 
 @dataclass(frozen=True)
 class ServiceFacts:
-    """The server that answers; one that generates nothing tells of those that do, together."""
+    """The server that answers. A server that does not generate video reports on all servers that do, together."""
 
     version: str
     accepting: bool

@@ -31,7 +31,7 @@ export type CreateSessionInput = {
   readonly loras?: ReadonlyArray<LoraInput> | null | undefined;
   /** Length at which the session ends. Default: endless. */
   readonly maxSeconds?: number | null | undefined;
-  /** Where there is no room it waits in the line, for so long at most. Default: not at all, but AtCapacityError. */
+  /** Longest wait in line when there is no free capacity. Default: no wait; the answer is AtCapacityError. */
   readonly maxWaitSeconds?: number | null | undefined;
   /** The `name` of a model. Default: the service's default model. */
   readonly model?: string | null | undefined;
