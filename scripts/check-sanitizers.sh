@@ -43,17 +43,10 @@ fuzz_all() {
   return $failed
 }
 
-# The tests in as many processes as there are cores.
+# The tests in many small shares, as many at a time as there are cores.
 native_tests() {
-  local share pids=() failed=0
-  for share in $(seq 0 $((jobs - 1))); do
-    timeout 900 "$asan/test" "--share=$share/$jobs" > "$asan/test-$share.log" 2>&1 & pids+=($!)
-  done
-  for share in $(seq 0 $((jobs - 1))); do
-    wait "${pids[share]}" || { tail -50 "$asan/test-$share.log"; failed=1; }
-    tail -1 "$asan/test-$share.log"
-  done
-  return $failed
+  seq 0 15 | xargs -P "$jobs" -I{} sh -c 'timeout 600 $0/test --share={}/16 > $0/test-{}.log 2>&1 || { tail -50 $0/test-{}.log; exit 1; }' "$asan"
+  tail -qn 1 $asan/test-{0..15}.log | awk '{ tests += $1 } END { print tests " tests" }'
 }
 
 # addon_in_node FOLDER LIBRARY: with the addon of a sanitized build. Node itself is not built for this, and ends without giving everything

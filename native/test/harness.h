@@ -13,6 +13,19 @@ struct Case {
   Case* next;
 };
 
+// Whether the code is built for AddressSanitizer, which makes the portable kernels about ten times as slow.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+#else
+inline constexpr bool sanitized = false;
+#endif
+
 inline Case* cases = nullptr;
 inline int failures = 0;
 

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 
@@ -21,7 +22,10 @@ int main(int argc, char** argv) {
     if (whole ? at++ % shares != share : !std::strstr(c->name, argv[1])) continue;
     std::printf("%s\n", c->name);
     std::fflush(stdout);
+    const auto begin = std::chrono::steady_clock::now();
     c->body();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    if (seconds >= 1) std::printf("  took %.1f s\n", seconds);
     ++run;
   }
   std::printf("%d tests, %d failed checks\n", run, failures);
