@@ -31,6 +31,8 @@ export interface ApiContext {
   /** As whoever asks may see and change them. */
   sessions: CallerSessions;
   clientTokens: ClientTokenIssuer;
+  /** Takes the cost of an operation from what whoever asks may have. RATE_LIMIT. */
+  spend(cost: number): Promise<void>;
   links: MediaLinks;
   media: MediaReader;
   gate: SubscriberGate;

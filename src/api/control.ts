@@ -13,6 +13,7 @@ import type { ApiContext } from './context.js';
 import {
   answering,
   AtCapacityError,
+  RateLimitError,
   ConflictError,
   ForbiddenError,
   InvalidInputError,
@@ -85,7 +86,9 @@ builder.mutationField('createSession', (t) =>
   t.field({
     type: Session,
     description: 'Answers as soon as the session is admitted, or stands in the line, before anything is generated.',
-    errors: { types: [InvalidInputError, ForbiddenError, ConflictError, AtCapacityError, UnavailableError] },
+    errors: {
+      types: [InvalidInputError, ForbiddenError, ConflictError, AtCapacityError, RateLimitError, UnavailableError],
+    },
     args: { input: t.arg({ type: CreateSession, required: true, description: 'What to generate.' }) },
     resolve: answering((_root: unknown, { input }: { input: CreateSessionArgs }, { sessions }: ApiContext) =>
       sessions.createSession(createInput(input)),
@@ -126,7 +129,15 @@ builder.mutationField('forkSession', (t) =>
       'A new session with the model, adapters, seed and size of another, and its video up to a chunk; from there on it goes its own ' +
       'way. The other one may be in any state and stays as it is. Prompts that have not taken effect by then are not inherited.',
     errors: {
-      types: [InvalidInputError, ForbiddenError, NotFoundError, ConflictError, AtCapacityError, UnavailableError],
+      types: [
+        InvalidInputError,
+        ForbiddenError,
+        NotFoundError,
+        ConflictError,
+        AtCapacityError,
+        RateLimitError,
+        UnavailableError,
+      ],
     },
     args: {
       sessionId: t.arg.id({ required: true, description: 'The session to branch off from.' }),
@@ -210,7 +221,15 @@ function controlField(name: Control, description: string): void {
       type: Session,
       description,
       errors: {
-        types: [InvalidInputError, ForbiddenError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
+        types: [
+          InvalidInputError,
+          ForbiddenError,
+          NotFoundError,
+          SessionEndedError,
+          AtCapacityError,
+          RateLimitError,
+          UnavailableError,
+        ],
       },
       args: { sessionId: t.arg.id({ required: true, description: SESSION_ID }) },
       resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
@@ -234,7 +253,15 @@ builder.mutationField('resumeSession', (t) =>
     description:
       'Continues a paused session from its last checkpoint, even if its server was lost. Repeating it has no effect.',
     errors: {
-      types: [InvalidInputError, ForbiddenError, NotFoundError, SessionEndedError, AtCapacityError, UnavailableError],
+      types: [
+        InvalidInputError,
+        ForbiddenError,
+        NotFoundError,
+        SessionEndedError,
+        AtCapacityError,
+        RateLimitError,
+        UnavailableError,
+      ],
     },
     args: {
       sessionId: t.arg.id({ required: true, description: SESSION_ID }),

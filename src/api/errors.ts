@@ -23,6 +23,7 @@ export class ForbiddenError extends ApiError {}
 export class ConflictError extends ApiError {}
 export class SessionEndedError extends ApiError {}
 export class AtCapacityError extends ApiError {}
+export class RateLimitError extends ApiError {}
 export class UnavailableError extends ApiError {}
 
 /** Of what asks for a prompt or changes one that waits. */
@@ -33,6 +34,7 @@ export const PROMPT_FAILURES = [
   ConflictError,
   SessionEndedError,
   AtCapacityError,
+  RateLimitError,
   UnavailableError,
 ];
 
@@ -45,6 +47,7 @@ const CLASSES: Record<DomainErrorCode, ErrorClass> = {
   CONFLICT: ConflictError,
   ENDED: SessionEndedError,
   AT_CAPACITY: AtCapacityError,
+  RATE_LIMIT: RateLimitError,
   MODEL_UNAVAILABLE: UnavailableError,
   STORAGE: UnavailableError,
   ENGINE: UnavailableError,
@@ -92,6 +95,7 @@ const ErrorCode = builder.enumType('ErrorCode', {
     },
     ENDED: { description: 'The session has ended and cannot change any more.' },
     AT_CAPACITY: { description: 'No free device, memory held by models in use, or subscriber limit reached.' },
+    RATE_LIMIT: { description: 'The caller, its tenant or its address has used what it may for now.' },
     MODEL_UNAVAILABLE: { description: 'The model package is not installed, or is damaged.' },
     STORAGE: { description: 'The object store refused or could not be reached.' },
     ENGINE: { description: 'The device or the native core failed.' },
@@ -153,6 +157,18 @@ builder.objectType(AtCapacityError, {
   fields: (t) => ({
     retryAfterSeconds: t.float({
       description: 'When trying again makes sense.',
+      resolve: ({ error }) => error.retryAfterSeconds ?? 5,
+    }),
+  }),
+});
+builder.objectType(RateLimitError, {
+  name: 'RateLimitError',
+  description:
+    'The caller, its tenant or its address has used what it may for now; the message says what and how much.',
+  interfaces: [ErrorInterface],
+  fields: (t) => ({
+    retryAfterSeconds: t.float({
+      description: 'When it may do so again.',
       resolve: ({ error }) => error.retryAfterSeconds ?? 5,
     }),
   }),

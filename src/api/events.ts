@@ -17,6 +17,7 @@ import { builder } from './builder.js';
 import {
   ApiError,
   AtCapacityError,
+  RateLimitError,
   ForbiddenError,
   InvalidInputError,
   NotFoundError,
@@ -340,7 +341,7 @@ const EVENTS = {
   SessionEnded,
 } satisfies Record<SessionEvent['type'], object>;
 
-const FAILURES = [InvalidInputError, ForbiddenError, NotFoundError, AtCapacityError, UnavailableError];
+const FAILURES = [InvalidInputError, ForbiddenError, NotFoundError, AtCapacityError, RateLimitError, UnavailableError];
 
 const StreamItem = builder.unionType('SessionStreamResult', {
   description: 'An event; or, once and last, why there is no stream.',

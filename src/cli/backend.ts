@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { BullJobs, LocalCluster, ValkeyCluster } from '../cluster/index.js';
+import { BullJobs, LocalCluster, ValkeyCluster, ValkeyMeter } from '../cluster/index.js';
 import type { NativeEngine } from '../engine/index.js';
 import {
   arithmeticOf,
@@ -26,6 +26,7 @@ import {
   type EncoderName,
   type Jobs,
   type Logger,
+  type Meter,
   type ObjectStore,
   type PictureEncoder,
   type SessionPolicy,
@@ -47,6 +48,8 @@ export interface Parts {
   cluster?: Cluster | undefined;
   /** In this process when absent. */
   jobs?: Jobs | undefined;
+  /** Of this server alone when absent. */
+  meter?: Meter | undefined;
 }
 
 export interface ComposedBackend extends Backend, AsyncDisposable {
@@ -69,7 +72,17 @@ export async function openBackend(config: ServerConfig, logger: Logger): Promise
     policy: policyOf(config),
     cluster: openCluster(config, logger),
     jobs: config.redis === undefined ? undefined : new BullJobs({ url: config.redis }),
+    meter: openMeter(config, logger),
   });
+}
+
+function openMeter({ redis, role }: ServerConfig, logger: Logger): Meter | undefined {
+  if (redis === undefined || role === 'worker') return undefined;
+  const onTrouble = (error: unknown) => {
+    if (error === undefined) logger.info({}, 'What callers use is counted by all servers together again');
+    else logger.warn({ error }, 'Redis does not count what callers use; each server counts for itself until it does');
+  };
+  return new ValkeyMeter({ url: redis, onTrouble });
 }
 
 function openCluster({ redis }: ServerConfig, logger: Logger): Cluster | undefined {
@@ -124,13 +137,15 @@ export function compose({
   deployment,
   cluster = new LocalCluster(),
   jobs,
+  meter,
 }: Parts): ComposedBackend {
   const sessions = new SessionService({ engine, media, store, cluster, jobs, policy, logger, deployment });
   const close = async () => {
+    meter?.close();
     await media.close();
     await engine?.close();
   };
-  return { sessions, store, close, [Symbol.asyncDispose]: close };
+  return { sessions, store, ...(meter && { meter }), close, [Symbol.asyncDispose]: close };
 }
 
 export function engineOptions(config: ServerConfig): EngineOptions {

@@ -14,6 +14,9 @@ interface CreateFlags extends Settings {
   scopes: Scope[];
   name?: string;
   expiresDays?: number;
+  creationsPerMinute?: number;
+  promptsPerSecond?: number;
+  costPerMinute?: number;
 }
 
 const STORE = ['store', 's3Endpoint', 's3Region'];
@@ -38,7 +41,10 @@ export function keysCommand(): Command {
           .makeOptionMandatory(),
       )
       .option('--name <name>', 'what it is for, in the list')
-      .option('--expires-days <days>', 'it is not taken any more after so many days', days),
+      .option('--expires-days <days>', 'it is not taken any more after so many days', days)
+      .option('--creations-per-minute <number>', 'sessions that it may make per minute, forks included', whole)
+      .option('--prompts-per-second <number>', 'prompts that it may send per second', whole)
+      .option('--cost-per-minute <number>', 'cost of its operations per minute, counted as for --max-cost', whole),
     STORE,
   ).action(create);
   addSettings(
@@ -69,10 +75,11 @@ export function keysCommand(): Command {
 }
 
 async function create(flags: CreateFlags): Promise<void> {
-  const { tenant, scopes, name, expiresDays, ...settings } = flags;
+  const { tenant, scopes, name, expiresDays, creationsPerMinute, promptsPerSecond, costPerMinute, ...settings } = flags;
+  const limits = limitsOf({ creations: creationsPerMinute, prompts: promptsPerSecond, cost: costPerMinute });
   const expiresAt = expiresDays === undefined ? undefined : new Date(Date.now() + expiresDays * 86_400_000);
   const store = openConfiguredStore(loadConfig(process.env, settings));
-  const { key } = await new KeyFile(store).create({ tenant, scopes, name, expiresAt });
+  const { key } = await new KeyFile(store).create({ tenant, scopes, name, limits, expiresAt });
   print(`${key}\n`);
 }
 
@@ -109,7 +116,7 @@ function shown({ secrets, ...record }: KeyRecord, lastUse: Date | undefined): ob
 }
 
 function lineOf(record: KeyRecord, lastUse: Date | undefined): string {
-  const { id, tenant, name, scopes, secrets, createdAt } = record;
+  const { id, tenant, name, scopes, secrets, limits, createdAt } = record;
   const facts = [
     stateOf(record, Date.now()),
     `tenant ${tenant}`,
@@ -117,9 +124,28 @@ function lineOf(record: KeyRecord, lastUse: Date | undefined): string {
     `created ${createdAt.slice(0, 10)}`,
     lastUse ? `last used ${lastUse.toISOString().slice(0, 16)}Z` : 'never used',
     ...(secrets.length > 1 ? ['two secrets'] : []),
+    ...(limits ? [limitsInWords(limits)] : []),
     ...(name === undefined ? [] : [printable(name)]),
   ];
   return `${id}  ${facts.join('  ')}\n`;
+}
+
+/** Undefined where there are none. */
+function limitsOf(given: NonNullable<KeyRecord['limits']>): KeyRecord['limits'] {
+  const limits = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return Object.keys(limits).length > 0 ? limits : undefined;
+}
+
+function limitsInWords({ creations, prompts, cost }: NonNullable<KeyRecord['limits']>): string {
+  const words = { 'sessions/min': creations, 'prompts/s': prompts, 'cost/min': cost };
+  const known = Object.entries(words).flatMap(([unit, most]) => (most === undefined ? [] : [`${most} ${unit}`]));
+  return `at most ${known.join(', ')}`;
+}
+
+function whole(text: string): number {
+  const value = Number(text);
+  if (/^\d{1,9}$/.test(text) && value > 0) return value;
+  throw new InvalidArgumentError('It must be a whole number from 1 to 999999999.');
 }
 
 function tenant(text: string): string {

@@ -9,17 +9,21 @@ import type { ApiContext } from '../api/index.js';
 import {
   GuardedSessions,
   type Logger,
+  type Meter,
   type ObjectStore,
+  Quotas,
   type ServiceStatus,
   type SessionEvent,
   type Sessions,
 } from '../sessions/index.js';
+import { LocalMeter } from '../cluster/index.js';
 import type { ServerConfig } from './config.js';
 import { openCredentials } from './credentials/credentials.js';
 import { Edge } from './edge.js';
 import { CountingGate } from './gate.js';
 import { type Asked, createGraphQL, noteFailure } from './graphql.js';
 import { createHttpServer } from './http-server.js';
+import { quotaRules } from './limit-settings.js';
 import { SignedLinks } from './links.js';
 import { MediaCache } from './media-cache.js';
 import { MediaRoutes } from './media-routes.js';
@@ -34,6 +38,8 @@ import { serveWebSocket } from './websocket.js';
 export interface Backend {
   sessions: Sessions;
   store: ObjectStore;
+  /** Of this server alone when absent. */
+  meter?: Meter;
   /** Frees what `sessions.shutdown()` does not own. */
   close?(): Promise<void>;
 }
@@ -58,11 +64,12 @@ const LEAVE_MILLISECONDS = 3000;
 
 /** Serves a backend over HTTP, SSE and WebSocket. Resolves when it listens. */
 export async function serve(config: ServerConfig, backend: Backend, log: Logger): Promise<RunningServer> {
-  const { sessions, store } = backend;
+  const { sessions, store, meter = new LocalMeter() } = backend;
   const metrics = new Metrics();
   const gate = new CountingGate(config.maxSubscribers);
   const signingKey = config.signingKey ?? randomBytes(32).toString('base64url');
-  const credentials = await openCredentials({ ...config, signingKey }, store, log);
+  const credentials = await openCredentials({ ...config, signingKey }, { store, meter, log });
+  const quotas = new Quotas(meter, quotaRules(config));
   const links = new SignedLinks(signingKey, config.mediaUrlSeconds, Date.now, config.publicUrl);
   const cache = new MediaCache(
     store,
@@ -73,17 +80,21 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
   // What a server without a device knows of the others is theirs to report.
   const observed = config.role === 'api' ? { status: () => onlyDemand(sessions) } : sessions;
   metrics.observe(observed, () => gate.total);
-  const context = ({ login, socketLogin }: Asked): ApiContext => ({
-    principal: login.principal,
-    clientTokens: credentials.issuer(login, socketLogin),
-    sessions: new GuardedSessions(sessions, login.principal),
-    links,
-    gate,
-    media: cache,
-    failed: (error) => noteFailure(log, error),
-    observe: (event) => observe(metrics, event),
-    facts: { version, heartbeatSeconds: config.heartbeatSeconds, maxSubscribersPerSession: config.maxSubscribers },
-  });
+  const context = ({ login, address, socketLogin }: Asked): ApiContext => {
+    const quota = quotas.of(login.principal, address);
+    return {
+      principal: login.principal,
+      spend: (cost) => quota.spend('cost', cost),
+      clientTokens: credentials.issuer(login, socketLogin),
+      sessions: new GuardedSessions(sessions, login.principal, quota),
+      links,
+      gate,
+      media: cache,
+      failed: (error) => noteFailure(log, error),
+      observe: (event) => observe(metrics, event),
+      facts: { version, heartbeatSeconds: config.heartbeatSeconds, maxSubscribersPerSession: config.maxSubscribers },
+    };
+  };
   const { requestSeconds, maxBodyBytes, maxAnswerBytes } = config;
   const yoga = createGraphQL({ context, limits: config, requestSeconds, maxBodyBytes, maxAnswerBytes, metrics, log });
   const media = new MediaRoutes({ sessions, store, cache, links, log });

@@ -3,6 +3,7 @@ import proxyAddress from 'proxy-addr';
 import { z } from 'zod';
 import { listedHost, listedOrigin, webAddress } from './addresses.js';
 import { issuerSettings } from './credentials/issuer-settings.js';
+import { limitSettings } from './limit-settings.js';
 
 /** What the reference says of a setting beside its description; `shown` stands for a default that is not a constant. */
 export type SettingFacts = { unit?: string; shown?: string };
@@ -348,6 +349,7 @@ export const settingGroups = {
   Storage: storage,
   Models: models,
   Sessions: sessions,
+  Callers: limitSettings,
   Operations: operations,
   Connections: connections,
   'Pages and log': pages,
@@ -361,6 +363,7 @@ export const configSchema = z.strictObject({
   ...storage,
   ...models,
   ...sessions,
+  ...limitSettings,
   ...operations,
   ...connections,
   ...pages,

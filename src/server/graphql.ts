@@ -16,7 +16,7 @@ import { DomainError, type DomainErrorCode, type Logger } from '../sessions/inde
 import type { Login } from './credentials/authenticator.js';
 import type { LoginOfSocket } from './credentials/credentials.js';
 import { boundingAnswers } from './answers.js';
-import { type OperationLimits, refusals } from './limits.js';
+import { judge, type OperationLimits } from './limits.js';
 import { eventIds } from './event-stream.js';
 import type { Metrics } from './metrics.js';
 import { currentRequestId } from './request.js';
@@ -37,6 +37,8 @@ const CACHED_DOCUMENTS = 128;
 /** What whoever serves an operation says of who asks. */
 export interface Asked {
   login: Login;
+  /** Where it comes from. */
+  address: string;
   /** Of a WebSocket. */
   socketLogin?: LoginOfSocket;
 }
@@ -56,7 +58,7 @@ export function createGraphQL({
   const masked = new WeakSet<object>();
   return createYoga<Asked, ApiContext>({
     schema,
-    context: ({ login, socketLogin }) => context({ login, ...(socketLogin && { socketLogin }) }),
+    context: ({ login, address, socketLogin }) => context({ login, address, ...(socketLogin && { socketLogin }) }),
     graphqlEndpoint: '/graphql',
     graphiql: false,
     landingPage: false,
@@ -125,7 +127,12 @@ export function noteFailure(log: Logger, error: DomainError): void {
 /** A domain failure where the schema has no result union for it, such as in `nodes` or a page of a session's prompts. */
 function expected({ code, message, field, retryAfterSeconds }: DomainError, error: unknown): GraphQLError {
   const at = error instanceof GraphQLError ? { nodes: error.nodes, path: error.path } : {};
-  return new GraphQLError(withoutPaths(message), { ...at, extensions: { code, field, retryAfterSeconds } });
+  const http = code === 'RATE_LIMIT' ? { http: tooMany(retryAfterSeconds) } : {};
+  return new GraphQLError(withoutPaths(message), { ...at, extensions: { code, field, retryAfterSeconds, ...http } });
+}
+
+function tooMany(seconds = 1) {
+  return { status: 429, headers: { 'retry-after': String(seconds) } };
 }
 
 /** Parameters of a GET request that are no JSON are the client's mistake. */
@@ -148,9 +155,17 @@ function parsing(): Plugin {
 }
 
 function limiting(limits: OperationLimits): Plugin {
-  const check = ({ schema, document, operationName, variableValues }: ExecutionArgs): ExecutionResult | undefined => {
-    const errors = refusals({ schema, document, operationName, variableValues }, limits);
-    return errors.length > 0 ? { errors } : undefined;
+  const check = async (args: ExecutionArgs): Promise<ExecutionResult | undefined> => {
+    const { schema, document, operationName, variableValues } = args;
+    const { errors, cost } = judge({ schema, document, operationName, variableValues }, limits);
+    if (errors.length > 0) return { errors };
+    try {
+      await (args.contextValue as Pick<ApiContext, 'spend'>).spend(cost);
+      return undefined;
+    } catch (error) {
+      if (error instanceof DomainError) return { errors: [expected(error, error)] };
+      throw error;
+    }
   };
   return {
     onParse({ params, setParseFn }) {
@@ -160,12 +175,12 @@ function limiting(limits: OperationLimits): Plugin {
     onValidate({ addValidationRule }) {
       addValidationRule(MaxIntrospectionDepthRule);
     },
-    onExecute({ args, setResultAndStopExecution }) {
-      const refused = check(args);
+    async onExecute({ args, setResultAndStopExecution }) {
+      const refused = await check(args);
       if (refused) setResultAndStopExecution(refused);
     },
-    onSubscribe({ args, setResultAndStopExecution }) {
-      const refused = check(args);
+    async onSubscribe({ args, setResultAndStopExecution }) {
+      const refused = await check(args);
       if (refused) setResultAndStopExecution(refused);
     },
   };

@@ -196,8 +196,8 @@ class Routes {
       );
     }
     if (path === '/healthz') return sendJson(response, 200, { status: 'ok' });
-    if (path === '/readyz') return this.ready(request, response);
-    if (path === '/metrics') return this.metrics(request, response);
+    if (path === '/readyz') return this.ready(request, response, incoming.address);
+    if (path === '/metrics') return this.metrics(request, response, incoming.address);
     if (await this.parts.media.handle(request, response, incoming)) return;
     if (this.parts.files.handle(path, response)) return;
     if (String(request.headers.accept).includes('text/html')) return this.parts.files.lost(response);
@@ -211,10 +211,10 @@ class Routes {
     const inQuery = tokenInQuery(request, incoming);
     if (inQuery !== undefined && (foreign || !incoming.originAllowed))
       return this.refuse(request, response, UNKNOWN_ORIGIN, currentRequestId());
-    const login = await credentials.login(inQuery ?? request.headers.authorization);
+    const login = await credentials.login(inQuery ?? request.headers.authorization, address);
     if (request.method === 'GET' && accept.includes('text/html') && (config.graphiql ?? login !== undefined))
       return sendGraphiQL(request, response);
-    if (!login) return this.unauthorized(response);
+    if (!login) return this.unauthorized(response, address);
     // Nobody but who has a credential can send it, a page of another site least of all.
     if (foreign && login.anonymous) return this.refuse(request, response, UNKNOWN_ORIGIN, currentRequestId());
     // Only types that a foreign page cannot send without asking first (CORS), so that no form can act for a visitor.
@@ -234,21 +234,27 @@ class Routes {
           () => response.destroy(),
         ),
       );
-    await yoga(request, response, { login });
+    await yoga(request, response, { login, address });
   }
 
   /** In the same words whatever is wrong with a credential. */
-  private unauthorized(response: ServerResponse): void {
+  private unauthorized(response: ServerResponse, address: string): void {
     const { unknownYet } = this.parts.credentials;
+    const wait = this.parts.credentials.waitOf(address);
     if (unknownYet) return sendError(response, 503, unknownYet.code, `${unknownYet.message}; try again.`);
+    if (wait !== undefined) {
+      response.setHeader('retry-after', String(wait));
+      const message = `Too many wrong credentials came from this address; try again in ${wait} seconds.`;
+      return sendError(response, 429, 'TOO_MANY_FAILED_LOGINS', message);
+    }
     response.setHeader('www-authenticate', 'Bearer');
     sendError(response, 401, 'UNAUTHORIZED', 'Send the header "Authorization: Bearer <token>".');
   }
 
   /** Strangers hear whether it is ready and in general why not; what the store said is for the operator, and the log. */
-  private async ready(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  private async ready(request: IncomingMessage, response: ServerResponse, address: string): Promise<void> {
     const { credentials, readiness } = this.parts;
-    const login = await credentials.login(request.headers.authorization);
+    const login = await credentials.login(request.headers.authorization, address);
     const trusted = login !== undefined && !login.anonymous && login.principal.scopes.has('admin');
     const problems = await readiness.problems(trusted);
     const warnings = readiness.warnings();
@@ -259,10 +265,10 @@ class Routes {
     });
   }
 
-  private async metrics(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  private async metrics(request: IncomingMessage, response: ServerResponse, address: string): Promise<void> {
     const { credentials, metrics } = this.parts;
-    const login = await credentials.login(request.headers.authorization);
-    if (!login) return this.unauthorized(response);
+    const login = await credentials.login(request.headers.authorization, address);
+    if (!login) return this.unauthorized(response, address);
     if (!login.principal.scopes.has('admin'))
       return sendError(response, 403, 'FORBIDDEN', 'This needs a credential with the scope admin.');
     response.writeHead(200, { 'content-type': metrics.registry.contentType }).end(await metrics.registry.metrics());

@@ -57,8 +57,16 @@ export interface Operation {
  * when it is fit, or when it cannot be executed anyway. The document has been validated.
  */
 export function refusals(operation: Operation, limits: OperationLimits): GraphQLError[] {
-  const measure = measureOperation(operation);
-  if (!measure) return [];
+  return judge(operation, limits).errors;
+}
+
+/** The same, and what it costs. */
+export function judge(operation: Operation, limits: OperationLimits): { errors: GraphQLError[]; cost: number } {
+  const measure = measureOperation(operation) ?? NOTHING;
+  return { errors: refusalsOf(measure, limits), cost: Math.ceil(measure.cost) };
+}
+
+function refusalsOf(measure: Measure, limits: OperationLimits): GraphQLError[] {
   const refusal = (what: string, is: number, limit: number, advice: string) =>
     is <= limit
       ? []

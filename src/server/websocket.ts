@@ -131,9 +131,10 @@ function protocolOf({ config, credentials, turns, yoga }: WebSocketOptions): Pro
     connectionInitWaitTimeout: config.loginSeconds * 1000,
     onConnect: async ({ connectionParams, extra, subscriptions }) => {
       extra.subscriptions = subscriptions;
-      const login = await credentials.login(connectionParams?.['authorization']);
+      const login = await credentials.login(connectionParams?.['authorization'], extra.address);
       const { unknownYet } = credentials;
-      if (!login && unknownYet !== undefined) extra.client.close(TRY_AGAIN_LATER, unknownYet.message);
+      const again = unknownYet?.message ?? (credentials.waitOf(extra.address) && 'Too many wrong credentials');
+      if (!login && again) extra.client.close(TRY_AGAIN_LATER, again);
       if (!login) return false;
       extra.login = login;
       const leave = credentials.watch(
@@ -208,6 +209,7 @@ async function prepare(
     req: extra.request,
     left: operation.left,
     login: extra.login as Login,
+    address: extra.address,
     socketLogin: extra,
   }) as Enveloped;
   try {

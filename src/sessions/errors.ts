@@ -9,6 +9,8 @@ export type DomainErrorCode =
   /** The session has ended and cannot change any more. */
   | 'ENDED'
   | 'AT_CAPACITY'
+  /** The caller, or whoever it belongs to, has used what it may for now. */
+  | 'RATE_LIMIT'
   | 'MODEL_UNAVAILABLE'
   /** The object store refused or could not be reached. */
   | 'STORAGE'
@@ -26,7 +28,7 @@ export type DomainErrorCode =
 export interface DomainErrorDetails {
   /** The offending input field of INVALID_INPUT, in the words of the request: `timeline[1].prompt`. */
   field?: string;
-  /** When trying again makes sense after AT_CAPACITY. */
+  /** When trying again makes sense after AT_CAPACITY and RATE_LIMIT. */
   retryAfterSeconds?: number;
   /** Who has the session, for OWNED_ELSEWHERE. */
   owner?: SessionOwner;

@@ -1,7 +1,6 @@
-/**
- * What the session domain needs from the world, as small interfaces that it owns. `engine`, `media`, `storage` and
- * `cluster` implement them; the server wires them together.
- */
+/** What the session domain needs from the world, as small interfaces that it owns; the server wires together what implements them. */
+
+export type { Meter, Rule } from './access/meter.js';
 
 // ---- engine ---------------------------------------------------------------------------------------------------------
 

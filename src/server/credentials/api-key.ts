@@ -7,6 +7,13 @@ import { ALL_SCOPES, isTenant, type Principal, type Scope } from '../../sessions
 const KEY = /^ll_([0-9a-hjkmnp-tv-z]{12})_([\w-]{43})$/;
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 
+/** How much it may be used, beside what its tenant may. */
+const limits = z.looseObject({
+  creations: z.int().min(1).optional(),
+  prompts: z.int().min(1).optional(),
+  cost: z.int().min(1).optional(),
+});
+
 /** Of one key; a second one while it is replaced. */
 const secret = z.strictObject({ hash: z.string().regex(/^[0-9a-f]{64}$/), createdAt: z.iso.datetime() });
 
@@ -19,6 +26,7 @@ export const keyRecord = z.looseObject({
   /** The newest first. */
   secrets: z.array(secret).max(2),
   createdAt: z.iso.datetime(),
+  limits: limits.optional(),
   expiresAt: z.iso.datetime().optional(),
   revokedAt: z.iso.datetime().optional(),
 });
@@ -70,11 +78,18 @@ export function stateOf({ revokedAt, expiresAt }: KeyRecord, now: number): KeySt
   return expiresAt !== undefined && Date.parse(expiresAt) <= now ? 'expired' : 'active';
 }
 
-export function principalOfKey({ id, tenant, scopes, expiresAt }: KeyRecord): Principal {
+/** Whose bounds also hold for what it makes. */
+export function boundsOfKey({ id, limits }: KeyRecord): Pick<Principal, 'key'> {
+  return limits ? { key: { id, allowance: limits } } : {};
+}
+
+export function principalOfKey(record: KeyRecord): Principal {
+  const { id, tenant, scopes, expiresAt } = record;
   return {
     tenant,
     subject: `key:${id}`,
     scopes: new Set(scopes.filter((scope): scope is Scope => (ALL_SCOPES as string[]).includes(scope))),
     ...(expiresAt !== undefined && { expires: new Date(expiresAt) }),
+    ...boundsOfKey(record),
   };
 }

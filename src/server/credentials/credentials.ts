@@ -1,11 +1,12 @@
 /** The credentials that this server takes, and what is open for them. */
 
 import type { ClientTokenIssuer } from '../../api/index.js';
-import { invalid, type Logger, type ObjectStore, type Principal } from '../../sessions/index.js';
+import { invalid, type Logger, type Meter, type ObjectStore, type Principal } from '../../sessions/index.js';
 import { isLoopback } from '../addresses.js';
 import type { ServerConfig } from '../config.js';
 import { Authenticator, type Login } from './authenticator.js';
 import { ClientTokens } from './client-tokens.js';
+import { FailedLogins } from './failed-logins.js';
 import { IssuerKeys, keySetAt } from './issuer-keys.js';
 import { issuerIn } from './issuer-settings.js';
 import { IssuerTokens } from './issuer-tokens.js';
@@ -30,6 +31,7 @@ export class Credentials {
     private readonly authenticator: Authenticator,
     private readonly keys: KeyRing,
     private readonly clientTokens: ClientTokens,
+    private readonly failed: FailedLogins,
     private readonly issuerKeys?: IssuerKeys,
   ) {
     keys.onChange = () => this.opened.look();
@@ -54,8 +56,17 @@ export class Credentials {
     return this.issuerSilent ? ISSUER_SILENT : undefined;
   }
 
-  login(authorization: unknown): Promise<Login | undefined> {
-    return this.authenticator.login(authorization);
+  /** `address`: whose wrong credentials count. */
+  async login(authorization: unknown, address?: string): Promise<Login | undefined> {
+    if (address === undefined) return this.authenticator.login(authorization);
+    const login = await this.authenticator.login(authorization, this.waitOf(address) !== undefined);
+    if (!login && authorization !== undefined && this.unknownYet === undefined) await this.failed.note(address);
+    return login;
+  }
+
+  /** Seconds for which an address that has sent too many wrong credentials is told to wait. */
+  waitOf(address: string): number | undefined {
+    return this.failed.waitOf(address);
   }
 
   /** Calls `end` when the login is not valid any more; what is answered forgets it. */
@@ -111,8 +122,7 @@ function withinLifeOf({ expires }: Principal, ttlSeconds: number): number {
 /** Resolves when the store has said which keys there are, or has not answered. */
 export async function openCredentials(
   config: ServerConfig & { signingKey: string },
-  store: ObjectStore,
-  log: Logger,
+  { store, meter, log }: { store: ObjectStore; meter: Meter; log: Logger },
 ): Promise<Credentials> {
   const keys = new KeyRing(new KeyFile(store), log);
   await keys.start();
@@ -127,7 +137,8 @@ export async function openCredentials(
     clientTokens,
     issuerTokens: issuer?.tokens,
   });
-  return new Credentials(authenticator, keys, clientTokens, issuer?.keys);
+  const failed = new FailedLogins(meter, config.failedLoginsPerMinute);
+  return new Credentials(authenticator, keys, clientTokens, failed, issuer?.keys);
 }
 
 function openIssuer(config: ServerConfig, log: Logger): { keys: IssuerKeys; tokens: IssuerTokens } | undefined {

@@ -23,6 +23,7 @@ export interface NewKey {
   tenant: string;
   name?: string | undefined;
   scopes: readonly string[];
+  limits?: KeyRecord['limits'];
   expiresAt?: Date | undefined;
 }
 
@@ -48,12 +49,13 @@ export class KeyFile {
   }
 
   /** The key itself is in the answer, and nowhere else. */
-  async create({ tenant, name, scopes, expiresAt }: NewKey): Promise<{ key: string; record: KeyRecord }> {
+  async create({ tenant, name, scopes, limits, expiresAt }: NewKey): Promise<{ key: string; record: KeyRecord }> {
     const id = newKeyId();
     const { key, kept } = newSecret(id, this.now());
     const record: KeyRecord = {
       ...{ id, tenant, scopes: [...scopes], secrets: [kept], createdAt: this.now().toISOString() },
       ...(name !== undefined && { name }),
+      ...(limits && { limits }),
       ...(expiresAt && { expiresAt: expiresAt.toISOString() }),
     };
     await this.change((keys) => [...keys, record]);

@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../sessions/index.js';
-import { type KeyRecord, type KeyParts, matchingSecret, stateOf } from './api-key.js';
+import { boundsOfKey, type KeyRecord, type KeyParts, matchingSecret, stateOf } from './api-key.js';
 import type { KeyFile, KeysAsStored } from './key-file.js';
 
 /** How often it is asked whether the keys have changed, in milliseconds. */
@@ -68,6 +68,12 @@ export class KeyRing {
     const record = this.keys?.get(id);
     if (!record || stateOf(record, this.now()) !== 'active') return false;
     return hash === undefined || record.secrets.some((secret) => secret.hash.startsWith(hash));
+  }
+
+  /** As `Principal` has them. */
+  boundsOf(id: string): ReturnType<typeof boundsOfKey> {
+    const record = this.keys?.get(id);
+    return record ? boundsOfKey(record) : {};
   }
 
   /** All who ask meanwhile wait for the same look. */

@@ -38,6 +38,7 @@ import {
   type Scope,
   tenantOf,
 } from './principal.js';
+import type { Metered, Quota } from './quota.js';
 import { noSuchSession } from './tenancy.js';
 
 /** What is for the service itself, and not for callers. */
@@ -89,6 +90,8 @@ export class GuardedSessions implements CallerSessions {
   constructor(
     private readonly inner: Sessions,
     private readonly principal: Principal,
+    /** Without bounds when absent. */
+    private readonly quota?: Pick<Quota, 'spend' | 'enter'>,
   ) {}
 
   // ---- the service --------------------------------------------------------------------------------------------------
@@ -127,6 +130,7 @@ export class GuardedSessions implements CallerSessions {
 
   async createSession(input: CreateSessionInput): Promise<Session> {
     this.need('createSession');
+    await this.spend('creations');
     const session = await this.inner.createSession({ ...input, ...this.caller() });
     return this.mine(session, this.principal.tenant);
   }
@@ -135,6 +139,7 @@ export class GuardedSessions implements CallerSessions {
   async forkSession(sessionId: string, input: ForkSessionInput = {}): Promise<Session> {
     this.need('forkSession');
     await this.reach(sessionId);
+    await this.spend('creations');
     const session = await this.inner.forkSession(sessionId, { ...input, ...this.caller() });
     return this.isOperator ? session : this.mine(session, this.principal.tenant);
   }
@@ -183,16 +188,19 @@ export class GuardedSessions implements CallerSessions {
 
   async switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
     await this.may('switchPrompt', sessionId);
+    await this.spend('prompts');
     return this.inner.switchPrompt(sessionId, input);
   }
 
   async planPrompt(sessionId: string, input: PlanPromptInput): Promise<SwitchReceipt> {
     await this.may('planPrompt', sessionId);
+    await this.spend('prompts');
     return this.inner.planPrompt(sessionId, input);
   }
 
   async movePrompt(sessionId: string, receiptId: string, input: MovePromptInput): Promise<SwitchReceipt> {
     await this.may('movePrompt', sessionId);
+    await this.spend('prompts');
     return this.inner.movePrompt(sessionId, receiptId, input);
   }
 
@@ -254,7 +262,12 @@ export class GuardedSessions implements CallerSessions {
 
   private async *watch(sessionId: string, options: SubscribeOptions): AsyncGenerator<SessionEvent, void, undefined> {
     await this.may('subscribe', sessionId, options.signal);
-    yield* this.inner.subscribe(sessionId, options);
+    const leave = this.quota?.enter();
+    try {
+      yield* this.inner.subscribe(sessionId, options);
+    } finally {
+      leave?.();
+    }
   }
 
   /** Nobody generates what is not there, and what is not the caller's. */
@@ -288,6 +301,11 @@ export class GuardedSessions implements CallerSessions {
 
   private get isOperator(): boolean {
     return this.principal.scopes.has('admin');
+  }
+
+  /** Where it may do that at all: whoever may not uses nothing up. */
+  private async spend(what: Metered): Promise<void> {
+    await this.quota?.spend(what);
   }
 
   private async may(what: keyof CallerSessions, sessionId: string, signal?: AbortSignal): Promise<void> {

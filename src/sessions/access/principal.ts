@@ -1,6 +1,7 @@
 /** Who asks: what every operation knows of its caller, whichever credential said so. */
 
 import { DomainError } from '../errors.js';
+import type { Allowance } from './quota.js';
 
 /** What a caller may do; each with what it covers. */
 export const SCOPES = {
@@ -42,6 +43,8 @@ export interface Principal {
   expires?: Date;
   /** The one session that it reaches; every one of its tenant when absent. */
   sessionId?: string;
+  /** The API key that it is, or that made it, where that has bounds of its own. */
+  key?: { id: string; allowance: Allowance };
 }
 
 /** What a caller hands on: some of its scopes, for one session. */

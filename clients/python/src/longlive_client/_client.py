@@ -11,7 +11,7 @@ import httpx
 
 from ._admitted import RoomWait, admitted
 from ._decode import camel, decode, unwrap
-from ._generated import AtCapacityError, ChunkEvent, Model, Pace, ServiceFacts
+from ._generated import AtCapacityError, ChunkEvent, Model, Pace, RateLimitError, ServiceFacts
 from ._session import Session, facts_of
 from ._wire import TokenSource, Wire
 
@@ -59,7 +59,7 @@ class LiveClient:
             try:
                 session = self._open(await self._wire.request("CreateSession", variables))
                 return await admitted(session, on_wait) if patience_seconds > 0 else session
-            except AtCapacityError as error:
+            except (AtCapacityError, RateLimitError) as error:
                 wait = max(LEAST_WAIT_SECONDS, error.retry_after_seconds)
                 if time.monotonic() + wait > give_up_at:
                     raise

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union
 
 from ._decode import decode, service_error
 from ._errors import ConnectionError, RequestError, ServiceError
-from ._generated import EVENTS, AtCapacityError, ChunkEvent, EndedEvent, HeartbeatEvent, SessionEvent
+from ._generated import EVENTS, AtCapacityError, ChunkEvent, EndedEvent, HeartbeatEvent, RateLimitError, SessionEvent
 from ._wire import Wire, backoff
 
 MediaDelivery = Literal["INLINE", "URL", "NONE"]
@@ -58,7 +58,7 @@ async def read_log(
         except ServiceError as error:
             if error.code in FINAL:
                 raise
-            if isinstance(error, AtCapacityError):
+            if isinstance(error, (AtCapacityError, RateLimitError)):
                 pause = error.retry_after_seconds
         except (ConnectionError, RequestError):
             pass  # It is made anew.

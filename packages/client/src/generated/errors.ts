@@ -54,6 +54,18 @@ export class NotFoundError extends ServiceError {
   }
 }
 
+/** The caller, its tenant or its address has used what it may for now; the message says what and how much. */
+export class RateLimitError extends ServiceError {
+  override readonly name = 'RateLimitError';
+  declare readonly code: 'RATE_LIMIT';
+  /** When it may do so again. */
+  readonly retryAfterSeconds: number;
+  constructor(told: { code: 'RATE_LIMIT'; message: string; retryAfterSeconds: number }) {
+    super(told.code, told.message);
+    this.retryAfterSeconds = told.retryAfterSeconds;
+  }
+}
+
 /** The session has ended; nothing about it can change any more. */
 export class SessionEndedError extends ServiceError {
   override readonly name = 'SessionEndedError';
@@ -92,5 +104,6 @@ export type AnyServiceError =
   | ForbiddenError
   | InvalidInputError
   | NotFoundError
+  | RateLimitError
   | SessionEndedError
   | UnavailableError;

@@ -71,6 +71,8 @@ export type ErrorCode =
   | 'NOT_FOUND'
   /** Another server, named in the message, generates the session and cannot be reached from this one. */
   | 'OWNED_ELSEWHERE'
+  /** The caller, its tenant or its address has used what it may for now. */
+  | 'RATE_LIMIT'
   /** This server is shutting down; try again to reach another. */
   | 'SHUTTING_DOWN'
   /** The object store refused or could not be reached. */
@@ -270,6 +272,13 @@ type Problem_NotFoundError_Fragment = {
   readonly message: string;
 };
 
+type Problem_RateLimitError_Fragment = {
+  readonly __typename: 'RateLimitError';
+  readonly retryAfterSeconds: number;
+  readonly code: ErrorCode;
+  readonly message: string;
+};
+
 type Problem_SessionEndedError_Fragment = {
   readonly __typename: 'SessionEndedError';
   readonly code: ErrorCode;
@@ -288,6 +297,7 @@ export type ProblemFragment =
   | Problem_ForbiddenError_Fragment
   | Problem_InvalidInputError_Fragment
   | Problem_NotFoundError_Fragment
+  | Problem_RateLimitError_Fragment
   | Problem_SessionEndedError_Fragment
   | Problem_UnavailableError_Fragment;
 
@@ -446,6 +456,7 @@ export type CreateSessionMutation = {
     | Problem_ConflictError_Fragment
     | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
+    | Problem_RateLimitError_Fragment
     | SessionFieldsFragment
     | Problem_UnavailableError_Fragment;
 };
@@ -470,6 +481,7 @@ export type ForkSessionMutation = {
     | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
+    | Problem_RateLimitError_Fragment
     | SessionFieldsFragment
     | Problem_UnavailableError_Fragment;
 };
@@ -506,6 +518,7 @@ export type SwitchPromptMutation = {
     | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
+    | Problem_RateLimitError_Fragment
     | Problem_SessionEndedError_Fragment
     | ReceiptFieldsFragment
     | Problem_UnavailableError_Fragment;
@@ -528,6 +541,7 @@ export type PlanPromptMutation = {
     | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
+    | Problem_RateLimitError_Fragment
     | Problem_SessionEndedError_Fragment
     | ReceiptFieldsFragment
     | Problem_UnavailableError_Fragment;
@@ -550,6 +564,7 @@ export type MovePromptMutation = {
     | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
+    | Problem_RateLimitError_Fragment
     | Problem_SessionEndedError_Fragment
     | ReceiptFieldsFragment
     | Problem_UnavailableError_Fragment;
@@ -594,6 +609,7 @@ export type PauseSessionMutation = {
     | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
+    | Problem_RateLimitError_Fragment
     | SessionFieldsFragment
     | Problem_SessionEndedError_Fragment
     | Problem_UnavailableError_Fragment;
@@ -610,6 +626,7 @@ export type ResumeSessionMutation = {
     | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
+    | Problem_RateLimitError_Fragment
     | SessionFieldsFragment
     | Problem_SessionEndedError_Fragment
     | Problem_UnavailableError_Fragment;
@@ -625,6 +642,7 @@ export type StopSessionMutation = {
     | Problem_ForbiddenError_Fragment
     | Problem_InvalidInputError_Fragment
     | Problem_NotFoundError_Fragment
+    | Problem_RateLimitError_Fragment
     | SessionFieldsFragment
     | Problem_SessionEndedError_Fragment
     | Problem_UnavailableError_Fragment;
@@ -805,6 +823,7 @@ export type SessionStreamSubscription = {
         readonly receiptId: string;
         readonly supersededBy: string;
       }
+    | Problem_RateLimitError_Fragment
     | {
         readonly __typename: 'SessionEnded';
         readonly cursor: string;
@@ -835,7 +854,7 @@ const ExportFieldsText =
 const ModelFieldsText =
   'fragment ModelFields on Model{name title description license device precision bytes width height fps state longestSeconds guide{about examples}loras{name bytes}}';
 const ProblemText =
-  'fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}}';
+  'fragment Problem on Error{__typename code message ...on InvalidInputError{field}...on AtCapacityError{retryAfterSeconds}...on RateLimitError{retryAfterSeconds}}';
 const ReceiptFieldsText =
   'fragment ReceiptFields on SwitchReceipt{__typename id prompt unknownWords mode transition{chunks kind curve}when atBlock status expectedBlock expectedSeconds requestedAt}';
 const SessionFieldsText =
