@@ -241,12 +241,12 @@ function policyOf(config: ServerConfig): Partial<SessionPolicy> {
   const { leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions } = config;
   const { pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, exportsAtOnce, maxPendingPrompts } = config;
   const { answerSeconds, storeRetrySeconds, storeFarewellSeconds } = patienceOf(config);
-  const { abandonedSeconds, maxQueued } = config;
+  const { abandonedSeconds, maxQueued, tenantSessions, tenantFastest } = config;
   const { keepDays, keepGigabytes } = config;
   return {
     ...{ answerSeconds, storeRetrySeconds, storeFarewellSeconds, abandonedSeconds },
     ...{ leadSeconds, idleSeconds, heartbeatSeconds, maxSeconds, maxSessions, maxQueued },
     ...{ pausedInMemory, leaseSeconds, pollSeconds, keptCheckpoints, exportsAtOnce, maxPendingPrompts },
-    ...{ keepDays, keepGigabytes },
+    ...{ keepDays, keepGigabytes, tenantSessions, tenantFastest },
   };
 }

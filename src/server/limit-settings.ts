@@ -6,6 +6,10 @@ import { z } from 'zod';
 const most = (fallback: number) => z.coerce.number().int().min(0).max(1e9).default(fallback);
 
 export const limitSettings = {
+  tenantSessions: most(0).describe(
+    'Sessions that a tenant may have running at a time, on all servers together; 0 for no limit',
+  ),
+  tenantFastest: most(0).describe('The same for sessions of the pace FASTEST; 0 for no limit'),
   creationsPerMinute: most(600).describe('Sessions that a tenant may make per minute, forks included; 0 for no limit'),
   addressCreationsPerMinute: most(0).describe('The same from one address (or IPv6 network); 0 for no limit'),
   promptsPerSecond: most(100).describe(

@@ -24,6 +24,10 @@ export interface SessionPolicy {
   maxSeconds: number;
   /** Sessions in device memory on this server, whatever their pace. */
   maxSessions: number;
+  /** Sessions that one tenant may have running at all servers together; 0 for no bound. */
+  tenantSessions: number;
+  /** The same of the pace FASTEST. */
+  tenantFastest: number;
   /** Sessions that may wait for room, of all servers together; 0 lets none wait. */
   maxQueued: number;
   /** Maximum number of waiting prompts per session. */
@@ -59,6 +63,8 @@ export const DEFAULT_POLICY: SessionPolicy = {
   keepGigabytes: 0,
   maxSeconds: 0,
   maxSessions: 16,
+  tenantSessions: 0,
+  tenantFastest: 0,
   maxQueued: 100,
   maxPendingPrompts: 64,
   maxLoad: 0.9,

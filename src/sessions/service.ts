@@ -111,6 +111,7 @@ export class SessionService implements Sessions {
       policy,
       clock,
       () => this.admission.stir(),
+      (tenant) => this.placement.elsewhere(tenant),
     );
     const fits = (session: Session) => hasAllFor({ engine, media }, session);
     const line = new Line({ vault, cluster, clock, policy, fits });

@@ -137,6 +137,7 @@ export class Admission {
 
   private async start(waiting: Waiting, session: Session): Promise<Outcome> {
     const { context, ownership } = this;
+    waiting.held = false;
     try {
       await requireModel(context, session);
       await ownership.admit(session);
@@ -144,6 +145,11 @@ export class Admission {
     } catch (error) {
       const code = error instanceof DomainError ? error.code : undefined;
       if (code === 'AT_CAPACITY') return 'full';
+      // Its tenant has as many as it may: those of others go first.
+      if (code === 'RATE_LIMIT') {
+        waiting.held = true;
+        return 'left';
+      }
       // An adapter or the encoder of it is not here: another server may have it.
       if (code === 'MODEL_UNAVAILABLE' || code === 'ENCODER_UNAVAILABLE') waiting.notHere = true;
       return this.notNow(waiting.id, error);

@@ -9,6 +9,8 @@ import { Runs, type Turnover } from './waiting-time.js';
 import type { Clock, ModelInfo } from '../ports.js';
 import type { SessionPolicy } from '../policy.js';
 import type { Session } from '../session.js';
+import { tenantOf } from '../access/principal.js';
+import { add, mustBeWithin, NONE_RUNNING, type Running, runningByTenant, runningOf } from './tenant-bounds.js';
 
 /** Weight of the newest block in the smoothed block time. */
 const SMOOTHING = 0.2;
@@ -146,6 +148,8 @@ export class Capacity {
     private readonly clock: Pick<Clock, 'monotonic'>,
     /** Called when there may be room that was not there before. */
     readonly roomMade: () => void,
+    /** What other servers run for a tenant. */
+    private readonly elsewhere: (tenant: string) => Running = () => NONE_RUNNING,
   ) {}
 
   now(): number {
@@ -154,7 +158,7 @@ export class Capacity {
 
   /** What frees places here. */
   turnover(): Turnover {
-    const running = this.places().filter((place) => place.running);
+    const running = this.running();
     const ends = running.flatMap((place) => place.endsIn ?? []);
     return this.runs.turnover(
       running.map(({ ran }) => ran),
@@ -232,9 +236,20 @@ export class Capacity {
     return Math.max(1, Math.floor(this.policy.maxLoad / share));
   }
 
-  /** Refuses a REALTIME session that would make others stutter. */
+  /** What runs here, by tenant. */
+  byTenant(): Record<string, Running> {
+    return runningByTenant(this.running().map((place) => place.session()));
+  }
+
+  /** Refuses one that is more than its tenant may have, and a REALTIME session that would make others stutter. */
   admit(newcomer: Place): void {
     const { device } = newcomer;
+    const tenant = tenantOf(newcomer.session());
+    const here = runningOf(
+      tenant,
+      this.running().map((place) => place.session()),
+    );
+    mustBeWithin(this.policy, newcomer.session(), add(here, this.elsewhere(tenant)), retryAfter(device));
     if (newcomer.session().pace !== 'REALTIME') return;
     const realtime = device.realtime();
     if (realtime.length === 0) return;
@@ -253,6 +268,10 @@ export class Capacity {
 
   private places(): Place[] {
     return [...this.devices.values()].flatMap((device) => [...device.places]);
+  }
+
+  private running(): Place[] {
+    return this.places().filter((place) => place.running);
   }
 
   private longestResting(): Place | undefined {

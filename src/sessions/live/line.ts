@@ -26,6 +26,8 @@ export interface Waiting {
   session?: Session;
   /** This server cannot begin it, whatever room it has. */
   notHere?: boolean;
+  /** Its tenant has as many running as it may. */
+  held?: boolean;
 }
 
 export interface LineParts {
@@ -134,7 +136,7 @@ export class Line {
 
   /** Who comes now does not get past those that wait for what this server has. AT_CAPACITY */
   mustNotOvertake(session: Session): void {
-    const ahead = this.waiting.filter((other) => other.id !== session.id && !other.notHere);
+    const ahead = this.waiting.filter((other) => other.id !== session.id && !other.notHere && !other.held);
     if (!ahead.some((other) => other.session === undefined || this.parts.fits(other.session))) return;
     const message = `${ahead.length} sessions wait for room already; wait behind them with maxWaitSeconds, or try again in ${RETRY_SECONDS} seconds.`;
     throw new DomainError('AT_CAPACITY', message, { retryAfterSeconds: RETRY_SECONDS });

@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { EncoderName, ModelInfo } from '../ports.js';
 import type { DeviceStatus, ServiceStatus } from '../sessions.js';
+import { NONE_RUNNING, type Running } from './tenant-bounds.js';
 import { TURNOVER } from './waiting-time.js';
 
 /** Other releases may say more. */
@@ -24,6 +25,8 @@ const NOTICE = z.object({
   /** Of the REALTIME sessions that run, by id. */
   speeds: z.record(z.string(), z.number()),
   sessions: z.custom<ServiceStatus['sessions']>((value) => typeof value === 'object' && value !== null),
+  /** What runs there, by tenant; earlier releases do not say. */
+  tenants: z.record(z.string(), z.object({ sessions: z.number(), fastest: z.number() })).optional(),
 });
 
 export type Notice = z.output<typeof NOTICE>;
@@ -49,6 +52,10 @@ export function hasRoom({ accepting, free, devices }: Notice): boolean {
 
 export function loadOf({ devices, free }: Notice): number {
   return devices.reduce((sum, { load }) => sum + load, 0) - free / 1_000;
+}
+
+export function runningThere({ tenants }: Notice, tenant: string): Running {
+  return tenants && Object.hasOwn(tenants, tenant) ? (tenants[tenant] as Running) : NONE_RUNNING;
 }
 
 /** Several machines' devices of one kind as one. */

@@ -315,7 +315,8 @@ export class OwnedSession {
     } catch (error) {
       const { code, message } = describe(error);
       this.context.logger.warn({ sessionId: this.id, code, error }, 'cannot resume the session automatically');
-      if (code === 'AT_CAPACITY') return (error as DomainError).retryAfterSeconds ?? RETURN_RETRY;
+      if (code === 'AT_CAPACITY' || code === 'RATE_LIMIT')
+        return (error as DomainError).retryAfterSeconds ?? RETURN_RETRY;
       const failure = { code, message };
       if (code === 'MODEL_UNAVAILABLE') await this.life.rest('MODEL', { failure });
       if (code === 'ENCODER_UNAVAILABLE') await this.life.rest('MEDIA', { failure });

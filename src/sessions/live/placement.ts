@@ -8,9 +8,10 @@ import { isWaiting, type Session } from '../session.js';
 import type { ServiceStatus } from '../sessions.js';
 import { type Command, type CommandName, decodeReply, encodeCommand, type Input, type Output } from './commands.js';
 import { encoderOf, findModel } from './required-model.js';
-import { decodeNotice, hasRoom, joinDevices, loadOf, type Notice } from './notice.js';
+import { decodeNotice, hasRoom, joinDevices, loadOf, type Notice, runningThere } from './notice.js';
 import type { Line } from './line.js';
 import type { Standing } from './standing.js';
+import { add, NONE_RUNNING, type Running } from './tenant-bounds.js';
 import { waitSecondsAt } from './waiting-time.js';
 
 /** What another server may answer better. */
@@ -82,6 +83,11 @@ export class Placement {
     const turnover = this.workers().flatMap(({ notice }) => notice.turnover ?? []);
     const waitSeconds = waitSecondsAt(place, turnover);
     return { ...session, queue: { place, ...(waitSeconds !== undefined && { waitSeconds }) } };
+  }
+
+  /** What other servers run for a tenant, as far as was heard. */
+  elsewhere(tenant: string): Running {
+    return this.others().reduce((sum, { notice }) => add(sum, runningThere(notice, tenant)), NONE_RUNNING);
   }
 
   /** Of all servers together. */

@@ -78,10 +78,11 @@ export class Standing {
     const models = engine.models();
     const waiting = this.demand.waiting();
     const { free } = capacity;
+    const tenants = capacity.byTenant();
     const turnover = capacity.turnover();
     return {
       ...{ hosts, deployment, accepting, waiting, turnover, free },
-      ...{ models, encoders, devices, speeds, sessions },
+      ...{ models, encoders, devices, speeds, sessions, tenants },
     };
   }
 
