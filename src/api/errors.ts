@@ -53,6 +53,7 @@ const CLASSES: Record<DomainErrorCode, ErrorClass> = {
   ENGINE: UnavailableError,
   MEDIA: UnavailableError,
   ENCODER_UNAVAILABLE: UnavailableError,
+  POLICY: UnavailableError,
   SHUTTING_DOWN: UnavailableError,
   OWNED_ELSEWHERE: UnavailableError,
 };
@@ -103,6 +104,7 @@ const ErrorCode = builder.enumType('ErrorCode', {
     ENCODER_UNAVAILABLE: {
       description: 'The session uses a video encoder that this server lacks; the message names it.',
     },
+    POLICY: { description: 'Whether the prompt is allowed cannot be found out now.' },
     SHUTTING_DOWN: { description: 'This server is shutting down; try again to reach another.' },
     OWNED_ELSEWHERE: {
       description: 'Another server, named in the message, generates the session and cannot be reached from this one.',

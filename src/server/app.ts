@@ -11,6 +11,7 @@ import {
   type Logger,
   type Meter,
   type ObjectStore,
+  PromptGate,
   Quotas,
   type ServiceStatus,
   type SessionEvent,
@@ -28,6 +29,7 @@ import { SignedLinks } from './links.js';
 import { MediaCache } from './media-cache.js';
 import { MediaRoutes } from './media-routes.js';
 import { Metrics } from './metrics.js';
+import { promptRules } from './prompt-policy.js';
 import { Readiness } from './readiness.js';
 import { RefusalLog } from './refusals.js';
 import { StaticFiles } from './static.js';
@@ -70,6 +72,7 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
   const signingKey = config.signingKey ?? randomBytes(32).toString('base64url');
   const credentials = await openCredentials({ ...config, signingKey }, { store, meter, log });
   const quotas = new Quotas(meter, quotaRules(config));
+  const prompts = promptRules(config, log);
   const links = new SignedLinks(signingKey, config.mediaUrlSeconds, Date.now, config.publicUrl);
   const cache = new MediaCache(
     store,
@@ -86,7 +89,12 @@ export async function serve(config: ServerConfig, backend: Backend, log: Logger)
       principal: login.principal,
       spend: (cost) => quota.spend('cost', cost),
       clientTokens: credentials.issuer(login, socketLogin),
-      sessions: new GuardedSessions(sessions, login.principal, quota),
+      sessions: new GuardedSessions(
+        sessions,
+        login.principal,
+        quota,
+        prompts && new PromptGate(prompts, login.principal),
+      ),
       links,
       gate,
       media: cache,

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { listedHost, listedOrigin, webAddress } from './addresses.js';
 import { issuerSettings } from './credentials/issuer-settings.js';
 import { limitSettings } from './limit-settings.js';
+import { promptSettings } from './prompt-settings.js';
 
 /** What the reference says of a setting beside its description; `shown` stands for a default that is not a constant. */
 export type SettingFacts = { unit?: string; shown?: string };
@@ -350,6 +351,7 @@ export const settingGroups = {
   Models: models,
   Sessions: sessions,
   Callers: limitSettings,
+  Prompts: promptSettings,
   Operations: operations,
   Connections: connections,
   'Pages and log': pages,
@@ -364,6 +366,7 @@ export const configSchema = z.strictObject({
   ...models,
   ...sessions,
   ...limitSettings,
+  ...promptSettings,
   ...operations,
   ...connections,
   ...pages,

@@ -20,6 +20,8 @@ export type DomainErrorCode =
   | 'MEDIA'
   /** The session began with a video encoder that is not here. */
   | 'ENCODER_UNAVAILABLE'
+  /** Nobody says whether a prompt is allowed. */
+  | 'POLICY'
   /** This server is going away; try again, another one will answer. */
   | 'SHUTTING_DOWN'
   /** Another server generates the session, and it cannot be reached from this one; ask that one. */

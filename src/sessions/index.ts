@@ -1,6 +1,8 @@
 /** The session domain: what a session is, how it changes and who may see what when. Knows no transport and no vendor. */
 export * from './sessions.js';
 export * from './access/principal.js';
+export type { PromptPolicy, PromptQuestion, PromptRules, PromptVerdict } from './access/prompt-policy.js';
+export { PromptGate } from './access/prompt-policy.js';
 export { type Allowance, type Metered, NO_RULES, type Quota, Quotas, type QuotaRules } from './access/quota.js';
 export { type CallerSessions, GuardedSessions, SCOPE_OF } from './access/guarded.js';
 export { systemClock } from './clock.js';

@@ -106,13 +106,9 @@ export class SessionService implements Sessions {
     const vault = new Vault(store, clock, policy.storeRetrySeconds);
     const impatient = vault.impatient(policy.leaseSeconds / 3);
     const watching = new Watching(clock, () => this.presence.hurry());
-    const capacity = new Capacity(
-      () => engine.models(),
-      policy,
-      clock,
-      () => this.admission.stir(),
-      (tenant) => this.placement.elsewhere(tenant),
-    );
+    const stir = () => this.admission.stir();
+    const elsewhere = (tenant: string) => this.placement.elsewhere(tenant);
+    const capacity = new Capacity(() => engine.models(), policy, clock, stir, elsewhere);
     const fits = (session: Session) => hasAllFor({ engine, media }, session);
     const line = new Line({ vault, cluster, clock, policy, fits });
     this.context = { engine, media, vault, cluster, clock, logger, policy, capacity, watching, line };

@@ -1,4 +1,4 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, type JWK, type JWTHeaderParameters, SignJWT } from 'jose';
 
@@ -25,9 +25,12 @@ export function sign(
   return new SignJWT({ ...claims }).setProtectedHeader({ alg, kid, ...header }).sign(privateKey, { crit });
 }
 
+/** What it gives is waited for by nobody. */
+export type Listener = (request: IncomingMessage, response: ServerResponse) => unknown;
+
 /** Something that answers on this machine. */
-export async function answering(listener: RequestListener): Promise<{ url: string; server: Server; close(): void }> {
-  const server = createServer(listener);
+export async function answering(listener: Listener): Promise<{ url: string; server: Server; close(): void }> {
+  const server = createServer((request, response) => void listener(request, response));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const close = () => {
     server.closeAllConnections();

@@ -38,6 +38,7 @@ import {
   type Scope,
   tenantOf,
 } from './principal.js';
+import type { PromptGate, PromptOccasion } from './prompt-policy.js';
 import type { Metered, Quota } from './quota.js';
 import { noSuchSession } from './tenancy.js';
 
@@ -92,6 +93,8 @@ export class GuardedSessions implements CallerSessions {
     private readonly principal: Principal,
     /** Without bounds when absent. */
     private readonly quota?: Pick<Quota, 'spend' | 'enter'>,
+    /** Every prompt passes when absent. */
+    private readonly prompts?: Pick<PromptGate, 'create' | 'one'>,
   ) {}
 
   // ---- the service --------------------------------------------------------------------------------------------------
@@ -131,7 +134,8 @@ export class GuardedSessions implements CallerSessions {
   async createSession(input: CreateSessionInput): Promise<Session> {
     this.need('createSession');
     await this.spend('creations');
-    const session = await this.inner.createSession({ ...input, ...this.caller() });
+    const allowed = (await this.prompts?.create(input)) ?? input;
+    const session = await this.inner.createSession({ ...allowed, ...this.caller() });
     return this.mine(session, this.principal.tenant);
   }
 
@@ -140,7 +144,8 @@ export class GuardedSessions implements CallerSessions {
     this.need('forkSession');
     await this.reach(sessionId);
     await this.spend('creations');
-    const session = await this.inner.forkSession(sessionId, { ...input, ...this.caller() });
+    const allowed = await this.allowed('fork', sessionId, input);
+    const session = await this.inner.forkSession(sessionId, { ...allowed, ...this.caller() });
     return this.isOperator ? session : this.mine(session, this.principal.tenant);
   }
 
@@ -189,19 +194,19 @@ export class GuardedSessions implements CallerSessions {
   async switchPrompt(sessionId: string, input: SwitchPromptInput): Promise<SwitchReceipt> {
     await this.may('switchPrompt', sessionId);
     await this.spend('prompts');
-    return this.inner.switchPrompt(sessionId, input);
+    return this.inner.switchPrompt(sessionId, await this.allowed('switch', sessionId, input));
   }
 
   async planPrompt(sessionId: string, input: PlanPromptInput): Promise<SwitchReceipt> {
     await this.may('planPrompt', sessionId);
     await this.spend('prompts');
-    return this.inner.planPrompt(sessionId, input);
+    return this.inner.planPrompt(sessionId, await this.allowed('plan', sessionId, input));
   }
 
   async movePrompt(sessionId: string, receiptId: string, input: MovePromptInput): Promise<SwitchReceipt> {
     await this.may('movePrompt', sessionId);
     await this.spend('prompts');
-    return this.inner.movePrompt(sessionId, receiptId, input);
+    return this.inner.movePrompt(sessionId, receiptId, await this.allowed('move', sessionId, input));
   }
 
   async cancelPrompt(sessionId: string, receiptId: string): Promise<SwitchReceipt> {
@@ -306,6 +311,15 @@ export class GuardedSessions implements CallerSessions {
   /** Where it may do that at all: whoever may not uses nothing up. */
   private async spend(what: Metered): Promise<void> {
     await this.quota?.spend(what);
+  }
+
+  /** With the prompt as whoever decides on prompts lets it pass. INVALID_INPUT, POLICY. */
+  private async allowed<Input extends { prompt?: string }>(
+    occasion: PromptOccasion,
+    sessionId: string,
+    input: Input,
+  ): Promise<Input> {
+    return this.prompts ? this.prompts.one({ occasion, sessionId }, input) : input;
   }
 
   private async may(what: keyof CallerSessions, sessionId: string, signal?: AbortSignal): Promise<void> {

@@ -20,6 +20,7 @@ async function ask(query: string, failure: DomainError) {
   };
   const context = {
     sessions,
+    spend: async () => undefined,
     failed: (error: DomainError) => noteFailure(log, error),
     facts: {},
   } as unknown as ApiContext;

@@ -80,7 +80,14 @@ export class SessionEndedError extends ServiceError {
 export class UnavailableError extends ServiceError {
   override readonly name = 'UnavailableError';
   declare readonly code:
-    'ENCODER_UNAVAILABLE' | 'ENGINE' | 'MEDIA' | 'MODEL_UNAVAILABLE' | 'OWNED_ELSEWHERE' | 'SHUTTING_DOWN' | 'STORAGE';
+    | 'ENCODER_UNAVAILABLE'
+    | 'ENGINE'
+    | 'MEDIA'
+    | 'MODEL_UNAVAILABLE'
+    | 'OWNED_ELSEWHERE'
+    | 'POLICY'
+    | 'SHUTTING_DOWN'
+    | 'STORAGE';
 
   constructor(told: {
     code:
@@ -89,6 +96,7 @@ export class UnavailableError extends ServiceError {
       | 'MEDIA'
       | 'MODEL_UNAVAILABLE'
       | 'OWNED_ELSEWHERE'
+      | 'POLICY'
       | 'SHUTTING_DOWN'
       | 'STORAGE';
     message: string;

@@ -71,6 +71,8 @@ export type ErrorCode =
   | 'NOT_FOUND'
   /** Another server, named in the message, generates the session and cannot be reached from this one. */
   | 'OWNED_ELSEWHERE'
+  /** Whether the prompt is allowed cannot be found out now. */
+  | 'POLICY'
   /** The caller, its tenant or its address has used what it may for now. */
   | 'RATE_LIMIT'
   /** This server is shutting down; try again to reach another. */
