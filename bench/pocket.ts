@@ -2,10 +2,11 @@
  * The Pocket table: how fast the default package runs on this machine, against the same package in PyTorch on the same
  * cores in the same run, and what the service itself adds to a chunk.
  *
- *   npm run bench -- [--seconds 20] [--threads 2] [--python PATH] [--against PACKAGE] [--out bench/results/FILE.json]
+ *   npm run bench -- [--seconds 20] [--threads 2] [--python PATH] [--against PACKAGE] [--limit 300] [--out bench/results/FILE.json]
  *
  * `--against` names the folder of an older Pocket to run in between: `../shared/pocket-0.9.3`.
- * `--python` (or LONGLIVE_PYTHON) names an interpreter with training/requirements.txt installed.
+ * `--python` (or LONGLIVE_PYTHON) names an interpreter with training/requirements.txt installed; without one, PyTorch is left out.
+ * Each part says what it is and how long it took; one that takes longer than `--limit` seconds is stopped and left out.
  */
 import { execFile } from 'node:child_process';
 import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
@@ -13,6 +14,7 @@ import { cpus, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import type { Report } from '../src/cli/report.js';
+import { Parts } from './parts.js';
 import { measureService, type ServiceRow } from './service.js';
 
 const run = promisify(execFile);
@@ -49,6 +51,7 @@ async function native(
   precision: string,
   seconds: number,
   threads: number,
+  signal: AbortSignal,
   folder = join(root, 'models/pocket'),
 ): Promise<Row> {
   const scratch = await mkdtemp(join(tmpdir(), 'longlive-bench-'));
@@ -61,7 +64,7 @@ async function native(
         ...['--seed', '1', '--device', 'cpu', '--precision', precision, '--threads', String(threads), '--json'],
         ...['--models', dirname(folder), '--model', MODEL, '--out', join(scratch, 'video.mp4')],
       ],
-      { maxBuffer: 1 << 24 },
+      { maxBuffer: 1 << 24, signal },
     );
     const result = JSON.parse(stdout) as Report;
     return {
@@ -80,7 +83,13 @@ async function native(
   }
 }
 
-async function torch(python: string, dtype: string, seconds: number, threads: number): Promise<Row> {
+async function torch(
+  python: string,
+  dtype: string,
+  seconds: number,
+  threads: number,
+  signal: AbortSignal,
+): Promise<Row> {
   const { stdout } = await run(
     python,
     [
@@ -88,7 +97,7 @@ async function torch(python: string, dtype: string, seconds: number, threads: nu
       ...['--switch', String(seconds / 2), NEXT_PROMPT, '--seconds', String(seconds), '--seed', '1'],
       ...['--dtype', dtype, '--threads', String(threads), '--json'],
     ],
-    { cwd: join(root, 'training'), maxBuffer: 1 << 24 },
+    { cwd: join(root, 'training'), maxBuffer: 1 << 24, signal },
   );
   const result = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as TorchReport;
   return {
@@ -132,34 +141,47 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '2' },
     python: { type: 'string', default: process.env.LONGLIVE_PYTHON ?? 'python3' },
     against: { type: 'string' },
+    limit: { type: 'string', default: '300' },
     out: { type: 'string' },
   },
 });
 const [seconds, threads] = [Number(values.seconds), Number(values.threads)];
+const parts = new Parts(Number(values.limit));
 const cpu = cpus()[0]?.model.trim() ?? 'unknown CPU';
 
 console.log(`${cpu}, ${threads} threads, ${seconds} s of video with one prompt switch\n`);
 const rows: Row[] = [];
 const older: Row[] = [];
+const { against } = values;
 for (const precision of ['fp32', 'bf16', 'int8']) {
-  rows.push(await native(precision, seconds, threads));
-  if (values.against !== undefined) older.push(await native(precision, seconds, threads, resolve(values.against)));
+  rows.push(...(await parts.run(`native core, ${precision}`, (signal) => native(precision, seconds, threads, signal))));
+  if (against === undefined) continue;
+  const folder = resolve(against);
+  const named = `native core, ${precision}, ${against}`;
+  older.push(...(await parts.run(named, (signal) => native(precision, seconds, threads, signal, folder))));
 }
 for (const dtype of ['float32', 'bfloat16']) {
-  rows.push(await torch(values.python, dtype, seconds, threads));
+  const { python } = values;
+  rows.push(...(await parts.run(`PyTorch, ${dtype}`, (signal) => torch(python, dtype, seconds, threads, signal))));
 }
 console.log(engineTable([...rows, ...older]));
 
-const best = (of: Row[]) => Math.max(...of.map((row) => row.fps));
+const best = (of: Row[]) => (of.length > 0 ? Math.max(...of.map((row) => row.fps)) : undefined);
 const isNative = (row: Row) => row.engine.startsWith('native core');
-const ratio = best(rows.filter(isNative)) / best(rows.filter((row) => !isNative(row)));
-console.log(`\nnative core, best precision, against PyTorch, best precision: ${ratio.toFixed(2)} x\n`);
-const overOlder = older.map((row, index) => ({ precision: row.precision, ratio: (rows[index]?.fps ?? NaN) / row.fps }));
-for (const each of overOlder) console.log(`against ${values.against}, ${each.precision}: ${each.ratio.toFixed(2)} x`);
+const [ours, torchs] = [best(rows.filter(isNative)), best(rows.filter((row) => !isNative(row)))];
+const ratio = ours === undefined || torchs === undefined ? null : ours / torchs;
+if (ratio !== null)
+  console.log(`\nnative core, best precision, against PyTorch, best precision: ${ratio.toFixed(2)} x\n`);
+const overOlder = older.flatMap(({ precision, fps }) => {
+  const newer = rows.find((row) => isNative(row) && row.precision === precision);
+  return newer ? [{ precision, ratio: newer.fps / fps }] : [];
+});
+for (const each of overOlder) console.log(`against ${against}, ${each.precision}: ${each.ratio.toFixed(2)} x`);
 
-const service = await measureService({ seconds: 12, threads });
+const [service = []] = await parts.run('the service', (signal) => measureService({ seconds: 12, threads, signal }));
 console.log('From the frames leaving the engine to the chunk in the hands of a client (REALTIME, one session):\n');
 console.log(serviceTable(service));
+for (const { part, why } of parts.left) console.log(`Left out: ${part}: ${why}`);
 
 const date = new Date().toISOString().slice(0, 10);
 const out = resolve(values.out ?? join(root, 'bench/results', `pocket-cpu-${date}.json`));
@@ -175,6 +197,7 @@ const result = {
   nativeOverTorch: ratio,
   overOlder,
   service,
+  left: parts.left,
 };
 await writeFile(out, `${JSON.stringify(result, null, 2)}\n`);
 console.log(`\n${out}`);

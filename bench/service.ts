@@ -77,16 +77,21 @@ async function createSession(url: string, seconds: number): Promise<string> {
   return body.data.createSession.id;
 }
 
-function arrivals(task: SubscriberTask): Promise<Arrival[]> {
+function arrivals(task: SubscriberTask, signal: AbortSignal): Promise<Arrival[]> {
   return new Promise((done, fail) => {
-    const child = fork(join(import.meta.dirname, 'subscribers.ts'), { execArgv: ['--import', 'tsx'] });
+    const child = fork(join(import.meta.dirname, 'subscribers.ts'), { execArgv: ['--import', 'tsx'], signal });
+    child.once('error', fail);
     child.on('message', (message) => (message === 'connected' ? undefined : done(message as Arrival[])));
     child.once('exit', (code) => fail(new Error(`The subscribers ended with code ${code}.`)));
     child.send(task);
   });
 }
 
-export async function measureService(options: { seconds: number; threads: number }): Promise<ServiceRow[]> {
+export async function measureService(options: {
+  seconds: number;
+  threads: number;
+  signal: AbortSignal;
+}): Promise<ServiceRow[]> {
   const directory = await mkdtemp(join(tmpdir(), 'longlive-bench-'));
   const ready = new Map<number, number>();
   const models = resolve(import.meta.dirname, '../models');
@@ -108,7 +113,7 @@ export async function measureService(options: { seconds: number; threads: number
       for (const subscribers of [1, 50]) {
         ready.clear();
         const sessionId = await createSession(server.url, options.seconds);
-        const received = await arrivals({ url: server.url, sessionId, media, subscribers });
+        const received = await arrivals({ url: server.url, sessionId, media, subscribers }, options.signal);
         // The first chunks were made while the subscribers were still connecting.
         const delays = received
           .filter(({ index }) => index >= 3)
