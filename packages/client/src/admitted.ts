@@ -61,6 +61,6 @@ const gaveUp = ({ state }: Session): boolean =>
 const noRoom = (): AtCapacityError =>
   new AtCapacityError({
     code: 'AT_CAPACITY',
-    message: 'No device had room for the session as long as it was to wait. Try again later.',
+    message: 'No device had room for the session in time. Try again later.',
     retryAfterSeconds: RETRY_SECONDS,
   });

@@ -1,6 +1,5 @@
 import { admitted, type RoomWait } from './admitted.js';
-import { ClosedError } from './errors.js';
-import { AtCapacityError, RateLimitError } from './generated/errors.js';
+import { ClosedError, retryIn } from './errors.js';
 import {
   CreateSession,
   type CreateSessionInput,
@@ -100,9 +99,8 @@ export class LiveClient {
         const session = this.open(unwrap(createSession));
         return waits ? await admitted(session, onWait, signal) : session;
       } catch (error) {
-        if (!(error instanceof AtCapacityError || error instanceof RateLimitError)) throw error;
-        const milliseconds = Math.max(LEAST_WAIT_MS, error.retryAfterSeconds * 1000);
-        if (performance.now() + milliseconds > giveUpAt) throw error;
+        const milliseconds = Math.max(LEAST_WAIT_MS, retryIn(error));
+        if (!(performance.now() + milliseconds <= giveUpAt)) throw error;
         onWait?.({ seconds: milliseconds / 1000, place: null });
         await wait(milliseconds, AbortSignal.any([this.parts.closed, ...(signal ? [signal] : [])]));
       }

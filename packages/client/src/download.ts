@@ -48,7 +48,7 @@ async function exported(
   }
   if (made.failure) throw new ServiceError(made.failure.code, made.failure.message);
   const file = made.files.find(({ kind }) => kind === 'MP4');
-  if (!file) throw new RequestError('The export was cancelled. Download it again to make it.');
+  if (!file) throw new RequestError('The export was cancelled. Download it again.');
   onProgress?.(1);
   return file.url;
 }
@@ -56,7 +56,7 @@ async function exported(
 /** Lets a browser save the file, by the name. */
 export function saveAs(url: string, name: string): void {
   if (typeof document === 'undefined')
-    throw new ConnectionError('Only a page can save a file; elsewhere, write what download() gives.');
+    throw new ConnectionError('Only a page can save a file. Write what download() gives.');
   const link = document.createElement('a');
   link.href = url;
   link.download = name;

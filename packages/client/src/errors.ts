@@ -12,6 +12,9 @@ export class ServiceError extends Error {
   }
 }
 
+/** In how many milliseconds the service is to be asked again, where it says so: NaN otherwise. */
+export const retryIn = (error: unknown): number => (error as { retryAfterSeconds: number }).retryAfterSeconds * 1000;
+
 /** The service asks for another token. */
 export class UnauthorizedError extends Error {
   override readonly name = 'UnauthorizedError';

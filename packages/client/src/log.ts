@@ -1,7 +1,6 @@
 /** The log of a session, read by cursor: every event once and in order, across any number of broken connections. */
-import { ClosedError, ServiceError, UnauthorizedError, toError } from './errors.js';
+import { ClosedError, ServiceError, UnauthorizedError, retryIn, toError } from './errors.js';
 import { absolute, type HeartbeatEvent, type SessionEvent, toEvent } from './events.js';
-import { AtCapacityError, RateLimitError } from './generated/errors.js';
 import {
   type MediaDelivery,
   SessionStream,
@@ -100,7 +99,7 @@ async function* follow(
       const error = toError(reason);
       if (signal.aborted || error instanceof UnauthorizedError) throw error;
       if (error instanceof ServiceError && FINAL.has(error.code)) throw error;
-      if (error instanceof AtCapacityError || error instanceof RateLimitError) pause = error.retryAfterSeconds * 1000;
+      pause = retryIn(error) || pause;
       if (error instanceof SilenceError) connection.stop(true);
     } finally {
       connection.stop();

@@ -33,7 +33,7 @@ async def admitted(session: Session, on_wait: Callable[[RoomWait], None]) -> Ses
             if state.status == "lost":
                 raise state.error or LongLiveError("The session cannot be watched any more.")
             if state.reason == "CAPACITY":
-                message = "No device had room for the session as long as it was to wait. Try again later."
+                message = "No device had room for the session in time. Try again later."
                 raise AtCapacityError("AT_CAPACITY", message, retry_after_seconds=RETRY_SECONDS)
             if state.status not in ("queued", "connecting", "reconnecting"):
                 return session
