@@ -40,6 +40,7 @@ describe('errors', () => {
     const say = (error: AnyServiceError): string => {
       switch (error.code) {
         case 'AT_CAPACITY':
+        case 'RATE_LIMIT':
           return `in ${error.retryAfterSeconds} s`;
         case 'INVALID_INPUT':
           return error.field ?? 'input';
@@ -53,6 +54,7 @@ describe('errors', () => {
         case 'STORAGE':
         case 'ENGINE':
         case 'MEDIA':
+        case 'POLICY':
         case 'SHUTTING_DOWN':
         case 'OWNED_ELSEWHERE':
           return error.message;
