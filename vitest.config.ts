@@ -24,6 +24,8 @@ export default defineConfig({
             'studio/test/*.test.ts',
           ],
           environment: 'node',
+          // None takes a second by itself; a crowded machine may take its time.
+          testTimeout: 30_000,
         },
       },
       {
