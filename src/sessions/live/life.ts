@@ -319,10 +319,7 @@ export class Life implements ProducerHost {
   stoppedLater(stuck: Stuck, commandId?: string): DomainError {
     this.noteStop(stuck, commandId);
     const { message } = stuck.trouble.failure;
-    return new DomainError(
-      'STORAGE',
-      `${message} The session stops once the store responds again; try again to be sure.`,
-    );
+    return new DomainError('STORAGE', `${message} The session stops once the store responds; try again to be sure.`);
   }
 
   // ---- rest, end and leaving ----------------------------------------------------------------------------------------
