@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +94,47 @@ def test_says_what_became_of_every_prompt(service: Service) -> None:
     run(main())
 
 
+def test_prompts_are_planned_moved_and_cancelled_and_every_client_sees_it(service: Service) -> None:
+    async def main() -> None:
+        async with ll.create_client(service.url) as live, ll.create_client(service.url) as others:
+            session = await live.create(prompt=PROMPT, pace="FASTEST")
+            async with contextlib.aclosing(session.events(media="NONE")) as events:
+                async for event in events:
+                    if isinstance(event, ll.ChunkEvent):
+                        break
+            await session.pause()
+            facts = await session.refresh()
+            made, each = facts.chunks, facts.seconds / facts.chunks
+            near = await session.plan("at dusk", at_block=made + 2)
+            far = await session.plan("at night", at_seconds=(made + 4) * each)
+            never = await session.plan("in the snow", at_block=made + 5, transition={"chunks": 2})
+            assert (far.facts.status, far.facts.at_block) == ("PENDING", made + 4)
+            other = await others.session(session.id)
+            assert [receipt.facts.prompt for receipt in await other.planned()] == ["at dusk", "at night", "in the snow"]
+
+            moved = await other.move(far, at_block=made + 1, prompt="a starry night")
+            assert (moved.id, moved.facts.prompt, moved.facts.at_block) == (far.id, "a starry night", made + 1)
+            await other.cancel(never)
+            assert await never.applied == ll.Cancelled()
+            assert [receipt.id for receipt in await session.planned()] == [far.id, near.id]
+            for place in ({"at_seconds": 0}, {}, {"at_seconds": 99, "at_block": 99}):
+                with pytest.raises(ll.InvalidInputError):
+                    await session.plan("nowhere", **place)
+            with pytest.raises(ll.ConflictError):
+                await session.move(never, at_block=99)
+
+            await session.resume()
+            outcomes = [await far.applied, await near.applied]
+            assert [outcome.block for outcome in outcomes if isinstance(outcome, ll.Applied)] == [made + 1, made + 2]
+            with pytest.raises(ll.ConflictError):
+                await session.cancel(near)
+            await session.stop()
+            told = [event async for event in other.events(after=facts.cursor, media="NONE")]
+            assert [event.receipt_id for event in told if isinstance(event, (ll.MovedEvent, ll.CancelledEvent))] == [far.id, never.id]
+
+    run(main())
+
+
 def test_nothing_is_generated_far_ahead_of_a_viewer_who_stands_still(service: Service) -> None:
     async def main() -> None:
         async with ll.create_client(service.url) as live:
@@ -147,97 +187,6 @@ def test_it_asks_again_where_there_is_no_room(service: Service) -> None:
         assert waits == [ll.RoomWait(0.3)] * 3
 
     run(main())
-
-
-def test_a_service_that_is_killed_and_started_again_goes_on(service: Service) -> None:
-    async def main() -> None:
-        async with ll.create_client(service.url) as live:
-            session = await live.create(prompt=PROMPT, max_seconds=5)
-            seen: list[ll.SessionEvent] = []
-            states: set[str] = set()
-            session.watch(lambda _: states.add(session.state.status))
-            async for event in session.events():
-                seen.append(event)
-                if isinstance(event, ll.ChunkEvent) and event.index == 1:
-                    await asyncio.to_thread(service.stop)
-                    await asyncio.to_thread(service.start)
-                if isinstance(event, ll.StateEvent) and event.state == "PAUSED":
-                    await session.resume()
-            assert indexes(seen) == list(range((await session.refresh()).chunks))
-            assert "reconnecting" in states
-
-    run(main())
-
-
-class WildProxy:
-    """Between a client and the service: delays what that sends, cuts connections after so many bytes, or lets nothing through."""
-
-    def __init__(self, url: str, delay: float = 0, cut_after: float = float("inf")) -> None:
-        self._port = int(url.rsplit(":", 1)[-1])
-        self._delay, self._cut_after = delay, cut_after
-        self._light = asyncio.Event()
-        self._light.set()
-        self.cuts = 0
-
-    async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-
-    async def dark(self, seconds: float) -> None:
-        self._light.clear()
-        await asyncio.sleep(seconds)
-        self._light.set()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        service, client = await asyncio.open_connection("127.0.0.1", self._port)
-        up = asyncio.create_task(self._pass(reader, client, float("inf")))
-        await self._pass(service, writer, self._cut_after, delay=self._delay)
-        up.cancel()
-        for end in (client, writer):
-            end.close()
-
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, left: float, delay: float = 0) -> None:
-        with contextlib.suppress(OSError):
-            while piece := await source.read(1500):
-                await self._light.wait()
-                await asyncio.sleep(random.uniform(0, delay))
-                target.write(piece[: int(min(left, len(piece)))])
-                left -= len(piece)
-                if left <= 0:
-                    self.cuts += 1
-                    return
-
-
-def test_through_a_proxy_that_delays_and_cuts_every_chunk_comes_once(service: Service) -> None:
-    async def main() -> None:
-        proxy = WildProxy(service.url, delay=0.04, cut_after=6000)
-        async with proxy as url, ll.create_client(url) as live:
-            session = await live.create(prompt=PROMPT, pace="FASTEST", max_seconds=15)
-            events = [event async for event in session.events()]
-            assert proxy.cuts > 1
-            assert indexes(events) == list(range((await session.refresh()).chunks))
-
-    run(main())
-
-
-def test_30_s_without_network_lose_nothing(service: Service) -> None:
-    async def main() -> None:
-        proxy = WildProxy(service.url)
-        async with proxy as url, ll.create_client(url) as live:
-            session = await live.create(prompt=PROMPT, max_seconds=20)
-            seen: list[ll.SessionEvent] = []
-            dark: asyncio.Task[None] | None = None
-            async for event in session.events():
-                seen.append(event)
-                if isinstance(event, ll.ChunkEvent) and event.index == 1:
-                    dark = asyncio.create_task(proxy.dark(30))
-            assert dark and dark.done()
-            assert indexes(seen) == list(range((await session.refresh()).chunks))
-
-    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def test_a_stream_that_ends_in_the_middle_of_an_event_is_gone_on_with() -> None:

@@ -9,7 +9,7 @@ export interface PromptFacts extends Pick<ReceiptTold, 'prompt' | 'unknownWords'
   readonly receiptId: string;
   /** Undefined for one that a fork has from its parent. */
   readonly requestedAt: string | undefined;
-  readonly outcome: 'pending' | 'applied' | 'superseded' | 'discarded';
+  readonly outcome: 'pending' | 'applied' | 'superseded' | 'cancelled' | 'discarded';
   /** Where it took effect. */
   readonly applied: Omit<EntryTold, 'receiptId' | 'prompt'> | undefined;
 }

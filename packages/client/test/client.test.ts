@@ -5,6 +5,7 @@ import { serviceError } from '../src/results.js';
 import { latest } from '../src/latest.js';
 import { after } from '../src/react.js';
 import { createMock } from '../src/testing.js';
+import { planAhead } from './support/planning.js';
 
 const soon = () => new Promise((resolve) => setTimeout(resolve, 5));
 
@@ -101,6 +102,32 @@ describe('a session', () => {
     await session.stop();
     leave();
     expect(seen).toEqual(['live', 'paused', 'reconnecting', 'paused', 'live', 'ended']);
+  });
+
+  test('plans prompts for a time to come, moves and cancels them', async () => {
+    const mock = createMock();
+    await using live = mock.client();
+    const session = await live.create({ prompt: 'a red fox' });
+    for (let i = 0; i < 3; i++) mock.step(session.id);
+    await planAhead(session, await mock.client().session(session.id), async () => {
+      for (let i = 0; i < 6; i++) mock.step(session.id);
+    });
+  });
+
+  test('of prompts planned for one block has the one that was planned or moved last', async () => {
+    const mock = createMock();
+    await using live = mock.client();
+    const session = await live.create({ prompt: 'a red fox' });
+    const one = await session.plan('one', { atBlock: 1 });
+    const two = await session.plan('two', { atBlock: 2, idempotencyKey: 'two' });
+    expect((await session.plan('two', { atBlock: 2, idempotencyKey: 'two' })).id).toBe(two.id);
+    await session.move(one, { atBlock: 2 });
+    for (let i = 0; i < 3; i++) mock.step(session.id);
+    await expect(two.applied).resolves.toEqual({ status: 'superseded', by: one.id });
+    const late = await session.plan('late', { atBlock: 9 });
+    mock.end(session.id);
+    await expect(late.applied).resolves.toEqual({ status: 'discarded' });
+    await expect(session.plan('over', { atBlock: 9 })).rejects.toMatchObject({ code: 'ENDED' });
   });
 
   test('gives the same state as long as nothing changed', async () => {

@@ -5,7 +5,7 @@ export interface Prompt {
   readonly receiptId: string;
   readonly prompt: string;
   readonly unknownWords: readonly string[];
-  readonly outcome: 'pending' | 'applied' | 'superseded' | 'discarded';
+  readonly outcome: PromptFacts['outcome'];
   /** How much video there was when it was asked for; undefined where nobody here saw it. */
   readonly askedSeconds?: number | undefined;
   /** From here on it is in effect. */
@@ -56,9 +56,14 @@ export function after(prompts: readonly Prompt[], event: SessionEvent, seconds: 
           waitedMilliseconds: event.waitedMilliseconds ?? undefined,
         }),
       );
-    case 'superseded':
+    case 'moved':
       return prompts.map((prompt) =>
-        prompt.receiptId === event.receiptId ? { ...prompt, outcome: 'superseded' } : prompt,
+        prompt.receiptId === event.receiptId ? { ...prompt, prompt: event.prompt } : prompt,
+      );
+    case 'superseded':
+    case 'cancelled':
+      return prompts.map((prompt) =>
+        prompt.receiptId === event.receiptId ? { ...prompt, outcome: event.type } : prompt,
       );
     case 'ended':
       return prompts.map((prompt) => (prompt.outcome === 'pending' ? { ...prompt, outcome: 'discarded' } : prompt));

@@ -90,10 +90,7 @@ class Wire:
                         if event == "complete":
                             return
                         if event == "next" and data:
-                            answer = json.loads(data)
-                            if not answer.get("data"):
-                                raise _refusal(200, answer.get("errors"))
-                            yield next(iter(answer["data"].values()))
+                            yield _brought(data)
                         event, data = "", ""
         except httpx.TransportError as error:
             raise ConnectionError("The stream broke.") from error
@@ -160,6 +157,17 @@ async def _again(work: Callable[[], Awaitable[T]]) -> T:
                 raise
         await asyncio.sleep(0.25 * 2**attempt)
     raise AssertionError
+
+
+def _brought(data: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+        if answer.get("data"):
+            told: dict[str, Any] = next(iter(answer["data"].values()))
+            return told
+    except (ValueError, AttributeError) as error:
+        raise ConnectionError("The stream was damaged.") from error
+    raise _refusal(200, answer.get("errors"))
 
 
 def _errors_in(response: httpx.Response) -> list[dict[str, Any]] | None:

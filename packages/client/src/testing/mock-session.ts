@@ -1,4 +1,5 @@
 import type { Sink } from '../wire/wire.js';
+import { MockPrompts, type PromptVariables } from './mock-prompts.js';
 
 /** What a viewer said of where it is. */
 export interface Position {
@@ -19,10 +20,8 @@ export class MockSession {
   private state: State = 'LIVE';
   private readonly log: { readonly cursor: string }[] = [];
   private readonly sinks = new Set<Sink<never>>();
-  private pending: string | undefined;
+  private readonly asked: MockPrompts;
   private chunks = 0;
-  private receipts = 0;
-  private readonly asked = new Map<string, string>();
 
   constructor(
     readonly id: string,
@@ -32,6 +31,7 @@ export class MockSession {
     private place = 0,
   ) {
     this.prompt = (input['prompt'] as string | undefined) ?? '';
+    this.asked = new MockPrompts(id, chunkSeconds, (event) => this.add(event));
     if (place > 0) this.state = 'QUEUED';
     const previous = place > 0 ? null : 'STARTING';
     this.add({ __typename: 'StateChanged', state: this.state, previous, reason: null, failure: null });
@@ -51,7 +51,8 @@ export class MockSession {
 
   step(): void {
     if (this.ended || this.queued) return;
-    if (this.pending !== undefined) this.apply(this.pending);
+    const due = this.asked.takeDue(this.chunks);
+    if (due) this.apply(due);
     const index = this.chunks++;
     const init = {
       codec: 'avc1.42E01E',
@@ -77,31 +78,28 @@ export class MockSession {
     });
   }
 
-  request(prompt: string): object {
-    if (this.ended) return { __typename: 'SessionEndedError', code: 'ENDED', message: 'The session has ended.' };
-    const receiptId = `${this.id}-${++this.receipts}`;
-    const facts = {
-      ...{ receiptId, prompt, mode: 'RECACHE', when: 'NEXT_BLOCK', expectedBlock: this.chunks },
-      unknownWords: null,
-    };
-    this.asked.set(receiptId, prompt);
-    this.add({ __typename: 'PromptRequested', ...facts });
-    if (this.pending !== undefined)
-      this.add({ __typename: 'PromptSuperseded', receiptId: this.pending, supersededBy: receiptId });
-    this.pending = receiptId;
-    const expectedSeconds = this.chunks * this.chunkSeconds;
-    return {
-      __typename: 'SwitchReceipt',
-      ...facts,
-      id: receiptId,
-      transition: null,
-      expectedSeconds,
-      requestedAt: new Date().toISOString(),
-    };
+  switch(variables: PromptVariables): object {
+    return this.over ?? this.asked.switch(variables, this.chunks);
+  }
+
+  plan(variables: PromptVariables): object {
+    return this.over ?? this.asked.plan(variables, this.chunks);
+  }
+
+  move(variables: PromptVariables): object {
+    return this.over ?? this.asked.move(variables, this.chunks);
+  }
+
+  cancel({ receiptId }: PromptVariables): object {
+    return this.over ?? this.asked.cancel(receiptId as string);
+  }
+
+  planned(): object {
+    return { __typename: 'Session', planned: this.asked.planned() };
   }
 
   become(state: 'LIVE' | 'PAUSED'): object {
-    if (this.ended) return { __typename: 'SessionEndedError', code: 'ENDED', message: 'The session has ended.' };
+    if (this.over) return this.over;
     if (state !== this.state) {
       const previous = this.state;
       this.state = state;
@@ -113,6 +111,7 @@ export class MockSession {
   end(state: 'COMPLETED' | 'STOPPED'): object {
     if (!this.ended) {
       this.ended = true;
+      this.asked.discard();
       this.state = state;
       const reason = state === 'STOPPED' ? 'REQUESTED' : 'DURATION_REACHED';
       this.add({
@@ -176,11 +175,7 @@ export class MockSession {
 
   /** As `GetPrompts` tells them; the mock does not keep what took effect. */
   prompts(): object {
-    const nodes = [...this.asked].reverse().map(([id, prompt]) => {
-      const status = id === this.pending ? 'PENDING' : 'APPLIED';
-      return { id, prompt, unknownWords: null, requestedAt: new Date(0).toISOString(), status, supersededBy: null };
-    });
-    return { __typename: 'Session', promptReceipts: { nodes }, timelineEntries: { nodes: [] } };
+    return { __typename: 'Session', promptReceipts: { nodes: this.asked.all() }, timelineEntries: { nodes: [] } };
   }
 
   /** Everything behind the cursor, now and as it comes. */
@@ -194,6 +189,12 @@ export class MockSession {
 
   leave(sink: Sink<never>): void {
     this.sinks.delete(sink);
+  }
+
+  private get over(): object | undefined {
+    return this.ended
+      ? { __typename: 'SessionEndedError', code: 'ENDED', message: 'The session has ended.' }
+      : undefined;
   }
 
   private get queue(): object | null {
@@ -219,18 +220,10 @@ export class MockSession {
     return [{ ...file, expiresAt: new Date(0).toISOString() }];
   }
 
-  private apply(receiptId: string): void {
-    this.pending = undefined;
-    this.prompt = this.asked.get(receiptId) ?? this.prompt;
+  private apply({ id, prompt, mode }: { id: string; prompt: string; mode: string }): void {
+    this.prompt = prompt;
     this.add({
-      ...{
-        __typename: 'PromptApplied',
-        receiptId,
-        prompt: this.prompt,
-        mode: 'RECACHE',
-        block: this.chunks,
-        frame: this.chunks * 12,
-      },
+      ...{ __typename: 'PromptApplied', receiptId: id, prompt, mode, block: this.chunks, frame: this.chunks * 12 },
       ...{ seconds: this.seconds, wholeSeconds: this.seconds, recacheMilliseconds: 10, waitedMilliseconds: 100 },
     });
   }

@@ -115,7 +115,15 @@ export class MockService implements Wire {
       case 'GetSession':
         return { session: session?.facts() ?? notFound() };
       case 'SwitchPrompt':
-        return { switchPrompt: session?.request(variables['prompt'] as string) ?? notFound() };
+        return { switchPrompt: session?.switch(variables) ?? notFound() };
+      case 'PlanPrompt':
+        return { planPrompt: session?.plan(variables) ?? notFound() };
+      case 'MovePrompt':
+        return { movePrompt: session?.move(variables) ?? notFound() };
+      case 'CancelPrompt':
+        return { cancelPrompt: session?.cancel(variables) ?? notFound() };
+      case 'GetPlanned':
+        return { session: session?.planned() ?? notFound() };
       case 'AcknowledgePlayback':
         session?.positions.set(variables['viewer'] as string, variables as unknown as Position);
         return { acknowledgePlayback: { __typename: 'PlaybackAcknowledged', heard: session !== undefined } };

@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import WebSocket from 'ws';
+import { startPaintingServer } from '../../../../test/support/painting-server.js';
 import { ServiceProcess } from '../../../../test/support/service-process.js';
 import { createClient, type LiveClient, type Session, type SessionEvent, UnauthorizedError } from '../../src/index.js';
+import { planAhead } from '../support/planning.js';
 import { WildProxy } from '../support/wild-proxy.js';
 
 let store: string;
@@ -103,6 +105,16 @@ for (const [transport, webSocket] of [
       await expect(last.applied).resolves.toEqual({ status: 'discarded' });
       await expect(two.switch('over')).rejects.toMatchObject({ code: 'ENDED' });
     });
+
+    test('plans prompts for a time to come, moves and cancels them', async () => {
+      const session = await live.create({ prompt: PROMPT, pace: 'FASTEST' });
+      const events = session.events({ media: 'NONE' });
+      for await (const event of events) if (event.type === 'chunk') break;
+      await session.pause();
+      await using other = createClient({ url: proxy.url });
+      await planAhead(session, await other.session(session.id), () => session.resume());
+      await session.stop();
+    });
   });
 }
 
@@ -139,6 +151,26 @@ test('30 s without network are noticed, and nothing is missing afterwards', asyn
   expect(states).toContain('reconnecting');
   expect(indexes(events)).toEqual(counted((await session.refresh()).chunks));
 }, 120_000);
+
+test('where generation is half as fast as playback every chunk comes once, later', async () => {
+  const slow = await startPaintingServer({}, {}, undefined, undefined, 'all', 250);
+  try {
+    await using live = createClient({ url: slow.url, webSocket: WebSocket });
+    const session = await live.create({ prompt: PROMPT, maxSeconds: 4 });
+    const states = new Set<string>();
+    session.watch(() => states.add(session.state.status));
+    const events = await toEnd(session);
+    const chunks = events.filter((event) => event.type === 'chunk');
+    const sum = (numbers: number[]) => numbers.reduce((one, other) => one + other, 0);
+    expect(sum(chunks.map((chunk) => chunk.generateMilliseconds))).toBeGreaterThan(
+      1000 * sum(chunks.map((chunk) => chunk.durationSeconds)),
+    );
+    expect(indexes(events)).toEqual(counted((await session.refresh()).chunks));
+    expect(states).not.toContain('reconnecting');
+  } finally {
+    await slow.close();
+  }
+}, 60_000);
 
 async function nothingFor(milliseconds: number): Promise<void> {
   proxy.dark = true;
