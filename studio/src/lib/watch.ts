@@ -10,6 +10,7 @@ import {
   type SessionFacts,
   type State,
 } from '@longlive/client';
+import { type Made, type Planned, Plans } from './plans';
 import { after, fromFacts, joined, type Prompt } from './prompts';
 import { Store } from './store';
 
@@ -30,6 +31,8 @@ export interface WatchState {
   /** Of a chunk; undefined before the first one. */
   readonly chunkSeconds: number | undefined;
   readonly prompts: readonly Prompt[];
+  /** Those of them that are planned for a time to come, in the order in which they will take effect. */
+  readonly planned: readonly Planned[];
   readonly figures: Figures;
   /** A picture of this session itself, and not of what it branched off from, was on the screen. */
   readonly shown: boolean;
@@ -48,6 +51,7 @@ const AGAIN_MS = 2000;
 export class Watch {
   readonly store: Store<WatchState>;
   readonly player: Player;
+  readonly plans: Plans;
   private readonly closing = new AbortController();
   /** When this page sent the prompt of a receipt. */
   private readonly sent = new Map<string, number>();
@@ -60,14 +64,23 @@ export class Watch {
     const { facts } = session;
     this.store = new Store<WatchState>({
       ...{ facts, state: session.state, player: { status: 'waiting' }, seconds: facts.seconds },
-      ...{ chunkSeconds: undefined, prompts: [], figures: {}, shown: facts.seconds > 0 && from === undefined },
+      ...{
+        chunkSeconds: undefined,
+        prompts: [],
+        planned: [],
+        figures: {},
+        shown: facts.seconds > 0 && from === undefined,
+      },
     });
     this.player = attach(session, video, from === undefined ? {} : { from });
+    const planned = (planned: readonly Planned[]) => this.store.update({ planned });
+    this.plans = new Plans(session, () => this.made(), planned, this.closing.signal);
     this.player.watch((player) => this.store.update({ player }));
     const unwatch = session.watch((event) => this.take(event));
     this.closing.signal.addEventListener('abort', unwatch);
     this.take();
     void this.readHistory();
+    if (!facts.ended) void this.plans.read();
     this.watchFirstPicture(askedAt, from);
   }
 
@@ -93,10 +106,17 @@ export class Watch {
     store.update({ state: session.state });
     if (!event) return;
     if (event.type === 'chunk') this.takeChunk(event);
+    this.plans.take(event);
     const prompts = after(store.state.prompts, event, store.state.seconds);
     if (prompts !== store.state.prompts) store.update({ prompts });
     if (event.type === 'applied') void this.watchPrompt(event.receiptId, event.seconds);
     if (event.type === 'ended') void session.refresh().then(() => this.learn(), ignored);
+  }
+
+  /** Before a chunk was seen here, blocks are taken to be equally long. */
+  private made(): Made {
+    const { seconds, chunkSeconds, facts } = this.store.state;
+    return { seconds, chunkSeconds: chunkSeconds ?? (facts.chunks > 0 ? facts.seconds / facts.chunks : 1) };
   }
 
   private takeChunk({ startSeconds, durationSeconds, generateMilliseconds, byteLength }: ChunkEvent): void {

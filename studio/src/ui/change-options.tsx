@@ -1,9 +1,14 @@
 import type { SwitchOptions } from '@longlive/client';
+import { secondsOf } from '../lib/moment';
+import { clock } from './format';
 
 /** How the next prompt comes. */
 export interface Change {
   readonly mode: 'RECACHE' | 'KEEP_CACHE' | 'CLEAR_CACHE';
-  readonly when: 'NEXT_BLOCK' | 'IMMEDIATE';
+  /** `PLANNED`: at a time to come. */
+  readonly when: 'NEXT_BLOCK' | 'IMMEDIATE' | 'PLANNED';
+  /** Of the video, as it was typed; undefined where the page's proposal was left as it is. */
+  readonly at?: string | undefined;
   /** How long the change takes; 0: at once. */
   readonly overSeconds: number;
 }
@@ -11,6 +16,17 @@ export interface Change {
 export const NO_CHANGE: Change = { mode: 'RECACHE', when: 'NEXT_BLOCK', overSeconds: 0 };
 
 const LONGEST_SECONDS = 12;
+/** Between one planned prompt and the next that is proposed. */
+const APART_SECONDS = 6;
+
+/** The time that is proposed: some seconds behind what there is and what is planned. */
+export const proposedSeconds = (seconds: number, lastPlanned = 0): number =>
+  Math.ceil(Math.max(seconds, lastPlanned) + APART_SECONDS);
+
+/** Undefined where what was typed is no time. */
+export const plannedSeconds = ({ at }: Change, proposed: number): number | undefined =>
+  at === undefined ? proposed : secondsOf(at.trim());
+
 /** The service's limit. */
 const MOST_CHUNKS = 100;
 
@@ -23,10 +39,12 @@ export function transitionOf({ mode, overSeconds }: Change, chunkSeconds = 0): P
 
 interface Props {
   change: Change;
+  /** When a planned prompt is to come unless another time is typed. */
+  proposed: number;
   onChange: (change: Change) => void;
 }
 
-export function ChangeOptions({ change, onChange }: Props) {
+export function ChangeOptions({ change, proposed, onChange }: Props) {
   const { mode, overSeconds } = change;
   const cut = mode === 'CLEAR_CACHE';
   const text = cut ? 'a cut' : overSeconds === 0 ? 'at once' : `${overSeconds} s`;
@@ -63,8 +81,21 @@ export function ChangeOptions({ change, onChange }: Props) {
         options={[
           ['NEXT_BLOCK', 'Next block', 'Before the next block is made'],
           ['IMMEDIATE', 'Now', 'Abandons the block that is being made'],
+          ['PLANNED', 'Later', 'At a time to come: it stands on the timeline until then, and can be moved there'],
         ]}
       />
+      {change.when === 'PLANNED' && (
+        <label class="at">
+          At
+          <input
+            aria-label="Time of the planned prompt"
+            title="A time of the video, such as 90 or 1:30"
+            size={6}
+            value={change.at ?? clock(proposed)}
+            onInput={(event) => onChange({ ...change, at: event.currentTarget.value })}
+          />
+        </label>
+      )}
     </div>
   );
 }

@@ -8,7 +8,7 @@ import { useStore } from '../lib/store';
 import { Watch } from '../lib/watch';
 import { headline, type Problem, problemOf } from '../lib/words';
 import { Branches } from './branches';
-import { type Change, ChangeOptions, NO_CHANGE, transitionOf } from './change-options';
+import { type Change, ChangeOptions, NO_CHANGE, plannedSeconds, proposedSeconds, transitionOf } from './change-options';
 import { Compare } from './compare';
 import { Confirm } from './confirm';
 import { Inspector } from './inspector';
@@ -117,9 +117,17 @@ function Below({ watch, box, models, setup, onSetup, playback, note }: BelowProp
     arrive({ ...noted(await create({ ...optionsOf(models, setup), prompt, ...more })), askedAt });
   };
   const start: Send = (prompt) => begin(prompt);
+  const proposed = proposedSeconds(state.seconds, state.planned.at(-1)?.seconds);
+  const planIt = async (prompt: string) => {
+    const atSeconds = plannedSeconds(change, proposed);
+    if (atSeconds === undefined) throw new Error('This is no time of the video. Write it as 90 or 1:30.');
+    await withToken(() => session.plan(prompt, { atSeconds, mode: change.mode, ...transition }));
+    setChange((now) => ({ ...now, at: undefined }));
+  };
   const switchTo: Send = async (prompt) => {
     const sentAt = performance.now();
     const { mode, when } = change;
+    if (when === 'PLANNED') return planIt(prompt);
     const receipt = await withToken(() => session.switch(prompt, { mode, when, ...transition }));
     watch.sentPrompt(receipt, sentAt);
   };
@@ -144,14 +152,14 @@ function Below({ watch, box, models, setup, onSetup, playback, note }: BelowProp
       <PromptBox
         box={box}
         placeholder={running ? 'What happens next?' : 'Describe what you want to see'}
-        action={running ? 'Switch' : 'Start'}
+        action={running ? (change.when === 'PLANNED' ? 'Plan' : 'Switch') : 'Start'}
         onSend={running ? switchTo : start}
         onWait={running ? undefined : (prompt) => begin(prompt, { maxWaitSeconds: PATIENCE_SECONDS })}
         onBranch={state.seconds > 0 && status !== 'lost' ? branch : undefined}
         onField={setField}
       >
         {running ? (
-          <ChangeOptions change={change} onChange={setChange} />
+          <ChangeOptions {...{ change, proposed }} onChange={setChange} />
         ) : (
           <SetupForm {...{ models, setup, problem: field }} onChange={onSetup} />
         )}
@@ -211,11 +219,11 @@ function Panels({ watch, playback, models, box, sheet }: PanelsProps) {
       <div class={sheet === 'details' ? 'panel right open' : 'panel right'}>
         <Inspector {...{ watch, state, playback, models }}>
           <Actions watch={watch} status={state.state.status} onDone={() => box.current?.focus()} />
-          <Story prompts={state.prompts} onSeek={(seconds) => watch.player.seek(seconds)} />
+          <Story prompts={state.prompts} planned={state.planned} onSeek={(seconds) => watch.player.seek(seconds)} />
         </Inspector>
       </div>
       <div class={sheet === 'timeline' ? 'panel foot open' : 'panel foot'}>
-        <Timeline {...{ watch, state, time: playback.time }} />
+        <Timeline {...{ watch, state, time: playback.time }} onLeave={() => box.current?.focus()} />
       </div>
     </>
   );

@@ -1,13 +1,16 @@
+import type { Planned } from '../lib/plans';
 import { type Prompt } from '../lib/prompts';
 import { clock, span } from './format';
 
 interface Props {
   prompts: readonly Prompt[];
+  planned: readonly Planned[];
   onSeek: (seconds: number) => void;
 }
 
 /** Every prompt, the newest first, and what became of it. */
-export function Story({ prompts, onSeek }: Props) {
+export function Story({ prompts, planned, onSeek }: Props) {
+  const times = new Map(planned.map(({ receiptId, seconds }) => [receiptId, seconds]));
   const texts = new Map(prompts.map(({ receiptId, prompt }) => [receiptId, prompt]));
   if (texts.size === 0) return null;
   return (
@@ -22,16 +25,18 @@ export function Story({ prompts, onSeek }: Props) {
             </button>
           )}
           <p>{prompt.prompt}</p>
-          <small>{describe(prompt)}</small>
+          <small>{describe(prompt, times.get(prompt.receiptId))}</small>
         </li>
       ))}
     </ol>
   );
 }
 
-function describe(prompt: Prompt): string {
+function describe(prompt: Prompt, plannedSeconds: number | undefined): string {
   const { outcome, seconds, waitedMilliseconds, recacheMilliseconds, seenMilliseconds } = prompt;
+  if (outcome === 'pending' && plannedSeconds !== undefined) return `planned for ${clock(plannedSeconds)}`;
   if (outcome === 'pending') return 'on its way';
+  if (outcome === 'cancelled') return 'taken back';
   if (outcome === 'superseded') return 'never shown: a later prompt took its place';
   if (outcome === 'discarded') return 'never shown: the session ended before';
   const parts = [

@@ -1,12 +1,15 @@
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { type Applied, isApplied, type Prompt } from '../lib/prompts';
 import { Stills } from '../lib/stills';
 import type { Watch, WatchState } from '../lib/watch';
 import { clock } from './format';
+import { PlanEditor, PlanSpans, usePlanning } from './plans';
 
 /** A running session may show so much of its recent past instead of all. */
 const WINDOW_SECONDS = 180;
 const LEAST_SECONDS = 12;
+/** Ahead of now, and of what is planned last, there is so much room to drag planned prompts to. */
+const AHEAD_SECONDS = 12;
 const MOST_PICTURES = 12;
 const STEPS = [1.5, 3, 6, 12, 30, 60, 120, 300, 600];
 
@@ -14,30 +17,45 @@ interface Props {
   watch: Watch;
   state: WatchState;
   time: number;
+  /** Where the keyboard goes from planned prompts that are there no more. */
+  onLeave: () => void;
 }
 
-interface Scale {
+export interface Scale {
   readonly start: number;
   readonly length: number;
   percent(seconds: number): number;
 }
 
-function scaleOf({ seconds, state }: WatchState, recent: boolean): Scale {
+function scaleOf({ seconds, state, planned }: WatchState, recent: boolean): Scale {
   const start = recent ? Math.max(0, seconds - WINDOW_SECONDS) : 0;
-  const length = Math.max(state.status === 'ended' ? 1 : LEAST_SECONDS, seconds - start);
+  const last = planned.at(-1)?.seconds;
+  const until = last === undefined ? seconds : Math.max(seconds, last) + AHEAD_SECONDS;
+  const length = Math.max(state.status === 'ended' ? 1 : LEAST_SECONDS, until - start);
   return { start, length, percent: (at) => Math.min(100, Math.max(0, ((at - start) / length) * 100)) };
 }
 
 /** Pictures and prompts over time, with what became of each prompt, and where playback is. */
-export function Timeline({ watch, state, time }: Props) {
+export function Timeline({ watch, state, time, onLeave }: Props) {
   const long = state.state.status !== 'ended' && state.seconds > WINDOW_SECONDS;
   const [recent, setRecent] = useState(true);
   const scale = scaleOf(state, long && recent);
   const applied = state.prompts.filter(isApplied);
-  const pending = state.prompts.filter(({ outcome }) => outcome === 'pending');
+  const { planned } = state;
+  const ahead = new Set(planned.map(({ receiptId }) => receiptId));
+  const pending = state.prompts.filter(({ outcome, receiptId }) => outcome === 'pending' && !ahead.has(receiptId));
+  const planning = usePlanning();
+  const { open, onOpen } = planning;
+  const section = useRef<HTMLElement>(null);
+  const close = () => {
+    onOpen(undefined);
+    const span = section.current?.querySelector<HTMLElement>(`[data-receipt="${open?.receiptId}"]`);
+    if (span) span.focus();
+    else onLeave();
+  };
   const end = scale.start + scale.length;
   return (
-    <section class="timeline" aria-label="Timeline">
+    <section class="timeline" aria-label="Timeline" ref={section}>
       <div class="track">
         <Pictures watch={watch} scale={scale} seconds={state.seconds} />
         <div class="bands">
@@ -58,9 +76,26 @@ export function Timeline({ watch, state, time }: Props) {
           max={end}
           step="0.1"
           value={Math.min(end, Math.max(scale.start, time))}
-          onInput={(event) => watch.player.seek(Number(event.currentTarget.value))}
+          onInput={(event) => watch.player.seek(Math.min(state.seconds, Number(event.currentTarget.value)))}
         />
+        {planned.length > 0 && (
+          <PlanSpans
+            {...{ plans: watch.plans, planned, scale, planning, onLeave }}
+            chunkSeconds={state.chunkSeconds ?? 1}
+          />
+        )}
       </div>
+      {open && (
+        <PlanEditor key={open.receiptId} {...{ opened: open, plans: watch.plans, planned, planning }} onDone={close} />
+      )}
+      {planning.problem && (
+        <p class="problem" role="alert">
+          {planning.problem}
+        </p>
+      )}
+      <span class="sr" role="status">
+        {planning.said}
+      </span>
       <div class="scale">
         <span>{clock(scale.start)}</span>
         {pending.map(({ receiptId, prompt }) => (
