@@ -7,10 +7,12 @@ prompt=${1:-a red fox runs on the grass by day}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+# Of a string in JSON.
+escaped() { printf %s "$1" | tr '\n\t' '  ' | sed 's/[\\"]/\\&/g'; }
 post() { curl -sS -N "$url/graphql" -H 'content-type: application/json' -H "authorization: Bearer ${LONGLIVE_TOKEN:-}" "$@"; }
 
 answer=$(post -d '{"query": "mutation ($prompt: String!) { createSession(input: {prompt: $prompt, maxSeconds: 3}) { ... on Session { id } ... on Error { message } } }",
-  "variables": {"prompt": "'"$prompt"'"}}')
+  "variables": {"prompt": "'"$(escaped "$prompt")"'"}}')
 id=$(printf %s "$answer" | sed -n 's/.*"id":"\([^"]*\)".*/\1/p')
 [ -n "$id" ] || { printf '%s\n' "$answer" >&2; exit 1; }
 

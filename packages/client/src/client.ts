@@ -36,7 +36,9 @@ export interface ClientOptions {
 
 type Writable<Type> = { -readonly [Key in keyof Type]?: NonNullable<Type[Key]> };
 
-export interface CreateOptions extends Writable<CreateSessionInput> {
+export interface CreateOptions extends Omit<Writable<CreateSessionInput>, 'seed'> {
+  /** As a string where it is greater than numbers are exact, 2^53. */
+  seed?: string | number;
   /**
    * How long to wait for room, in seconds: `create` answers when there is some. Then, and at once unless it is given, `AtCapacityError`. With
    * `maxWaitSeconds` instead, `create` answers at once, with a session that may be `queued`.
@@ -89,9 +91,10 @@ export class LiveClient {
   }
 
   /** Starts a session; answers before anything is generated. */
-  async create({ patienceSeconds = 0, onWait, signal, ...input }: CreateOptions): Promise<Session> {
+  async create({ patienceSeconds = 0, onWait, signal, seed, ...input }: CreateOptions): Promise<Session> {
     const waits = patienceSeconds > 0 && { maxWaitSeconds: Math.min(LONGEST_WAIT_SECONDS, patienceSeconds) };
-    const variables = { input: { idempotencyKey: randomKey(), ...waits, ...input } };
+    const seeded = seed === undefined ? {} : { seed: String(seed) };
+    const variables = { input: { idempotencyKey: randomKey(), ...waits, ...seeded, ...input } };
     const giveUpAt = performance.now() + patienceSeconds * 1000;
     for (;;) {
       try {

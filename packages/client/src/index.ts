@@ -15,8 +15,10 @@ export type { DownloadOptions } from './download.js';
 export { ClosedError, ConnectionError, RequestError, ServiceError, UnauthorizedError } from './errors.js';
 export type {
   AppliedEvent,
+  CancelledEvent,
   ChunkEvent,
   EndedEvent,
+  MovedEvent,
   RequestedEvent,
   SessionEvent,
   StateEvent,
@@ -31,6 +33,8 @@ export type { Player, PlayerOptions, PlayerState, PlayerStats } from './player/p
 export {
   type ForkOptions,
   type LabelChanges,
+  type MoveOptions,
+  type PlanOptions,
   type Position,
   type PromptFacts,
   type Receipt,

@@ -54,7 +54,7 @@ test('film.mjs writes an MP4', async () => {
 test('stream.sh prints every event once, though its connections are cut', async () => {
   const proxy = await WildProxy.start(service.url);
   proxy.cutAfter = 3000;
-  const { stdout } = await run('sh', 'stream.sh', ['a red fox'], { LONGLIVE_URL: proxy.url });
+  const { stdout } = await run('sh', 'stream.sh', ['a "red" fox\\'], { LONGLIVE_URL: proxy.url });
   await proxy.stop();
   expect(proxy.cuts).toBeGreaterThan(0);
   const ids = stdout.split('\n').filter((line) => line.startsWith('id: '));

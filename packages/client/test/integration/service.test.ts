@@ -118,6 +118,45 @@ for (const [transport, webSocket] of [
   });
 }
 
+test('does what its first example says', async () => {
+  const leaving = new AbortController();
+  const live = createClient({ url: proxy.url, token: async () => 'any', signal: leaving.signal });
+  const session = await live.create({ prompt: PROMPT, seed: 7, pace: 'FASTEST', maxSeconds: 60 });
+  const receipt = await session.switch('now at night');
+  const outcome = await receipt.applied;
+  expect(outcome.status).toBe('applied');
+  let after: string | undefined;
+  const types = new Set<string>();
+  for await (const event of session.events()) {
+    types.add(event.type);
+    after = event.cursor;
+    if (event.type === 'chunk' && event.index === 4) break;
+  }
+  expect([...types].sort()).toEqual(['applied', 'chunk', 'requested', 'state']);
+  for await (const event of session.events(after === undefined ? {} : { after })) {
+    expect(event.cursor).not.toBe(after);
+    if (event.type === 'chunk') {
+      expect(event.index).toBe(5);
+      break;
+    }
+  }
+  const branch = await session.fork({ atSeconds: 1, prompt: 'in the snow' });
+  expect(branch.facts).toMatchObject({ seed: '7', parent: { sessionId: session.id } });
+  await session.pause();
+  await session.resume();
+  await session.stop();
+  await branch.stop();
+  expect(session.state.status).toBe('ended');
+  expect(String.fromCharCode(...(await session.download()).subarray(4, 8))).toBe('ftyp');
+  const progress: number[] = [];
+  const timeline = [{ prompt: PROMPT }, { prompt: 'at night', atSeconds: 1 }];
+  const film = await live.render({ timeline, maxSeconds: 2, onProgress: ({ seconds }) => progress.push(seconds) });
+  expect(film.facts.state).toBe('COMPLETED');
+  expect(progress.length).toBeGreaterThan(1);
+  leaving.abort();
+  await expect(live.service()).rejects.toMatchObject({ name: 'AbortError' });
+}, 60_000);
+
 test('where WebSockets are refused, events come over SSE', async () => {
   proxy.refuseWebSockets = true;
   await using live = createClient({ url: proxy.url, webSocket: WebSocket });
