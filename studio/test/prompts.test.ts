@@ -1,5 +1,6 @@
 import type { PromptFacts, SessionEvent } from '@longlive/client';
 import { describe, expect, test } from 'vitest';
+import { secondsOf } from '../src/lib/moment';
 import { after, fromFacts, joined, type Prompt, shownAt } from '../src/lib/prompts';
 
 const requested = (receiptId: string, prompt: string) =>
@@ -37,6 +38,26 @@ describe('prompts of a session', () => {
       ['1', 'superseded', 2, undefined],
       ['2', 'applied', 2.5, 3],
       ['3', 'discarded', 5, undefined],
+    ]);
+  });
+
+  test('are told as they were moved, and as taken back', () => {
+    const prompts = play(
+      [requested('1', 'fox'), 0],
+      [requested('2', 'bird'), 0],
+      [{ type: 'moved', receiptId: '1', prompt: 'a red fox' } as unknown as SessionEvent, 1],
+      [{ type: 'cancelled', receiptId: '2' } as unknown as SessionEvent, 1],
+    );
+    expect(prompts.map(({ prompt, outcome }) => [prompt, outcome])).toEqual([
+      ['a red fox', 'pending'],
+      ['bird', 'cancelled'],
+    ]);
+  });
+
+  test('may be asked for by a time, however one writes it', () => {
+    expect(['90', '1:30', '1m30s', '1:01:30', '0:00.5', ' ', '1:xx', '-1', ':30'].map(secondsOf)).toEqual([
+      ...[90, 90, 90, 3690, 0.5],
+      ...[undefined, undefined, undefined, undefined],
     ]);
   });
 

@@ -193,7 +193,9 @@ describe.skipIf(!hasBrowser)('the studio', () => {
     await studio.state.getByText(/0\.\d×, buffering \d+ s/).waitFor({ timeout: PATIENCE });
     await studio.plays(2);
     await studio.state.getByText('Live').waitFor();
-  });
+    // Each time seconds of video in one go, and not block by block.
+    expect(await studio.page.evaluate(stretch)).toBeGreaterThan(3);
+  }, 120_000);
 
   test('12, 14: says what became of each prompt; the gallery shows titles with their pictures', async () => {
     const gallery = await alone();
@@ -333,3 +335,16 @@ describe.skipIf(!hasBrowser)('the studio', () => {
     await page.getByText('There is no such session').first().waitFor({ timeout: PATIENCE });
   }, 120_000);
 });
+
+/** In the page: how many seconds are played between the next two times at which it buffers. */
+async function stretch(): Promise<number> {
+  const said = () => document.querySelector('.stage .state')?.textContent ?? '';
+  const time = () => document.querySelector('video')?.currentTime ?? 0;
+  const until = async (is: (text: string) => boolean) => {
+    while (!is(said())) await new Promise((resolve) => setTimeout(resolve, 50));
+    return time();
+  };
+  await until((text) => text.includes('buffering'));
+  const from = await until((text) => text === 'Live');
+  return (await until((text) => text.includes('buffering'))) - from;
+}

@@ -66,6 +66,24 @@ describe.skipIf(!hasBrowser)('the studio, by keyboard and by file', () => {
     expect(await studio.close()).toEqual([]);
   });
 
+  test('pictures of the timeline that the network did not bring come later', async () => {
+    const studio = await Studio.open(browser, server.url);
+    const { page } = studio;
+    await studio.start('a bar that moves', 2);
+    await studio.button('Stop').click();
+    await studio.state.getByText('Stopped').waitFor();
+    const media = /\.(m4s|mp4)/;
+    let refused = 0;
+    await page.route(media, (route) => (refused++, route.abort()));
+    await page.reload();
+    await expect.poll(() => refused, { timeout: PATIENCE }).toBeGreaterThan(0);
+    const drawn = page.locator('.pictures img[src^="data:image/webp"]');
+    expect(await drawn.count()).toBe(0);
+    await page.unroute(media);
+    await drawn.first().waitFor({ timeout: PATIENCE });
+    expect(await studio.close()).toEqual([]);
+  });
+
   const settled = async (studio: Studio) => {
     await studio.page.waitForFunction(() => document.querySelector('video')?.seeking === false);
     return studio.time();

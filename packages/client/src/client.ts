@@ -93,8 +93,7 @@ export class LiveClient {
   /** Starts a session; answers before anything is generated. */
   async create({ patienceSeconds = 0, onWait, signal, seed, ...input }: CreateOptions): Promise<Session> {
     const waits = patienceSeconds > 0 && { maxWaitSeconds: Math.min(LONGEST_WAIT_SECONDS, patienceSeconds) };
-    const seeded = seed === undefined ? {} : { seed: String(seed) };
-    const variables = { input: { idempotencyKey: randomKey(), ...waits, ...seeded, ...input } };
+    const variables = { input: { idempotencyKey: randomKey(), ...waits, ...input, seed: seed?.toString() } };
     const giveUpAt = performance.now() + patienceSeconds * 1000;
     for (;;) {
       try {

@@ -25,7 +25,7 @@ export class Stills {
 
   /** The address of a picture from the chunk that plays then; undefined where there is none. */
   at(seconds: number): Promise<string | undefined> {
-    const key = Math.round(seconds * 4);
+    const key = keyOf(seconds);
     const known = this.made.get(key);
     if (known) return known;
     const picture = inTurn(() => this.make(seconds)).catch(() => {
@@ -36,15 +36,26 @@ export class Stills {
     return picture;
   }
 
+  /** Whether there is nothing more to be had for it; false where the network failed, or nobody asked. */
+  isDone(seconds: number): boolean {
+    return this.made.has(keyOf(seconds));
+  }
+
   private async make(seconds: number): Promise<string | undefined> {
     const { signal } = this;
     signal.throwIfAborted();
     const chunk = await this.find(seconds);
     const { initUrl } = this.session.facts;
     if (!chunk || !initUrl) return undefined;
-    this.init ??= this.session.load({ data: null, url: new URL(initUrl, location.href).href }, { signal });
+    this.init ??= this.loadInit(new URL(initUrl, location.href).href);
     const [init, bytes] = await Promise.all([this.init, this.session.load({ data: null, url: chunk.url }, { signal })]);
     return draw(new Blob([init, bytes], { type: 'video/mp4' }), signal);
+  }
+
+  private loadInit(url: string): Promise<Uint8Array<ArrayBuffer>> {
+    const init = this.session.load({ data: null, url }, { signal: this.signal });
+    init.catch(() => (this.init = undefined)); // What failed is not kept.
+    return init;
   }
 
   private async find(seconds: number): Promise<StoredChunk | undefined> {
@@ -53,6 +64,8 @@ export class Stills {
     return this.chunks.find(has) ?? this.chunks.at(-1);
   }
 }
+
+const keyOf = (seconds: number): number => Math.round(seconds * 4);
 
 /** The first picture of a file that the page has. */
 async function draw(file: Blob, signal: AbortSignal): Promise<string | undefined> {

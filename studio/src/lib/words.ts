@@ -118,5 +118,7 @@ export function problemOf(error: unknown): Problem {
       full: true,
     };
   const { message, field } = error as Error & { field?: string | null };
-  return field ? { text: message, field } : { text: message };
+  // The page asks for a time by no such name.
+  const text = message.replace(/^atSeconds\b/, 'Second');
+  return field ? { text, field } : { text };
 }

@@ -11,6 +11,8 @@ const LEAST_SECONDS = 12;
 /** Ahead of now, and of what is planned last, there is so much room to drag planned prompts to. */
 const AHEAD_SECONDS = 12;
 const MOST_PICTURES = 12;
+/** When pictures are asked for again that the network did not bring. */
+const AGAIN_MS = 3000;
 const STEPS = [1.5, 3, 6, 12, 30, 60, 120, 300, 600];
 
 interface Props {
@@ -165,14 +167,19 @@ function Pictures({ watch, scale, seconds }: { watch: Watch; scale: Scale; secon
   const first = Math.floor(scale.start / step);
   const count = Math.max(0, Math.ceil((Math.min(seconds, scale.start + scale.length) - first * step) / step));
   const places = Array.from({ length: count }, (_, index) => (first + index) * step);
+  const [attempt, setAttempt] = useState(0);
   useEffect(() => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
     for (const at of places) {
       if (pictures.has(at)) continue;
       void stills.at(at).then((url) => {
-        if (url && !closing.signal.aborted) setPictures((all) => new Map(all).set(at, url));
+        if (closing.signal.aborted) return;
+        if (url) setPictures((all) => new Map(all).set(at, url));
+        else if (!stills.isDone(at)) timer ??= setTimeout(() => setAttempt((attempt) => attempt + 1), AGAIN_MS);
       });
     }
-  }, [stills, step, first, count]);
+    return () => clearTimeout(timer);
+  }, [stills, step, first, count, attempt]);
   return (
     <div class="pictures" aria-hidden="true">
       {places.map((at) => (
