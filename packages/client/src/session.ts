@@ -139,8 +139,7 @@ export class Session {
     { signal }: Cancellable = {},
   ): Promise<Uint8Array<ArrayBuffer>> {
     if (data !== null) return Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-    if (url === null)
-      throw new TypeError('This chunk brought no media: ask for the events with another `media` than NONE.');
+    if (url === null) throw new TypeError('No media: ask for events with another `media` than NONE.');
     return this.parts.wire.file(url, this.with(signal));
   }
 
