@@ -13,12 +13,12 @@ import type { ApiContext } from './context.js';
 import {
   answering,
   AtCapacityError,
-  RateLimitError,
   ConflictError,
   ForbiddenError,
   InvalidInputError,
   NotFoundError,
   PROMPT_FAILURES,
+  RateLimitError,
   SessionEndedError,
   UnavailableError,
 } from './errors.js';
@@ -215,22 +215,22 @@ function switchWhen({ when, atBlock }: SwitchArgs): When | undefined {
 
 type Control = 'pauseSession' | 'stopSession';
 
+const CONTROL_FAILURES = [
+  InvalidInputError,
+  ForbiddenError,
+  NotFoundError,
+  SessionEndedError,
+  AtCapacityError,
+  RateLimitError,
+  UnavailableError,
+];
+
 function controlField(name: Control, description: string): void {
   builder.mutationField(name, (t) =>
     t.field({
       type: Session,
       description,
-      errors: {
-        types: [
-          InvalidInputError,
-          ForbiddenError,
-          NotFoundError,
-          SessionEndedError,
-          AtCapacityError,
-          RateLimitError,
-          UnavailableError,
-        ],
-      },
+      errors: { types: CONTROL_FAILURES },
       args: { sessionId: t.arg.id({ required: true, description: SESSION_ID }) },
       resolve: answering((_root: unknown, { sessionId }: { sessionId: string }, { sessions }: ApiContext) =>
         control(sessions, name, localId('Session', sessionId, 'sessionId')),
@@ -252,17 +252,7 @@ builder.mutationField('resumeSession', (t) =>
     type: Session,
     description:
       'Continues a paused session from its last checkpoint, even if its server was lost. Repeating it has no effect.',
-    errors: {
-      types: [
-        InvalidInputError,
-        ForbiddenError,
-        NotFoundError,
-        SessionEndedError,
-        AtCapacityError,
-        RateLimitError,
-        UnavailableError,
-      ],
-    },
+    errors: { types: CONTROL_FAILURES },
     args: {
       sessionId: t.arg.id({ required: true, description: SESSION_ID }),
       maxWaitSeconds: t.arg.float({ description: WAIT }),
