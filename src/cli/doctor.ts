@@ -17,6 +17,7 @@ import {
 } from '../engine/index.js';
 import { damages, findSources, isRemote, type PackageSource } from '../packages/index.js';
 import { ignoredVariables, loadConfig, type ServerConfig } from '../server/config.js';
+import { checkExposure } from '../server/exposure.js';
 import { DomainError, rehearse, systemClock } from '../sessions/index.js';
 import { engineOptions, modelCache, openConfiguredStore, runningPrecision, storeOpener } from './backend.js';
 import { probe } from '../storage/index.js';
@@ -60,8 +61,21 @@ export async function examine(config: ServerConfig, load: () => Addon = loadAddo
     await storeFinding(config),
     ...(await cacheFindings(config)),
     ...(await speedFindings(config)),
+    ...startFindings(config),
     ...ignoredVariables().map((detail): Finding => ({ topic: 'Settings', status: 'note', detail })),
   ];
+}
+
+/** Why `serve` would not start with these settings. Secrets that it would make are as good as there. */
+function startFindings(config: ServerConfig): Finding[] {
+  const { secrets, token = secrets, signingKey = secrets } = config;
+  try {
+    // API keys are not looked for: without any, and with nothing else, the message says so.
+    checkExposure({ ...config, token, signingKey }, true);
+    return [];
+  } catch (error) {
+    return [{ topic: 'Settings', status: 'missing', detail: explain(error).message }];
+  }
 }
 
 function nodeFinding(): Finding {

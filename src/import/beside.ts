@@ -1,19 +1,29 @@
 /** What JSON files beside weights say: config.json of networks, adapter_config.json of adapters. */
 
 import { printed } from '../files/printable.js';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { lstat, readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ImportError } from './errors.js';
 import { MOST_CONFIG_BYTES } from './limits.js';
 import type { Hints } from './sizes.js';
 import type { Json } from './strength.js';
 
+const STRING_OR_NO_NUMBER = /"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b/g;
+
 /** Nothing where there is no such file; one that cannot be read is refused by name. */
 export async function jsonBeside(path: string, name: string): Promise<Json | undefined> {
   const file = await fileBeside(dirname(path), name);
-  const found = file === undefined ? undefined : await stat(file).catch(() => undefined);
-  if (file === undefined || !found) return undefined;
-  const unreadable = (why: string) => new ImportError(printed`${file} cannot be read: ${why}. Repair or remove it.`);
+  if (file === undefined) return undefined;
+  // Not "remove it": without it weights might be merged at another strength.
+  const unreadable = (why: string) =>
+    new ImportError(printed`${file} cannot be read: ${why}. Repair it, or download it again.`);
+  const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw unreadable(error.message);
+  });
+  if (!found) {
+    if (await isLink(file)) throw unreadable('it is a link to a file that is not there');
+    return undefined;
+  }
   if (!found.isFile()) throw unreadable('it is not a file');
   if (found.size > MOST_CONFIG_BYTES) throw unreadable(`it has ${found.size} bytes`);
   const bytes = await readFile(file).catch((error: Error) => {
@@ -22,8 +32,8 @@ export async function jsonBeside(path: string, name: string): Promise<Json | und
   let json: unknown;
   try {
     json = parseJson(bytes);
-  } catch (error) {
-    throw unreadable(error instanceof Error ? error.message : String(error));
+  } catch {
+    throw unreadable('it is not JSON');
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) throw unreadable('it is not a JSON object');
   return json as Json;
@@ -37,12 +47,21 @@ async function fileBeside(directory: string, name: string): Promise<string | und
   return chosen === undefined ? undefined : join(directory, chosen);
 }
 
-/** With any mark of byte order; a shell on Windows writes UTF-16. Throws what JSON.parse does. */
+async function isLink(path: string): Promise<boolean> {
+  const found = await lstat(path).catch(() => undefined);
+  return found?.isSymbolicLink() ?? false;
+}
+
+/**
+ * With any mark of byte order (a shell on Windows writes UTF-16), and with the numbers that only Python writes, as texts. Throws
+ * what JSON.parse does.
+ */
 export function parseJson(bytes: Uint8Array): unknown {
   const [first, second] = bytes;
   const encoding =
     first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : 'utf-8';
-  return JSON.parse(new TextDecoder(encoding, { fatal: true }).decode(bytes));
+  const text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
+  return JSON.parse(text.replace(STRING_OR_NO_NUMBER, (part) => (part.startsWith('"') ? part : `"${part}"`)));
 }
 
 /** What a config.json says that the shapes of the weights do not, in Wan's, in Diffusers' or in a model package's words. */

@@ -30,15 +30,20 @@ function hasBlockScales(tensors: ReadonlyMap<string, Tensor>): boolean {
   return [...tensors].some(([name, { shape }]) => {
     const module = SCALES.exec(name)?.[1];
     const weight = module === undefined ? undefined : tensors.get(`${module}.weight`);
-    const count = countOf(shape);
-    return weight !== undefined && count !== 1 && count !== weight.shape[0];
+    return weight !== undefined && !isOneToEachRow(shape, weight.shape);
   });
+}
+
+/** Or one for all: of a square matrix, the shape alone tells rows from columns. */
+function isOneToEachRow([first, ...others]: readonly number[], [rows]: readonly number[]): boolean {
+  return countOf(others) === 1 && (first === undefined || first === 1 || first === rows);
 }
 
 /** The same tensors without scales, those of 8 bits as F32. */
 export function dequantizedNetwork(stored: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
   const plain = new Map<string, Tensor>();
   const unused = new Set([...stored.keys()].filter((name) => SCALES.test(name)));
+  const areScaled = unused.size > 0;
   for (const [name, tensor] of stored) {
     if (SCALES.test(name) || BESIDE.test(name)) continue;
     const module = name.replace(/\.weight$/, '');
@@ -46,6 +51,10 @@ export function dequantizedNetwork(stored: ReadonlyMap<string, Tensor>): Map<str
     if (scale)
       unused.delete(
         scale === stored.get(`${module}.scale_weight`) ? `${module}.scale_weight` : `${module}.weight_scale`,
+      );
+    if (areScaled && !scale && EIGHT_BITS.has(tensor.dtype) && name.endsWith('.weight'))
+      throw new ImportError(
+        printed`"${name}" is ${tensor.dtype}, but has no scale, as the other 8-bit weights have. Download the file again, or take the weights in 16 bits.`,
       );
     plain.set(name, EIGHT_BITS.has(tensor.dtype) ? scaled(name, tensor, scale) : tensor);
     if (scale && !EIGHT_BITS.has(tensor.dtype) && name.endsWith('.weight'))
@@ -59,9 +68,10 @@ export function dequantizedNetwork(stored: ReadonlyMap<string, Tensor>): Map<str
 function scaled(name: string, tensor: Tensor, scale: Tensor | undefined): Tensor {
   const [rows = 1, ...inner] = tensor.shape;
   const columns = Math.max(1, countOf(inner));
-  const count = scale ? countOf(scale.shape) : 1;
-  if (count !== 1 && count !== rows)
-    throw new ImportError(printed`"${name}" has ${count} scales; expected 1 or ${rows} (one per row).`);
+  if (scale && !isOneToEachRow(scale.shape, tensor.shape))
+    throw new ImportError(
+      printed`"${name}" has scales of the shape ${JSON.stringify(scale.shape)}; expected 1, or ${rows} (one per row).`,
+    );
   if (!scale && tensor.dtype === 'I8') throw new ImportError(printed`"${name}" is I8, but has no scale.`);
   let loaded: Promise<Float32Array> | undefined;
   const numbers = numbersOf(tensor.dtype as 'I8' | 'F8_E4M3' | 'F8_E5M2');
@@ -69,9 +79,7 @@ function scaled(name: string, tensor: Tensor, scale: Tensor | undefined): Tensor
     ...tensor,
     dtype: 'F32',
     async read(from, to) {
-      loaded ??= scale
-        ? wholeTensor(scale).then((bytes) => toFloat32(bytes, scale.dtype))
-        : Promise.resolve(Float32Array.of(1));
+      loaded ??= scale ? scalesOf(name, scale) : Promise.resolve(Float32Array.of(1));
       const [scales, bytes] = await Promise.all([loaded, tensor.read(from, to)]);
       const values = new Float32Array(bytes.length);
       for (let i = 0; i < bytes.length; i++) {
@@ -81,4 +89,14 @@ function scaled(name: string, tensor: Tensor, scale: Tensor | undefined): Tensor
       return new Uint8Array(values.buffer);
     },
   };
+}
+
+async function scalesOf(name: string, scale: Tensor): Promise<Float32Array> {
+  const scales = toFloat32(await wholeTensor(scale), scale.dtype);
+  // A row of zeros may have none; a whole matrix of zeros is nothing that anybody stores.
+  if (scales.length === 1 && scales[0] === 0)
+    throw new ImportError(
+      printed`The scale of "${name}" is 0, which would make it all zeros. Download the file again.`,
+    );
+  return scales;
 }

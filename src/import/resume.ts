@@ -75,9 +75,11 @@ export async function checkSpace(directory: string, bytes: number): Promise<void
   const free = bavail * bsize;
   if (free > bytes + SPARE_BYTES) return;
   const place = dirname(directory);
-  throw new NoRoom(`The package needs ${gigabytes(bytes)}, but ${place} has only ${gigabytes(free)} left.`);
+  throw new NoRoom(
+    `The package needs ${sizeOf(bytes + SPARE_BYTES)}, but ${place} has only ${sizeOf(free)} left. Free some space, or choose another --out.`,
+  );
 }
 
-function gigabytes(bytes: number): string {
-  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+function sizeOf(bytes: number): string {
+  return bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }

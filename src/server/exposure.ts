@@ -34,7 +34,7 @@ export function checkExposure(settings: Exposing, hasKeys = false): void {
   if (shared !== undefined && signingKey === undefined) {
     throw new ConfigError(
       `signingKey (${environmentName('signingKey')}): ${shared} other processes must sign media URLs with the same key. ` +
-        `Set one of at least 16 characters, or secrets (${environmentName('secrets')}), a directory that keeps one.`,
+        `Set one of at least 16 characters, or secrets (${environmentName('secrets')}), a directory that keeps one; it is made where it is not there.`,
     );
   }
 }

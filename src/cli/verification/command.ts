@@ -1,6 +1,6 @@
 /** `longlive models verify NAME`: films of a package, judged, in a report. */
 
-import { writeFile } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
 import { openEngine } from '../../engine/index.js';
 import type { ServerConfig } from '../../server/config.js';
 import { engineOptions } from '../backend.js';
@@ -33,6 +33,8 @@ async function verifyFilm(
   { report: file = `verify-${name}.html`, blocks }: VerifyFlags,
   reference: Reference | undefined,
 ): Promise<string[]> {
+  // Films take minutes: whether the report has a place is asked first.
+  await reporting(file, async () => (await open(file, 'a')).close());
   // Not loaded yet: a package that cannot be is worth a report too.
   await using engine = await openEngine({
     preload: false,
@@ -42,12 +44,23 @@ async function verifyFilm(
   const model = engine.models().find((candidate) => candidate.name === name)!;
   const onProgress = (what: { name: string }) => complain(`${name}: film "${what.name}"\n`);
   const { report, strips } = await verifyModel(engine, model, { ...(blocks && { blocks }), reference, onProgress });
-  await writeFile(file, page(report, strips));
-  await writeFile(`${file.replace(/\.html?$/, '')}.json`, `${JSON.stringify(report, null, 2)}\n`);
+  await reporting(file, async () => {
+    await writeFile(file, page(report, strips));
+    await writeFile(`${file.replace(/\.html?$/, '')}.json`, `${JSON.stringify(report, null, 2)}\n`);
+  });
   for (const check of report.checks) {
     print(`${check.status.padEnd(6)}  ${(check.case ?? 'all').padEnd(8)}  ${check.check}: ${check.detail}\n`);
   }
   print(`${name}: ${report.verdict}; the report is ${file}\n`);
   const wrong = report.checks.filter(({ status }) => status === 'failed');
   return wrong.map((check) => `${name}: ${check.case ?? 'all films'}: ${check.check}: ${check.detail}`);
+}
+
+async function reporting(file: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Failure(EXIT.storage, `The report ${file} cannot be written: ${why}. Name another file with --report.`);
+  }
 }

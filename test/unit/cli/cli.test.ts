@@ -255,6 +255,18 @@ describe('longlive doctor', () => {
     ]);
   });
 
+  it.each([
+    [{ LONGLIVE_REDIS: 'redis://localhost:1' }, /signingKey \(LONGLIVE_SIGNING_KEY\): with Redis/],
+    [{ LONGLIVE_HOST: '0.0.0.0', LONGLIVE_JWT_ISSUER: 'https://id.example.com' }, /jwtAudience .* is missing/],
+    [{ LONGLIVE_REDIS: 'redis://localhost:1', LONGLIVE_SECRETS: './secrets' }, undefined],
+  ])('reports why serve would not start: %j', async (environment, problem) => {
+    const settings = loadConfig(environment, { models: root, store: join(root, 'data') });
+    const findings = await examine(settings, () => addon(false));
+    const missing = findings.find(({ topic, status }) => topic === 'Settings' && status === 'missing');
+    if (problem) expect(missing?.detail).toMatch(problem);
+    else expect(missing).toBeUndefined();
+  });
+
   it('reports a store that cannot be written', async () => {
     writeFileSync(join(root, 'file'), '');
     const findings = await examine(loadConfig({}, { models: root, store: join(root, 'file', 'data') }));

@@ -3,9 +3,10 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
   readFileSync,
+  readdirSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -453,6 +454,22 @@ describe('the strength of an adapter', () => {
     rmSync(join(root, 'adapter_config.json'), { recursive: true });
     writeFileSync(join(root, 'ADAPTER_CONFIG.JSON'), '{"r": 4, "lora_alpha": 8}');
     expect(await one()).toBe(2);
+  });
+
+  it('is not guessed when adapter_config.json is a link to nothing, as in a download that was cut short', async () => {
+    write(peft());
+    symlinkSync(join(root, 'blobs', 'gone'), join(root, 'adapter_config.json'));
+    await expect(merged()).rejects.toThrow(
+      /adapter_config\.json cannot be read: it is a link to a file that is not there/,
+    );
+  });
+
+  it('is read where other fields have numbers that only Python writes', async () => {
+    write(peft());
+    config('{"r": 4, "lora_alpha": 8, "eva_config": {"rho": NaN, "tau": -Infinity}, "note": "NaN \\" Infinity"}');
+    expect(await one()).toBe(2);
+    config('{"r": 4, "lora_alpha": NaN}');
+    await expect(merged()).rejects.toThrow(/lora_alpha of adapter_config\.json is "NaN"; it should be a number/);
   });
 
   it.each([

@@ -417,6 +417,36 @@ describe('weights in 8 bits', () => {
       );
   });
 
+  it('scales of columns are not taken for those of rows where there are as many', async () => {
+    const weights = await scaledNetwork(
+      (rows) =>
+        stored(
+          Array.from({ length: rows }, (_, i) => i + 1),
+          [1, rows],
+        ),
+      (matrix) => matrix.replace(/weight$/, 'weight_scale'),
+    );
+    const path = writeCheckpoint(join(root, 'fp8.safetensors'), weights);
+    await expect(planImport(options([path, ...others()], { dequantize: true }))).rejects.toThrow(
+      /numbers with scales for parts of rows/,
+    );
+  });
+
+  it.each([
+    ['is missing where others have one', undefined, /"blocks\.0\.self_attn\.k\.weight" is F8_E4M3, but has no scale/],
+    ['is 0', stored([0], []), /The scale of "blocks\.0\.self_attn\.k\.weight" is 0/],
+  ] as const)('a scale that %s is refused by the name of its weight', async (_, scale, message) => {
+    const weights = await scaledNetwork(
+      () => stored([0.5], []),
+      (matrix) => matrix.replace(/weight$/, 'scale_weight'),
+    );
+    delete weights['blocks.0.self_attn.k.scale_weight'];
+    if (scale) weights['blocks.0.self_attn.k.scale_weight'] = scale;
+    const path = writeCheckpoint(join(root, 'fp8.safetensors'), weights);
+    await expect(importModel(options([path, ...others()], { dequantize: true }))).rejects.toThrow(message);
+    expect(existsSync(written('dit.safetensors'))).toBe(false);
+  });
+
   it('a scale without its weight is refused by name', async () => {
     const weights = {
       ...(await scaledNetwork(
