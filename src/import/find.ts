@@ -85,8 +85,9 @@ export async function findWeights(paths: readonly string[], options: FindOptions
       found.adapters.push(await adapterOf(source, adapter));
     }
     const joined: string[] = [];
+    const listing: Listing = { left: found.left, joined, entered: new Set() };
     const inside = async (given: string) =>
-      (await filesIn(given, 0, { left: found.left, joined })).map((path) => ({ path, named: path === given }));
+      (await filesIn(given, 0, listing)).map((path) => ({ path, named: path === given }));
     for (const { path, named } of (await Promise.all(paths.map(inside))).flat()) {
       if (seen.has(await realpathOf(path))) continue;
       const files = await take(found, path, named, options);
@@ -125,6 +126,8 @@ interface Listing {
   left: Left[];
   /** Shards that are read with the file that stands for them. */
   joined: string[];
+  /** Folders that were entered, by what they are behind links. */
+  entered: Set<string>;
 }
 
 /** A file itself; of a folder, what may be weights or a tokenizer. Files with weights of another kind are told. */
@@ -133,6 +136,12 @@ async function filesIn(path: string, depth: number, listing: Listing): Promise<s
   const found = await stat(path).catch(() => undefined);
   if (!found) throw absent(path);
   if (!found.isDirectory()) return [path];
+  const place = await realpath(path);
+  if (listing.entered.has(place)) {
+    if (depth > 0) left.push({ path, what: 'a link to a folder that is searched already' });
+    return [];
+  }
+  listing.entered.add(place);
   const all = await readdir(path);
   const distributed = distributedCheckpoint(path, all);
   if (distributed !== undefined) {

@@ -9,7 +9,7 @@ const HINTS: Readonly<Record<StoreErrorCode, string>> = {
   UNREACHABLE: 'the bucket cannot be reached: check its name, the endpoint and the network',
   DENIED: 'access denied: check the credentials and the bucket policy',
   INVALID_KEY: 'the store does not accept the key',
-  UNUSABLE: 'the store does not support a feature that the service needs',
+  UNUSABLE: 'the server lacks an operation of S3 that the service needs: use one that has it',
 };
 
 interface Meaning {
@@ -59,6 +59,17 @@ const MEANINGS: readonly Meaning[] = [
     hint: 'the server redirects to another address: check s3Endpoint (LONGLIVE_S3_ENDPOINT) and s3Region (LONGLIVE_S3_REGION)',
   },
   { names: ['CredentialsProviderError', 'AccessDenied'], statuses: [401, 403], code: 'DENIED' },
+  {
+    names: ['MethodNotAllowed'],
+    statuses: [405],
+    code: 'DENIED',
+    hint: 'access denied: the server does not let this be done to the object; check the bucket policy, and whether objects are locked',
+  },
+  {
+    names: ['AbortError', 'TimeoutError'],
+    code: 'UNREACHABLE',
+    hint: 'the server did not answer in time: check the endpoint and the network',
+  },
   { names: [], statuses: [404], code: 'NOT_FOUND' },
   { names: [], statuses: [412], code: 'CONFLICT' },
   { names: ['NotImplemented'], statuses: [501], code: 'UNUSABLE' },

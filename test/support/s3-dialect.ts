@@ -19,6 +19,10 @@ export interface Dialect {
   pages?: 'token' | 'marker' | 'truncated';
   /** Takes no notice of start-after. */
   startAfter?: 'kept' | 'ignored';
+  /** Whether objects go; `refused` as under object lock. */
+  deletions?: 'kept' | 'refused';
+  /** Whether parts are sent where parts are asked for. */
+  ranges?: 'kept' | 'ignored';
   /** A success that is none: S3's error with status 200. */
   lies?: (request: IncomingMessage) => string | undefined;
 }
@@ -78,6 +82,7 @@ export class DialectServer {
     if (method === 'POST') return this.upload(url, key, headers, response);
     if (method === 'PUT') return this.write(url, key, headers, body, response);
     if (method === 'DELETE') {
+      if (this.dialect.deletions === 'refused') return fail(response, 405, 'MethodNotAllowed');
       this.objects.delete(key);
       return void response.writeHead(204).end();
     }
@@ -152,7 +157,8 @@ export class DialectServer {
   private read(method: string, key: string, range: string | undefined, response: ServerResponse): void {
     const held = this.objects.get(key);
     if (!held) return fail(response, 404, 'NoSuchKey', undefined, method);
-    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(range ?? '') ?? [];
+    const asked = this.dialect.ranges === 'ignored' ? undefined : range;
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(asked ?? '') ?? [];
     const part = from === undefined ? held.body : held.body.subarray(Number(from), Number(to) + 1);
     response.writeHead(from === undefined ? 200 : 206, {
       ...held.headers,

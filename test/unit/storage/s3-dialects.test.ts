@@ -91,6 +91,17 @@ describe('conditional writes', () => {
     });
   });
 
+  it.each<[string, Dialect, string]>([
+    ['deletes nothing, as under object lock', { deletions: 'refused' }, 'does not let objects be deleted'],
+    ['takes no notice of ranges', { ranges: 'ignored' }, 'sends whole objects where a part is asked for'],
+  ])('are not all that is tried: a store that %s cannot be used', async (_, dialect, message) => {
+    server.speak(dialect);
+    await expect(probe(store)).rejects.toMatchObject({
+      code: 'UNUSABLE',
+      message: expect.stringContaining(message) as string,
+    });
+  });
+
   it('are enough where the tag of equal bytes stays the same', async () => {
     server.speak({});
     await probe(store);
