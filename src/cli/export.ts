@@ -1,10 +1,11 @@
 import { open, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
+import { printed } from '../files/printable.js';
 import { createMediaFactory } from '../media/index.js';
 import { counted } from '../import/index.js';
 import { loadConfig } from '../server/config.js';
-import { exportParts } from '../sessions/index.js';
+import { DomainError, exportParts } from '../sessions/index.js';
 import { openExistingStore } from './backend.js';
 import { EXIT, Failure } from './failure.js';
 import { numberWithin, SECONDS } from './numbers.js';
@@ -33,12 +34,20 @@ export function exportCommand(): Command {
 }
 
 async function run(session: string, { from, to, ...flags }: Flags): Promise<void> {
-  const store = openExistingStore(loadConfig(process.env, flags));
+  const config = loadConfig(process.env, flags);
+  const store = openExistingStore(config);
   await using media = createMediaFactory();
   const out = resolve(flags.out);
   const range = { ...(from !== undefined && { fromSeconds: from }), ...(to !== undefined && { toSeconds: to }) };
   // The API calls it `Session:<id>`.
-  const parts = await exportParts({ store, media }, session.replace(/^Session:/, ''), range);
+  const id = session.replace(/^Session:/, '');
+  const parts = await exportParts({ store, media }, id, range).catch((error: unknown) => {
+    if (!(error instanceof DomainError) || error.code !== 'NOT_FOUND') throw error;
+    throw new Failure(
+      EXIT.usage,
+      printed`${config.store} has no session ${id}. \`longlive fsck --all\` lists those that it has.`,
+    );
+  });
   await writeFile(out, parts.video);
   await writeFile(`${out}.jsonl`, [parts.timeline]);
   print(

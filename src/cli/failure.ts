@@ -1,3 +1,5 @@
+import { printed } from '../files/printable.js';
+import { systemProblem } from '../files/system-errors.js';
 import { ImportError } from '../import/errors.js';
 import { ConfigError } from '../server/config.js';
 import { DomainError } from '../sessions/errors.js';
@@ -55,6 +57,11 @@ export function explain(error: unknown): { exitCode: number; message: string } {
   }
   if (error instanceof StoreError) return { exitCode: EXIT.storage, message: error.message };
   if (isListenError(error)) return { exitCode: EXIT.usage, message: error.message };
+  const problem = systemProblem(error);
+  if (problem !== undefined) {
+    const { path = 'A file' } = error as NodeJS.ErrnoException;
+    return { exitCode: EXIT.storage, message: printed`${path} cannot be used: ${problem}.` };
+  }
   return { exitCode: EXIT.bug, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 

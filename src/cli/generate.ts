@@ -132,6 +132,7 @@ function tellUnknownWords({ receipts, model }: Session): void {
 }
 
 function inputOf(flags: Flags): CreateSessionInput {
+  if (flags.prompt.trim() === '') throw new Failure(EXIT.usage, '--prompt is empty; say what the picture shows.');
   const { switchMode: mode, switchChunks: chunks } = flags;
   const later: TimelineInput[] = flags.switch.map((entry) => ({ ...entry, mode, transition: { chunks } }));
   return {

@@ -7,7 +7,7 @@ const MOST_PROBLEMS = 5;
 const LONGEST = 100;
 
 /** "name is missing; video.fps is 500, but must be at most 240; and 3 more". Values that are wrong come before what is missing. */
-export function problemsOf({ issues }: z.ZodError, value: unknown): string {
+export function problemsOf({ issues }: Pick<z.ZodError, 'issues'>, value: unknown): string {
   const all = issues.map((issue) => ({ missing: at(value, issue.path) === undefined, words: problemOf(issue, value) }));
   const words = [...all.filter(({ missing }) => !missing), ...all.filter(({ missing }) => missing)].map(
     (each) => each.words,

@@ -2,7 +2,8 @@
 
 import { printed } from '../files/printable.js';
 import { z } from 'zod';
-import { ImportError, lined } from './errors.js';
+import { problemsOf } from '../files/schema-problems.js';
+import { ImportError } from './errors.js';
 
 const whole = (least: number, most: number) => z.number().int().min(least).max(most);
 
@@ -86,8 +87,8 @@ export function applySettings<T extends { sampling: unknown; video: unknown }>(
   for (const section of Object.keys(SECTIONS) as Section[]) {
     const parsed = SECTIONS[section].safeParse(changed[section]);
     if (parsed.success) continue;
-    const problems = parsed.error.issues.map(({ path, message }) => `${[section, ...path].join('.')}: ${message}`);
-    throw new ImportError(lined('The settings cannot be used:', ...problems.map((problem) => printed`  ${problem}`)));
+    const issues = parsed.error.issues.map((issue) => ({ ...issue, path: [section, ...issue.path] }));
+    throw new ImportError(printed`The settings cannot be used: ${problemsOf({ issues }, changed)}.`);
   }
   return changed;
 }

@@ -23,13 +23,16 @@ const HINTS: Partial<Record<StoreErrorCode, string>> = {
   INVALID_KEY: 'a file is where a folder is needed, or the other way round; rename or remove it',
 };
 
+const READ_ONLY = 'the file system of the data directory is read-only: mount it for writing, or choose another place';
+
 /** Turns an error of the file system into a StoreError. */
 export function fileError(error: unknown, key: string): StoreError {
   if (error instanceof StoreError) return error;
   const systemCode = errorCode(error);
   const folderIsObject = systemCode === 'EEXIST' && (error as NodeJS.ErrnoException).syscall === 'mkdir';
   const code = folderIsObject ? 'INVALID_KEY' : (CODES[systemCode] ?? 'UNREACHABLE');
-  return new StoreError(code, `${key}: ${HINTS[code] ?? `the file system failed (${systemCode || String(error)})`}`, {
+  const hint = systemCode === 'EROFS' ? READ_ONLY : HINTS[code];
+  return new StoreError(code, `${key}: ${hint ?? `the file system failed (${systemCode || String(error)})`}`, {
     cause: error,
   });
 }

@@ -109,6 +109,18 @@ describe('exit codes', () => {
     expect(explain(error)).toEqual({ exitCode, message: 'm' });
   });
 
+  it.each([
+    ['ENOSPC', undefined, 'A file cannot be used: the disk is full; free some space.'],
+    [
+      'EROFS',
+      '/mnt/x.mp4',
+      '/mnt/x.mp4 cannot be used: its file system is read-only; choose another place, or mount it for writing.',
+    ],
+  ])('say what %s means, without a stack', (code, path, message) => {
+    const error = Object.assign(new Error(`${code}: words of the system`), { code, path, syscall: 'write' });
+    expect(explain(error)).toEqual({ exitCode: EXIT.storage, message });
+  });
+
   it('shows the stack of what nobody foresaw', () => {
     const { exitCode, message } = explain(new TypeError('oops'));
     expect(exitCode).toBe(EXIT.bug);

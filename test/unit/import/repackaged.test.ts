@@ -553,8 +553,8 @@ describe('settings of the package', () => {
   });
 
   it.each([
-    ['rope=sideways', /sampling\.rope: /],
-    ['windowFrames=4', /sampling\.windowFrames: must hold the sink and one block/],
+    ['rope=sideways', /sampling\.rope is "sideways", but must be "absolute" or "relative"/],
+    ['windowFrames=4', /sampling\.windowFrames is 4: must hold the sink and one block/],
     ['width=100', /video\.width/],
   ])('are refused before anything is written: %s', async (setting, message) => {
     await expect(importModel(options([base, ...others()], { settings: [parseSetting(setting)] }))).rejects.toThrow(
