@@ -103,7 +103,7 @@ describe('longlive models configure', () => {
 
   it.each([
     [['rope=sideways'], /sampling\.rope/],
-    [['sinkFrames=11'], /sampling\.windowFrames: must hold the sink and one block/],
+    [['sinkFrames=11'], /sampling\.windowFrames is 12: must hold the sink and one block/],
     [['speed=2'], /"speed=2" is not a package setting.*sampling\.rope/],
   ])('refuses %j and changes nothing', async (settings, message) => {
     write();
