@@ -6,7 +6,18 @@ import { counted, ImportError, refuse, shown } from './errors.js';
 import { partsOfFused, rowsOf } from './fused.js';
 import { ADAPTERS, MERGE_ELSEWHERE, OTHER_ADAPTERS, OTHER_NETWORKS, type Part, PARTS } from './layouts.js';
 import { adaptedModule, pickTensors, unwrappedNames } from './names.js';
-import { FLAG, idlePatterns, NO_ALPHA, OWN_ALPHA, type Statement, type Strength, strengthOf } from './strength.js';
+import { NESTED } from './torch.js';
+import { ownAlpha } from './torch-metadata.js';
+import {
+  FLAG,
+  idlePatterns,
+  NO_ALPHA,
+  OWN_ALPHA,
+  OWN_NUMBERS,
+  type Statement,
+  type Strength,
+  strengthOf,
+} from './strength.js';
 import { countOf, type DType, type Tensor, wholeTensor } from './tensor.js';
 
 export interface AdapterOptions {
@@ -62,9 +73,11 @@ export async function readAdapter(
   path: string,
   tensors: readonly Tensor[],
   options: AdapterOptions,
-  statements: readonly Statement[] = [],
+  stated: readonly Statement[] = [],
 ): Promise<Adapter> {
-  const { tensors: found, left } = pickAdapter(path, tensors);
+  const { single, others } = await singleNumbers(path, tensors);
+  const statements = [...stated, ...statementsIn(single)].sort((a, b) => Number(a.kohya) - Number(b.kohya));
+  const { tensors: found, left } = pickAdapter(path, others);
   const names = [...found.keys()];
   refuseOthers(path, names);
   const modules = new Map<string, Module>();
@@ -97,8 +110,66 @@ export async function readAdapter(
     }
   }
   const named = [...modules].map(([target, { name }]) => namesOf(name, target));
-  const notes = [...idlePatterns(statements, named), ...notesOf(pairs, statements, options, left)].map(printable);
+  const notes = [
+    ...idlePatterns(statements, named),
+    ...notesOf(pairs, statements, options, left),
+    ...unusedNumbers(single),
+  ].map(printable);
   return { path, ...options, layout: layoutOf(names), pairs, differences, notes };
+}
+
+interface SingleNumber {
+  name: string;
+  keys: readonly string[];
+  value: number;
+}
+
+/** Of strength and of no module: one for the whole adapter. */
+const SINGLE = /^(?!.*weight_decay)[^.]*(?:alpha|rank|scal(?:e|ing)|multiplier|strength|weight)[^.]*$/i;
+const SINGLE_ALPHA = /^(?:lora_alpha|network_alpha)$/;
+/** Of a stranger's file; each is read by itself. */
+const MOST_SINGLE = 64;
+
+/** Tensors of one number that say how strong the adapter is, as `lora_alpha: torch.tensor(16.)`, and all others. */
+async function singleNumbers(
+  path: string,
+  tensors: readonly Tensor[],
+): Promise<{ single: SingleNumber[]; others: Tensor[] }> {
+  const keysOf = ({ name }: Tensor) => name.split(NESTED);
+  const isSingle = (each: Tensor) =>
+    SINGLE.test(keysOf(each).at(-1) as string) && ALPHA_TYPES.has(each.dtype) && countOf(each.shape) === 1;
+  const found = tensors.filter(isSingle).slice(0, MOST_SINGLE);
+  const single: SingleNumber[] = [];
+  for (const tensor of found) {
+    const keys = keysOf(tensor);
+    const isAlpha = saysAlpha({ keys });
+    single.push({ name: tensor.name, keys, value: isAlpha ? await alphaOf(path, tensor) : await numberIn(tensor) });
+  }
+  return { single, others: tensors.filter((each) => !found.includes(each)) };
+}
+
+/** A bare alpha counts beside the adapter only, as it does among numbers. */
+function saysAlpha({ keys }: { keys: readonly string[] }): boolean {
+  const word = keys.at(-1) as string;
+  return SINGLE_ALPHA.test(word) || (word === 'alpha' && keys.length === 1);
+}
+
+function statementsIn(single: readonly SingleNumber[]): Statement[] {
+  return single
+    .filter((each) => saysAlpha(each) && each.value > 0)
+    .map(({ keys, value }) => {
+      const where = `its tensor ${keys.join('.')}`;
+      return { where, alpha: value, rslora: false, alphas: [], ranks: [], kohya: false };
+    });
+}
+
+function unusedNumbers(single: readonly SingleNumber[]): string[] {
+  return single
+    .filter((each) => !saysAlpha(each))
+    .map(
+      ({ keys, value }) =>
+        `${shown([...keys].reverse().join(' of '))} in it is a tensor of ${value}; it is not used, for it is not known as the strength of this file.`,
+    );
 }
 
 /** The tensors under plain names, wherever a checkpoint keeps them. */
@@ -193,16 +264,24 @@ async function pairOf(
 ): Promise<Pair> {
   const rank = (a as Tensor).shape[0] ?? 0;
   if (rank === 0) throw new ImportError(printed`${path}: the factors of ${target} have no rank.`);
-  const own = alpha && (await alphaOf(path, alpha));
+  const where = alpha ? OWN_ALPHA : OWN_NUMBERS;
+  const own = alpha ? await alphaOf(path, alpha) : numberFor(a as Tensor, statements);
   const strength =
     own === 0
-      ? { factor: 1, alpha: rank, where: 'its rank, for its alpha tensors are 0' }
+      ? { factor: 1, alpha: rank, where: `its rank, for ${where} are 0` }
       : strengthOf(
-          { names: namesOf(name, target), rank, kohya, ...(own !== undefined && { alpha: own }) },
+          { names: namesOf(name, target), rank, kohya, ...(own !== undefined && { alpha: own, where }) },
           statements,
           options.alpha,
         );
   return { a: a as Tensor, b: b as Tensor, rank, strength };
+}
+
+/** The alpha that stands as a number where its tensor would. */
+function numberFor({ name }: Tensor, statements: readonly Statement[]): number | undefined {
+  const module = partOf(name)?.module;
+  const own = module === undefined ? undefined : statements.find((each) => each.own)?.own?.get(module);
+  return own === undefined ? undefined : ownAlpha(module as string, own);
 }
 
 /** All names that a module goes by, as in the file and as in the reference. */
@@ -212,13 +291,17 @@ function namesOf(name: string, target: string): string[] {
 
 /** Zero is what kohya's trainers write for "as the rank". */
 async function alphaOf(path: string, tensor: Tensor): Promise<number> {
-  const { name, shape, dtype } = tensor;
+  const { name, shape } = tensor;
   if (countOf(shape) !== 1)
     throw new ImportError(printed`${path}: "${name}" has ${countOf(shape)} numbers; it should have one.`);
-  const bytes = await wholeTensor(tensor);
-  const alpha = wholeNumber(bytes, dtype) ?? toFloat32(bytes, dtype)[0] ?? NaN;
+  const alpha = await numberIn(tensor);
   if (Number.isFinite(alpha) && alpha >= 0) return alpha;
   throw new ImportError(printed`${path}: "${name}" is ${alpha}; it should be a number above 0.`);
+}
+
+async function numberIn(tensor: Tensor): Promise<number> {
+  const bytes = await wholeTensor(tensor);
+  return wholeNumber(bytes, tensor.dtype) ?? toFloat32(bytes, tensor.dtype)[0] ?? NaN;
 }
 
 function wholeNumber(bytes: Uint8Array, dtype: DType): number | undefined {
@@ -240,7 +323,7 @@ function notesOf(
   const alphas = new Set([...pairs.values()].map(({ strength }) => strength.alpha));
   const same = (said: number) => alphas.size === 1 && alphas.has(said);
   const unused = statements
-    .filter(({ where, kohya }) => !used.has(where) && (kohya || !used.has(NO_ALPHA)))
+    .filter(({ where, kohya, own }) => !own && !used.has(where) && (kohya || !used.has(NO_ALPHA)))
     .flatMap((each) => idleWords(each, same).map((said) => `${said} of ${each.where} ${whyIdle(each, used)}`));
   const flag =
     alpha !== undefined && pairs.size > 0 && !used.has(FLAG) && !same(alpha)
@@ -256,7 +339,11 @@ function notesOf(
       ({ rank, kohya, where }) =>
         `${kohya ? `ss_network_dim ${rank} in its metadata` : `rank ${rank} of ${where}`} is not used: the factors have rank ${[...ranks].join(', ')}.`,
     );
-  const others = [...left].map(([key, count]) => `"${key}" in it (${counted(count, 'tensor')}) is not used.`);
+  const others = [...left].map(([key, count]) =>
+    key === ''
+      ? `${counted(count, 'tensor')} in it beside the adapter ${count === 1 ? 'is' : 'are'} not used.`
+      : `"${key}" in it (${counted(count, 'tensor')}) is not used.`,
+  );
   return [...unused, ...flag, ...resized, ...others];
 }
 
@@ -272,8 +359,9 @@ function idleWords({ alpha, rslora, alphas }: Statement, same: (alpha: number) =
 function whyIdle({ kohya }: Statement, used: ReadonlySet<string>): string {
   const is = 'is not used:';
   if (used.size === 0) return `${is} what the file holds are differences, which are added as they are.`;
-  if (kohya && !used.has(OWN_ALPHA)) return `${is} this layout has alpha already multiplied into its factors.`;
-  return `${is} ${[...used].join(' and ')} ${used.size > 1 || used.has(OWN_ALPHA) ? 'take' : 'takes'} precedence.`;
+  if (kohya && !used.has(OWN_ALPHA) && !used.has(OWN_NUMBERS))
+    return `${is} this layout has alpha already multiplied into its factors.`;
+  return `${is} ${[...used].join(' and ')} ${used.size > 1 || used.has(OWN_ALPHA) || used.has(OWN_NUMBERS) ? 'take' : 'takes'} precedence.`;
 }
 
 /** The title of the first layout that has such names. */

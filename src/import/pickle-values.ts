@@ -12,6 +12,17 @@ export class Tuple {
   constructor(readonly items: readonly unknown[]) {}
 }
 
+/** Of a list or tuple. */
+export function itemsOf(value: unknown): readonly unknown[] | undefined {
+  return value instanceof Tuple ? value.items : Array.isArray(value) ? (value as unknown[]) : undefined;
+}
+
+/** What a list of one holds, as `(16,)`; others stay. */
+export function alone(value: unknown): unknown {
+  const items = itemsOf(value);
+  return items?.length === 1 ? items[0] : value;
+}
+
 /** A dict, OrderedDict or defaultdict. */
 export class Dict {
   readonly entries = new Map<Key, unknown>();

@@ -8,7 +8,24 @@
 import { printed } from '../files/printable.js';
 import { RE2JS } from 're2js';
 import { ImportError, shown as printableName } from './errors.js';
-import { isIdle, isObject, NETWORK_PREFIX, parseObject, saidIn, UNSAID, withoutNetwork } from './metadata.js';
+import {
+  ALPHA_MAPS,
+  BESIDE,
+  isEmpty,
+  isIdle,
+  isObject,
+  mapIn,
+  MOST_PATTERNS,
+  NETWORK_PREFIX,
+  parseObject,
+  saidIn,
+  told,
+  UNSAID,
+  unusedNote,
+  withoutNetwork,
+} from './metadata.js';
+import { adaptedModule } from './names.js';
+import { moduleOf, ownAlphas, unusedBeside } from './torch-metadata.js';
 
 export type Metadata = ReadonlyMap<string, string>;
 export type Json = Record<string, unknown>;
@@ -23,9 +40,13 @@ export interface Statement {
   ranks: readonly Pattern[];
   /** Only for names of kohya's: whoever converts to others multiplies alpha in and leaves the metadata. */
   kohya: boolean;
+  /** Numbers that stand in the place of alpha tensors, by module as the file calls it; only of a statement of their own. */
+  own?: ReadonlyMap<string, string>;
 }
 
 interface Pattern {
+  /** What it is one of. */
+  kind: string;
   key: string;
   matches: (name: string) => boolean;
   value: number;
@@ -44,8 +65,9 @@ export interface Module {
   names: readonly string[];
   rank: number;
   kohya: boolean;
-  /** Of a tensor of its own. */
+  /** Of a tensor or number of its own. */
   alpha?: number;
+  where?: string;
 }
 
 export const CONFIG_FILE = 'adapter_config.json';
@@ -55,21 +77,36 @@ const RANK_KEYS = ['r', 'rank', 'lora_rank', 'network_dim', 'lora_dim'];
 const RSLORA_KEYS = ['use_rslora', 'rslora'];
 /** Words that may change what an adapter does. Which of them nobody here understands is told. */
 const OF_STRENGTH = /alpha|scal(?:e|ing)|strength|multiplier|rslora|dora/i;
-const UNDERSTOOD = new Set([...ALPHA_KEYS, ...RSLORA_KEYS, 'alpha_pattern', 'use_dora', ADAPTER_METADATA]);
-const MOST_PATTERNS = 2_000;
+/** Words that do so where they are numbers; else they say how something is stored. */
+const OF_NUMBERS = /weight|rank/i;
+const UNDERSTOOD = new Set([
+  ...[...ALPHA_KEYS, ...RANK_KEYS, ...RSLORA_KEYS, ...ALPHA_MAPS],
+  ...['alpha_pattern', 'rank_pattern', 'use_dora', ADAPTER_METADATA],
+]);
 /** What an adapter may say of other networks is no business of the video network's. */
 const OTHER_NETWORK = /^(?:text_encoder|te\d|vae|image_encoder|transformer_2)/;
 
 export function statementsOf(config: Json | undefined, metadata: Metadata): Statement[] {
+  checkMetadata(metadata);
   const found: Statement[] = [];
   if (config) found.push(statement(CONFIG_FILE, config));
   const embedded = metadata.get(ADAPTER_METADATA);
   if (embedded !== undefined) found.push(statement(`${ADAPTER_METADATA} in its metadata`, embeddedIn(embedded)));
   found.push(statement('its metadata', saidIn(metadata, ADAPTER_METADATA).keys));
   found.push({ ...statement('ss_network_alpha in its metadata', networkKeys(metadata)), kohya: true });
+  const own = ownAlphas(metadata);
+  if (own.size > 0) found.push({ where: OWN_NUMBERS, rslora: false, alphas: [], ranks: [], kohya: false, own });
   return found.filter(
-    ({ alpha, alphas, ranks, rank, rslora }) =>
-      (alpha ?? rank) !== undefined || rslora || alphas.length + ranks.length > 0,
+    ({ alpha, alphas, ranks, rank, rslora, own: numbers }) =>
+      (alpha ?? rank ?? numbers) !== undefined || rslora || alphas.length + ranks.length > 0,
+  );
+}
+
+/** The names of a list are its indexes. */
+function checkMetadata(metadata: Metadata): void {
+  if (metadata.size === 0 || ![...metadata.keys()].every((key, i) => key === String(i))) return;
+  throw new ImportError(
+    'its metadata is a list, not texts with names, so what it says of strength cannot be read. Save the adapter again without it.',
   );
 }
 
@@ -77,26 +114,77 @@ export function statementsOf(config: Json | undefined, metadata: Metadata): Stat
 export function unusedWords(config: Json | undefined, metadata: Metadata, names: readonly string[]): string[] {
   const strange = (said: Iterable<readonly [string, unknown]>, where: string) =>
     [...said]
-      .filter(([key, value]) => isStrange(key, value))
+      .filter(([key, value]) => !key.startsWith(BESIDE) && isStrange(key, value))
       .map(
         ([key, value]) => `${printableName(key)} ${shown(value)} of ${where} is not used: it is not a known setting.`,
       );
+  if (config) checkLayers(config, names);
   const hasAlphas = names.some((name) => name.endsWith('.alpha'));
+  const { keys, elsewhere } = saidIn(metadata, ADAPTER_METADATA, hasAlphas);
   return [
     ...strange(Object.entries(config ?? {}), CONFIG_FILE),
+    ...idleSettings(config),
     ...strange(metadata, 'its metadata'),
-    ...saidIn(metadata, ADAPTER_METADATA, hasAlphas).elsewhere.map(
-      ([place, value]) =>
-        `${printableName(place)} in its metadata is ${shown(value)}; it is not used, for it is not known as the strength of this file.`,
+    ...[...elsewhere, ...unusedOfDiffusers(metadata)].map(([place, value]) =>
+      unusedNote(place, 'in its metadata', shown(value)),
     ),
+    ...unusedBeside(metadata, names, keys),
     ...absentParts(config, names),
   ];
 }
 
+/** What `lora_adapter_metadata` says under other words, or of other networks only. */
+function unusedOfDiffusers(metadata: Metadata): readonly [place: string, value: unknown][] {
+  const json = parseObject(metadata.get(ADAPTER_METADATA) ?? '');
+  if (!json) return [];
+  const said = withoutNetwork(json);
+  const rest = Object.entries(said).filter(
+    ([key]) => !UNDERSTOOD.has(key) && !(OTHER_NETWORK.test(key) && said.lora_alpha !== undefined),
+  );
+  return told(Object.fromEntries(rest), ADAPTER_METADATA, true, 0, OF_STRENGTH);
+}
+
+/** Settings of PEFT that the merge does not need, or that act in training or at run time only. */
+const IDLE_SETTINGS: Readonly<Record<string, string>> = {
+  fan_in_fan_out: 'the layers of the video network are stored by outputs, so the factors are merged as they are.',
+  layers_to_transform: 'all layers that the file adapts are merged.',
+  layers_pattern: 'all layers that the file adapts are merged.',
+  arrow_config: 'the adapter is merged as it is, without a router.',
+};
+
+function idleSettings(config: Json | undefined): string[] {
+  return Object.entries(IDLE_SETTINGS).flatMap(([key, why]) => {
+    const value = config?.[key];
+    return isIdle(value) || isEmpty(value) ? [] : [`${key} ${shown(value)} of ${CONFIG_FILE} is not used: ${why}`];
+  });
+}
+
+/** PEFT leaves the factors of other layers out when it loads them; to merge them would be another adapter. */
+function checkLayers(config: Json, names: readonly string[]): void {
+  const said = config.layers_to_transform;
+  const layers = (Array.isArray(said) ? said : [said]).filter((each) => typeof each === 'number');
+  if (layers.length === 0) return;
+  const other = names.find((name) => {
+    const [, layer] = /^blocks\.(\d+)\./.exec(adaptedModule(moduleOf(name, 'a') ?? '').plain) ?? [];
+    return layer !== undefined && !layers.includes(Number(layer));
+  });
+  if (other === undefined) return;
+  throw new ImportError(
+    printed`layers_to_transform of ${CONFIG_FILE} is ${shown(said)}, but the file adapts other layers, too (${JSON.stringify(other)}). Remove the setting to merge them all, or save the adapter again.`,
+  );
+}
+
 function isStrange(key: string, value: unknown): boolean {
   const word = key.replace(NETWORK_PREFIX, '');
-  const plain = ['number', 'boolean', 'string'].includes(typeof value) && !String(value).startsWith('{');
-  return plain && !isIdle(value) && OF_STRENGTH.test(word) && !UNDERSTOOD.has(word) && !word.startsWith('ss_');
+  if (isIdle(value) || isEmpty(value) || UNDERSTOOD.has(word) || word.startsWith('ss_')) return false;
+  // Such metadata is JSON, whose words are told one by one.
+  if (typeof value === 'string' && value.startsWith('{')) return false;
+  return OF_STRENGTH.test(word) || (OF_NUMBERS.test(word) && isNumeric(value));
+}
+
+function isNumeric(value: unknown): boolean {
+  if (isObject(value)) return Object.values(value).some(isNumeric);
+  return typeof value === 'number' || (typeof value === 'string' && DECIMAL.test(value.trim()));
 }
 
 /** PEFT stores whole layers and biases beside the factors, if it was told to train them. Those that are there are refused. */
@@ -114,11 +202,9 @@ function absentParts(config: Json | undefined, names: readonly string[]): string
 /** Patterns that fit no module, a sentence each. */
 export function idlePatterns(statements: readonly Statement[], modules: readonly (readonly string[])[]): string[] {
   return statements.flatMap(({ where, alphas, ranks }) =>
-    Object.entries({ alpha_pattern: alphas, rank_pattern: ranks }).flatMap(([name, patterns]) =>
-      patterns
-        .filter(({ matches }) => !modules.some((names) => names.some(matches)))
-        .map(({ key }) => `${name} of ${where} has ${shown(key)}, which fits no module of the adapter.`),
-    ),
+    [...alphas, ...ranks]
+      .filter(({ matches }) => !modules.some((names) => names.some(matches)))
+      .map(({ kind, key }) => `${kind} of ${where} has ${shown(key)}, which fits no module of the adapter.`),
   );
 }
 
@@ -147,7 +233,7 @@ export function checkConfig(config: Json, where: string): void {
 
 export function strengthOf(module: Module, statements: readonly Statement[], assumed?: number): Strength {
   const { rank, names, alpha: own } = module;
-  if (own !== undefined) return { factor: own / rank, alpha: own, where: OWN_ALPHA };
+  if (own !== undefined) return { factor: own / rank, alpha: own, where: module.where ?? OWN_ALPHA };
   for (const each of statements) {
     if (each.kohya && !module.kohya) continue;
     const alpha = patternOf(each.alphas, names) ?? each.alpha;
@@ -171,6 +257,7 @@ export function strengthOf(module: Module, statements: readonly Statement[], ass
 export const FLAG = '--lora-alpha';
 export const NO_ALPHA = 'its rank, for nothing says alpha';
 export const OWN_ALPHA = 'its alpha tensors';
+export const OWN_NUMBERS = 'its alpha numbers';
 
 function strength(alpha: number, rank: number, rslora: boolean, where: string): Strength {
   return { factor: alpha / (rslora ? Math.sqrt(rank) : rank), alpha, where };
@@ -187,7 +274,7 @@ function statement(where: string, said: Json): Statement {
     ...(alpha !== undefined && { alpha }),
     ...(rank !== undefined && { rank }),
     rslora: flagOf(where, said, RSLORA_KEYS),
-    alphas: patternsOf(where, 'alpha_pattern', said.alpha_pattern),
+    alphas: [...patternsOf(where, 'alpha_pattern', said.alpha_pattern), ...mappedAlphas(where, said)],
     ranks: patternsOf(where, 'rank_pattern', said.rank_pattern),
     kohya: false,
   };
@@ -221,8 +308,10 @@ function networkKeys(metadata: Metadata): Json {
 /** Of the first key that says something; text is read, for metadata knows nothing else. */
 function numberOf(where: string, said: Json, keys: readonly string[]): number | undefined {
   for (const key of keys) {
-    const value = said[key];
+    const listed = said[key];
+    const value: unknown = Array.isArray(listed) && listed.length === 1 ? listed[0] : listed;
     if (value === undefined || value === null || (typeof value === 'string' && UNSAID.test(value.trim()))) continue;
+    if (mapIn(value)) continue;
     return asNumber(where, key, value);
   }
   return undefined;
@@ -257,10 +346,24 @@ function patternsOf(where: string, name: string, said: unknown): Pattern[] {
   if (entries.length > MOST_PATTERNS)
     throw new ImportError(printed`${name} of ${where} has ${entries.length} patterns.`);
   return entries.map(([key, value]) => ({
+    kind: name,
     key,
     matches: patternFor(key, `${name} of ${where}`),
     value: asNumber(where, `${name}[${JSON.stringify(key)}]`, value),
   }));
+}
+
+/** An alpha for each module, by names that are those of tensors or of modules; of Diffusers they end in `.alpha`. */
+function mappedAlphas(where: string, said: Json): Pattern[] {
+  const maps = [...ALPHA_MAPS].map((kind) => [kind, mapIn(said[kind])] as const);
+  return maps.flatMap(([kind, map]) =>
+    Object.entries(map ?? {}).map(([key, value]) => {
+      const { target, plain } = adaptedModule(key.replace(/\.(?:alpha|lora_[ABab]\b.*|lora_(?:down|up)\b.*)$/, ''));
+      const module = [plain, target.replace(/\.weight$/, '')];
+      const matches = (name: string) => module.includes(name);
+      return { kind, key, matches, value: asNumber(where, `${kind}[${JSON.stringify(key)}]`, value) };
+    }),
+  );
 }
 
 const LONGEST_PATTERN = 256;
