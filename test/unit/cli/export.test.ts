@@ -60,7 +60,7 @@ describe('longlive export', () => {
   });
 
   it.each([
-    ['a session that is not there', ['0'.repeat(26)], /no such session|There is no session/i],
+    ['a session that is not there', ['0'.repeat(26)], /sessions-1 has no session 0{26}/],
     ['a range that is none', [MADE['finished'] as string, '--from', '2', '--to', '1'], /after|before|seconds/i],
     ['a range behind the end', [MADE['finished'] as string, '--from', '99'], /at least 0 and less than/],
   ])('says what is wrong with %s, and leaves no file', async (_what, words, message) => {
